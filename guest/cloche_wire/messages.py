@@ -1,0 +1,50 @@
+"""Requests and replies. A message is one CBOR array whose first item says what it is.
+
+A request is ``[op, call, *operands]``, a reply ``[reply, value]``. ``call`` counts the calls on an instance from 1.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Op(IntEnum):
+    """What the host asks of the guest; operands in brackets."""
+
+    LOAD = 1
+    """[map: see docs/wire.md] -> RESULT {entry, kind, streaming, source, sink, methods}"""
+    PROCESS = 2
+    """[*arguments] -> RESULT what the node's process returned, awaited"""
+    INVOKE = 3
+    """[method, *arguments] -> RESULT; initialize, flush or cleanup: absent methods answer null"""
+    GET = 4
+    """[name] -> RESULT value of that attribute of the node"""
+    STREAM_OPEN = 5
+    """[] -> NEED, YIELD or END"""
+    STREAM_FEED = 6
+    """[item] the item that the guest asked for -> YIELD_NEED, YIELD, NEED, END"""
+    STREAM_NEXT = 7
+    """[] go on after a YIELD -> as STREAM_FEED"""
+    STREAM_END = 8
+    """[] the host's input has ended -> as STREAM_FEED"""
+    STREAM_THROW = 9
+    """[type name, message] the host's input raised -> as STREAM_FEED"""
+    STREAM_CLOSE = 10
+    """[] close the generators now, run their finally blocks -> RESULT null"""
+
+
+class Reply(IntEnum):
+    """What the guest answers; the value is described beside each."""
+
+    RESULT = 0
+    """the value asked for"""
+    FAILURE = 1
+    """a Failure as a map: the node raised, or its value cannot be encoded"""
+    YIELD = 2
+    """one output of a stream; more may follow at once (STREAM_NEXT)"""
+    YIELD_NEED = 3
+    """one output of a stream, and the next input is wanted (STREAM_FEED)"""
+    NEED = 4
+    """null: the next input is wanted (STREAM_FEED, STREAM_END or STREAM_THROW)"""
+    END = 5
+    """null: the stream has ended"""

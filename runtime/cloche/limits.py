@@ -1,0 +1,71 @@
+"""What a node may use. Every limit is on by default, with a value that is safe for untrusted code."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+
+from cloche_wire import abi
+
+__all__ = ["Limits"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits of one node; each holds on its own, and its error says which one it was.
+
+    Attributes:
+        deadline_s: seconds that one call may take, sleeping and host services included; None: no deadline.
+        memory_bytes: linear memory of the instance, the interpreter included (it starts with about 27 MiB). Beyond it the
+            node gets a MemoryError.
+        fuel: WebAssembly instructions that one call may use, under ``metering="fuel"``; None: not limited.
+        request_bytes: size of one encoded request, array bodies included.
+        reply_bytes: size of one encoded reply, array bodies included.
+        value_nodes: items (scalars and containers) in one value.
+        value_depth: nesting of one value.
+        log_records: log records delivered per call; the newest are kept, the rest counted as dropped.
+        log_bytes: bytes of one log record, and with `log_records` what a call may deliver.
+        output_bytes: bytes that one call may write to stdout and stderr.
+        log_level: the level, as in `logging`, below which the guest drops records by itself.
+    """
+
+    deadline_s: float | None = 2.0
+    memory_bytes: int = 256 * MIB
+    fuel: int | None = None
+    request_bytes: int = 64 * MIB
+    reply_bytes: int = 64 * MIB
+    value_nodes: int = 1_000_000
+    value_depth: int = 64
+    log_records: int = 1000
+    log_bytes: int = 64 * 1024
+    output_bytes: int = MIB
+    log_level: int = logging.INFO
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            optional = field.name in ("deadline_s", "fuel")
+            if value is None and optional:
+                continue
+            numeric = isinstance(value, (int, float)) if field.name == "deadline_s" else isinstance(value, int)
+            if not numeric or isinstance(value, bool):
+                raise TypeError(f"Limits.{field.name} is {value!r}: give a number" + (" or None" if optional else ""))
+            lowest, highest = _RANGES.get(field.name, (1, (1 << 31) - 1))
+            if not lowest <= value <= highest:
+                raise ValueError(f"Limits.{field.name} is {value!r}: give a number from {lowest} to {highest}")
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "deadline_s": (0.001, 365 * 86400.0),
+    "memory_bytes": (32 * MIB, 4096 * MIB),
+    "fuel": (1, (1 << 63) - 1),
+    "request_bytes": (1024, (1 << 32) - 1),
+    "reply_bytes": (1024, (1 << 32) - 1),
+    "value_depth": (4, 256),
+    "log_records": (0, 1_000_000),
+    "log_bytes": (256, abi.RING_CAPACITY // 2),
+    "output_bytes": (0, (1 << 31) - 1),
+    "log_level": (0, 1000),
+}
