@@ -1,0 +1,26 @@
+# Sourced by the other scripts. Makes what is missing: the virtual environment, the guest image.
+set -eu
+cd "$(dirname "$0")/.."
+say() { printf '== %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+need_venv() {
+    # The stamp has what the environment depends on; a moved checkout or another Python makes a new one.
+    python=${PYTHON:-python3}
+    command -v "$python" >/dev/null || die "$python is missing: apt-get install python3 python3-venv"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "$("$python" --version) is too old, 3.11 or newer is needed: set PYTHON to one"
+    stamp=$({ pwd; "$python" -c 'import sys; print(sys.version, sys.prefix)'; cat pyproject.toml; } | cksum)
+    [ "$stamp" = "$(cat .venv/stamp 2>/dev/null)" ] && return
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || die "Python cannot make virtual environments: apt-get install python3-venv"
+    say "making the virtual environment .venv (once)"
+    "$python" -m venv --clear .venv
+    .venv/bin/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.1'
+    .venv/bin/python -m pip install -q --disable-pip-version-check --editable . --group dev
+    echo "$stamp" > .venv/stamp
+}
+
+need_image() {
+    .venv/bin/cloche image build --quiet
+    .venv/bin/cloche image prepare --quiet
+}
