@@ -1,0 +1,184 @@
+/* The guest image: CPython as a reactor. image_init runs once, before the snapshot; from then on the host calls
+   node_alloc, node_free and node_call, and Python sees the builtin module _cloche. */
+#include "boot.h"
+#include "check.h"
+#include "codec.h"
+#include "ring.h"
+
+extern const struct _frozen image_frozen[], image_frozen_boot[]; /* generated: the standard library and the guest */
+void image_inittab(void);                                        /* generated: numpy's modules */
+
+static const struct _frozen none[] = {{0}};
+static const struct _module_alias aliases[] = {
+    {"_frozen_importlib", "importlib._bootstrap"},
+    {"_frozen_importlib_external", "importlib._bootstrap_external"}, {0}};
+const struct _frozen *_PyImport_FrozenBootstrap = image_frozen_boot, *_PyImport_FrozenStdlib = image_frozen,
+                     *_PyImport_FrozenTest = none, *PyImport_FrozenModules = NULL;
+const struct _module_alias *_PyImport_FrozenAliases = aliases;
+
+__attribute__((import_module(IMPORT_MODULE), import_name("call")))
+extern int64_t host_call(const void *p, int32_t n); /* the answer lies where node_alloc put it, and is ours; 0: none */
+
+static PyObject *dispatch, *describe; /* message -> [reply, value]; (exception, phase) -> the same */
+
+/* ---- output: counted, then put into the ring as [fd, bytes] */
+static uint64_t output_bytes, output_limit = UINT64_MAX;
+
+static void count_output(uint64_t n) {
+    output_bytes += n;
+    if (output_bytes > output_limit) wasi_exit(EXIT_OUTPUT);
+}
+void output_write(int fd, const uint8_t *p, size_t n) {
+    enum { PIECE = 4096 };
+    uint8_t record[PIECE + 5] = {0x82, (uint8_t)fd, 0x59}; /* array of 2: fd, byte string with a 16-bit length */
+    count_output(n);
+    for (size_t some; n; p += some, n -= some) {
+        some = n < PIECE ? n : PIECE;
+        record[3] = (uint8_t)(some >> 8), record[4] = (uint8_t)some;
+        memcpy(record + 5, p, some);
+        ring_put(record, (uint32_t)some + 5);
+    }
+}
+
+/* ---- the module _cloche */
+static PyObject *m_register(PyObject *m, PyObject *args) {
+    PyObject *call, *encode, *decode, *failure;
+    if (!PyArg_ParseTuple(args, "OOOO:register", &call, &encode, &decode, &failure)) return NULL;
+    if (codec_set_hooks(encode, decode) < 0) return NULL;
+    Py_XSETREF(dispatch, Py_NewRef(call));
+    Py_XSETREF(describe, Py_NewRef(failure));
+    Py_RETURN_NONE;
+}
+static PyObject *m_configure(PyObject *m, PyObject *args) {
+    unsigned long long reply, output;
+    unsigned int depth;
+    if (!PyArg_ParseTuple(args, "KKI:configure", &reply, &output, &depth)) return NULL;
+    codec_set_limits(reply > SIZE_MAX ? SIZE_MAX : (size_t)reply, depth);
+    output_limit = output;
+    Py_RETURN_NONE;
+}
+static PyObject *m_count_output(PyObject *m, PyObject *arg) {
+    unsigned long long n = PyLong_AsUnsignedLongLong(arg);
+    if (n == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
+    count_output(n > UINT32_MAX ? UINT32_MAX : n);
+    Py_RETURN_NONE;
+}
+static PyObject *m_loads(PyObject *m, PyObject *arg) {
+    Py_buffer b;
+    if (PyObject_GetBuffer(arg, &b, PyBUF_SIMPLE) < 0) return NULL;
+    PyObject *value = codec_decode(b.buf, (size_t)b.len);
+    PyBuffer_Release(&b);
+    return value;
+}
+static PyObject *m_dumps(PyObject *m, PyObject *arg) {
+    const uint8_t *p;
+    size_t n;
+    if (codec_encode(arg, 0, "value", &p, &n) < 0) return NULL;
+    return PyBytes_FromStringAndSize((const char *)p, (Py_ssize_t)n);
+}
+static PyObject *m_emit(PyObject *m, PyObject *arg) {
+    const uint8_t *p;
+    size_t n;
+    if (codec_encode(arg, 0, "record", &p, &n) < 0) return NULL;
+    ring_put(p, (uint32_t)n);
+    Py_RETURN_NONE;
+}
+static PyObject *m_call(PyObject *m, PyObject *arg) {
+    Py_buffer b;
+    if (PyObject_GetBuffer(arg, &b, PyBUF_SIMPLE) < 0) return NULL;
+    uint64_t answer = (uint64_t)host_call(b.buf, (int32_t)b.len);
+    PyBuffer_Release(&b);
+    if (!answer) Py_RETURN_NONE;
+    char *p = (char *)(uintptr_t)(answer >> 32);
+    PyObject *bytes = PyBytes_FromStringAndSize(p, (Py_ssize_t)(uint32_t)answer);
+    free(p);
+    return bytes;
+}
+static PyMethodDef methods[] = {
+    {"register", m_register, METH_VARARGS, "register(dispatch, encode, decode, failure): what node_call runs."},
+    {"configure", m_configure, METH_VARARGS, "configure(reply_bytes, output_bytes, value_depth): limits of this instance."},
+    {"count_output", m_count_output, METH_O, "Add to this call's output; above the limit the guest ends."},
+    {"loads", m_loads, METH_O, "Decode one CBOR item."},
+    {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},
+    {"emit", m_emit, METH_O, "Encode a record into the log ring."},
+    {"call", m_call, METH_O, "Ask the host: bytes -> bytes, or None."},
+    {0}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_cloche", NULL, -1, methods};
+
+static PyObject *init_module(void) {
+    PyObject *m = PyModule_Create(&definition);
+    if (m && codec_init(m) < 0) Py_CLEAR(m);
+    return m;
+}
+
+/* ---- exports */
+static void import_or_fail(const char *name) {
+    PyObject *m = PyImport_ImportModule(name);
+    if (!m) {
+        PyErr_Print();
+        boot_fail(name, "cannot be imported");
+    }
+    Py_DECREF(m);
+}
+
+EXPORT(image_init) void image_init(void) {
+    PyImport_AppendInittab("_cloche", init_module);
+    image_inittab();
+    boot_preinit();
+    PyConfig c;
+    PyConfig_InitIsolatedConfig(&c);
+    c.site_import = 0, c.write_bytecode = 0, c.install_signal_handlers = 0;
+    c.use_hash_seed = 1, c.hash_seed = 42; /* baked in: all instances of one snapshot share it */
+    c.use_frozen_modules = 1, c.module_search_paths_set = 1;
+    const struct { wchar_t **where; const wchar_t *what; } texts[] = {
+        {&c.home, L"/"}, {&c.prefix, L"/"}, {&c.exec_prefix, L"/"}, {&c.base_prefix, L"/"}, {&c.base_exec_prefix, L"/"},
+        {&c.platlibdir, L"lib"}, {&c.executable, L""}, {&c.base_executable, L""}, {&c.program_name, L"node"},
+        {&c.stdlib_dir, L"<cloche>"}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        boot_check("configure", PyConfig_SetString(&c, texts[i].where, texts[i].what));
+    boot_check("initialise", Py_InitializeFromConfig(&c));
+    PyConfig_Clear(&c);
+    import_or_fail("cloche_image");
+    import_or_fail("cloche_guest.boot");
+    if (!dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
+}
+
+EXPORT(node_alloc) void *node_alloc(uint32_t n) { return malloc(n); }
+EXPORT(node_free) void node_free(void *p) { free(p); }
+
+/* Encodes what a hook answered; the packed address and length, or 0 with an exception. */
+static uint64_t encode_reply(PyObject *reply) {
+    const uint8_t *p;
+    size_t n;
+    if (!reply || codec_encode(reply, 1, "result", &p, &n) < 0) return 0;
+    return (uint64_t)(uintptr_t)p << 32 | (uint32_t)n;
+}
+static uint64_t encode_failure(const char *phase) {
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *reply = error && describe ? PyObject_CallFunction(describe, "Os", error, phase) : NULL;
+    uint64_t packed = encode_reply(reply);
+    Py_XDECREF(reply);
+    Py_XDECREF(error);
+    if (!packed) PyErr_Clear();
+    return packed;
+}
+/* Apart from node_call, so that node_call's own frame has nothing in linear memory. */
+static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n) {
+    codec_release();
+    output_bytes = 0;
+    PyObject *message = codec_decode(p, n);
+    PyObject *reply = message ? PyObject_CallOneArg(dispatch, message) : NULL;
+    Py_XDECREF(message);
+    if (!reply) return encode_failure("call");
+    uint64_t packed = encode_reply(reply);
+    Py_DECREF(reply);
+    return packed ? packed : encode_failure("encode");
+}
+
+/* The reply is checked last, by code that nothing in memory can change, on values that live in WebAssembly locals. */
+EXPORT(node_call) uint64_t node_call(const uint8_t *p, uint32_t n, uint32_t max_nodes, uint32_t max_depth) {
+    uint64_t packed = answer(p, n);
+    if (!packed) return REPLY_NONE;
+    const uint8_t *reply = (const uint8_t *)(uintptr_t)(packed >> 32);
+    return check_item(reply, (uint32_t)packed, max_nodes, max_depth) ? packed : REPLY_INVALID;
+}
