@@ -1,0 +1,60 @@
+"""Cloche runs third-party Python nodes under glass: each in its own CPython, compiled to WebAssembly, in this process.
+
+>>> import cloche
+>>> with cloche.Runtime() as runtime:
+...     node = runtime.load(cloche.Source("def double(x): return 2 * x"), entry="double")
+...     node.process(21)
+42
+"""
+
+from cloche._logs import LogRecord
+from cloche._node import Node, Stats
+from cloche._runtime import Runtime
+from cloche._source import Source
+from cloche.errors import (
+    BrokenInstanceError,
+    ClocheError,
+    ClosedError,
+    DeadlineError,
+    EncodeError,
+    FuelError,
+    GuestExitError,
+    GuestTrapError,
+    ImageError,
+    InternalError,
+    LimitError,
+    NodeError,
+    NodeLoadError,
+    NodeRaisedError,
+    OutputError,
+    ProtocolError,
+)
+from cloche.limits import Limits
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BrokenInstanceError",
+    "ClocheError",
+    "ClosedError",
+    "DeadlineError",
+    "EncodeError",
+    "FuelError",
+    "GuestExitError",
+    "GuestTrapError",
+    "ImageError",
+    "InternalError",
+    "LimitError",
+    "Limits",
+    "LogRecord",
+    "Node",
+    "NodeError",
+    "NodeLoadError",
+    "NodeRaisedError",
+    "OutputError",
+    "ProtocolError",
+    "Runtime",
+    "Source",
+    "Stats",
+    "__version__",
+]

@@ -1,0 +1,108 @@
+"""One wasmtime engine with the guest image loaded: what all the nodes of a `Runtime` share."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, get_args
+
+import wasmtime
+from cloche_wire import abi
+
+from cloche import _ffi, _host
+from cloche._signals import handlers
+from cloche._stack import GUEST_STACK_BYTES
+from cloche._watchdog import Watchdog
+from cloche.errors import ImageError
+
+__all__ = ["Engine", "Metering", "check_abi", "config", "options"]
+
+Metering = Literal["epoch", "fuel", "none"]
+
+_MEMORY_RESERVATION: Final = 4 << 30
+"""All that a 32-bit memory can grow to, so that it never moves."""
+
+
+def options(metering: Metering) -> dict[str, Any]:
+    """The engine options that compiled code depends on: part of an AOT artifact's key.
+
+    Raises:
+        ValueError: there is no such metering.
+    """
+    if metering not in get_args(Metering):
+        raise ValueError(f"metering is {metering!r}: give one of {', '.join(map(repr, get_args(Metering)))}")
+    return {
+        "epoch_interruption": metering == "epoch",
+        "consume_fuel": metering == "fuel",
+        "cranelift_opt_level": "speed",
+        "memory_may_move": False,
+        "memory_reservation": _MEMORY_RESERVATION,
+        "stack": GUEST_STACK_BYTES,
+    }
+
+
+def config(metering: Metering) -> wasmtime.Config:
+    """A fresh wasmtime configuration with those options."""
+    chosen = options(metering)
+    made = wasmtime.Config()
+    made.epoch_interruption = chosen["epoch_interruption"]
+    made.consume_fuel = chosen["consume_fuel"]
+    made.cranelift_opt_level = chosen["cranelift_opt_level"]
+    made.memory_may_move = chosen["memory_may_move"]
+    made.memory_reservation = chosen["memory_reservation"]
+    _ffi.set_stack_size(made, chosen["stack"])
+    return made
+
+
+def _signature(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | str:
+    match kind:
+        case wasmtime.FuncType():
+            return tuple(map(str, kind.params)), tuple(map(str, kind.results))
+        case wasmtime.MemoryType():
+            return "memory"
+        case wasmtime.GlobalType():
+            return "global"
+        case _:
+            return "something else"
+
+
+def check_abi(module: wasmtime.Module) -> None:
+    """Compare a module's imports and exports with `cloche_wire.abi`: nothing more, nothing less.
+
+    Raises:
+        ImageError: they differ; the message names the first difference.
+    """
+    wanted = {(abi.IMPORT_MODULE, name): signature for name, signature in abi.IMPORTS.items()}
+    found = {(i.module, i.name or ""): _signature(i.type) for i in module.imports}
+    exports = {e.name: _signature(e.type) for e in module.exports}
+    for what, have, want in (("import", found, wanted), ("export", exports, abi.EXPORTS)):
+        if have != want:
+            names = sorted(str(n) for n in have.keys() ^ want.keys()) or sorted(
+                str(n) for n in have if have[n] != want[n]  # type: ignore[index]  # both dicts have the same kind of key
+            )
+            raise ImageError(
+                f"the guest image does not fit ABI {abi.VERSION} of this version of Cloche: {what} {names[0]} differs. "
+                "Build or install the image that belongs to it: cloche image build"
+            )
+
+
+class Engine:
+    """A wasmtime engine, the image's compiled module, the deadline thread and the imports.
+
+    Args:
+        metering: how the guest's time is bounded.
+        load: makes the module, given the engine (from the AOT cache, or by compiling).
+    """
+
+    def __init__(self, metering: Metering, load: Any) -> None:
+        self.metering: Metering = metering
+        self.wasmtime = wasmtime.Engine(config(metering))
+        self.handlers = handlers()
+        self.module: wasmtime.Module = load(self.wasmtime)
+        check_abi(self.module)
+        linker = wasmtime.Linker(self.wasmtime)
+        self._callbacks = _ffi.define_imports(linker, abi.IMPORT_MODULE, abi.IMPORTS, _host.FUNCTIONS)
+        self.template = linker.instantiate_pre(self.module)
+        self.watchdog = Watchdog(self.wasmtime.increment_epoch)
+
+    def close(self) -> None:
+        """End the deadline thread. Instances that still live keep the engine's memory alive."""
+        self.watchdog.close()

@@ -1,0 +1,118 @@
+"""What the guest's five imports do: clock, random, sleep, exit, call. One `Host` per instance.
+
+Nothing here raises into wasmtime: a method that must stop the guest says so, and leaves the reason on the `Host`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from enum import Enum
+from typing import Any, Final
+
+from cloche_wire import abi
+
+__all__ = ["FUNCTIONS", "Host", "Stop"]
+
+_RANDOM_CHUNK: Final = 512
+_MASK = (1 << 64) - 1
+
+
+class Stop(Enum):
+    """Why the host stopped a guest."""
+
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    EXIT = "exit"
+
+
+class Host:
+    """The outside, as one guest sees it, and the state of the call that is under way.
+
+    Attributes:
+        deadline: `time.monotonic()` at which the call under way must have ended; None: no deadline.
+        stop: why the guest was stopped, if the host stopped it.
+        exit_code: what the guest passed to `exit`.
+        error: an exception that a host function met; the caller raises it once the guest has stopped.
+    """
+
+    __slots__ = ("_random", "_wake", "cancelled", "deadline", "error", "exit_code", "stop")
+
+    def __init__(self) -> None:
+        self.deadline: float | None = None
+        self.cancelled = False
+        self.stop: Stop | None = None
+        self.exit_code = 0
+        self.error: BaseException | None = None
+        self._wake: threading.Event | None = None
+        self._random = b""
+
+    def cancel(self) -> None:
+        """Stop the call under way as soon as the guest can be stopped. Called from another thread."""
+        self.cancelled = True
+        if self._wake is not None:
+            self._wake.set()
+
+    def must_stop(self) -> bool:
+        """Whether the call under way has been cancelled or has passed its deadline."""
+        if self.cancelled:
+            self.stop = Stop.CANCELLED
+            return True
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            self.stop = Stop.DEADLINE
+            return True
+        return False
+
+    def clock(self, slots: Any) -> bool:
+        """clock(id) -> nanoseconds."""
+        match slots[0] & 0xFFFF_FFFF:
+            case abi.CLOCK_REALTIME:
+                slots[0] = time.time_ns()
+            case abi.CLOCK_MONOTONIC:
+                slots[0] = time.monotonic_ns()
+            case _:
+                slots[0] = time.thread_time_ns()
+        return True
+
+    def random(self, slots: Any) -> bool:
+        """random() -> 8 bytes from the operating system's generator, each used once."""
+        if not self._random:
+            self._random = os.urandom(_RANDOM_CHUNK)
+        slots[0] = int.from_bytes(self._random[:8], "little", signed=True)
+        self._random = self._random[8:]
+        return True
+
+    def sleep(self, slots: Any) -> bool:
+        """sleep(ns) -> 0. Ends the guest at its deadline, or when it is cancelled."""
+        until = time.monotonic() + max(0, slots[0]) / 1e9
+        if self._wake is None:
+            self._wake = threading.Event()
+        while not self.must_stop():
+            now = time.monotonic()
+            if now >= until:
+                slots[0] = 0
+                return True
+            limit = until if self.deadline is None else min(until, self.deadline)
+            self._wake.wait(min(max(0.0, limit - now), 3600.0))
+        return False
+
+    def exit(self, slots: Any) -> bool:
+        """exit(code): the guest never returns from it."""
+        self.stop = Stop.EXIT
+        self.exit_code = slots[0] & 0xFFFF_FFFF
+        return False
+
+    def call(self, slots: Any) -> bool:
+        """call(address, length) -> 0: no service is granted."""
+        slots[0] = 0
+        return True
+
+
+FUNCTIONS: Final = {
+    "clock": Host.clock,
+    "random": Host.random,
+    "sleep": Host.sleep,
+    "exit": Host.exit,
+    "call": Host.call,
+}

@@ -1,0 +1,222 @@
+"""Finds the guest image and turns it into native code, once for each machine and configuration.
+
+An AOT artifact is native code that will run in this process, so its folder is trusted as a library's would be: it must
+belong to this user and be writable by nobody else. Its name is the digest of all that it depends on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import wasmtime
+from cloche_wire import abi
+
+from cloche._engine import Metering, options
+from cloche.errors import ImageError
+
+__all__ = ["Image", "cache_folder", "find", "load", "source_tree"]
+
+WASM_NAME: Final = "cloche.wasm"
+MANIFEST_NAME: Final = "manifest.json"
+_AOT_FORMAT: Final = 1
+
+
+def cache_folder() -> Path:
+    """Where images and compiled code are kept: $CLOCHE_CACHE, $XDG_CACHE_HOME/cloche or ~/.cache/cloche."""
+    if chosen := os.environ.get("CLOCHE_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cloche"
+
+
+def source_tree() -> Path | None:
+    """The checkout that this package is imported from, if it is one."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "wasm" / "build.py").is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A guest image on disk.
+
+    Attributes:
+        folder: where cloche.wasm and manifest.json are.
+        manifest: versions, digests and features, as the build wrote them.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Image:
+        """Read and check a manifest.
+
+        Raises:
+            ImageError: it is missing or damaged, or the image has another ABI or size.
+        """
+        try:
+            manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+            found, wanted = manifest["abi"], manifest["image"]["bytes"]
+            size = (folder / WASM_NAME).stat().st_size
+        except FileNotFoundError as error:
+            raise ImageError(f"no guest image in {folder}: {error.filename} is missing. {_remedy()}") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ImageError(f"the manifest of the guest image in {folder} is damaged ({error!r}). {_remedy()}") from error
+        if found != abi.VERSION:
+            raise ImageError(f"the guest image in {folder} has ABI {found}, this Cloche speaks {abi.VERSION}. {_remedy()}")
+        if size != wanted:
+            raise ImageError(f"the guest image in {folder} has {size} bytes, not {wanted}: it was altered. {_remedy()}")
+        return cls(folder, manifest)
+
+    @property
+    def wasm(self) -> Path:
+        """The WebAssembly module."""
+        return self.folder / WASM_NAME
+
+    @property
+    def sha256(self) -> str:
+        """What the module's digest has to be."""
+        return str(self.manifest["image"]["sha256"])
+
+    def verify(self) -> None:
+        """Read the whole module and compare its digest.
+
+        Raises:
+            ImageError: it was altered.
+        """
+        with self.wasm.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.sha256:
+            raise ImageError(f"{self.wasm} was altered: its sha256 is {found}, not {self.sha256}. {_remedy()}")
+
+
+def _remedy() -> str:
+    if source_tree() is not None:
+        return "Build it: cloche image build"
+    return "Install the package anew: pip install --force-reinstall cloche"
+
+
+def _inputs_digest(tree: Path) -> str:
+    """Digest of all that the image is made of, by the build's own rule."""
+    spec = importlib.util.spec_from_file_location("_cloche_image_inputs", tree / "wasm" / "imagebuild" / "inputs.py")
+    if spec is None or spec.loader is None:
+        raise ImageError(f"{tree} is a checkout without wasm/imagebuild/inputs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.inputs_digest(tree))
+
+
+def find(folder: str | os.PathLike[str] | None = None) -> Image:
+    """The image to use: the folder given, the one in the installed package, or the one built from this checkout.
+
+    Raises:
+        ImageError: there is none, or it is damaged, stale or of another ABI; the message says what to run.
+    """
+    if folder is not None:
+        return Image.open(Path(folder))
+    packaged = Path(__file__).parent / "_image"
+    if (packaged / MANIFEST_NAME).exists():
+        return Image.open(packaged)
+    tree = source_tree()
+    if tree is None:
+        raise ImageError(f"this installation has no guest image. {_remedy()}")
+    built = cache_folder() / "images" / _inputs_digest(tree)
+    if not built.exists():
+        raise ImageError(f"the guest image of this checkout has not been built yet, or is stale. {_remedy()}")
+    return Image.open(built)
+
+
+def _aot_key(image: Image, metering: Metering) -> str:
+    cpu = ""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            cpu = next((line for line in file if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        cpu = platform.processor()
+    parts = [_AOT_FORMAT, image.sha256, wasmtime.__version__, platform.machine(), cpu, sorted(options(metering).items())]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _private(folder: Path) -> None:
+    """Make the folder; refuse it if others could plant code there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise ImageError(
+            f"{folder} holds native code, but belongs to or can be written by another user: "
+            f"chown and chmod 700 it, or set CLOCHE_CACHE to a folder of your own"
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process compiles, the others wait for it."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def artifact(image: Image, metering: Metering) -> Path:
+    """Where the native code of an image lies, or will lie."""
+    return cache_folder() / "aot" / f"{_aot_key(image, metering)}.cwasm"
+
+
+def load(
+    image: Image, metering: Metering, engine: wasmtime.Engine, progress: Callable[[str], None] = lambda text: None
+) -> wasmtime.Module:
+    """The compiled module: from the cache, or compiled now and put there.
+
+    Args:
+        image: what to load.
+        metering: decides with which checks it is compiled.
+        engine: has been made with the same `metering`.
+        progress: told before something that takes seconds, and after it.
+
+    Raises:
+        ImageError: the image was altered, or the cache is not private.
+    """
+    path = artifact(image, metering)
+    _private(path.parent)
+    module = _from_cache(path, engine)
+    if module is not None:
+        return module
+    with _locked(path.with_suffix(".lock")):
+        module = _from_cache(path, engine)
+        if module is not None:
+            return module
+        progress("compiling the guest image for this machine: once, about 10 seconds")
+        began = time.perf_counter()
+        image.verify()
+        module = wasmtime.Module.from_file(engine, str(image.wasm))
+        draft = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(module.serialize())
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            progress(f"the compiled image cannot be kept ({error}): the next start compiles again")
+        progress(f"compiled in {time.perf_counter() - began:.1f} s")
+        return module
+
+
+def _from_cache(path: Path, engine: wasmtime.Engine) -> wasmtime.Module | None:
+    if not path.exists():
+        return None
+    try:
+        return wasmtime.Module.deserialize_file(engine, str(path))
+    except wasmtime.WasmtimeError:  # truncated, or made by another wasmtime: it is only a cache
+        path.unlink(missing_ok=True)
+        return None

@@ -1,0 +1,243 @@
+"""One store with one instance of the image: enters the guest, and decides what a return, a trap or a stop means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import wasmtime
+from cloche_wire import Reply, abi
+
+from cloche import _ffi, _logs, _stack
+from cloche._codec import Codec
+from cloche._host import Host, Stop
+from cloche._memory import Memory
+from cloche.errors import (
+    BrokenInstanceError,
+    ClosedError,
+    DeadlineError,
+    FuelError,
+    GuestExitError,
+    GuestTrapError,
+    InternalError,
+    LimitError,
+    OutputError,
+    ProtocolError,
+)
+
+if TYPE_CHECKING:
+    from cloche._engine import Engine
+    from cloche.limits import Limits
+
+__all__ = ["Instance"]
+
+_ENDLESS_FUEL: Final = (1 << 63) - 1
+_U32: Final = 0xFFFF_FFFF
+
+
+class Cancelled(BrokenInstanceError):
+    """The call was cancelled by the host, and the guest had to be stopped for it."""
+
+
+class Instance:
+    """A guest at rest or under way; not thread-safe: its `Node` lets in one call at a time.
+
+    Args:
+        engine: what to instantiate.
+        limits: what the guest may use.
+        name: the node's name, for errors and logs.
+        on_records: takes the records drained after each call.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_codec",
+        "_deadline_s",
+        "_engine",
+        "_host",
+        "_key",
+        "_limits",
+        "_memory",
+        "_name",
+        "_node_call",
+        "_on_records",
+        "_request",
+        "_store",
+        "calls",
+        "closed",
+        "dropped_records",
+        "guest_seconds",
+    )
+
+    def __init__(
+        self, engine: Engine, limits: Limits, name: str, on_records: Callable[[list[_logs.LogRecord]], None]
+    ) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._name = name
+        self._on_records = on_records
+        self._deadline_s = limits.deadline_s
+        self.calls = 0
+        self.dropped_records = 0
+        self.guest_seconds = 0.0
+        self.closed = False
+        self._host = Host()
+        engine.handlers.ensure()
+        self._store = store = wasmtime.Store(engine.wasmtime)
+        store.set_limits(memory_size=limits.memory_bytes, instances=1, memories=1)
+        self._key = _ffi.bind(store, self._host, engine.metering == "epoch")
+        try:
+            if engine.metering == "fuel":
+                store.set_fuel(_ENDLESS_FUEL)
+            exports = engine.template.instantiate(store).exports(store)
+            self._node_call = _ffi.Call(store, exports["node_call"], 4)  # type: ignore[arg-type]  # see check_abi
+            alloc, free = (_ffi.Call(store, exports[n], 1) for n in ("node_alloc", "node_free"))  # type: ignore[arg-type]
+            ring = exports["cloche_ring"].value(store)  # type: ignore[union-attr]  # see check_abi
+            self._memory = Memory(store, exports["memory"], ring, alloc, free)  # type: ignore[arg-type]
+            self._codec = Codec(limits, self._memory.place, partial(self._memory.view, limit=limits.reply_bytes))
+            self._request = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the guest's linear memory; 0 once closed."""
+        return 0 if self.closed else self._memory.size
+
+    def exchange(self, op: int, operands: list[Any], root: str) -> tuple[Reply, Any]:
+        """Send one message and return the reply: kind and value. Logs are drained in every case.
+
+        Args:
+            op: a number of `cloche_wire.Op`.
+            operands: what the message carries.
+            root: what to call the operands in an `EncodeError`'s path.
+
+        Raises:
+            EncodeError: an operand cannot be sent; the guest was not entered.
+            BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol; the instance is closed.
+        """
+        if self.closed:
+            raise ClosedError(f"node {self._name!r} is closed")
+        if not _stack.sufficient():
+            return _stack.run(lambda: self.exchange(op, operands, root))
+        self._engine.handlers.ensure()
+        host, watchdog = self._host, self._engine.watchdog
+        self.calls += 1
+        if self._deadline_s is not None:
+            watchdog.arm(host, self._deadline_s)
+        began = time.perf_counter()
+        try:
+            frame = self._codec.encode([op, self.calls, *operands], root)
+            reply = self._codec.decode(self._enter(frame))
+        except _ffi.Trapped as trapped:
+            raise self._broken(trapped) from None
+        except ProtocolError as error:
+            error.node = self._name
+            error.last_logs = tuple(self._end(error))
+            raise
+        finally:
+            if self._deadline_s is not None:
+                watchdog.disarm(host)
+            self.guest_seconds += time.perf_counter() - began
+        if self._memory.has_records:
+            self._drain()
+        match reply:
+            case [int(kind), value] if 0 <= kind <= Reply.END:
+                return Reply(kind), value
+        error = ProtocolError("a reply is [kind, value]", node=self._name)
+        error.last_logs = tuple(self._end(error))
+        raise error
+
+    def _enter(self, frame: bytes) -> bytes:
+        length = len(frame)
+        memory, limits = self._memory, self._limits
+        address = self._request if length <= abi.REQUEST_BUFFER_BYTES else memory.allocate(length)
+        memory.write(address, frame)
+        if self._engine.metering == "fuel":
+            self._store.set_fuel(_ENDLESS_FUEL if limits.fuel is None else limits.fuel)
+        packed = self._node_call(address, length, limits.value_nodes, limits.value_depth)
+        if address != self._request:
+            memory.free(address)
+        start, size = packed >> 32 & _U32, packed & _U32
+        if not start:
+            if size == abi.REPLY_INVALID:
+                raise ProtocolError("the reply is not well-formed, or passes value_nodes or value_depth")
+            raise ProtocolError("the guest could not make a reply")
+        return memory.read(start, size, limits.reply_bytes)
+
+    def cancel(self) -> None:
+        """Stop the call under way, from another thread. It ends with `Cancelled`."""
+        self._engine.watchdog.cancel(self._host)
+
+    def _drain(self) -> list[_logs.LogRecord]:
+        """Take the guest's log records and hand them on, the newest `log_records` of them."""
+        frames, dropped = self._memory.drain()
+        limit = self._limits.log_records
+        dropped += max(0, len(frames) - limit)
+        records, refused = _logs.parse(frames[-limit:] if limit else [], self.calls)
+        dropped += refused
+        self.dropped_records += dropped
+        if dropped:
+            text = f"{dropped} log records dropped (log_records {limit}, {abi.RING_CAPACITY} bytes a call)"
+            records.append(_logs.LogRecord("warning", "cloche", text, self.calls))
+        self._on_records(records)
+        return records
+
+    def _end(self, cause: BaseException) -> list[_logs.LogRecord]:
+        """The instance is beyond use: save its logs, free its memory now rather than at some garbage collection."""
+        try:
+            return self._drain()
+        except Exception as error:  # the logger's own: it must not hide why the guest broke
+            cause.add_note(f"and its log records could not be delivered: {error!r}")
+            return []
+        finally:
+            self.close()
+
+    def _broken(self, trapped: _ffi.Trapped) -> BaseException:
+        """What the host knows of the reason comes before what the trap says."""
+        host, limits = self._host, self._limits
+        logs = tuple(self._end(trapped))
+        name = self._name
+        if host.error is not None:
+            if not isinstance(host.error, Exception):
+                return host.error  # KeyboardInterrupt, SystemExit
+            error: BaseException = InternalError(f"a host function failed while node {name!r} ran: {host.error!r}")
+            error.__cause__ = host.error
+            return error
+
+        def limit(kind: type[LimitError], field: str, text: str) -> LimitError:
+            value = getattr(limits, field)
+            message = f"node {name!r} {text} (Limits.{field}={value}); its instance is closed: load it again"
+            return kind(message, limit=field, value=value, node=name, last_logs=logs)
+
+        match host.stop:
+            case Stop.DEADLINE:
+                return limit(DeadlineError, "deadline_s", f"ran longer than {limits.deadline_s:g} s in one call")
+            case Stop.CANCELLED:
+                return Cancelled(f"the call on node {name!r} was cancelled; its instance is closed", node=name, last_logs=logs)
+            case Stop.EXIT if host.exit_code == abi.EXIT_OUTPUT:
+                return limit(OutputError, "output_bytes", f"wrote more than {limits.output_bytes} bytes of output in one call")
+            case Stop.EXIT:
+                message = f"node {name!r} ended its own process with code {host.exit_code}; its instance is closed"
+                return GuestExitError(message, code=host.exit_code, node=name, last_logs=logs)
+        if trapped.code == "OUT_OF_FUEL":
+            return limit(FuelError, "fuel", "burned more fuel than it has for one call")
+        hint = "; it recursed too deeply in C" if trapped.code == "STACK_OVERFLOW" else ""
+        message = f"node {name!r} crashed its interpreter ({trapped.code or trapped}){hint}; its instance is closed: load it again"
+        return GuestTrapError(message, trap_code=trapped.code, node=name, last_logs=logs)
+
+    def close(self) -> None:
+        """Free everything at once; further calls raise ClosedError."""
+        if not self.closed:
+            self.closed = True
+            _ffi.unbind(self._key)
+            if hasattr(self, "_memory"):
+                self._memory.close()
+            self._store.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_key"):
+            self.close()

@@ -1,0 +1,158 @@
+"""Checked access to one guest's linear memory. No other module reads or writes it."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from typing import TYPE_CHECKING, Final
+
+from cloche_wire import abi
+
+from cloche import _ffi
+from cloche.errors import EncodeError, InternalError, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined, unused-ignore]  # 3.12
+
+    import wasmtime
+
+__all__ = ["Memory"]
+
+_U32 = 0xFFFF_FFFF
+_HEADER: Final = struct.Struct("<8I")
+_EMPTY: Final = struct.pack("<5I", 0, 0, 0, 0, 0)  # head, used, records, dropped, reserved0
+_RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
+_USED_WORD: Final = abi.RING_WORDS.index("used")
+_DROPPED_WORD: Final = abi.RING_WORDS.index("dropped")
+
+
+class Memory:
+    """The linear memory of one instance, and the two functions of the guest that hand out pieces of it.
+
+    The memory's address never changes (the engine reserves all that it may grow to), but its size does, so the view
+    is made anew when something lies beyond it. After `close` nothing here can be used.
+    """
+
+    __slots__ = ("_alloc", "_base", "_free", "_memory", "_ring", "_ring_words", "_size", "_store", "_view")
+
+    def __init__(
+        self, store: wasmtime.Store, memory: wasmtime.Memory, ring: int, alloc: _ffi.Call, free: _ffi.Call
+    ) -> None:
+        self._store = store
+        self._memory = memory
+        self._alloc = alloc
+        self._free = free
+        self._base = _ffi.memory_base(store, memory)
+        self._size = 0
+        self._view = memoryview(b"")
+        self._grown()
+        self._ring = ring
+        if not 0 < ring <= self._size - abi.RING_HEADER_BYTES - abi.RING_CAPACITY:
+            raise ProtocolError(f"the log ring at {ring} lies outside the memory of {self._size} bytes")
+        self._ring_words = self._view[ring : ring + abi.RING_HEADER_BYTES].cast("I")
+
+    @property
+    def size(self) -> int:
+        """Bytes that the guest's memory has now."""
+        self._grown()
+        return self._size
+
+    def _grown(self) -> None:
+        size = _ffi.memory_size(self._store, self._memory)
+        if size != self._size:
+            self._view = memoryview((ctypes.c_char * size).from_address(self._base)).cast("B")
+            self._size = size
+
+    def _range(self, address: int, length: int, limit: int) -> int:
+        """Check a range that the guest named; its end."""
+        end = address + length
+        if not 0 <= length <= limit or not 0 < address <= _U32:
+            raise ProtocolError(f"guest range [{address}, +{length}) refused (limit {limit})")
+        if end > self._size:
+            self._grown()
+            if end > self._size:
+                raise ProtocolError(f"guest range [{address}, +{length}) lies outside its {self._size} bytes")
+        return end
+
+    def read(self, address: int, length: int, limit: int) -> bytes:
+        """Copy `length` bytes out.
+
+        Raises:
+            ProtocolError: they do not lie inside the memory, or are more than `limit`.
+        """
+        end = self._range(address, length, limit)
+        # the range is checked: a memoryview slices like a list and would truncate silently
+        return bytes(self._view[address:end])
+
+    def view(self, address: int, length: int, limit: int) -> memoryview:
+        """A view of guest bytes, to be copied before the guest runs again or the instance is closed."""
+        end = self._range(address, length, limit)
+        return self._view[address:end]
+
+    def allocate(self, length: int) -> int:
+        """Have the guest allocate `length` bytes.
+
+        Raises:
+            Trapped: the guest did not return.
+            ProtocolError: it returned a block that lies outside its memory.
+            EncodeError: it has no such block left.
+        """
+        address = self._alloc(max(1, length)) & _U32
+        if not address:
+            raise EncodeError(f"the guest has no {length} bytes left for this value: raise Limits.memory_bytes")
+        self._range(address, length, length)
+        return address
+
+    def free(self, address: int) -> None:
+        """Give a block back to the guest's allocator."""
+        self._free(address)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Copy `data` in, to a block that `allocate` returned."""
+        end = address + len(data)
+        if end > self._size:
+            raise InternalError(f"a write to [{address}, +{len(data)}) passes the memory's {self._size} bytes")
+        self._view[address:end] = data
+
+    def place(self, data: Buffer) -> int:
+        """Copy a contiguous buffer into a block of its own, which then belongs to the guest; its address."""
+        source = memoryview(data).cast("B")
+        address = self.allocate(source.nbytes)
+        self._view[address : address + source.nbytes] = source
+        return address
+
+    @property
+    def has_records(self) -> bool:
+        """Whether the log ring holds anything, or has dropped something. Costs a tenth of a microsecond."""
+        words = self._ring_words
+        return bool(words[_USED_WORD] or words[_DROPPED_WORD])
+
+    def drain(self) -> tuple[list[bytes], int]:
+        """Take all records out of the log ring. It works after a trap too.
+
+        Returns:
+            the records, oldest first, and how many the guest had overwritten or garbled.
+        """
+        start = self._ring
+        _magic, _capacity, head, used, records, dropped, _, _ = _HEADER.unpack(
+            self._view[start : start + abi.RING_HEADER_BYTES]
+        )
+        self._view[start + _RING_OFFSETS["head"] : start + _RING_OFFSETS["reserved1"]] = _EMPTY
+        if used > abi.RING_CAPACITY or head >= abi.RING_CAPACITY:  # the guest has overwritten its own ring
+            return [], dropped + max(1, min(records, abi.RING_CAPACITY))
+        ring = self._view[start + abi.RING_HEADER_BYTES : start + abi.RING_HEADER_BYTES + abi.RING_CAPACITY]
+        data = bytes(ring[head : head + used])
+        data += bytes(ring[: used - len(data)])
+        taken, at = [], 0
+        while at + 4 <= used:
+            length = int.from_bytes(data[at : at + 4], "little")
+            if length > used - at - 4:
+                return taken, dropped + 1
+            taken.append(data[at + 4 : at + 4 + length])
+            at += 4 + length
+        return taken, dropped
+
+    def close(self) -> None:
+        """Drop every view, before the store goes."""
+        self._ring_words = self._view = memoryview(b"")
+        self._size = 0

@@ -1,0 +1,249 @@
+"""A loaded node: what the caller holds, and calls like an object."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from cloche_wire import Failure, Op, Reply
+
+from cloche import _logs
+from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
+
+if TYPE_CHECKING:
+    from cloche._instance import Instance
+
+__all__ = ["Node", "Stats", "raise_failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a node has used so far.
+
+    Attributes:
+        calls: calls into the guest, loading and the steps of streams included.
+        seconds: wall time spent in them, marshaling included.
+        memory_bytes: linear memory that the guest has now, the interpreter included; 0 once closed.
+        dropped_records: log records that were over a limit, or were no log records.
+    """
+
+    calls: int
+    seconds: float
+    memory_bytes: int
+    dropped_records: int
+
+
+def raise_failure(value: Any, node: str) -> Any:
+    """Raise what a guest reported.
+
+    Raises:
+        NodeLoadError: the failure comes from compiling, importing, finding the entry or ``__init__``.
+        NodeRaisedError: it comes from a call.
+        ProtocolError: it is not a failure; the instance has to be closed.
+    """
+    try:
+        failure = Failure.from_wire(value)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ProtocolError(f"node {node!r} reported a failure that is none: {error}", node=node) from None
+    kind = NodeRaisedError if failure.phase in ("call", "encode") else NodeLoadError
+    raise kind(_cleaned(failure), node)
+
+
+def _cleaned(failure: Failure) -> Failure:
+    """The failure with the characters that could repaint a terminal shown as escapes."""
+    from cloche_wire import Frame
+
+    clean = _logs.clean
+    return Failure(
+        clean(failure.phase),
+        clean(failure.exc_type),
+        clean(failure.message),
+        tuple(Frame(clean(f.file), f.line, clean(f.function), clean(f.text)) for f in failure.frames),
+        failure.omitted,
+        _cleaned(failure.cause) if failure.cause else None,
+        failure.explicit,
+        tuple(map(clean, failure.notes)),
+    )
+
+
+class Node:
+    """A third-party node, alive in its own sandbox. Made by `Runtime.load`.
+
+    One call at a time: calls from several threads wait for each other; different nodes run in parallel.
+
+    Attributes:
+        name: as given to `Runtime.load`, or the entry's name.
+        info: what the guest says of the entry: ``entry``, ``kind`` ("class" or "function"), ``is_streaming``, ``is_source``,
+            ``is_sink``, ``methods``.
+    """
+
+    def __init__(self, instance: Instance, name: str, info: dict[str, Any]) -> None:
+        self.name = name
+        self.info = info
+        self._instance = instance
+        self._lock = threading.RLock()
+        self._busy = False
+        self._streaming = False
+        self._closed = False
+
+    def process(self, *data: Any) -> Any:
+        """Call the node's ``process`` (``aprocess`` where it has one) and wait for the result.
+
+        Args:
+            data: usually one value; several for a node that takes several.
+
+        Returns:
+            what the node returned, awaited in the guest. A node that yields gives the list of all it yields.
+
+        Raises:
+            EncodeError: `data` cannot be sent; the node was not called.
+            NodeRaisedError: the node raised, or returned what cannot be encoded; it stays usable.
+            BrokenInstanceError: a limit, a trap, an exit; the node is closed.
+            ClosedError: it was closed before.
+        """
+        return self._call(Op.PROCESS, list(data), "data")
+
+    def initialize(self) -> Any:
+        """Call the node's ``initialize``, if it has one. Raises as `process` does."""
+        return self._call(Op.INVOKE, ["initialize"], "")
+
+    def flush(self) -> Any:
+        """Call the node's ``flush``, if it has one, and return what it gives. Raises as `process` does."""
+        return self._call(Op.INVOKE, ["flush"], "")
+
+    def cleanup(self) -> Any:
+        """Call the node's ``cleanup``, if it has one. `close` does it too. Raises as `process` does."""
+        return self._call(Op.INVOKE, ["cleanup"], "")
+
+    def get(self, name: str) -> Any:
+        """The value of the node's attribute `name`, copied out. Raises as `process` does."""
+        return self._call(Op.GET, [name], "name")
+
+    def stream(self, items: Iterable[Any] = ()) -> Iterator[Any]:
+        """Feed `items` one at a time, as the node asks for them, and yield each output as it is produced.
+
+        Closing the iterator early closes the node's generators: their ``finally`` blocks run, within the deadline. Each
+        step into the guest has the whole deadline for itself.
+
+        Args:
+            items: any iterable, also an endless one; none for a node that is a source.
+
+        Yields:
+            what the node yields or returns, None left out; at the end what its ``flush`` gives.
+
+        Raises:
+            NodeRaisedError: after the outputs that came before it. The node stays usable.
+            BrokenInstanceError: as in `process`.
+            Exception: what `items` itself raises, once the node has seen it at its ``async for``.
+        """
+        if self._streaming:
+            raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")
+        self._streaming = True
+        source = iter(items)
+        thrown: BaseException | None = None
+        ended = False
+        try:
+            kind, value = self._exchange(Op.STREAM_OPEN, [], "")
+            while True:
+                if kind is Reply.YIELD or kind is Reply.YIELD_NEED:
+                    yield value
+                if kind is Reply.YIELD:
+                    kind, value = self._exchange(Op.STREAM_NEXT, [], "")
+                elif kind is Reply.YIELD_NEED or kind is Reply.NEED:
+                    try:
+                        item = next(source)
+                    except StopIteration:
+                        kind, value = self._exchange(Op.STREAM_END, [], "")
+                    except Exception as error:
+                        thrown = error
+                        kind, value = self._exchange(Op.STREAM_THROW, [type(error).__name__, str(error)], "")
+                    else:
+                        kind, value = self._exchange(Op.STREAM_FEED, [item], "item")
+                else:
+                    ended = True
+                    if thrown is not None:
+                        raise thrown
+                    if kind is Reply.FAILURE:
+                        self._raise(value)
+                    if kind is Reply.END:
+                        return
+                    raise self._protocol(f"{kind.name} is no answer to a step of a stream")
+        finally:
+            self._streaming = False
+            if not ended and not self.broken and not self._closed:
+                self._call(Op.STREAM_CLOSE, [], "")
+
+    @property
+    def stats(self) -> Stats:
+        """What the node has used so far."""
+        instance = self._instance
+        return Stats(instance.calls, instance.guest_seconds, instance.memory_bytes, instance.dropped_records)
+
+    @property
+    def broken(self) -> bool:
+        """Whether a `BrokenInstanceError` has ended the node."""
+        return self._instance.closed and not self._closed
+
+    def close(self) -> None:
+        """Run the node's ``cleanup``, if it has one, and free its instance. Again: nothing.
+
+        Raises:
+            NodeRaisedError: cleanup raised; the instance is freed all the same.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if self._busy:
+                raise ClocheError(f"node {self.name!r} cannot be closed from inside its own call")
+            try:
+                if not self._instance.closed and "cleanup" in self.info["methods"]:
+                    self.cleanup()
+            finally:
+                self._closed = True
+                self._instance.close()
+
+    def _exchange(self, op: Op, operands: list[Any], root: str) -> tuple[Reply, Any]:
+        with self._lock:
+            if self._busy:
+                raise ClocheError(f"node {self.name!r} was called from inside its own call")
+            if self._closed:
+                raise ClosedError(f"node {self.name!r} is closed")
+            self._busy = True
+            try:
+                return self._instance.exchange(op, operands, root)
+            finally:
+                self._busy = False
+
+    def _call(self, op: Op, operands: list[Any], root: str) -> Any:
+        kind, value = self._exchange(op, operands, root)
+        if kind is Reply.RESULT:
+            return value
+        if kind is Reply.FAILURE:
+            self._raise(value)
+        raise self._protocol(f"{kind.name} is no answer to {op.name}")
+
+    def _raise(self, value: Any) -> None:
+        try:
+            raise_failure(value, self.name)
+        except ProtocolError:
+            self._instance.close()
+            raise
+
+    def _protocol(self, text: str) -> ProtocolError:
+        self._instance.close()
+        return ProtocolError(f"node {self.name!r}: {text}; its instance is closed", node=self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "broken" if self.broken else "ready"
+        return f"<cloche.Node {self.name!r} {state}>"

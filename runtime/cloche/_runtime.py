@@ -1,0 +1,185 @@
+"""What the caller makes first: an engine with the guest image, and the nodes that run on it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from cloche_wire import Op, Reply
+
+from cloche import _image, _logs, _source
+from cloche._engine import Engine, Metering
+from cloche._instance import Instance
+from cloche._node import Node, raise_failure
+from cloche._source import Source
+from cloche.errors import ClosedError, NodeLoadError, ProtocolError
+from cloche.limits import Limits
+
+__all__ = ["Runtime"]
+
+
+class Runtime:
+    """One engine, one image, shared by all the nodes loaded from it. Thread-safe.
+
+    The first one on a machine compiles the image (about 10 seconds, reported to the logger and kept); the next ones load it in
+    milliseconds.
+
+    Args:
+        image: folder with cloche.wasm and manifest.json; None: the one that came with the package, or the checkout's.
+        limits: for every node that is not given its own.
+        metering: how the guest's time is bounded: "epoch" (deadlines), "fuel" (deadlines while asleep only, and a deterministic
+            count of instructions), "none" (deadlines while asleep only: for code that you trust).
+        logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
+        progress: told in a line what takes more than a second; None: it goes to the logger.
+
+    Raises:
+        ImageError: no image, or a damaged one; says what to run.
+    """
+
+    def __init__(
+        self,
+        image: str | os.PathLike[str] | None = None,
+        limits: Limits | None = None,
+        metering: Metering = "epoch",
+        logger: Any = None,
+        *,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.image = _image.find(image)
+        self._logger = logger if logger is not None else _logs.default_logger()
+        tell = progress or self._logger.info
+        self._engine = Engine(metering, partial(_image.load, self.image, metering, progress=tell))
+        self._nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def metering(self) -> Metering:
+        """How the guest's time is bounded."""
+        return self._engine.metering
+
+    def load(
+        self,
+        source: Source | str | os.PathLike[str],
+        entry: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        limits: Limits | None = None,
+        session_id: str | None = None,
+    ) -> Node:
+        """Load a node into a sandbox of its own: compile, import, find the entry, call ``__init__(**params)``.
+
+        Args:
+            source: path of a .py file or of a package folder, or `Source` text.
+            entry: a class with a ``process`` method, or a plain function; None: the only one that the module defines.
+            params: keyword arguments of ``__init__``.
+            name: for logs and errors; None: the entry's name.
+            limits: None: the runtime's.
+            session_id: handed to nodes that keep sessions.
+
+        Raises:
+            NodeLoadError: it does not compile or import, has no such entry, or ``__init__`` raised; with a remedy.
+            EncodeError: a parameter cannot be sent.
+            BrokenInstanceError: loading passed a limit or crashed the guest.
+            FileNotFoundError: no such path.
+        """
+        if self._closed:
+            raise ClosedError("the runtime is closed")
+        limits = limits or self.limits
+        modules = _source.read(source)
+        label = name or entry or modules.main
+        instance = Instance(self._engine, limits, label, partial(_logs.deliver, logger=self._logger, node=label))
+        message = {
+            "name": label,
+            "modules": {key: list(value) for key, value in modules.files.items()},
+            "data": modules.data,
+            "main": modules.main,
+            "entry": entry,
+            "params": dict(params or {}),
+            "session_id": session_id,
+            "log_level": limits.log_level,
+            "seed": os.urandom(32),
+            "limits": {
+                "reply_bytes": limits.reply_bytes,
+                "output_bytes": limits.output_bytes,
+                "value_depth": limits.value_depth,
+                "value_nodes": limits.value_nodes,
+                "log_bytes": limits.log_bytes,
+            },
+            "packages": {},
+        }
+        try:
+            kind, value = instance.exchange(Op.LOAD, [message], "params")
+            if kind is Reply.FAILURE:
+                raise_failure(value, label)
+            if kind is not Reply.RESULT or not _is_info(value):
+                raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
+        except NodeLoadError as error:
+            instance.close()
+            raise NodeLoadError(error.failure, label, _remedy(error)) from None
+        except BaseException:
+            instance.close()
+            raise
+        node = Node(instance, label if name or entry else value["entry"], value)
+        with self._lock:
+            self._nodes.add(node)
+        return node
+
+    def close(self) -> None:
+        """Close every node that still lives, then the engine. Again: nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            nodes = list(self._nodes)
+        try:
+            for node in nodes:
+                node.close()
+        finally:
+            self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<cloche.Runtime metering={self.metering!r} {'closed' if self._closed else f'{len(self._nodes)} nodes'}>"
+
+
+def _is_info(value: Any) -> bool:
+    match value:
+        case {
+            "entry": str(),
+            "kind": "class" | "function",
+            "is_streaming": bool(),
+            "is_source": bool(),
+            "is_sink": bool(),
+            "methods": list(methods),
+        }:
+            return all(isinstance(method, str) for method in methods)
+        case _:
+            return False
+
+
+def _remedy(error: NodeLoadError) -> str:
+    """What the caller can do about it."""
+    if error.exc_type in ("ModuleNotFoundError", "ImportError"):
+        return (
+            "The sandbox has the standard library, numpy and cloudpickle; pass the node's own package folder as the source "
+            "if the module is part of it."
+        )
+    return {
+        "compile": "The node's source has to be valid Python 3.13.",
+        "init": "Check `params` against the entry's __init__.",
+    }.get(error.phase, "")

@@ -1,0 +1,94 @@
+"""Where a node's code comes from: text, a file, a package folder. Read whole by the host; the guest has no file system."""
+
+from __future__ import annotations
+
+import os
+import tokenize
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cloche.errors import ClocheError
+
+__all__ = ["Source", "read"]
+
+MAX_FILES: Final = 2000
+MAX_BYTES: Final = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A node's code as text.
+
+    Attributes:
+        text: Python source of one module.
+        filename: shown in tracebacks; the guest cannot open it.
+    """
+
+    text: str
+    filename: str = "<node>"
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """What is sent to the guest: module name -> (filename, source, is a package)."""
+
+    main: str
+    files: dict[str, tuple[str, str, bool]]
+    data: dict[str, bytes]
+    """Files of a package that are not Python: path below the folder's parent -> content (importlib.resources)."""
+
+
+def read(source: Source | str | os.PathLike[str]) -> Modules:
+    """Read a node's code.
+
+    Args:
+        source: a `Source`, the path of a .py file, or that of a package folder.
+
+    Raises:
+        FileNotFoundError: no such path.
+        ClocheError: it is neither, or too large.
+        SyntaxError: a file's encoding declaration is wrong.
+    """
+    if isinstance(source, Source):
+        return Modules("node", {"node": (source.filename, source.text, False)}, {})
+    path = Path(source)
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        hint = " (for source text use cloche.Source(text))" if "\n" in str(source) else ""
+        raise FileNotFoundError(f"no such file or folder: {str(source)[:200]!r}{hint}")
+    if path.suffix != ".py":
+        raise ClocheError(f"{path} is not a .py file or a package folder")
+    name = path.stem if path.stem.isidentifier() else "node"
+    return Modules(name, {name: (path.name, _text(path), False)}, {})
+
+
+def _text(path: Path) -> str:
+    with tokenize.open(path) as file:  # honours a coding declaration (PEP 263)
+        return file.read()
+
+
+def _read_folder(folder: Path) -> Modules:
+    folder = folder.resolve()
+    if not (folder / "__init__.py").exists():
+        raise ClocheError(f"{folder.name} is not a package: it has no __init__.py")
+    files: dict[str, tuple[str, str, bool]] = {}
+    data: dict[str, bytes] = {}
+    total = 0
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or "__pycache__" in path.parts or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        total += path.stat().st_size
+        if len(files) + len(data) >= MAX_FILES or total > MAX_BYTES:
+            raise ClocheError(f"package {folder.name} has more than {MAX_FILES} files or {MAX_BYTES} bytes")
+        if not path.resolve().is_relative_to(folder):
+            raise ClocheError(f"{path.relative_to(folder)} is a link out of the package: copy the file in")
+        relative = path.relative_to(folder.parent)
+        if path.suffix == ".py":
+            package = path.name == "__init__.py"
+            parts = relative.parent.parts if package else relative.with_suffix("").parts
+            files[".".join(parts)] = (relative.as_posix(), _text(path), package)
+        else:
+            data[relative.as_posix()] = path.read_bytes()
+    return Modules(folder.name, files, data)

@@ -1,0 +1,38 @@
+"""Engines are made once for each metering; instances for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import wasmtime
+
+from cloche import Limits, LogRecord
+from cloche._engine import Engine
+from cloche._instance import Instance
+
+from .guests import guest
+
+
+@pytest.fixture
+def enter(request: pytest.FixtureRequest) -> Iterator[Callable[..., Instance]]:
+    """Make an `Instance` of a fake guest; its delivered records are in `.records` of the factory."""
+    engines: list[Engine] = []
+    instances: list[Instance] = []
+    records: list[LogRecord] = []
+
+    def make(body: str | None = None, *, metering: Any = "epoch", limits: Limits | None = None, **parts: Any) -> Instance:
+        wasm = guest(**parts) if body is None else guest(body, **parts)
+        engine = Engine(metering, lambda engine: wasmtime.Module(engine, wasm))
+        engines.append(engine)
+        instance = Instance(engine, limits or Limits(memory_bytes=32 << 20), "fake", records.extend)
+        instances.append(instance)
+        return instance
+
+    make.records = records  # type: ignore[attr-defined]  # a function is an object too
+    yield make
+    for instance in instances:
+        instance.close()
+    for engine in engines:
+        engine.close()

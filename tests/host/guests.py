@@ -1,0 +1,46 @@
+"""Fake guests in WebAssembly text: they speak the ABI, and break it where a test wants that."""
+
+from __future__ import annotations
+
+import wasmtime
+from cloche_wire import abi
+
+RING = 0x20000
+REPLY = 1024
+HEAP = 0x80000
+
+PROLOGUE = f"""
+  (import "{abi.IMPORT_MODULE}" "clock" (func $clock (param i32) (result i64)))
+  (import "{abi.IMPORT_MODULE}" "random" (func $random (result i64)))
+  (import "{abi.IMPORT_MODULE}" "sleep" (func $sleep (param i64) (result i32)))
+  (import "{abi.IMPORT_MODULE}" "exit" (func $exit (param i32)))
+  (import "{abi.IMPORT_MODULE}" "call" (func $call (param i32 i32) (result i64)))
+"""
+ALLOC = f"(local $at i32) (local.set $at (global.get $top)) (global.set $top (i32.add (local.get $at) (local.get $n)))\
+ (local.get $at)"
+ANSWER_NULL = f"(i64.const {REPLY << 32 | 3})"
+"""The reply [RESULT, null]."""
+
+
+def guest(
+    node_call: str = ANSWER_NULL,
+    *,
+    alloc: str = ALLOC,
+    data: bytes = b"\x82\x00\xf6",
+    ring: int = RING,
+    extra: str = "",
+    imports: str = PROLOGUE,
+    pages: int = 16,
+) -> bytes:
+    """A module whose `node_call` has that body; `data` lies at REPLY."""
+    escaped = "".join(f"\\{byte:02x}" for byte in data)
+    return wasmtime.wat2wasm(f"""(module {imports}
+  (memory (export "memory") {pages})
+  (global (export "__stack_pointer") (mut i32) (i32.const 65536))
+  (global (export "cloche_ring") i32 (i32.const {ring}))
+  (global $top (mut i32) (i32.const {HEAP}))
+  (func (export "node_alloc") (param $n i32) (result i32) {alloc})
+  (func (export "node_free") (param i32))
+  (func (export "node_call") (param $p i32) (param $n i32) (param $nodes i32) (param $depth i32) (result i64) {node_call})
+  {extra}
+  (data (i32.const {REPLY}) "{escaped}"))""")
