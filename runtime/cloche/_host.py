@@ -48,6 +48,12 @@ class Host:
         self._wake: threading.Event | None = None
         self._random = b""
 
+    def begin(self) -> None:
+        """A call begins: a cancel that came too late for the last one does not count for it."""
+        self.cancelled = False
+        if self._wake is not None:
+            self._wake.clear()
+
     def cancel(self) -> None:
         """Stop the call under way as soon as the guest can be stopped. Called from another thread."""
         self.cancelled = True

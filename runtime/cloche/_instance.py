@@ -126,6 +126,7 @@ class Instance:
         self._engine.handlers.ensure()
         host, watchdog = self._host, self._engine.watchdog
         self.calls += 1
+        host.begin()
         if self._deadline_s is not None:
             watchdog.arm(host, self._deadline_s)
         began = time.perf_counter()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche_wire import Failure, Op, Reply
 
-from cloche import _logs
+from cloche import _logs, _stream
+from cloche._stream import Steps
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ class Stats:
     dropped_records: int
 
 
-def raise_failure(value: Any, node: str) -> Any:
+def raise_failure(value: Any, node: str) -> NoReturn:
     """Raise what a guest reported.
 
     Raises:
@@ -86,6 +89,7 @@ class Node:
         self._instance = instance
         self._lock = threading.RLock()
         self._busy = False
+        self._token: object = None
         self._streaming = False
         self._closed = False
 
@@ -139,42 +143,45 @@ class Node:
             BrokenInstanceError: as in `process`.
             Exception: what `items` itself raises, once the node has seen it at its ``async for``.
         """
-        if self._streaming:
-            raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")
-        self._streaming = True
-        source = iter(items)
-        thrown: BaseException | None = None
-        ended = False
-        try:
-            kind, value = self._exchange(Op.STREAM_OPEN, [], "")
-            while True:
-                if kind is Reply.YIELD or kind is Reply.YIELD_NEED:
-                    yield value
-                if kind is Reply.YIELD:
-                    kind, value = self._exchange(Op.STREAM_NEXT, [], "")
-                elif kind is Reply.YIELD_NEED or kind is Reply.NEED:
-                    try:
-                        item = next(source)
-                    except StopIteration:
-                        kind, value = self._exchange(Op.STREAM_END, [], "")
-                    except Exception as error:
-                        thrown = error
-                        kind, value = self._exchange(Op.STREAM_THROW, [type(error).__name__, str(error)], "")
-                    else:
-                        kind, value = self._exchange(Op.STREAM_FEED, [item], "item")
-                else:
-                    ended = True
-                    if thrown is not None:
-                        raise thrown
-                    if kind is Reply.FAILURE:
-                        self._raise(value)
-                    if kind is Reply.END:
-                        return
-                    raise self._protocol(f"{kind.name} is no answer to a step of a stream")
-        finally:
-            self._streaming = False
-            if not ended and not self.broken and not self._closed:
-                self._call(Op.STREAM_CLOSE, [], "")
+        return _stream.run(Steps(self), items)
+
+    async def aprocess(self, *data: Any) -> Any:
+        """As `process`, awaitable under asyncio and trio; the guest runs on a worker thread.
+
+        Cancelling the task stops the guest, which breaks the node; if the call had not begun or had just ended, the node
+        survives: `broken` tells.
+        """
+        return await self._await(partial(self.process, *data))
+
+    async def ainitialize(self) -> Any:
+        """As `initialize`, awaitable like `aprocess`."""
+        return await self._await(self.initialize)
+
+    async def aflush(self) -> Any:
+        """As `flush`, awaitable like `aprocess`."""
+        return await self._await(self.flush)
+
+    async def acleanup(self) -> Any:
+        """As `cleanup`, awaitable like `aprocess`."""
+        return await self._await(self.cleanup)
+
+    async def aclose(self) -> None:
+        """As `close`, awaitable like `aprocess`."""
+        await self._await(self.close)
+
+    def astream(self, items: AsyncIterable[Any] | Iterable[Any] = ()) -> AsyncIterator[Any]:
+        """As `stream`, for ``async for``; `items` may be an async iterable. Leave it early through `contextlib.aclosing`.
+
+        A plain iterable is asked for its items on the event loop's thread.
+        """
+        from cloche import _async
+
+        return _async.stream(self, Steps(self), items)
+
+    async def _await(self, function: Callable[[], Any]) -> Any:
+        from cloche import _async  # anyio takes 30 ms to import: only who awaits pays
+
+        return await _async.call(self, function)
 
     @property
     def stats(self) -> Stats:
@@ -205,6 +212,21 @@ class Node:
                 self._closed = True
                 self._instance.close()
 
+    @contextmanager
+    def _turn(self, token: object) -> Iterator[None]:
+        """Wait for the node, and hold it: until the end, `_interrupt(token)` stops what runs."""
+        with self._lock:
+            self._token = token
+            try:
+                yield
+            finally:
+                self._token = None
+
+    def _interrupt(self, token: object) -> None:
+        """Stop the guest if it works for `token`. Called from another thread."""
+        if self._token is token and self._busy:
+            self._instance.cancel()
+
     def _exchange(self, op: Op, operands: list[Any], root: str) -> tuple[Reply, Any]:
         with self._lock:
             if self._busy:
@@ -219,22 +241,30 @@ class Node:
 
     def _call(self, op: Op, operands: list[Any], root: str) -> Any:
         kind, value = self._exchange(op, operands, root)
-        if kind is Reply.RESULT:
-            return value
-        if kind is Reply.FAILURE:
-            self._raise(value)
-        raise self._protocol(f"{kind.name} is no answer to {op.name}")
+        if kind is not Reply.RESULT:
+            self._finish(kind, value, op)
+        return value
 
-    def _raise(self, value: Any) -> None:
+    def _finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
+        """Raise what a reply other than the expected one means."""
         try:
-            raise_failure(value, self.name)
+            if kind is Reply.FAILURE:
+                raise_failure(value, self.name)
+            raise ProtocolError(f"node {self.name!r}: {kind.name} is no answer to {op.name}", node=self.name)
         except ProtocolError:
             self._instance.close()
             raise
 
-    def _protocol(self, text: str) -> ProtocolError:
-        self._instance.close()
-        return ProtocolError(f"node {self.name!r}: {text}; its instance is closed", node=self.name)
+    def _begin_stream(self) -> None:
+        if self._streaming:
+            raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")
+        self._streaming = True
+
+    def _end_stream(self, ended: bool) -> None:
+        """The stream is over; unless the guest has said so itself, its generators are closed."""
+        self._streaming = False
+        if not ended and not self._instance.closed:
+            self._call(Op.STREAM_CLOSE, [], "")
 
     def __enter__(self) -> Self:
         return self
@@ -243,6 +273,14 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "broken" if self.broken else "ready"

@@ -1,0 +1,99 @@
+"""Awaitable twins of a node's calls, under asyncio and trio. The guest runs on a worker thread; cancelling stops it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from cloche._instance import Cancelled
+from cloche._stream import Steps
+
+if TYPE_CHECKING:
+    from cloche._node import Node
+
+__all__ = ["call", "stream"]
+
+T = TypeVar("T")
+_AGAIN_S = 0.005
+
+
+class _Token:
+    """Stands for one call: an interrupt ends that call and no other one on the same node."""
+
+    __slots__ = ("cancelled",)
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+
+async def call(node: Node, function: Callable[[], T]) -> T:
+    """Run `function`, which calls the node, on a worker thread.
+
+    When the awaiting task is cancelled, the guest is stopped at once if it is under way, which breaks the node; a call that
+    still waited for its turn, or had just ended, leaves it usable: `Node.broken` tells.
+    """
+    token = _Token()
+    done = False
+    outcome: list[T] = []
+    failure: BaseException | None = None
+
+    def work() -> None:
+        with node._turn(token):
+            if token.cancelled:
+                raise Cancelled(f"the call on node {node.name!r} was cancelled before it began", node=node.name)
+            outcome.append(function())
+
+    async def watch() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            token.cancelled = True
+            with anyio.CancelScope(shield=True):
+                while not done:  # again: the worker may have been between two steps
+                    node._interrupt(token)
+                    await anyio.sleep(_AGAIN_S)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        try:
+            await anyio.to_thread.run_sync(work)
+        except Exception as error:  # raised outside the group, which would wrap it
+            failure = error
+        finally:
+            done = True
+            group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return outcome[0]
+
+
+async def stream(node: Node, steps: Steps, items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+    """As `_stream.run`, with items from an async or plain iterable; a plain one is asked on the event loop's thread."""
+    asource = aiter(items) if isinstance(items, AsyncIterable) else None
+    source = iter(()) if isinstance(items, AsyncIterable) else iter(items)
+    try:
+        await call(node, steps.open)
+        while not steps.ended:
+            if steps.output:
+                yield steps.value
+            if not steps.wants:
+                await call(node, steps.next)
+                continue
+            try:
+                item = await anext(asource) if asource is not None else next(source)
+            except (StopIteration, StopAsyncIteration):
+                await call(node, steps.end)
+            except Exception as error:
+                thrown = error
+                await call(node, lambda error=thrown: steps.throw(error))  # type: ignore[misc]  # bound now, not later
+            else:
+                await call(node, lambda item=item: steps.feed(item))  # type: ignore[misc]  # bound now, not later
+    finally:
+        if steps.ended:
+            steps.close()
+        else:
+            with anyio.CancelScope(shield=True):  # the node's finally blocks run, within the deadline, though we are cancelled
+                await call(node, steps.close)

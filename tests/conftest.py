@@ -1,0 +1,60 @@
+"""The fixture ladder: `runtime` is made once (it loads the real image), a node for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import cloche
+
+
+class Recorder:
+    """A structlog-shaped logger that keeps what it is given: (level, message, fields)."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, dict[str, Any]]] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return lambda message, **fields: self.events.append((level, message, fields))
+
+    def take(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """The events so far; forgets them."""
+        events, self.events = self.events, []
+        return events
+
+
+@pytest.fixture(scope="session")
+def recorder() -> Recorder:
+    """What every node of `runtime` logs to."""
+    return Recorder()
+
+
+@pytest.fixture(scope="session")
+def runtime(recorder: Recorder) -> Iterator[cloche.Runtime]:
+    """The real image. Without one this is an error, not a skip: scripts/test builds it."""
+    with cloche.Runtime(logger=recorder, limits=cloche.Limits(deadline_s=20.0)) as made:
+        yield made
+
+
+@pytest.fixture
+def logs(recorder: Recorder) -> Recorder:
+    """The recorder, emptied."""
+    recorder.take()
+    return recorder
+
+
+@pytest.fixture
+def load(runtime: cloche.Runtime) -> Iterator[Callable[..., cloche.Node]]:
+    """Load source text as a node; closed at the end of the test."""
+    nodes: list[cloche.Node] = []
+
+    def make(text: str, entry: str | None = None, params: dict[str, Any] | None = None, **options: Any) -> cloche.Node:
+        node = runtime.load(cloche.Source(text, "node.py"), entry, params, **options)
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.close()
