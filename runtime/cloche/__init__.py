@@ -29,6 +29,7 @@ from cloche.errors import (
     OutputError,
     ProtocolError,
 )
+from cloche.grants import Grants
 from cloche.limits import Limits
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ __all__ = [
     "DeadlineError",
     "EncodeError",
     "FuelError",
+    "Grants",
     "GuestExitError",
     "GuestTrapError",
     "ImageError",

@@ -18,6 +18,7 @@ from cloche._instance import Instance
 from cloche._node import Node, raise_failure
 from cloche._source import Source
 from cloche.errors import ClosedError, NodeLoadError, ProtocolError
+from cloche.grants import Grants
 from cloche.limits import Limits
 
 __all__ = ["Runtime"]
@@ -72,16 +73,19 @@ class Runtime:
         *,
         name: str | None = None,
         limits: Limits | None = None,
+        grants: Grants | None = None,
         session_id: str | None = None,
     ) -> Node:
         """Load a node into a sandbox of its own: compile, import, find the entry, call ``__init__(**params)``.
 
         Args:
-            source: path of a .py file or of a package folder, or `Source` text.
+            source: path of a .py file or of a package folder, `Source` text, or the dotted name of a module in one of the
+                granted packages.
             entry: a class with a ``process`` method, or a plain function; None: the only one that the module defines.
             params: keyword arguments of ``__init__``.
             name: for logs and errors; None: the entry's name.
             limits: None: the runtime's.
+            grants: what it may use besides its own code; None: nothing.
             session_id: handed to nodes that keep sessions.
 
         Raises:
@@ -93,7 +97,9 @@ class Runtime:
         if self._closed:
             raise ClosedError("the runtime is closed")
         limits = limits or self.limits
-        modules = _source.read(source)
+        grants = grants or Grants()
+        modules = _source.read(source, grants)
+        packages = grants.archives()
         label = name or entry or modules.main
         instance = Instance(self._engine, limits, label, partial(_logs.deliver, logger=self._logger, node=label))
         message = {
@@ -113,7 +119,7 @@ class Runtime:
                 "value_nodes": limits.value_nodes,
                 "log_bytes": limits.log_bytes,
             },
-            "packages": {},
+            "packages": packages,
         }
         try:
             kind, value = instance.exchange(Op.LOAD, [message], "params")
@@ -174,10 +180,10 @@ def _is_info(value: Any) -> bool:
 
 def _remedy(error: NodeLoadError) -> str:
     """What the caller can do about it."""
-    if error.exc_type in ("ModuleNotFoundError", "ImportError"):
+    if error.exc_type in ("ModuleNotFoundError", "ImportError") and "compiled extension" not in error.message:
         return (
-            "The sandbox has the standard library, numpy and cloudpickle; pass the node's own package folder as the source "
-            "if the module is part of it."
+            "The sandbox has the standard library, numpy and cloudpickle. Other pure-Python packages are granted with "
+            "Grants(packages=[wheel, zip or folder]); a module of the node's own package comes along if the source is its folder."
         )
     return {
         "compile": "The node's source has to be valid Python 3.13.",

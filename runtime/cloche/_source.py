@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import tokenize
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cloche.errors import ClocheError
 
-__all__ = ["Source", "read"]
+if TYPE_CHECKING:
+    from cloche.grants import Grants
+
+__all__ = ["Modules", "Source", "read", "walk"]
+
+_DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 MAX_FILES: Final = 2000
 MAX_BYTES: Final = 32 << 20
@@ -39,11 +46,13 @@ class Modules:
     """Files of a package that are not Python: path below the folder's parent -> content (importlib.resources)."""
 
 
-def read(source: Source | str | os.PathLike[str]) -> Modules:
+def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
     """Read a node's code.
 
     Args:
-        source: a `Source`, the path of a .py file, or that of a package folder.
+        source: a `Source`, the path of a .py file, that of a package folder, or the dotted name of a module in one of the
+            granted packages.
+        grants: names a module's packages.
 
     Raises:
         FileNotFoundError: no such path.
@@ -53,6 +62,8 @@ def read(source: Source | str | os.PathLike[str]) -> Modules:
     if isinstance(source, Source):
         return Modules("node", {"node": (source.filename, source.text, False)}, {})
     path = Path(source)
+    if isinstance(source, str) and grants.packages and not path.exists() and _DOTTED.fullmatch(source):
+        return Modules(source, {}, {})
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
@@ -75,15 +86,7 @@ def _read_folder(folder: Path) -> Modules:
         raise ClocheError(f"{folder.name} is not a package: it has no __init__.py")
     files: dict[str, tuple[str, str, bool]] = {}
     data: dict[str, bytes] = {}
-    total = 0
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or "__pycache__" in path.parts or any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        total += path.stat().st_size
-        if len(files) + len(data) >= MAX_FILES or total > MAX_BYTES:
-            raise ClocheError(f"package {folder.name} has more than {MAX_FILES} files or {MAX_BYTES} bytes")
-        if not path.resolve().is_relative_to(folder):
-            raise ClocheError(f"{path.relative_to(folder)} is a link out of the package: copy the file in")
+    for path in walk(folder):
         relative = path.relative_to(folder.parent)
         if path.suffix == ".py":
             package = path.name == "__init__.py"
@@ -92,3 +95,23 @@ def _read_folder(folder: Path) -> Modules:
         else:
             data[relative.as_posix()] = path.read_bytes()
     return Modules(folder.name, files, data)
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The files below a resolved folder that belong to a package: none hidden, none in ``__pycache__``, in sorted order.
+
+    Raises:
+        ClocheError: a link leads out of the folder, or there are too many files or bytes.
+    """
+    count = total = 0
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if not path.is_file() or any(part == "__pycache__" or part.startswith(".") for part in parts):
+            continue
+        if not path.resolve().is_relative_to(folder):
+            raise ClocheError(f"{path.relative_to(folder)} is a link out of the package: copy the file in")
+        count += 1
+        total += path.stat().st_size
+        if count > MAX_FILES or total > MAX_BYTES:
+            raise ClocheError(f"package {folder.name} has more than {MAX_FILES} files or {MAX_BYTES} bytes")
+        yield path

@@ -1,0 +1,72 @@
+"""What a node is given beyond its own code. Nothing by default."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cloche._source import walk
+from cloche.errors import ClocheError
+
+__all__ = ["Grants"]
+
+MAX_ARCHIVE_BYTES: Final = 64 << 20
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """What a node may use; each field widens what it can reach.
+
+    Attributes:
+        packages: pure-Python packages made importable, in memory and read-only: a wheel, a zip, or a folder, which is either a
+            package itself or holds packages and modules. Compiled extensions in them cannot be imported, and say so.
+    """
+
+    packages: Sequence[str | os.PathLike[str]] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.packages, (str, os.PathLike)):
+            raise TypeError(f"Grants.packages is {self.packages!r}: give a list of paths")
+        object.__setattr__(self, "packages", tuple(self.packages))
+
+    def archives(self) -> dict[str, bytes]:
+        """Read the packages: archive name -> content of a wheel or zip.
+
+        Raises:
+            FileNotFoundError: no such path.
+            ClocheError: it is no wheel, zip or folder, or too large.
+        """
+        found: dict[str, bytes] = {}
+        for package in self.packages:
+            path = Path(package)
+            name = path.resolve().name
+            if name in found:
+                raise ClocheError(f"two granted packages are called {name}: rename one")
+            found[name] = _zipped(path.resolve()) if path.is_dir() else _archive(path)
+        return found
+
+
+def _archive(path: Path) -> bytes:
+    if not path.exists():
+        raise FileNotFoundError(f"no such package: {path}")
+    if path.stat().st_size > MAX_ARCHIVE_BYTES:
+        raise ClocheError(f"package {path.name} has more than {MAX_ARCHIVE_BYTES} bytes")
+    if not zipfile.is_zipfile(path):
+        raise ClocheError(f"package {path.name} is not a wheel, a zip or a folder")
+    return path.read_bytes()
+
+
+def _zipped(folder: Path) -> bytes:
+    """A folder as a zip: what is in it keeps its path below the folder, or below its parent for a package itself."""
+    root = folder.parent if (folder / "__init__.py").exists() else folder
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for path in walk(folder):
+            archive.writestr(zipfile.ZipInfo(path.relative_to(root).as_posix(), _EPOCH), path.read_bytes())
+    return content.getvalue()
