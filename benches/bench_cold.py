@@ -1,0 +1,47 @@
+"""A new sandbox, numpy ready, to its first result; and what the parts cost.
+
+Timed: `Runtime.load` of a small class, one `process`, `close`; beside native compile + exec + call of the same text, and beside a
+fresh native interpreter, which is the only comparable isolation that CPython itself offers. Level: <= 0.6 ms to the first result.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import cloche
+
+SOURCE = "import numpy as np\nclass N:\n    def process(self, x):\n        return float(np.sum(np.arange(x)))\n"
+
+
+def bench_new_sandbox(benchmark: Any, runtime: cloche.Runtime) -> None:
+    """Load, first result, close."""
+    benchmark.group = "new sandbox to first result"
+    source = cloche.Source(SOURCE)
+
+    def run() -> Any:
+        with runtime.load(source, "N") as node:
+            return node.process(10)
+
+    assert benchmark(run) == 45.0
+
+
+def bench_native_exec(benchmark: Any) -> None:
+    """The same text in this interpreter: no isolation at all."""
+    benchmark.group = "new sandbox to first result"
+
+    def run() -> Any:
+        env: dict[str, Any] = {}
+        exec(compile(SOURCE, "node.py", "exec"), env)  # the bench's own text
+        return env["N"]().process(10)
+
+    assert benchmark(run) == 45.0
+
+
+def bench_native_process(benchmark: Any) -> None:
+    """A fresh interpreter that imports numpy."""
+    benchmark.group = "new sandbox to first result"
+    command = [sys.executable, "-c", SOURCE + "print(N().process(10))"]
+    out = benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, check=True).stdout, rounds=3)
+    assert out.strip() == b"45.0"

@@ -1,0 +1,88 @@
+"""What sandboxes weigh, and what the image costs once a machine. Prints a table; not a pytest bench, for it times no function.
+
+Private memory is what the kernel says of this process (Private_Dirty + Private_Clean of smaps_rollup), after minus before, divided by the
+number of live sandboxes. Native beside it: a process forked from one that has numpy imported.
+
+    .venv/bin/python benches/footprint.py [COUNT]
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cloche
+from cloche import _image
+from cloche._engine import config
+
+SOURCE = cloche.Source("import numpy as np\nclass N:\n    def process(self, x):\n        return float(np.sum(np.arange(x)))\n")
+
+
+def private_bytes(pid: int | str = "self") -> int:
+    """Memory that belongs to one process alone."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("Private_Dirty", "Private_Clean")))
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def live_sandboxes(runtime: cloche.Runtime, count: int) -> None:
+    """Private memory of `count` nodes that have each given a result."""
+    runtime.load(SOURCE, "N").close()
+    gc.collect()
+    before, resident = private_bytes(), resident_bytes()
+    nodes = []
+    for _ in range(count):
+        node = runtime.load(SOURCE, "N")
+        node.process(10)
+        nodes.append(node)
+    each = (private_bytes() - before) / count
+    print(f"{count} live numpy-ready sandboxes: {each / 2**20:.3f} MiB private each, {(resident_bytes() - resident) / 2**30:.2f} GiB resident in all")
+    for node in nodes:
+        node.close()
+
+
+def native_process() -> None:
+    """A forked child of a process that has numpy, doing the same: what isolation by processes weighs at its best."""
+    import numpy as np
+
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        float(np.sum(np.arange(10)))
+        gc.collect()
+        os.write(writer, str(private_bytes()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(f"a forked native process with numpy: {int(os.read(reader, 32)) / 2**20:.3f} MiB private")
+
+
+def aot() -> None:
+    """Compile once, load afterwards."""
+    image = _image.find()
+    import wasmtime
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CLOCHE_CACHE"] = folder
+        for what in ("compile", "load", "load again"):
+            engine = wasmtime.Engine(config("epoch"))
+            began = time.perf_counter()
+            _image.load(image, "epoch", engine)
+            print(f"AOT {what}: {(time.perf_counter() - began) * 1e3:.1f} ms")
+        (artifact,) = Path(folder, "aot").glob("*.cwasm")
+        print(f"image {image.wasm.stat().st_size / 2**20:.1f} MiB, compiled {artifact.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    with cloche.Runtime() as made:
+        native_process()
+        live_sandboxes(made, int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    aot()
