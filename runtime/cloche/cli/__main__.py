@@ -1,0 +1,3 @@
+from cloche.cli import main
+
+main()

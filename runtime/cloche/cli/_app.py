@@ -1,0 +1,134 @@
+"""The verbs and options of the command line. What they do is in the modules that they import when called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cloche._engine import Metering
+from cloche.cli import _options
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Run Python nodes under glass."
+)
+image = typer.Typer(no_args_is_help=True, help="The guest image: CPython and numpy as WebAssembly.")
+app.add_typer(image, name="image")
+
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["audio", "npy", "jsonl", "raw"]
+Shape = Literal["array", "dict", "tuple"]
+
+NodeArgument = Annotated[str, typer.Argument(metavar="NODES.py[:Entry]", help="File or package folder, and the class or function.")]
+Params = Annotated[
+    list[str] | None, typer.Option("--param", metavar="KEY=JSON", help="Argument of the entry's __init__; may be repeated.")
+]
+Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")]
+Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the guest; K, M and G are understood.")]
+MeteringOption = Annotated[Metering, typer.Option(help="How the guest's time is bounded.")]
+Fuel = Annotated[int | None, typer.Option(help="Instructions that one call may use, with --metering fuel.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+
+
+@app.command()
+def run(
+    node: NodeArgument,
+    input: Annotated[str | None, typer.Option(help="File to read, - for stdin; none for a node that is a source.")] = None,
+    output: Annotated[str, typer.Option(help="File to write, - for stdout.")] = "-",
+    param: Params = None,
+    chunk: Annotated[int, typer.Option(min=1, help="Samples, or rows of an array, per item. A line of JSON is one item.")] = 4096,
+    shape: Annotated[
+        Shape,
+        typer.Option("--as", help='What process() gets: the array, {"samples", "sample_rate"}, or (array, {"sample_rate"}).'),
+    ] = "array",
+    input_format: Annotated[Format | None, typer.Option(help="By default, the suffix says it.")] = None,
+    output_format: Annotated[Format | None, typer.Option(help="By default, the suffix says it; on stdout, jsonl.")] = None,
+    dtype: Annotated[str, typer.Option(help="Type of the samples that the node gets, and of raw input.")] = "float32",
+    rate: Annotated[int | None, typer.Option(min=1, help="Samples per second, where the input does not say it.")] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of raw input.")] = 1,
+    deadline: Deadline = "2",
+    memory: Memory = "256M",
+    metering: MeteringOption = "epoch",
+    fuel: Fuel = None,
+    log_level: Annotated[Level, typer.Option(help="Least severe of the node's log records to show.")] = "info",
+    quiet: Quiet = False,
+) -> None:
+    """Feed a file through a node, chunk by chunk, and write what comes out."""
+    from cloche.cli import _console, _run
+
+    with _console.reporting_errors():
+        job = _run.Job(
+            node=_options.node(node),
+            params=_options.params(param or ()),
+            source=input,
+            target=output,
+            chunk=chunk,
+            shape=shape,
+            input_format=input_format,
+            output_format=output_format,
+            dtype=dtype,
+            rate=rate,
+            channels=channels,
+            limits=_options.limits(deadline, memory, fuel, "warning" if quiet else log_level),
+            metering=metering,
+            quiet=quiet,
+        )
+        _run.run(job)
+
+
+@app.command()
+def check(
+    node: NodeArgument,
+    param: Params = None,
+    deadline: Deadline = "10",
+    memory: Memory = "256M",
+    metering: MeteringOption = "epoch",
+) -> None:
+    """Load a node in the sandbox and say what it is, and which of its imports are missing there."""
+    from cloche.cli import _check, _console
+
+    with _console.reporting_errors():
+        found = _check.check(
+            _options.node(node), _options.params(param or ()), _options.limits(deadline, memory, None, "info"), metering
+        )
+    raise typer.Exit(0 if found else 1)
+
+
+@image.command()
+def build(quiet: Quiet = False) -> None:
+    """Build the image from this checkout, if it is missing or stale (about three minutes)."""
+    from cloche.cli import _console, _image
+
+    with _console.reporting_errors():
+        _image.build(quiet)
+
+
+@image.command()
+def prepare(metering: MeteringOption = "epoch", quiet: Quiet = False) -> None:
+    """Compile the image to native code for this machine, if that has not been done (about ten seconds)."""
+    from cloche.cli import _console, _image
+
+    with _console.reporting_errors():
+        _image.prepare(metering, quiet)
+
+
+@image.command()
+def verify(image: Annotated[Path | None, typer.Option(help="Folder of the image.")] = None) -> None:
+    """Compare the image with the digest in its manifest."""
+    from cloche.cli import _console, _image
+
+    with _console.reporting_errors():
+        _image.verify(image)
+
+
+@image.command()
+def info(image: Annotated[Path | None, typer.Option(help="Folder of the image.")] = None) -> None:
+    """Print the manifest as JSON."""
+    from cloche.cli import _console, _image
+
+    with _console.reporting_errors():
+        _image.info(image)

@@ -1,0 +1,89 @@
+"""``cloche check``: what a node is, and what it misses in the sandbox. The node and its imports run in there only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cloche._source as sources
+from cloche._runtime import Runtime
+from cloche.cli._console import logger, say
+from cloche.errors import NodeLoadError
+
+if TYPE_CHECKING:
+    from cloche._engine import Metering
+    from cloche.limits import Limits
+
+__all__ = ["check", "remedy"]
+
+_REMEDIES = {
+    "The sandbox has no network: let the host fetch it, and pass the data to process().": (
+        "socket", "ssl", "_socket", "_ssl", "select", "selectors", "socketserver", "requests", "httpx", "aiohttp", "urllib3",
+        "websockets", "grpc", "boto3",
+    ),
+    "The sandbox runs one process on one thread: do that part on the host, or in another node.": (
+        "subprocess", "multiprocessing", "_multiprocessing", "fcntl", "pty", "termios", "resource",
+    ),
+    "It is compiled code, which the image does not have (numpy is the exception): do that part on the host, or in numpy.": (
+        "torch", "torchaudio", "tensorflow", "jax", "scipy", "pandas", "sklearn", "numba", "cv2", "PIL", "soundfile", "librosa",
+        "onnxruntime", "pyarrow", "cffi", "ctypes", "_ctypes", "lxml", "pydantic_core", "sqlite3", "_sqlite3", "transformers",
+    ),
+    "The sandbox has no terminal and no window.": ("curses", "readline", "tkinter", "turtle"),
+}  # fmt: skip
+
+
+def remedy(module: str) -> str:
+    """What to do about a module that is missing in the sandbox."""
+    top = module.partition(".")[0]
+    for text, modules in _REMEDIES.items():
+        if top in modules:
+            return text
+    return "If it is pure Python, put it into the node's package folder and load the folder."
+
+
+def check(node: tuple[str, str | None], params: dict[str, Any], limits: Limits, metering: Metering) -> bool:
+    """Print a report on stdout.
+
+    Returns:
+        whether the node loads and lacks nothing that it needs.
+
+    Raises:
+        ClocheError, OSError: it could not even be tried.
+    """
+    path, entry = node
+    modules = sources.read(path)
+    with Runtime(limits=limits, metering=metering, logger=logger(), progress=say) as runtime:
+        with runtime.load(Path(__file__).with_name("_imports.py"), "imports", name="check") as inspector:
+            found = inspector.process({file: text for file, text, _ in modules.files.values()})
+        own = {name.partition(".")[0] for name in modules.files}
+        found = [item for item in found if item["module"].partition(".")[0] not in own]
+        missing = [item for item in found if item["problem"]]
+        needed = _show_imports(found, missing)
+        try:
+            with runtime.load(path, entry, params) as loaded:
+                _show_entry(loaded.info)
+        except NodeLoadError as error:
+            print(f"does not load:  {error.exc_type}: {error.message}")
+            say(error.guest_traceback)
+            if error.remedy and not missing:
+                say(error.remedy)
+            return False
+    return not needed
+
+
+def _show_imports(found: list[dict[str, Any]], missing: list[dict[str, Any]]) -> bool:
+    """Print them; whether one is missing that the node cannot do without."""
+    there = [item["module"] for item in found if not item["problem"]]
+    print(f"imports:        {', '.join(there) or 'none'}")
+    for item in missing:
+        kind = "missing, optional" if item["optional"] else "missing"
+        print(f"{kind + ':':15} {item['module']} ({item['file']}, line {item['line']}): {item['problem']}")
+        print(f"{'':15} {remedy(item['module'])}")
+    return any(not item["optional"] for item in missing)
+
+
+def _show_entry(info: dict[str, Any]) -> None:
+    shapes = [name for name in ("is_streaming", "is_source", "is_sink") if info[name]]
+    print(f"entry:          {info['entry']} ({info['kind']}{', ' if shapes else ''}{', '.join(shapes)})")
+    if info["kind"] == "class":
+        print(f"methods:        {', '.join(sorted(info['methods']))}")

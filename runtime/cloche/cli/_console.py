@@ -1,0 +1,123 @@
+"""What the user sees on stderr: errors, the nodes' log records, progress."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+from cloche.errors import BrokenInstanceError, ClocheError, NodeError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+__all__ = ["Bar", "InputError", "logger", "reporting_errors", "say"]
+
+SHOW_AFTER_S = 1.0
+"""A bar appears only for what takes longer than this."""
+
+
+class InputError(ClocheError):
+    """A file cannot be read, or written in the form asked for. The message says what to do."""
+
+
+def say(text: str) -> None:
+    """One line for the user, beside the result."""
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def reporting_errors() -> Iterator[None]:
+    """Turn an expected error into a message on stderr and exit code 1."""
+    try:
+        yield
+    except NodeError as error:
+        say(error.guest_traceback)
+        say(f"error: node {error.node} failed" + (f" in {error.failure.phase}" if error.failure.phase != "call" else ""))
+        if error.remedy:
+            say(error.remedy)
+    except BrokenInstanceError as error:
+        say(f"error: {error}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to flush to it
+    except (ClocheError, OSError) as error:
+        say(f"error: {error}")
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise typer.Exit(130) from None
+    else:
+        return
+    raise typer.Exit(1)
+
+
+class _Stderr:
+    """Prints to whatever sys.stderr is at the moment: rich replaces it while a bar is shown."""
+
+    def msg(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    debug = info = warning = error = critical = msg
+
+
+def logger() -> Any:
+    """A structlog logger that writes to stderr, one line per record."""
+    import structlog
+
+    return structlog.wrap_logger(
+        _Stderr(),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+    )
+
+
+class Bar:
+    """A progress bar on a terminal's stderr, for what takes more than a second; nothing anywhere else.
+
+    Args:
+        label: what is going on.
+        total: how much there is to do; None: not known.
+    """
+
+    def __init__(self, label: str, total: int | None, quiet: bool = False) -> None:
+        self._label = label
+        self._total = total
+        self._began = time.monotonic()
+        self._quiet = quiet or not sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._done = 0
+
+    def advance(self, amount: int) -> None:
+        """Tell that so much more has been done."""
+        self._done += amount
+        if self._quiet:
+            return
+        if self._progress is None:
+            if time.monotonic() - self._began < SHOW_AFTER_S:
+                return
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._progress = Progress(console=Console(stderr=True), transient=True)
+            self._task = self._progress.add_task(self._label, total=self._total)
+            self._progress.start()
+        assert self._task is not None
+        self._progress.update(self._task, completed=self._done)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()

@@ -1,0 +1,56 @@
+"""Which format a file has, and the libraries that reading and writing it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from cloche.cli._console import InputError
+
+__all__ = ["AUDIO_SUFFIXES", "format_of", "numpy", "soundfile"]
+
+AUDIO_SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".aiff", ".aif", ".au"})
+_SUFFIXES: Final = {
+    **dict.fromkeys(AUDIO_SUFFIXES, "audio"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+    **dict.fromkeys((".raw", ".pcm", ".bin"), "raw"),
+    ".npy": "npy",
+}
+_STREAMABLE: Final = ("jsonl", "raw")
+
+
+def format_of(path: str, chosen: str | None, option: str) -> str:
+    """The format of a file, or of ``-``.
+
+    Raises:
+        InputError: the suffix says nothing, or the format needs a real file.
+    """
+    if path == "-":
+        found = chosen or "jsonl"
+        if found not in _STREAMABLE:
+            raise InputError(f"{found} needs a file: a pipe can only be {' or '.join(_STREAMABLE)} ({option})")
+        return found
+    found = chosen or _SUFFIXES.get(Path(path).suffix.lower())
+    if found is None:
+        raise InputError(f"what kind of file {path} is cannot be told from its name: give {option} audio|npy|jsonl|raw")
+    return found
+
+
+def numpy() -> Any:
+    """The numpy module."""
+    return _import("numpy", "numpy")
+
+
+def soundfile() -> Any:
+    """The soundfile module (libsndfile)."""
+    return _import("soundfile", "audio")
+
+
+def _import(name: str, extra: str) -> ModuleType:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"this needs {name}: pip install 'cloche[{extra}]' ({error})") from error

@@ -1,0 +1,64 @@
+"""The verbs of ``cloche image``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cloche._image as images
+from cloche._engine import Engine, Metering
+from cloche.cli._console import say
+from cloche.errors import ImageError
+
+__all__ = ["build", "info", "prepare", "verify"]
+
+
+def build(quiet: bool) -> None:
+    """Build the image that belongs to this checkout.
+
+    Raises:
+        ImageError: this is no checkout, or the build failed; it has told why on stderr.
+    """
+    tree = images.source_tree()
+    if tree is None:
+        raise ImageError("this is an installed package, which carries its image: only a source checkout builds one")
+    try:
+        found = images.find()
+    except ImageError:
+        code = subprocess.run([sys.executable, str(tree / "wasm" / "build.py")], stdout=sys.stderr, check=False).returncode
+        if code:
+            raise ImageError(f"the build of the image failed (exit code {code})") from None
+        found = images.find()
+    if not quiet:
+        say(f"the image is up to date: {found.wasm}")
+
+
+def prepare(metering: Metering, quiet: bool) -> None:
+    """Compile the image into this user's cache.
+
+    Raises:
+        ImageError: there is none, or it was altered.
+    """
+    found = images.find()
+    path = images.artifact(found, metering)
+    Engine(metering, lambda engine: images.load(found, metering, engine, progress=say)).close()
+    if not quiet:
+        say(f"the image is compiled: {path}")
+
+
+def verify(folder: Path | None) -> None:
+    """Compare the module's bytes with the manifest.
+
+    Raises:
+        ImageError: they differ.
+    """
+    found = images.find(folder)
+    found.verify()
+    print(f"{found.wasm}: sha256 {found.sha256} as in its manifest")
+
+
+def info(folder: Path | None) -> None:
+    """Print the manifest."""
+    print(json.dumps(images.find(folder).manifest, indent=2))

@@ -1,0 +1,237 @@
+"""Writes what a node gives. A file appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
+
+from cloche.cli import _formats
+from cloche.cli._console import InputError
+
+__all__ = ["Output", "open_output"]
+
+
+class Output(Protocol):
+    """An open output. Left without `finish`, a file is removed again.
+
+    Attributes:
+        count: outputs written.
+        note: something the user should know at the end, or "".
+    """
+
+    count: int
+    note: str
+
+    def write(self, value: Any) -> None:
+        """Add one output. Raises InputError if it does not fit the format."""
+
+    def finish(self) -> None:
+        """All is written: give the file its name."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+class _File:
+    """A temporary file beside the target, or stdout."""
+
+    def __init__(self, path: str) -> None:
+        self.count = 0
+        self.note = ""
+        self._path = path
+        self._part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
+        self._file: IO[bytes] = sys.stdout.buffer if path == "-" else self._part.open("w+b")
+
+    def finish(self) -> None:
+        self._complete()
+        self._file.flush()
+        if self._path != "-":
+            self._file.close()
+            self._part.replace(self._path)
+
+    def _complete(self) -> None:
+        """Write what comes last."""
+
+    def _unfit(self, value: Any, what: str) -> InputError:
+        return InputError(f"output {self.count + 1} of the node is {_described(value)}; {self._path} takes {what}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._path != "-":
+            self._file.close()
+            self._part.unlink(missing_ok=True)
+
+
+class _Jsonl(_File):
+    def write(self, value: Any) -> None:
+        try:
+            line = json.dumps(value, default=_plain, ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._unfit(value, f"what JSON can say ({error})") from error
+        self._file.write(line.encode("utf-8", "surrogatepass") + b"\n")
+        self._file.flush()  # whoever reads the pipe sees each output as it comes
+        self.count += 1
+
+
+class _Raw(_File):
+    def write(self, value: Any) -> None:
+        if isinstance(value, (bytes, bytearray)):
+            self._file.write(value)
+        else:
+            array = _samples(value)
+            if array is None:
+                raise self._unfit(value, "arrays or bytes")
+            self._file.write(array.tobytes())
+        self.count += 1
+
+
+class _Npy(_File):
+    """Arrays one after the other along the first axis. The header is rewritten at the end, when the length is known."""
+
+    _HEADER = 256
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._file.write(bytes(self._HEADER))
+        self._first: Any = None
+        self._rows = 0
+
+    def write(self, value: Any) -> None:
+        np = _formats.numpy()
+        array = np.asarray(value) if isinstance(value, (bool, int, float, complex)) else _samples(value)
+        if array is None:
+            raise self._unfit(value, "arrays or numbers")
+        rows = np.atleast_1d(array)
+        if self._first is None:
+            self._first = rows[:0]
+        if (rows.dtype, rows.shape[1:]) != (self._first.dtype, self._first.shape[1:]):
+            shape = (self._rows, *self._first.shape[1:])
+            raise self._unfit(value, f"more of the same after an array of {self._first.dtype}, {shape}")
+        self._file.write(rows.tobytes())
+        self._rows += len(rows)
+        self.count += 1
+
+    def _complete(self) -> None:
+        np = _formats.numpy()
+        first = np.zeros(0, np.float32) if self._first is None else self._first
+        header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (self._rows, *first.shape[1:])}
+        text = repr(header).encode("latin1")
+        room = self._HEADER - len(np.lib.format.magic(1, 0)) - 2
+        if len(text) >= room:
+            raise InputError(f"{self._path}: a dtype with a header of {len(text)} bytes cannot be written")
+        self._file.seek(0)
+        self._file.write(np.lib.format.magic(1, 0) + room.to_bytes(2, "little") + text.ljust(room - 1) + b"\n")
+        self._file.seek(0, io.SEEK_END)
+
+
+class _Audio(_File):
+    """Sound, stored as the input was if the format allows it. Floating-point samples beyond full scale are clipped, and counted."""
+
+    def __init__(self, path: str, rate: int | None, subtype: str | None) -> None:
+        if rate is None:
+            raise InputError(f"{path} needs a sample rate, and the input has none: give --rate")
+        sounds = _formats.soundfile()
+        self._format = Path(path).suffix[1:].upper().replace("AIF", "AIFF").replace("AIFFF", "AIFF")
+        if self._format not in sounds.available_formats():
+            raise InputError(f"{path}: sound is not written with the suffix {Path(path).suffix!r}")
+        self._subtype = subtype if subtype and sounds.check_format(self._format, subtype) else None
+        self._rate = rate
+        self._sound: Any = None
+        self._clipped = 0
+        super().__init__(path)
+
+    def write(self, value: Any) -> None:
+        array = _samples(value)
+        if array is None or array.ndim not in (1, 2) or array.dtype.name not in ("float32", "float64", "int16", "int32"):
+            raise self._unfit(value, "arrays of float32, float64, int16 or int32, of shape (samples,) or (samples, channels)")
+        channels = 1 if array.ndim == 1 else array.shape[1]
+        if self._sound is None:
+            self._open(channels)
+        elif channels != self._sound.channels:
+            raise self._unfit(value, f"{self._sound.channels} channels, as before")
+        if array.dtype.kind == "f" and self._sound.subtype not in ("FLOAT", "DOUBLE"):
+            self._clipped += int((abs(array) > 1).sum())
+        self._sound.write(array)
+        self.count += 1
+
+    def _open(self, channels: int) -> None:
+        sounds = _formats.soundfile()
+        try:
+            self._sound = sounds.SoundFile(
+                self._file, "w", self._rate, channels, self._subtype, format=self._format, closefd=False
+            )
+        except sounds.LibsndfileError as error:
+            raise InputError(f"{self._path} cannot be written with {channels} channels at {self._rate} Hz: {error}") from error
+
+    def _complete(self) -> None:
+        if self._sound is None:
+            self._open(1)
+        self._sound.close()
+        if self._clipped:
+            self.note = f"{self._clipped} samples were beyond full scale and have been clipped"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sound is not None:
+            self._sound.close()
+        super().__exit__(kind, error, trace)
+
+
+def _samples(value: Any) -> Any:
+    """The array in an output: itself, or in ``{"samples": ...}`` or ``(samples, metadata)``; None if there is none."""
+    match value:
+        case {"samples": samples}:
+            value = samples
+        case (samples, dict()):
+            value = samples
+    np = _formats.numpy()
+    return value if isinstance(value, (np.ndarray, np.generic)) else None
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for, said with what it has."""
+    if hasattr(value, "tolist"):  # numpy arrays and scalars
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"it has no form for {type(value).__name__}")
+
+
+def _described(value: Any) -> str:
+    if hasattr(value, "dtype"):
+        return f"an array of {value.dtype}, shape {value.shape}"
+    return f"a value of type {type(value).__name__}"
+
+
+def open_output(path: str, chosen: str | None, *, rate: int | None, subtype: str | None) -> Output:
+    """Open a file, or stdout for ``-``.
+
+    Args:
+        path: where the result goes.
+        chosen: format, or None to go by the suffix.
+        rate: samples per second, for sound.
+        subtype: libsndfile's name of how samples should be stored, if it can be.
+
+    Raises:
+        InputError: it cannot be written that way.
+        OSError: it cannot be opened.
+    """
+    match _formats.format_of(path, chosen, "--output-format"):
+        case "audio":
+            return _Audio(path, rate, subtype)
+        case "npy":
+            return _Npy(path)
+        case "raw":
+            return _Raw(path)
+        case _:
+            return _Jsonl(path)

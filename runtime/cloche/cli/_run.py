@@ -1,0 +1,128 @@
+"""``cloche run``: a file through a node, chunk by chunk."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cloche._runtime import Runtime
+from cloche.cli._console import Bar, logger, say
+from cloche.cli._input import open_input
+from cloche.cli._output import open_output
+
+if TYPE_CHECKING:
+    from cloche._engine import Metering
+    from cloche._node import Node
+    from cloche.cli._input import Input
+    from cloche.cli._output import Output
+    from cloche.limits import Limits
+
+__all__ = ["Job", "run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to run on what. See the options of ``cloche run``."""
+
+    node: tuple[str, str | None]
+    params: dict[str, Any]
+    source: str | None
+    target: str
+    chunk: int
+    shape: str
+    input_format: str | None
+    output_format: str | None
+    dtype: str
+    rate: int | None
+    channels: int
+    limits: Limits
+    metering: Metering
+    quiet: bool
+
+
+def run(job: Job) -> None:
+    """Run it, and say on stderr what it took.
+
+    Raises:
+        ClocheError, OSError: it failed, and no output file was left.
+    """
+    with (
+        open_input(
+            job.source, job.input_format, chunk=job.chunk, dtype=job.dtype, channels=job.channels, rate=job.rate
+        ) as source,
+        open_output(job.target, job.output_format, rate=job.rate or source.rate, subtype=source.subtype) as target,
+        Runtime(limits=job.limits, metering=job.metering, logger=logger(), progress=say) as runtime,
+        Bar(f"{job.node[1] or job.node[0]}", source.total, job.quiet) as bar,
+    ):
+        progress = _Progress(source, job.shape, bar)
+        began = time.perf_counter()
+        try:
+            node = runtime.load(job.node[0], job.node[1], job.params)
+            node.initialize()
+            for value in node.stream(progress):
+                target.write(value)
+            target.finish()
+        except BaseException:
+            written = f"{target.count} outputs have been written to stdout" if job.target == "-" else f"{job.target} was not written"
+            say(f"stopped after {progress.items} items: {written}")
+            raise
+        seconds = time.perf_counter() - began
+        summary = _summary(node, progress, target, seconds)
+        node.close()
+    if not job.quiet:
+        _show(job, summary, target.note)
+
+
+class _Progress:
+    """The items of an input in the shape that the node is given them, counted."""
+
+    def __init__(self, source: Input, shape: str, bar: Bar) -> None:
+        self.items = self.units = 0
+        self.rate = source.rate
+        self._source, self._shape, self._bar = source, shape, bar
+
+    def __iter__(self) -> Iterator[Any]:
+        for item, size in self._source:
+            yield self._shaped(item)
+            self.items += 1
+            self.units += size
+            self._bar.advance(size)
+
+    def _shaped(self, samples: Any) -> Any:
+        match self._shape:
+            case "dict":
+                return {"samples": samples, "sample_rate": self.rate}
+            case "tuple":
+                return samples, {"sample_rate": self.rate}
+            case _:
+                return samples
+
+
+def _summary(node: Node, progress: _Progress, target: Output, seconds: float) -> list[tuple[str, str]]:
+    stats = node.stats
+    rows = [
+        ("node", f"{node.info['entry']}, in CPython on WebAssembly"),
+        ("items in, out", f"{progress.items:,}, {target.count:,}"),
+        ("calls", f"{stats.calls:,}, {stats.seconds / max(1, stats.calls) * 1e3:.3f} ms each on average"),
+        ("wall time", f"{seconds:.3f} s, {stats.seconds:.3f} s of it in the node"),
+        ("guest memory", f"{stats.memory_bytes / (1 << 20):.1f} MiB"),
+    ]
+    if progress.rate:
+        length = progress.units / progress.rate
+        rows.insert(3, ("sound", f"{length:.1f} s, {length / seconds:.0f} times faster than real time"))
+    if stats.dropped_records:
+        rows.append(("log records", f"{stats.dropped_records:,} dropped"))
+    return rows
+
+
+def _show(job: Job, rows: list[tuple[str, str]], note: str) -> None:
+    if job.target != "-":
+        rows = [*rows, ("written", job.target)]
+    sys.stdout.flush()
+    for name, value in rows:
+        say(f"{name + ':':15}{value}")
+    if note:
+        say(f"note: {note}")
