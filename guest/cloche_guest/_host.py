@@ -1,0 +1,18 @@
+"""What the guest runtime asks of its surroundings: the image's ``_cloche`` module, or `cloche.testing` natively."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Host(Protocol):
+    """The functions of ``_cloche`` that dispatch, logs and streams use."""
+
+    def emit(self, record: list[Any], /) -> None:
+        """Append one log record to the ring; the oldest makes room."""
+
+    def count_output(self, size: int, /) -> None:
+        """Charge `size` bytes to this call's ``output_bytes``; beyond it the instance ends and this does not return."""
+
+    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, /) -> None:
+        """Set the limits that are kept on the C side."""

@@ -1,0 +1,179 @@
+"""Messages in, replies out: the guest's one entry. Pure but for what the node itself does, so it runs natively as well."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche_guest import entry, modules
+from cloche_guest.archive import Archive, Sources
+from cloche_guest.failure import describe, type_name
+from cloche_guest.logs import Logs
+from cloche_guest.loop import Loop
+from cloche_guest.node import PLAIN, Node, settle
+from cloche_guest.stream import END, Stream
+from cloche_guest.streams import Streams
+from cloche_guest.thaw import thaw
+from cloche_wire.messages import Op, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cloche_guest._host import Host
+
+_Reply = tuple[int, Any]
+
+RESULT: Final = int(Reply.RESULT)
+FAILURE: Final = int(Reply.FAILURE)
+_PROCESS: Final = int(Op.PROCESS)
+_STREAM_OPEN: Final = int(Op.STREAM_OPEN)
+_STREAM_FEED: Final = int(Op.STREAM_FEED)
+_STREAM_NEXT: Final = int(Op.STREAM_NEXT)
+_LIFECYCLE: Final = frozenset({"initialize", "flush", "cleanup"})
+
+
+class Guest:
+    """One guest: at most one node, at most one open stream.
+
+    Attributes:
+        logs: the handler to install.
+        streams: the standard streams to install.
+        loop: the event loop on which the node's coroutines run.
+        finders: what LOAD made importable.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.logs = Logs(host)
+        self.streams = Streams(host)
+        self.loop = Loop()
+        self.finders: list[modules.MemoryFinder] = []
+        self._stdout = self.streams.stdout
+        self._stderr = self.streams.stderr
+        self._node: Node | None = None
+        self._call: Any = _not_loaded
+        self._stream: Stream | None = None
+        self._max_items = 1_000_000
+        self._phase = "call"
+        self._op = 0
+
+    def handle(self, message: Sequence[Any]) -> _Reply:
+        """Answer one request. A failure of the node is a reply; nothing is raised."""
+        self._op = op = message[0]
+        loop = self.loop
+        try:
+            if op == _PROCESS:
+                result = self._call(message[2]) if len(message) == 3 else self._call(*message[2:])
+                if type(result) not in PLAIN:
+                    result = settle(result, loop, self._max_items)
+                reply = RESULT, result
+            elif op >= _STREAM_OPEN:
+                reply = self._handle_stream(op, message)
+            else:
+                reply = RESULT, self._handle_other(op, message)
+            if loop._ready or loop._scheduled:
+                loop.tick()
+        except BaseException as exc:  # noqa: BLE001  # SystemExit included: the node may not end the guest
+            reply = self.fail(exc, self._phase)
+        if self._stdout.partial or self._stderr.partial:
+            self.streams.finish()
+        return reply
+
+    def fail(self, exc: BaseException, phase: str) -> _Reply:
+        """The reply for an exception of the last request. The shim calls it too, with phase "encode".
+
+        If the request belonged to a stream, the stream is closed: a failure is its end.
+        """
+        self._phase = "call"
+        if self._op >= _STREAM_OPEN and self._stream is not None:
+            stream, self._stream = self._stream, None
+            try:
+                stream.close()
+            except BaseException as later:  # noqa: BLE001  # the failure to report is the first one
+                exc.add_note(f"closing the stream raised as well: {type_name(later)}")
+        return FAILURE, describe(exc, phase).to_wire()
+
+    def _handle_stream(self, op: int, message: Sequence[Any]) -> _Reply:
+        if op == Op.STREAM_OPEN:
+            if self._stream is not None:
+                raise RuntimeError("a stream is open on this node: close it first")
+            self._stream = stream = Stream(self._loaded(), self.loop)
+            reply = stream.open()
+        elif op == Op.STREAM_CLOSE:
+            open_stream, self._stream = self._stream, None
+            if open_stream is not None:
+                open_stream.close()
+            return RESULT, None
+        elif self._stream is None:
+            raise RuntimeError("no stream is open on this node")
+        elif op == _STREAM_FEED:
+            reply = self._stream.feed(message[2])
+        elif op == _STREAM_NEXT:
+            reply = self._stream.next()
+        elif op == Op.STREAM_END:
+            reply = self._stream.end()
+        elif op == Op.STREAM_THROW:
+            reply = self._stream.throw(message[2], message[3])
+        else:
+            raise ValueError(f"unknown operation {op!r}")
+        if reply is END:
+            self._stream = None
+        return reply
+
+    def _handle_other(self, op: int, message: Sequence[Any]) -> Any:
+        if op == Op.LOAD:
+            return self._load(message[2])
+        if op == Op.INVOKE:
+            return self._invoke(message[2], message[3:])
+        if op == Op.GET:
+            return getattr(self._loaded().target, message[2])
+        raise ValueError(f"unknown operation {op!r}")
+
+    def _invoke(self, name: str, arguments: Sequence[Any]) -> Any:
+        method = self._loaded().method(name)
+        if method is None:
+            if name in _LIFECYCLE:
+                return None
+            raise AttributeError(f"{self._loaded().entry} has no method {name!r}")
+        return settle(method(*arguments), self.loop, self._max_items)
+
+    def _loaded(self) -> Node:
+        if self._node is None:
+            raise RuntimeError("no node is loaded")
+        return self._node
+
+    def _load(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        if self._node is not None:
+            raise RuntimeError("a node is loaded: an instance holds one")
+        limits = wanted["limits"]
+        self._max_items = limits["value_nodes"]
+        self._host.configure(limits["reply_bytes"], limits["output_bytes"], limits["value_depth"])
+        self.logs.configure(wanted["log_level"], limits["log_bytes"])
+        self.streams.configure(wanted["log_level"], limits["log_bytes"])
+        thaw(wanted["seed"])
+
+        self._phase = "import"
+        name, files = modules.unshadowed(wanted["main"], wanted["modules"])
+        sources = Sources(files, wanted.get("data") or {})
+        stores = [sources, *(Archive(name, content) for name, content in wanted["packages"].items())]
+        self.finders = [modules.MemoryFinder(store) for store in stores]
+        modules.install(self.finders)
+        try:
+            __import__(name)
+        except SyntaxError as exc:
+            if exc.filename in sources:
+                self._phase = "compile"
+            raise
+
+        self._phase = "entry"
+        target = entry.find(sys.modules[name], wanted["entry"])
+        self._phase = "init"
+        built = entry.build(target, wanted["params"], wanted["session_id"])
+        node = Node(built, getattr(target, "__qualname__", type(target).__qualname__))
+        self._phase = "call"
+        self._node, self._call = node, node.call
+        return node.describe()
+
+
+def _not_loaded(*_: object) -> Any:
+    raise RuntimeError("no node is loaded")

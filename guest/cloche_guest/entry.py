@@ -1,0 +1,145 @@
+"""Finds a node's class or function in its module, and builds the node; every refusal says what to do instead."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Callable, Iterable
+
+
+def find(module: types.ModuleType, entry: str | None) -> Any:
+    """The class or function that the host asked for.
+
+    Args:
+        module: the loaded main module.
+        entry: a name, dotted for a nested class; None: the only candidate there is.
+
+    Raises:
+        LookupError: no such name, or with None not exactly one candidate; a note lists them.
+        TypeError: the name is there, but what it names cannot be a node.
+    """
+    if entry is None:
+        return _only(module)
+    found: Any = module
+    for part in entry.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise _remedy(LookupError(f"{module.__name__} has no {entry!r}"), _listed(module, entry)) from None
+    if isinstance(found, type):
+        if not (callable(getattr(found, "process", None)) or callable(getattr(found, "aprocess", None))):
+            raise _remedy(
+                TypeError(f"class {entry!r} has neither process() nor aprocess()"),
+                "give it a method process(self, data)",
+                _listed(module, None),
+            )
+    elif not callable(found):
+        raise _remedy(
+            TypeError(f"{entry!r} is {type(found).__name__}, not a class or a function"), _listed(module, None)
+        )
+    return found
+
+
+def build(target: Any, params: dict[str, Any], session_id: str | None) -> Any:
+    """The node: an instance of a class, or the function (with `params` bound to it).
+
+    Raises:
+        BaseException: whatever ``__init__`` raises; parameters that it does not take are explained in a note.
+    """
+    if session_id is not None and "session_id" not in params and "session_id" in _parameter_names(target):
+        params = {**params, "session_id": session_id}
+    if not isinstance(target, type):
+        if not params:
+            return target
+        bound = functools.partial(target, **params)
+        _check_partial(target, bound, params)
+        return bound
+    try:
+        node = target(**params)
+    except TypeError as exc:
+        _explain(exc, target, params)
+        raise
+    if session_id is not None and getattr(node, "session_id", session_id) is None:
+        node.session_id = session_id
+    return node
+
+
+def _only(module: types.ModuleType) -> Any:
+    names = _candidates(module)
+    if len(names) == 1:
+        return getattr(module, names[0])
+    what = "more than one node" if names else "no class with process() and no function"
+    raise _remedy(LookupError(f"{module.__name__} has {what}: name the entry"), _listed(module, None))
+
+
+def _candidates(module: types.ModuleType) -> list[str]:
+    """Public classes with a process method that the module itself defines; if there are none, its public functions."""
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    }
+    classes = [
+        name
+        for name, value in own.items()
+        if isinstance(value, type)
+        and not inspect.isabstract(value)
+        and (callable(getattr(value, "process", None)) or callable(getattr(value, "aprocess", None)))
+    ]
+    return classes or [name for name, value in own.items() if inspect.isfunction(value)]
+
+
+def _listed(module: types.ModuleType, entry: str | None) -> str:
+    names = _candidates(module)
+    close = difflib.get_close_matches(entry, names, n=1) if entry else []
+    listed = f"{module.__name__} defines: {', '.join(names[:20])}" if names else f"{module.__name__} defines no node"
+    return f"did you mean {close[0]!r}? {listed}" if close else listed
+
+
+def _remedy(exc: Exception, *notes: str) -> Exception:
+    for note in notes:
+        exc.add_note(note)
+    return exc
+
+
+def _signature(target: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(target)
+    except Exception:  # noqa: BLE001  # __signature__ can be anything
+        return None
+
+
+def _parameter_names(target: Callable[..., Any]) -> Iterable[str]:
+    signature = _signature(target)
+    return signature.parameters if signature else ()
+
+
+def _explain(exc: TypeError, target: Callable[..., Any], params: dict[str, Any]) -> None:
+    """Add a note if the parameters do not fit the signature (a TypeError from inside ``__init__`` needs none)."""
+    signature = _signature(target)
+    if signature is None:
+        return
+    try:
+        signature.bind(**params)
+    except TypeError:
+        name = getattr(target, "__name__", "the entry")
+        for unknown in [key for key in params if key not in signature.parameters][:5]:
+            close = difflib.get_close_matches(unknown, signature.parameters, n=1)
+            exc.add_note(f"{unknown!r} is not a parameter" + (f": did you mean {close[0]!r}?" if close else ""))
+        exc.add_note(f"parameters: {name}{str(signature)[:500]}")
+
+
+def _check_partial(target: Callable[..., Any], bound: Callable[..., Any], params: dict[str, Any]) -> None:
+    try:
+        inspect.signature(bound)
+    except TypeError as exc:
+        wrong = TypeError(f"{getattr(target, '__name__', 'the function')}() does not take these params: {exc}")
+        _explain(wrong, target, params)
+        raise wrong from None
+    except ValueError:
+        return

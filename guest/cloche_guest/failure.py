@@ -1,0 +1,158 @@
+"""Exceptions as data: what a node raised, described so that the host can show it and need not trust it.
+
+Nothing here may fail or run away: ``str()`` of an exception is the node's code, tracebacks can be a million frames long, and
+there may be no memory left. A message that never ends is stopped by the call's deadline.
+"""
+
+from __future__ import annotations
+
+import linecache
+import traceback
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche_wire.failure import MAX_CAUSES, MAX_FRAMES, MAX_MESSAGE, MAX_NOTES, Failure, Frame
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+_MAX_NAME: Final = 200
+_MAX_LINE: Final = 500
+_OWN: Final = frozenset({"cloche_guest", "cloche_wire"})
+
+
+def describe(exc: BaseException, phase: str) -> Failure:
+    """`exc` and the exceptions that it is chained to, within the caps of `cloche_wire.failure`.
+
+    Args:
+        exc: what the node raised.
+        phase: what the guest was doing; see `Failure`.
+    """
+    try:
+        return _describe_chain(exc, phase)
+    except MemoryError:
+        # The locals of the failed call are what fills memory, and the traceback is what keeps them.
+        traceback.clear_frames(exc.__traceback__)
+    try:
+        return _describe_chain(exc, phase)
+    except BaseException as broken:  # noqa: BLE001  # whatever it is, the host must get an answer
+        return Failure(phase, type_name(exc), f"<cannot be described: {type_name(broken)}>")
+
+
+def type_name(exc: BaseException) -> str:
+    """Qualified name of the exception's class, without ``builtins.``. A class may lie about it: it is only text."""
+    cls = type(exc)
+    try:
+        module, name = str(cls.__module__), str(cls.__qualname__)
+    except Exception:  # noqa: BLE001  # a metaclass can make either raise
+        module, name = "builtins", type.__dict__["__name__"].__get__(cls)
+    return text(name if module == "builtins" else f"{module}.{name}", _MAX_NAME)
+
+
+def text(value: str, limit: int) -> str:
+    """At most `limit` characters of `value`, as a plain `str` without surrogates."""
+    size = str.__len__(value)
+    cut = str.__getitem__(value, slice(0, limit))
+    if not cut.isascii():
+        cut = cut.encode("utf-8", "backslashreplace").decode()[:limit]
+    return cut if size <= limit else f"{cut} [{size - limit} characters cut]"
+
+
+def _describe_chain(exc: BaseException, phase: str) -> Failure:
+    chain: list[tuple[BaseException, bool]] = []
+    link: BaseException | None = exc
+    seen = set()
+    explicit = False
+    while link is not None and id(link) not in seen and len(chain) <= MAX_CAUSES:
+        seen.add(id(link))
+        explicit = link.__cause__ is not None
+        chain.append((link, explicit))
+        link = link.__cause__ if explicit else None if link.__suppress_context__ else link.__context__
+    failure: Failure | None = None
+    for link, explicit in reversed(chain):
+        failure = _describe_one(link, phase, failure, explicit)
+    assert failure is not None
+    return failure
+
+
+def _describe_one(exc: BaseException, phase: str, cause: Failure | None, explicit: bool) -> Failure:
+    frames, omitted = _frames(exc.__traceback__)
+    notes = _notes(exc)
+    if isinstance(exc, SyntaxError):
+        message = _str(exc.msg)
+        if exc.filename is not None:
+            line = exc.lineno or 0
+            source = _str(exc.text or "").strip()
+            frames = (*frames[: MAX_FRAMES - 1], Frame(text(_str(exc.filename), _MAX_NAME), line, "<module>", source[:_MAX_LINE]))
+            notes = (*notes[: MAX_NOTES - 1], f"at line {line}, column {exc.offset or 0}")
+    else:
+        message = _str(exc)
+    if isinstance(exc, BaseExceptionGroup):
+        notes = (*notes, *_members(exc, phase))[:MAX_NOTES]
+    return Failure(
+        phase, type_name(exc), text(message, MAX_MESSAGE), frames, omitted, cause, explicit and cause is not None, notes
+    )
+
+
+def _str(value: object) -> str:
+    try:
+        return str(value)
+    except MemoryError:
+        raise
+    except BaseException as broken:  # noqa: BLE001  # __str__ is the node's code
+        return f"<str() of it raised {type_name(broken)}>"
+
+
+def _notes(exc: BaseException) -> tuple[str, ...]:
+    try:
+        notes = getattr(exc, "__notes__", ())
+        return tuple(text(_str(note), MAX_MESSAGE) for note in list(notes)[:MAX_NOTES])
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # __notes__ can be anything
+        return ()
+
+
+def _members(group: BaseExceptionGroup[BaseException], phase: str) -> list[str]:
+    """Each exception of a group as a note; nested groups are counted by their own message."""
+    members = group.exceptions
+    notes = []
+    for number, member in enumerate(members[:MAX_NOTES], 1):
+        frames, omitted = _frames(member.__traceback__)
+        one = Failure(phase, type_name(member), text(_str(member), _MAX_LINE), frames, omitted)
+        notes.append(text(f"[{number} of {len(members)}] {one.format()}", MAX_MESSAGE))
+    return notes
+
+
+def _frames(tb: TracebackType | None) -> tuple[tuple[Frame, ...], int]:
+    """The outermost and the innermost frames, and how many lie between them."""
+    head: list[Any] = []
+    tail: deque[Any] = deque(maxlen=MAX_FRAMES // 2)
+    count = 0
+    while tb is not None:
+        if _is_shown(tb.tb_frame):
+            count += 1
+            (head if len(head) < MAX_FRAMES // 2 else tail).append(tb)
+        tb = tb.tb_next
+    kept = [*head, *tail]
+    return tuple(_frame(link.tb_frame, link.tb_lineno) for link in kept), count - len(kept)
+
+
+def _is_shown(frame: FrameType) -> bool:
+    if frame.f_code.co_filename.startswith("<frozen importlib"):
+        return False
+    name = dict.get(frame.f_globals, "__name__")
+    return type(name) is not str or name.partition(".")[0] not in _OWN
+
+
+def _frame(frame: FrameType, line: int | None) -> Frame:
+    code = frame.f_code
+    try:
+        source = linecache.getline(code.co_filename, line or 0, frame.f_globals).strip()
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # a node can replace __loader__
+        source = ""
+    return Frame(
+        text(code.co_filename, _MAX_NAME), line or 0, text(code.co_qualname, _MAX_NAME), text(source, _MAX_LINE)
+    )

@@ -1,0 +1,108 @@
+"""From `logging` and `warnings` to records of the log ring.
+
+A record is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/wire.md). Logging must never break a
+node: whatever cannot be formatted is described instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from cloche_guest.failure import describe, type_name
+from cloche_guest.plain import Budget, fields
+
+if TYPE_CHECKING:
+    from cloche_guest._host import Host
+
+_STANDARD: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime"}
+_FORMATTER: Final = logging.Formatter()
+
+
+class RingHandler(logging.Handler):
+    """The root logger's handler: each record goes to the host's ring, capped at `log_bytes`."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__()
+        self._host = host
+        self.log_bytes = 64 * 1024
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record. Never raises an `Exception`."""
+        try:
+            self._host.emit(self._plain(record))
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as broken:  # noqa: BLE001  # a record's attributes can be anything
+            self._host.emit([int(logging.ERROR), "cloche", f"a log record was lost: {type_name(broken)}", None, None, time.time_ns()])
+
+    def _plain(self, record: logging.LogRecord) -> list[Any]:
+        budget = Budget(self.log_bytes)
+        try:
+            message = record.getMessage()
+        except Exception as broken:  # noqa: BLE001  # %-formatting runs the node's code
+            message = f"{record.msg!s:.500} [arguments do not fit: {type_name(broken)}: {broken!s:.200}]"
+        text = budget.text(message, budget.left)
+        traceback = None
+        if record.exc_info and record.exc_info[1] is not None:
+            traceback = describe(record.exc_info[1], "log").format()
+        elif record.exc_text:
+            traceback = str(record.exc_text)
+        if record.stack_info:
+            traceback = f"{traceback}\n{record.stack_info}" if traceback else str(record.stack_info)
+        if traceback is not None:
+            traceback = budget.text(traceback, budget.left)
+        given = record.__dict__
+        extra = {key: given[key] for key in given if key not in _STANDARD} if len(given) > _STANDARD_COUNT else None
+        return [
+            int(record.levelno),
+            budget.text(str(record.name), 200),
+            text,
+            fields(extra, budget) if extra else None,
+            traceback,
+            int(record.created * 1e9),
+        ]
+
+
+_STANDARD_COUNT: Final = len(vars(logging.LogRecord("", 0, "", 0, "", (), None)))
+
+
+def showwarning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Stands in for `warnings.showwarning`: a record of logger ``py.warnings`` with the category beside the text."""
+    logging.getLogger("py.warnings").warning(
+        "%s", message, extra={"category": category.__name__, "file": filename, "line": lineno}
+    )
+
+
+class Logs:
+    """The installed handler and the threshold below which nothing is formatted or sent."""
+
+    def __init__(self, host: Host) -> None:
+        self.handler = RingHandler(host)
+
+    def install(self) -> None:
+        """Put the handler on the root logger and capture warnings, for the life of the process."""
+        root = logging.getLogger()
+        root.addHandler(self.handler)
+        warnings.showwarning = showwarning
+        logging.raiseExceptions = False
+
+    def configure(self, level: int, log_bytes: int) -> None:
+        """Set the threshold (as in `logging`) and the cap of one record.
+
+        `logging.disable` is the cheapest filter there is: ``isEnabledFor`` looks at it first, and it also holds for loggers
+        that set a level of their own.
+        """
+        self.handler.log_bytes = log_bytes
+        self.handler.setLevel(level)
+        logging.getLogger().setLevel(level)
+        logging.disable(level - 1)

@@ -1,0 +1,181 @@
+"""An asyncio event loop without selector, sockets and threads.
+
+Nothing can happen from outside while it waits, so waiting is a sleep until the next timer, and a wait without a timer is a
+deadlock. Executors run their functions inline. The rest is `asyncio.BaseEventLoop`'s own code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from asyncio import base_events, events
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_T = TypeVar("_T")
+_DEADLOCK: Final = "deadlock: every task waits, and there is no timer or input that could wake one"
+_TICKS: Final = 16
+
+
+class _Selector:
+    """What `BaseEventLoop._run_once` asks to wait."""
+
+    def __init__(self) -> None:
+        self.may_wait = True
+
+    def select(self, timeout: float | None) -> tuple[()]:
+        """Sleep until the next timer."""
+        if self.may_wait:
+            if timeout is None:
+                raise _DeadlockError
+            if timeout > 0:
+                time.sleep(timeout)
+        return ()
+
+
+class _DeadlockError(Exception):
+    pass
+
+
+class Loop(base_events.BaseEventLoop):
+    """The guest's loop. One lives as long as the guest; `asyncio.run` makes others."""
+
+    # Of BaseEventLoop, without an entry in its stubs:
+    _ready: Any
+    _scheduled: list[Any]
+    _thread_id: int | None
+    _asyncgen_firstiter_hook: Any
+    _asyncgen_finalizer_hook: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._selector = _Selector()
+        self._awaited: asyncio.Future[Any] | None = None
+
+    def _process_events(self, event_list: object) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass  # there is no other thread to wake this one
+
+    def _run_once(self) -> None:
+        try:
+            super()._run_once()  # type: ignore[misc]  # private, the same since 3.4
+        except _DeadlockError:
+            self._break_deadlock()
+
+    def _break_deadlock(self) -> None:
+        """Raise where the awaited task waits: the traceback then names the ``await`` that never ends."""
+        waiter: Any = self._awaited
+        while isinstance(waiter, asyncio.Task):
+            waiter = waiter._fut_waiter  # type: ignore[attr-defined]  # both implementations have it
+        if not isinstance(waiter, asyncio.Future) or waiter.done():
+            raise RuntimeError(_DEADLOCK)
+        waiter.set_exception(RuntimeError(_DEADLOCK))
+
+    def run_until_complete(self, future: Any) -> Any:
+        """As `asyncio.BaseEventLoop` does; a deadlock raises at the ``await`` that waits for ever."""
+        self._awaited = asyncio.ensure_future(future, loop=self)
+        try:
+            return super().run_until_complete(self._awaited)
+        finally:
+            self._awaited = None
+
+    def run_in_executor(self, executor: Any, func: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:  # type: ignore[override]
+        """Call `func` now, before this returns; it may call `asyncio.run`."""
+        self._check_closed()  # type: ignore[attr-defined]
+        future: asyncio.Future[_T] = self.create_future()
+        run_inline(future, func, *args)
+        return future
+
+    def watch_generators(self) -> Any:
+        """Have async generators that are dropped half-way closed by this loop, also between its runs.
+
+        `run_forever` does so while it runs; here it would be half of the cost of a short coroutine.
+
+        Returns:
+            What to give to `sys.set_asyncgen_hooks` to undo it.
+        """
+        before = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
+        return before
+
+    def drive(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine to its end in a task of its own. One that never suspends costs no iteration of the loop."""
+        task = self.start(coroutine)
+        if not task.done():
+            self.run_until(task.done, task)
+        return task.result()
+
+    def start(self, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Start a task and, where Python can (3.12), run it to its first suspension."""
+        outer = self._enter()
+        try:
+            if sys.version_info >= (3, 12):
+                return asyncio.Task(coroutine, loop=self, eager_start=True)
+            return asyncio.Task(coroutine, loop=self)
+        finally:
+            self._leave(outer)
+
+    def run_until(self, ready: Callable[[], bool], awaited: asyncio.Task[Any]) -> None:
+        """Iterate until `ready()`. `awaited` is the task in which a deadlock is raised."""
+        self._awaited = awaited
+        outer = self._enter()
+        try:
+            while not ready():
+                self._run_once()
+        finally:
+            self._leave(outer)
+            self._awaited = None
+
+    def call(self, func: Callable[[], object]) -> None:
+        """Call `func` as the loop would."""
+        outer = self._enter()
+        try:
+            func()
+        finally:
+            self._leave(outer)
+
+    def tick(self) -> None:
+        """Let pending tasks advance without waiting for anything; a bounded number of steps."""
+        if not self._ready and not (self._scheduled and self._scheduled[0].when() <= self.time()):
+            return
+        self._selector.may_wait = False
+        outer = self._enter()
+        try:
+            for _ in range(_TICKS):
+                self._run_once()
+                if not self._ready:
+                    break
+        finally:
+            self._leave(outer)
+            self._selector.may_wait = True
+
+    def _enter(self) -> asyncio.AbstractEventLoop | None:
+        """Become the running loop, as `run_forever` does; the answer is for `_leave`."""
+        outer = events._get_running_loop()
+        events._set_running_loop(self)
+        self._thread_id = threading.get_ident()
+        return outer
+
+    def _leave(self, outer: asyncio.AbstractEventLoop | None) -> None:
+        self._thread_id = None
+        events._set_running_loop(outer)
+
+
+def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Call `func` and put its outcome into `future`. As in a thread of its own, it sees no running loop."""
+    running = events._get_running_loop()
+    events._set_running_loop(None)
+    try:
+        future.set_result(func(*args, **kwargs))
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:  # noqa: BLE001  # an executor hands over whatever was raised
+        future.set_exception(exc)
+    finally:
+        events._set_running_loop(running)

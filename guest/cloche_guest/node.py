@@ -1,0 +1,191 @@
+"""One node in all the shapes that people write: what its process method is, and what to do with what it returns.
+
+`Node.process` is the bound callable of one call; `settle` turns a coroutine, generator or awaitable into a plain value.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+    from cloche_guest.loop import Loop
+
+PLAIN: Final[set[type]] = {
+    type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset,
+}  # fmt: skip
+"""Types of results that are passed on as they are; `boot` adds numpy's array."""
+
+_KNOWN_METHODS: Final = (
+    "process", "aprocess", "initialize", "cleanup", "flush", "get_config", "get_capabilities",
+)  # fmt: skip
+_STREAM_TYPES: Final = ("AsyncIter", "AsyncGen")
+
+
+class Node:
+    """A loaded node.
+
+    Attributes:
+        target: the instance, or the function.
+        is_function: whether it is a plain function.
+        entry: its name.
+        takes_stream: process is an async generator over the whole input (``is_streaming``).
+        is_source: process makes outputs without input.
+        is_sink: what the node says of itself.
+        spread: process takes several positional arguments, so that a tuple in a stream is spread over them.
+        call: what a single call invokes, whatever the shape.
+        process: the node's own method.
+    """
+
+    def __init__(self, target: Any, entry: str) -> None:
+        self.target = target
+        self.entry = entry
+        self.is_function = not callable(getattr(target, "process", None)) and not callable(
+            getattr(target, "aprocess", None)
+        )
+        process = target if self.is_function else getattr(target, "aprocess", None)
+        self.process: Callable[..., Any] = process if callable(process) else target.process
+        required, optional = _arity(self.process)
+        self.is_streaming = self._flag("is_streaming")
+        self.takes_stream = self.is_streaming and _is_over_stream(self.process)
+        self.is_source = required == 0 and (optional == 0 or self._flag("is_source"))
+        self.is_sink = self._flag("is_sink")
+        self.spread = required > 1
+        self.call: Callable[..., Any] = self._call_streaming if self.takes_stream else self.process
+
+    def method(self, name: str) -> Callable[..., Any] | None:
+        """A method of the node, or None; a function has none."""
+        found = None if self.is_function else getattr(self.target, name, None)
+        return found if callable(found) else None
+
+    def describe(self) -> dict[str, Any]:
+        """LOAD's result; see docs/wire.md."""
+        return {
+            "entry": self.entry,
+            "kind": "function" if self.is_function else "class",
+            "is_streaming": self.is_streaming,
+            "is_source": self.is_source,
+            "is_sink": self.is_sink,
+            "methods": [name for name in _KNOWN_METHODS if self.method(name)],
+        }
+
+    def _flag(self, name: str) -> bool:
+        """A flag as an attribute, a property or a method. One that raises is not set."""
+        try:
+            value = getattr(self.target, name, False)
+            return bool(value() if callable(value) else value)
+        except Exception:  # noqa: BLE001  # the node's code; the flags are optional
+            return False
+
+    def _call_streaming(self, *items: Any) -> Any:
+        """A single call of a node over the whole input: a stream of these items."""
+        return self.process(_items(items))
+
+
+def settle(result: Any, loop: Loop, max_items: int) -> Any:
+    """What a call returned, made a plain value: awaited, and of a generator the list of all that it yields.
+
+    Args:
+        result: what the node returned.
+        loop: where to await.
+        max_items: what a generator may yield at most.
+
+    Raises:
+        ValueError: the generator yielded more; it has been closed.
+    """
+    result = resolve(result, loop)
+    if type(result) in PLAIN:
+        return result
+    if is_iterator(result):
+        return _collect(result, max_items)
+    if is_async_iterator(result):
+        return loop.drive(_acollect(result, max_items))
+    return result
+
+
+def resolve(result: Any, loop: Loop) -> Any:
+    """What a call returned, awaited: a plain value, an object or an iterator of outputs."""
+    while type(result) not in PLAIN:
+        if type(result) is CoroutineType:
+            result = loop.drive(result)
+        elif hasattr(type(result), "__await__"):
+            result = loop.drive(_await(result))
+        else:
+            break
+    return result
+
+
+def is_iterator(value: Any) -> bool:
+    """Whether a result is a stream of outputs: a generator, or any other iterator."""
+    kind = type(value)
+    return hasattr(kind, "__next__") and hasattr(kind, "__iter__")
+
+
+def is_async_iterator(value: Any) -> bool:
+    """As `is_iterator`, for ``async for``."""
+    kind = type(value)
+    return hasattr(kind, "__anext__") and hasattr(kind, "__aiter__")
+
+
+def _collect(iterator: Iterator[Any], limit: int) -> list[Any]:
+    outputs = []
+    for output in iterator:
+        if len(outputs) == limit:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+            raise _too_many(limit)
+        outputs.append(output)
+    return outputs
+
+
+async def _acollect(iterator: AsyncIterator[Any], limit: int) -> list[Any]:
+    outputs = []
+    async for output in iterator:
+        if len(outputs) == limit:
+            aclose = getattr(iterator, "aclose", None)
+            if aclose is not None:
+                await aclose()
+            raise _too_many(limit)
+        outputs.append(output)
+    return outputs
+
+
+def _too_many(limit: int) -> ValueError:
+    return ValueError(f"one call yielded more than {limit} outputs (value_nodes): use stream(), which takes any number")
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
+
+
+async def _items(items: tuple[Any, ...]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+def _arity(process: Callable[..., Any]) -> tuple[int, int]:
+    """How many positional parameters have no default, and how many have one (``*args`` counts as one)."""
+    try:
+        parameters = list(inspect.signature(process).parameters.values())
+    except (TypeError, ValueError):
+        return 1, 0
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = sum(p.default is p.empty for p in positional)
+    return required, len(positional) - required + any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
+def _is_over_stream(process: Callable[..., Any]) -> bool:
+    """Whether process takes the whole input: an async generator, or annotated to take an async iterator."""
+    function = inspect.unwrap(process.func if isinstance(process, functools.partial) else process)
+    if inspect.isasyncgenfunction(function):
+        return True
+    try:
+        first = next(iter(inspect.signature(function).parameters.values()))
+    except (TypeError, ValueError, StopIteration):
+        return False
+    return any(name in str(first.annotation) for name in _STREAM_TYPES)

@@ -1,0 +1,237 @@
+"""Runs an async iterator between calls of the guest: one task per stream, suspended while the host has the word.
+
+The task waits at a `Gate`, which resumes it directly, without an iteration of the event loop. So timeouts, task groups and
+context variables of the node's generator live in one task from its first output to its last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche_wire.messages import Reply
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import AsyncIterator, Callable, Generator
+
+    from cloche_guest.loop import Loop
+
+NEED: Final = (int(Reply.NEED), None)
+YIELD: Final = int(Reply.YIELD)
+YIELD_NEED: Final = int(Reply.YIELD_NEED)
+
+
+class Gate:
+    """What one task awaits until the host's next message.
+
+    It is future-like as far as `asyncio.Task` asks (``_asyncio_future_blocking``, ``add_done_callback``, ``result``,
+    ``cancel``). A real future would resume its task through the loop, an iteration later.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_error", "_loop", "_value")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._asyncio_future_blocking = False
+        self._callback: Callable[[Gate], None] | None = None
+        self._context: contextvars.Context | None = None
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def __await__(self) -> Generator[Gate, None, Any]:
+        self._asyncio_future_blocking = True
+        yield self
+        return self._value
+
+    def get_loop(self) -> Loop:
+        """The loop of the waiting task."""
+        return self._loop
+
+    def add_done_callback(self, callback: Callable[[Gate], None], *, context: contextvars.Context) -> None:
+        """The task comes here when it starts to wait."""
+        self._callback = callback
+        self._context = context
+
+    def result(self) -> Any:
+        """Asked by the task as it wakes: an exception goes into its coroutine."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def cancel(self, msg: Any = None) -> bool:
+        """The task was cancelled: wake it with the loop's next iteration."""
+        self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self._loop.call_soon(self._resume)
+        return True
+
+    def open(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Resume the task now, to its next suspension, with a value or an exception."""
+        if self._error is None:  # else it has been cancelled, and the loop is about to wake it
+            self._value, self._error = value, error
+            self._loop.call(self._resume)
+
+    def _resume(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None and self._context is not None:
+            self._context.run(callback, self)
+
+
+class Input:
+    """The host's items, as the node's ``async for`` sees them. Each is asked for when the node wants it, never before."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._waiting: deque[Gate] = deque()
+        self._ended = False
+
+    def __aiter__(self) -> Input:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._ended:
+            raise StopAsyncIteration
+        gate = Gate(self._loop)
+        self._waiting.append(gate)
+        try:
+            return await gate
+        finally:
+            if gate in self._waiting:
+                self._waiting.remove(gate)
+
+    async def aclose(self) -> None:
+        """The node wants no more."""
+        self._ended = True
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a task of the node waits for an item."""
+        return bool(self._waiting)
+
+    def give(self, item: Any) -> None:
+        """The item that was asked for."""
+        self._waiting.popleft().open(item)
+
+    def throw(self, error: BaseException) -> None:
+        """Raise at the node's ``async for``; there is no input after it."""
+        self._ended = True
+        if self._waiting:
+            self._waiting.popleft().open(error=error)
+
+    def end(self) -> None:
+        """No more items: every ``async for`` over this input ends."""
+        self._ended = True
+        while self._waiting:
+            self._waiting.popleft().open(error=StopAsyncIteration())
+
+
+class AsyncOutputs:
+    """Outputs of an async iterator, pulled one at a time.
+
+    Args:
+        iterator: the node's.
+        loop: where it runs.
+        given: the input that it reads, if it is a node over the whole input.
+    """
+
+    def __init__(self, iterator: AsyncIterator[Any], loop: Loop, given: Input | None = None) -> None:
+        self._iterator = iterator
+        self._loop = loop
+        self._input = given
+        self._task: asyncio.Task[None] | None = None
+        self._gate: Gate | None = None
+        self._output: Any = None
+        self._closing = False
+
+    def pull(self) -> tuple[int, Any] | None:
+        """Go on to the next output or wish for input; None when the iterator is exhausted.
+
+        Raises:
+            BaseException: whatever the node raised.
+        """
+        if self._task is None:
+            self._task = self._loop.start(self._run())
+        else:
+            self._release()
+        return self._outcome(self._task)
+
+    def feed(self, item: Any) -> tuple[int, Any] | None:
+        """Hand over the item asked for, and go on as `pull`."""
+        assert self._task is not None
+        assert self._input is not None
+        self._release()
+        self._input.give(item)
+        return self._outcome(self._task)
+
+    def end(self, error: BaseException | None = None) -> tuple[int, Any] | None:
+        """Say that the input has ended, or failed, and go on as `pull`."""
+        assert self._task is not None
+        assert self._input is not None
+        self._release()
+        if error is None:
+            self._input.end()
+        else:
+            self._input.throw(error)
+        return self._outcome(self._task)
+
+    def close(self) -> None:
+        """Close the iterator: its ``finally`` and ``async with`` blocks run to their end.
+
+        Raises:
+            BaseException: what they raised.
+        """
+        task = self._task
+        self._closing = True
+        if self._input is not None:
+            self._input._ended = True
+        if task is None:
+            self._task = task = self._loop.start(self._run())
+        elif not task.done():
+            task.cancel()
+        if not task.done():
+            self._loop.run_until(task.done, task)
+        if not task.cancelled():
+            task.result()
+
+    def _release(self) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.open()
+
+    def _outcome(self, task: asyncio.Task[None]) -> tuple[int, Any] | None:
+        if not self._has_word():
+            self._loop.run_until(self._has_word, task)
+        elif self._gate is None:
+            self._loop.tick()  # tasks beside this one may turn a mere wish for input into an output
+        wanted = self._input is not None and self._input.wanted
+        if self._gate is not None:
+            output, self._output = self._output, None
+            return (YIELD_NEED if wanted else YIELD), output
+        if task.done():
+            task.result()
+            return None
+        return NEED
+
+    def _has_word(self) -> bool:
+        """Whether there is something to tell the host."""
+        return (
+            self._gate is not None
+            or (self._task is not None and self._task.done())
+            or (self._input is not None and self._input.wanted)
+        )
+
+    async def _run(self) -> None:
+        try:
+            if not self._closing:
+                async for output in self._iterator:
+                    if self._closing:
+                        break
+                    if output is not None:
+                        self._output = output
+                        self._gate = gate = Gate(self._loop)
+                        await gate
+        finally:
+            aclose = getattr(self._iterator, "aclose", None)
+            if aclose is not None:
+                await aclose()

@@ -1,0 +1,149 @@
+"""The state of one stream: what to answer to each STREAM_* message (`cloche_wire.messages`).
+
+Pull-based in both directions: an output is computed when the host asks for it, an item of input is asked for when the node
+wants it. Between two messages nothing of the node is on the stack.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche_guest.node import PLAIN, is_async_iterator, is_iterator, resolve
+from cloche_guest.pump import NEED, YIELD, YIELD_NEED, AsyncOutputs, Input
+from cloche_wire.messages import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cloche_guest.loop import Loop
+    from cloche_guest.node import Node
+
+_Reply = tuple[int, Any]
+
+END: Final = (int(Reply.END), None)
+
+
+class InputError(RuntimeError):
+    """The host's input raised an exception of a type that the guest does not know."""
+
+
+class Stream:
+    """One open stream over a node."""
+
+    def __init__(self, node: Node, loop: Loop) -> None:
+        self._node = node
+        self._loop = loop
+        self._outputs: _Outputs | AsyncOutputs | None = None
+        self._whole: AsyncOutputs | None = None
+        self._open_input = not (node.is_source or node.takes_stream)
+        self._flushed = False
+        self._process = node.process
+        if node.spread:
+            self._process = self._call_spread
+
+    def open(self) -> _Reply:
+        """The first answer: a node that works item by item wants one, the others start."""
+        node = self._node
+        if node.takes_stream:
+            given = Input(self._loop)
+            outputs = resolve(node.process(given), self._loop)
+            if is_async_iterator(outputs):
+                self._outputs = self._whole = AsyncOutputs(outputs, self._loop, given)
+                return self.next()
+            return self._take(outputs)
+        if node.is_source:
+            return self._take(resolve(node.process(), self._loop))
+        return NEED
+
+    def feed(self, item: Any) -> _Reply:
+        """The item that was asked for."""
+        if self._whole is not None:
+            return self._answer(self._whole.feed(item))
+        result = self._process(item)
+        if type(result) in PLAIN:
+            return NEED if result is None else (YIELD_NEED, result)
+        return self._take(resolve(result, self._loop))
+
+    def next(self) -> _Reply:
+        """Go on after an output."""
+        return self._answer(None if self._outputs is None else self._outputs.pull())
+
+    def end(self) -> _Reply:
+        """There is no more input."""
+        if self._whole is not None:
+            return self._answer(self._whole.end())
+        self._open_input = False
+        return self._flush()
+
+    def throw(self, type_name: str, message: str) -> _Reply:
+        """The host's input raised. A node over the whole input sees it at its ``async for`` and may go on."""
+        if self._whole is not None:
+            return self._answer(self._whole.end(_input_error(type_name, message)))
+        return END
+
+    def close(self) -> None:
+        """Close what the node has open; nothing is flushed.
+
+        Raises:
+            BaseException: what the node's ``finally`` blocks raised.
+        """
+        outputs, self._outputs, self._whole = self._outputs, None, None
+        if outputs is not None:
+            outputs.close()
+
+    def _take(self, result: Any) -> _Reply:
+        """Answer with what process or flush returned, already awaited."""
+        if is_iterator(result):
+            self._outputs = _Outputs(result)
+        elif is_async_iterator(result):
+            self._outputs = AsyncOutputs(result, self._loop)
+        elif result is not None:
+            return (YIELD_NEED if self._open_input else YIELD), result
+        return self.next()
+
+    def _answer(self, reply: _Reply | None) -> _Reply:
+        """`reply`, or what follows when these outputs are exhausted."""
+        if reply is not None:
+            return reply
+        self._outputs = self._whole = None
+        return NEED if self._open_input else self._flush()
+
+    def _flush(self) -> _Reply:
+        if self._flushed:
+            return END
+        self._flushed = True
+        flush = self._node.method("flush")
+        return END if flush is None else self._take(resolve(flush(), self._loop))
+
+    def _call_spread(self, item: Any) -> Any:
+        return self._node.process(*item) if type(item) is tuple else self._node.process(item)
+
+
+class _Outputs:
+    """Outputs of a plain iterator."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+
+    def pull(self) -> _Reply | None:
+        for output in self._iterator:
+            if output is not None:
+                return YIELD, output
+        return None
+
+    def close(self) -> None:
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+
+
+def _input_error(type_name: str, message: str) -> Exception:
+    """The host's exception again, if it is a builtin one that takes a message."""
+    kind = getattr(builtins, type_name.removeprefix("builtins."), None)
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, (StopIteration, StopAsyncIteration)):
+        try:
+            return kind(message)
+        except TypeError:
+            pass  # UnicodeDecodeError and its like want more
+    return InputError(f"{type_name}: {message}")
