@@ -1,0 +1,132 @@
+"""The awaitable twins under asyncio and trio: the loop stays free, nodes run in parallel, cancelling stops the guest."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import anyio
+import pytest
+
+import cloche
+
+pytestmark = pytest.mark.anyio
+
+ECHO = "class N:\n    def process(self, x):\n        return x\n"
+NAP = "import time\nclass N:\n    def process(self, s):\n        time.sleep(s)\n        return s\n"
+SPIN = "class N:\n    def process(self, x):\n        while x: pass\n        return 'done'\n"
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    """Both."""
+    return request.param
+
+
+async def test_aprocess_returns_what_process_returns(load):
+    """The same value, awaited."""
+    assert await load(ECHO).aprocess({"a": 1}) == {"a": 1}
+
+
+async def test_aprocess_raises_what_process_raises(load):
+    """Not wrapped in a group."""
+    node = load("def f(x):\n    raise ValueError('no')\n")
+    with pytest.raises(cloche.NodeRaisedError, match="no"):
+        await node.aprocess(0)
+    with pytest.raises(cloche.EncodeError):
+        await node.aprocess(object())
+
+
+async def test_loop_goes_on_while_nodes_run_in_parallel(load):
+    """Four naps take as long as one, and the loop ticks meanwhile."""
+    nodes = [load(NAP) for _ in range(4)]
+    ticks = 0
+    began = time.monotonic()
+
+    async def tick():
+        nonlocal ticks
+        while True:
+            await anyio.sleep(0.01)
+            ticks += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        async with anyio.create_task_group() as inner:
+            for node in nodes:
+                inner.start_soon(node.aprocess, 0.5)
+        group.cancel_scope.cancel()
+    assert time.monotonic() - began < 1.5
+    assert ticks >= 10
+
+
+@pytest.mark.parametrize("source", [SPIN, NAP], ids=["loop", "sleep"])
+async def test_cancelling_stops_the_guest(load, source):
+    """Long before its deadline; the node says that it is broken."""
+    node = load(source, limits=cloche.Limits(deadline_s=60))
+    began = time.monotonic()
+    with anyio.move_on_after(0.1) as scope:
+        await node.aprocess(1000)
+    assert scope.cancelled_caught
+    assert time.monotonic() - began < 5
+    assert node.broken
+
+
+async def test_cancelling_a_call_that_waits_leaves_the_other_one_alone(load):
+    """Two calls on one node: only the one that was cancelled ends."""
+    node = load(NAP, limits=cloche.Limits(deadline_s=60))
+    results = []
+
+    async def first():
+        results.append(await node.aprocess(0.4))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        await anyio.sleep(0.1)
+        with anyio.move_on_after(0.05):
+            await node.aprocess(100)
+    assert results == [0.4]
+    assert not node.broken
+
+
+async def test_astream_of_an_async_iterable(load):
+    """Items come from the loop, outputs go to it."""
+    node = load("class N:\n    is_streaming = True\n    async def process(self, items):\n        async for x in items:\n            yield x + 1\n")
+
+    async def items():
+        for i in range(3):
+            await anyio.sleep(0)
+            yield i
+
+    assert [y async for y in node.astream(items())] == [1, 2, 3]
+    assert [y async for y in node.astream(range(3))] == [1, 2, 3]
+
+
+async def test_leaving_astream_early_closes_the_nodes_generator(load):
+    """Through aclosing, as for every async generator."""
+    node = load("class N:\n    closed = False\n    def process(self, x):\n        try:\n            while True: yield x\n        finally:\n            self.closed = True\n")
+    async with contextlib.aclosing(node.astream([1])) as stream:
+        async for output in stream:
+            assert output == 1
+            break
+    assert node.get("closed") is True
+
+
+async def test_error_of_an_async_input_is_the_callers(load):
+    """Itself, not a copy."""
+    node = load(ECHO)
+
+    async def items():
+        yield 1
+        raise LookupError("tape")
+
+    with pytest.raises(LookupError, match="tape"):
+        async for _ in node.astream(items()):
+            pass
+
+
+async def test_async_with_closes_the_node(runtime):
+    """aclose runs cleanup on a worker thread."""
+    async with runtime.load(cloche.Source(ECHO), "N") as node:
+        assert await node.aprocess(1) == 1
+    with pytest.raises(cloche.ClosedError):
+        node.process(1)
