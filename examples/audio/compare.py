@@ -19,7 +19,7 @@ def snr(speech: np.ndarray, samples: np.ndarray) -> float:
 
 
 def pause_level(speech: np.ndarray, samples: np.ndarray, frame: int = 800) -> float:
-    """Level in the quietest tenth of the original's frames, in decibels below full scale: what is heard between words."""
+    """Level where the original is quietest (a tenth of its frames), in decibels of full scale: what the pauses have."""
     count = len(speech) // frame
     power = np.mean(speech[: count * frame].reshape(count, frame) ** 2, axis=1)
     quiet = np.argsort(power)[: max(1, count // 10)]

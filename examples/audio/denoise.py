@@ -11,8 +11,8 @@ import numpy as np
 class Denoise:
     """Takes chunks of samples of any size, gives back as many in all: what is still owed comes from `flush()`.
 
-    The gain per frequency is Wiener's, from a decision-directed estimate of the signal-to-noise ratio (Ephraim and Malah,
-    1984). The noise is the least power of the recent past, smoothed and corrected for its bias, so that a steady
+    The gain per frequency is Wiener's, from a decision-directed estimate of the signal-to-noise ratio (Ephraim and
+    Malah, 1984). The noise is the least power of the recent past, smoothed and corrected for its bias, so that a steady
     background is learned within the first words and followed when it drifts (after Martin, 2001).
 
     Args:

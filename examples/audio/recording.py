@@ -1,7 +1,7 @@
 """Gets the demo's recording: five sentences of a LibriVox reading of "Sense and Sensibility", and a noisy copy of them.
 
-The recording is in the public domain and comes with Debian's package pocketsphinx-testdata, from the mirrors that apt is
-set up with. It is rather clean, so white noise from a fixed seed is added, NOISE_DB below the speech: with the clean
+The recording is in the public domain and comes with Debian's package pocketsphinx-testdata, from the mirrors that apt
+is set up with. It is rather clean, so white noise from a fixed seed is added, NOISE_DB below the speech: with the clean
 original at hand, what the node achieves can be measured.
 
 Usage: recording.py FOLDER    writes FOLDER/speech.wav and FOLDER/noisy.wav (16 kHz, mono, 16 bit)

@@ -23,9 +23,12 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["audio", "npy", "jsonl", "raw"]
 Shape = Literal["array", "dict", "tuple"]
 
-NodeArgument = Annotated[str, typer.Argument(metavar="NODES.py[:Entry]", help="File or package folder, and the class or function.")]
+NodeArgument = Annotated[
+    str, typer.Argument(metavar="NODES.py[:Entry]", help="File or package folder, and the class or function.")
+]
 Params = Annotated[
-    list[str] | None, typer.Option("--param", metavar="KEY=JSON", help="Argument of the entry's __init__; may be repeated.")
+    list[str] | None,
+    typer.Option("--param", metavar="KEY=JSON", help="Argument of the entry's __init__; may be repeated."),
 ]
 Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")]
 Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the guest; K, M and G are understood.")]
@@ -37,18 +40,28 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 @app.command()
 def run(
     node: NodeArgument,
-    input: Annotated[str | None, typer.Option(help="File to read, - for stdin; none for a node that is a source.")] = None,
-    output: Annotated[str, typer.Option(help="File to write, - for stdout.")] = "-",
+    source: Annotated[
+        str | None, typer.Option("--input", help="File to read, - for stdin; none for a node that is a source.")
+    ] = None,
+    target: Annotated[str, typer.Option("--output", help="File to write, - for stdout.")] = "-",
     param: Params = None,
-    chunk: Annotated[int, typer.Option(min=1, help="Samples, or rows of an array, per item. A line of JSON is one item.")] = 4096,
+    chunk: Annotated[
+        int, typer.Option(min=1, help="Samples, or rows of an array, per item. A line of JSON is one item.")
+    ] = 4096,
     shape: Annotated[
         Shape,
-        typer.Option("--as", help='What process() gets: the array, {"samples", "sample_rate"}, or (array, {"sample_rate"}).'),
+        typer.Option(
+            "--as", help='What process() gets: the array, {"samples", "sample_rate"}, or (array, {"sample_rate"}).'
+        ),
     ] = "array",
     input_format: Annotated[Format | None, typer.Option(help="By default, the suffix says it.")] = None,
-    output_format: Annotated[Format | None, typer.Option(help="By default, the suffix says it; on stdout, jsonl.")] = None,
+    output_format: Annotated[
+        Format | None, typer.Option(help="By default, the suffix says it; on stdout, jsonl.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="Type of the samples that the node gets, and of raw input.")] = "float32",
-    rate: Annotated[int | None, typer.Option(min=1, help="Samples per second, where the input does not say it.")] = None,
+    rate: Annotated[
+        int | None, typer.Option(min=1, help="Samples per second, where the input does not say it.")
+    ] = None,
     channels: Annotated[int, typer.Option(min=1, help="Channels of raw input.")] = 1,
     deadline: Deadline = "2",
     memory: Memory = "256M",
@@ -64,8 +77,8 @@ def run(
         job = _run.Job(
             node=_options.node(node),
             params=_options.params(param or ()),
-            source=input,
-            target=output,
+            source=source,
+            target=target,
             chunk=chunk,
             shape=shape,
             input_format=input_format,

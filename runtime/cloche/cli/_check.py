@@ -9,6 +9,7 @@ import cloche._source as sources
 from cloche._runtime import Runtime
 from cloche.cli._console import logger, say
 from cloche.errors import NodeLoadError
+from cloche.grants import Grants
 
 if TYPE_CHECKING:
     from cloche._engine import Metering
@@ -17,26 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["check", "remedy"]
 
 _REMEDIES = {
-    "The sandbox has no network: let the host fetch it, and pass the data to process().": (
-        "socket", "ssl", "_socket", "_ssl", "select", "selectors", "socketserver", "requests", "httpx", "aiohttp", "urllib3",
-        "websockets", "grpc", "boto3",
-    ),
-    "The sandbox runs one process on one thread: do that part on the host, or in another node.": (
-        "subprocess", "multiprocessing", "_multiprocessing", "fcntl", "pty", "termios", "resource",
-    ),
-    "It is compiled code, which the image does not have (numpy is the exception): do that part on the host, or in numpy.": (
-        "torch", "torchaudio", "tensorflow", "jax", "scipy", "pandas", "sklearn", "numba", "cv2", "PIL", "soundfile", "librosa",
-        "onnxruntime", "pyarrow", "cffi", "ctypes", "_ctypes", "lxml", "pydantic_core", "sqlite3", "_sqlite3", "transformers",
-    ),
-    "The sandbox has no terminal and no window.": ("curses", "readline", "tkinter", "turtle"),
-}  # fmt: skip
+    "The sandbox has no network: let the host fetch it, and pass the data to process().": """
+        aiohttp boto3 grpc httpx requests select selectors socket socketserver ssl urllib3 websockets _socket _ssl""",
+    "The sandbox runs one process on one thread: do that part on the host, or in another node.": """
+        fcntl multiprocessing pty resource subprocess termios _multiprocessing _posixsubprocess""",
+    "It is compiled code, which the image does not have (but for numpy): do that part on the host, or in numpy.": """
+        cffi ctypes cv2 jax librosa lxml numba onnxruntime pandas PIL pyarrow pydantic_core scipy sklearn soundfile sqlite3
+        tensorflow torch torchaudio transformers _ctypes _sqlite3""",
+    "The sandbox has no terminal and no window.": "curses readline tkinter turtle _curses _tkinter",
+}
 
 
 def remedy(module: str) -> str:
     """What to do about a module that is missing in the sandbox."""
     top = module.partition(".")[0]
     for text, modules in _REMEDIES.items():
-        if top in modules:
+        if top in modules.split():
             return text
     return "If it is pure Python, put it into the node's package folder and load the folder."
 
@@ -51,7 +48,7 @@ def check(node: tuple[str, str | None], params: dict[str, Any], limits: Limits, 
         ClocheError, OSError: it could not even be tried.
     """
     path, entry = node
-    modules = sources.read(path)
+    modules = sources.read(path, Grants())
     with Runtime(limits=limits, metering=metering, logger=logger(), progress=say) as runtime:
         with runtime.load(Path(__file__).with_name("_imports.py"), "imports", name="check") as inspector:
             found = inspector.process({file: text for file, text, _ in modules.files.values()})

@@ -39,13 +39,17 @@ def reporting_errors() -> Iterator[None]:
         yield
     except NodeError as error:
         say(error.guest_traceback)
-        say(f"error: node {error.node} failed" + (f" in {error.failure.phase}" if error.failure.phase != "call" else ""))
+        say(
+            f"error: node {error.node} failed" + (f" in {error.failure.phase}" if error.failure.phase != "call" else "")
+        )
         if error.remedy:
             say(error.remedy)
     except BrokenInstanceError as error:
         say(f"error: {error}")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to flush to it
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader has gone: nothing more to flush to it
     except (ClocheError, OSError) as error:
         say(f"error: {error}")
     except KeyboardInterrupt:

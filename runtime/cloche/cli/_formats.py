@@ -31,10 +31,10 @@ def format_of(path: str, chosen: str | None, option: str) -> str:
         if found not in _STREAMABLE:
             raise InputError(f"{found} needs a file: a pipe can only be {' or '.join(_STREAMABLE)} ({option})")
         return found
-    found = chosen or _SUFFIXES.get(Path(path).suffix.lower())
-    if found is None:
+    by_suffix = chosen or _SUFFIXES.get(Path(path).suffix.lower())
+    if by_suffix is None:
         raise InputError(f"what kind of file {path} is cannot be told from its name: give {option} audio|npy|jsonl|raw")
-    return found
+    return by_suffix
 
 
 def numpy() -> Any:

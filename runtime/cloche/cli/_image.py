@@ -27,7 +27,9 @@ def build(quiet: bool) -> None:
     try:
         found = images.find()
     except ImageError:
-        code = subprocess.run([sys.executable, str(tree / "wasm" / "build.py")], stdout=sys.stderr, check=False).returncode
+        code = subprocess.run(
+            [sys.executable, str(tree / "wasm" / "build.py")], stdout=sys.stderr, check=False
+        ).returncode
         if code:
             raise ImageError(f"the build of the image failed (exit code {code})") from None
         found = images.find()

@@ -5,11 +5,13 @@ The sources are a stranger's: they are parsed, and what they ask for is imported
 
 import ast
 import importlib
+from collections.abc import Iterator
+from typing import Any
 
 
-def _guarded(tree):
+def _guarded(tree: ast.AST) -> set[int]:
     """Import statements whose failure the source handles: those in ``try: ... except ImportError``."""
-    found = set()
+    found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Try):
             names = {
@@ -23,7 +25,7 @@ def _guarded(tree):
     return found
 
 
-def _wanted(tree):
+def _wanted(tree: ast.AST) -> Iterator[tuple[str, int, bool]]:
     """Modules that a source imports absolutely: (name, line, whether its absence is handled)."""
     guarded = _guarded(tree)
     for node in ast.walk(tree):
@@ -31,10 +33,10 @@ def _wanted(tree):
             for alias in node.names:
                 yield alias.name, node.lineno, id(node) in guarded
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module, node.lineno, id(node) in guarded
+            yield node.module or "", node.lineno, id(node) in guarded
 
 
-def _problem(name):
+def _problem(name: str) -> str | None:
     try:
         importlib.import_module(name)
     except Exception as error:
@@ -42,17 +44,19 @@ def _problem(name):
     return None
 
 
-def imports(sources):
+def imports(sources: dict[str, str]) -> list[dict[str, Any]]:
     """Look at sources.
 
     Args:
         sources: map of file name to text.
 
     Returns:
-        a list of ``{"module", "file", "line", "optional", "problem"}``, one for each module, in order of appearance; `problem`
-        is None for what can be imported. A file that is no Python has no imports: loading it says so.
+        a list of
+        ``{"module", "file", "line", "optional", "problem"}``, one for each module, in order of appearance; `problem`
+        is
+        None for what can be imported. A file that is no Python has no imports: loading it says so.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for file, text in sources.items():
         try:
             tree = ast.parse(text)

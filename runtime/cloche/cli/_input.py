@@ -1,13 +1,14 @@
-"""Reads a file as a sequence of items for a node. Each reader yields (item, size), size in the units of `total`."""
+"""Reads a file as a sequence of items for a node."""
 
 from __future__ import annotations
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any
 
 from cloche.cli import _formats
 from cloche.cli._console import InputError
@@ -15,8 +16,8 @@ from cloche.cli._console import InputError
 __all__ = ["Input", "open_input"]
 
 
-class Input(Protocol):
-    """An open input.
+class Input(ExitStack, ABC):
+    """An open input; iterating it yields (item, size), size in the units of `total`.
 
     Attributes:
         total: how many units (samples, rows) there are; None: not known before the end.
@@ -24,22 +25,15 @@ class Input(Protocol):
         subtype: libsndfile's name of how the samples are stored, e.g. "PCM_16"; else None.
     """
 
-    total: int | None
-    rate: int | None
-    subtype: str | None
-
-    def __iter__(self) -> Iterator[tuple[Any, int]]: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *error: object) -> None: ...
-
-
-class _Base(ExitStack):
     total: int | None = None
     rate: int | None = None
     subtype: str | None = None
 
+    @abstractmethod
+    def __iter__(self) -> Iterator[tuple[Any, int]]: ...
 
-class _Audio(_Base):
+
+class _Audio(Input):
     def __init__(self, path: str, chunk: int, dtype: str) -> None:
         super().__init__()
         sounds = _formats.soundfile()
@@ -59,7 +53,7 @@ class _Audio(_Base):
             yield samples, len(samples)
 
 
-class _Npy(_Base):
+class _Npy(Input):
     def __init__(self, path: str, chunk: int, rate: int | None) -> None:
         super().__init__()
         np = _formats.numpy()
@@ -78,7 +72,7 @@ class _Npy(_Base):
             yield rows, len(rows)
 
 
-class _Raw(_Base):
+class _Raw(Input):
     def __init__(self, path: str, chunk: int, dtype: str, channels: int, rate: int | None) -> None:
         super().__init__()
         np = _formats.numpy()
@@ -103,7 +97,7 @@ class _Raw(_Base):
             yield samples if self._channels == 1 else samples.reshape(-1, self._channels), len(block) // frame
 
 
-class _Jsonl(_Base):
+class _Jsonl(Input):
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
@@ -119,7 +113,7 @@ class _Jsonl(_Base):
                 yield item, 1
 
 
-class _Nothing(_Base):
+class _Nothing(Input):
     """For a node that is a source."""
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:

@@ -48,7 +48,9 @@ def size(text: str) -> int:
     """A number of bytes: ``512M``, ``1g``, ``65536``."""
     digits, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in _UNITS else (text, "")
     if not digits.isdecimal():
-        raise typer.BadParameter(f"{text!r} is no size: give a number of bytes, or one with K, M or G", param_hint="--memory")
+        raise typer.BadParameter(
+            f"{text!r} is no size: give a number of bytes, or one with K, M or G", param_hint="--memory"
+        )
     return int(digits) * _UNITS.get(unit, 1)
 
 

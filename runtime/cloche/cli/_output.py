@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Self
 
 from cloche.cli import _formats
 from cloche.cli._console import InputError
@@ -16,29 +16,13 @@ from cloche.cli._console import InputError
 __all__ = ["Output", "open_output"]
 
 
-class Output(Protocol):
-    """An open output. Left without `finish`, a file is removed again.
+class Output(ABC):
+    """A temporary file beside the target, or stdout. Left without `finish`, the file is removed again.
 
     Attributes:
         count: outputs written.
         note: something the user should know at the end, or "".
     """
-
-    count: int
-    note: str
-
-    def write(self, value: Any) -> None:
-        """Add one output. Raises InputError if it does not fit the format."""
-
-    def finish(self) -> None:
-        """All is written: give the file its name."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *error: object) -> None: ...
-
-
-class _File:
-    """A temporary file beside the target, or stdout."""
 
     def __init__(self, path: str) -> None:
         self.count = 0
@@ -47,15 +31,16 @@ class _File:
         self._part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
         self._file: IO[bytes] = sys.stdout.buffer if path == "-" else self._part.open("w+b")
 
+    @abstractmethod
+    def write(self, value: Any) -> None:
+        """Add one output. Raises InputError if it does not fit the format."""
+
     def finish(self) -> None:
-        self._complete()
+        """All is written: give the file its name."""
         self._file.flush()
         if self._path != "-":
             self._file.close()
             self._part.replace(self._path)
-
-    def _complete(self) -> None:
-        """Write what comes last."""
 
     def _unfit(self, value: Any, what: str) -> InputError:
         return InputError(f"output {self.count + 1} of the node is {_described(value)}; {self._path} takes {what}")
@@ -71,7 +56,7 @@ class _File:
             self._part.unlink(missing_ok=True)
 
 
-class _Jsonl(_File):
+class _Jsonl(Output):
     def write(self, value: Any) -> None:
         try:
             line = json.dumps(value, default=_plain, ensure_ascii=False)
@@ -82,7 +67,7 @@ class _Jsonl(_File):
         self.count += 1
 
 
-class _Raw(_File):
+class _Raw(Output):
     def write(self, value: Any) -> None:
         if isinstance(value, (bytes, bytearray)):
             self._file.write(value)
@@ -94,7 +79,7 @@ class _Raw(_File):
         self.count += 1
 
 
-class _Npy(_File):
+class _Npy(Output):
     """Arrays one after the other along the first axis. The header is rewritten at the end, when the length is known."""
 
     _HEADER = 256
@@ -120,21 +105,25 @@ class _Npy(_File):
         self._rows += len(rows)
         self.count += 1
 
-    def _complete(self) -> None:
+    def finish(self) -> None:
         np = _formats.numpy()
         first = np.zeros(0, np.float32) if self._first is None else self._first
-        header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (self._rows, *first.shape[1:])}
+        header = {
+            "descr": np.lib.format.dtype_to_descr(first.dtype),
+            "fortran_order": False,
+            "shape": (self._rows, *first.shape[1:]),
+        }
         text = repr(header).encode("latin1")
         room = self._HEADER - len(np.lib.format.magic(1, 0)) - 2
         if len(text) >= room:
             raise InputError(f"{self._path}: a dtype with a header of {len(text)} bytes cannot be written")
         self._file.seek(0)
         self._file.write(np.lib.format.magic(1, 0) + room.to_bytes(2, "little") + text.ljust(room - 1) + b"\n")
-        self._file.seek(0, io.SEEK_END)
+        super().finish()
 
 
-class _Audio(_File):
-    """Sound, stored as the input was if the format allows it. Floating-point samples beyond full scale are clipped, and counted."""
+class _Audio(Output):
+    """Sound, stored as the input was if the format allows it. Samples beyond full scale are clipped, and counted."""
 
     def __init__(self, path: str, rate: int | None, subtype: str | None) -> None:
         if rate is None:
@@ -151,8 +140,14 @@ class _Audio(_File):
 
     def write(self, value: Any) -> None:
         array = _samples(value)
-        if array is None or array.ndim not in (1, 2) or array.dtype.name not in ("float32", "float64", "int16", "int32"):
-            raise self._unfit(value, "arrays of float32, float64, int16 or int32, of shape (samples,) or (samples, channels)")
+        if (
+            array is None
+            or array.ndim not in (1, 2)
+            or array.dtype.name not in ("float32", "float64", "int16", "int32")
+        ):
+            raise self._unfit(
+                value, "arrays of float32, float64, int16 or int32, of shape (samples,) or (samples, channels)"
+            )
         channels = 1 if array.ndim == 1 else array.shape[1]
         if self._sound is None:
             self._open(channels)
@@ -170,14 +165,17 @@ class _Audio(_File):
                 self._file, "w", self._rate, channels, self._subtype, format=self._format, closefd=False
             )
         except sounds.LibsndfileError as error:
-            raise InputError(f"{self._path} cannot be written with {channels} channels at {self._rate} Hz: {error}") from error
+            raise InputError(
+                f"{self._path} cannot be written with {channels} channels at {self._rate} Hz: {error}"
+            ) from error
 
-    def _complete(self) -> None:
+    def finish(self) -> None:
         if self._sound is None:
             self._open(1)
         self._sound.close()
         if self._clipped:
             self.note = f"{self._clipped} samples were beyond full scale and have been clipped"
+        super().finish()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

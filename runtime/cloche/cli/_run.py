@@ -66,7 +66,11 @@ def run(job: Job) -> None:
                 target.write(value)
             target.finish()
         except BaseException:
-            written = f"{target.count} outputs have been written to stdout" if job.target == "-" else f"{job.target} was not written"
+            written = (
+                f"{target.count} outputs have been written to stdout"
+                if job.target == "-"
+                else f"{job.target} was not written"
+            )
             say(f"stopped after {progress.items} items: {written}")
             raise
         seconds = time.perf_counter() - began
