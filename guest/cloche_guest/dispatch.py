@@ -158,6 +158,7 @@ class Guest:
         stores = [sources, *(Archive(name, content) for name, content in wanted["packages"].items())]
         self.finders = [modules.MemoryFinder(store) for store in stores]
         modules.install(self.finders)
+        self.logs.show_warnings_of(name)
         try:
             __import__(name)
         except SyntaxError as exc:

@@ -20,7 +20,7 @@ def find(module: types.ModuleType, entry: str | None) -> Any:
         entry: a name, dotted for a nested class; None: the only candidate there is.
 
     Raises:
-        LookupError: no such name, or with None not exactly one candidate; a note lists them.
+        LookupError: no such name, or with None not exactly one candidate.
         TypeError: the name is there, but what it names cannot be a node.
     """
     if entry is None:
@@ -30,18 +30,15 @@ def find(module: types.ModuleType, entry: str | None) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise _remedy(LookupError(f"{module.__name__} has no {entry!r}"), _listed(module, entry)) from None
+            raise LookupError(f"{module.__name__} has no {entry!r}: {_listed(module, entry)}") from None
     if isinstance(found, type):
-        if not (callable(getattr(found, "process", None)) or callable(getattr(found, "aprocess", None))):
-            raise _remedy(
-                TypeError(f"class {entry!r} has neither process() nor aprocess()"),
-                "give it a method process(self, data)",
-                _listed(module, None),
+        if not _has_process(found):
+            raise TypeError(
+                f"class {entry!r} has neither process() nor aprocess(): give it a method process(self, data) "
+                f"({_listed(module, None)})"
             )
     elif not callable(found):
-        raise _remedy(
-            TypeError(f"{entry!r} is {type(found).__name__}, not a class or a function"), _listed(module, None)
-        )
+        raise TypeError(f"{entry!r} is {type(found).__name__}, not a class or a function ({_listed(module, None)})")
     return found
 
 
@@ -74,7 +71,11 @@ def _only(module: types.ModuleType) -> Any:
     if len(names) == 1:
         return getattr(module, names[0])
     what = "more than one node" if names else "no class with process() and no function"
-    raise _remedy(LookupError(f"{module.__name__} has {what}: name the entry"), _listed(module, None))
+    raise LookupError(f"{module.__name__} has {what}: name the entry ({_listed(module, None)})")
+
+
+def _has_process(kind: type) -> bool:
+    return callable(getattr(kind, "process", None)) or callable(getattr(kind, "aprocess", None))
 
 
 def _candidates(module: types.ModuleType) -> list[str]:
@@ -87,9 +88,7 @@ def _candidates(module: types.ModuleType) -> list[str]:
     classes = [
         name
         for name, value in own.items()
-        if isinstance(value, type)
-        and not inspect.isabstract(value)
-        and (callable(getattr(value, "process", None)) or callable(getattr(value, "aprocess", None)))
+        if isinstance(value, type) and not inspect.isabstract(value) and _has_process(value)
     ]
     return classes or [name for name, value in own.items() if inspect.isfunction(value)]
 
@@ -97,14 +96,8 @@ def _candidates(module: types.ModuleType) -> list[str]:
 def _listed(module: types.ModuleType, entry: str | None) -> str:
     names = _candidates(module)
     close = difflib.get_close_matches(entry, names, n=1) if entry else []
-    listed = f"{module.__name__} defines: {', '.join(names[:20])}" if names else f"{module.__name__} defines no node"
+    listed = f"it defines {', '.join(names[:20])}" if names else "it defines no node"
     return f"did you mean {close[0]!r}? {listed}" if close else listed
-
-
-def _remedy(exc: Exception, *notes: str) -> Exception:
-    for note in notes:
-        exc.add_note(note)
-    return exc
 
 
 def _signature(target: Callable[..., Any]) -> inspect.Signature | None:

@@ -28,9 +28,7 @@ def describe(exc: BaseException, phase: str) -> Failure:
         exc: what the node raised.
         phase: what the guest was doing; see `Failure`.
     """
-    try:
-        return _describe_chain(exc, phase)
-    except MemoryError:
+    if isinstance(exc, MemoryError):
         # The locals of the failed call are what fills memory, and the traceback is what keeps them.
         traceback.clear_frames(exc.__traceback__)
     try:
@@ -81,9 +79,9 @@ def _describe_one(exc: BaseException, phase: str, cause: Failure | None, explici
     if isinstance(exc, SyntaxError):
         message = _str(exc.msg)
         if exc.filename is not None:
-            line = exc.lineno or 0
-            source = _str(exc.text or "").strip()
-            frames = (*frames[: MAX_FRAMES - 1], Frame(text(_str(exc.filename), _MAX_NAME), line, "<module>", source[:_MAX_LINE]))
+            file, line = text(_str(exc.filename), _MAX_NAME), exc.lineno or 0
+            source = text((linecache.getline(file, line) or _str(exc.text or "")).strip(), _MAX_LINE)
+            frames = (*frames[: MAX_FRAMES - 1], Frame(file, line, "<module>", source))
             notes = (*notes[: MAX_NOTES - 1], f"at line {line}, column {exc.offset or 0}")
     else:
         message = _str(exc)
@@ -154,5 +152,5 @@ def _frame(frame: FrameType, line: int | None) -> Frame:
     except Exception:  # noqa: BLE001  # a node can replace __loader__
         source = ""
     return Frame(
-        text(code.co_filename, _MAX_NAME), line or 0, text(code.co_qualname, _MAX_NAME), text(source, _MAX_LINE)
+        text(code.co_filename, _MAX_NAME), line or 0, text(code.co_name, _MAX_NAME), text(source, _MAX_LINE)
     )

@@ -7,6 +7,7 @@ node: whatever cannot be formatted is described instead.
 from __future__ import annotations
 
 import logging
+import re
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from cloche_guest._host import Host
 
 _STANDARD: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime"}
-_FORMATTER: Final = logging.Formatter()
+_STANDARD_COUNT: Final = len(vars(logging.LogRecord("", 0, "", 0, "", (), None)))
 
 
 class RingHandler(logging.Handler):
@@ -66,9 +67,6 @@ class RingHandler(logging.Handler):
         ]
 
 
-_STANDARD_COUNT: Final = len(vars(logging.LogRecord("", 0, "", 0, "", (), None)))
-
-
 def showwarning(
     message: Warning | str,
     category: type[Warning],
@@ -77,9 +75,9 @@ def showwarning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Stands in for `warnings.showwarning`: a record of logger ``py.warnings`` with the category beside the text."""
+    """Stands in for `warnings.showwarning`: a record of logger ``py.warnings`` that names the category."""
     logging.getLogger("py.warnings").warning(
-        "%s", message, extra={"category": category.__name__, "file": filename, "line": lineno}
+        "%s: %s", category.__name__, message, extra={"category": category.__name__, "file": filename, "line": lineno}
     )
 
 
@@ -91,10 +89,9 @@ class Logs:
 
     def install(self) -> None:
         """Put the handler on the root logger and capture warnings, for the life of the process."""
-        root = logging.getLogger()
-        root.addHandler(self.handler)
-        warnings.showwarning = showwarning
+        logging.getLogger().addHandler(self.handler)
         logging.raiseExceptions = False
+        warnings.showwarning = showwarning
 
     def configure(self, level: int, log_bytes: int) -> None:
         """Set the threshold (as in `logging`) and the cap of one record.
@@ -106,3 +103,8 @@ class Logs:
         self.handler.setLevel(level)
         logging.getLogger().setLevel(level)
         logging.disable(level - 1)
+
+    def show_warnings_of(self, module: str) -> None:
+        """Show the node's own DeprecationWarnings, as Python does for ``__main__``: once for each place."""
+        top = module.partition(".")[0]
+        warnings.filterwarnings("default", category=DeprecationWarning, module=rf"{re.escape(top)}(\.|$)")
