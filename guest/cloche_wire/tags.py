@@ -47,5 +47,8 @@ FRACTION: Final = 49613  # [numerator, denominator]
 RECORD: Final = 49614  # [class name, [field names], [values]]: a dataclass or a namedtuple
 OPAQUE: Final = 49615  # [digest, bstr]: pickled by one guest for another; the host never looks inside
 
+READONLY: Final = 49616  # an array's tag and content: the array is not writable
+BODY_AT: Final = 49617  # [address, length]: the bytes of an array, elsewhere in linear memory
+
 OWN_FIRST: Final = 49600
-OWN_LAST: Final = 49615
+OWN_LAST: Final = 49617

@@ -1,0 +1,315 @@
+/* Python objects to CBOR. A value is a tree: a cycle, or a mutable container in two places, is refused, because the
+   other side could not rebuild it. Hooks run Python code, so every object is held while it is encoded, and a container
+   may change under our feet. */
+#include "encode.h"
+#include <stdlib.h>
+
+enum { SPARE_BYTES = 1 << 20, SUBSTITUTES = 8 };
+
+/* The buffer of the last encode. An encode takes it and gives it back, so that one inside another has its own. */
+static struct {
+    uint8_t *bytes;
+    size_t capacity;
+} spare;
+
+static int value(Encoder *e, PyObject *o);
+
+/* Meeting containers */
+
+/* 1 if o was met before; -1 without memory. */
+static int meet(Encoder *e, PyObject *o) {
+    if (e->met.used * 2 >= e->met.capacity) {
+        size_t capacity = e->met.capacity ? 2 * e->met.capacity : 64;
+        PyObject **slots = calloc(capacity, sizeof *slots);
+        if (!slots) return PyErr_NoMemory(), -1;
+        for (size_t i = 0; i < e->met.capacity; i++) {
+            PyObject *old = e->met.slots[i];
+            if (!old) continue;
+            size_t at = ((uintptr_t)old >> 4) * 0x9E3779B1u & (capacity - 1);
+            while (slots[at]) at = (at + 1) & (capacity - 1);
+            slots[at] = old;
+        }
+        free(e->met.slots);
+        e->met.slots = slots;
+        e->met.capacity = capacity;
+    }
+    size_t mask = e->met.capacity - 1, at = ((uintptr_t)o >> 4) * 0x9E3779B1u & mask;
+    for (; e->met.slots[at]; at = (at + 1) & mask)
+        if (e->met.slots[at] == o) return 1;
+    e->met.slots[at] = o;
+    e->met.used++;
+    return 0;
+}
+
+static int is_around(Encoder *e, PyObject *o) {
+    for (const struct around *a = e->around; a; a = a->out)
+        if (a->container == o) return 1;
+    return 0;
+}
+
+/* Our caller holds one reference beside the container's. With no third one, nothing else leads to the object. */
+static inline int has_other_holders(PyObject *o) { return Py_REFCNT(o) > 2; }
+
+static int refuse_again(Encoder *e, PyObject *o) {
+    PyErr_Format(PyExc_ValueError, is_around(e, o) ? "a cycle: this %s contains itself"
+                                                   : "this %s is in the value twice; send a copy in one of the places",
+                 Py_TYPE(o)->tp_name);
+    return -1;
+}
+
+static int meet_once(Encoder *e, PyObject *o) {
+    if (!e->shared && !has_other_holders(o)) return 0;
+    int met = meet(e, o);
+    return met > 0 ? refuse_again(e, o) : met;
+}
+
+typedef struct {
+    struct around around;
+    int shared;
+} Scope;
+
+static int enter(Encoder *e, Scope *s, PyObject *o, int mutable) {
+    if (mutable && meet_once(e, o) < 0) return -1;
+    if (!e->depth) {
+        PyErr_Format(PyExc_ValueError, "nested more than %u containers deep", codec.depth);
+        return -1;
+    }
+    e->depth--;
+    e->substitutes = 0;
+    s->shared = e->shared;
+    if (!mutable && has_other_holders(o)) e->shared = 1;
+    s->around.container = o;
+    s->around.out = e->around;
+    e->around = &s->around;
+    return 0;
+}
+
+static int leave(Encoder *e, Scope *s, int result) {
+    e->depth++;
+    e->shared = s->shared;
+    e->around = s->around.out;
+    return result;
+}
+
+static int changed(PyObject *o) {
+    PyErr_Format(PyExc_ValueError, "the %s changed while it was encoded", Py_TYPE(o)->tp_name);
+    return -1;
+}
+
+/* Containers */
+
+static int held(Encoder *e, PyObject *o) {
+    Py_INCREF(o);
+    int result = value(e, o);
+    Py_DECREF(o);
+    return result;
+}
+
+/* The items of an exact list or tuple, as an array. */
+static int array(Encoder *e, PyObject *o) {
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
+    if (write_head(e, ARRAY, (uint64_t)n)) return -1;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (i >= PySequence_Fast_GET_SIZE(o)) return changed(o);
+        if (held(e, PySequence_Fast_GET_ITEM(o, i))) return path_add_index(e, i), -1;
+    }
+    return PySequence_Fast_GET_SIZE(o) == n ? 0 : changed(o);
+}
+
+static int sequence(Encoder *e, PyObject *o) {
+    Scope s;
+    int tuple = PyTuple_CheckExact(o);
+    if (enter(e, &s, o, !tuple)) return -1;
+    return leave(e, &s, (tuple && write_head(e, TAG, TAG_TUPLE)) || array(e, o) ? -1 : 0);
+}
+
+/* Whether a key or set item stays itself on the wire. What does not (an enum becomes its value) is left to the hook,
+   which sees to it that no two become one. */
+static int is_itself(PyObject *o, int depth) {
+    if (PyUnicode_CheckExact(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyBytes_CheckExact(o)) return 1;
+    if (o == Py_None || PyBool_Check(o)) return 1;
+    if (!PyTuple_CheckExact(o) || !depth) return 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); i++)
+        if (!is_itself(PyTuple_GET_ITEM(o, i), depth - 1)) return 0;
+    return 1;
+}
+
+static int other(Encoder *e, PyObject *o);
+
+static int set(Encoder *e, PyObject *o) {
+    PyObject *items = PySequence_List(o);
+    if (!items) return -1;
+    Scope s;
+    int result = -1, frozen = PyFrozenSet_CheckExact(o);
+    Py_ssize_t n = PyList_GET_SIZE(items);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (is_itself(PyList_GET_ITEM(items, i), 4)) continue;
+        Py_DECREF(items);
+        return other(e, o);
+    }
+    if (!enter(e, &s, o, !frozen)) {
+        result = write_head(e, TAG, frozen ? TAG_FROZENSET : TAG_SET) || write_head(e, ARRAY, (uint64_t)n) ? -1 : 0;
+        for (Py_ssize_t i = 0; !result && i < n; i++) {
+            result = held(e, PyList_GET_ITEM(items, i));
+            if (result) path_add(e, NULL);
+        }
+        leave(e, &s, result);
+    }
+    Py_DECREF(items);
+    return result;
+}
+
+static int pairs(Encoder *e, PyObject *o, int plain) {
+    Py_ssize_t n = PyDict_GET_SIZE(o), at = 0, done = 0;
+    PyObject *k, *v;
+    if (plain ? write_head(e, MAP, (uint64_t)n) : write_head(e, TAG, TAG_MAP) || write_head(e, ARRAY, 2 * (uint64_t)n))
+        return -1;
+    for (; PyDict_Next(o, &at, &k, &v); done++) {
+        if (done == n) return changed(o);
+        Py_INCREF(k);
+        Py_INCREF(v);
+        int in_key = plain ? write_text(e, k, 1) : value(e, k), failed = in_key || value(e, v);
+        if (failed) path_add(e, in_key ? NULL : Py_NewRef(k));
+        Py_DECREF(k);
+        Py_DECREF(v);
+        if (failed) return -1;
+    }
+    return done == n ? 0 : changed(o);
+}
+
+static int dict(Encoder *e, PyObject *o) {
+    Scope s;
+    Py_ssize_t at = 0;
+    PyObject *k, *v;
+    int plain = 1;
+    while (PyDict_Next(o, &at, &k, &v)) {
+        if (is_plain_key(k)) continue;
+        if (!is_itself(k, 4)) return other(e, o);
+        plain = 0;
+    }
+    return enter(e, &s, o, 1) ? -1 : leave(e, &s, pairs(e, o, plain));
+}
+
+/* Everything else, through the hook */
+
+static int is_typed(uint64_t tag) { return tag >= TAG_TYPED_FIRST && tag <= TAG_TYPED_LAST; }
+
+static int is_mutable(uint64_t tag) {
+    return is_typed(tag) || tag == TAG_ROW_MAJOR || tag == TAG_COLUMN_MAJOR || tag == TAG_NDARRAY || tag == TAG_READONLY ||
+           tag == TAG_MAP || tag == TAG_SET;
+}
+
+static int is_container(uint64_t tag) {
+    return tag == TAG_MAP || tag == TAG_SET || tag == TAG_FROZENSET || tag == TAG_TUPLE;
+}
+
+static int content(Encoder *e, uint64_t tag, PyObject *o) {
+    if (write_head(e, TAG, tag)) return -1;
+    if (is_typed(tag)) return write_byte_string(e, o, TAG_BODY_AT);
+    if (!PyList_CheckExact(o)) return held(e, o);
+    Py_ssize_t n = PyList_GET_SIZE(o);
+    if (tag != TAG_NDARRAY && tag != TAG_OPAQUE) {
+        if (!array(e, o)) return 0;
+        path_content(e, tag, o);
+        return -1;
+    }
+    if (write_head(e, ARRAY, (uint64_t)n)) return -1;
+    for (Py_ssize_t i = 0; i < n - 1; i++)
+        if (held(e, PyList_GET_ITEM(o, i))) return -1;
+    return n ? write_byte_string(e, PyList_GET_ITEM(o, n - 1), tag == TAG_OPAQUE ? TAG_BYTES_AT : TAG_BODY_AT) : 0;
+}
+
+static int tagged(Encoder *e, PyObject *o, PyObject *number, PyObject *substitute) {
+    uint64_t tag = PyLong_AsUnsignedLongLong(number);
+    if (tag == UINT64_MAX) return -1;
+    if (is_mutable(tag) && meet_once(e, o) < 0) return -1;
+    if (is_container(tag) && !e->depth) {
+        PyErr_Format(PyExc_ValueError, "nested more than %u containers deep", codec.depth);
+        return -1;
+    }
+    e->depth -= is_container(tag);
+    int result = content(e, tag, substitute);
+    e->depth += is_container(tag);
+    return result;
+}
+
+static int other(Encoder *e, PyObject *o) {
+    if (is_around(e, o)) return refuse_again(e, o);
+    if (e->substitutes == SUBSTITUTES) {
+        PyErr_Format(PyExc_TypeError, "cannot encode %s: it stands for a value that stands for another, and so on",
+                     Py_TYPE(o)->tp_name);
+        return -1;
+    }
+    PyObject *answer = codec.encode ? PyObject_CallOneArg(codec.encode, o) : NULL;
+    if (!answer || !PyTuple_CheckExact(answer) || PyTuple_GET_SIZE(answer) != 2) {
+        if (!PyErr_Occurred()) PyErr_Format(PyExc_TypeError, "cannot encode %s", Py_TYPE(o)->tp_name);
+        Py_XDECREF(answer);
+        return -1;
+    }
+    PyObject *tag = PyTuple_GET_ITEM(answer, 0), *substitute = PyTuple_GET_ITEM(answer, 1);
+    struct around here = {o, e->around};
+    int shared = e->shared, substitutes = e->substitutes, result = -1;
+    if (has_other_holders(o)) e->shared = 1;
+    e->around = &here;
+    if (tag != Py_None) {
+        e->substitutes = 0;
+        result = tagged(e, o, tag, substitute);
+    } else {
+        int mutable = PyList_CheckExact(substitute) || PyDict_CheckExact(substitute) || PySet_CheckExact(substitute) ||
+                      PyByteArray_CheckExact(substitute);
+        e->substitutes++;
+        if (!mutable || meet_once(e, o) == 0) result = held(e, substitute);
+    }
+    e->shared = shared;
+    e->substitutes = substitutes;
+    e->around = here.out;
+    Py_DECREF(answer);
+    return result;
+}
+
+/* The caller holds a reference of its own to o. */
+static int value(Encoder *e, PyObject *o) {
+    PyTypeObject *type = Py_TYPE(o);
+    if (type == &PyUnicode_Type) return write_text(e, o, 0);
+    if (type == &PyLong_Type) return write_int(e, o);
+    if (type == &PyFloat_Type) return write_float(e, PyFloat_AS_DOUBLE(o));
+    if (o == Py_None) return write_head(e, SIMPLE, 22);
+    if (type == &PyBool_Type) return write_head(e, SIMPLE, o == Py_True ? 21 : 20);
+    if (type == &PyDict_Type) return dict(e, o);
+    if (type == &PyList_Type || type == &PyTuple_Type) return sequence(e, o);
+    if (type == &PyBytes_Type) return write_byte_string(e, o, TAG_BYTES_AT);
+    if (type == &PyByteArray_Type) return meet_once(e, o) < 0 ? -1 : write_byte_string(e, o, TAG_BYTES_AT);
+    if (type == &PySet_Type || type == &PyFrozenSet_Type) return set(e, o);
+    return other(e, o);
+}
+
+int codec_encode(PyObject *o, int out_of_line, const char *root, const uint8_t **p, size_t *n) {
+    Encoder e = {.bytes = spare.bytes, .capacity = spare.capacity, .out_of_line = out_of_line, .depth = codec.depth};
+    size_t kept = kept_count();
+    spare.bytes = NULL;
+    spare.capacity = 0;
+    Py_INCREF(o);
+    /* a reply is an array, also when it is written as a tuple */
+    int result = out_of_line && PyTuple_CheckExact(o) ? array(&e, o) : value(&e, o);
+    Py_DECREF(o);
+    free(e.met.slots);
+    if (result) {
+        kept_drop(kept);
+        path_raise(&e, root);
+    }
+    free(spare.bytes); /* that of an encode inside this one */
+    spare.bytes = e.bytes;
+    spare.capacity = e.capacity;
+    *p = e.bytes;
+    *n = e.length;
+    return result;
+}
+
+void codec_release(void) {
+    kept_drop(0);
+    if (spare.capacity > SPARE_BYTES) {
+        free(spare.bytes);
+        spare.bytes = NULL;
+        spare.capacity = 0;
+    }
+}

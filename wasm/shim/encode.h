@@ -1,0 +1,46 @@
+/* The encoder's state and its parts: bytes out (write.c), the way to a value (path.c), the walk (encode.c). */
+#ifndef CLOCHE_ENCODE_H
+#define CLOCHE_ENCODE_H
+#include "codec_parts.h"
+
+/* The containers around the value that is being encoded, innermost first. */
+struct around {
+    PyObject *container;
+    const struct around *out;
+};
+
+typedef struct {
+    uint8_t *bytes;
+    size_t length, capacity;
+    size_t outside; /* bytes of this message that stay where they are */
+    int out_of_line;
+    int shared; /* inside something that more than one container holds */
+    uint32_t depth;
+    int substitutes; /* hooks in a row that gave a substitute without a tag */
+    const struct around *around;
+    struct {
+        PyObject **slots;
+        size_t capacity, used;
+    } met; /* mutable containers met so far, of those that may be met again */
+    PyObject *error, *path; /* once a value was refused: the exception, and the way to it, innermost first */
+} Encoder;
+
+/* write.c */
+int write_head(Encoder *e, int major, uint64_t value);
+int write_bytes(Encoder *e, const void *p, size_t n);
+int write_float(Encoder *e, double value);
+int write_int(Encoder *e, PyObject *o);
+int write_string(Encoder *e, int major, const void *p, size_t n); /* head and bytes */
+int write_text(Encoder *e, PyObject *o, int key); /* key: always in line */
+int write_byte_string(Encoder *e, PyObject *o, uint64_t tag); /* any contiguous buffer; tag: the one if out of line */
+int is_plain_key(PyObject *o); /* an exact str without surrogates */
+size_t kept_count(void); /* objects kept alive because a message points into them */
+void kept_drop(size_t count); /* the last ones, until `count` are left */
+
+/* path.c */
+void path_add(Encoder *e, PyObject *step); /* a new reference: index or key; NULL: an item without a name */
+void path_add_index(Encoder *e, Py_ssize_t index);
+void path_content(Encoder *e, uint64_t tag, PyObject *content); /* turns steps into a tag's content into steps of Python */
+void path_raise(Encoder *e, const char *root);
+
+#endif

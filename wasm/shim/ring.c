@@ -1,0 +1,45 @@
+#include "ring.h"
+#include <string.h>
+
+_Static_assert((WIRE_RING_CAPACITY & (WIRE_RING_CAPACITY - 1)) == 0, "offsets wrap by a mask");
+#define WRAP(offset) ((offset) & (WIRE_RING_CAPACITY - 1))
+
+struct ring cloche_ring = {.magic = WIRE_RING_MAGIC, .capacity = WIRE_RING_CAPACITY};
+
+static void put(uint32_t at, const uint8_t *p, uint32_t n) {
+    at = WRAP(at);
+    uint32_t first = n < WIRE_RING_CAPACITY - at ? n : WIRE_RING_CAPACITY - at;
+    memcpy(cloche_ring.bytes + at, p, first);
+    memcpy(cloche_ring.bytes, p + first, n - first);
+}
+
+/* Takes the oldest record out. A length that cannot be empties the ring: the node has overwritten it. */
+static void drop(void) {
+    struct ring *r = &cloche_ring;
+    uint8_t b[4];
+    for (uint32_t i = 0; i < 4; i++) b[i] = r->bytes[WRAP(r->head + i)];
+    uint32_t size = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+    r->dropped++;
+    if (r->used < 4 || size > r->used - 4) {
+        r->head = r->used = r->records = 0;
+        return;
+    }
+    r->head = WRAP(r->head + 4 + size);
+    r->used -= 4 + size;
+    r->records--;
+}
+
+void ring_put(const uint8_t *p, uint32_t n) {
+    struct ring *r = &cloche_ring;
+    if (n > WIRE_RING_CAPACITY - 4) {
+        r->dropped++;
+        return;
+    }
+    if (r->used > WIRE_RING_CAPACITY) r->used = r->head = r->records = 0;
+    while (r->used && n + 4 > WIRE_RING_CAPACITY - r->used) drop();
+    const uint8_t size[4] = {n & 255, n >> 8 & 255, n >> 16 & 255, n >> 24};
+    put(r->head + r->used, size, 4);
+    put(r->head + r->used + 4, p, n);
+    r->used += 4 + n;
+    r->records++;
+}

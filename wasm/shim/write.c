@@ -1,0 +1,232 @@
+/* Bytes out: heads, numbers, strings, and the bodies that stay where they are. */
+#include "encode.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* What the reply points into, until codec_release. */
+static struct {
+    Py_buffer *views;
+    size_t used, capacity;
+} kept;
+
+size_t kept_count(void) { return kept.used; }
+
+void kept_drop(size_t count) {
+    while (kept.used > count) {
+        Py_buffer view = kept.views[--kept.used];
+        PyBuffer_Release(&view);
+    }
+}
+
+static int too_large(Encoder *e, size_t more) {
+    uint64_t total = (uint64_t)e->length + e->outside + more;
+    if (total <= codec.reply_bytes) return 0;
+    PyErr_Format(PyExc_ValueError, "the value takes %llu bytes or more; the limit reply_bytes is %zu",
+                 (unsigned long long)total, codec.reply_bytes);
+    return -1;
+}
+
+static int need(Encoder *e, size_t more) {
+    if (too_large(e, more)) return -1;
+    if (more <= e->capacity - e->length) return 0;
+    size_t capacity = e->capacity ? e->capacity : 4096;
+    while (capacity - e->length < more) capacity *= 2;
+    uint8_t *bytes = realloc(e->bytes, capacity);
+    if (!bytes) return PyErr_NoMemory(), -1;
+    e->bytes = bytes;
+    e->capacity = capacity;
+    return 0;
+}
+
+static inline void store(uint8_t *p, uint64_t value, int width) {
+    while (width--) {
+        p[width] = (uint8_t)value;
+        value >>= 8;
+    }
+}
+
+int write_head(Encoder *e, int major, uint64_t value) {
+    int width = value < 24 ? 0 : value <= UINT8_MAX ? 1 : value <= UINT16_MAX ? 2 : value <= UINT32_MAX ? 4 : 8;
+    static const uint8_t infos[] = {0, 24, 25, 0, 26, 0, 0, 0, 27};
+    if (need(e, 1 + (size_t)width)) return -1;
+    uint8_t *p = e->bytes + e->length;
+    *p = (uint8_t)(major << 5 | (width ? infos[width] : (int)value));
+    store(p + 1, value, width);
+    e->length += 1 + (size_t)width;
+    return 0;
+}
+
+int write_bytes(Encoder *e, const void *p, size_t n) {
+    if (need(e, n)) return -1;
+    if (n) memcpy(e->bytes + e->length, p, n);
+    e->length += n;
+    return 0;
+}
+
+int write_string(Encoder *e, int major, const void *p, size_t n) {
+    return write_head(e, major, n) || write_bytes(e, p, n) ? -1 : 0;
+}
+
+int write_float(Encoder *e, double value) {
+    if (need(e, 9)) return -1;
+    uint64_t bits;
+    memcpy(&bits, &value, 8);
+    e->bytes[e->length] = 0xFB;
+    store(e->bytes + e->length + 1, bits, 8);
+    e->length += 9;
+    return 0;
+}
+
+/* Integers */
+
+static int write_bignum(Encoder *e, PyObject *o, int negative) {
+    PyObject *positive = negative ? PyNumber_Invert(o) : Py_NewRef(o);
+    if (!positive) return -1;
+    int result = -1;
+#if PY_VERSION_HEX >= 0x030D0000
+    const int flags = Py_ASNATIVEBYTES_BIG_ENDIAN | Py_ASNATIVEBYTES_UNSIGNED_BUFFER;
+    Py_ssize_t n = PyLong_AsNativeBytes(positive, NULL, 0, flags);
+    if (n > 0 && !write_head(e, TAG, negative ? TAG_NEG_BIGNUM : TAG_POS_BIGNUM) && !need(e, 9 + (size_t)n)) {
+        write_head(e, BYTES, (uint64_t)n);
+        if (PyLong_AsNativeBytes(positive, e->bytes + e->length, n, flags) == n) result = 0;
+        e->length += (size_t)n;
+    }
+#else
+    size_t n = (_PyLong_NumBits(positive) + 7) / 8;
+    if (!write_head(e, TAG, negative ? TAG_NEG_BIGNUM : TAG_POS_BIGNUM) && !need(e, 9 + n)) {
+        write_head(e, BYTES, n);
+        result = _PyLong_AsByteArray((PyLongObject *)positive, e->bytes + e->length, n, 0, 0);
+        e->length += n;
+    }
+#endif
+    Py_DECREF(positive);
+    return result;
+}
+
+int write_int(Encoder *e, PyObject *o) {
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(o, &overflow);
+    if (!overflow) return value >= 0 ? write_head(e, UINT, (uint64_t)value) : write_head(e, NEGATIVE, ~(uint64_t)value);
+    PyObject *positive = overflow < 0 ? PyNumber_Invert(o) : Py_NewRef(o);
+    if (!positive) return -1;
+    unsigned long long large = PyLong_AsUnsignedLongLong(positive);
+    Py_DECREF(positive);
+    if (large != (unsigned long long)-1 || !PyErr_Occurred()) return write_head(e, overflow < 0 ? NEGATIVE : UINT, large);
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return -1;
+    PyErr_Clear();
+    return write_bignum(e, o, overflow < 0);
+}
+
+/* Bodies: beside the message when they are large */
+
+static int write_place(Encoder *e, uint64_t tag, const void *p, size_t n) {
+    return write_head(e, TAG, tag) || write_head(e, ARRAY, 2) || write_head(e, UINT, (uintptr_t)p) || write_head(e, UINT, n)
+               ? -1
+               : 0;
+}
+
+/* Keeps the view, whose bytes the message will point to. The view is released on failure. */
+static int keep(Encoder *e, Py_buffer *view, uint64_t tag, const void *p, size_t n) {
+    if (too_large(e, n)) goto refused;
+    if (kept.used == kept.capacity) {
+        size_t capacity = kept.capacity ? 2 * kept.capacity : 8;
+        Py_buffer *views = realloc(kept.views, capacity * sizeof *views);
+        if (!views) {
+            PyErr_NoMemory();
+            goto refused;
+        }
+        kept.views = views;
+        kept.capacity = capacity;
+    }
+    kept.views[kept.used++] = *view;
+    e->outside += n;
+    return write_place(e, tag, p, n);
+refused:
+    PyBuffer_Release(view);
+    return -1;
+}
+
+int write_byte_string(Encoder *e, PyObject *o, uint64_t tag) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(o, &view, PyBUF_SIMPLE) < 0) return -1;
+    if (e->out_of_line && view.len >= WIRE_OUT_OF_LINE) return keep(e, &view, tag, view.buf, (size_t)view.len);
+    int result = write_string(e, BYTES, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return result;
+}
+
+/* Texts */
+
+static inline int is_surrogate(Py_UCS4 c) { return c >= 0xD800 && c <= 0xDFFF; }
+
+/* How many bytes the text takes as UTF-8; -1 if it has a surrogate. */
+static Py_ssize_t utf8_size(PyObject *o) {
+    Py_ssize_t n = PyUnicode_GET_LENGTH(o), size = n;
+    if (PyUnicode_IS_ASCII(o)) return n;
+    int kind = PyUnicode_KIND(o);
+    const void *units = PyUnicode_DATA(o);
+    if (n > PY_SSIZE_T_MAX / 4) return PY_SSIZE_T_MAX; /* over any limit */
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_UCS4 c = PyUnicode_READ(kind, units, i);
+        size += (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
+        if (is_surrogate(c)) return -1;
+    }
+    return size;
+}
+
+static void store_utf8(uint8_t *p, PyObject *o) {
+    Py_ssize_t n = PyUnicode_GET_LENGTH(o);
+    int kind = PyUnicode_KIND(o);
+    const void *units = PyUnicode_DATA(o);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_UCS4 c = PyUnicode_READ(kind, units, i);
+        if (c < 0x80) {
+            *p++ = (uint8_t)c;
+            continue;
+        }
+        int more = 1 + (c >= 0x800) + (c >= 0x10000);
+        *p++ = (uint8_t)((more == 1 ? 0xC0 : more == 2 ? 0xE0 : 0xF0) | c >> 6 * more);
+        while (more--) *p++ = (uint8_t)(0x80 | (c >> 6 * more & 0x3F));
+    }
+}
+
+static int write_surrogates(Encoder *e, PyObject *o) {
+    PyObject *bytes = PyUnicode_AsEncodedString(o, "utf-8", "surrogatepass");
+    if (!bytes) return -1;
+    int result = write_head(e, TAG, TAG_SURROGATES) ||
+                 write_string(e, BYTES, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    Py_DECREF(bytes);
+    return result ? -1 : 0;
+}
+
+int is_plain_key(PyObject *o) {
+    return PyUnicode_CheckExact(o) && (PyUnicode_IS_ASCII(o) || utf8_size(o) >= 0);
+}
+
+/* A large text beside the message: where it lies if it is ASCII, else as a byte string made for it. */
+static int write_large_text(Encoder *e, PyObject *o, size_t size) {
+    Py_buffer view;
+    if (PyUnicode_IS_ASCII(o)) {
+        /* a view that only holds the reference: a str exports no buffer */
+        if (PyBuffer_FillInfo(&view, o, PyUnicode_DATA(o), (Py_ssize_t)size, 1, PyBUF_SIMPLE) < 0) return -1;
+        return keep(e, &view, TAG_TEXT_AT, view.buf, size);
+    }
+    if (too_large(e, size)) return -1;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (!bytes) return -1;
+    store_utf8((uint8_t *)PyBytes_AS_STRING(bytes), o);
+    int failed = PyObject_GetBuffer(bytes, &view, PyBUF_SIMPLE);
+    Py_DECREF(bytes);
+    return failed ? -1 : keep(e, &view, TAG_TEXT_AT, view.buf, size);
+}
+
+int write_text(Encoder *e, PyObject *o, int key) {
+    Py_ssize_t size = utf8_size(o);
+    if (size < 0) return write_surrogates(e, o);
+    if (e->out_of_line && !key && size >= WIRE_OUT_OF_LINE) return write_large_text(e, o, (size_t)size);
+    if (write_head(e, TEXT, (uint64_t)size) || need(e, (size_t)size)) return -1;
+    if (PyUnicode_IS_ASCII(o)) memcpy(e->bytes + e->length, PyUnicode_DATA(o), (size_t)size);
+    else store_utf8(e->bytes + e->length, o);
+    e->length += (size_t)size;
+    return 0;
+}
