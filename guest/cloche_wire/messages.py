@@ -31,6 +31,8 @@ class Op(IntEnum):
     """[type name, message] the host's input raised -> as STREAM_FEED"""
     STREAM_CLOSE = 10
     """[] close the generators now, run their finally blocks -> RESULT null"""
+    RESEED = 11
+    """[32 bytes] seed the random generators anew, in a clone or a restored snapshot -> RESULT null"""
 
 
 class Reply(IntEnum):

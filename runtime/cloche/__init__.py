@@ -10,6 +10,7 @@
 from cloche._logs import LogRecord
 from cloche._node import Node, Stats
 from cloche._runtime import Runtime
+from cloche._snapshot import Snapshot
 from cloche._source import Source
 from cloche.errors import (
     BrokenInstanceError,
@@ -56,6 +57,7 @@ __all__ = [
     "OutputError",
     "ProtocolError",
     "Runtime",
+    "Snapshot",
     "Source",
     "Stats",
     "__version__",

@@ -90,10 +90,12 @@ class Engine:
     Args:
         metering: how the guest's time is bounded.
         load: makes the module, given the engine (from the AOT cache, or by compiling).
+        image: digest of the image: what snapshots belong to.
     """
 
-    def __init__(self, metering: Metering, load: Any) -> None:
+    def __init__(self, metering: Metering, load: Any, image: str = "") -> None:
         self.metering: Metering = metering
+        self.image = image
         self.wasmtime = wasmtime.Engine(config(metering))
         self.handlers = handlers()
         self.module: wasmtime.Module = load(self.wasmtime)

@@ -14,6 +14,7 @@ from cloche import _ffi, _logs, _stack
 from cloche._codec import Codec
 from cloche._host import Host, Stop
 from cloche._memory import Memory
+from cloche._snapshot import Snapshot
 from cloche.errors import (
     BrokenInstanceError,
     ClosedError,
@@ -49,6 +50,7 @@ class Instance:
         limits: what the guest may use.
         name: the node's name, for errors and logs.
         on_records: takes the records drained after each call.
+        snapshot: a state to take over; None: as the image has it.
     """
 
     __slots__ = (
@@ -72,7 +74,12 @@ class Instance:
     )
 
     def __init__(
-        self, engine: Engine, limits: Limits, name: str, on_records: Callable[[list[_logs.LogRecord]], None]
+        self,
+        engine: Engine,
+        limits: Limits,
+        name: str,
+        on_records: Callable[[list[_logs.LogRecord]], None],
+        snapshot: Snapshot | None = None,
     ) -> None:
         self._engine = engine
         self._limits = limits
@@ -97,7 +104,13 @@ class Instance:
             ring = exports["cloche_ring"].value(store)  # type: ignore[union-attr]  # see check_abi
             self._memory = Memory(store, exports["memory"], ring, alloc, free)  # type: ignore[arg-type]
             self._codec = Codec(limits, self._memory.place, partial(self._memory.view, limit=limits.reply_bytes))
-            self._request = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
+            if snapshot is None:
+                self._request = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
+            else:
+                self._memory.grow_to(snapshot.memory_bytes)
+                self._memory.overwrite(snapshot.runs, snapshot.pages)
+                self._request = self._memory.checked(snapshot.request, abi.REQUEST_BUFFER_BYTES)
+                self.calls = snapshot.calls
         except BaseException:
             self.close()
             raise
@@ -168,6 +181,14 @@ class Instance:
                 raise ProtocolError("the reply is not well-formed, or passes value_nodes or value_depth")
             raise ProtocolError("the guest could not make a reply")
         return memory.read(start, size, limits.reply_bytes)
+
+    def snapshot(self, info: dict[str, Any]) -> Snapshot:
+        """The state at rest, copied out."""
+        memory = self._memory
+        runs = memory.dirty_runs()
+        return Snapshot(
+            self._engine.image, self._name, info, memory.size, tuple(runs), memory.save(runs), self._request, self.calls
+        )
 
     def cancel(self) -> None:
         """Stop the call under way, from another thread. It ends with `Cancelled`."""

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+import re
 import struct
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+import wasmtime
 from cloche_wire import abi
 
 from cloche import _ffi
-from cloche.errors import EncodeError, InternalError, ProtocolError
+from cloche.errors import ClocheError, EncodeError, InternalError, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined, unused-ignore]  # 3.12
 
-    import wasmtime
-
 __all__ = ["Memory"]
 
-_U32 = 0xFFFF_FFFF
+WASM_PAGE: Final = 65536
+_PAGE: Final = mmap.PAGESIZE
+_U32: Final = 0xFFFF_FFFF
+# Flags of a page in the highest byte of its pagemap entry: 0x80 present, 0x40 swapped, 0x20 file-mapped.
+_IS_DIRTY: Final = bytes(bool(flags & 0xC0 and not flags & 0x20) for flags in range(256))
+_DIRTY_RUN: Final = re.compile(b"\x01+")
 _HEADER: Final = struct.Struct("<8I")
 _EMPTY: Final = struct.pack("<5I", 0, 0, 0, 0, 0)  # head, used, records, dropped, reserved0
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
@@ -103,6 +110,11 @@ class Memory:
         self._range(address, length, length)
         return address
 
+    def checked(self, address: int, length: int) -> int:
+        """The address, if that many bytes lie there."""
+        self._range(address, length, length)
+        return address
+
     def free(self, address: int) -> None:
         """Give a block back to the guest's allocator."""
         self._free(address)
@@ -151,6 +163,49 @@ class Memory:
             taken.append(data[at + 4 : at + 4 + length])
             at += 4 + length
         return taken, dropped
+
+    def dirty_runs(self) -> list[tuple[int, int]]:
+        """The stretches of pages that differ from the image, or may: (first page, number of pages).
+
+        The image is mapped copy on write: a page that was written to has become anonymous memory, and the kernel's
+        pagemap tells (Documentation/admin-guide/mm/pagemap.rst: bit 61 file-mapped, 62 swapped, 63 present).
+        """
+        self._grown()
+        first, count = self._base // _PAGE, self._size // _PAGE
+        with open("/proc/self/pagemap", "rb", buffering=0) as file:
+            file.seek(8 * first)
+            flags = file.read(8 * count)[7::8]  # the highest byte of each little-endian entry
+        return [(run.start(), run.end() - run.start()) for run in _DIRTY_RUN.finditer(flags.translate(_IS_DIRTY))]
+
+    def save(self, runs: Iterable[tuple[int, int]]) -> bytes:
+        """Copy stretches of pages out, one behind the other."""
+        view = self._view
+        return b"".join([view[_PAGE * first : _PAGE * (first + count)] for first, count in runs])
+
+    def overwrite(self, runs: Iterable[tuple[int, int]], pages: bytes | memoryview) -> None:
+        """Copy stretches of pages in. The memory has been grown to hold them."""
+        self._grown()
+        at, source = 0, memoryview(pages)
+        for first, count in runs:
+            start, length = _PAGE * first, _PAGE * count
+            if start + length > self._size:
+                raise InternalError(f"pages [{first}, +{count}) lie outside a memory of {self._size} bytes")
+            self._view[start : start + length] = source[at : at + length]
+            at += length
+
+    def grow_to(self, size: int) -> None:
+        """Grow to at least `size` bytes.
+
+        Raises:
+            ClocheError: the instance's memory limit is smaller.
+        """
+        self._grown()
+        if size > self._size:
+            try:
+                self._memory.grow(self._store, -(-(size - self._size) // WASM_PAGE))
+            except wasmtime.WasmtimeError as error:
+                raise ClocheError(f"the snapshot needs {size} bytes of memory: raise Limits.memory_bytes") from error
+            self._grown()
 
     def close(self) -> None:
         """Drop every view, before the store goes."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from cloche_wire import Failure, Op, Reply
 
 from cloche import _logs, _stream
+from cloche._snapshot import Snapshot
 from cloche._stream import Steps
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
 
@@ -83,9 +84,12 @@ class Node:
             ``is_sink``, ``methods``.
     """
 
-    def __init__(self, instance: Instance, name: str, info: dict[str, Any]) -> None:
+    def __init__(
+        self, instance: Instance, name: str, info: dict[str, Any], restore: Callable[[Snapshot, str, bool], Node]
+    ) -> None:
         self.name = name
         self.info = info
+        self._restore = restore
         self._instance = instance
         self._lock = threading.RLock()
         self._busy = False
@@ -183,6 +187,26 @@ class Node:
 
         return await _async.call(self, function)
 
+    def snapshot(self) -> Snapshot:
+        """The node's whole state, copied out: restore it here or on another machine with `Runtime.restore`.
+
+        Raises:
+            ClosedError: the node is closed.
+            ClocheError: it was called from inside the node's own call.
+        """
+        with self._lock:
+            self._check_free()
+            return self._instance.snapshot(self.info)
+
+    def clone(self, *, name: str | None = None, reseed: bool = True) -> Node:
+        """A second node with the same state, which evolves alone. Raises as `snapshot` and `Runtime.restore` do.
+
+        Args:
+            name: for logs and errors; None: this node's.
+            reseed: seed its random generators anew, so that the two draw different numbers.
+        """
+        return self._restore(self.snapshot(), name or self.name, reseed)
+
     @property
     def stats(self) -> Stats:
         """What the node has used so far."""
@@ -229,15 +253,18 @@ class Node:
 
     def _exchange(self, op: Op, operands: list[Any], root: str) -> tuple[Reply, Any]:
         with self._lock:
-            if self._busy:
-                raise ClocheError(f"node {self.name!r} was called from inside its own call")
-            if self._closed:
-                raise ClosedError(f"node {self.name!r} is closed")
+            self._check_free()
             self._busy = True
             try:
                 return self._instance.exchange(op, operands, root)
             finally:
                 self._busy = False
+
+    def _check_free(self) -> None:
+        if self._busy:
+            raise ClocheError(f"node {self.name!r} was called from inside its own call")
+        if self._closed or self._instance.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
 
     def _call(self, op: Op, operands: list[Any], root: str) -> Any:
         kind, value = self._exchange(op, operands, root)

@@ -16,8 +16,9 @@ from cloche import _image, _logs, _source
 from cloche._engine import Engine, Metering
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
+from cloche._snapshot import Snapshot
 from cloche._source import Source
-from cloche.errors import ClosedError, NodeLoadError, ProtocolError
+from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, ProtocolError
 from cloche.grants import Grants
 from cloche.limits import Limits
 
@@ -55,7 +56,7 @@ class Runtime:
         self.image = _image.find(image)
         self._logger = logger if logger is not None else _logs.default_logger()
         tell = progress or self._logger.info
-        self._engine = Engine(metering, partial(_image.load, self.image, metering, progress=tell))
+        self._engine = Engine(metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256)
         self._nodes: weakref.WeakSet[Node] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
@@ -94,14 +95,13 @@ class Runtime:
             BrokenInstanceError: loading passed a limit or crashed the guest.
             FileNotFoundError: no such path.
         """
-        if self._closed:
-            raise ClosedError("the runtime is closed")
+        self._check_open()
         limits = limits or self.limits
         grants = grants or Grants()
         modules = _source.read(source, grants)
         packages = grants.archives()
         label = name or entry or modules.main
-        instance = Instance(self._engine, limits, label, partial(_logs.deliver, logger=self._logger, node=label))
+        instance = self._instance(limits, label)
         message = {
             "name": label,
             "modules": {key: list(value) for key, value in modules.files.items()},
@@ -133,7 +133,55 @@ class Runtime:
         except BaseException:
             instance.close()
             raise
-        node = Node(instance, label if name or entry else value["entry"], value)
+        return self._add(instance, label if name or entry else value["entry"], value, limits)
+
+    def restore(
+        self, snapshot: Snapshot, *, name: str | None = None, limits: Limits | None = None, reseed: bool = True
+    ) -> Node:
+        """Bring a snapshot back to life, in a sandbox of its own. Any number of times.
+
+        Args:
+            snapshot: from `Node.snapshot`, of this process or another.
+            name: for logs and errors; None: as before.
+            limits: None: the runtime's.
+            reseed: seed the random generators anew, so that two restored nodes draw different numbers.
+
+        Raises:
+            ImageError: the snapshot was made with another image.
+            ClocheError: it needs more memory than `limits` allow.
+            ClosedError: the runtime is closed.
+        """
+        self._check_open()
+        limits = limits or self.limits
+        if snapshot.image != self.image.sha256:
+            raise ImageError(
+                f"the snapshot of {snapshot.name!r} belongs to the image {snapshot.image[:12]}, this runtime has "
+                f"{self.image.sha256[:12]}: restore it with the version of Cloche that made it"
+            )
+        if not _is_info(snapshot.info):
+            raise ClocheError("the snapshot describes no node")
+        label = name or snapshot.name
+        instance = self._instance(limits, label, snapshot)
+        try:
+            if reseed:
+                kind, _ = instance.exchange(Op.RESEED, [os.urandom(32)], "seed")
+                if kind is not Reply.RESULT:
+                    raise ProtocolError(f"node {label!r}: {kind.name} is no answer to RESEED", node=label)
+        except BaseException:
+            instance.close()
+            raise
+        return self._add(instance, label, snapshot.info, limits)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the runtime is closed")
+
+    def _instance(self, limits: Limits, name: str, snapshot: Snapshot | None = None) -> Instance:
+        deliver = partial(_logs.deliver, logger=self._logger, node=name)
+        return Instance(self._engine, limits, name, deliver, snapshot)
+
+    def _add(self, instance: Instance, name: str, info: dict[str, Any], limits: Limits) -> Node:
+        node = Node(instance, name, info, lambda s, n, r: self.restore(s, name=n, limits=limits, reseed=r))
         with self._lock:
             self._nodes.add(node)
         return node

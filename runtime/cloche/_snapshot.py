@@ -1,0 +1,119 @@
+"""A node's whole state as data: the pages of linear memory that differ from the image's.
+
+At rest an instance is its linear memory and nothing else: no call is on the stack, and the image's one mutable global, the stack
+pointer, has its initial value. So restoring is a fresh instance and a copy of pages, here or on another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cloche.errors import ClocheError
+
+__all__ = ["PAGE_BYTES", "Snapshot"]
+
+PAGE_BYTES: Final = 4096
+_MAGIC: Final = b"cloche snapshot\n"
+_VERSION: Final = 1
+_HEAD: Final = struct.Struct("<16sIII")  # magic, version, bytes of the description, 0
+_DIGEST_BYTES: Final = 32
+_MAX_DESCRIPTION: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of one node. Make it with `Node.snapshot`, bring it back with `Runtime.restore`.
+
+    Attributes:
+        image: sha256 of the image's module; only a runtime with the same image can restore it.
+        name: the node's name.
+        info: as `Node.info`.
+        memory_bytes: size of the linear memory.
+        runs: stretches of pages that differ from the image: (first page, number of pages).
+        pages: their content, in order.
+        request: address of the request buffer in the guest.
+        calls: calls that the node had answered.
+    """
+
+    image: str
+    name: str
+    info: dict[str, Any]
+    memory_bytes: int
+    runs: tuple[tuple[int, int], ...]
+    pages: bytes
+    request: int
+    calls: int
+
+    def __post_init__(self) -> None:
+        end = 0
+        total = 0
+        for first, count in self.runs:
+            if first < end or count < 1:
+                raise ClocheError("the snapshot's pages are out of order")
+            end = first + count
+            total += count
+        if end * PAGE_BYTES > self.memory_bytes or total * PAGE_BYTES != len(self.pages):
+            raise ClocheError("the snapshot's pages do not fit its memory")
+
+    def to_bytes(self, *, key: bytes = b"") -> bytes:
+        """The snapshot as bytes: versioned, compressed, with a digest at its end.
+
+        Args:
+            key: up to 64 bytes; with it the digest also proves that the bytes come from somebody who has the key.
+        """
+        description = json.dumps(
+            {
+                "image": self.image,
+                "name": self.name,
+                "info": self.info,
+                "memory_bytes": self.memory_bytes,
+                "runs": self.runs,
+                "request": self.request,
+                "calls": self.calls,
+            },
+            separators=(",", ":"),
+        ).encode()
+        body = _HEAD.pack(_MAGIC, _VERSION, len(description), 0) + description + zlib.compress(self.pages, 1)
+        return body + hashlib.blake2b(body, digest_size=_DIGEST_BYTES, key=key).digest()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, key: bytes = b"", max_bytes: int = 1 << 30) -> Snapshot:
+        """Check bytes that `to_bytes` made, and read them.
+
+        Args:
+            data: the bytes.
+            key: what `to_bytes` was given.
+            max_bytes: how much memory the snapshot's pages may take once decompressed.
+
+        Raises:
+            ClocheError: they are truncated, altered, made with another key or by another version, or too large.
+        """
+        if len(data) < _HEAD.size + _DIGEST_BYTES:
+            raise ClocheError(f"{len(data)} bytes are no snapshot")
+        body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        magic, version, size, _ = _HEAD.unpack_from(body)
+        if magic != _MAGIC:
+            raise ClocheError("these bytes are no snapshot")
+        if version != _VERSION:
+            raise ClocheError(f"the snapshot has version {version}, this Cloche reads {_VERSION}")
+        if not hmac.compare_digest(hashlib.blake2b(body, digest_size=_DIGEST_BYTES, key=key).digest(), digest):
+            raise ClocheError("the snapshot is truncated or altered, or was made with another key")
+        if size > min(_MAX_DESCRIPTION, len(body) - _HEAD.size):
+            raise ClocheError("the snapshot's description is too long")
+        try:
+            described = json.loads(body[_HEAD.size : _HEAD.size + size])
+            runs = tuple((int(first), int(count)) for first, count in described.pop("runs"))
+            wanted = sum(count for _, count in runs) * PAGE_BYTES
+            if not 0 <= wanted <= max_bytes:
+                raise ClocheError(f"the snapshot has {wanted} bytes of pages, over max_bytes={max_bytes}")
+            inflate = zlib.decompressobj()
+            pages = inflate.decompress(body[_HEAD.size + size :], wanted + 1)
+            return cls(pages=pages, runs=runs, **described)
+        except (ValueError, TypeError, KeyError, zlib.error) as error:
+            raise ClocheError(f"the snapshot cannot be read: {error}") from error
