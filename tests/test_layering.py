@@ -23,7 +23,7 @@ RAW_ACCESS = {"data_len", "data_ptr", "from_address", "memmove", "memory_base", 
 
 
 def imports(source: str) -> Iterator[tuple[str, bool]]:
-    """Modules that a source imports absolutely, and whether the import is inside a ``try`` or for type checkers only."""
+    """Modules that a source imports absolutely, and whether that is inside a ``try`` or for type checkers only."""
 
     def walk(node: ast.AST, guarded: bool) -> Iterator[tuple[str, bool]]:
         for child in ast.iter_child_nodes(node):

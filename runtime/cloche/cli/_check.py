@@ -23,8 +23,8 @@ _REMEDIES = {
     "The sandbox runs one process on one thread: do that part on the host, or in another node.": """
         fcntl multiprocessing pty resource subprocess termios _multiprocessing _posixsubprocess""",
     "It is compiled code, which the image does not have (but for numpy): do that part on the host, or in numpy.": """
-        cffi ctypes cv2 jax librosa lxml numba onnxruntime pandas PIL pyarrow pydantic_core scipy sklearn soundfile sqlite3
-        tensorflow torch torchaudio transformers _ctypes _sqlite3""",
+        cffi ctypes cv2 jax librosa lxml numba onnxruntime pandas PIL pyarrow pydantic_core scipy sklearn soundfile
+        sqlite3 tensorflow torch torchaudio transformers _ctypes _sqlite3""",
     "The sandbox has no terminal and no window.": "curses readline tkinter turtle _curses _tkinter",
 }
 

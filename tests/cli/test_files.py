@@ -1,0 +1,217 @@
+"""Files are read in chunks and written whole: what is not complete has no name."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from cloche.cli._console import InputError
+from cloche.cli._input import open_input
+from cloche.cli._output import open_output
+
+
+def read(path: Path | str | None, chosen: str | None = None, **options: Any) -> list[tuple[Any, int]]:
+    settings: dict[str, Any] = {"chunk": 4, "dtype": "float32", "channels": 1, "rate": None, **options}
+    with open_input(None if path is None else str(path), chosen, **settings) as opened:
+        return list(opened)
+
+
+def write(
+    path: Path, values: list[Any], chosen: str | None = None, rate: int | None = 8000, subtype: str | None = None
+) -> str:
+    with open_output(str(path), chosen, rate=rate, subtype=subtype) as opened:
+        for value in values:
+            opened.write(value)
+        opened.finish()
+        return opened.note
+
+
+def test_sound_is_read_in_chunks(tmp_path: Path) -> None:
+    samples = np.linspace(-0.5, 0.5, 10, dtype=np.float32)
+    soundfile.write(tmp_path / "in.flac", samples, 8000)
+    chunks = read(tmp_path / "in.flac")
+    assert [size for _, size in chunks] == [4, 4, 2]
+    assert chunks[0][0].dtype == np.float32
+    assert np.allclose(np.concatenate([chunk for chunk, _ in chunks]), samples, atol=2**-15)
+
+
+def test_sound_says_its_rate_length_and_encoding(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros((10, 2)), 44100, subtype="PCM_24")
+    with open_input(str(tmp_path / "in.wav"), None, chunk=4, dtype="int16", channels=1, rate=None) as opened:
+        assert (opened.rate, opened.total, opened.subtype) == (44100, 10, "PCM_24")
+        assert [chunk.shape for chunk, _ in opened] == [(4, 2), (4, 2), (2, 2)]
+
+
+def test_arrays_are_cut_along_the_first_axis(tmp_path: Path) -> None:
+    array = np.arange(18, dtype=np.int64).reshape(6, 3)
+    np.save(tmp_path / "in.npy", array)
+    chunks = read(tmp_path / "in.npy")
+    assert [size for _, size in chunks] == [4, 2]
+    assert np.array_equal(np.concatenate([chunk for chunk, _ in chunks]), array)
+
+
+def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
+    """An .npy file can run code when it is unpickled: never."""
+    np.save(tmp_path / "in.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="is no .npy file that can be read"):
+        read(tmp_path / "in.npy")
+
+
+def test_raw_samples_have_the_type_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "in.raw").write_bytes(np.arange(12, dtype="<i2").tobytes())
+    chunks = read(tmp_path / "in.raw", dtype="int16", channels=2)
+    assert [chunk.tolist() for chunk, _ in chunks] == [[[0, 1], [2, 3], [4, 5], [6, 7]], [[8, 9], [10, 11]]]
+
+
+def test_half_a_raw_sample_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "in.raw").write_bytes(b"12345")
+    with pytest.raises(InputError, match="ends within a sample of 4 bytes"):
+        read(tmp_path / "in.raw")
+
+
+def test_each_line_of_json_is_an_item(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"a": 1}\n\n[2, null]\n"\u00fc"\n', encoding="utf-8")
+    assert read(tmp_path / "in.jsonl") == [({"a": 1}, 1), ([2, None], 1), ("\u00fc", 1)]
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("1\nnope\n")
+    with pytest.raises(InputError, match=r"in\.jsonl, line 2: not JSON"):
+        read(tmp_path / "in.jsonl")
+
+
+def test_stdin_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"1\n2\n")))
+    assert [item for item, _ in read("-")] == [1, 2]
+
+
+def test_no_input_has_no_items() -> None:
+    assert read(None) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "chosen", "message"),
+    [
+        ("-", "npy", "npy needs a file: a pipe can only be jsonl or raw"),
+        ("in.what", None, "what kind of file in.what is cannot be told from its name: give --input-format"),
+    ],
+)
+def test_an_input_of_unknown_kind_is_refused(path: str, chosen: str | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(path, chosen)
+
+
+def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.wav").write_bytes(b"not sound")
+    with pytest.raises(InputError, match="is no sound file that can be read"):
+        read(tmp_path / "in.wav")
+
+
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    for name in ("in.wav", "in.npy", "in.raw", "in.jsonl"):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / name)
+
+
+def test_arrays_are_joined(tmp_path: Path) -> None:
+    parts = [np.arange(6, dtype=np.int16).reshape(3, 2), np.ones((2, 2), np.int16)]
+    write(tmp_path / "out.npy", parts)
+    result = np.load(tmp_path / "out.npy")
+    assert result.dtype == np.int16
+    assert np.array_equal(result, np.concatenate(parts))
+
+
+def test_numbers_make_an_array(tmp_path: Path) -> None:
+    write(tmp_path / "out.npy", [1.5, 2.5])
+    assert np.load(tmp_path / "out.npy").tolist() == [1.5, 2.5]
+
+
+def test_arrays_of_two_kinds_are_not_joined(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"output 2 of the node is an array of int64, shape \(1,\)"):
+        write(tmp_path / "out.npy", [np.zeros(1), np.zeros(1, np.int64)])
+
+
+def test_sound_is_stored_as_the_input_was(tmp_path: Path) -> None:
+    write(tmp_path / "out.wav", [np.zeros(5, np.float32), np.full(3, 0.25, np.float32)], rate=12345, subtype="PCM_24")
+    info = soundfile.info(tmp_path / "out.wav")
+    assert (info.samplerate, info.frames, info.channels, info.subtype) == (12345, 8, 1, "PCM_24")
+
+
+def test_clipped_samples_are_counted(tmp_path: Path) -> None:
+    note = write(tmp_path / "out.wav", [np.array([0, 1.5, -2, 1], np.float32)])
+    assert note == "2 samples were beyond full scale and have been clipped"
+    assert soundfile.read(tmp_path / "out.wav")[0].tolist() == pytest.approx([0, 1, -1, 1], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"samples": np.zeros(3, np.float32)}, (np.zeros(3, np.float32), {"sample_rate": 1})],
+    ids=["dict", "tuple"],
+)
+def test_samples_are_taken_out_of_what_carries_them(tmp_path: Path, value: Any) -> None:
+    write(tmp_path / "out.wav", [value])
+    assert soundfile.info(tmp_path / "out.wav").frames == 3
+
+
+def test_json_lines_say_what_they_can(tmp_path: Path) -> None:
+    write(tmp_path / "out.jsonl", [{"a": np.float32(1.5)}, np.arange(3), (1, "\u00fc"), float("inf")])
+    assert (tmp_path / "out.jsonl").read_text("utf-8") == '{"a": 1.5}\n[0, 1, 2]\n[1, "\u00fc"]\nInfinity\n'
+
+
+def test_raw_output_is_the_bytes(tmp_path: Path) -> None:
+    write(tmp_path / "out.raw", [b"ab", np.array([0x6463], "<u2")])
+    assert (tmp_path / "out.raw").read_bytes() == b"abcd"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("out.wav", "text", "output 1 of the node is a value of type str; .*out.wav takes arrays of float32"),
+        ("out.wav", np.zeros((1, 2, 3), np.float32), "an array of float32, shape \\(1, 2, 3\\)"),
+        ("out.npy", "text", "takes arrays or numbers"),
+        ("out.raw", 1.5, "takes arrays or bytes"),
+        ("out.jsonl", b"bytes", "takes what JSON can say"),
+    ],
+)
+def test_an_output_that_does_not_fit_leaves_no_file(tmp_path: Path, name: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        write(tmp_path / name, [value])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["out.wav", "out.npy", "out.raw", "out.jsonl"])
+def test_a_failure_keeps_the_old_file(tmp_path: Path, name: str) -> None:
+    """The file has the old content or the new one, never a part."""
+    (tmp_path / name).write_text("old")
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        open_output(str(tmp_path / name), None, rate=8000, subtype=None) as out,
+    ):
+        out.write(np.zeros(4, np.float32))
+        raise RuntimeError("stop")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["out.wav", "out.npy", "out.raw", "out.jsonl"])
+def test_no_output_is_an_empty_file(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, [])
+    assert (tmp_path / name).exists()
+
+
+def test_sound_needs_a_rate(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs a sample rate, and the input has none: give --rate"):
+        write(tmp_path / "out.wav", [], rate=None)
+
+
+def test_json_of_stdout_is_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    with open_output("-", None, rate=None, subtype=None) as out:
+        out.write({"a": 1})
+        out.finish()
+    assert json.loads(capfdbinary.readouterr().out) == {"a": 1}

@@ -1,0 +1,79 @@
+"""Option values are read strictly: a typo is a usage error, not a default."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from cloche.cli import _options
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("nodes.py:Denoise", ("nodes.py", "Denoise")),
+        ("nodes.py", ("nodes.py", None)),
+        ("folder/package:Entry", ("folder/package", "Entry")),
+        ("odd:name/nodes.py", ("odd:name/nodes.py", None)),
+    ],
+)
+def test_a_node_is_a_path_and_maybe_an_entry(text: str, parsed: tuple[str, str | None]) -> None:
+    assert _options.node(text) == parsed
+
+
+def test_an_entry_that_is_no_name_is_refused() -> None:
+    with pytest.raises(typer.BadParameter, match="'9lives' is no name of a class or function"):
+        _options.node("nodes.py:9lives")
+
+
+def test_params_are_json() -> None:
+    assert _options.params(["a=1", 'b="x"', "c=[1, null]", "d=true"]) == {
+        "a": 1,
+        "b": "x",
+        "c": [1, None],
+        "d": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("strength", "'strength' is not KEY=JSON"),
+        ("a b=1", "'a b=1' is not KEY=JSON"),
+        ("mode=fast", "the value of mode is not JSON .* --param 'mode=\"fast\"'"),
+    ],
+)
+def test_a_param_that_is_not_json_is_refused(item: str, message: str) -> None:
+    """A bare word is not taken for a string: `yes`, `None` and `1,5` would pass for what they are not."""
+    with pytest.raises(typer.BadParameter, match=message):
+        _options.params([item])
+
+
+@pytest.mark.parametrize(("text", "number"), [("65536", 65536), ("64k", 65536), ("512M", 512 << 20), ("2G", 2 << 30)])
+def test_sizes_have_units(text: str, number: int) -> None:
+    assert _options.size(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "M", "1.5G", "-1", "12 M", "1T"])
+def test_a_size_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is no size"):
+        _options.size(text)
+
+
+def test_limits_come_from_options() -> None:
+    limits = _options.limits("none", "64M", None, "debug")
+    assert (limits.deadline_s, limits.memory_bytes, limits.log_level) == (None, 64 << 20, 10)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "memory", "message"),
+    [
+        ("soon", "64M", "'soon' is neither seconds nor none"),
+        ("nan", "64M", "deadline_s is nan"),
+        ("0", "64M", "deadline_s is 0"),
+        ("1", "1M", "memory_bytes is 1048576"),
+    ],
+)
+def test_limits_out_of_range_are_refused(deadline: str, memory: str, message: str) -> None:
+    with pytest.raises(typer.BadParameter, match=message):
+        _options.limits(deadline, memory, None, "info")
