@@ -15,14 +15,14 @@ from cloche_guest.dispatch import Guest
 from cloche_guest.node import PLAIN
 
 _LIBRARY = """
-    abc argparse array ast asyncio base64 binascii bisect calendar cmath codecs collections collections.abc concurrent.futures
-    concurrent.futures.thread configparser contextlib contextvars copy copyreg csv dataclasses datetime decimal difflib
-    encodings.ascii encodings.idna encodings.latin_1 encodings.utf_8 enum errno fnmatch fractions functools gc getpass glob
-    gzip hashlib heapq hmac html importlib.abc importlib.machinery importlib.metadata importlib.resources importlib.util
-    inspect io ipaddress itertools json keyword linecache locale logging logging.handlers math numbers operator os os.path
-    pathlib pickle pickletools platform pprint queue random re secrets shlex shutil signal stat statistics string struct
-    tempfile textwrap threading time timeit tokenize traceback types typing unicodedata urllib.parse uuid warnings weakref
-    zipfile zlib zoneinfo
+    abc argparse array ast asyncio base64 binascii bisect calendar cmath codecs collections collections.abc
+    concurrent.futures concurrent.futures.thread configparser contextlib contextvars copy copyreg csv dataclasses
+    datetime decimal difflib encodings.ascii encodings.idna encodings.latin_1 encodings.utf_8 enum errno fnmatch
+    fractions functools gc getpass glob gzip hashlib heapq hmac html importlib.abc importlib.machinery
+    importlib.metadata importlib.resources importlib.util inspect io ipaddress itertools json keyword linecache locale
+    logging logging.handlers math numbers operator os os.path pathlib pickle pickletools platform pprint queue random
+    re secrets shlex shutil signal stat statistics string struct tempfile textwrap threading time timeit tokenize
+    traceback types typing unicodedata urllib.parse uuid warnings weakref zipfile zlib zoneinfo
 """.split()
 _OPTIONAL = """
     bz2 lzma cloudpickle numpy numpy.linalg numpy.fft numpy.random numpy.ma numpy.polynomial numpy.lib.stride_tricks

@@ -1,4 +1,4 @@
-"""Messages in, replies out: the guest's one entry. Pure but for what the node itself does, so it runs natively as well."""
+"""Messages in, replies out: the guest's one entry. Pure but for what the node does, so it runs natively as well."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Guest:
                 reply = RESULT, self._handle_other(op, message)
             if loop._ready or loop._scheduled:
                 loop.tick()
-        except BaseException as exc:  # noqa: BLE001  # SystemExit included: the node may not end the guest
+        except BaseException as exc:  # SystemExit included: the node may not end the guest
             reply = self.fail(exc, self._phase)
         if self._stdout.partial or self._stderr.partial:
             self.streams.finish()
@@ -89,7 +89,7 @@ class Guest:
             stream, self._stream = self._stream, None
             try:
                 stream.close()
-            except BaseException as later:  # noqa: BLE001  # the failure to report is the first one
+            except BaseException as later:  # the failure to report is the first one
                 exc.add_note(f"closing the stream raised as well: {type_name(later)}")
         return FAILURE, describe(exc, phase).to_wire()
 

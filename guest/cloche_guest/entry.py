@@ -103,7 +103,7 @@ def _listed(module: types.ModuleType, entry: str | None) -> str:
 def _signature(target: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(target)
-    except Exception:  # noqa: BLE001  # __signature__ can be anything
+    except Exception:  # __signature__ can be anything
         return None
 
 

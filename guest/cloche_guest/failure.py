@@ -1,7 +1,7 @@
 """Exceptions as data: what a node raised, described so that the host can show it and need not trust it.
 
-Nothing here may fail or run away: ``str()`` of an exception is the node's code, tracebacks can be a million frames long, and
-there may be no memory left. A message that never ends is stopped by the call's deadline.
+Nothing here may fail or run away: ``str()`` of an exception is the node's code, tracebacks can be a million frames
+long, and there may be no memory left. A message that never ends is stopped by the call's deadline.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def describe(exc: BaseException, phase: str) -> Failure:
         traceback.clear_frames(exc.__traceback__)
     try:
         return _describe_chain(exc, phase)
-    except BaseException as broken:  # noqa: BLE001  # whatever it is, the host must get an answer
+    except BaseException as broken:  # whatever it is, the host must get an answer
         return Failure(phase, type_name(exc), f"<cannot be described: {type_name(broken)}>")
 
 
@@ -42,7 +42,7 @@ def type_name(exc: BaseException) -> str:
     cls = type(exc)
     try:
         module, name = str(cls.__module__), str(cls.__qualname__)
-    except Exception:  # noqa: BLE001  # a metaclass can make either raise
+    except Exception:  # a metaclass can make either raise
         module, name = "builtins", type.__dict__["__name__"].__get__(cls)
     return text(name if module == "builtins" else f"{module}.{name}", _MAX_NAME)
 
@@ -97,7 +97,7 @@ def _str(value: object) -> str:
         return str(value)
     except MemoryError:
         raise
-    except BaseException as broken:  # noqa: BLE001  # __str__ is the node's code
+    except BaseException as broken:  # __str__ is the node's code
         return f"<str() of it raised {type_name(broken)}>"
 
 
@@ -107,7 +107,7 @@ def _notes(exc: BaseException) -> tuple[str, ...]:
         return tuple(text(_str(note), MAX_MESSAGE) for note in list(notes)[:MAX_NOTES])
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001  # __notes__ can be anything
+    except Exception:  # __notes__ can be anything
         return ()
 
 
@@ -149,8 +149,6 @@ def _frame(frame: FrameType, line: int | None) -> Frame:
         source = linecache.getline(code.co_filename, line or 0, frame.f_globals).strip()
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001  # a node can replace __loader__
+    except Exception:  # a node can replace __loader__
         source = ""
-    return Frame(
-        text(code.co_filename, _MAX_NAME), line or 0, text(code.co_name, _MAX_NAME), text(source, _MAX_LINE)
-    )
+    return Frame(text(code.co_filename, _MAX_NAME), line or 0, text(code.co_name, _MAX_NAME), text(source, _MAX_LINE))

@@ -1,7 +1,7 @@
 """From `logging` and `warnings` to records of the log ring.
 
-A record is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/wire.md). Logging must never break a
-node: whatever cannot be formatted is described instead.
+A record is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/wire.md). Logging must never
+break a node: whatever cannot be formatted is described instead.
 """
 
 from __future__ import annotations
@@ -36,14 +36,23 @@ class RingHandler(logging.Handler):
             self._host.emit(self._plain(record))
         except (MemoryError, RecursionError):
             raise
-        except Exception as broken:  # noqa: BLE001  # a record's attributes can be anything
-            self._host.emit([int(logging.ERROR), "cloche", f"a log record was lost: {type_name(broken)}", None, None, time.time_ns()])
+        except Exception as broken:  # a record's attributes can be anything
+            self._host.emit(
+                [
+                    int(logging.ERROR),
+                    "cloche",
+                    f"a log record was lost: {type_name(broken)}",
+                    None,
+                    None,
+                    time.time_ns(),
+                ]
+            )
 
     def _plain(self, record: logging.LogRecord) -> list[Any]:
         budget = Budget(self.log_bytes)
         try:
             message = record.getMessage()
-        except Exception as broken:  # noqa: BLE001  # %-formatting runs the node's code
+        except Exception as broken:  # %-formatting runs the node's code
             message = f"{record.msg!s:.500} [arguments do not fit: {type_name(broken)}: {broken!s:.200}]"
         text = budget.text(message, budget.left)
         traceback = None
@@ -82,10 +91,16 @@ def showwarning(
 
 
 class Logs:
-    """The installed handler and the threshold below which nothing is formatted or sent."""
+    """The handler, and the threshold below which nothing is formatted or sent.
+
+    Attributes:
+        handler: the root logger's.
+        level: the threshold; None: as the process has it.
+    """
 
     def __init__(self, host: Host) -> None:
         self.handler = RingHandler(host)
+        self.level: int | None = None
 
     def install(self) -> None:
         """Put the handler on the root logger and capture warnings, for the life of the process."""
@@ -94,12 +109,17 @@ class Logs:
         warnings.showwarning = showwarning
 
     def configure(self, level: int, log_bytes: int) -> None:
-        """Set the threshold (as in `logging`) and the cap of one record.
-
-        `logging.disable` is the cheapest filter there is: ``isEnabledFor`` looks at it first, and it also holds for loggers
-        that set a level of their own.
-        """
+        """Set the threshold (as in `logging`) and the cap of one record."""
         self.handler.log_bytes = log_bytes
+        self.level = level
+        self.apply(level)
+
+    def apply(self, level: int) -> None:
+        """Make the process's logging hold the threshold.
+
+        `logging.disable` is the cheapest filter there is: ``isEnabledFor`` looks at it first, and it also holds for
+        loggers that set a level of their own.
+        """
         self.handler.setLevel(level)
         logging.getLogger().setLevel(level)
         logging.disable(level - 1)

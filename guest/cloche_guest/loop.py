@@ -1,7 +1,7 @@
 """An asyncio event loop without selector, sockets and threads.
 
-Nothing can happen from outside while it waits, so waiting is a sleep until the next timer, and a wait without a timer is a
-deadlock. Executors run their functions inline. The rest is `asyncio.BaseEventLoop`'s own code.
+Nothing can happen from outside while it waits, so waiting is a sleep until the next timer, and a wait without a timer
+is a deadlock. Executors run their functions inline. The rest is `asyncio.BaseEventLoop`'s own code.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any)
         future.set_result(func(*args, **kwargs))
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException as exc:  # noqa: BLE001  # an executor hands over whatever was raised
+    except BaseException as exc:  # an executor hands over whatever was raised
         future.set_exception(exc)
     finally:
         events._set_running_loop(running)

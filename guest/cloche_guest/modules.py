@@ -1,4 +1,4 @@
-"""Imports from memory: a meta path finder over `Store`s, with sources for tracebacks and data for `importlib.resources`."""
+"""Imports from memory: a finder over `Store`s, with sources for tracebacks and data for `importlib.resources`."""
 
 from __future__ import annotations
 
@@ -39,10 +39,14 @@ class ModuleLoader(importlib.abc.InspectLoader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Compile and run it."""
-        source = self.get_source(self._name)
-        # As linecache itself keeps a loader's source: without this it would look for a real file of that name first.
-        linecache.cache[self._entry.file] = (len(source), None, source.splitlines(keepends=True), self._entry.file)
+        self.remember_lines()
+        source = self.store.source(self._entry.path)
         exec(compile(source, self._entry.file, "exec", dont_inherit=True), module.__dict__)  # the node's code
+
+    def remember_lines(self) -> None:
+        """Give linecache the source, as it keeps a loader's itself: else it looks for a real file of that name first."""
+        source = self.get_source(self._name)
+        linecache.cache[self._entry.file] = (len(source), None, source.splitlines(keepends=True), self._entry.file)
 
     def get_data(self, path: str) -> bytes:
         """What `pkgutil.get_data` asks for: a path beside ``__file__``."""
@@ -111,7 +115,7 @@ def install(finders: Sequence[MemoryFinder]) -> None:
 
 
 def unshadowed(main: str, files: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A single module named like one of the library's gets a name of its own: nodes/types.py must not break the library."""
+    """A single module named like one of the library's gets another name: nodes/types.py must not break the library."""
     if len(files) == 1 and main in files and (main in sys.stdlib_module_names or main in sys.modules):
         return f"node_{main}", {f"node_{main}": files[main]}
     return main, files

@@ -11,7 +11,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from cloche_guest.loop import Loop
 
@@ -78,7 +78,7 @@ class Node:
         try:
             value = getattr(self.target, name, False)
             return bool(value() if callable(value) else value)
-        except Exception:  # noqa: BLE001  # the node's code; the flags are optional
+        except Exception:  # the node's code; the flags are optional
             return False
 
     def _call_streaming(self, *items: Any) -> Any:
@@ -132,7 +132,7 @@ def is_async_iterator(value: Any) -> bool:
 
 
 def _collect(iterator: Iterator[Any], limit: int) -> list[Any]:
-    outputs = []
+    outputs: list[Any] = []
     for output in iterator:
         if len(outputs) == limit:
             close = getattr(iterator, "close", None)
@@ -144,7 +144,7 @@ def _collect(iterator: Iterator[Any], limit: int) -> list[Any]:
 
 
 async def _acollect(iterator: AsyncIterator[Any], limit: int) -> list[Any]:
-    outputs = []
+    outputs: list[Any] = []
     async for output in iterator:
         if len(outputs) == limit:
             aclose = getattr(iterator, "aclose", None)

@@ -32,7 +32,7 @@ class Budget:
 
 
 def plain(value: Any, budget: Budget, depth: int = MAX_DEPTH) -> Any:
-    """`value` if it is plain, else its nearest plain form: containers level by level, other objects as their ``repr``."""
+    """`value` if it is plain, else its nearest plain form: containers level by level, others as their ``repr``."""
     kind = type(value)
     if value is None or kind is bool or kind is float or (kind is int and -(1 << 63) <= value < 1 << 63):
         budget.left = max(0, budget.left - 8)
@@ -66,5 +66,5 @@ def fields(mapping: dict[Any, Any], budget: Budget, depth: int = MAX_DEPTH) -> d
 def _repr(value: object) -> str:
     try:
         return repr(value)
-    except Exception as broken:  # noqa: BLE001  # __repr__ is the node's code
+    except Exception as broken:  # __repr__ is the node's code
         return f"<repr() of it raised {type_name(broken)}>"

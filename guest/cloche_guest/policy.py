@@ -17,7 +17,7 @@ def install(loop: Loop) -> None:
 
 
 class _Policy(asyncio.DefaultEventLoopPolicy):
-    _loop_factory: Callable[[], asyncio.AbstractEventLoop] = Loop  # type: ignore[assignment]
+    _loop_factory: Callable[[], asyncio.AbstractEventLoop] = Loop
 
     def __init__(self, loop: Loop) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Runs an async iterator between calls of the guest: one task per stream, suspended while the host has the word.
 
-The task waits at a `Gate`, which resumes it directly, without an iteration of the event loop. So timeouts, task groups and
-context variables of the node's generator live in one task from its first output to its last.
+The task waits at a `Gate`, which resumes it directly, without an iteration of the event loop. So timeouts, task groups
+and context variables of the node's generator live in one task from its first output to its last.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Gate:
 
 
 class Input:
-    """The host's items, as the node's ``async for`` sees them. Each is asked for when the node wants it, never before."""
+    """The host's items, as the node's ``async for`` sees them: each is asked for when it is wanted, never before."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -102,6 +102,10 @@ class Input:
 
     async def aclose(self) -> None:
         """The node wants no more."""
+        self.stop()
+
+    def stop(self) -> None:
+        """There is nothing after what is being waited for."""
         self._ended = True
 
     @property
@@ -184,12 +188,12 @@ class AsyncOutputs:
         task = self._task
         self._closing = True
         if self._input is not None:
-            self._input._ended = True
+            self._input.stop()
         if task is None:
-            self._task = task = self._loop.start(self._run())
-        elif not task.done():
-            task.cancel()
+            self._loop.drive(self._aclose())
+            return
         if not task.done():
+            task.cancel()
             self._loop.run_until(task.done, task)
         if not task.cancelled():
             task.result()
@@ -223,15 +227,17 @@ class AsyncOutputs:
 
     async def _run(self) -> None:
         try:
-            if not self._closing:
-                async for output in self._iterator:
-                    if self._closing:
-                        break
-                    if output is not None:
-                        self._output = output
-                        self._gate = gate = Gate(self._loop)
-                        await gate
+            async for output in self._iterator:
+                if self._closing:
+                    break
+                if output is not None:
+                    self._output = output
+                    self._gate = gate = Gate(self._loop)
+                    await gate
         finally:
-            aclose = getattr(self._iterator, "aclose", None)
-            if aclose is not None:
-                await aclose()
+            await self._aclose()
+
+    async def _aclose(self) -> None:
+        aclose = getattr(self._iterator, "aclose", None)
+        if aclose is not None:
+            await aclose()

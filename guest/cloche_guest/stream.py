@@ -1,7 +1,7 @@
 """The state of one stream: what to answer to each STREAM_* message (`cloche_wire.messages`).
 
-Pull-based in both directions: an output is computed when the host asks for it, an item of input is asked for when the node
-wants it. Between two messages nothing of the node is on the stack.
+Pull-based in both directions: an output is computed when the host asks for it, an item of input is asked for when the
+node wants it. Between two messages nothing of the node is on the stack.
 """
 
 from __future__ import annotations
@@ -141,7 +141,11 @@ class _Outputs:
 def _input_error(type_name: str, message: str) -> Exception:
     """The host's exception again, if it is a builtin one that takes a message."""
     kind = getattr(builtins, type_name.removeprefix("builtins."), None)
-    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, (StopIteration, StopAsyncIteration)):
+    if (
+        isinstance(kind, type)
+        and issubclass(kind, Exception)
+        and not issubclass(kind, (StopIteration, StopAsyncIteration))
+    ):
         try:
             return kind(message)
         except TypeError:

@@ -135,8 +135,8 @@ class Streams:
 
     def install(self) -> None:
         """Replace the interpreter's streams, for the life of the process."""
-        sys.stdout = sys.__stdout__ = self.stdout  # type: ignore[misc]  # the image has no others
-        sys.stderr = sys.__stderr__ = self.stderr  # type: ignore[misc]
+        sys.stdout = sys.__stdout__ = self.stdout  # type: ignore[misc, assignment]  # a text stream
+        sys.stderr = sys.__stderr__ = self.stderr  # type: ignore[misc, assignment]
         sys.stdin = sys.__stdin__ = self.stdin  # type: ignore[misc]
 
     def configure(self, level: int, log_bytes: int) -> None:

@@ -13,11 +13,12 @@ import time
 
 
 def thaw(seed: bytes) -> None:
-    """Give this instance its own random state. `seed` is 32 bytes from the host, or empty: leave the generators alone."""
-    if seed:
-        random.seed(seed)
-        numpy_random = sys.modules.get("numpy.random")
-        if numpy_random is not None:
-            numpy_random.seed(list(struct.unpack(f"<{len(seed) // 4}I", seed)))
-    start = time.time_ns() if sys.version_info >= (3, 13) else time.time()
-    logging._startTime = start  # type: ignore[attr-defined]  # what LogRecord.relativeCreated counts from
+    """Give this instance its own random state. `seed` is 32 bytes from the host; empty: change nothing."""
+    if not seed:
+        return
+    random.seed(seed)
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(list(struct.unpack(f"<{len(seed) // 4}I", seed)))
+    # What LogRecord.relativeCreated counts from.
+    logging._startTime = time.time_ns() if sys.version_info >= (3, 13) else time.time()  # type: ignore[attr-defined]

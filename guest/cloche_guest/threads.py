@@ -1,7 +1,7 @@
 """Threads do not exist in the guest: what asks for one runs inline, or says so.
 
-An executor's ``submit`` runs the function at once. A daemon thread, which base classes like to start for housekeeping, is not
-started and a warning is logged; any other thread raises.
+An executor's ``submit`` runs the function at once. A daemon thread, which base classes like to start for housekeeping,
+is not started and a warning is logged; any other thread raises.
 """
 
 from __future__ import annotations

@@ -1,0 +1,100 @@
+"""For authors of nodes: the guest's own dispatch in this process, without WebAssembly.
+
+A `LocalGuest` is a `cloche.Node`: the same methods, errors and mapping of values, in milliseconds. It is no sandbox:
+the node runs as ordinary Python of this process, without a deadline, and can do what the process can.
+
+>>> from cloche.testing import LocalGuest
+>>> with LocalGuest(cloche.Source("def double(x): print(x); return 2 * x")) as node:
+...     node.process(21), [record.message for record in node.records]
+(42, ['21'])
+
+`cloche.testing.plugin` has a fixture that runs a test in both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cloche import _source
+from cloche._logs import LogRecord
+from cloche._node import Node, raise_failure
+from cloche._source import Source
+from cloche.grants import Grants
+from cloche.limits import Limits
+from cloche.testing._local import LocalInstance
+from cloche_wire import Op, Reply
+
+__all__ = ["LocalGuest"]
+
+
+class LocalGuest(Node):
+    """A node that runs in this process, for tests.
+
+    Differences from the sandbox: threads, files and sockets are there; time, memory and recursion are not limited;
+    asyncio has its usual loop inside `asyncio.run`, and packages installed here come before granted ones. Snapshots
+    and clones are refused.
+
+    Args:
+        source: as in `Runtime.load`.
+        entry: as in `Runtime.load`.
+        params: as in `Runtime.load`.
+        name: for records and errors; None: the entry's name.
+        limits: those on values, output and logs hold.
+        grants: its packages become importable.
+        session_id: handed to nodes that keep sessions.
+        seed: 32 bytes for `random` and numpy's generator; None: leave this process's as they are.
+        capture: whether stdout and stderr become records and stdin is empty; False leaves them to a debugger.
+
+    Raises:
+        NodeLoadError: as in `Runtime.load`.
+    """
+
+    _instance: LocalInstance  # type: ignore[assignment]  # what Node uses of an instance, it has
+
+    def __init__(
+        self,
+        source: Source | str | os.PathLike[str],
+        entry: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        limits: Limits | None = None,
+        grants: Grants | None = None,
+        session_id: str | None = None,
+        seed: bytes | None = None,
+        capture: bool = True,
+    ) -> None:
+        limits, grants = limits or Limits(), grants or Grants()
+        modules = _source.read(source, grants)
+        label = name or entry or modules.main
+        instance = LocalInstance(limits, label, frozenset(modules.files), capture)
+        message = {
+            "name": label,
+            "modules": {key: list(value) for key, value in modules.files.items()},
+            "data": modules.data,
+            "main": modules.main,
+            "entry": entry,
+            "params": dict(params or {}),
+            "session_id": session_id,
+            "log_level": limits.log_level,
+            "seed": seed or b"",
+            "limits": {
+                "reply_bytes": limits.reply_bytes,
+                "output_bytes": limits.output_bytes,
+                "value_depth": limits.value_depth,
+                "value_nodes": limits.value_nodes,
+                "log_bytes": limits.log_bytes,
+            },
+            "packages": grants.archives(),
+        }
+        kind, value = instance.exchange(Op.LOAD, [message], "params")
+        if kind is Reply.FAILURE:
+            raise_failure(value, label)
+        super().__init__(instance, label if name or entry else value["entry"], value)  # type: ignore[arg-type]
+
+    @property
+    def records(self) -> Sequence[LogRecord]:
+        """What the node has logged and printed so far, as the host's logger would get it."""
+        return tuple(self._instance.records)

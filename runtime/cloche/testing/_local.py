@@ -1,0 +1,135 @@
+"""An instance that is no sandbox: the guest's own dispatch in this process. `cloche.testing` makes nodes of it.
+
+Values cross it as they do the real boundary: encoded and decoded again, so that what does not survive there does not
+here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NoReturn
+
+import cbor2
+
+from cloche import _logs
+from cloche._codec import Codec
+from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError
+from cloche.limits import Limits
+from cloche.testing._surroundings import Surroundings
+from cloche_guest.dispatch import Guest
+from cloche_wire import Reply, abi
+
+__all__ = ["LocalInstance"]
+
+
+class _Output(BaseException):
+    """Leaves the node when it has written too much; a node that catches it is stopped all the same."""
+
+
+class LocalInstance:
+    """Stands where `cloche._instance.Instance` does.
+
+    Args:
+        limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records,
+        log_bytes. name: the node's name.
+        names: modules of the node's own, which may hide others of that name while the node runs.
+        capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
+
+    Attributes:
+        records: what the node has logged and printed, newest last.
+    """
+
+    memory_bytes = 0
+
+    def __init__(self, limits: Limits, name: str, names: frozenset[str], capture: bool) -> None:
+        self._limits = limits
+        self._name = name
+        self._blocks: dict[int, bytes] = {}
+        self._codec = Codec(limits, self._place, self._view)
+        self._frames: list[bytes] = []
+        self._output = 0
+        self._guest = Guest(self)
+        self._surroundings = Surroundings(self._guest, names, capture)
+        self.records: list[_logs.LogRecord] = []
+        self.calls = 0
+        self.dropped_records = 0
+        self.guest_seconds = 0.0
+        self.closed = False
+
+    def exchange(self, op: int, operands: list[Any], root: str) -> tuple[Reply, Any]:
+        """As `Instance.exchange`."""
+        if self.closed:
+            raise ClosedError(f"node {self._name!r} is closed")
+        self.calls += 1
+        self._output = 0
+        message = [op, self.calls, *self._across(operands, root)]
+        began = time.perf_counter()
+        with self._surroundings.lent():
+            kind, value = self._guest.handle(message)
+            try:
+                value = self._across(value, "result")
+            except EncodeError as error:
+                kind, value = self._guest.fail(TypeError(str(error)), "encode")
+        self.guest_seconds += time.perf_counter() - began
+        self._drain()
+        if self._output > self._limits.output_bytes:
+            self._flooded()
+        return Reply(kind), value
+
+    def close(self) -> None:
+        """Further calls raise ClosedError."""
+        self.closed = True
+
+    def cancel(self) -> None:
+        """Nothing: a node that runs in this process cannot be stopped."""
+
+    def snapshot(self, info: dict[str, Any]) -> NoReturn:
+        """Refused."""
+        raise ClocheError("a LocalGuest has no memory of its own that could be saved or cloned: use a Runtime")
+
+    # What the guest runtime asks of its host (cloche_guest._host.Host).
+
+    def emit(self, record: list[Any]) -> None:
+        """Keep a log record."""
+        self._frames.append(cbor2.dumps(record))
+
+    def count_output(self, size: int) -> None:
+        """Hold output_bytes."""
+        self._output += size
+        if self._output > self._limits.output_bytes:
+            raise _Output
+
+    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int) -> None:
+        """The limits are here already."""
+
+    def _across(self, value: Any, root: str) -> Any:
+        try:
+            return self._codec.decode(self._codec.encode(value, root))
+        finally:
+            self._blocks.clear()
+
+    def _place(self, data: Any) -> int:
+        address = abi.REQUEST_BUFFER_BYTES * (1 + len(self._blocks))
+        self._blocks[address] = bytes(memoryview(data).cast("B"))
+        return address
+
+    def _view(self, address: int, length: int) -> memoryview:
+        return memoryview(self._blocks[address])[:length]
+
+    def _drain(self) -> None:
+        frames, self._frames = self._frames, []
+        limit = self._limits.log_records
+        records, refused = _logs.parse(frames[-limit:] if limit else [], self.calls)
+        self.records += records
+        self.dropped_records += refused + max(0, len(frames) - limit)
+
+    def _flooded(self) -> NoReturn:
+        self.close()
+        limit = self._limits.output_bytes
+        raise OutputError(
+            f"node {self._name!r} wrote more than {limit} bytes of output in one call (Limits.output_bytes={limit})",
+            limit="output_bytes",
+            value=limit,
+            node=self._name,
+            last_logs=self.records,
+        )

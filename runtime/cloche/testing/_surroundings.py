@@ -1,0 +1,83 @@
+"""What this process lends to a node for one call: its import system, root logger, warnings and standard streams."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from types import ModuleType
+
+from cloche_guest import modules
+from cloche_guest.dispatch import Guest
+from cloche_guest.logs import showwarning
+
+__all__ = ["Surroundings"]
+
+
+class Surroundings:
+    """What belongs to one node while it runs here, and must not be seen when it does not.
+
+    Args:
+        guest: the node's.
+        names: modules of the node's own; others of that name are hidden from it.
+        capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
+    """
+
+    def __init__(self, guest: Guest, names: frozenset[str], capture: bool = True) -> None:
+        self._guest = guest
+        self._names = names
+        self._capture = capture
+        self._modules: dict[str, ModuleType] = {}
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """For one call."""
+        guest = self._guest
+        with ExitStack() as stack:
+            if self._capture:
+                stack.enter_context(redirect_stdout(guest.streams.stdout))
+                stack.enter_context(redirect_stderr(guest.streams.stderr))
+                stack.callback(setattr, sys, "stdin", sys.stdin)
+                sys.stdin = guest.streams.stdin
+            stack.enter_context(self._logging())
+            stack.enter_context(warnings.catch_warnings())
+            warnings.showwarning = showwarning
+            stack.enter_context(self._imports())
+            stack.callback(sys.set_asyncgen_hooks, *guest.loop.watch_generators())
+            yield
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        root, logs = logging.getLogger(), self._guest.logs
+        level, disabled = root.level, root.manager.disable
+        root.addHandler(logs.handler)
+        if logs.level is not None:
+            logs.apply(logs.level)
+        try:
+            yield
+        finally:
+            root.removeHandler(logs.handler)
+            root.setLevel(level)
+            logging.disable(disabled)
+
+    @contextmanager
+    def _imports(self) -> Iterator[None]:
+        own = self._modules
+        hidden = {name: sys.modules.pop(name) for name in {*self._names, *own} if name in sys.modules}
+        finders = list(sys.meta_path)
+        for name, module in own.items():
+            sys.modules[name] = module
+            module.__loader__.remember_lines()  # type: ignore[union-attr]  # a ModuleLoader, see below
+        modules.install(self._guest.finders)
+        try:
+            yield
+        finally:
+            stores = [finder.store for finder in self._guest.finders]
+            for name, module in list(sys.modules.items()):
+                loader = getattr(module, "__loader__", None)
+                if isinstance(loader, modules.ModuleLoader) and loader.store in stores:
+                    own[name] = sys.modules.pop(name)
+            sys.modules.update(hidden)
+            sys.meta_path[:] = finders

@@ -1,0 +1,50 @@
+"""A pytest plugin for authors of nodes: one test, run natively and in the sandbox.
+
+In a conftest.py::
+
+    pytest_plugins = ["cloche.testing.plugin"]
+
+and in a test::
+
+    def test_doubles(load_node):
+        node = load_node("nodes/double.py", "Double")
+        assert node.process(21) == 42
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from cloche._node import Node
+from cloche._runtime import Runtime
+from cloche.testing import LocalGuest
+
+__all__ = ["cloche_runtime", "load_node"]
+
+
+@pytest.fixture(scope="session")
+def cloche_runtime() -> Iterator[Runtime]:
+    """The runtime of the sandboxed half. Redefine it for an image, limits or metering of your own."""
+    with Runtime() as runtime:
+        yield runtime
+
+
+@pytest.fixture(params=["local", "sandbox"])
+def load_node(request: pytest.FixtureRequest) -> Iterator[Callable[..., Node]]:
+    """`Runtime.load`, and the same natively; nodes are closed at the end of the test.
+
+    Without an image the sandboxed half is an error, not a skip: a test that nobody runs proves nothing.
+    """
+    local = request.param == "local"
+    load: Callable[..., Any] = LocalGuest if local else request.getfixturevalue("cloche_runtime").load
+    with ExitStack() as nodes:
+
+        def load_and_close(*args: Any, **options: Any) -> Node:
+            node: Node = nodes.enter_context(load(*args, **options))
+            return node
+
+        yield load_and_close
