@@ -9,6 +9,7 @@
 
 from cloche._logs import LogRecord
 from cloche._node import Node, Stats
+from cloche._pool import Pool
 from cloche._runtime import Runtime
 from cloche._snapshot import Snapshot
 from cloche._source import Source
@@ -55,6 +56,7 @@ __all__ = [
     "NodeLoadError",
     "NodeRaisedError",
     "OutputError",
+    "Pool",
     "ProtocolError",
     "Runtime",
     "Snapshot",

@@ -236,6 +236,12 @@ class Node:
                 self._closed = True
                 self._instance.close()
 
+    def _discard(self) -> None:
+        """Free the instance without running ``cleanup``: its state is not wanted any more."""
+        with self._lock:
+            self._closed = True
+            self._instance.close()
+
     @contextmanager
     def _turn(self, token: object) -> Iterator[None]:
         """Wait for the node, and hold it: until the end, `_interrupt(token)` stops what runs."""

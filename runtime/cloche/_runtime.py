@@ -16,6 +16,7 @@ from cloche import _image, _logs, _source
 from cloche._engine import Engine, Metering
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
+from cloche._pool import Pool
 from cloche._snapshot import Snapshot
 from cloche._source import Source
 from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, ProtocolError
@@ -171,6 +172,55 @@ class Runtime:
             instance.close()
             raise
         return self._add(instance, label, snapshot.info, limits)
+
+    def pool(
+        self,
+        source: Source | str | os.PathLike[str],
+        entry: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        size: int | None = None,
+        warm: int | None = None,
+        *,
+        initialize: bool = True,
+        reset: bool = False,
+        max_calls: int | None = None,
+        max_age_s: float | None = None,
+        **options: Any,
+    ) -> Pool:
+        """Load a node once and run many items on clones of it, in parallel.
+
+        Args:
+            source: as for `load`, with `entry` and `params`.
+            entry: as for `load`.
+            params: as for `load`.
+            size: items that run at once; None: the processors of this machine.
+            warm: clones made now; None: all of them.
+            initialize: call ``initialize`` once, before the clones are made.
+            reset: a pristine clone for every item: nothing crosses from one to the next.
+            max_calls: replace a clone after so many items.
+            max_age_s: replace a clone after so many seconds.
+            **options: `name`, `limits`, `grants` and `session_id`, as for `load`.
+
+        Raises:
+            NodeLoadError: as `load`.
+        """
+        workers = size if size is not None else os.cpu_count() or 1
+        node = self.load(source, entry, params, **options)
+        try:
+            if initialize:
+                node.initialize()
+            pristine = node.snapshot()
+        finally:
+            node._discard()
+        clone = partial(self.restore, pristine, limits=options.get("limits"))
+        return Pool(
+            clone,
+            workers,
+            warm=workers if warm is None else warm,
+            reset=reset,
+            max_calls=max_calls,
+            max_age_s=max_age_s,
+        )
 
     def _check_open(self) -> None:
         if self._closed:
