@@ -93,6 +93,19 @@ class Guest:
                 exc.add_note(f"closing the stream raised as well: {type_name(later)}")
         return FAILURE, describe(exc, phase).to_wire()
 
+    def close(self) -> None:
+        """Close an open stream and the loop. Only where a guest lives in a process that goes on without it.
+
+        Raises:
+            BaseException: what the node's ``finally`` blocks raised.
+        """
+        stream, self._stream = self._stream, None
+        try:
+            if stream is not None:
+                stream.close()
+        finally:
+            self.loop.finish()
+
     def _handle_stream(self, op: int, message: Sequence[Any]) -> _Reply:
         if op == Op.STREAM_OPEN:
             if self._stream is not None:

@@ -155,6 +155,16 @@ class Loop(base_events.BaseEventLoop):
             self._leave(outer)
             self._selector.may_wait = True
 
+    def finish(self) -> None:
+        """Cancel what is pending, let it unwind, and close the loop; the image never does, `cloche.testing` has to."""
+        tasks = asyncio.all_tasks(self)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.drive(_wait(tasks))
+        self.drive(self.shutdown_asyncgens())
+        self.close()
+
     def _enter(self) -> asyncio.AbstractEventLoop | None:
         """Become the running loop, as `run_forever` does; the answer is for `_leave`."""
         outer = events._get_running_loop()
@@ -165,6 +175,10 @@ class Loop(base_events.BaseEventLoop):
     def _leave(self, outer: asyncio.AbstractEventLoop | None) -> None:
         self._thread_id = None
         events._set_running_loop(outer)
+
+
+async def _wait(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks)
 
 
 def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

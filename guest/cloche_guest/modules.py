@@ -44,7 +44,7 @@ class ModuleLoader(importlib.abc.InspectLoader):
         exec(compile(source, self._entry.file, "exec", dont_inherit=True), module.__dict__)  # the node's code
 
     def remember_lines(self) -> None:
-        """Give linecache the source, as it keeps a loader's itself: else it looks for a real file of that name first."""
+        """Give linecache the source, as it keeps a loader's own: else it looks for a real file of that name first."""
         source = self.get_source(self._name)
         linecache.cache[self._entry.file] = (len(source), None, source.splitlines(keepends=True), self._entry.file)
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from cloche import _source
 from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
 from cloche._source import Source
+from cloche.errors import ClocheError
 from cloche.grants import Grants
 from cloche.limits import Limits
 from cloche.testing._local import LocalInstance
@@ -91,10 +92,15 @@ class LocalGuest(Node):
         }
         kind, value = instance.exchange(Op.LOAD, [message], "params")
         if kind is Reply.FAILURE:
+            instance.close()
             raise_failure(value, label)
-        super().__init__(instance, label if name or entry else value["entry"], value)  # type: ignore[arg-type]
+        super().__init__(instance, label if name or entry else value["entry"], value, _refuse)  # type: ignore[arg-type]
 
     @property
     def records(self) -> Sequence[LogRecord]:
         """What the node has logged and printed so far, as the host's logger would get it."""
         return tuple(self._instance.records)
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise ClocheError("a LocalGuest cannot be restored: use a Runtime")

@@ -77,8 +77,12 @@ class LocalInstance:
         return Reply(kind), value
 
     def close(self) -> None:
-        """Further calls raise ClosedError."""
-        self.closed = True
+        """Close what the node has open; further calls raise ClosedError."""
+        if not self.closed:
+            self.closed = True
+            with self._surroundings.lent():
+                self._guest.close()
+            self._drain()
 
     def cancel(self) -> None:
         """Nothing: a node that runs in this process cannot be stopped."""
