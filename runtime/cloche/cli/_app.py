@@ -9,6 +9,7 @@ import typer
 
 from cloche._engine import Metering
 from cloche.cli import _options
+from cloche.grants import Grants
 
 __all__ = ["app"]
 
@@ -30,6 +31,10 @@ Params = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="KEY=JSON", help="Argument of the entry's __init__; may be repeated."),
 ]
+Packages = Annotated[
+    list[str] | None,
+    typer.Option("--package", metavar="PATH", help="Wheel, zip or folder that the node may import; may be repeated."),
+]
 Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")]
 Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the guest; K, M and G are understood.")]
 MeteringOption = Annotated[Metering, typer.Option(help="How the guest's time is bounded.")]
@@ -45,6 +50,7 @@ def run(
     ] = None,
     target: Annotated[str, typer.Option("--output", help="File to write, - for stdout.")] = "-",
     param: Params = None,
+    package: Packages = None,
     chunk: Annotated[
         int, typer.Option(min=1, help="Samples, or rows of an array, per item. A line of JSON is one item.")
     ] = 4096,
@@ -77,6 +83,7 @@ def run(
         job = _run.Job(
             node=_options.node(node),
             params=_options.params(param or ()),
+            grants=Grants(packages=package or ()),
             source=source,
             target=target,
             chunk=chunk,
@@ -97,6 +104,7 @@ def run(
 def check(
     node: NodeArgument,
     param: Params = None,
+    package: Packages = None,
     deadline: Deadline = "10",
     memory: Memory = "256M",
     metering: MeteringOption = "epoch",
@@ -106,7 +114,11 @@ def check(
 
     with _console.reporting_errors():
         found = _check.check(
-            _options.node(node), _options.params(param or ()), _options.limits(deadline, memory, None, "info"), metering
+            _options.node(node),
+            _options.params(param or ()),
+            Grants(packages=package or ()),
+            _options.limits(deadline, memory, None, "info"),
+            metering,
         )
     raise typer.Exit(0 if found else 1)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloche._source as sources
+from cloche._logs import clean
 from cloche._runtime import Runtime
 from cloche.cli._console import logger, say
-from cloche.errors import NodeLoadError
+from cloche.errors import ClocheError, NodeLoadError
 from cloche.grants import Grants
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ def remedy(module: str) -> str:
     return "If it is pure Python, put it into the node's package folder and load the folder."
 
 
-def check(node: tuple[str, str | None], params: dict[str, Any], limits: Limits, metering: Metering) -> bool:
+def check(
+    node: tuple[str, str | None], params: dict[str, Any], grants: Grants, limits: Limits, metering: Metering
+) -> bool:
     """Print a report on stdout.
 
     Returns:
@@ -48,39 +52,67 @@ def check(node: tuple[str, str | None], params: dict[str, Any], limits: Limits, 
         ClocheError, OSError: it could not even be tried.
     """
     path, entry = node
-    modules = sources.read(path, Grants())
+    modules = sources.read(path, grants)
+    texts = {file: text for file, text, _ in modules.files.values()}
+    own = {name.partition(".")[0] for name in modules.files}
     with Runtime(limits=limits, metering=metering, logger=logger(), progress=say) as runtime:
-        with runtime.load(Path(__file__).with_name("_imports.py"), "imports", name="check") as inspector:
-            found = inspector.process({file: text for file, text, _ in modules.files.values()})
-        own = {name.partition(".")[0] for name in modules.files}
-        found = [item for item in found if item["module"].partition(".")[0] not in own]
-        missing = [item for item in found if item["problem"]]
-        needed = _show_imports(found, missing)
+        with runtime.load(Path(__file__).with_name("_imports.py"), "imports", name="check", grants=grants) as inspector:
+            found = [item for item in _checked(inspector.process(texts)) if item.module.partition(".")[0] not in own]
+        _show_imports(found)
         try:
-            with runtime.load(path, entry, params) as loaded:
+            with runtime.load(path, entry, params, grants=grants) as loaded:
                 _show_entry(loaded.info)
         except NodeLoadError as error:
             print(f"does not load:  {error.exc_type}: {error.message}")
             say(error.guest_traceback)
-            if error.remedy and not missing:
+            if error.remedy:
                 say(error.remedy)
             return False
-    return not needed
+    return not any(item.problem and not item.optional for item in found)
 
 
-def _show_imports(found: list[dict[str, Any]], missing: list[dict[str, Any]]) -> bool:
-    """Print them; whether one is missing that the node cannot do without."""
-    there = [item["module"] for item in found if not item["problem"]]
-    print(f"imports:        {', '.join(there) or 'none'}")
-    for item in missing:
-        kind = "missing, optional" if item["optional"] else "missing"
-        print(f"{kind + ':':15} {item['module']} ({item['file']}, line {item['line']}): {item['problem']}")
-        print(f"{'':15} {remedy(item['module'])}")
-    return any(not item["optional"] for item in missing)
+@dataclass(frozen=True, slots=True)
+class _Import:
+    module: str
+    file: str
+    line: int
+    optional: bool
+    problem: str | None
+
+
+def _checked(value: Any) -> list[_Import]:
+    """What the inspector says: what it imported may have changed it, so its answer is a stranger's.
+
+    Raises:
+        ClocheError: it is not what `_imports.imports` returns.
+    """
+    found = []
+    for item in value if isinstance(value, list) else [None]:
+        match item:
+            case {
+                "module": str(module),
+                "file": str(file),
+                "line": int(line),
+                "optional": bool(optional),
+                "problem": (str() | None) as problem,
+            }:
+                found.append(_Import(clean(module), clean(file), line, optional, problem and clean(problem)))
+            case _:
+                raise ClocheError("what the node imports has tampered with the check: it cannot be trusted")
+    return found
+
+
+def _show_imports(found: list[_Import]) -> None:
+    print(f"imports:        {', '.join(item.module for item in found if not item.problem) or 'none'}")
+    for item in found:
+        if item.problem:
+            kind = "missing, optional:" if item.optional else "missing:"
+            print(f"{kind:15} {item.module} ({item.file}, line {item.line}): {item.problem}")
+            print(f"{'':15} {remedy(item.module)}")
 
 
 def _show_entry(info: dict[str, Any]) -> None:
     shapes = [name for name in ("is_streaming", "is_source", "is_sink") if info[name]]
-    print(f"entry:          {info['entry']} ({info['kind']}{', ' if shapes else ''}{', '.join(shapes)})")
+    print(f"entry:          {clean(info['entry'])} ({', '.join([info['kind'], *shapes])})")
     if info["kind"] == "class":
-        print(f"methods:        {', '.join(sorted(info['methods']))}")
+        print(f"methods:        {', '.join(sorted(map(clean, info['methods'])))}")

@@ -59,10 +59,10 @@ class Output(ABC):
 class _Jsonl(Output):
     def write(self, value: Any) -> None:
         try:
-            line = json.dumps(value, default=_plain, ensure_ascii=False)
+            line = json.dumps(value, default=_plain)  # ASCII: no terminal can be repainted by it
         except (TypeError, ValueError, RecursionError) as error:
             raise self._unfit(value, f"what JSON can say ({error})") from error
-        self._file.write(line.encode("utf-8", "surrogatepass") + b"\n")
+        self._file.write(line.encode() + b"\n")
         self._file.flush()  # whoever reads the pipe sees each output as it comes
         self.count += 1
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cloche._node import Node
     from cloche.cli._input import Input
     from cloche.cli._output import Output
+    from cloche.grants import Grants
     from cloche.limits import Limits
 
 __all__ = ["Job", "run"]
@@ -29,6 +30,7 @@ class Job:
 
     node: tuple[str, str | None]
     params: dict[str, Any]
+    grants: Grants
     source: str | None
     target: str
     chunk: int
@@ -60,7 +62,7 @@ def run(job: Job) -> None:
         progress = _Progress(source, job.shape, bar)
         began = time.perf_counter()
         try:
-            node = runtime.load(job.node[0], job.node[1], job.params)
+            node = runtime.load(job.node[0], job.node[1], job.params, grants=job.grants)
             node.initialize()
             for value in node.stream(progress):
                 target.write(value)

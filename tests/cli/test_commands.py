@@ -1,0 +1,244 @@
+"""The command line as a user sees it: exit codes, what is on stdout, what is on stderr, what is on disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+NODES = '''
+import logging
+
+class Gain:
+    """Multiplies, and counts what went through."""
+    def __init__(self, factor=2.0):
+        self.factor, self.count = factor, 0
+    def process(self, samples):
+        self.count += 1
+        return samples * self.factor
+    def flush(self):
+        logging.info("flushed after %d", self.count)
+
+class Level:
+    def process(self, item):
+        samples, metadata = item
+        yield {"rate": metadata["sample_rate"], "count": len(samples)}
+
+class Total:
+    def __init__(self):
+        self.total = 0
+    def process(self, item):
+        if "bad" in item:
+            raise ValueError("no bad items")
+        self.total += item["value"]
+    def flush(self):
+        return {"total": self.total}
+
+class Ticks:
+    is_source = True
+    def process(self):
+        yield from range(3)
+
+class Endless:
+    def process(self, item):
+        while True:
+            pass
+
+def shout(item):
+    print("shouting")
+    return item.upper()
+'''
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run ``cloche`` with some arguments in an empty folder that has nodes.py."""
+    (tmp_path / "nodes.py").write_text(NODES)
+
+    def call(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cloche.cli", *arguments],
+            cwd=tmp_path, input=stdin, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+
+    return call
+
+
+def test_sound_goes_in_and_comes_out(run: Run, tmp_path: Path) -> None:
+    """The main job: every sample passes the node, in chunks, and the summary says what it took."""
+    samples = np.linspace(-0.4, 0.4, 10_000)
+    soundfile.write(tmp_path / "in.wav", samples, 8000)
+    done = run("run", "nodes.py:Gain", "--input", "in.wav", "--output", "out.wav", "--chunk", "3000")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    result, rate = soundfile.read(tmp_path / "out.wav")
+    assert rate == 8000
+    assert np.allclose(result, samples * 2, atol=1e-4)
+    assert "items in, out: 4, 4" in done.stderr
+    assert "flushed after 4" in done.stderr
+    assert "times faster than real time" in done.stderr
+
+
+def test_arrays_go_in_and_come_out(run: Run, tmp_path: Path) -> None:
+    array = np.arange(30, dtype=np.int32).reshape(10, 3)
+    np.save(tmp_path / "in.npy", array)
+    done = run(
+        "run", "nodes.py:Gain", "--input", "in.npy", "--output", "out.npy", "--chunk", "4", "--param", "factor=3"
+    )
+    assert done.returncode == 0, done.stderr
+    result = np.load(tmp_path / "out.npy")
+    assert result.dtype == np.int32
+    assert np.array_equal(result, array * 3)
+
+
+def test_the_item_can_carry_the_sample_rate(run: Run, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros(100), 8000)
+    done = run("run", "nodes.py:Level", "--input", "in.wav", "--chunk", "60", "--as", "tuple", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"rate": 8000, "count": 60},
+        {"rate": 8000, "count": 40},
+    ]
+
+
+def test_json_lines_through_pipes(run: Run) -> None:
+    """None is no output, and flush gives the total."""
+    done = run("run", "nodes.py:Total", "--input", "-", stdin='{"value": 1}\n{"value": 2.5}\n')
+    assert (done.returncode, done.stdout) == (0, '{"total": 3.5}\n'), done.stderr
+
+
+def test_a_source_needs_no_input(run: Run) -> None:
+    done = run("run", "nodes.py:Ticks")
+    assert (done.returncode, done.stdout) == (0, "0\n1\n2\n"), done.stderr
+
+
+def test_a_function_is_a_node_and_its_prints_are_logs(run: Run) -> None:
+    """What a node prints does not mix with its results."""
+    done = run("run", "nodes.py:shout", "--input", "-", stdin='"hi"\n')
+    assert (done.returncode, done.stdout) == (0, '"HI"\n'), done.stderr
+    assert "shouting" in done.stderr
+
+
+def test_a_failing_node_shows_its_traceback_and_leaves_no_file(run: Run, tmp_path: Path) -> None:
+    """Its own file and line, and how far it got."""
+    stdin = '{"value": 1}\n{"bad": 1}\n'
+    done = run("run", "nodes.py:Total", "--input", "-", "--output", "out.jsonl", stdin=stdin)
+    assert done.returncode == 1
+    line = NODES.splitlines().index('            raise ValueError("no bad items")') + 1
+    assert f'File "nodes.py", line {line}, in process\n    raise ValueError("no bad items")' in done.stderr
+    assert "ValueError: no bad items" in done.stderr
+    assert "stopped after 1 items: out.jsonl was not written" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["nodes.py"]
+
+
+def test_a_deadline_stops_an_endless_node(run: Run) -> None:
+    done = run("run", "nodes.py:Endless", "--input", "-", "--deadline", "0.2", stdin="1\n")
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "deadline_s" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nodes.py:Nothing"], 1, "Nothing"),
+        (["missing.py"], 1, "no such file"),
+        (["nodes.py:Gain", "--input", "missing.wav"], 1, "no such file: missing.wav"),
+        (["nodes.py:Gain", "--param", "factor"], 2, "is not KEY=JSON"),
+        (["nodes.py:Gain", "--memory", "lots"], 2, "is no size"),
+        (["nodes.py:Gain", "--param", "other=1"], 1, "other"),
+    ],
+    ids=["entry", "file", "input", "param", "memory", "init"],
+)
+def test_a_mistake_is_said_without_a_traceback_of_ours(run: Run, arguments: list[str], code: int, message: str) -> None:
+    """The message names what was wrong; nobody has to read our frames."""
+    done = run("run", *arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "runtime/cloche" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_check_describes_a_node(run: Run) -> None:
+    done = run("check", "nodes.py:Gain")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "imports:        logging",
+        "entry:          Gain (class)",
+        "methods:        flush, process",
+    ]
+
+
+def test_check_names_what_is_missing_and_what_to_do(run: Run, tmp_path: Path) -> None:
+    """Missing modules are found before the node is run, those that it can do without apart."""
+    (tmp_path / "needy.py").write_text(
+        "try:\n    import numba\nexcept ImportError:\n    numba = None\n\n"
+        "def f(x):\n    import requests\n    return x\n"
+    )
+    done = run("check", "needy.py:f")
+    assert done.returncode == 1
+    assert "missing, optional: numba (needy.py, line 2): ModuleNotFoundError" in done.stdout
+    assert "requests (needy.py, line 7): ModuleNotFoundError" in done.stdout
+    assert "The sandbox has no network: let the host fetch it" in done.stdout
+    assert "entry:          f (function)" in done.stdout
+
+
+def test_check_of_what_does_not_load(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    done = run("check", "broken.py:f")
+    assert done.returncode == 1
+    assert "does not load:  SyntaxError" in done.stdout
+
+
+def test_a_node_cannot_forge_the_check(run: Run, tmp_path: Path) -> None:
+    """An import that lies about itself is imported in the sandbox only, and its lies are refused or shown escaped."""
+    package = tmp_path / "evil"
+    package.mkdir()
+    (package / "__init__.py").write_text("from evil.core import f\n")
+    (package / "core.py").write_text("raise ImportError('\\x1b[2Jgone')\n")
+    done = run("check", "evil:f")
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_image_info_is_the_manifest(run: Run) -> None:
+    done = run("image", "info")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads(done.stdout)
+    assert manifest["abi"] == 1
+    assert len(manifest["image"]["sha256"]) == 64
+
+
+def test_image_verify_reads_every_byte(run: Run) -> None:
+    done = run("image", "verify")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "as in its manifest" in done.stdout
+
+
+def test_image_verify_finds_an_altered_byte(run: Run, tmp_path: Path) -> None:
+    """The digest in the manifest is compared with the file, wherever it lies."""
+    from cloche import _image
+
+    found = _image.find()
+    (tmp_path / "manifest.json").write_text(json.dumps(found.manifest))
+    content = bytearray(found.wasm.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "cloche.wasm").write_bytes(content)
+    done = run("image", "verify", "--image", ".")
+    assert done.returncode == 1
+    assert "was altered" in done.stderr
+
+
+def test_image_build_and_prepare_have_nothing_left_to_do(run: Run) -> None:
+    """The second run starts at once, and says nothing if asked to be quiet."""
+    for verb in ("build", "prepare"):
+        done = run("image", verb, "--quiet")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
