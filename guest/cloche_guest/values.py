@@ -1,0 +1,55 @@
+"""What the C codec asks Python: how to send the types it does not know, and what the tags it does not know stand for."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+from cloche_wire import tags
+from cloche_wire.values import lift, lower
+
+_SETS: Final = {set: tags.SET, frozenset: tags.FROZENSET}
+
+
+def encode(value: Any) -> tuple[int | None, Any]:
+    """Tag and content; or None and another value to send in its place.
+
+    Exact dicts and sets come here only if a key may not stay itself on the wire.
+
+    Raises:
+        TypeError: values of this type cannot be sent.
+        ValueError: this value cannot.
+    """
+    kind = type(value)
+    if kind is dict:
+        _refuse_doubles(value)
+        return tags.MAP, [part for pair in value.items() for part in pair]
+    if kind is set or kind is frozenset:
+        _refuse_doubles(value)
+        return _SETS[kind], list(value)
+    return lower(value)
+
+
+def decode(tag: int, content: Any) -> Any:
+    """The value that a tag stands for.
+
+    Raises:
+        ValueError: the tag is not of the protocol, or the content not of the tag.
+    """
+    return lift(tag, content)
+
+
+def _refuse_doubles(keys: dict[Any, Any] | set[Any] | frozenset[Any]) -> None:
+    if len(set(map(_arriving, keys))) != len(keys):
+        raise ValueError("two keys would be the same on the other side: an enum arrives as its value")
+
+
+def _arriving(key: Any) -> Any:
+    """What a key is on the other side, as far as it is another one there."""
+    if isinstance(key, Enum):
+        return _arriving(key.value)
+    if type(key) is tuple:
+        return tuple(map(_arriving, key))
+    if type(key) is frozenset:
+        return frozenset(map(_arriving, key))
+    return key

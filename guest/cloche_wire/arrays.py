@@ -1,0 +1,184 @@
+"""Arrays to and from tag and content, for both sides. numpy is used when it is loaded, and never imported from here.
+
+As in `values`, `lower` trusts its argument and `lift` trusts nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from cloche_wire import dtypes, tags
+from cloche_wire.array import Array
+from cloche_wire.tagged import Tagged
+
+ARRAY_TAGS: Final = frozenset({*tags.TYPED_DTYPES, tags.ROW_MAJOR, tags.COLUMN_MAJOR, tags.NDARRAY, tags.READONLY})
+
+_KINDS: Final = {**dict.fromkeys("bhilq", "i"), **dict.fromkeys("BHILQ", "u"), **dict.fromkeys("efd", "f"), "?": "b"}
+_ORDER: Final = "<" if sys.byteorder == "little" else ">"
+
+
+def lower_numpy(value: Any) -> tuple[int | None, Any] | None:
+    """Tag and content of a numpy array or scalar; None for others.
+
+    Raises:
+        TypeError: its dtype cannot be sent.
+    """
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None:
+        if isinstance(value, numpy.ndarray):
+            return _lower_ndarray(numpy, value)
+        if isinstance(value, numpy.generic):
+            if not value.nbytes:  # "" and b"" as numpy scalars
+                return None, value.item()
+            return tags.SCALAR, [dtypes.to_wire(value.dtype), value.tobytes()]
+    return None
+
+
+def lower_exporter(value: Any) -> tuple[int, Any] | None:
+    """Tag and content of anything that offers its memory as an array; None for others.
+
+    Raises:
+        TypeError: its dtype cannot be sent, or its memory is not reachable.
+    """
+    kind = type(value)
+    if kind is Array:
+        return _pack(value.dtype, list(value.shape), value.order, value.data, value.readonly)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and (hasattr(kind, "__array_interface__") or hasattr(kind, "__dlpack__")):
+        convert = numpy.asarray if hasattr(kind, "__array_interface__") else numpy.from_dlpack
+        try:
+            array = convert(value)
+        except Exception as error:  # of a foreign library: a tensor on another device, or one that tracks gradients
+            raise TypeError(f"cannot encode {kind.__module__}.{kind.__qualname__}: {error}") from error
+        return _lower_ndarray(numpy, array)
+    try:
+        view = memoryview(value)
+    except (TypeError, BufferError):
+        return None
+    return _lower_view(view) if numpy is None else _lower_ndarray(numpy, numpy.asarray(view))
+
+
+def _lower_ndarray(numpy: Any, value: Any) -> tuple[int, Any]:
+    if type(value) is not numpy.ndarray:
+        masked = sys.modules.get("numpy.ma")
+        if masked is not None and isinstance(value, masked.MaskedArray):
+            raise TypeError("cannot encode a masked array: send .filled(), or .data and .mask")
+        value = value.view(numpy.ndarray)
+    flags, dtype = value.flags, value.dtype
+    wire = dtype.str if dtype.str in tags.TYPED_ARRAYS else dtypes.to_wire(dtype)
+    order, body = "C", value
+    if not flags.c_contiguous:
+        order, body = ("F", value.T) if flags.f_contiguous else ("C", numpy.ascontiguousarray(value))
+    body = body.reshape(-1).view(numpy.uint8) if value.size else b""
+    return _pack(wire, list(value.shape), order, body, not flags.writeable)
+
+
+def _lower_view(view: memoryview) -> tuple[int, Any]:
+    """A buffer, without numpy: of a native type, and contiguous or copied."""
+    kind = _KINDS.get(view.format)
+    if kind is None:
+        raise TypeError(f"cannot encode a buffer of format {view.format!r} without numpy")
+    wire = f"{'|' if view.itemsize == 1 else _ORDER}{kind}{view.itemsize}"
+    return _pack(wire, list(view.shape or ()), "C", view if view.c_contiguous else view.tobytes(), view.readonly)
+
+
+def _pack(wire: dtypes.Wire, dims: list[int], order: str, body: Any, readonly: bool) -> tuple[int, Any]:
+    typed = tags.TYPED_ARRAYS.get(wire) if type(wire) is str else None
+    if typed is None:
+        tag, content = tags.NDARRAY, [wire, dims, order, body]
+    elif len(dims) == 1:
+        tag, content = typed, body
+    else:
+        tag, content = tags.ROW_MAJOR if order == "C" else tags.COLUMN_MAJOR, [dims, Tagged(typed, body)]
+    return (tags.READONLY, Tagged(tag, content)) if readonly else (tag, content)
+
+
+def lift(tag: int, content: Any) -> Any:
+    """The array that a tag of ARRAY_TAGS stands for: a numpy array if numpy is loaded, else an `Array`.
+
+    Bodies are bytes, which are copied, or any other contiguous buffer, which the array keeps and views.
+
+    Raises:
+        ValueError: dtype, dims and bytes do not fit together.
+    """
+    if tag in tags.TYPED_DTYPES:
+        size = _size(content)
+        dtype = tags.TYPED_DTYPES[tag]
+        return _make(dtype, [size // dtypes.item_size(dtype)], "C", content)
+    if type(content) is list and len(content) == 2 and tag in (tags.ROW_MAJOR, tags.COLUMN_MAJOR):
+        return _reshape(content[1], content[0], "C" if tag == tags.ROW_MAJOR else "F")
+    if type(content) is list and len(content) == 4 and tag == tags.NDARRAY and content[2] in ("C", "F"):
+        return _make(*content)
+    if tag == tags.READONLY:
+        return _freeze(content)
+    raise ValueError("an array has content of the wrong type")
+
+
+def lift_scalar(content: Any) -> Any:
+    """A numpy scalar; without numpy the Python value, if the dtype has one, else an `Array` without dimensions.
+
+    Raises:
+        ValueError: no dtype, or more or fewer bytes than it has.
+    """
+    if type(content) is not list or len(content) != 2 or type(content[1]) is not bytes:
+        raise ValueError("a scalar is [dtype, bytes]")
+    array = _make(content[0], [], "C", content[1])
+    if type(array) is not Array:
+        return array[()]
+    view = array.view()
+    return array if view is array.data else view.tolist()
+
+
+def _size(body: Any) -> int:
+    if isinstance(body, (str, list, dict, int, float)) or body is None:
+        raise ValueError("an array's body is bytes")
+    return memoryview(body).nbytes
+
+
+def _make(wire: Any, dims: Any, order: str, body: Any) -> Any:
+    if dtypes.element_count(dims) * dtypes.item_size(wire) != _size(body):
+        raise ValueError(f"{_size(body)} bytes do not make an array of dtype {str(wire)[:80]} and shape {dims}")
+    if not dtypes.item_size(wire):
+        raise ValueError("a dtype has a size")
+    if type(body) is bytes:
+        body = bytearray(body)  # a writable array is the receiver's own
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None:
+        return Array(wire, tuple(dims), body, order)
+    array = numpy.ndarray(dims, dtypes.from_wire(numpy, wire), body, order=order)
+    _check_bools(numpy, array)
+    return array
+
+
+def _check_bools(numpy: Any, array: Any) -> None:
+    """numpy counts the true items of a mask by adding bytes, and trusts the sum when it writes the selection.
+
+    Bytes other than 0 and 1 would let a guest write beyond an array of the host.
+    """
+    if array.dtype.names is not None:
+        for name in array.dtype.names:
+            _check_bools(numpy, array[name])
+    elif array.dtype.kind == "b" and array.size and array.view(numpy.uint8).max() > 1:
+        raise ValueError("a bool is a byte 0 or 1")
+
+
+def _reshape(array: Any, dims: Any, order: str) -> Any:
+    count = dtypes.element_count(dims)
+    if type(array) is Array and len(array.shape) == 1 and array.shape[0] == count:
+        return Array(array.dtype, tuple(dims), array.data, order)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and type(array) is numpy.ndarray and array.shape == (count,):
+        return array.reshape(dims, order=order)
+    raise ValueError("dims do not fit the array")
+
+
+def _freeze(array: Any) -> Any:
+    if type(array) is Array:
+        return Array(array.dtype, array.shape, array.data, array.order, readonly=True)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None or type(array) is not numpy.ndarray:
+        raise ValueError("what is not writable is an array")
+    array.flags.writeable = False
+    return array
+

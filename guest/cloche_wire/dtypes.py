@@ -1,0 +1,95 @@
+"""dtypes on the wire: text as numpy's ``dtype.str``, or ``[itemsize, [[name, offset, dtype, dims], ...]]`` for a structure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+MAX_FIELDS: Final = 1024
+MAX_NESTING: Final = 8
+
+_UNITS = r"\[(?:\d{1,9})?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\]"
+_GRAMMAR: Final = re.compile(
+    rf"[<>](?:[iu]([248])|f([248])|c(8|16)|[mM](8)(?:{_UNITS})?|U(\d{{1,9}}))|\|(?:b(1)|[iu](1)|[SV](\d{{1,9}}))"
+)
+
+Wire = str | list[Any]
+
+
+def item_size(dtype: Any, depth: int = MAX_NESTING) -> int:
+    """Bytes of one element.
+
+    Raises:
+        ValueError: not a dtype of the protocol. No object, no pointer, no platform-dependent type is one.
+    """
+    if type(dtype) is str:
+        match = _GRAMMAR.fullmatch(dtype)
+        if not match:
+            raise ValueError(f"{dtype[:40]!r} is not a dtype of the protocol")
+        size = int(next(group for group in match.groups() if group))
+        return 4 * size if dtype[1] == "U" else size
+    if type(dtype) is not list or len(dtype) != 2 or not depth:
+        raise ValueError("a dtype is text, or [itemsize, fields]")
+    size, fields = dtype
+    if not _is_natural(size) or type(fields) is not list or not 1 <= len(fields) <= MAX_FIELDS:
+        raise ValueError(f"a structure has a size and 1 to {MAX_FIELDS} fields")
+    for field in fields:
+        if type(field) is not list or len(field) != 4:
+            raise ValueError("a field is [name, offset, dtype, dims]")
+        name, offset, inner, dims = field
+        if type(name) is not str or not _is_natural(offset) or offset + element_count(dims) * item_size(inner, depth - 1) > size:
+            raise ValueError("a field lies outside of its structure")
+    if len({field[0] for field in fields}) != len(fields):
+        raise ValueError("a structure has a field twice")
+    return int(size)
+
+
+def element_count(dims: Any) -> int:
+    """The product of dimensions.
+
+    Raises:
+        ValueError: not a list of at most 32 natural numbers.
+    """
+    if type(dims) is not list or len(dims) > 32 or not all(map(_is_natural, dims)):
+        raise ValueError("dims are at most 32 natural numbers")
+    count = 1
+    for size in dims:
+        count *= size
+    return count
+
+
+def _is_natural(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def to_wire(dtype: Any) -> Wire:
+    """A numpy dtype as it is sent.
+
+    Raises:
+        TypeError: it has objects, pointers, or another layout on another machine.
+    """
+    if dtype.names is not None:
+        fields = []
+        for name in dtype.names:
+            inner, offset = dtype.fields[name][:2]
+            fields.append([name, offset, to_wire(inner.base), list(inner.shape)])
+        return [dtype.itemsize, fields]
+    text: str = dtype.str
+    if dtype.kind not in "biufcmMSUV" or not _GRAMMAR.fullmatch(text) or not dtype.itemsize:
+        raise TypeError(f"cannot encode an array of dtype {dtype}")
+    return text
+
+
+def from_wire(numpy: Any, dtype: Wire) -> Any:
+    """The numpy dtype of something that `item_size` has accepted."""
+    if type(dtype) is str:
+        return numpy.dtype(dtype)
+    size, fields = dtype
+    return numpy.dtype(
+        {
+            "names": [field[0] for field in fields],
+            "formats": [(from_wire(numpy, inner), tuple(dims)) for _, _, inner, dims in fields],
+            "offsets": [field[1] for field in fields],
+            "itemsize": size,
+        }
+    )

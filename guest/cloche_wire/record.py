@@ -1,0 +1,84 @@
+"""What a dataclass or a namedtuple becomes on the other side, which does not have its class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NoReturn
+
+MAX_NAME: Final = 1024
+
+
+class Record:
+    """Named values in order, immutable: ``record.x``, ``record["x"]``, ``record[0]``, ``x, y = record``.
+
+    Fields are attributes, so the record's own names begin with an underscore, as those of a namedtuple do. Two records
+    are equal if class name, fields and values are.
+
+    Args:
+        name: qualified name of the class that the sender had. Untrusted text when a guest sent it.
+        fields: identifiers, no two the same.
+        values: one for each field.
+
+    Raises:
+        ValueError: a field is no identifier or comes twice, or there are more or fewer values than fields.
+    """
+
+    __slots__ = ("_fields", "_name", "_values")
+    _fields: tuple[str, ...]
+    _name: str
+    _values: tuple[Any, ...]
+
+    def __init__(self, name: str, fields: Iterable[str], values: Iterable[Any]) -> None:
+        names, items = tuple(fields), tuple(values)
+        if len(names) != len(items) or len(set(names)) != len(names):
+            raise ValueError("a record has one value for each field, and no field twice")
+        if type(name) is not str or len(name) > MAX_NAME or not name.isprintable():
+            raise ValueError("a record has a printable name")
+        for field in names:
+            if type(field) is not str or len(field) > MAX_NAME or not field.isidentifier():
+                raise ValueError("a record's fields are identifiers")
+        set_slot = object.__setattr__
+        set_slot(self, "_name", name)
+        set_slot(self, "_fields", names)
+        set_slot(self, "_values", items)
+
+    def _asdict(self) -> dict[str, Any]:
+        """The fields as a dict, in order."""
+        return dict(zip(self._fields, self._values, strict=True))
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in Record.__slots__ and name in self._fields:
+            return self._values[self._fields.index(name)]
+        raise AttributeError(f"record {'?' if name in Record.__slots__ else self._name} has no field {name!r}")
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, str):
+            if key in self._fields:
+                return self._values[self._fields.index(key)]
+            raise KeyError(key)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a record is immutable")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]  # refuses by the same text, whatever the arguments
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Record:
+            return NotImplemented
+        return (self._name, self._fields, self._values) == (other._name, other._fields, other._values)
+
+    def __hash__(self) -> int:
+        return hash((self._name, self._fields, self._values))
+
+    def __reduce__(self) -> tuple[type[Record], tuple[str, tuple[str, ...], tuple[Any, ...]]]:
+        return Record, (self._name, self._fields, self._values)
+
+    def __repr__(self) -> str:
+        return f"{self._name}({', '.join(f'{k}={v!r}' for k, v in self._asdict().items())})"

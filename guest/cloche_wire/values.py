@@ -1,0 +1,231 @@
+"""Values of the standard library's types to and from tag and content, for both sides.
+
+`lower` trusts its argument; `lift` trusts nothing: whatever the content, it returns a value of the tag's type or raises
+ValueError, in time and memory linear in the content's size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, tzinfo
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from fractions import Fraction
+from typing import Any, Final
+from uuid import UUID
+
+from cloche_wire import arrays, tags
+from cloche_wire.record import Record
+from cloche_wire.tagged import Opaque, Tagged
+
+MAX_FRACTION_BITS: Final = 4096
+"""Of the numerator and of the denominator: reducing a fraction takes time quadratic in them."""
+
+_ZONE_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]{0,31}(/[A-Za-z0-9_+\-]{1,32}){0,3}")
+
+Lowered = tuple["int | None", Any]
+"""Tag and content; or None and a value of a plainer type that is sent instead."""
+
+
+def type_name(value: object) -> str:
+    """The type's name as an error message shows it."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def lower(value: Any) -> Lowered:
+    """How to send a value that neither CBOR nor the codecs have a type for.
+
+    Raises:
+        TypeError: values of its type cannot be sent.
+        ValueError: this one cannot.
+    """
+    function = _LOWER.get(type(value))
+    lowered = function(value) if function else arrays.lower_numpy(value) or _lower_subclass(value)
+    lowered = lowered or arrays.lower_exporter(value)
+    if lowered is None:
+        raise TypeError(f"cannot encode {type_name(value)}")
+    return lowered
+
+
+def _lower_subclass(value: Any) -> Lowered | None:
+    if isinstance(value, Enum):
+        return None, value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return _record(value, names, [getattr(value, name) for name in names])
+    if isinstance(value, tuple) and type(fields := getattr(value, "_fields", None)) is tuple:
+        return _record(value, list(fields), list(value))
+    for base, function in _BASES:
+        if isinstance(value, base):
+            return function(value)
+    return None
+
+
+def _record(value: Any, names: list[Any], values: list[Any]) -> Lowered:
+    return tags.RECORD, [type(value).__qualname__, names, values]
+
+
+def _zone(zone: tzinfo | None) -> str | None:
+    zoneinfo = sys.modules.get("zoneinfo")
+    return zone.key if zoneinfo and isinstance(zone, zoneinfo.ZoneInfo) else None
+
+
+def _lower_datetime(value: datetime) -> Lowered:
+    return tags.DATETIME, [datetime.isoformat(value), value.fold, _zone(value.tzinfo)]
+
+
+def _lower_time(value: time) -> Lowered:
+    return tags.TIME, [time.isoformat(value), value.fold, _zone(value.tzinfo)]
+
+
+def _lower_fraction(value: Fraction) -> Lowered:
+    pair = [value.numerator, value.denominator]
+    if max(map(int.bit_length, pair)) > MAX_FRACTION_BITS:
+        raise ValueError(f"a fraction of more than {MAX_FRACTION_BITS} bits cannot be sent")
+    return tags.FRACTION, pair
+
+
+_LOWER: Final[dict[type, Callable[[Any], Lowered]]] = {
+    Tagged: lambda v: (v.tag, v.content),
+    datetime: _lower_datetime,
+    date: lambda v: (tags.DATE, date.isoformat(v)),
+    time: _lower_time,
+    timedelta: lambda v: (tags.TIMEDELTA, [v.days, v.seconds, v.microseconds]),
+    Decimal: lambda v: (tags.DECIMAL, Decimal.__str__(v)),
+    Fraction: _lower_fraction,
+    UUID: lambda v: (tags.UUID, v.bytes),
+    complex: lambda v: (tags.COMPLEX, [v.real, v.imag]),
+    Record: lambda v: (tags.RECORD, [v._name, list(v._fields), list(v._values)]),
+    Opaque: lambda v: (tags.OPAQUE, [v.digest, v.data]),
+}
+# Subclasses are sent as their base; datetime stands before date, and bool has no subclass. `int.__pos__` and its kin
+# copy to the exact type whatever the subclass overrides.
+_BASES: Final[tuple[tuple[type, Callable[[Any], Lowered]], ...]] = (
+    (str, lambda v: (None, str.__str__(v))),
+    (int, lambda v: (None, int.__pos__(v))),
+    (float, lambda v: (None, float.__pos__(v))),
+    (dict, lambda v: (None, dict.copy(v))),
+    (list, lambda v: (None, list.copy(v))),
+    (tuple, lambda v: (None, tuple.__getitem__(v, slice(None)))),
+    (bytes, lambda v: (None, bytes.__getitem__(v, slice(None)))),
+    (bytearray, lambda v: (None, bytes(v))),
+    (set, lambda v: (None, set().union(v))),
+    (frozenset, lambda v: (None, frozenset().union(v))),
+    *((kind, function) for kind, function in _LOWER.items() if kind not in (Tagged, Record, Opaque)),
+)
+
+
+def lift(tag: int, content: Any) -> Any:
+    """The value that one of LIFTED_TAGS stands for.
+
+    Raises:
+        ValueError: another tag, or not content of it.
+    """
+    if tag in arrays.ARRAY_TAGS:
+        return arrays.lift(tag, content)
+    function = _LIFT.get(tag)
+    if function is None:
+        raise ValueError(f"tag {tag} is not of the protocol")
+    return function(content)
+
+
+def _match(content: Any, *kinds: type | tuple[type, ...]) -> list[Any]:
+    """The content, if it is a list of values of exactly these types (a tuple: one of them)."""
+    if type(content) is list and len(content) == len(kinds):
+        for item, kind in zip(content, kinds, strict=True):
+            if not (type(item) in kind if isinstance(kind, tuple) else type(item) is kind):
+                break
+        else:
+            return content
+    raise ValueError("a tag has content of the wrong type")
+
+
+def _lift_iso(kind: Any, text: Any) -> Any:
+    """fromisoformat takes many spellings; only the one that isoformat writes is of the protocol."""
+    if type(text) is str and len(text) <= 64:
+        value = kind.fromisoformat(text)
+        if value.isoformat() == text:
+            return value
+    raise ValueError(f"not a {kind.__name__} in ISO 8601 as Python writes it")
+
+
+def _in_zone(value: Any, fold: int, key: str | None) -> Any:
+    """The same time on the zone's clock; with its fixed offset if this machine does not know the zone."""
+    if fold not in (0, 1):
+        raise ValueError("fold is 0 or 1")
+    value = value.replace(fold=fold)
+    if key is None:
+        return value
+    if not _ZONE_KEY.fullmatch(key):
+        raise ValueError("not a time zone's key")
+    from zoneinfo import ZoneInfo
+
+    try:
+        return value.replace(tzinfo=ZoneInfo(key))
+    except (KeyError, ValueError, OSError):  # no such zone, or a file of another kind at its place
+        return value
+
+
+def _lift_datetime(content: Any) -> datetime:
+    text, fold, key = _match(content, str, int, (str, type(None)))
+    value: datetime = _in_zone(_lift_iso(datetime, text), fold, key)
+    return value
+
+
+def _lift_time(content: Any) -> time:
+    text, fold, key = _match(content, str, int, (str, type(None)))
+    value: time = _in_zone(_lift_iso(time, text), fold, key)
+    return value
+
+
+def _lift_timedelta(content: Any) -> timedelta:
+    parts = _match(content, int, int, int)
+    try:
+        value = timedelta(*parts)
+    except OverflowError:
+        raise ValueError("a timedelta out of range") from None
+    if [value.days, value.seconds, value.microseconds] != parts:
+        raise ValueError("a timedelta has less than a day of seconds and less than a second of microseconds")
+    return value
+
+
+def _lift_decimal(content: Any) -> Decimal:
+    if type(content) is str and content.isascii() and "_" not in content and content.strip() == content:
+        try:
+            return Decimal(content)
+        except InvalidOperation:
+            pass
+    raise ValueError("not a decimal as Python writes it")
+
+
+def _lift_fraction(content: Any) -> Fraction:
+    numerator, denominator = _match(content, int, int)
+    if max(numerator.bit_length(), denominator.bit_length()) > MAX_FRACTION_BITS or denominator < 1:
+        raise ValueError(f"a fraction has a denominator above 0 and at most {MAX_FRACTION_BITS} bits")
+    return Fraction(numerator, denominator)
+
+
+def _lift_uuid(content: Any) -> UUID:
+    if type(content) is not bytes or len(content) != 16:
+        raise ValueError("a UUID has 16 bytes")
+    return UUID(bytes=content)
+
+
+_LIFT: Final[dict[int, Callable[[Any], Any]]] = {
+    tags.DATETIME: _lift_datetime,
+    tags.DATE: lambda content: _lift_iso(date, content),
+    tags.TIME: _lift_time,
+    tags.TIMEDELTA: _lift_timedelta,
+    tags.DECIMAL: _lift_decimal,
+    tags.FRACTION: _lift_fraction,
+    tags.UUID: _lift_uuid,
+    tags.COMPLEX: lambda content: complex(*_match(content, float, float)),
+    tags.RECORD: lambda content: Record(*_match(content, str, list, list)),
+    tags.OPAQUE: lambda content: Opaque(*_match(content, bytes, bytes)),
+    tags.SCALAR: arrays.lift_scalar,
+}
+LIFTED_TAGS: Final = arrays.ARRAY_TAGS | frozenset(_LIFT)
