@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).parents[1]
+TREE = Path(__file__).parents[2]
 README = (TREE / "README.md").read_text("utf-8")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).parents[1]
+TREE = Path(__file__).parents[2]
 GUEST = TREE / "guest" / "cloche_guest"
 WIRE = TREE / "guest" / "cloche_wire"
 HOST = TREE / "runtime" / "cloche"
