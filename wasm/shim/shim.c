@@ -138,7 +138,6 @@ EXPORT(image_init) void image_init(void) {
         boot_check("configure", PyConfig_SetString(&c, texts[i].where, texts[i].what));
     boot_check("initialise", Py_InitializeFromConfig(&c));
     PyConfig_Clear(&c);
-    import_or_fail("cloche_image");
     import_or_fail("cloche_guest.boot");
     if (!dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
 }

@@ -1,0 +1,191 @@
+"""numpy's extension modules and Python files, built for WASI by numpy's own meson build with the host's Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from imagebuild import archive
+from imagebuild.stages import BuildError
+from imagebuild.toolchain import NUMPY_FEATURES, Toolchain
+
+# Everything but lapack_lite (its symbols clash with _umath_linalg's) and numpy's test modules.
+MODULES = (
+    "numpy._core._multiarray_umath",
+    "numpy.fft._pocketfft_umath",
+    "numpy.linalg._umath_linalg",
+    "numpy.random._bounded_integers",
+    "numpy.random._common",
+    "numpy.random._generator",
+    "numpy.random._mt19937",
+    "numpy.random._pcg64",
+    "numpy.random._philox",
+    "numpy.random._sfc64",
+    "numpy.random.bit_generator",
+    "numpy.random.mtrand",
+)
+OPTIONS = (
+    "--buildtype=release",
+    "-Dblas=none",
+    "-Dlapack=none",
+    "-Dallow-noblas=true",
+    "-Ddisable-optimization=true",
+    "-Ddisable-threading=true",
+    "-Ddefault_library=static",
+)
+_LEFT_OUT = re.compile(r"numpy/(f2py|distutils|_build_utils|typing/tests)/.*|.*/tests/.*|.*/meson[^/]*|.*/setup\.py")
+_FUNCTION = re.compile(r"\b(random_[a-z0-9_]+|logfactorial)\s*\(")
+
+_CROSS = """[binaries]
+c = '{tools}/cc'
+cpp = '{tools}/c++'
+ar = '{tools}/ar'
+ranlib = '{tools}/ranlib'
+cython = ['{python}', '{tools}/cython.py']
+strip = 'true'
+pkg-config = 'false'
+[host_machine]
+system = 'wasi'
+cpu_family = 'wasm32'
+cpu = 'wasm32'
+endian = 'little'
+[properties]
+longdouble_format = 'IEEE_QUAD_LE'
+skip_sanity_check = true
+needs_exe_wrapper = true
+"""
+
+# meson passes flags of the host's Python and of shared libraries. The include path is replaced; a "shared library"
+# becomes an empty file, because the image is linked from the objects.
+_DRIVER = """#!/bin/sh
+out=; prev=; shared=; compile=; link=1
+for a do
+  shift
+  case $a in
+    -I*/include/python3*|-fPIC|-Wl,--start-group|-Wl,--end-group|-Wl,-O1|-Wl,--as-needed|-Wl,--allow-shlib-undefined)
+      prev=; continue ;;
+    -shared) shared=1 ;;
+    -c) compile=1; link= ;;
+    -E|--version|-v|-dM|-dumpversion|-Wl,--version) link= ;;
+  esac
+  [ "$prev" = -o ] && out=$a
+  prev=$a
+  set -- "$@" "$a"
+done
+if [ "$shared" ]; then : > "$out"; exit 0; fi
+if [ "$compile" ]; then set -- {compile} "$@"; fi
+case $compile$out in 1*mtrand.cpython*) set -- -include {legacy} "$@" ;; esac
+if [ "$link" ]; then set -- "$@" {link} {libraries}; fi
+exec {compiler} {flags} {include} "$@"
+"""
+
+
+def unpack(tarball: Path, out: Path) -> None:
+    archive.unpack_tar(tarball, out, lambda name: None if name.startswith(("doc/", "benchmarks/")) else name)
+
+
+def build(toolchain: Toolchain, source: Path, python_headers: list[str], host_tools: Path, out: Path) -> None:
+    """Compile MODULES into `out`/<module>/*.o and libraries into `out`/lib, Python files into `out`/python.
+
+    The work folder is `out`/work and is removed; objects see paths relative to the toolchain's build root.
+    """
+    tools, work = out / "tools", out / "work"
+    tools.mkdir()
+    (tools / "legacy.h").write_text(_legacy_names(source), "utf-8")
+    _write_drivers(toolchain, python_headers, host_tools, tools)
+    cross = tools / "cross.ini"
+    cross.write_text(_CROSS.format(tools=tools, python=sys.executable), "utf-8")
+    ninja = host_tools / "bin/ninja"
+    environment = {"NINJA": str(ninja), "PATH": f"{tools}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+    meson = [sys.executable, source / "vendored-meson/meson/meson.py"]
+    toolchain.run([*meson, "setup", work, source, f"--cross-file={cross}", *OPTIONS], "numpy: meson setup", more=environment)
+    listing = toolchain.run([ninja, "-C", work, "-t", "targets", "all"], "numpy: ninja", more=environment)
+    targets = _targets(listing)
+    toolchain.run([ninja, "-C", work, f"-j{toolchain.jobs}", "--quiet", *targets.values()], "numpy: compile", more=environment)
+    _collect(work, source, targets, out)
+    shutil.rmtree(work)
+    shutil.rmtree(tools)
+
+
+def _write_drivers(toolchain: Toolchain, python_headers: list[str], host_tools: Path, tools: Path) -> None:
+    compile_flags = " ".join(["-g0", *NUMPY_FEATURES])
+    for name, cxx in (("cc", False), ("c++", True)):
+        libraries = f"-nostdlib++ -L{toolchain.tree}/usr/lib/llvm-19/lib/wasm32-wasi" if cxx else ""
+        text = _DRIVER.format(
+            compile=compile_flags,
+            legacy=tools / "legacy.h",
+            link=libraries,
+            libraries="-lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks",
+            compiler=f"{toolchain.bin / 'clang'}{' --driver-mode=g++' if cxx else ''}",
+            flags=" ".join(toolchain.flags(cxx=cxx)),
+            include=" ".join(python_headers),
+        )
+        _script(tools / name, text)
+    for name in ("ar", "ranlib"):
+        _script(tools / name, f'#!/bin/sh\nexec {toolchain.bin / f"llvm-{name}"} "$@"\n')
+    cython = "import sys\nsys.path.insert(0, {path!r})\nfrom Cython.Compiler.Main import setuptools_main\nsetuptools_main()\n"
+    (tools / "cython.py").write_text(cython.format(path=str(host_tools)), "utf-8")
+    # numpy's build also looks for these two by name
+    _script(tools / "cython", f'#!/bin/sh\nexec {sys.executable} {tools / "cython.py"} "$@"\n')
+    os.symlink(host_tools / "bin/ninja", tools / "ninja")
+
+
+def _script(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+    path.chmod(0o755)
+
+
+def _legacy_names(source: Path) -> str:
+    """numpy.random.mtrand compiles its own copy of the distributions. In one static program their names would clash
+    with the new ones (and merging them silently is wrong), so that copy gets a prefix."""
+    names = set()
+    for path in (source / "numpy/random/src/distributions").glob("*.c"):
+        names |= set(_FUNCTION.findall(path.read_text("utf-8")))
+    return "".join(f"#define {name} npleg_{name}\n" for name in sorted(names))
+
+
+def _targets(listing: str) -> dict[str, str]:
+    """The ninja target of every module."""
+    found = {}
+    for module in MODULES:
+        pattern = re.compile(rf"^({re.escape(module.replace('.', '/'))}\.cpython-[^:/]*\.so): ", re.MULTILINE)
+        if not (match := pattern.search(listing)):
+            raise BuildError(f"numpy's build has no target for {module}")
+        found[module] = match[1]
+    return found
+
+
+def _collect(work: Path, source: Path, targets: dict[str, str], out: Path) -> None:
+    for module, target in targets.items():
+        # Objects are named by the path of their source, mangled by meson: unique within a module.
+        for path in sorted((work / f"{target}.p").rglob("*.o")):
+            place = out / "objects" / module / path.relative_to(work / f"{target}.p").as_posix().replace("/", "_")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+    (out / "lib").mkdir()
+    for path in sorted((work / "numpy").rglob("*.a")):
+        name = path.relative_to(work).as_posix().replace("/", "_")
+        if members := archive.thin_members(path.read_bytes()):  # meson's form of an archive that is linked whole
+            (out / "objects" / name).mkdir()
+            for member in members:
+                shutil.copyfile(path.parent / member, out / "objects" / name / member.replace("/", "_"))
+        else:
+            shutil.copyfile(path, out / "lib" / name)
+    python = out / "python"
+    for root in (source, work):
+        for path in sorted((root / "numpy").rglob("*.py")):
+            name = path.relative_to(root).as_posix()
+            if not _LEFT_OUT.fullmatch(name):
+                (python / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, python / name)
+    _write_config(python / "numpy/__config__.py", out)
+
+
+def _write_config(path: Path, out: Path) -> None:
+    """numpy/__config__.py records the commands and paths of the build: keep the facts, drop the machine."""
+    text = path.read_text("utf-8").replace(f"{out}/tools/", "")
+    text = re.sub(r'("(?:Python Information|build)": \{)[^{}]*\}', r"\1}", text)
+    path.write_text(text, "utf-8")

@@ -1,0 +1,101 @@
+"""Runs a module's initialiser and writes the module again with the memory it left.
+
+The result depends on the module alone (see driver.py). What is not needed afterwards goes: the initialiser's exports,
+the start section, and the bytes of the C stack, which is empty while no call runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import wasmtime
+
+from imagebuild import driver
+from imagebuild.driver import Abi, Guest
+from imagebuild.wasmfile import DATA, DATACOUNT, END, EXPORT, GLOBAL, MEMORY, START, Export, Module, signed, unsigned, vector
+
+INITIALISER, CONSTRUCTORS, STACK_POINTER = "image_init", "_initialize", "__stack_pointer"
+PAGE = 64 * 1024
+GAP = 4096
+MIN_DENSITY = 0.5
+"""wasmtime maps a module's memory copy-on-write only if data fills about half of its address range; below that it
+copies the whole image for every instance."""
+
+
+class SnapshotError(Exception):
+    """The initialiser failed, or its memory makes a bad image."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A module, and what there is to say about its memory."""
+
+    wasm: bytes
+    pages: int
+    segments: int
+    data_bytes: int
+    density: float
+
+
+def snapshot(wasm: bytes, abi: Abi, *, need_density: bool = True) -> Snapshot:
+    """Run the initialiser and bake its result in.
+
+    Raises:
+        SnapshotError: it trapped or ended, or the density is below MIN_DENSITY.
+    """
+    module = Module.parse(wasm)
+    exports, own = module.exports(), module.globals()
+    mutable = [found for found in own if found.mutable]
+    probes = [Export(f"probe {found.index}", "global", found.index) for found in mutable]
+    probed = module.replaced({EXPORT: vector([export.encode() for export in [*exports, *probes]])}).encode()
+
+    engine = driver.engine()
+    guest = Guest(engine, wasmtime.Module(engine, probed), abi)
+    before = guest.global_value(STACK_POINTER)
+    try:
+        for name in (CONSTRUCTORS, INITIALISER):
+            if any(export.name == name for export in exports):
+                guest.call(name)
+    except driver.GuestError as error:
+        raise SnapshotError(f"the initialiser failed: {error}") from error
+    if guest.exit_code is not None or guest.global_value(STACK_POINTER) != before:
+        raise SnapshotError("the initialiser did not return as it should")
+
+    memory = bytearray(guest.memory.read(guest.store))
+    memory[:before] = bytes(before)
+    found = segments(memory)
+    data_bytes = sum(len(body) for _, body in found)
+    density = data_bytes / (found[-1][0] + len(found[-1][1]) - found[0][0])
+    if need_density and density < MIN_DENSITY:
+        raise SnapshotError(f"data fills {density:.0%} of the memory image, less than {MIN_DENSITY:.0%}: it would be copied")
+    values = {found.index: guest.exports[f"probe {found.index}"].value(guest.store) for found in mutable}
+    flags, _, maximum = module.memory()
+    pages = len(memory) // PAGE
+    limits = unsigned(flags) + unsigned(pages) + (b"" if maximum is None else unsigned(maximum))
+    kept = [export for export in exports if export.name not in (INITIALISER, CONSTRUCTORS)]
+    new = {
+        MEMORY: vector([limits]),
+        GLOBAL: vector([(g.with_value(values[g.index]) if g.mutable else g).encode() for g in own]),
+        EXPORT: vector([export.encode() for export in kept]),
+        START: None,
+        DATACOUNT: unsigned(len(found)),
+        DATA: vector([b"\0\x41" + signed(at) + bytes([END]) + unsigned(len(body)) + body for at, body in found]),
+    }
+    return Snapshot(module.replaced(new).encode(), pages, len(found), data_bytes, round(density, 4))
+
+
+def segments(memory: bytes | bytearray, gap: int = GAP) -> list[tuple[int, bytes]]:
+    """The stretches of memory without a run of `gap` zero bytes, and where they begin."""
+    zeros, found, at = bytes(gap), [], 0
+    while at < len(memory):
+        if memory.startswith(zeros, at):
+            at += gap
+            continue
+        end = memory.find(zeros, at)
+        end = len(memory) if end < 0 else end
+        piece = bytes(memory[at:end])
+        body = piece.strip(b"\0")
+        if body:
+            found.append((at + len(piece) - len(piece.lstrip(b"\0")), body))
+        at = end
+    return found or [(0, b"\0")]

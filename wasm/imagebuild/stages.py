@@ -1,0 +1,120 @@
+"""The build as a graph of stages. A stage's folder is named by the hash of all that it depends on, so a stage whose
+folder exists is never run again, and a change rebuilds what depends on it and nothing else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuild.progress import Progress
+
+Folders = Mapping[str, Path]
+"""Where the stages that one depends on have put their files, by stage name."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step.
+
+    Attributes:
+        name: names its folder.
+        needs: the stages it reads from.
+        inputs: everything else that its result depends on, as texts (digests, flags, versions).
+        run: fills the empty folder it is given.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    run: Callable[[Path, Folders], None]
+
+
+class BuildError(Exception):
+    """A step of the build failed; the message is what to show."""
+
+
+def file_digest(*paths: Path) -> str:
+    """SHA-256 over the contents of files, in the given order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        body = path.read_bytes()
+        digest.update(f"{path.name} {len(body)}\n".encode() + body)
+    return digest.hexdigest()
+
+
+def keys(stages: Iterable[Stage]) -> dict[str, str]:
+    """The key of every stage; they come in an order in which each follows what it needs."""
+    found: dict[str, str] = {}
+    for stage in stages:
+        parts = [stage.name, *(found[need] for need in stage.needs), *stage.inputs]
+        found[stage.name] = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return found
+
+
+def build(stages: list[Stage], root: Path, progress: Progress, wide: int = 3) -> dict[str, Path]:
+    """Run what is missing, independent stages side by side, and answer every stage's folder.
+
+    Raises:
+        BuildError: a stage failed; those that were running have ended.
+    """
+    names = keys(stages)
+    folders = {name: root / f"{name}-{key}" for name, key in names.items()}
+    todo = {stage.name: stage for stage in stages if not folders[stage.name].exists()}
+    running: dict[Future[None], str] = {}
+    root.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(wide, "stage") as pool:
+        try:
+            while todo or running:
+                blocked = todo.keys() | set(running.values())
+                for name in [name for name, stage in todo.items() if not blocked & set(stage.needs)]:
+                    running[pool.submit(_run, todo.pop(name), folders, progress)] = name
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    del running[future]
+                    future.result()
+        except BaseException:
+            cancelled.set()
+            raise
+    return folders
+
+
+cancelled = threading.Event()
+"""Set when a stage has failed: the others start no further process."""
+
+
+def _run(stage: Stage, folders: Folders, progress: Progress) -> None:
+    if cancelled.is_set():
+        return
+    final = folders[stage.name]
+    part = final.with_name(f"{final.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    start = progress.seconds
+    progress.say(f"{stage.name} ...")
+    stage.run(part, folders)
+    part.rename(final)
+    progress.say(f"{stage.name} done in {progress.seconds - start:.1f} s")
+
+
+@contextmanager
+def locked(path: Path, progress: Progress) -> Iterator[None]:
+    """One build at a time per cache; a second one waits and then finds everything done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.say(f"another build holds {path}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
