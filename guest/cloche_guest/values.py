@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any, Final
 
 from cloche_wire import tags
-from cloche_wire.values import lift, lower
+from cloche_wire.values import lift, lower, refuse_doubles
 
 _SETS: Final = {set: tags.SET, frozenset: tags.FROZENSET}
 
@@ -22,10 +21,10 @@ def encode(value: Any) -> tuple[int | None, Any]:
     """
     kind = type(value)
     if kind is dict:
-        _refuse_doubles(value)
+        refuse_doubles(value)
         return tags.MAP, [part for pair in value.items() for part in pair]
     if kind is set or kind is frozenset:
-        _refuse_doubles(value)
+        refuse_doubles(value)
         return _SETS[kind], list(value)
     return lower(value)
 
@@ -38,18 +37,3 @@ def decode(tag: int, content: Any) -> Any:
     """
     return lift(tag, content)
 
-
-def _refuse_doubles(keys: dict[Any, Any] | set[Any] | frozenset[Any]) -> None:
-    if len(set(map(_arriving, keys))) != len(keys):
-        raise ValueError("two keys would be the same on the other side: an enum arrives as its value")
-
-
-def _arriving(key: Any) -> Any:
-    """What a key is on the other side, as far as it is another one there."""
-    if isinstance(key, Enum):
-        return _arriving(key.value)
-    if type(key) is tuple:
-        return tuple(map(_arriving, key))
-    if type(key) is frozenset:
-        return frozenset(map(_arriving, key))
-    return key

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 MAX_FIELDS: Final = 1024
 MAX_NESTING: Final = 8
+MAX_NAME: Final = 256
 
 _UNITS = r"\[(?:\d{1,9})?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\]"
 _GRAMMAR: Final = re.compile(
@@ -37,7 +38,9 @@ def item_size(dtype: Any, depth: int = MAX_NESTING) -> int:
         if type(field) is not list or len(field) != 4:
             raise ValueError("a field is [name, offset, dtype, dims]")
         name, offset, inner, dims = field
-        if type(name) is not str or not _is_natural(offset) or offset + element_count(dims) * item_size(inner, depth - 1) > size:
+        if type(name) is not str or len(name) > MAX_NAME or not _is_natural(offset):
+            raise ValueError(f"a field has a name of at most {MAX_NAME} characters and an offset")
+        if offset + element_count(dims) * item_size(inner, depth - 1) > size:
             raise ValueError("a field lies outside of its structure")
     if len({field[0] for field in fields}) != len(fields):
         raise ValueError("a structure has a field twice")
@@ -72,6 +75,8 @@ def to_wire(dtype: Any) -> Wire:
         fields = []
         for name in dtype.names:
             inner, offset = dtype.fields[name][:2]
+            if len(name) > MAX_NAME or not name.isprintable():
+                raise TypeError(f"cannot encode a structure with a field named {name[:80]!r}")
             fields.append([name, offset, to_wire(inner.base), list(inner.shape)])
         return [dtype.itemsize, fields]
     text: str = dtype.str

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
-MAX_NAME: Final = 1024
+MAX_NAME: Final = 256
+"""Characters of the class name and of each field's."""
 
 
 class Record:

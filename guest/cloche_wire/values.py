@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -65,13 +65,36 @@ def _lower_subclass(value: Any) -> Lowered | None:
     return None
 
 
+def refuse_doubles(keys: Iterable[Any]) -> None:
+    """See that the keys of a dict, or the items of a set, are still different ones when they arrive.
+
+    Raises:
+        ValueError: they are not: an enum beside its value, for one.
+    """
+    arriving = list(map(_arriving, keys))
+    if len(set(arriving)) != len(arriving):
+        raise ValueError("two keys would be the same on the other side: an enum arrives as its value")
+
+
+def _arriving(key: Any) -> Any:
+    if isinstance(key, Enum):
+        return _arriving(key.value)
+    if type(key) is tuple:
+        return tuple(map(_arriving, key))
+    if type(key) is frozenset:
+        return frozenset(map(_arriving, key))
+    return key
+
+
 def _record(value: Any, names: list[Any], values: list[Any]) -> Lowered:
-    return tags.RECORD, [type(value).__qualname__, names, values]
+    record = Record(type(value).__qualname__, names, values)  # checks the names
+    return tags.RECORD, [record._name, names, values]
 
 
 def _zone(zone: tzinfo | None) -> str | None:
     zoneinfo = sys.modules.get("zoneinfo")
-    return zone.key if zoneinfo and isinstance(zone, zoneinfo.ZoneInfo) else None
+    key = zone.key if zoneinfo and isinstance(zone, zoneinfo.ZoneInfo) else None
+    return key if key and _ZONE_KEY.fullmatch(key) else None
 
 
 def _lower_datetime(value: datetime) -> Lowered:

@@ -203,20 +203,29 @@ static int is_container(uint64_t tag) {
     return tag == TAG_MAP || tag == TAG_SET || tag == TAG_FROZENSET || tag == TAG_TUPLE;
 }
 
+/* The content of NDARRAY and OPAQUE: parts in line, then a body. */
+static int with_body(Encoder *e, uint64_t tag, PyObject *o) {
+    Py_ssize_t last = PyList_GET_SIZE(o) - 1;
+    int out_of_line = e->out_of_line;
+    if (write_head(e, ARRAY, (uint64_t)last + 1)) return -1;
+    e->out_of_line = 0;
+    for (Py_ssize_t i = 0; i < last; i++)
+        if (held(e, PyList_GET_ITEM(o, i))) return -1;
+    e->out_of_line = out_of_line;
+    return write_byte_string(e, PyList_GET_ITEM(o, last), tag == TAG_OPAQUE ? TAG_BYTES_AT : TAG_BODY_AT);
+}
+
 static int content(Encoder *e, uint64_t tag, PyObject *o) {
     if (write_head(e, TAG, tag)) return -1;
     if (is_typed(tag)) return write_byte_string(e, o, TAG_BODY_AT);
-    if (!PyList_CheckExact(o)) return held(e, o);
-    Py_ssize_t n = PyList_GET_SIZE(o);
-    if (tag != TAG_NDARRAY && tag != TAG_OPAQUE) {
-        if (!array(e, o)) return 0;
-        path_content(e, tag, o);
-        return -1;
-    }
-    if (write_head(e, ARRAY, (uint64_t)n)) return -1;
-    for (Py_ssize_t i = 0; i < n - 1; i++)
-        if (held(e, PyList_GET_ITEM(o, i))) return -1;
-    return n ? write_byte_string(e, PyList_GET_ITEM(o, n - 1), tag == TAG_OPAQUE ? TAG_BYTES_AT : TAG_BODY_AT) : 0;
+    if (PyList_CheckExact(o) && PyList_GET_SIZE(o) && (tag == TAG_NDARRAY || tag == TAG_OPAQUE)) return with_body(e, tag, o);
+    int out_of_line = e->out_of_line;
+    /* the parts of a date or a number are in line, whatever their length */
+    e->out_of_line = out_of_line && (is_mutable(tag) || is_container(tag) || tag == TAG_RECORD);
+    int result = PyList_CheckExact(o) ? array(e, o) : held(e, o);
+    if (result) path_content(e, tag, o);
+    e->out_of_line = out_of_line;
+    return result;
 }
 
 static int tagged(Encoder *e, PyObject *o, PyObject *number, PyObject *substitute) {
@@ -284,7 +293,8 @@ static int value(Encoder *e, PyObject *o) {
 }
 
 int codec_encode(PyObject *o, int out_of_line, const char *root, const uint8_t **p, size_t *n) {
-    Encoder e = {.bytes = spare.bytes, .capacity = spare.capacity, .out_of_line = out_of_line, .depth = codec.depth};
+    Encoder e = {.bytes = spare.bytes, .capacity = spare.capacity, .is_reply = out_of_line, .out_of_line = out_of_line,
+                 .depth = codec.depth};
     size_t kept = kept_count();
     spare.bytes = NULL;
     spare.capacity = 0;

@@ -1,0 +1,248 @@
+"""Values to and from the frames that cross the boundary (docs/wire.md). What a guest sends is hostile until decoded.
+
+cbor2 does the work; `_lowering` first turns a value that it has no types for into one that it has.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import cbor2
+from cloche_wire import tags
+from cloche_wire import values as wire
+from cloche_wire.arrays import ARRAY_TAGS
+
+from cloche._arrays import load_numpy
+from cloche._floods import SET_LINEAR, check_keys
+from cloche._lowering import Lowering, is_plain
+from cloche.errors import EncodeError, ProtocolError
+
+if TYPE_CHECKING:
+    from cloche.limits import Limits
+
+__all__ = ["Codec", "decode_record"]
+
+_loads: Final = partial(
+    cbor2.loads, allow_indefinite=False, allow_duplicate_keys=False, strict_hashable_types=True, str_errors="strict"
+)
+_RECORD_DEPTH: Final = 8
+_Set = TypeVar("_Set", set[Any], frozenset[Any])
+
+
+class Codec:
+    """The codec of one instance.
+
+    Args:
+        limits: of the instance.
+        place: copies a buffer into a block of guest memory that then belongs to the guest, and returns its address.
+        lift: address, length -> a view of guest memory; it checks the range.
+        free: gives back a block whose message will not be sent.
+    """
+
+    __slots__ = ("_decoders", "_depth", "_free", "_lifter", "_place", "_reply_bytes", "_request_bytes")
+
+    def __init__(
+        self,
+        limits: Limits,
+        place: Callable[[Any], int],
+        lift: Callable[[int, int], memoryview],
+        free: Callable[[int], object] | None = None,
+    ) -> None:
+        self._depth = limits.value_depth
+        self._request_bytes = limits.request_bytes
+        self._reply_bytes = limits.reply_bytes
+        self._place = place
+        self._free = free
+        self._lifter = lifter = _Lifter(lift)
+        self._decoders = {
+            **_DECODERS,
+            tags.BYTES_AT: lifter.byte_string,
+            tags.TEXT_AT: lifter.text,
+            tags.BODY_AT: lifter.body,
+        }
+
+    def encode(self, message: list[Any], root: str) -> bytes:
+        """The frame of a message ``[op, call, *operands]``; large bodies are placed in guest memory.
+
+        Args:
+            message: what to send.
+            root: what to call the operand in the path of an error.
+
+        Raises:
+            EncodeError: an operand cannot be sent, or the message is larger than ``request_bytes``. Nothing stays placed.
+        """
+        if is_plain(message, self._depth):
+            try:
+                frame = cbor2.dumps(message)
+            except UnicodeEncodeError:
+                pass  # lone surrogates
+            else:
+                if len(frame) > self._request_bytes:
+                    self._too_large(len(frame), root)
+                return frame
+        lowering = Lowering(self._depth)
+        lowered = lowering.message(message, root)
+        if lowering.outside > self._request_bytes:
+            self._too_large(lowering.outside, root)
+        placed: list[int] = []
+        try:
+            for body, place in lowering.bodies:
+                place[0] = self._place(body)
+                placed.append(place[0])
+            frame = cbor2.dumps(lowered)
+            if len(frame) + lowering.outside > self._request_bytes:
+                self._too_large(len(frame) + lowering.outside, root)
+        except EncodeError:
+            for address in placed if self._free else ():
+                self._free(address)  # type: ignore[misc]  # not None: see above
+            raise
+        return frame
+
+    def _too_large(self, size: int, root: str) -> NoReturn:
+        raise EncodeError(f"{size} bytes are more than Limits.request_bytes={self._request_bytes} allows", root)
+
+    def decode(self, frame: bytes) -> Any:
+        """The value of a frame that the image's validator has passed: well-formed, and within the budgets of nodes and depth.
+
+        Raises:
+            ProtocolError: all the same, it makes no value.
+        """
+        lifter = self._lifter
+        lifter.left = self._reply_bytes - len(frame)
+        try:
+            return _loads(frame, semantic_decoders=self._decoders, max_depth=3 * self._depth + 8)
+        except Exception as error:
+            cause = error.__cause__ or error
+            if isinstance(cause, MemoryError) or not isinstance(cause, Exception):
+                raise cause from None  # cbor2 wraps a KeyboardInterrupt, too
+            if isinstance(cause, ProtocolError):
+                raise cause from None
+            raise ProtocolError(f"the reply is not of the protocol: {cause}") from error
+
+
+class _Lifter:
+    """Copies what a reply points to out of guest memory; `left` bytes of it at most."""
+
+    __slots__ = ("_lift", "left")
+
+    def __init__(self, lift: Callable[[int, int], memoryview]) -> None:
+        self._lift = lift
+        self.left = 0
+
+    def _view(self, content: Any) -> memoryview:
+        if type(content) is not list or list(map(type, content)) != [int, int]:
+            raise ValueError("out of line is [address, length]")
+        address, length = content
+        if not 0 <= length <= self.left:
+            raise ValueError(f"{length} bytes out of line, {self.left} left of Limits.reply_bytes")
+        self.left -= length
+        return self._lift(address, length)
+
+    def byte_string(self, content: Any, _immutable: bool) -> bytes:
+        return bytes(self._view(content))
+
+    def text(self, content: Any, _immutable: bool) -> str:
+        return str(self._view(content), "utf-8")
+
+    def body(self, content: Any, _immutable: bool) -> bytearray:
+        return bytearray(self._view(content))
+
+
+def _lift(tag: int, content: Any, _immutable: bool) -> Any:
+    return wire.lift(tag, content)
+
+
+def _lift_array(tag: int, content: Any, _immutable: bool) -> Any:
+    load_numpy()
+    return wire.lift(tag, content)
+
+
+def _sequence(content: Any) -> list[Any]:
+    if type(content) is not list:
+        raise ValueError("a tag has content of the wrong type")
+    return content
+
+
+def _lift_tuple(content: Any, _immutable: bool) -> tuple[Any, ...]:
+    return tuple(_sequence(content))
+
+
+def _lift_set(content: Any, _immutable: bool) -> set[Any]:
+    check_keys(_sequence(content), linear=SET_LINEAR)
+    return _complete(set(content), content)
+
+
+def _lift_frozenset(content: Any, _immutable: bool) -> frozenset[Any]:
+    check_keys(_sequence(content), linear=SET_LINEAR)
+    return _complete(frozenset(content), content)
+
+
+def _complete(made: _Set, content: list[Any]) -> _Set:
+    if len(made) != len(content):
+        raise ValueError("a set has an item twice")
+    return made
+
+
+def _lift_map(content: Any, _immutable: bool) -> dict[Any, Any]:
+    keys, values = _sequence(content)[::2], content[1::2]
+    check_keys(keys)
+    made = dict(zip(keys, values, strict=True))
+    if len(made) != len(keys):
+        raise ValueError("a map has a key twice")
+    return made
+
+
+def _lift_surrogates(content: Any, _immutable: bool) -> str:
+    if type(content) is not bytes:
+        raise ValueError("a text is bytes")
+    return content.decode("utf-8", "surrogatepass")
+
+
+def _refuse(tag: int, _content: Any, _immutable: bool) -> NoReturn:
+    raise ValueError(f"tag {tag} is not of the protocol")
+
+
+# cbor2 has decoders of its own: for regular expressions, mails, shared references ... None of them may run.
+_FOREIGN: Final = (0, 1, 4, 5, 25, 28, 29, 30, 35, 36, 52, 54, 100, 256, 260, 261, 1004, 55799)
+_DECODERS: Final[dict[int, Callable[[Any, bool], Any]]] = {
+    **{tag: partial(_refuse, tag) for tag in _FOREIGN},
+    **{tag: partial(_lift_array if tag in {*ARRAY_TAGS, tags.SCALAR} else _lift, tag) for tag in wire.LIFTED_TAGS},
+    tags.TUPLE: _lift_tuple,
+    tags.SET: _lift_set,
+    tags.FROZENSET: _lift_frozenset,
+    tags.MAP: _lift_map,
+    tags.SURROGATES: _lift_surrogates,
+}
+
+
+def _refuse_tag(tag: Any, _immutable: bool) -> NoReturn:
+    raise ValueError(f"tag {tag.tag} is not of the protocol")
+
+
+def decode_record(frame: bytes) -> list[Any]:
+    """A log record: a list of plain values. No validator has seen it, and the guest may have written any bytes there.
+
+    Raises:
+        ValueError: not exactly one well-formed list, nested more than 8 deep, with a tag or with keys other than text.
+    """
+    # cbor2 stops behind the first item; a second one that no guest can guess shows that nothing else stood there
+    end = secrets.token_bytes(16)
+    try:
+        pair = _loads(
+            b"\x82" + frame + b"\x50" + end, semantic_decoders=_NO_TAGS, tag_hook=_refuse_tag, max_depth=_RECORD_DEPTH + 1
+        )
+    except Exception as error:
+        cause = error.__cause__ or error
+        if not isinstance(cause, Exception):
+            raise cause from None
+        raise ValueError(f"not a log record: {cause}") from None
+    record = pair[0]
+    if pair[1] != end or type(record) is not list:
+        raise ValueError("not a log record: not a list, or not one alone")
+    return record
+
+
+_NO_TAGS: Final = {tag: partial(_refuse, tag) for tag in {*_DECODERS, tags.BYTES_AT, tags.TEXT_AT, tags.BODY_AT, 2, 3}}

@@ -1,0 +1,311 @@
+"""Any value as one that cbor2 writes as the protocol wants it: what it has no types for becomes tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from cbor2 import CBORTag
+from cloche_wire import abi, tags
+from cloche_wire import values as wire
+
+from cloche._arrays import load_numpy
+from cloche.errors import EncodeError
+
+__all__ = ["Lowering", "is_plain"]
+
+_ATOMS: Final = frozenset({int, float, bool, type(None)})
+_LARGE: Final = abi.OUT_OF_LINE_BYTES
+_MUTABLE_TAGS: Final = frozenset(
+    {*tags.TYPED_DTYPES, tags.ROW_MAJOR, tags.COLUMN_MAJOR, tags.NDARRAY, tags.READONLY, tags.MAP, tags.SET}
+)
+_MAX_SUBSTITUTES: Final = 8
+_MAX_STEP: Final = 40
+_MAX_STEPS: Final = 32
+
+
+def is_plain(message: list[Any], depth: int) -> bool:
+    """Whether cbor2 writes the message as it is: lists, dicts with text keys, small texts and byte strings, numbers.
+
+    It says no as well if the message is deeper than `depth`, or has a container twice. It may say yes of a text with lone
+    surrogates: cbor2 then raises UnicodeEncodeError.
+    """
+    level: list[Any] = [message]
+    seen = {id(message)}
+    while level:
+        if not depth:
+            return False
+        depth -= 1
+        below = []
+        for container in level:
+            items = container
+            if type(container) is dict:
+                for key in container:
+                    if type(key) is not str:
+                        return False
+                items = container.values()
+            for item in items:
+                kind = type(item)
+                if kind in _ATOMS:
+                    continue
+                if kind is str or kind is bytes:
+                    if len(item) >= _LARGE:
+                        return False
+                elif (kind is dict or kind is list) and id(item) not in seen:
+                    seen.add(id(item))
+                    below.append(item)
+                else:
+                    return False
+        level = below
+    return True
+
+
+class _Refused(Exception):
+    """A value cannot be sent. `steps` is the way to it, innermost first, filled in as this passes the containers."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.steps: list[Any] = []
+
+
+class _NoName:
+    """A step to something that has no index and no key: a set's item, or a key."""
+
+
+class Lowering:
+    """One walk through one message.
+
+    Attributes:
+        bodies: what must be placed in guest memory before the message can be written: each a buffer, and the list
+            ``[address, length]`` that stands for it in the message and still lacks the address.
+        outside: bytes of all bodies.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.bodies: list[tuple[Any, list[int]]] = []
+        self.outside = 0
+        self._depth = self._max_depth = depth
+        self._seen: set[int] = set()
+        self._around: list[Any] = []
+        self._held: list[Any] = []  # so that no address in `_seen` is used again
+        self._substitutes = 0
+
+    def message(self, message: list[Any], root: str) -> list[Any]:
+        """The message ``[op, call, *operands]``, lowered.
+
+        Args:
+            message: as above; it is not changed.
+            root: what the operand is called in a path; with several operands, ``root[0]``, ``root[1]`` ...
+
+        Raises:
+            EncodeError: something in it cannot be sent.
+        """
+        try:
+            return self._list(message)
+        except _Refused as refused:
+            steps = refused.steps[::-1]
+            operand = steps[0] - 2 if steps and type(steps[0]) is int else 0
+            steps[:1] = [operand] if len(message) > 3 else []
+            raise EncodeError(str(refused), _path(root, steps)) from refused.__cause__
+
+    def _value(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if kind is str:
+            return self._text(value)
+        if kind is list:
+            self._meet(value)
+            return self._list(value)
+        if kind is dict:
+            return self._dict(value)
+        if kind is tuple:
+            return CBORTag(tags.TUPLE, self._list(value))
+        if kind is bytes:
+            return self._bytes(value)
+        if kind is bytearray:
+            self._meet(value)
+            return self._bytes(value)
+        if kind is set or kind is frozenset:
+            return self._set(value)
+        return self._other(value)
+
+    def _meet(self, value: Any) -> None:
+        if id(value) in self._seen:
+            if any(value is outer for outer in self._around):
+                raise _Refused(f"a cycle: this {type(value).__name__} contains itself")
+            raise _Refused(f"this {type(value).__name__} is in the value twice; send a copy in one of the places")
+        self._seen.add(id(value))
+
+    def _enter(self, value: Any) -> None:
+        if not self._depth:
+            raise _Refused(f"nested more than {self._max_depth} containers deep")
+        self._depth -= 1
+        self._substitutes = 0
+        self._around.append(value)
+
+    def _leave(self) -> None:
+        self._depth += 1
+        self._around.pop()
+
+    def _text(self, text: str) -> Any:
+        if not text.isascii():
+            try:
+                data = text.encode()
+            except UnicodeEncodeError:
+                return CBORTag(tags.SURROGATES, text.encode("utf-8", "surrogatepass"))
+            return self._body(tags.TEXT_AT, data) if len(data) >= _LARGE else text
+        return self._body(tags.TEXT_AT, text.encode()) if len(text) >= _LARGE else text
+
+    def _bytes(self, data: bytes | bytearray) -> Any:
+        return self._body(tags.BYTES_AT, data) if len(data) >= _LARGE else bytes(data)
+
+    def _array_body(self, buffer: Any) -> Any:
+        view = memoryview(buffer)
+        return self._body(tags.BODY_AT, view) if view.nbytes >= _LARGE else view.tobytes()
+
+    def _body(self, tag: int, data: Any) -> CBORTag:
+        size = memoryview(data).nbytes
+        place = [0, size]
+        self.bodies.append((data, place))
+        self.outside += size
+        return CBORTag(tag, place)
+
+    def _list(self, items: Iterable[Any]) -> list[Any]:
+        self._enter(items)
+        lowered: list[Any] = []
+        try:
+            for item in items:
+                lowered.append(self._value(item))
+        except _Refused as refused:
+            refused.steps.append(len(lowered))
+            raise
+        self._leave()
+        return lowered
+
+    def _set(self, items: set[Any] | frozenset[Any]) -> CBORTag:
+        if type(items) is set:
+            self._meet(items)
+        self._enter(items)
+        try:
+            self._doubles(items)
+            lowered = [self._value(item) for item in items]
+        except _Refused as refused:
+            refused.steps.append(_NoName)
+            raise
+        self._leave()
+        return CBORTag(tags.SET if type(items) is set else tags.FROZENSET, lowered)
+
+    def _dict(self, mapping: dict[Any, Any]) -> Any:
+        self._meet(mapping)
+        self._enter(mapping)
+        key: Any = _NoName
+        plain = all(type(key) is str and (key.isascii() or _is_utf8(key)) for key in mapping)
+        lowered: dict[str, Any] = {}
+        flat: list[Any] = []
+        try:
+            if not plain:
+                self._doubles(mapping)
+            for key, value in mapping.items():  # noqa: B007  # the step, if a value is refused
+                if plain:
+                    lowered[key] = self._value(value)
+                else:
+                    flat += self._key(key), self._value(value)
+        except _Refused as refused:
+            refused.steps.append(key)
+            raise
+        self._leave()
+        return lowered if plain else CBORTag(tags.MAP, flat)
+
+    def _key(self, key: Any) -> Any:
+        try:
+            return self._value(key)
+        except _Refused as refused:
+            raise _Refused(f"a key: {refused}") from refused.__cause__
+
+    def _doubles(self, keys: Any) -> None:
+        try:
+            wire.refuse_doubles(keys)
+        except ValueError as error:
+            raise _Refused(str(error)) from None
+
+    def _other(self, value: Any) -> Any:
+        if any(value is outer for outer in self._around):
+            raise _Refused(f"a cycle: this {wire.type_name(value)} contains itself")
+        if self._substitutes == _MAX_SUBSTITUTES:
+            raise _Refused(f"cannot encode {wire.type_name(value)}: it stands for another value, and that for another")
+        if hasattr(type(value), "__dlpack__") or hasattr(type(value), "__array_interface__"):
+            load_numpy()
+        try:
+            tag, content = wire.lower(value)
+        except (TypeError, ValueError) as error:
+            raise _Refused(str(error)) from error
+        self._held.append(content)
+        if tag is None:
+            if type(content) in (list, dict, set, bytearray):
+                self._meet(value)
+            substitutes = self._substitutes
+            self._substitutes += 1
+            self._around.append(value)
+            lowered = self._value(content)
+            self._around.pop()
+            self._substitutes = substitutes
+            return lowered
+        if tag in _MUTABLE_TAGS:
+            self._meet(value)
+        if tag == tags.RECORD:
+            return self._record(value, content)
+        return self._tag(tag, content)
+
+    def _record(self, value: Any, content: list[Any]) -> CBORTag:
+        name, fields, values = content
+        self._around.append(value)
+        try:
+            lowered = self._list(values)
+        except _Refused as refused:
+            refused.steps[-1] = fields[refused.steps[-1]]
+            raise
+        self._around.pop()
+        return CBORTag(tags.RECORD, [name, fields, lowered])
+
+    def _tag(self, tag: int, content: Any) -> CBORTag:
+        if tag in tags.TYPED_DTYPES:
+            content = self._array_body(content)
+        elif tag == tags.ROW_MAJOR or tag == tags.COLUMN_MAJOR:
+            content = [content[0], self._tag(content[1].tag, content[1].content)]
+        elif tag == tags.NDARRAY:
+            content = [*content[:3], self._array_body(content[3])]
+        elif tag == tags.READONLY:
+            content = self._tag(content.tag, content.content)
+        elif tag == tags.OPAQUE:
+            content = [content[0], self._bytes(content[1])]
+        return CBORTag(tag, content)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _path(root: str, steps: list[Any]) -> str:
+    """The way to a value as a Python programmer would write it: ``params.filters[3].fn``."""
+    parts = [_step(step) for step in steps]
+    if len(parts) > _MAX_STEPS:
+        parts[_MAX_STEPS // 2 : -_MAX_STEPS // 2] = [" ... "]
+    path = root + "".join(parts)
+    return path if root else path.removeprefix(".")
+
+
+def _step(step: Any) -> str:
+    if step is _NoName:
+        return "{}"
+    if type(step) is str:
+        if len(step) > _MAX_STEP:
+            return f"[{step[:_MAX_STEP]!r}...]"
+        return f".{step}" if step.isidentifier() else f"[{step!r}]"
+    if type(step) in _ATOMS and (type(step) is not int or -(1 << 63) <= step < 1 << 63):
+        return f"[{step!r}]"
+    return f"[{type(step).__name__}]"
