@@ -108,8 +108,9 @@ class Guest:
 
     def _handle_stream(self, op: int, message: Sequence[Any]) -> _Reply:
         if op == Op.STREAM_OPEN:
-            if self._stream is not None:
-                raise RuntimeError("a stream is open on this node: close it first")
+            if self._stream is not None:  # not raised, which would close it
+                refused = RuntimeError("a stream is open on this node: close it first")
+                return FAILURE, describe(refused, "call").to_wire()
             self._stream = stream = Stream(self._loaded(), self.loop)
             reply = stream.open()
         elif op == Op.STREAM_CLOSE:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MAX_NAME: Final = 200
 _MAX_LINE: Final = 500
+_MAX_NOTE: Final = MAX_MESSAGE - 64  # room for what `text` says of a cut
 _OWN: Final = frozenset({"cloche_guest", "cloche_wire"})
 
 
@@ -104,7 +105,7 @@ def _str(value: object) -> str:
 def _notes(exc: BaseException) -> tuple[str, ...]:
     try:
         notes = getattr(exc, "__notes__", ())
-        return tuple(text(_str(note), MAX_MESSAGE) for note in list(notes)[:MAX_NOTES])
+        return tuple(text(_str(note), _MAX_NOTE) for note in list(notes)[:MAX_NOTES])
     except MemoryError:
         raise
     except Exception:  # __notes__ can be anything
@@ -118,7 +119,7 @@ def _members(group: BaseExceptionGroup[BaseException], phase: str) -> list[str]:
     for number, member in enumerate(members[:MAX_NOTES], 1):
         frames, omitted = _frames(member.__traceback__)
         one = Failure(phase, type_name(member), text(_str(member), _MAX_LINE), frames, omitted)
-        notes.append(text(f"[{number} of {len(members)}] {one.format()}", MAX_MESSAGE))
+        notes.append(text(f"[{number} of {len(members)}] {one.format()}", _MAX_NOTE))
     return notes
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cloche_guest._host import Host
 
 _MAX_PARTIAL: Final = 8192
-"""Characters of an unfinished line that are kept; then it is sent as it is."""
+"""Characters of an unfinished line that are kept (a single longer write is, too); beyond them it is sent as it is."""
 
 
 class LineStream(io.TextIOBase):
@@ -54,9 +54,9 @@ class LineStream(io.TextIOBase):
             for line in lines:
                 self._send(line)
         else:
-            self.partial += s
-            if len(self.partial) > _MAX_PARTIAL:
+            if len(self.partial) + size > min(_MAX_PARTIAL, self.line_chars):
                 self.finish()
+            self.partial += s
         return size
 
     def writelines(self, lines: Iterable[Any]) -> None:

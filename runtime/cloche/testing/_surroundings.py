@@ -51,14 +51,14 @@ class Surroundings:
     @contextmanager
     def _logging(self) -> Iterator[None]:
         root, logs = logging.getLogger(), self._guest.logs
-        level, disabled = root.level, root.manager.disable
-        root.addHandler(logs.handler)
+        level, disabled, handlers = root.level, root.manager.disable, root.handlers
+        root.handlers = [logs.handler]
         if logs.level is not None:
             logs.apply(logs.level)
         try:
             yield
         finally:
-            root.removeHandler(logs.handler)
+            root.handlers = handlers
             root.setLevel(level)
             logging.disable(disabled)
 

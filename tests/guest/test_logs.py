@@ -1,0 +1,212 @@
+"""logging, warnings and print as records: all of them, in order, plain and bounded."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+
+import pytest
+from cloche_guest.plain import Budget, plain
+from cloche_guest.streams import LineStream
+from cloche_wire import Op, Reply
+
+RUN = "import logging, sys, warnings, io\nlog = logging.getLogger('L')\ndef N(code): exec(code, globals())"
+
+
+@pytest.fixture
+def say(load):
+    """Runs a statement in a node; the records that it left."""
+    bench = load(RUN)
+
+    def run(code):
+        bench.records.clear()
+        bench.process(code)
+        return bench.records
+
+    run.bench = bench
+    return run
+
+
+def test_record_is_level_logger_message_extra_exception_time(say):
+    """The six fields of docs/wire.md."""
+    before = time.time_ns()
+    (record,) = say("log.warning('a %s', 1, extra={'k': [1, 'v']})")
+    assert record[:5] == [30, "L", "a 1", {"k": [1, "v"]}, None]
+    assert before - 10**9 < record[5] <= time.time_ns()
+
+
+@pytest.mark.filterwarnings("default")
+def test_logging_print_and_warnings_keep_their_order(say):
+    """They share one way out."""
+    records = say("print('a'); log.info('b'); print('c', file=sys.stderr); warnings.warn('d'); sys.stdout.write('e\\nf\\n')")
+    assert [record[:3] for record in records] == [
+        [20, "stdout", "a"], [20, "L", "b"], [30, "stderr", "c"], [30, "py.warnings", "UserWarning: d"], [20, "stdout", "e"], [20, "stdout", "f"],
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("default")
+def test_warning_names_category_file_and_line(say):
+    """Beside its text; the node's own deprecations are shown."""
+    (record,) = say("warnings.warn('old', DeprecationWarning)")
+    assert record[2] == "DeprecationWarning: old"
+    assert record[3] == {"category": "DeprecationWarning", "file": "<string>", "line": 1}
+
+
+def test_exception_text(say):
+    """The traceback as Python prints it, without frames of the runtime."""
+    (record,) = say("try: 1 / 0\nexcept ZeroDivisionError: log.exception('failed')")
+    assert record[4] == 'Traceback (most recent call last):\n  File "<string>", line 1, in <module>\nZeroDivisionError: division by zero'
+
+
+def test_exception_text_of_a_hostile_exception(say):
+    """Its str() is the node's code."""
+    (record,) = say("class E(Exception):\n def __str__(self): raise RuntimeError\ntry: raise E\nexcept E: log.exception('failed')")
+    assert record[4].endswith("node.E: <str() of it raised RuntimeError>")
+
+
+def test_stack_info(say):
+    """It goes where the exception's text goes."""
+    (record,) = say("log.info('here', stack_info=True)")
+    assert record[4].startswith("Stack (most recent call last):")
+
+
+def test_records_below_the_threshold_are_never_formatted(bench):
+    """Not even by a logger with a level of its own; print obeys too."""
+    bench.load(RUN, log_level=30)
+    bench.process("class Loud:\n def __str__(self): raise AssertionError\nlog.setLevel(1)\nlog.info('%s', Loud())\nprint('quiet')\nlog.warning('kept')")
+    assert bench.messages() == [("L", "kept")]
+    assert bench.process("assert not log.isEnabledFor(29)") is None
+
+
+def test_debug_is_delivered_when_asked_for(bench):
+    """The root logger's default would hide it."""
+    bench.load(RUN, log_level=10)
+    bench.process("log.debug('d')")
+    assert bench.messages() == [("L", "d")]
+
+
+def test_arguments_that_do_not_fit_leave_the_record(say):
+    """As CPython goes on after a logging error."""
+    (record,) = say("log.error('%d items', 'many')")
+    assert record[2].startswith("%d items [arguments do not fit: TypeError")
+    (record,) = say("class L:\n def __str__(self): raise ValueError('x')\nlog.error(L())")
+    assert "ValueError" in record[2]
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [("{'o': object}", {"o": "<class 'object'>"}), ("{'d': {1: 2, 'k': None}}", {"d": {"1": 2, "k": None}}),
+     ("{'t': (1, True, 1.5)}", {"t": [1, True, 1.5]}), ("{'i': 10**30}", {"i": str(10**30)}), ("{'b': b'x'}", {"b": "b'x'"}),
+     ("{'deep': [[[[[[1]]]]]]}", {"deep": [[[["<list of 1>"]]]]}), ("{'s': '\\udc80'}", {"s": "\\udc80"}),
+     ("{'bad': type('B', (), {'__repr__': lambda s: 1 / 0})()}", {"bad": "<repr() of it raised ZeroDivisionError>"})],
+    ids=["object", "dict", "tuple", "big int", "bytes", "deep", "surrogate", "bad repr"],
+)  # fmt: skip
+def test_extra_fields_become_plain(say, extra, expected):
+    """So that emitting a record cannot fail."""
+    (record,) = say(f"log.info('m', extra={extra})")
+    assert record[2:4] == ["m", expected]
+
+
+def test_extra_fields_are_capped(say):
+    """In number, in size, and together."""
+    (record,) = say("log.info('m', extra={f'k{i}': i for i in range(1000)})")
+    assert len(record[3]) == 65
+    assert record[3]["..."] == "<936 more>"
+    (record,) = say("log.info('m', extra={'k': 'x' * 10**6, 'l': list(range(10**5))})")
+    assert len(record[3]["k"]) < 2100
+    assert len(record[3]["l"]) == 65
+
+
+def test_record_is_capped_at_log_bytes(say):
+    """Message, exception text and fields share the budget (4096 here)."""
+    (record,) = say("log.info('m' * 10**6, extra={'k': 'x' * 10**6})")
+    assert len(record[2]) + sum(map(len, record[3].values())) < 4300
+    assert record[2].endswith("characters cut]")
+
+
+def test_plain_numbers_are_kept_and_others_described():
+    """Exact types only: a subclass may do anything."""
+    budget = Budget(1000)
+    assert [plain(x, budget) for x in (None, True, -5, 2.5, 2**63 - 1)] == [None, True, -5, 2.5, 2**63 - 1]
+    assert plain(2**63, budget) == "9223372036854775808"
+    assert plain(type("I", (int,), {})(3), budget) == "3"
+
+
+def test_handler_survives_basic_config(say):
+    """Nodes call it at import; there is a handler, so it does nothing."""
+    assert [record[:3] for record in say("logging.basicConfig(level=10); log.info('once')")] == [[20, "L", "once"]]
+
+
+def test_partial_lines_are_joined_and_flushed_at_the_end_of_the_call(say):
+    """A record is a line."""
+    assert [record[2] for record in say("print('a', end=''); print('b'); print('c', end='')")] == ["ab", "c"]
+    assert [record[2] for record in say("print('d')")] == ["d"]
+
+
+def test_partial_line_of_a_failed_call_is_flushed(say):
+    """What a node said before it raised matters most."""
+    with pytest.raises(AssertionError):
+        say("print('last words', end=''); 1 / 0")
+    assert say.bench.messages() == [("stdout", "last words")]
+
+
+def test_endless_line_is_sent_in_pieces(say):
+    """It is not kept for ever."""
+    records = say("for _ in range(100): print('x' * 1000, end='')")
+    assert sum(len(record[2]) for record in records) == 100_000
+    assert max(len(record[2]) for record in records) <= 9000 + 1000
+
+
+def test_output_is_counted_in_bytes_before_anything_is_kept(say):
+    """Empty lines, non-ASCII text and dropped records count as well."""
+    say.bench.output = 0
+    say("print('aé\\u20ac'); sys.stderr.write('\\n\\n'); sys.stdout.buffer.write(b'123')")
+    assert say.bench.output == 1 + 2 + 3 + 1 + 2 + 3
+
+
+def test_byte_stream_decodes_across_writes(say):
+    """sys.stdout.buffer takes UTF-8 in any pieces, and anything else as escapes."""
+    assert [record[2] for record in say("b = sys.stdout.buffer; b.write(b'\\xe2\\x82'); b.write(b'\\xac\\n'); b.write(b'\\xff\\n')")] == ["€", "\\xff"]
+
+
+def test_stdin_is_at_its_end(load):
+    """input() says so."""
+    bench = load("import sys\ndef N(x): return [sys.stdin.read(), sys.stdin.readline(), input()]")
+    assert bench.failure(0)["type"] == "EOFError"
+
+
+def test_streams_behave_like_text_files(bench):
+    """What libraries ask of stdout."""
+    stream = LineStream(bench, "stdout", logging.INFO)
+    assert (stream.encoding, stream.isatty(), stream.writable(), stream.readable()) == ("utf-8", False, True, False)
+    with pytest.raises(io.UnsupportedOperation):
+        stream.fileno()
+    with pytest.raises(TypeError, match="must be str, not bytes"):
+        stream.write(b"x")
+    stream.writelines(["a\n", "b"])
+    stream.flush()
+    stream.close()
+    print("after", file=stream)
+    assert bench.messages() == [("stdout", "a"), ("stdout", "b"), ("stdout", "after")]
+
+
+def test_unfinished_record_of_a_broken_host_is_reported_not_raised(say):
+    """Logging never breaks a node."""
+    emit, failed = say.bench.emit, []
+
+    def flaky(record):
+        if not failed:
+            failed.append(record)
+            raise TypeError("record: no")
+        emit(record)
+
+    say.bench.guest.logs.handler._host = type("H", (), {"emit": staticmethod(flaky)})
+    assert [record[:3] for record in say("log.info('m')")] == [[40, "cloche", "a log record was lost: TypeError"]]
+
+
+def test_limits_reach_the_host_side(bench):
+    """LOAD hands them on."""
+    bench.load(RUN)
+    assert bench.configured == (1 << 20, 1 << 20, 64)
+    assert bench.send(Op.INVOKE, "cleanup") == (Reply.RESULT, None)
