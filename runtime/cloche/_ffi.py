@@ -48,7 +48,7 @@ _missing += [
 ]
 if _missing:
     raise ImportError(
-        f"wasmtime {wasmtime.__version__} lacks {', '.join(_missing)}, which Cloche uses: install the version that "
+        f"the installed wasmtime lacks {', '.join(_missing)}, which Cloche uses: install the version that "
         "its metadata pins (pip install --force-reinstall cloche)"
     )
 

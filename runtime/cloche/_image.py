@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,7 +145,7 @@ def _aot_key(image: Image, metering: Metering) -> str:
             cpu = next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
         cpu = platform.processor()
-    parts = [_AOT_FORMAT, image.sha256, wasmtime.__version__, platform.machine(), cpu, sorted(options(metering).items())]
+    parts = [_AOT_FORMAT, image.sha256, version("wasmtime"), platform.machine(), cpu, sorted(options(metering).items())]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
