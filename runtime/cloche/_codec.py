@@ -74,7 +74,7 @@ class Codec:
         Raises:
             EncodeError: an operand cannot be sent, or the message is larger than ``request_bytes``. Nothing stays placed.
         """
-        if is_plain(message, self._depth):
+        if is_plain(message, self._depth, set()):
             try:
                 frame = cbor2.dumps(message)
             except UnicodeEncodeError:
