@@ -167,7 +167,8 @@ class Module:
         for identity, body in self.sections:
             if identity == CUSTOM:
                 reader = Reader(body)
-                found[reader.name()] = body[reader.at :]
+                name = reader.name()
+                found[name] = body[reader.at :]
         return found
 
     def replaced(self, new: dict[int, bytes | None]) -> Module:
