@@ -53,9 +53,8 @@ def build(target: Any, params: dict[str, Any], session_id: str | None) -> Any:
     if not isinstance(target, type):
         if not params:
             return target
-        bound = functools.partial(target, **params)
-        _check_partial(target, bound, params)
-        return bound
+        _check(target, params)
+        return functools.partial(target, **params)
     try:
         node = target(**params)
     except TypeError as exc:
@@ -127,12 +126,13 @@ def _explain(exc: TypeError, target: Callable[..., Any], params: dict[str, Any])
         exc.add_note(f"parameters: {name}{str(signature)[:500]}")
 
 
-def _check_partial(target: Callable[..., Any], bound: Callable[..., Any], params: dict[str, Any]) -> None:
-    try:
-        inspect.signature(bound)
-    except TypeError as exc:
-        wrong = TypeError(f"{getattr(target, '__name__', 'the function')}() does not take these params: {exc}")
-        _explain(wrong, target, params)
-        raise wrong from None
-    except ValueError:
+def _check(function: Callable[..., Any], params: dict[str, Any]) -> None:
+    signature = _signature(function)
+    if signature is None:
         return
+    try:
+        signature.bind_partial(**params)
+    except TypeError as exc:
+        wrong = TypeError(f"{getattr(function, '__name__', 'the function')}() does not take these params: {exc}")
+        _explain(wrong, function, params)
+        raise wrong from None

@@ -16,12 +16,29 @@ if TYPE_CHECKING:
     from cloche_guest.archive import Entry, Store
 
 
-class ModuleLoader(importlib.abc.InspectLoader):
-    """Loads one module of a store."""
+class StoreLoader(importlib.abc.Loader):
+    """Loads one module of a store; this base alone is for a namespace package, which has no source."""
 
-    def __init__(self, store: Store, name: str, entry: Entry) -> None:
+    def __init__(self, store: Store, name: str) -> None:
         self.store = store
         self._name = name
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Nothing to run."""
+
+    def remember_lines(self) -> None:
+        """Nothing to remember."""
+
+    def get_resource_reader(self, fullname: str) -> _Resources | None:
+        """Its data for `importlib.resources`."""
+        return _Resources(self.store, self._name.replace(".", "/"))
+
+
+class ModuleLoader(StoreLoader, importlib.abc.InspectLoader):
+    """Loads one module that has a source."""
+
+    def __init__(self, store: Store, name: str, entry: Entry) -> None:
+        super().__init__(store, name)
         self._entry = entry
 
     def get_filename(self, fullname: str) -> str:
@@ -90,9 +107,7 @@ class MemoryFinder(importlib.abc.MetaPathFinder):
                     name=fullname,
                 )
             if fullname in store.folders:
-                spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
-                spec.submodule_search_locations = [f"{store.root}/{fullname.replace('.', '/')}"]
-                return spec
+                return importlib.machinery.ModuleSpec(fullname, StoreLoader(store, fullname), is_package=True)
             return None
         loader = ModuleLoader(store, fullname, entry)
         spec = importlib.machinery.ModuleSpec(fullname, loader, origin=entry.file, is_package=entry.package)

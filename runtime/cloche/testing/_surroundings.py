@@ -69,7 +69,7 @@ class Surroundings:
         finders = list(sys.meta_path)
         for name, module in own.items():
             sys.modules[name] = module
-            module.__loader__.remember_lines()  # type: ignore[union-attr]  # a ModuleLoader, see below
+            module.__loader__.remember_lines()  # type: ignore[union-attr]  # a StoreLoader, see below
         modules.install(self._guest.finders)
         try:
             yield
@@ -77,7 +77,7 @@ class Surroundings:
             stores = [finder.store for finder in self._guest.finders]
             for name, module in list(sys.modules.items()):
                 loader = getattr(module, "__loader__", None)
-                if isinstance(loader, modules.ModuleLoader) and loader.store in stores:
+                if isinstance(loader, modules.StoreLoader) and loader.store in stores:
                     own[name] = sys.modules.pop(name)
             sys.modules.update(hidden)
             sys.meta_path[:] = finders
