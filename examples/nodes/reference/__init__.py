@@ -1,0 +1,19 @@
+"""Eleven small nodes in the styles that nodes are written in: plain, stateful, async, yielding, with and without a base class."""
+
+from .records import ComplexData, Echo, ListProcessing
+from .sequences import Accumulator, Counter, Filter, Streaming
+from .values import Calculator, Chain, PassThrough, Transform
+
+__all__ = [
+    "Accumulator",
+    "Calculator",
+    "Chain",
+    "ComplexData",
+    "Counter",
+    "Echo",
+    "Filter",
+    "ListProcessing",
+    "PassThrough",
+    "Streaming",
+    "Transform",
+]
