@@ -62,12 +62,12 @@ class LocalInstance:
             raise ClosedError(f"node {self._name!r} is closed")
         self.calls += 1
         self._output = 0
-        message = [op, self.calls, *self._across(operands, root)]
+        message = self._across([op, self.calls, *operands], root)
         began = time.perf_counter()
         with self._surroundings.lent():
             kind, value = self._guest.handle(message)
             try:
-                value = self._across(value, "result")
+                value = self._across([kind, self.calls, value], "result")[2]
             except EncodeError as error:
                 kind, value = self._guest.fail(TypeError(str(error)), "encode")
         self.guest_seconds += time.perf_counter() - began
@@ -106,9 +106,9 @@ class LocalInstance:
     def configure(self, reply_bytes: int, output_bytes: int, value_depth: int) -> None:
         """The limits are here already."""
 
-    def _across(self, value: Any, root: str) -> Any:
+    def _across(self, message: list[Any], root: str) -> Any:
         try:
-            return self._codec.decode(self._codec.encode(value, root))
+            return self._codec.decode(self._codec.encode(message, root))
         finally:
             self._blocks.clear()
 
