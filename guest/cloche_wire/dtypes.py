@@ -14,6 +14,8 @@ _GRAMMAR: Final = re.compile(
     rf"[<>](?:[iu]([248])|f([248])|c(8|16)|[mM](8)(?:{_UNITS})?|U(\d{{1,9}}))|\|(?:b(1)|[iu](1)|[SV](\d{{1,9}}))"
 )
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
 Wire = str | list[Any]
 
 
@@ -75,7 +77,7 @@ def to_wire(dtype: Any) -> Wire:
         fields = []
         for name in dtype.names:
             inner, offset = dtype.fields[name][:2]
-            if len(name) > MAX_NAME or not name.isprintable():
+            if len(name) > MAX_NAME or _SURROGATE.search(name):
                 raise TypeError(f"cannot encode a structure with a field named {name[:80]!r}")
             fields.append([name, offset, to_wire(inner.base), list(inner.shape)])
         return [dtype.itemsize, fields]

@@ -63,6 +63,11 @@ static int meet_once(Encoder *e, PyObject *o) {
     return met > 0 ? refuse_again(e, o) : met;
 }
 
+static int too_deep(void) {
+    PyErr_Format(PyExc_ValueError, "nested more than %u containers deep", codec.depth);
+    return -1;
+}
+
 typedef struct {
     struct around around;
     int shared;
@@ -70,10 +75,7 @@ typedef struct {
 
 static int enter(Encoder *e, Scope *s, PyObject *o, int mutable) {
     if (mutable && meet_once(e, o) < 0) return -1;
-    if (!e->depth) {
-        PyErr_Format(PyExc_ValueError, "nested more than %u containers deep", codec.depth);
-        return -1;
-    }
+    if (!e->depth) return too_deep();
     e->depth--;
     e->substitutes = 0;
     s->shared = e->shared;
@@ -228,50 +230,56 @@ static int content(Encoder *e, uint64_t tag, PyObject *o) {
     return result;
 }
 
-static int tagged(Encoder *e, PyObject *o, PyObject *number, PyObject *substitute) {
-    uint64_t tag = PyLong_AsUnsignedLongLong(number);
-    if (tag == UINT64_MAX) return -1;
-    if (is_mutable(tag) && meet_once(e, o) < 0) return -1;
-    if (is_container(tag) && !e->depth) {
-        PyErr_Format(PyExc_ValueError, "nested more than %u containers deep", codec.depth);
-        return -1;
-    }
+static int tagged(Encoder *e, uint64_t tag, PyObject *substitute) {
+    if (is_container(tag) && !e->depth) return too_deep();
     e->depth -= is_container(tag);
     int result = content(e, tag, substitute);
     e->depth += is_container(tag);
     return result;
 }
 
-static int other(Encoder *e, PyObject *o) {
-    if (is_around(e, o)) return refuse_again(e, o);
-    if (e->substitutes == SUBSTITUTES) {
-        PyErr_Format(PyExc_TypeError, "cannot encode %s: it stands for a value that stands for another, and so on",
-                     Py_TYPE(o)->tp_name);
-        return -1;
-    }
+/* What the hook says of o: a new reference to (tag or None, substitute). */
+static PyObject *ask(Encoder *e, PyObject *o) {
     PyObject *answer = codec.encode ? PyObject_CallOneArg(codec.encode, o) : NULL;
     if (!answer || !PyTuple_CheckExact(answer) || PyTuple_GET_SIZE(answer) != 2) {
         if (!PyErr_Occurred()) PyErr_Format(PyExc_TypeError, "cannot encode %s", Py_TYPE(o)->tp_name);
         Py_XDECREF(answer);
+        return NULL;
+    }
+    /* `met` may get addresses of what the hook made: none of that may die and give its address to another object */
+    if (e->shared || has_other_holders(o)) {
+        if (!e->answers) e->answers = PyList_New(0);
+        if (!e->answers || PyList_Append(e->answers, answer) < 0) Py_CLEAR(answer);
+    }
+    return answer;
+}
+
+static int is_mutable_builtin(PyObject *o) {
+    return PyList_CheckExact(o) || PyDict_CheckExact(o) || PySet_CheckExact(o) || PyByteArray_CheckExact(o);
+}
+
+static int other(Encoder *e, PyObject *o) {
+    if (is_around(e, o)) return refuse_again(e, o);
+    if (e->substitutes == SUBSTITUTES) {
+        PyErr_Format(PyExc_TypeError, "cannot encode %s: it stands for another value, and that for another",
+                     Py_TYPE(o)->tp_name);
         return -1;
     }
-    PyObject *tag = PyTuple_GET_ITEM(answer, 0), *substitute = PyTuple_GET_ITEM(answer, 1);
-    struct around here = {o, e->around};
+    PyObject *answer = ask(e, o);
+    if (!answer) return -1;
+    PyObject *number = PyTuple_GET_ITEM(answer, 0), *substitute = PyTuple_GET_ITEM(answer, 1);
+    uint64_t tag = number == Py_None ? 0 : PyLong_AsUnsignedLongLong(number);
     int shared = e->shared, substitutes = e->substitutes, result = -1;
-    if (has_other_holders(o)) e->shared = 1;
-    e->around = &here;
-    if (tag != Py_None) {
-        e->substitutes = 0;
-        result = tagged(e, o, tag, substitute);
-    } else {
-        int mutable = PyList_CheckExact(substitute) || PyDict_CheckExact(substitute) || PySet_CheckExact(substitute) ||
-                      PyByteArray_CheckExact(substitute);
-        e->substitutes++;
-        if (!mutable || meet_once(e, o) == 0) result = held(e, substitute);
+    if (tag != UINT64_MAX && (!(tag ? is_mutable(tag) : is_mutable_builtin(substitute)) || meet_once(e, o) == 0)) {
+        struct around here = {o, e->around};
+        e->around = &here;
+        e->shared = shared || has_other_holders(o);
+        e->substitutes = tag ? 0 : substitutes + 1;
+        result = tag ? tagged(e, tag, substitute) : held(e, substitute);
+        e->substitutes = substitutes;
+        e->shared = shared;
+        e->around = here.out;
     }
-    e->shared = shared;
-    e->substitutes = substitutes;
-    e->around = here.out;
     Py_DECREF(answer);
     return result;
 }
@@ -303,6 +311,7 @@ int codec_encode(PyObject *o, int out_of_line, const char *root, const uint8_t *
     int result = out_of_line && PyTuple_CheckExact(o) ? array(&e, o) : value(&e, o);
     Py_DECREF(o);
     free(e.met.slots);
+    Py_XDECREF(e.answers);
     if (result) {
         kept_drop(kept);
         path_raise(&e, root);

@@ -23,6 +23,7 @@ typedef struct {
         PyObject **slots;
         size_t capacity, used;
     } met; /* mutable containers met so far, of those that may be met again */
+    PyObject *answers; /* of the hook, as far as they must live on */
     PyObject *error, *path; /* once a value was refused: the exception, and the way to it, innermost first */
 } Encoder;
 

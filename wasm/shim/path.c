@@ -58,6 +58,9 @@ void path_content(Encoder *e, uint64_t tag, PyObject *content) {
         path_drop(e, 1);
         path_add(e, Py_XNewRef(key));
         PyErr_Clear();
+    } else if ((tag == TAG_SET || tag == TAG_FROZENSET) && outer >= 0) {
+        path_drop(e, 1);
+        path_add(e, NULL);
     }
 }
 
