@@ -113,7 +113,8 @@ class Codec:
         lifter = self._lifter
         lifter.left = self._reply_bytes - len(frame)
         try:
-            return _loads(frame, semantic_decoders=self._decoders, max_depth=3 * self._depth + 8)
+            # a container within a record within a tag takes three of cbor2's levels, and one of ours
+            return _loads(frame, semantic_decoders=self._decoders, tag_hook=_refuse_tag, max_depth=3 * self._depth + 8)
         except Exception as error:
             cause = error.__cause__ or error
             if isinstance(cause, MemoryError) or not isinstance(cause, Exception):
@@ -136,7 +137,7 @@ class _Lifter:
         if type(content) is not list or list(map(type, content)) != [int, int]:
             raise ValueError("out of line is [address, length]")
         address, length = content
-        if not 0 <= length <= self.left:
+        if address < 0 or not 0 <= length <= self.left:
             raise ValueError(f"{length} bytes out of line, {self.left} left of Limits.reply_bytes")
         self.left -= length
         return self._lift(address, length)
