@@ -224,6 +224,15 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
+def is_plain(value: Any) -> bool:
+    """Whether CBOR itself has types for all of it."""
+    if type(value) is list:
+        return all(map(is_plain, value))
+    if type(value) is dict:
+        return all(type(key) is str and is_plain(item) for key, item in value.items())
+    return value is None or type(value) in (bool, int, float, str, bytes)
+
+
 def repr_key(value: Any) -> str:
     """Tells apart what ``==`` does not: 1, True and 1.0."""
     if type(value) is frozenset:

@@ -79,6 +79,11 @@ int write_float(Encoder *e, double value) {
 
 /* Integers */
 
+/* The heads of a bignum, and room for its bytes. */
+static int write_bignum_heads(Encoder *e, int negative, size_t n) {
+    return write_head(e, TAG, negative ? TAG_NEG_BIGNUM : TAG_POS_BIGNUM) || write_head(e, BYTES, n) || need(e, n) ? -1 : 0;
+}
+
 static int write_bignum(Encoder *e, PyObject *o, int negative) {
     PyObject *positive = negative ? PyNumber_Invert(o) : Py_NewRef(o);
     if (!positive) return -1;
@@ -86,19 +91,15 @@ static int write_bignum(Encoder *e, PyObject *o, int negative) {
 #if PY_VERSION_HEX >= 0x030D0000
     const int flags = Py_ASNATIVEBYTES_BIG_ENDIAN | Py_ASNATIVEBYTES_UNSIGNED_BUFFER;
     Py_ssize_t n = PyLong_AsNativeBytes(positive, NULL, 0, flags);
-    if (n > 0 && !write_head(e, TAG, negative ? TAG_NEG_BIGNUM : TAG_POS_BIGNUM) && !need(e, 9 + (size_t)n)) {
-        write_head(e, BYTES, (uint64_t)n);
-        if (PyLong_AsNativeBytes(positive, e->bytes + e->length, n, flags) == n) result = 0;
-        e->length += (size_t)n;
-    }
+    if (n >= 0 && !write_bignum_heads(e, negative, (size_t)n) &&
+        PyLong_AsNativeBytes(positive, e->bytes + e->length, n, flags) >= 0)
+        result = 0;
 #else
     size_t n = (_PyLong_NumBits(positive) + 7) / 8;
-    if (!write_head(e, TAG, negative ? TAG_NEG_BIGNUM : TAG_POS_BIGNUM) && !need(e, 9 + n)) {
-        write_head(e, BYTES, n);
+    if (!write_bignum_heads(e, negative, n))
         result = _PyLong_AsByteArray((PyLongObject *)positive, e->bytes + e->length, n, 0, 0);
-        e->length += n;
-    }
 #endif
+    e->length += result ? 0 : (size_t)n;
     Py_DECREF(positive);
     return result;
 }
