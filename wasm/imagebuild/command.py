@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import sys
@@ -10,57 +11,116 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from imagebuild import fetch
+from imagebuild import configure, fetch
 from imagebuild.inputs import cache_folder, inputs_digest
 from imagebuild.pins import Pins
 from imagebuild.progress import Progress
 from imagebuild.recipe import Recipe
 from imagebuild.stages import BuildError, build, keys, locked
+from imagebuild.toolchain import Toolchain
 
 TREE = Path(__file__).resolve().parents[2]
-ERRORS = (BuildError, fetch.FetchError, ValueError)
+ERRORS = (BuildError, fetch.FetchError)
+NEEDED = ("source", "toolchain", "hosttool")
+# `verify` makes these anew; the compiled objects below them only with --full.
+REMADE = frozenset({"freezer", "frozen-library", "frozen-numpy", "frozen-guest", "shim", "link", "snapshot"})
+
+DESCRIPTION = """Build the guest image from pinned sources.
+
+build      build what is missing and print the image's folder (the default)
+digest     print the digest of all inputs, which names that folder
+fetch      download and verify what is pinned, so that a build needs no network
+stages     list the steps and which of them are built
+verify     freeze, link and snapshot again in another folder and compare; --full compiles again too
+prune      remove what this tree's image does not need from the cache
+configure  run CPython's configure and rewrite wasm/cpython/pyconfig.answers
+"""
 
 
-def build_image(
-    tree: Path, *, jobs: int = 0, out: Path | None = None, work: Path | None = None, progress: Progress | None = None
-) -> Path:
+def build_image(tree: Path, *, jobs: int = 0, out: Path | None = None, work: Path | None = None, progress: Progress | None = None) -> Path:
     """Build the image of a source tree, or find it built.
 
     Args:
         tree: the checkout.
         jobs: processes at a time; 0 means one for each CPU that this process may use.
         out: the folder for cloche.wasm and manifest.json; by default images/<digest> in the cache.
-        work: where stages are kept; by default build/ in the cache.
+        work: where the stages are kept; by default build/ in the cache.
         progress: told what happens.
 
     Raises:
-        FetchError, BuildError: a pinned file cannot be had, or a step failed.
+        FetchError: a pinned file cannot be had.
+        BuildError: a step failed.
     """
     progress = progress or Progress()
-    cache = cache_folder()
+    cache = cache_folder().resolve()
     digest = inputs_digest(tree)
-    target = out or cache / "images" / digest
-    work = work or cache / "build"
+    target = (out or cache / "images" / digest).resolve()
+    work = (work or cache / "build").resolve()
     with locked(work / "lock", progress):
         if out is None and (target / "manifest.json").exists():
             progress.say(f"up to date: {target}")
             return target
-        _check_machine()
-        recipe = prepare(tree, cache / "downloads", work, jobs, progress)
+        recipe = prepare(tree, work, jobs, progress)
         folders = build(recipe.stages(), work, progress)
         _publish(recipe, folders, digest, target)
     progress.say(f"image: {target}")
     return target
 
 
-def prepare(tree: Path, downloads: Path, work: Path, jobs: int, progress: Progress) -> Recipe:
-    """Fetch and verify what is pinned."""
+def prepare(tree: Path, work: Path, jobs: int, progress: Progress) -> Recipe:
+    """Check the machine, fetch and verify what is pinned."""
+    machine = os.uname()
+    if (machine.sysname, machine.machine) != ("Linux", "x86_64"):
+        raise BuildError(f"the image is built on Linux x86_64, not {machine.sysname} {machine.machine}: install a wheel")
     pins = Pins.load(tree / "wasm/pins.toml")
-    progress.say(f"checking {len(pins.group('source', 'toolchain', 'hosttool'))} pinned files in {downloads}")
-    missing = fetch.fetch(pins.group("source", "toolchain", "hosttool"), downloads)
+    downloads = cache_folder().resolve() / "downloads"
+    wanted = pins.group(*NEEDED)
+    progress.say(f"checking {len(wanted)} pinned files in {downloads}")
+    missing = fetch.fetch(wanted, downloads)
     for pin in missing:
         progress.say(f"WARNING: {pin.name} {pin.version} is no longer to be had; the image is built without it")
     return Recipe(tree, downloads, work, pins, jobs or len(os.sched_getaffinity(0)), frozenset(pin.name for pin in missing))
+
+
+def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) -> str:
+    """Build a second time in another folder; answers the digest that both have.
+
+    Raises:
+        BuildError: the two images differ.
+    """
+    first = build_image(tree, jobs=jobs, work=work, progress=progress) / "cloche.wasm"
+    with tempfile.TemporaryDirectory(prefix="cloche-verify-") as name, locked(work / "lock", progress):
+        scratch = Path(name).resolve()
+        recipe = prepare(tree, scratch, jobs, progress)
+        stages = [stage for stage in recipe.stages() if stage.name != "test"]
+        if not full:
+            for stage, key in keys(stages).items():
+                if stage not in REMADE:
+                    (scratch / f"{stage}-{key}").symlink_to(work / f"{stage}-{key}")
+        second = build(stages, scratch, progress)["snapshot"] / "cloche.wasm"
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)]
+    if digests[0] != digests[1]:
+        raise BuildError(f"the same inputs gave two images: {digests[0]} in {first.parent}, {digests[1]} in a scratch folder")
+    return digests[0]
+
+
+def prune(recipe: Recipe, digest: str, work: Path, progress: Progress) -> None:
+    """Remove the stages and images that the tree as it is does not use."""
+    kept = {f"{name}-{key}" for name, key in keys(recipe.stages()).items()} | {digest}
+    for folder in (*work.iterdir(), *(cache_folder() / "images").glob("*")):
+        if folder.is_dir() and folder.name not in kept:
+            progress.say(f"removing {folder}")
+            shutil.rmtree(folder)
+
+
+def reconfigure(recipe: Recipe, work: Path, progress: Progress) -> None:
+    """Rewrite cpython/pyconfig.answers."""
+    path = recipe.wasm / "cpython/pyconfig.answers"
+    comment = "".join(line for line in path.read_text("utf-8").splitlines(keepends=True) if line.startswith("#"))
+    stages = [stage for stage in recipe.stages() if stage.name == "toolchain"]
+    tools = Toolchain(build(stages, work, progress)["toolchain"], (), recipe.jobs)
+    path.write_text(comment + configure.answers(tools, recipe.downloads / recipe.pins["cpython"].filename), "utf-8")
+    progress.say(f"wrote {path}")
 
 
 def _publish(recipe: Recipe, folders: dict[str, Path], digest: str, target: Path) -> None:
@@ -78,20 +138,17 @@ def _publish(recipe: Recipe, folders: dict[str, Path], digest: str, target: Path
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _check_machine() -> None:
-    machine = os.uname()
-    if (machine.sysname, machine.machine) != ("Linux", "x86_64"):
-        raise BuildError(f"the image is built on Linux x86_64 (this is {machine.sysname} {machine.machine}); install a wheel instead")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="build.py", description="Build the guest image from pinned sources.")
-    parser.add_argument("verb", nargs="?", default="build", choices=("build", "digest", "stages", "fetch", "prune", "verify"))
+    parser = argparse.ArgumentParser(prog="build.py", description=DESCRIPTION, formatter_class=argparse.RawTextHelpFormatter)
+    verbs = ("build", "digest", "fetch", "stages", "verify", "prune", "configure")
+    parser.add_argument("verb", nargs="?", default="build", choices=verbs, metavar="verb")
     parser.add_argument("--jobs", type=int, default=0, help="processes at a time (default: one for each CPU)")
     parser.add_argument("--out", type=Path, help="folder for cloche.wasm and manifest.json (default: in the cache)")
     parser.add_argument("--work", type=Path, help="folder for intermediate files (default: in the cache)")
+    parser.add_argument("--full", action="store_true", help="verify: compile everything again")
+    parser.add_argument("--quiet", action="store_true", help="no progress lines")
     options = parser.parse_args(arguments)
-    progress = Progress()
+    progress = Progress(quiet=options.quiet)
     work = (options.work or cache_folder() / "build").resolve()
     try:
         match options.verb:
@@ -99,12 +156,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(build_image(TREE, jobs=options.jobs, out=options.out, work=work, progress=progress))
             case "digest":
                 print(inputs_digest(TREE))
-            case "fetch":
-                prepare(TREE, cache_folder() / "downloads", work, options.jobs, progress)
-            case "stages":
-                recipe = Recipe(TREE, cache_folder() / "downloads", work, Pins.load(TREE / "wasm/pins.toml"))
-                for name, key in keys(recipe.stages()).items():
-                    print(f"{name}-{key}", "built" if (work / f"{name}-{key}").exists() else "missing")
+            case "verify":
+                print(verify(TREE, options.jobs, work, options.full, progress))
+            case verb:
+                recipe = prepare(TREE, work, options.jobs, progress)
+                if verb == "stages":
+                    for name, key in keys(recipe.stages()).items():
+                        print(f"{name}-{key}", "built" if (work / f"{name}-{key}").exists() else "missing")
+                elif verb == "prune":
+                    prune(recipe, inputs_digest(TREE), work, progress)
+                elif verb == "configure":
+                    reconfigure(recipe, work, progress)
     except ERRORS as error:
         print(f"image build failed: {error}", file=sys.stderr)
         return 1

@@ -79,7 +79,7 @@ if [ "$shared" ]; then : > "$out"; exit 0; fi
 if [ "$compile" ]; then set -- {compile} "$@"; fi
 case $compile$out in 1*mtrand.cpython*) set -- -include {legacy} "$@" ;; esac
 if [ "$link" ]; then set -- "$@" {link} {libraries}; fi
-exec {compiler} {flags} {include} "$@"
+exec {compiler} {flags} {more} "$@"
 """
 
 
@@ -90,12 +90,13 @@ def unpack(tarball: Path, out: Path) -> None:
 def build(toolchain: Toolchain, source: Path, python_headers: list[str], host_tools: Path, out: Path) -> None:
     """Compile MODULES into `out`/<module>/*.o and libraries into `out`/lib, Python files into `out`/python.
 
-    The work folder is `out`/work and is removed; objects see paths relative to the toolchain's build root.
+    The work folder is `out`/work and is removed.
     """
     tools, work = out / "tools", out / "work"
     tools.mkdir()
     (tools / "legacy.h").write_text(_legacy_names(source), "utf-8")
-    _write_drivers(toolchain, python_headers, host_tools, tools)
+    relative = f"-ffile-prefix-map={os.path.relpath(source, work)}=numpy-source"  # how ninja names the sources
+    _write_drivers(toolchain, [*python_headers, relative], host_tools, tools)
     cross = tools / "cross.ini"
     cross.write_text(_CROSS.format(tools=tools, python=sys.executable), "utf-8")
     ninja = host_tools / "bin/ninja"
@@ -110,7 +111,7 @@ def build(toolchain: Toolchain, source: Path, python_headers: list[str], host_to
     shutil.rmtree(tools)
 
 
-def _write_drivers(toolchain: Toolchain, python_headers: list[str], host_tools: Path, tools: Path) -> None:
+def _write_drivers(toolchain: Toolchain, more_flags: list[str], host_tools: Path, tools: Path) -> None:
     compile_flags = " ".join(["-g0", *NUMPY_FEATURES])
     for name, cxx in (("cc", False), ("c++", True)):
         libraries = f"-nostdlib++ -L{toolchain.tree}/usr/lib/llvm-19/lib/wasm32-wasi" if cxx else ""
@@ -121,7 +122,7 @@ def _write_drivers(toolchain: Toolchain, python_headers: list[str], host_tools: 
             libraries="-lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks",
             compiler=f"{toolchain.bin / 'clang'}{' --driver-mode=g++' if cxx else ''}",
             flags=" ".join(toolchain.flags(cxx=cxx)),
-            include=" ".join(python_headers),
+            more=" ".join(more_flags),
         )
         _script(tools / name, text)
     for name in ("ar", "ranlib"):

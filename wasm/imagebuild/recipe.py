@@ -7,35 +7,12 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagebuild import archive, cpython, driver, freeze, manifest, numpyext, selftest, sources, toolchain, wasmfile
+from imagebuild import archive, cpython, driver, freeze, link, manifest, numpyext, selftest, sources, toolchain, wasmfile
 from imagebuild.header import abi_header
 from imagebuild.pins import Pins
 from imagebuild.snapshot import snapshot
 from imagebuild.stages import BuildError, Folders, Stage, file_digest
 from imagebuild.toolchain import Toolchain
-
-TOOLCHAIN_FLAGS = (
-    *(toolchain.TARGET, *toolchain.FEATURES, *toolchain.OPTIMISE, *toolchain.EMULATED),
-    *(toolchain.SOURCE_DATE_EPOCH,),
-)
-# Modules that CPython's core initialises itself, with what does it.
-CORE_MODULES = {
-    "marshal": "PyMarshal_Init",
-    "_imp": "PyInit__imp",
-    "_ast": "PyInit__ast",
-    "_tokenize": "PyInit__tokenize",
-    "builtins": None,
-    "sys": None,
-    "gc": "PyInit_gc",
-    "_warnings": "_PyWarnings_Init",
-    "_string": "PyInit__string",
-}
-# C++ exceptions are compiled out (-fignore-exceptions): what would throw ends the guest.
-CXX_RUNTIME = """#include <stdlib.h>
-void *__cxa_allocate_exception(size_t n) { return malloc(n); }
-void __cxa_throw(void *thrown, void *type, void (*destroy)(void *)) { abort(); }
-"""
-
 
 @dataclass
 class Recipe:
@@ -64,72 +41,63 @@ class Recipe:
 
     def stages(self) -> list[Stage]:
         """All stages, each after what it needs."""
-        code = self.wasm / "imagebuild"
-        tools = sorted(pin.name for pin in self.pins.group("toolchain"))
-        libraries = cpython.libraries(self.wasm / "cpython")
-        patches = [] if "cpython-patches" in self.without else ["cpython-patches"]
-
-        def pinned(*names: str) -> tuple[str, ...]:
-            return tuple(self.pins.digest_of(names))
-
-        def files(*names: str) -> tuple[str, ...]:
-            return tuple(file_digest(code / name) for name in names)
-
-        def tree_digest(*folders: Path, suffix: str = "*") -> str:
-            return file_digest(*sorted(path for folder in folders for path in folder.rglob(suffix) if path.is_file()))
-
-        flags = TOOLCHAIN_FLAGS
-        guest = (self.tree / "guest/cloche_guest", self.wire, self.wasm / "overlay")
+        described = self.wasm / "cpython"
+        libraries = [library.pin for library in cpython.libraries(described)]
+        tools = [pin.name for pin in self.pins.group("toolchain")]
+        patches = () if "cpython-patches" in self.without else ("cpython-patches",)
         shim = sorted(path for path in self.shim.iterdir() if path.suffix in (".c", ".h"))
-        runs = files("driver.py", "cbor.py") + (file_digest(self.wire / "abi.py"),)
+
+        def stage(name: str, needs: str, *inputs: str) -> Stage:
+            return Stage(name, tuple(needs.split()), inputs, getattr(self, f"_{name.replace('-', '_')}"))
+
+        def pinned(*names: str) -> str:
+            return " ".join(self.pins.digest_of(names))
+
+        def code(*names: str) -> str:
+            return file_digest(*(self.wasm / "imagebuild" / f"{name}.py" for name in names))
+
+        runs = code("driver", "cbor") + file_digest(self.wire / "abi.py")
         return [
-            Stage("toolchain", (), (*pinned(*tools), "2"), self._toolchain),
-            Stage("cpython-source", (), (*pinned("cpython", *patches), *files("patch.py", "sources.py")), self._cpython_source),
-            Stage("numpy-source", (), pinned("numpy"), self._numpy_source),
-            Stage("host-tools", (), pinned("cython", "ninja"), self._host_tools),
-            Stage("config", ("cpython-source",), (file_digest(self.wasm / "cpython/pyconfig.answers"),), self._config),
-            Stage(
-                "libraries",
-                ("toolchain",),
-                (*pinned(*(library.pin for library in libraries)), *flags, file_digest(self.wasm / "cpython/libraries.toml")),
-                self._libraries,
+            stage("toolchain", "", pinned(*tools), code("toolchain", "archive")),
+            stage("cpython-source", "", pinned("cpython", *patches), code("sources", "patch", "archive")),
+            stage("numpy-source", "", pinned("numpy"), code("archive")),
+            stage("host-tools", "", pinned("cython", "ninja"), code("archive")),
+            stage("config", "cpython-source", file_digest(described / "pyconfig.answers"), code("cpython")),
+            stage(
+                "libraries", "toolchain", pinned(*libraries), file_digest(described / "libraries.toml"), code("cpython", "archive")
             ),
-            Stage(
-                "cpython",
-                ("toolchain", "cpython-source", "config", "libraries"),
-                (*flags, file_digest(self.wasm / "cpython/objects.toml")),
-                self._cpython,
-            ),
-            Stage(
-                "numpy",
-                ("toolchain", "cpython-source", "config", "numpy-source", "host-tools"),
-                (*flags, *toolchain.NUMPY_FEATURES, *files("numpyext.py")),
-                self._numpy,
-            ),
-            Stage("pure", (), pinned("cloudpickle", "tzdata"), self._pure),
-            Stage(
+            stage("cpython", "toolchain cpython-source config libraries", file_digest(described / "objects.toml"), code("cpython")),
+            stage("numpy", "toolchain cpython-source config numpy-source host-tools", code("numpyext", "archive")),
+            stage("pure", "", pinned("cloudpickle", "tzdata"), code("archive")),
+            stage(
                 "freezer",
-                ("cpython",),
-                (*toolchain.LINK, *runs, *files("snapshot.py", "wasmfile.py"))
-                + (file_digest(self.shim / "freezer.c", self.shim / "wasi.c", self.shim / "boot.h", self.shim / "output.h"),),
-                self._freezer,
+                "toolchain cpython-source config cpython",
+                file_digest(*(self.shim / name for name in ("freezer.c", "wasi.c", "boot.h", "output.h"))),
+                runs + code("snapshot", "wasmfile", "freeze", "link"),
             ),
-            Stage("frozen-library", ("freezer", "pure"), files("freeze.py"), self._frozen_library),
-            Stage("frozen-numpy", ("freezer", "numpy"), files("freeze.py"), self._frozen_numpy),
-            Stage("frozen-guest", ("freezer",), (*files("freeze.py"), tree_digest(*guest, suffix="*.py")), self._frozen_guest),
-            Stage("shim", ("toolchain", "cpython-source", "config"), (*flags, file_digest(*shim), *runs), self._shim),
-            Stage(
+            stage("frozen-library", "toolchain freezer cpython-source pure", code("freeze")),
+            stage("frozen-numpy", "toolchain freezer numpy", code("freeze")),
+            stage("frozen-guest", "toolchain freezer", code("freeze"), self._guest_sources()),
+            stage("shim", "toolchain cpython-source config", file_digest(*shim), runs, code("wasmcode", "link")),
+            stage(
                 "link",
-                ("toolchain", "cpython", "libraries", "numpy", "shim", "frozen-library", "frozen-numpy", "frozen-guest"),
-                (*toolchain.LINK, *toolchain.LIBRARIES, *files("freeze.py")),
-                self._link,
+                "toolchain cpython-source config cpython libraries numpy shim frozen-library frozen-numpy frozen-guest",
+                code("freeze", "link"),
             ),
-            Stage("snapshot", ("link",), (*runs, *files("snapshot.py", "wasmfile.py")), self._snapshot),
-            Stage("test", ("snapshot",), (*runs, *files("selftest.py")), self._test),
+            stage("snapshot", "link", runs, code("snapshot", "wasmfile", "link")),
+            stage("test", "snapshot", runs, code("selftest")),
         ]
 
-    def _tools(self, folders: Folders) -> Toolchain:
-        return Toolchain(folders["toolchain"], self.build_root, self.jobs)
+    def _guest_sources(self) -> str:
+        folders = (self.tree / "guest/cloche_guest", self.wire, self.wasm / "overlay")
+        found = sorted(path for folder in folders for path in folder.rglob("*.py"))
+        return " ".join([file_digest(*found), *(path.relative_to(self.tree).as_posix() for path in found)])
+
+    def _tools(self, out: Path, folders: Folders) -> Toolchain:
+        """The compiler, with every path that a file could leak mapped to the name of its stage."""
+        maps = {self.build_root: "build", self.shim: "shim"} | {folder: name for name, folder in folders.items()}
+        maps[out] = out.name.rpartition("-")[0]
+        return Toolchain(folders["toolchain"], tuple(maps.items()), self.jobs)
 
     def _fetched(self, name: str) -> Path:
         return self.downloads / self.pins[name].filename
@@ -177,30 +145,31 @@ class Recipe:
     def _libraries(self, out: Path, folders: Folders) -> None:
         described = cpython.libraries(self.wasm / "cpython")
         tarballs = {library.pin: self._fetched(library.pin) for library in described}
-        cpython.compile_libraries(self._tools(folders), described, tarballs, out)
+        cpython.compile_libraries(self._tools(out, folders), described, tarballs, out)
 
     def _cpython(self, out: Path, folders: Folders) -> None:
         source, config, headers = folders["cpython-source"], folders["config"], folders["libraries"] / "include"
-        cpython.compile_objects(self._tools(folders), self.wasm / "cpython", source, config, headers, out)
+        cpython.compile_objects(self._tools(out, folders), self.wasm / "cpython", source, config, headers, out)
 
     def _numpy(self, out: Path, folders: Folders) -> None:
         headers = [f"-I{folders['config']}", f"-I{folders['cpython-source'] / 'Include'}"]
-        numpyext.build(self._tools(folders), folders["numpy-source"], headers, folders["host-tools"], out)
+        numpyext.build(self._tools(out, folders), folders["numpy-source"], headers, folders["host-tools"], out)
 
     def _shim(self, out: Path, folders: Folders) -> None:
         (out / "abi.h").write_text(abi_header(self.wire), "utf-8")
         flags = self._shim_flags(out, folders)
         names = sorted(path for path in self.shim.glob("*.c") if path.name != "freezer.c")
-        self._tools(folders).compile_all([(path, out / f"{path.stem}.o", flags) for path in names])
+        self._tools(out, folders).compile_all([(path, out / f"{path.stem}.o", flags) for path in names])
+        link.check_validator((out / "check.o").read_bytes())
 
     def _shim_flags(self, out: Path, folders: Folders) -> list[str]:
         include = cpython.includes(folders["cpython-source"], folders["config"])
-        return [f"-I{out}", f"-I{self.shim}", *include, "-std=c11", f"-ffile-prefix-map={self.shim}/=", "-Wno-unused-parameter"]
+        return [f"-I{out}", f"-I{self.shim}", *include, "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 
     def _freezer(self, out: Path, folders: Folders) -> None:
-        tools = self._tools(folders)
+        tools = self._tools(out, folders)
         (out / "abi.h").write_text(abi_header(self.wire), "utf-8")
-        (out / "inittab.c").write_text(inittab([], {}), "utf-8")
+        (out / "inittab.c").write_text(link.inittab([], {}), "utf-8")
         flags = self._shim_flags(out, folders)
         places = {"freezer": self.shim / "freezer.c", "wasi": self.shim / "wasi.c", "inittab": out / "inittab.c"}
         for name, path in places.items():
@@ -212,7 +181,7 @@ class Recipe:
     # ---- what is frozen
     def _freeze(self, out: Path, folders: Folders, symbol: str, modules: list[freeze.Source]) -> None:
         freezer = freeze.Freezer(folders["freezer"] / "freezer.wasm", self.abi)
-        freeze.freeze(freezer, self._tools(folders), symbol, modules, out)
+        freeze.freeze(freezer, self._tools(out, folders), symbol, modules, out)
 
     def _frozen_library(self, out: Path, folders: Folders) -> None:
         library = freeze.sources(folders["cpython-source"] / "Lib", left_out=freeze.LEFT_OUT)
@@ -228,16 +197,16 @@ class Recipe:
 
     # ---- what is put together
     def _link(self, out: Path, folders: Folders) -> None:
-        tools = self._tools(folders)
+        tools = self._tools(out, folders)
         blobs = {}
         for symbol in ("frozen_library", "frozen_numpy", "frozen_guest"):
             index = (folders[symbol.replace("_", "-")] / "index.json").read_text("utf-8")
             blobs[symbol] = [tuple(row) for row in json.loads(index)]
         (out / "table.c").write_text(freeze.table(blobs), "utf-8")
         builtin = cpython.builtin_modules(self.wasm / "cpython")
-        (out / "inittab.c").write_text(inittab(builtin, {name: name.rsplit(".", 1)[-1] for name in numpyext.MODULES}), "utf-8")
+        (out / "inittab.c").write_text(link.inittab(builtin, {name: name.rsplit(".", 1)[-1] for name in numpyext.MODULES}), "utf-8")
         include = [*cpython.includes(folders["cpython-source"], folders["config"]), "-DPy_BUILD_CORE", "-std=c11", "-w"]
-        (out / "cxx.c").write_text(CXX_RUNTIME, "utf-8")
+        (out / "cxx.c").write_text(link.CXX_RUNTIME, "utf-8")
         for name in ("table", "inittab", "cxx"):
             tools.compile(out / f"{name}.c", out / f"{name}.o", include)
         objects = [
@@ -254,7 +223,7 @@ class Recipe:
     def _snapshot(self, out: Path, folders: Folders) -> None:
         made = snapshot((folders["link"] / "linked.wasm").read_bytes(), self.abi)
         module = wasmfile.Module.parse(made.wasm)
-        check_interface(module, self.abi)
+        link.check_interface(module, self.abi)
         (out / "cloche.wasm").write_bytes(made.wasm)
         facts = {"pages": made.pages, "segments": made.segments, "data_bytes": made.data_bytes, "density": made.density}
         (out / "snapshot.json").write_text(json.dumps(facts | {"features": module.features()}), "utf-8")
@@ -266,38 +235,3 @@ class Recipe:
     def write_manifest(self, folders: Folders, inputs_digest: str, target: Path) -> None:
         """manifest.json beside the image; see manifest.py."""
         manifest.write(target, self.pins, folders["snapshot"], self.abi, inputs_digest, self.without)
-
-
-def inittab(builtin: list[str], extra: dict[str, str]) -> str:
-    """C source of the table of built-in modules, and of image_inittab, which adds `extra` (name -> suffix of PyInit_)."""
-    functions = [*(f"PyInit_{name}" for name in builtin), *(f"PyInit_{suffix}" for suffix in extra.values())]
-    functions += [function for function in CORE_MODULES.values() if function]
-    rows = {name: f"PyInit_{name}" for name in builtin} | CORE_MODULES
-    lines = ["/* Generated. */", "#include <Python.h>"]
-    lines += [f"extern PyObject *{function}(void);" for function in functions]
-    lines += ["struct _inittab _PyImport_Inittab[] = {"]
-    lines += [f'    {{"{name}", {function or "NULL"}}},' for name, function in rows.items()]
-    lines += ["    {0, 0}", "};", "void image_inittab(void) {"]
-    lines += [f'    PyImport_AppendInittab("{name}", PyInit_{suffix});' for name, suffix in extra.items()]
-    return "\n".join([*lines, "}", ""])
-
-
-def check_interface(module: wasmfile.Module, abi: driver.Abi) -> None:
-    """The image imports and exports exactly what the ABI names.
-
-    Raises:
-        BuildError: it does not; the message says what is missing and what is too much.
-    """
-    types = module.types()
-    functions = [found.type for found in module.imports() if found.kind == "function"]
-    imports = {(found.module, found.name): found.type for found in module.imports()}
-    wanted = {(abi["IMPORT_MODULE"], name): signature for name, signature in abi["IMPORTS"].items()}
-    if imports != wanted:
-        raise BuildError(f"the image's imports are {imports}, not {wanted}")
-    declared = wasmfile.Reader(module.section(3))
-    functions += [types[declared.unsigned()] for _ in range(declared.unsigned())]
-    exports = {
-        found.name: functions[found.index] if found.kind == "function" else found.kind for found in module.exports()
-    }
-    if exports != abi["EXPORTS"]:
-        raise BuildError(f"the image's exports are {exports}, not {abi['EXPORTS']}")

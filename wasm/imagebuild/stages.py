@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import inspect
 import os
 import shutil
 import threading
@@ -29,7 +30,7 @@ class Stage:
         name: names its folder.
         needs: the stages it reads from.
         inputs: everything else that its result depends on, as texts (digests, flags, versions).
-        run: fills the empty folder it is given.
+        run: fills the empty folder it is given. Its source text counts as an input.
     """
 
     name: str
@@ -55,7 +56,7 @@ def keys(stages: Iterable[Stage]) -> dict[str, str]:
     """The key of every stage; they come in an order in which each follows what it needs."""
     found: dict[str, str] = {}
     for stage in stages:
-        parts = [stage.name, *(found[need] for need in stage.needs), *stage.inputs]
+        parts = [stage.name, *(found[need] for need in stage.needs), *stage.inputs, inspect.getsource(stage.run)]
         found[stage.name] = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return found
 

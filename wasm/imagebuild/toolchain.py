@@ -95,12 +95,12 @@ class Toolchain:
 
     Attributes:
         tree: what `unpack` filled.
-        build_root: the folder that no output may name; paths in it appear relative to it.
+        maps: folders and what they are called in outputs, which must not tell where they were made; later ones win.
         jobs: processes at a time.
     """
 
     tree: Path
-    build_root: Path
+    maps: tuple[tuple[Path, str], ...]
     jobs: int = field(default=2)
 
     @property
@@ -109,7 +109,8 @@ class Toolchain:
 
     def flags(self, *, cxx: bool = False) -> list[str]:
         """What every compilation gets."""
-        flags = [TARGET, f"--sysroot={self.tree / 'usr'}", *FEATURES, *EMULATED, f"-ffile-prefix-map={self.build_root}/="]
+        flags = [TARGET, f"--sysroot={self.tree / 'usr'}", *FEATURES, *EMULATED]
+        flags += [f"-ffile-prefix-map={folder}={name}" for folder, name in self.maps]
         if cxx:
             headers = self.tree / "usr/lib/llvm-19/include/wasm32-wasi/c++/v1"
             flags += ["-nostdinc++", "-isystem", str(headers), "-fignore-exceptions"]

@@ -1,0 +1,75 @@
+"""What is generated to tie the image together, and what must hold for the linked module."""
+
+from __future__ import annotations
+
+from imagebuild import wasmcode, wasmfile
+from imagebuild.driver import Abi
+from imagebuild.stages import BuildError
+
+# Modules that CPython's core initialises itself, with what does it.
+CORE_MODULES = {
+    "marshal": "PyMarshal_Init",
+    "_imp": "PyInit__imp",
+    "_ast": "PyInit__ast",
+    "_tokenize": "PyInit__tokenize",
+    "builtins": None,
+    "sys": None,
+    "gc": "PyInit_gc",
+    "_warnings": "_PyWarnings_Init",
+    "_string": "PyInit__string",
+}
+# C++ exceptions are compiled out (-fignore-exceptions): what would throw ends the guest.
+CXX_RUNTIME = """#include <stdlib.h>
+void *__cxa_allocate_exception(size_t n) { return malloc(n); }
+void __cxa_throw(void *thrown, void *type, void (*destroy)(void *)) { abort(); }
+"""
+
+
+def inittab(builtin: list[str], extra: dict[str, str]) -> str:
+    """C source of the table of built-in modules, and of image_inittab, which adds `extra` (name -> suffix of PyInit_)."""
+    functions = [*(f"PyInit_{name}" for name in builtin), *(f"PyInit_{suffix}" for suffix in extra.values())]
+    functions += [function for function in CORE_MODULES.values() if function]
+    rows = {name: f"PyInit_{name}" for name in builtin} | CORE_MODULES
+    lines = ["/* Generated. */", "#include <Python.h>"]
+    lines += [f"extern PyObject *{function}(void);" for function in functions]
+    lines += ["struct _inittab _PyImport_Inittab[] = {"]
+    lines += [f'    {{"{name}", {function or "NULL"}}},' for name, function in rows.items()]
+    lines += ["    {0, 0}", "};", "void image_inittab(void) {"]
+    lines += [f'    PyImport_AppendInittab("{name}", PyInit_{suffix});' for name, suffix in extra.items()]
+    return "\n".join([*lines, "}", ""])
+
+
+def check_validator(body: bytes) -> None:
+    """The reply validator's object (check.c) has no data and does not touch memory but to read what it is given.
+
+    Raises:
+        BuildError: it could be fooled by a node that overwrites memory.
+    """
+    module = wasmfile.Module.parse(body)
+    data = wasmfile.Reader(module.section(wasmfile.DATA)).unsigned()
+    writes, symbols = wasmcode.writes_memory(module), set(wasmcode.memory_symbols(module)) - {"__heap_base"}
+    uses_stack = any(found.name == "__stack_pointer" for found in module.imports())
+    if data or writes or symbols or uses_stack:
+        what = f"{data} data segments, writes {writes}, addresses of {sorted(symbols)}, shadow stack: {uses_stack}"
+        raise BuildError(f"check.c must not depend on linear memory, but has: {what}")
+
+
+def check_interface(module: wasmfile.Module, abi: Abi) -> None:
+    """The image imports and exports exactly what the ABI names.
+
+    Raises:
+        BuildError: it does not; the message says what is missing and what is too much.
+    """
+    types = module.types()
+    functions = [found.type for found in module.imports() if found.kind == "function"]
+    imports = {(found.module, found.name): found.type for found in module.imports()}
+    wanted = {(abi["IMPORT_MODULE"], name): signature for name, signature in abi["IMPORTS"].items()}
+    if imports != wanted:
+        raise BuildError(f"the image's imports are {imports}, not {wanted}")
+    declared = wasmfile.Reader(module.section(3))
+    functions += [types[declared.unsigned()] for _ in range(declared.unsigned())]
+    exports = {
+        found.name: functions[found.index] if found.kind == "function" else found.kind for found in module.exports()
+    }
+    if exports != abi["EXPORTS"]:
+        raise BuildError(f"the image's exports are {exports}, not {abi['EXPORTS']}")
