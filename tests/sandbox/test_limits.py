@@ -42,8 +42,8 @@ def test_deadline_holds_for_init(runtime):
 
 
 @pytest.mark.parametrize(
-    "code", ["bytearray(2 << 30)", "a = []\nwhile True: a.append(bytearray(1 << 20))", "'x' * 10**10",
-             "import numpy as np; np.ones((1 << 20, 1 << 10))"],
+    "code", ["bytearray(3 << 29)", "a = []\nwhile True: a.append(bytearray(1 << 20))", "'x' * 10**9",
+             "import numpy as np; np.ones(1 << 26)"],
     ids=["at once", "growth", "text", "numpy"],
 )  # fmt: skip
 def test_memory_reaches_the_node_as_memory_error(run, code):
