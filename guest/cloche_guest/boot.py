@@ -10,7 +10,7 @@ import importlib
 
 import _cloche
 
-from cloche_guest import policy, threads, values
+from cloche_guest import policy, threads, values, warm
 from cloche_guest.dispatch import Guest
 from cloche_guest.node import PLAIN
 
@@ -56,6 +56,7 @@ def _boot() -> Guest:
     else:
         PLAIN.add(ndarray)
     threads.install()
+    warm.rehearse(_cloche, values.encode, values.decode)
     guest = Guest(_cloche)
     policy.install(guest.loop)
     guest.loop.watch_generators()

@@ -141,6 +141,8 @@ class Guest:
             return self._invoke(message[2], message[3:])
         if op == Op.GET:
             return getattr(self._loaded().target, message[2])
+        if op == Op.RESEED:
+            return thaw(message[2])
         raise ValueError(f"unknown operation {op!r}")
 
     def _invoke(self, name: str, arguments: Sequence[Any]) -> Any:

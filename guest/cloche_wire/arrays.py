@@ -147,20 +147,24 @@ def _make(wire: Any, dims: Any, order: str, body: Any) -> Any:
     if numpy is None:
         return Array(wire, tuple(dims), body, order)
     array = numpy.ndarray(dims, dtypes.from_wire(numpy, wire), body, order=order)
-    _check_bools(numpy, array)
+    _check_items(numpy, array)
     return array
 
 
-def _check_bools(numpy: Any, array: Any) -> None:
-    """numpy counts the true items of a mask by adding bytes, and trusts the sum when it writes the selection.
+def _check_items(numpy: Any, array: Any) -> None:
+    """See to what numpy trusts: bools are 0 or 1, characters are Unicode's.
 
-    Bytes other than 0 and 1 would let a guest write beyond an array of the host.
+    numpy counts the true items of a mask by adding bytes, and believes the sum when it writes the selection: other bytes
+    would let a guest write beyond an array of the host. A character above U+10FFFF is a SystemError whenever it is read.
     """
-    if array.dtype.names is not None:
-        for name in array.dtype.names:
-            _check_bools(numpy, array[name])
-    elif array.dtype.kind == "b" and array.size and array.view(numpy.uint8).max() > 1:
-        raise ValueError("a bool is a byte 0 or 1")
+    dtype = array.dtype
+    if dtype.names is not None:
+        for name in dtype.names:
+            _check_items(numpy, array[name])
+    elif array.size and dtype.kind in "bU":
+        kind, highest = ("u1", 1) if dtype.kind == "b" else (f"{dtype.byteorder}u4", 0x10FFFF)
+        if numpy.ravel(array, order="K").view(kind).max() > highest:
+            raise ValueError("a bool is a byte 0 or 1" if dtype.kind == "b" else "a character is at most U+10FFFF")
 
 
 def _reshape(array: Any, dims: Any, order: str) -> Any:

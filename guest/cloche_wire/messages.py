@@ -19,20 +19,20 @@ class Op(IntEnum):
     """[method, *arguments] -> RESULT; initialize, flush or cleanup: absent methods answer null"""
     GET = 4
     """[name] -> RESULT value of that attribute of the node"""
-    STREAM_OPEN = 5
-    """[] -> NEED, YIELD or END"""
-    STREAM_FEED = 6
-    """[item] the item that the guest asked for -> YIELD_NEED, YIELD, NEED, END"""
-    STREAM_NEXT = 7
-    """[] go on after a YIELD -> as STREAM_FEED"""
-    STREAM_END = 8
-    """[] the host's input has ended -> as STREAM_FEED"""
-    STREAM_THROW = 9
-    """[type name, message] the host's input raised -> as STREAM_FEED"""
-    STREAM_CLOSE = 10
-    """[] close the generators now, run their finally blocks -> RESULT null"""
-    RESEED = 11
+    RESEED = 5
     """[32 bytes] seed the random generators anew, in a clone or a restored snapshot -> RESULT null"""
+    STREAM_OPEN = 6
+    """[] -> NEED, YIELD or END"""
+    STREAM_FEED = 7
+    """[item] the item that the guest asked for -> YIELD_NEED, YIELD, NEED, END"""
+    STREAM_NEXT = 8
+    """[] go on after a YIELD -> as STREAM_FEED"""
+    STREAM_END = 9
+    """[] the host's input has ended -> as STREAM_FEED"""
+    STREAM_THROW = 10
+    """[type name, message] the host's input raised -> as STREAM_FEED"""
+    STREAM_CLOSE = 11
+    """[] close the generators now, run their finally blocks -> RESULT null"""
 
 
 class Reply(IntEnum):

@@ -103,7 +103,7 @@ class Instance:
             alloc, free = (_ffi.Call(store, exports[n], 1) for n in ("node_alloc", "node_free"))  # type: ignore[arg-type]
             ring = exports["cloche_ring"].value(store)  # type: ignore[union-attr]  # see check_abi
             self._memory = Memory(store, exports["memory"], ring, alloc, free)  # type: ignore[arg-type]
-            self._codec = Codec(limits, self._memory.place, partial(self._memory.view, limit=limits.reply_bytes))
+            self._codec = Codec(limits, self._memory.place, partial(self._memory.view, limit=limits.reply_bytes), self._memory.free)
             if snapshot is None:
                 self._request = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
             else:

@@ -135,7 +135,7 @@ class Lowering:
 
     def _enter(self, value: Any) -> None:
         if not self._depth:
-            raise _Refused(f"nested more than {self._max_depth} containers deep")
+            raise _Refused(f"nested more than {self._max_depth} containers deep (value_depth)")
         self._depth -= 1
         self._substitutes = 0
         self._around.append(value)

@@ -64,7 +64,7 @@ static int meet_once(Encoder *e, PyObject *o) {
 }
 
 static int too_deep(void) {
-    PyErr_Format(PyExc_ValueError, "nested more than %u containers deep", codec.depth);
+    PyErr_Format(PyExc_ValueError, "nested more than %u containers deep (value_depth)", codec.depth);
     return -1;
 }
 

@@ -4,6 +4,7 @@
 #include "check.h"
 #include "codec.h"
 #include "ring.h"
+#include "settle.h"
 
 extern const struct _frozen image_frozen[], image_frozen_boot[]; /* generated: the standard library and the guest */
 void image_inittab(void);                                        /* generated: numpy's modules */
@@ -140,6 +141,7 @@ EXPORT(image_init) void image_init(void) {
     PyConfig_Clear(&c);
     import_or_fail("cloche_guest.boot");
     if (!dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
+    settle_heap();
 }
 
 EXPORT(node_alloc) void *node_alloc(uint32_t n) { return malloc(n); }

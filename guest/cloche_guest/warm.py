@@ -1,0 +1,170 @@
+"""Rehearses a node's life before the snapshot, so that instances start with what the first calls would otherwise make.
+
+CPython specialises bytecode, fills caches and assigns version tags as code runs; all of it is written into memory that
+instances map copy on write. After the rehearsal those writes are part of the image.
+"""
+
+from __future__ import annotations
+
+import linecache
+import logging
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche_guest.dispatch import Guest
+from cloche_wire.messages import Op, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_ROUNDS: Final = 24
+"""Specialisation wants 2 to 16 runs of an instruction, depending on its kind."""
+
+_SOURCE: Final = '''
+import logging
+import sys
+from dataclasses import dataclass
+
+class Rehearsal:
+    """All the shapes of a node, at least once."""
+
+    def __init__(self, factor=1, **config):
+        self.factor = factor
+        self.config = config
+        self.count = 0
+        self.logger = logging.getLogger(type(self).__name__)
+
+    def initialize(self):
+        self.logger.info("ready %s", self.factor)
+
+    def process(self, data):
+        self.count += 1
+        if data == "raise":
+            raise ValueError("rehearsed")
+        if data == "print":
+            print("line", 1)
+            self.logger.warning("said %d", 1, extra={"field": 1})
+        if data == "wait":
+            return self.later(data)
+        if data == "yield":
+            return self.several(data)
+        return data
+
+    async def later(self, data):
+        return data
+
+    def several(self, data):
+        yield data
+        yield data
+
+    def flush(self):
+        return None
+
+    def cleanup(self):
+        self.logger.info("done %d", self.count)
+'''
+
+
+class _Quiet:
+    """A host that hears nothing, but encodes what it is told, as the real one does."""
+
+    def __init__(self, dumps: Callable[[Any], bytes]) -> None:
+        self._dumps = dumps
+
+    def emit(self, record: list[Any], /) -> None:
+        self._dumps(record)
+
+    def count_output(self, size: int, /) -> None:
+        pass
+
+    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, /) -> None:
+        pass
+
+
+def _messages() -> list[list[Any]]:
+    load = {
+        "name": "rehearsal",
+        "modules": {"rehearsal": ["rehearsal.py", _SOURCE, False]},
+        "data": {},
+        "main": "rehearsal",
+        "entry": "Rehearsal",
+        "params": {"factor": 2, "name": "rehearsal"},
+        "session_id": None,
+        "log_level": logging.INFO,
+        "seed": bytes(32),
+        "limits": {
+            "reply_bytes": 1 << 20,
+            "output_bytes": 1 << 20,
+            "value_depth": 64,
+            "value_nodes": 1000,
+            "log_bytes": 1 << 16,
+        },
+        "packages": {},
+    }
+    values: list[Any] = [1, 2.5, None, True, "text", "ü", b"bytes", (1, 2), {3}, 1 << 80]
+    values += [{"a": 1, "b": 2.5, "c": "text", "d": True, "e": None}, list(range(20)), {"k": [{"n": 1}]}]
+    values += ["print", "raise", "wait", "yield"]
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        values += [numpy.arange(6.0).reshape(2, 3), numpy.zeros(2048, "f4"), numpy.float32(1), numpy.ones(3, bool)]
+    stream = [[Op.STREAM_OPEN, 2], [Op.STREAM_FEED, 2, 1], [Op.STREAM_FEED, 2, "yield"], [Op.STREAM_NEXT, 2]]
+    stream += [[Op.STREAM_NEXT, 2], [Op.STREAM_END, 2], [Op.STREAM_OPEN, 2], [Op.STREAM_CLOSE, 2]]
+    return [
+        [Op.LOAD, 1, load],
+        [Op.INVOKE, 2, "initialize"],
+        *([Op.PROCESS, 2, value] for value in values),
+        [Op.GET, 2, "count"],
+        [Op.RESEED, 2, bytes(32)],
+        *stream,
+        [Op.INVOKE, 2, "flush"],
+        [Op.INVOKE, 2, "cleanup"],
+    ]
+
+
+def rehearse(codec: Any, encode: Callable[[Any], Any], decode: Callable[[int, Any], Any]) -> None:
+    """Run it, and leave the interpreter's visible state as it was.
+
+    Args:
+        codec: the module ``_cloche``.
+        encode: its hook for values that the C codec does not know.
+        decode: the same, for tags.
+
+    Raises:
+        RuntimeError: a message was not answered as it should be: the image would be broken.
+    """
+    before = dict(sys.modules), sys.meta_path[:], warnings.filters[:], set(logging.root.manager.loggerDict)
+    streams = sys.stdin, sys.stdout, sys.stderr
+    for _ in range(_ROUNDS):
+        guest = Guest(_Quiet(codec.dumps))
+        guest.streams.install()
+        guest.logs.install()
+        codec.register(guest.handle, encode, decode, guest.fail)
+        try:
+            for message in _messages():
+                _answer(guest, codec, message)
+        finally:
+            logging.root.removeHandler(guest.logs.handler)
+            guest.loop.close()
+            sys.stdin, sys.stdout, sys.stderr = streams
+            _restore(*before)
+
+
+def _answer(guest: Guest, codec: Any, message: Sequence[Any]) -> None:
+    reply = guest.handle(codec.loads(codec.dumps(list(message))))
+    codec.dumps(list(reply))
+    if (reply[0] == Reply.FAILURE) != (message[-1] == "raise"):
+        raise RuntimeError(f"the rehearsal of {message!r:.200} answered {reply!r:.2000}")
+
+
+def _restore(modules: dict[str, Any], finders: list[Any], filters: list[Any], loggers: set[str]) -> None:
+    for name in set(sys.modules) - set(modules):
+        del sys.modules[name]
+    sys.meta_path[:] = finders
+    warnings.filters[:] = filters  # type: ignore[index]  # a list, whatever the stubs say
+    warnings._filters_mutated()  # type: ignore[attr-defined]  # as warnings.catch_warnings does
+    linecache.clearcache()
+    logging.disable(logging.NOTSET)
+    logging.root.setLevel(logging.WARNING)
+    for name in set(logging.root.manager.loggerDict) - loggers:
+        del logging.root.manager.loggerDict[name]
