@@ -67,10 +67,16 @@ class Guest:
                 if type(result) not in PLAIN:
                     result = settle(result, loop, self._max_items)
                 reply = RESULT, result
+            elif op == _STREAM_FEED and self._stream is not None:
+                reply = self._stream.feed(message[2])
+            elif op == _STREAM_NEXT and self._stream is not None:
+                reply = self._stream.next()
             elif op >= _STREAM_OPEN:
                 reply = self._handle_stream(op, message)
             else:
                 reply = RESULT, self._handle_other(op, message)
+            if reply is END:
+                self._stream = None
             if loop._ready or loop._scheduled:
                 loop.tick()
         except BaseException as exc:  # SystemExit included: the node may not end the guest
@@ -107,31 +113,26 @@ class Guest:
             self.loop.finish()
 
     def _handle_stream(self, op: int, message: Sequence[Any]) -> _Reply:
+        stream = self._stream
         if op == Op.STREAM_OPEN:
-            if self._stream is not None:  # not raised, which would close it
+            if stream is not None:  # not raised, which would close it
                 refused = RuntimeError("a stream is open on this node: close it first")
                 return FAILURE, describe(refused, "call").to_wire()
             self._stream = stream = Stream(self._loaded(), self.loop)
             reply = stream.open()
         elif op == Op.STREAM_CLOSE:
-            open_stream, self._stream = self._stream, None
-            if open_stream is not None:
-                open_stream.close()
+            self._stream = None
+            if stream is not None:
+                stream.close()
             return RESULT, None
-        elif self._stream is None:
+        elif stream is None:
             raise RuntimeError("no stream is open on this node")
-        elif op == _STREAM_FEED:
-            reply = self._stream.feed(message[2])
-        elif op == _STREAM_NEXT:
-            reply = self._stream.next()
         elif op == Op.STREAM_END:
-            reply = self._stream.end()
+            reply = stream.end()
         elif op == Op.STREAM_THROW:
-            reply = self._stream.throw(message[2], message[3])
+            reply = stream.throw(message[2], message[3])
         else:
             raise ValueError(f"unknown operation {op!r}")
-        if reply is END:
-            self._stream = None
         return reply
 
     def _handle_other(self, op: int, message: Sequence[Any]) -> Any:

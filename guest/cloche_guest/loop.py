@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import time
-from asyncio import base_events, events
+from asyncio import base_events
+from asyncio.events import _get_running_loop, _set_running_loop
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -132,11 +133,11 @@ class Loop(base_events.BaseEventLoop):
             self._leave(outer)
             self._awaited = None
 
-    def call(self, func: Callable[[], object]) -> None:
+    def call(self, func: Callable[..., object], *args: object) -> None:
         """Call `func` as the loop would."""
         outer = self._enter()
         try:
-            func()
+            func(*args)
         finally:
             self._leave(outer)
 
@@ -167,14 +168,14 @@ class Loop(base_events.BaseEventLoop):
 
     def _enter(self) -> asyncio.AbstractEventLoop | None:
         """Become the running loop, as `run_forever` does; the answer is for `_leave`."""
-        outer = events._get_running_loop()
-        events._set_running_loop(self)
-        self._thread_id = threading.get_ident()
+        outer = _get_running_loop()
+        _set_running_loop(self)
+        self._thread_id = get_ident()
         return outer
 
     def _leave(self, outer: asyncio.AbstractEventLoop | None) -> None:
         self._thread_id = None
-        events._set_running_loop(outer)
+        _set_running_loop(outer)
 
 
 async def _wait(tasks: set[asyncio.Task[Any]]) -> None:
@@ -183,8 +184,8 @@ async def _wait(tasks: set[asyncio.Task[Any]]) -> None:
 
 def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Call `func` and put its outcome into `future`. As in a thread of its own, it sees no running loop."""
-    running = events._get_running_loop()
-    events._set_running_loop(None)
+    running = _get_running_loop()
+    _set_running_loop(None)
     try:
         future.set_result(func(*args, **kwargs))
     except (SystemExit, KeyboardInterrupt):
@@ -192,4 +193,4 @@ def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any)
     except BaseException as exc:  # an executor hands over whatever was raised
         future.set_exception(exc)
     finally:
-        events._set_running_loop(running)
+        _set_running_loop(running)

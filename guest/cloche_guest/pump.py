@@ -32,12 +32,13 @@ class Gate:
 
     __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_error", "_loop", "_value")
 
+    _asyncio_future_blocking: bool
+    _context: contextvars.Context
+    _value: Any
+
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._asyncio_future_blocking = False
         self._callback: Callable[[Gate], None] | None = None
-        self._context: contextvars.Context | None = None
-        self._value: Any = None
         self._error: BaseException | None = None
 
     def __await__(self) -> Generator[Gate, None, Any]:
@@ -54,36 +55,38 @@ class Gate:
         self._callback = callback
         self._context = context
 
-    def result(self) -> Any:
+    def result(self) -> None:
         """Asked by the task as it wakes: an exception goes into its coroutine."""
         if self._error is not None:
             raise self._error
-        return self._value
 
     def cancel(self, msg: Any = None) -> bool:
         """The task was cancelled: wake it with the loop's next iteration."""
+        callback, self._callback = self._callback, None
+        if callback is None:
+            return False
         self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        self._loop.call_soon(self._resume)
+        self._loop.call_soon(callback, self, context=self._context)
         return True
 
     def open(self, value: Any = None, error: BaseException | None = None) -> None:
         """Resume the task now, to its next suspension, with a value or an exception."""
-        if self._error is None:  # else it has been cancelled, and the loop is about to wake it
-            self._value, self._error = value, error
-            self._loop.call(self._resume)
-
-    def _resume(self) -> None:
         callback, self._callback = self._callback, None
-        if callback is not None and self._context is not None:
-            self._context.run(callback, self)
+        if callback is not None:  # else it has been cancelled
+            self._value, self._error = value, error
+            self._loop.call(self._context.run, callback, self)
 
 
 class Input:
-    """The host's items, as the node's ``async for`` sees them: each is asked for when it is wanted, never before."""
+    """The host's items, as the node's ``async for`` sees them: each is asked for when it is wanted, never before.
+
+    Attributes:
+        waiting: gates of the tasks that wait for an item, in order.
+    """
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._waiting: deque[Gate] = deque()
+        self.waiting: deque[Gate] = deque()
         self._ended = False
 
     def __aiter__(self) -> Input:
@@ -93,12 +96,13 @@ class Input:
         if self._ended:
             raise StopAsyncIteration
         gate = Gate(self._loop)
-        self._waiting.append(gate)
+        self.waiting.append(gate)
         try:
             return await gate
-        finally:
-            if gate in self._waiting:
-                self._waiting.remove(gate)
+        except asyncio.CancelledError:
+            if gate in self.waiting:
+                self.waiting.remove(gate)
+            raise
 
     async def aclose(self) -> None:
         """The node wants no more."""
@@ -108,26 +112,21 @@ class Input:
         """There is nothing after what is being waited for."""
         self._ended = True
 
-    @property
-    def wanted(self) -> bool:
-        """Whether a task of the node waits for an item."""
-        return bool(self._waiting)
-
     def give(self, item: Any) -> None:
         """The item that was asked for."""
-        self._waiting.popleft().open(item)
+        self.waiting.popleft().open(item)
 
     def throw(self, error: BaseException) -> None:
         """Raise at the node's ``async for``; there is no input after it."""
         self._ended = True
-        if self._waiting:
-            self._waiting.popleft().open(error=error)
+        if self.waiting:
+            self.waiting.popleft().open(error=error)
 
     def end(self) -> None:
         """No more items: every ``async for`` over this input ends."""
         self._ended = True
-        while self._waiting:
-            self._waiting.popleft().open(error=StopAsyncIteration())
+        while self.waiting:
+            self.waiting.popleft().open(error=StopAsyncIteration())
 
 
 class AsyncOutputs:
@@ -204,14 +203,15 @@ class AsyncOutputs:
             gate.open()
 
     def _outcome(self, task: asyncio.Task[None]) -> tuple[int, Any] | None:
-        if not self._has_word():
-            self._loop.run_until(self._has_word, task)
-        elif self._gate is None:
-            self._loop.tick()  # tasks beside this one may turn a mere wish for input into an output
-        wanted = self._input is not None and self._input.wanted
+        given = self._input
+        if self._gate is None and not task.done():
+            if given is None or not given.waiting:
+                self._loop.run_until(self._has_word, task)
+            else:
+                self._loop.tick()  # tasks beside this one may turn a mere wish for input into an output
         if self._gate is not None:
             output, self._output = self._output, None
-            return (YIELD_NEED if wanted else YIELD), output
+            return (YIELD_NEED if given is not None and given.waiting else YIELD), output
         if task.done():
             task.result()
             return None
@@ -219,10 +219,9 @@ class AsyncOutputs:
 
     def _has_word(self) -> bool:
         """Whether there is something to tell the host."""
+        task, given = self._task, self._input
         return (
-            self._gate is not None
-            or (self._task is not None and self._task.done())
-            or (self._input is not None and self._input.wanted)
+            self._gate is not None or (task is not None and task.done()) or (given is not None and bool(given.waiting))
         )
 
     async def _run(self) -> None:
