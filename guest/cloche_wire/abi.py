@@ -40,6 +40,9 @@ CLOCK_THREAD_CPU: Final = 3
 REPLY_NONE: Final = 0  # not even the error could be encoded (no memory left, as a rule)
 REPLY_INVALID: Final = 1  # the validator refused the reply: malformed, a foreign tag, over a budget
 
+HOLD_REPLY: Final = 1 << 31
+"""Or'ed to node_call's max depth: what earlier replies point to stays alive, until a call without it."""
+
 # Exit codes that the shim itself uses; `os._exit` keeps the low eight bits, so a node cannot pick one of these.
 EXIT_OUTPUT: Final = 0x10001  # more than `output_bytes` written to stdout and stderr in one call
 EXIT_INIT: Final = 0x10002  # the initialiser failed (only while the image is built)

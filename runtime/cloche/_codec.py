@@ -40,9 +40,11 @@ class Codec:
         place: copies a buffer into a block of guest memory that then belongs to the guest, and returns its address.
         lift: address, length -> a view of guest memory; it checks the range.
         free: gives back a block whose message will not be sent.
+        shared: the address of an array's bytes, if they lie in a buffer that host and guest share; else 0.
+        pin: address, length -> a read-only view of guest memory that keeps it mapped for as long as it lives.
     """
 
-    __slots__ = ("_decoders", "_depth", "_free", "_lifter", "_place", "_reply_bytes", "_request_bytes")
+    __slots__ = ("_decoders", "_depth", "_free", "_lifter", "_place", "_reply_bytes", "_request_bytes", "_shared")
 
     def __init__(
         self,
@@ -50,18 +52,22 @@ class Codec:
         place: Callable[[Any], int],
         lift: Callable[[int, int], memoryview],
         free: Callable[[int], object] | None = None,
+        shared: Callable[[memoryview], int] | None = None,
+        pin: Callable[[int, int], memoryview] | None = None,
     ) -> None:
         self._depth = limits.value_depth
         self._request_bytes = limits.request_bytes
         self._reply_bytes = limits.reply_bytes
         self._place = place
         self._free = free
-        self._lifter = lifter = _Lifter(lift)
+        self._shared = shared
+        self._lifter = lifter = _Lifter(lift, pin or lift)
         self._decoders = {
             **_DECODERS,
             tags.BYTES_AT: lifter.byte_string,
             tags.TEXT_AT: lifter.text,
             tags.BODY_AT: lifter.body,
+            tags.NDARRAY: _lift_checked_array,
         }
 
     def encode(self, message: list[Any], root: str) -> bytes:
@@ -83,7 +89,7 @@ class Codec:
                 if len(frame) > self._request_bytes:
                     self._too_large(len(frame), root)
                 return frame
-        lowering = Lowering(self._depth)
+        lowering = Lowering(self._depth, self._shared)
         lowered = lowering.message(message, root)
         if lowering.outside > self._request_bytes:
             self._too_large(lowering.outside, root)
@@ -104,13 +110,18 @@ class Codec:
     def _too_large(self, size: int, root: str) -> NoReturn:
         raise EncodeError(f"{size} bytes are more than Limits.request_bytes={self._request_bytes} allows", root)
 
-    def decode(self, frame: bytes) -> Any:
+    def decode(self, frame: bytes, *, lease: bool = False) -> Any:
         """The value of a frame that the image's validator has passed: well-formed, and within the budgets of nodes and depth.
+
+        Args:
+            frame: what the guest's memory held.
+            lease: give large arrays of numbers as read-only views of guest memory instead of copies.
 
         Raises:
             ProtocolError: all the same, it makes no value.
         """
         lifter = self._lifter
+        lifter.lease = lease
         lifter.left = self._reply_bytes - len(frame)
         try:
             # a container within a record within a tag takes three of cbor2's levels, and one of ours
@@ -127,29 +138,32 @@ class Codec:
 class _Lifter:
     """Copies what a reply points to out of guest memory; `left` bytes of it at most."""
 
-    __slots__ = ("_lift", "left")
+    __slots__ = ("_lift", "_pin", "lease", "left")
 
-    def __init__(self, lift: Callable[[int, int], memoryview]) -> None:
+    def __init__(self, lift: Callable[[int, int], memoryview], pin: Callable[[int, int], memoryview]) -> None:
         self._lift = lift
+        self._pin = pin
+        self.lease = False
         self.left = 0
 
-    def _view(self, content: Any) -> memoryview:
+    def _range(self, content: Any) -> tuple[int, int]:
         if type(content) is not list or list(map(type, content)) != [int, int]:
             raise ValueError("out of line is [address, length]")
         address, length = content
         if address < 0 or not 0 <= length <= self.left:
             raise ValueError(f"{length} bytes out of line, {self.left} left of Limits.reply_bytes")
         self.left -= length
-        return self._lift(address, length)
+        return address, length
 
     def byte_string(self, content: Any, _immutable: bool) -> bytes:
-        return bytes(self._view(content))
+        return bytes(self._lift(*self._range(content)))
 
     def text(self, content: Any, _immutable: bool) -> str:
-        return str(self._view(content), "utf-8")
+        return str(self._lift(*self._range(content)), "utf-8")
 
-    def body(self, content: Any, _immutable: bool) -> bytearray:
-        return bytearray(self._view(content))
+    def body(self, content: Any, _immutable: bool) -> bytearray | memoryview:
+        place = self._range(content)
+        return self._pin(*place) if self.lease else bytearray(self._lift(*place))
 
 
 def _lift(tag: int, content: Any, _immutable: bool) -> Any:
@@ -159,6 +173,13 @@ def _lift(tag: int, content: Any, _immutable: bool) -> Any:
 def _lift_array(tag: int, content: Any, _immutable: bool) -> Any:
     load_numpy()
     return wire.lift(tag, content)
+
+
+def _lift_checked_array(content: Any, immutable: bool) -> Any:
+    """An array whose bytes are checked for more than their number (bools, characters): never a view the guest can change."""
+    if type(content) is list and content and type(content[-1]) is memoryview:
+        content[-1] = bytearray(content[-1])
+    return _lift_array(tags.NDARRAY, content, immutable)
 
 
 def _sequence(content: Any) -> list[Any]:

@@ -71,6 +71,7 @@ class Instance:
         "closed",
         "dropped_records",
         "guest_seconds",
+        "lease",
     )
 
     def __init__(
@@ -90,6 +91,7 @@ class Instance:
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self.closed = False
+        self.lease = False
         self._host = Host()
         engine.handlers.ensure()
         self._store = store = wasmtime.Store(engine.wasmtime)
@@ -103,7 +105,14 @@ class Instance:
             alloc, free = (_ffi.Call(store, exports[n], 1) for n in ("node_alloc", "node_free"))  # type: ignore[arg-type]
             ring = exports["cloche_ring"].value(store)  # type: ignore[union-attr]  # see check_abi
             self._memory = Memory(store, exports["memory"], ring, alloc, free)  # type: ignore[arg-type]
-            self._codec = Codec(limits, self._memory.place, partial(self._memory.view, limit=limits.reply_bytes), self._memory.free)
+            self._codec = Codec(
+                limits,
+                self._memory.place,
+                partial(self._memory.view, limit=limits.reply_bytes),
+                self._memory.free,
+                self._memory.shared,
+                partial(self._memory.pin, limit=limits.reply_bytes),
+            )
             if snapshot is None:
                 self._request = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
             else:
@@ -145,7 +154,7 @@ class Instance:
         began = time.perf_counter()
         try:
             frame = self._codec.encode([op, self.calls, *operands], root)
-            reply = self._codec.decode(self._enter(frame))
+            reply = self._codec.decode(self._enter(frame), lease=self.lease)
         except _ffi.Trapped as trapped:
             raise self._broken(trapped) from None
         except ProtocolError as error:
@@ -172,7 +181,8 @@ class Instance:
         memory.write(address, frame)
         if self._engine.metering == "fuel":
             self._store.set_fuel(_ENDLESS_FUEL if limits.fuel is None else limits.fuel)
-        packed = self._node_call(address, length, limits.value_nodes, limits.value_depth)
+        depth = limits.value_depth | abi.HOLD_REPLY if self.lease else limits.value_depth
+        packed = self._node_call(address, length, limits.value_nodes, depth)
         if address != self._request:
             memory.free(address)
         start, size = packed >> 32 & _U32, packed & _U32
@@ -181,6 +191,18 @@ class Instance:
                 raise ProtocolError("the reply is not well-formed, or passes value_nodes or value_depth")
             raise ProtocolError("the guest could not make a reply")
         return memory.read(start, size, limits.reply_bytes)
+
+    def share(self, length: int) -> memoryview:
+        """A buffer of guest memory for the host to fill. Raises as `exchange` does."""
+        self._host.begin()
+        if self._deadline_s is not None:
+            self._engine.watchdog.arm(self._host, self._deadline_s)
+        try:
+            return self._memory.share(length)
+        except _ffi.Trapped as trapped:
+            raise self._broken(trapped) from None
+        finally:
+            self._engine.watchdog.disarm(self._host)
 
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """The state at rest, copied out."""
@@ -256,9 +278,12 @@ class Instance:
         if not self.closed:
             self.closed = True
             _ffi.unbind(self._key)
+            pinned = False
             if hasattr(self, "_memory"):
+                pinned = self._memory.is_pinned
                 self._memory.close()
-            self._store.close()
+            if not pinned:  # else the last view that lives frees it
+                self._store.close()
 
     def __del__(self) -> None:
         if hasattr(self, "_key"):

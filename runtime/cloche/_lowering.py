@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from cbor2 import CBORTag
@@ -77,7 +77,8 @@ class Lowering:
         outside: bytes of all bodies.
     """
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, shared: Callable[[memoryview], int] | None = None) -> None:
+        self._shared = shared
         self.bodies: list[tuple[Any, list[int]]] = []
         self.outside = 0
         self._depth = self._max_depth = depth
@@ -129,8 +130,8 @@ class Lowering:
     def _meet(self, value: Any) -> None:
         if id(value) in self._seen:
             if any(value is outer for outer in self._around):
-                raise _Refused(f"a cycle: this {type(value).__name__} contains itself")
-            raise _Refused(f"this {type(value).__name__} is in the value twice; send a copy in one of the places")
+                raise _Refused(f"a cycle: this {wire.type_name(value)} contains itself")
+            raise _Refused(f"this {wire.type_name(value)} is in the value twice; send a copy in one of the places")
         self._seen.add(id(value))
 
     def _enter(self, value: Any) -> None:
@@ -158,6 +159,8 @@ class Lowering:
 
     def _array_body(self, buffer: Any) -> Any:
         view = memoryview(buffer)
+        if self._shared is not None and (address := self._shared(view)):
+            return CBORTag(tags.SHARED_AT, [address, view.nbytes])
         return self._body(tags.BODY_AT, view) if view.nbytes >= _LARGE else view.tobytes()
 
     def _body(self, tag: int, data: Any) -> CBORTag:
@@ -183,8 +186,8 @@ class Lowering:
         if type(items) is set:
             self._meet(items)
         self._enter(items)
+        self._doubles(items)
         try:
-            self._doubles(items)
             lowered = [self._value(item) for item in items]
         except _Refused as refused:
             refused.steps.append(_NoName)
@@ -199,9 +202,9 @@ class Lowering:
         plain = all(type(key) is str and (key.isascii() or _is_utf8(key)) for key in mapping)
         lowered: dict[str, Any] = {}
         flat: list[Any] = []
+        if not plain:
+            self._doubles(mapping)
         try:
-            if not plain:
-                self._doubles(mapping)
             for key, value in mapping.items():  # noqa: B007  # the step, if a value is refused
                 if plain:
                     lowered[key] = self._value(value)

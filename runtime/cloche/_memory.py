@@ -6,8 +6,9 @@ import ctypes
 import mmap
 import re
 import struct
+import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import wasmtime
 from cloche_wire import abi
@@ -33,6 +34,15 @@ _USED_WORD: Final = abi.RING_WORDS.index("used")
 _DROPPED_WORD: Final = abi.RING_WORDS.index("dropped")
 
 
+def _address(view: memoryview) -> int:
+    """Where a contiguous view lies in this process."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(view))
+    except TypeError:  # read-only: ask what it is a view of
+        interface = getattr(view.obj, "__array_interface__", None)
+        return int(interface["data"][0]) if interface else 0
+
+
 class Memory:
     """The linear memory of one instance, and the two functions of the guest that hand out pieces of it.
 
@@ -40,7 +50,19 @@ class Memory:
     is made anew when something lies beyond it. After `close` nothing here can be used.
     """
 
-    __slots__ = ("_alloc", "_base", "_free", "_memory", "_ring", "_ring_words", "_size", "_store", "_view")
+    __slots__ = (
+        "_alloc",
+        "_base",
+        "_free",
+        "_memory",
+        "_pinned",
+        "_ring",
+        "_ring_words",
+        "_shared",
+        "_size",
+        "_store",
+        "_view",
+    )
 
     def __init__(
         self, store: wasmtime.Store, memory: wasmtime.Memory, ring: int, alloc: _ffi.Call, free: _ffi.Call
@@ -53,6 +75,8 @@ class Memory:
         self._size = 0
         self._view = memoryview(b"")
         self._grown()
+        self._shared: list[tuple[int, int]] = []
+        self._pinned: weakref.WeakSet[Any] = weakref.WeakSet()
         self._ring = ring
         if not 0 < ring <= self._size - abi.RING_HEADER_BYTES - abi.RING_CAPACITY:
             raise ProtocolError(f"the log ring at {ring} lies outside the memory of {self._size} bytes")
@@ -163,6 +187,41 @@ class Memory:
             taken.append(data[at + 4 : at + 4 + length])
             at += 4 + length
         return taken, dropped
+
+    def pin(self, address: int, length: int, limit: int) -> memoryview:
+        """A read-only view that keeps the memory mapped for as long as it lives, also after `close`.
+
+        What it shows changes as the guest runs on.
+        """
+        self._range(address, length, limit)
+        return self._keep(address, length).toreadonly()
+
+    def share(self, length: int) -> memoryview:
+        """A writable view of a new block that is never freed, for host and guest to use together. Pins as `pin` does."""
+        address = self.allocate(length)
+        self._shared.append((self._base + address, length))
+        return self._keep(address, length)
+
+    def shared(self, view: memoryview) -> int:
+        """The guest's address of a contiguous view, if it lies in a block that `share` made; else 0."""
+        if not self._shared or not view.nbytes:
+            return 0
+        address = _address(view)
+        for start, length in self._shared:
+            if start <= address and address + view.nbytes <= start + length:
+                return address - self._base
+        return 0
+
+    def _keep(self, address: int, length: int) -> memoryview:
+        array = (ctypes.c_ubyte * length).from_address(self._base + address)
+        array._store = self._store  # numpy does not keep the store alive, and reading after its end would be a SIGSEGV
+        self._pinned.add(array)
+        return memoryview(array).cast("B")
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether a view of `pin` or `share` still lives."""
+        return bool(self._pinned)
 
     def dirty_runs(self) -> list[tuple[int, int]]:
         """The stretches of pages that differ from the image, or may: (first page, number of pages).

@@ -62,7 +62,7 @@ PROGRAMS = [
     _p(23, "recursion-limit", "node trap memory deadline", "import sys; sys.setrecursionlimit(10**9)\ndef r(n): return r(n + 1)\nr(0)"),
     _p(23, "recursion-limit-c", "node trap memory", "import sys; sys.setrecursionlimit(10**9)\nclass A:\n    def __repr__(self): return repr(self)\nrepr(A())"),
     _p(24, "deep-repr", "node trap", "a = []\nfor _ in range(10**5): a = [a]\nrepr(a)"),
-    _p(25, "deep-dealloc", "value trap", "a = None\nfor _ in range(10**6): a = (a,)\ndel a"),
+    _p(25, "deep-dealloc", "value trap", "a = None\nfor _ in range(10**5): a = (a,)\ndel a"),
     _p(26, "ast-nesting", "node trap memory", "compile('(' * 10**5 + ')' * 10**5, 'x', 'eval')"),
     _p(26, "ast-operators", "node trap memory", "compile('-' * 10**6 + '1', 'x', 'eval')"),
     _p(27, "json-nesting", "node trap", "import json; json.loads('[' * 10**6)"),

@@ -7,10 +7,11 @@ typedef struct {
     PyObject_HEAD
     void *address;
     size_t size;
+    int owned;
 } Block;
 
 static void block_dealloc(PyObject *self) {
-    free(((Block *)self)->address);
+    if (((Block *)self)->owned) free(((Block *)self)->address);
     Py_TYPE(self)->tp_free(self);
 }
 
@@ -27,7 +28,7 @@ static PySequenceMethods block_as_sequence = {.sq_length = block_length};
 static PyTypeObject block_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "_cloche.Block",
-    .tp_doc = "Memory that the host filled for this guest: a writable buffer, freed with this object.",
+    .tp_doc = "Memory that the host filled for this guest: a writable buffer, freed with this object unless the host keeps it.",
     .tp_basicsize = sizeof(Block),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_dealloc = block_dealloc,
@@ -35,14 +36,15 @@ static PyTypeObject block_type = {
     .tp_as_sequence = &block_as_sequence,
 };
 
-PyObject *block_new(void *address, size_t size) {
+PyObject *block_new(void *address, size_t size, int owned) {
     Block *block = size <= PY_SSIZE_T_MAX ? PyObject_New(Block, &block_type) : NULL;
     if (!block) {
-        free(address);
+        if (owned) free(address);
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
     block->address = address;
     block->size = size;
+    block->owned = owned;
     return (PyObject *)block;
 }
 

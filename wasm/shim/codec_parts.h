@@ -12,7 +12,7 @@ extern struct codec {
     uint32_t depth;
 } codec;
 
-/* A Block that owns `address`; on failure the memory is freed. */
-PyObject *block_new(void *address, size_t size);
+/* A Block of the memory at `address`; with `owned` it is freed with the Block, and at once on failure. */
+PyObject *block_new(void *address, size_t size, int owned);
 
 #endif

@@ -209,7 +209,7 @@ static PyObject *dict(Decoder *d, uint64_t count, int plain) {
 
 /* Out of line */
 
-/* Takes ownership of the block behind the tag. */
+/* The block behind the tag. Except for SHARED_AT, it is ours from now on. */
 static int block(Decoder *d, void **address, size_t *size) {
     const uint8_t *start = d->p;
     uint64_t count, a, n;
@@ -228,7 +228,7 @@ static PyObject *out_of_line(Decoder *d, uint64_t tag) {
     void *address;
     size_t size;
     if (block(d, &address, &size)) return NULL;
-    if (tag == TAG_BODY_AT) return block_new(address, size);
+    if (tag == TAG_BODY_AT || tag == TAG_SHARED_AT) return block_new(address, size, tag == TAG_BODY_AT);
     PyObject *result;
     if (size > PY_SSIZE_T_MAX) result = PyErr_NoMemory();
     else if (tag == TAG_BYTES_AT) result = PyBytes_FromStringAndSize(address, (Py_ssize_t)size);
@@ -274,7 +274,7 @@ static PyObject *tagged(Decoder *d, uint64_t tag) {
         const uint8_t *start = expect(d, BYTES, &count) ? NULL : string(d, count);
         return start ? PyUnicode_DecodeUTF8((const char *)start, (Py_ssize_t)count, "surrogatepass") : NULL;
     }
-    case TAG_BYTES_AT: case TAG_TEXT_AT: case TAG_BODY_AT:
+    case TAG_BYTES_AT: case TAG_TEXT_AT: case TAG_BODY_AT: case TAG_SHARED_AT:
         return out_of_line(d, tag);
     }
     if (!codec.decode) return bad("cbor: a tag that nobody decodes");

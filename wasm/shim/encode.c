@@ -14,6 +14,18 @@ static struct {
 
 static int value(Encoder *e, PyObject *o);
 
+/* An error about o; %U in the format is the name of its type. */
+static int refuse(PyObject *kind, const char *format, PyObject *o) {
+    PyObject *type = (PyObject *)Py_TYPE(o), *module = PyObject_GetAttrString(type, "__module__");
+    PyObject *name = PyObject_GetAttrString(type, "__qualname__");
+    if (module && name && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(module, "builtins"))
+        Py_SETREF(name, PyUnicode_FromFormat("%U.%S", module, name));
+    if (name) PyErr_Format(kind, format, name);
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    return -1;
+}
+
 /* Meeting containers */
 
 /* 1 if o was met before; -1 without memory. */
@@ -51,10 +63,8 @@ static int is_around(Encoder *e, PyObject *o) {
 static inline int has_other_holders(PyObject *o) { return Py_REFCNT(o) > 2; }
 
 static int refuse_again(Encoder *e, PyObject *o) {
-    PyErr_Format(PyExc_ValueError, is_around(e, o) ? "a cycle: this %s contains itself"
-                                                   : "this %s is in the value twice; send a copy in one of the places",
-                 Py_TYPE(o)->tp_name);
-    return -1;
+    return refuse(PyExc_ValueError, is_around(e, o) ? "a cycle: this %U contains itself"
+                                                    : "this %U is in the value twice; send a copy in one of the places", o);
 }
 
 static int meet_once(Encoder *e, PyObject *o) {
@@ -93,10 +103,7 @@ static int leave(Encoder *e, Scope *s, int result) {
     return result;
 }
 
-static int changed(PyObject *o) {
-    PyErr_Format(PyExc_ValueError, "the %s changed while it was encoded", Py_TYPE(o)->tp_name);
-    return -1;
-}
+static int changed(PyObject *o) { return refuse(PyExc_ValueError, "the %U changed while it was encoded", o); }
 
 /* Containers */
 
@@ -242,7 +249,7 @@ static int tagged(Encoder *e, uint64_t tag, PyObject *substitute) {
 static PyObject *ask(Encoder *e, PyObject *o) {
     PyObject *answer = codec.encode ? PyObject_CallOneArg(codec.encode, o) : NULL;
     if (!answer || !PyTuple_CheckExact(answer) || PyTuple_GET_SIZE(answer) != 2) {
-        if (!PyErr_Occurred()) PyErr_Format(PyExc_TypeError, "cannot encode %s", Py_TYPE(o)->tp_name);
+        if (!PyErr_Occurred()) refuse(PyExc_TypeError, "cannot encode %U", o);
         Py_XDECREF(answer);
         return NULL;
     }
@@ -260,11 +267,8 @@ static int is_mutable_builtin(PyObject *o) {
 
 static int other(Encoder *e, PyObject *o) {
     if (is_around(e, o)) return refuse_again(e, o);
-    if (e->substitutes == SUBSTITUTES) {
-        PyErr_Format(PyExc_TypeError, "cannot encode %s: it stands for another value, and that for another",
-                     Py_TYPE(o)->tp_name);
-        return -1;
-    }
+    if (e->substitutes == SUBSTITUTES)
+        return refuse(PyExc_TypeError, "cannot encode %U: it stands for another value, and that for another", o);
     PyObject *answer = ask(e, o);
     if (!answer) return -1;
     PyObject *number = PyTuple_GET_ITEM(answer, 0), *substitute = PyTuple_GET_ITEM(answer, 1);

@@ -164,8 +164,8 @@ static uint64_t encode_failure(const char *phase) {
     return packed;
 }
 /* Apart from node_call, so that node_call's own frame has nothing in linear memory. */
-static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n) {
-    codec_release();
+static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n, int hold) {
+    if (!hold) codec_release();
     output_bytes = 0;
     PyObject *message = codec_decode(p, n);
     PyObject *reply = message ? PyObject_CallOneArg(dispatch, message) : NULL;
@@ -178,8 +178,8 @@ static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n) {
 
 /* The reply is checked last, by code that nothing in memory can change, on values that live in WebAssembly locals. */
 EXPORT(node_call) uint64_t node_call(const uint8_t *p, uint32_t n, uint32_t max_nodes, uint32_t max_depth) {
-    uint64_t packed = answer(p, n);
+    uint64_t packed = answer(p, n, (max_depth & HOLD_REPLY) != 0);
     if (!packed) return REPLY_NONE;
     const uint8_t *reply = (const uint8_t *)(uintptr_t)(packed >> 32);
-    return check_item(reply, (uint32_t)packed, max_nodes, max_depth) ? packed : REPLY_INVALID;
+    return check_item(reply, (uint32_t)packed, max_nodes, max_depth & ~HOLD_REPLY) ? packed : REPLY_INVALID;
 }

@@ -34,6 +34,7 @@ enum {
     TAG_OPAQUE = 49615,
     TAG_READONLY = 49616,
     TAG_BODY_AT = 49617,
+    TAG_SHARED_AT = 49618,
 };
 
 #endif
