@@ -31,8 +31,8 @@ def dumps(value: Any) -> bytes:
 def _head(major: int, argument: int) -> bytes:
     if argument < 24:
         return bytes([major << 5 | argument])
-    code, form = next((c, f) for c, f, n in ((24, ">B", 8), (25, ">H", 16), (26, ">I", 32), (27, ">Q", 64)) if argument >> n == 0)
-    return bytes([major << 5 | code]) + struct.pack(form, argument)
+    power = next(power for power in range(4) if argument >> (8 << power) == 0)
+    return bytes([major << 5 | 24 + power]) + argument.to_bytes(1 << power, "big")
 
 
 class Reader:
@@ -49,7 +49,9 @@ class Reader:
         major, info = first >> 5, first & 31
         if major == 7:
             simple = {20: False, 21: True, 22: None}
-            return simple[info] if info in simple else struct.unpack({25: ">e", 26: ">f", 27: ">d"}[info], self._take(1 << info - 24))[0]
+            if info in simple:
+                return simple[info]
+            return struct.unpack({25: ">e", 26: ">f", 27: ">d"}[info], self._take(1 << info - 24))[0]
         argument = info if info < 24 else int.from_bytes(self._take(1 << info - 24), "big")
         match major:
             case 0:

@@ -37,7 +37,9 @@ configure  run CPython's configure and rewrite wasm/cpython/pyconfig.answers
 """
 
 
-def build_image(tree: Path, *, jobs: int = 0, out: Path | None = None, work: Path | None = None, progress: Progress | None = None) -> Path:
+def build_image(
+    tree: Path, *, jobs: int = 0, out: Path | None = None, work: Path | None = None, progress: Progress | None = None
+) -> Path:
     """Build the image of a source tree, or find it built.
 
     Args:
@@ -71,7 +73,9 @@ def prepare(tree: Path, work: Path, jobs: int, progress: Progress) -> Recipe:
     """Check the machine, fetch and verify what is pinned."""
     machine = os.uname()
     if (machine.sysname, machine.machine) != ("Linux", "x86_64"):
-        raise BuildError(f"the image is built on Linux x86_64, not {machine.sysname} {machine.machine}: install a wheel")
+        raise BuildError(
+            f"the image is built on Linux x86_64, not {machine.sysname} {machine.machine}: install a wheel"
+        )
     pins = Pins.load(tree / "wasm/pins.toml")
     downloads = cache_folder().resolve() / "downloads"
     wanted = pins.group(*NEEDED)
@@ -79,7 +83,9 @@ def prepare(tree: Path, work: Path, jobs: int, progress: Progress) -> Recipe:
     missing = fetch.fetch(wanted, downloads)
     for pin in missing:
         progress.say(f"WARNING: {pin.name} {pin.version} is no longer to be had; the image is built without it")
-    return Recipe(tree, downloads, work, pins, jobs or len(os.sched_getaffinity(0)), frozenset(pin.name for pin in missing))
+    return Recipe(
+        tree, downloads, work, pins, jobs or len(os.sched_getaffinity(0)), frozenset(pin.name for pin in missing)
+    )
 
 
 def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) -> str:
@@ -100,7 +106,9 @@ def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) ->
         second = build(stages, scratch, progress)["snapshot"] / "cloche.wasm"
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)]
     if digests[0] != digests[1]:
-        raise BuildError(f"the same inputs gave two images: {digests[0]} in {first.parent}, {digests[1]} in a scratch folder")
+        raise BuildError(
+            f"the same inputs gave two images: {digests[0]} in {first.parent}, {digests[1]} in a scratch folder"
+        )
     return digests[0]
 
 
@@ -139,7 +147,9 @@ def _publish(recipe: Recipe, folders: dict[str, Path], digest: str, target: Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="build.py", description=DESCRIPTION, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="build.py", description=DESCRIPTION, formatter_class=argparse.RawTextHelpFormatter
+    )
     verbs = ("build", "digest", "fetch", "stages", "verify", "prune", "configure")
     parser.add_argument("verb", nargs="?", default="build", choices=verbs, metavar="verb")
     parser.add_argument("--jobs", type=int, default=0, help="processes at a time (default: one for each CPU)")

@@ -1,4 +1,4 @@
-"""Finds pyconfig.answers anew, with CPython's real configure. Needed when CPython, wasi-libc or clang changes its version.
+"""Finds pyconfig.answers anew, with CPython's real configure. Needed when the version of one of the pins changes.
 
 The build itself never runs configure: it takes a minute of shell scripts for answers that the pins determine.
 """
@@ -42,7 +42,12 @@ def answers(toolchain: Toolchain, tarball: Path) -> str:
             "CONFIG_SITE": str(source / "Tools/wasm/config.site-wasm32-wasi"),
             "PKG_CONFIG": "false",
         }
-        command = [source / "configure", "-q", "--host=wasm32-unknown-wasip1", "--build=x86_64-pc-linux-gnu"]
+        command: list[str | Path] = [
+            source / "configure",
+            "-q",
+            "--host=wasm32-unknown-wasip1",
+            "--build=x86_64-pc-linux-gnu",
+        ]
         command += [f"--with-build-python={python}", "--disable-test-modules", "--without-ensurepip", "--with-pymalloc"]
         toolchain.run(command, "configure", cwd=build, more=environment)
         return compared((source / "pyconfig.h.in").read_text("utf-8"), (build / "pyconfig.h").read_text("utf-8"))

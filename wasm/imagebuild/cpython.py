@@ -70,8 +70,8 @@ def compile_libraries(toolchain: Toolchain, described: list[Library], tarballs: 
         source = out / library.pin / "source"
         archive.unpack_tar(tarballs[library.pin], source)
         flags = [flag.replace("-I", f"-I{source}/", 1) if flag.startswith("-I") else flag for flag in library.flags]
-        for name in library.sources:
-            units.append((source / name, out / library.pin / "o" / f"{Path(name).stem}.o", [*flags, "-w"]))
+        target = out / library.pin / "o"
+        units += [(source / name, target / f"{Path(name).stem}.o", [*flags, "-w"]) for name in library.sources]
         shutil.copytree(source / library.include, out / "include", dirs_exist_ok=True, ignore=_not_headers)
     toolchain.compile_all(units)
     for library in described:
@@ -88,8 +88,7 @@ def compile_objects(toolchain: Toolchain, folder: Path, source: Path, config: Pa
     common = ["-std=c11", "-fvisibility=hidden", "-w", "-Wno-int-conversion", *includes(source, config), f"-I{headers}"]
     for group in tomllib.loads((folder / "objects.toml").read_text("utf-8"))["group"]:
         flags = [flag.replace("-I", f"-I{source}/", 1) if flag.startswith("-I") else flag for flag in group["flags"]]
-        for name in group["sources"]:
-            units.append((source / name, (out / name).with_suffix(".o"), [*flags, *common]))
+        units += [(source / name, (out / name).with_suffix(".o"), [*flags, *common]) for name in group["sources"]]
     toolchain.compile_all(units)
 
 

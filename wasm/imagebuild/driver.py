@@ -67,7 +67,7 @@ class Guest:
         assert isinstance(function, wasmtime.Func)
         try:
             result = function(self.store, *arguments)
-        except wasmtime.WasmtimeError as error:
+        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
             ended = "" if self.exit_code is None else f" after exit({self.exit_code:#x})"
             raise GuestError(f"{name} failed{ended}: {error}\n{self.output()}") from error
         return result & 0xFFFF_FFFF_FFFF_FFFF if isinstance(result, int) else 0
@@ -89,16 +89,17 @@ class Guest:
         self.memory.write(self.store, body, address)
         return address
 
-    def global_value(self, name: str) -> int:
+    def global_value(self, name: str) -> Any:
+        """An exported global's value as wasmtime gives it: an i32 is signed."""
         found = self.exports[name]
         assert isinstance(found, wasmtime.Global)
-        return int(found.value(self.store)) & MASK32
+        return found.value(self.store)
 
     def records(self) -> list[Any]:
         """What lies in the log ring, oldest first."""
         if "cloche_ring" not in self._abi["EXPORTS"] or self.exports.get("cloche_ring") is None:
             return []
-        address = self.global_value("cloche_ring")
+        address = self.global_value("cloche_ring") & MASK32
         header = self.read(address, 4 * RING_HEADER_WORDS)
         _, capacity, head, used, *_ = (int.from_bytes(header[i : i + 4], "little") for i in range(0, len(header), 4))
         ring = self.read(address + len(header), capacity)

@@ -73,7 +73,8 @@ def sources(root: Path, left_out: frozenset[str] = frozenset(), only: frozenset[
     def walk(folder: Path, prefix: str) -> None:
         for entry in sorted(os.listdir(folder)):
             path, name = folder / entry, entry.removesuffix(".py")
-            if not prefix and (name in left_out or (only is not None and name not in only)) or entry in NO_SOURCE:
+            unwanted = name in left_out or (only is not None and name not in only)
+            if entry in NO_SOURCE or (unwanted and not prefix):
                 continue
             if (path / "__init__.py").is_file():
                 found.append(Source(prefix + name, path / "__init__.py", True))

@@ -12,4 +12,5 @@ def abi_header(wire: Path) -> str:
     numbers = {name: value for name, value in abi.items() if name.isupper() and type(value) is int}
     lines = [f"#define {name} {value:#x}" for name, value in numbers.items() if name != "VERSION"]
     lines += [f"#define ABI_VERSION {abi['VERSION']}", f'#define IMPORT_MODULE "{abi["IMPORT_MODULE"]}"']
-    return "\n".join(["/* Generated from cloche_wire/abi.py. */", "#ifndef ABI_H", "#define ABI_H", *lines, "#endif", ""])
+    start = ["/* Generated from cloche_wire/abi.py. */", "#ifndef ABI_H", "#define ABI_H"]
+    return "\n".join([*start, *lines, "#endif", ""])

@@ -26,7 +26,7 @@ void __cxa_throw(void *thrown, void *type, void (*destroy)(void *)) { abort(); }
 
 
 def inittab(builtin: list[str], extra: dict[str, str]) -> str:
-    """C source of the table of built-in modules, and of image_inittab, which adds `extra` (name -> suffix of PyInit_)."""
+    """C source of the table of built-in modules, and of image_inittab, which adds `extra` (name: suffix of PyInit_)."""
     functions = [*(f"PyInit_{name}" for name in builtin), *(f"PyInit_{suffix}" for suffix in extra.values())]
     functions += [function for function in CORE_MODULES.values() if function]
     rows = {name: f"PyInit_{name}" for name in builtin} | CORE_MODULES

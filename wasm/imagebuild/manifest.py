@@ -20,7 +20,13 @@ def write(target: Path, pins: Pins, snapshot: Path, abi: Abi, inputs_digest: str
     facts = json.loads((snapshot / "snapshot.json").read_text("utf-8"))
     used = [pin for pin in pins.by_name.values() if pin.group != "toolchain-libs" and pin.name not in without]
     contained = [pin for pin in used if pin.group == "source" or pin.name in RUNTIME_PARTS]
-    names = {"cpython": "cpython", "numpy": "numpy", "cloudpickle": "cloudpickle", "tzdata": "tzdata", "clang": "clang-19"}
+    names = {
+        "cpython": "cpython",
+        "numpy": "numpy",
+        "cloudpickle": "cloudpickle",
+        "tzdata": "tzdata",
+        "clang": "clang-19",
+    }
     names |= {name: name for name in ("wasi-libc", "zlib", "bzip2", "xz-utils")}
     manifest = {
         "format": FORMAT,

@@ -82,6 +82,12 @@ if [ "$link" ]; then set -- "$@" {link} {libraries}; fi
 exec {compiler} {flags} {more} "$@"
 """
 
+_CYTHON = """import sys
+sys.path.insert(0, {path!r})
+from Cython.Compiler.Main import setuptools_main
+setuptools_main()
+"""
+
 
 def unpack(tarball: Path, out: Path) -> None:
     archive.unpack_tar(tarball, out, lambda name: None if name.startswith(("doc/", "benchmarks/")) else name)
@@ -100,12 +106,21 @@ def build(toolchain: Toolchain, source: Path, python_headers: list[str], host_to
     cross = tools / "cross.ini"
     cross.write_text(_CROSS.format(tools=tools, python=sys.executable), "utf-8")
     ninja = host_tools / "bin/ninja"
-    environment = {"NINJA": str(ninja), "PATH": f"{tools}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
-    meson = [sys.executable, source / "vendored-meson/meson/meson.py"]
-    toolchain.run([*meson, "setup", work, source, f"--cross-file={cross}", *OPTIONS], "numpy: meson setup", more=environment)
+    environment = {
+        "NINJA": str(ninja),
+        "PATH": f"{tools}:/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+    }
+    meson: list[str | Path] = [sys.executable, source / "vendored-meson/meson/meson.py"]
+    toolchain.run(
+        [*meson, "setup", work, source, f"--cross-file={cross}", *OPTIONS], "numpy: meson setup", more=environment
+    )
     listing = toolchain.run([ninja, "-C", work, "-t", "targets", "all"], "numpy: ninja", more=environment)
     targets = _targets(listing)
-    toolchain.run([ninja, "-C", work, f"-j{toolchain.jobs}", "--quiet", *targets.values()], "numpy: compile", more=environment)
+    toolchain.run(
+        [ninja, "-C", work, f"-j{toolchain.jobs}", "--quiet", *targets.values()], "numpy: compile", more=environment
+    )
     _collect(work, source, targets, out)
     shutil.rmtree(work)
     shutil.rmtree(tools)
@@ -127,8 +142,7 @@ def _write_drivers(toolchain: Toolchain, more_flags: list[str], host_tools: Path
         _script(tools / name, text)
     for name in ("ar", "ranlib"):
         _script(tools / name, f'#!/bin/sh\nexec {toolchain.bin / f"llvm-{name}"} "$@"\n')
-    cython = "import sys\nsys.path.insert(0, {path!r})\nfrom Cython.Compiler.Main import setuptools_main\nsetuptools_main()\n"
-    (tools / "cython.py").write_text(cython.format(path=str(host_tools)), "utf-8")
+    (tools / "cython.py").write_text(_CYTHON.format(path=str(host_tools)), "utf-8")
     # numpy's build also looks for these two by name
     _script(tools / "cython", f'#!/bin/sh\nexec {sys.executable} {tools / "cython.py"} "$@"\n')
     os.symlink(host_tools / "bin/ninja", tools / "ninja")
@@ -141,7 +155,8 @@ def _script(path: Path, text: str) -> None:
 
 def _legacy_names(source: Path) -> str:
     """numpy.random.mtrand compiles its own copy of the distributions. In one static program their names would clash
-    with the new ones (and merging them silently is wrong), so that copy gets a prefix."""
+    with the new ones (and merging them silently is wrong), so that copy gets a prefix.
+    """
     names = set()
     for path in (source / "numpy/random/src/distributions").glob("*.c"):
         names |= set(_FUNCTION.findall(path.read_text("utf-8")))

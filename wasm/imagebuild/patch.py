@@ -42,7 +42,8 @@ def apply(text: str, tree: Path, wanted: Callable[[str], bool] = lambda name: Tr
 def parse(text: str) -> Iterator[tuple[str, list[Hunk]]]:
     """The files of a unified diff and their hunks."""
     lines = text.splitlines(keepends=True)
-    name, hunks, index = "", [], 0
+    hunks: list[Hunk] = []
+    name, index = "", 0
     while index < len(lines):
         line = lines[index]
         index += 1

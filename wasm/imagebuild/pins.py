@@ -27,7 +27,9 @@ class Pin:
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise ValueError(f"pin {self.name}: {self.sha256!r} is not a sha256")
         if not re.fullmatch(r"(debian|pypi):[^\s:]+/[^\s/:]+", self.source):
-            raise ValueError(f"pin {self.name}: source {self.source!r} is neither debian:<path> nor pypi:<project>/<file>")
+            raise ValueError(
+                f"pin {self.name}: source {self.source!r} is neither debian:<path> nor pypi:<project>/<file>"
+            )
         if self.group not in GROUPS:
             raise ValueError(f"pin {self.name}: group {self.group!r} is none of {', '.join(GROUPS)}")
 

@@ -7,12 +7,25 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagebuild import archive, cpython, driver, freeze, link, manifest, numpyext, selftest, sources, toolchain, wasmfile
+from imagebuild import (
+    archive,
+    cpython,
+    driver,
+    freeze,
+    link,
+    manifest,
+    numpyext,
+    selftest,
+    sources,
+    toolchain,
+    wasmfile,
+)
 from imagebuild.header import abi_header
 from imagebuild.pins import Pins
 from imagebuild.snapshot import snapshot
 from imagebuild.stages import BuildError, Folders, Stage, file_digest
 from imagebuild.toolchain import Toolchain
+
 
 @dataclass
 class Recipe:
@@ -64,9 +77,18 @@ class Recipe:
             stage("host-tools", "", pinned("cython", "ninja"), code("archive")),
             stage("config", "cpython-source", file_digest(described / "pyconfig.answers"), code("cpython")),
             stage(
-                "libraries", "toolchain", pinned(*libraries), file_digest(described / "libraries.toml"), code("cpython", "archive")
+                "libraries",
+                "toolchain",
+                pinned(*libraries),
+                file_digest(described / "libraries.toml"),
+                code("cpython", "archive"),
             ),
-            stage("cpython", "toolchain cpython-source config libraries", file_digest(described / "objects.toml"), code("cpython")),
+            stage(
+                "cpython",
+                "toolchain cpython-source config libraries",
+                file_digest(described / "objects.toml"),
+                code("cpython"),
+            ),
             stage("numpy", "toolchain cpython-source config numpy-source host-tools", code("numpyext", "archive")),
             stage("pure", "", pinned("cloudpickle", "tzdata"), code("archive")),
             stage(
@@ -109,7 +131,9 @@ class Recipe:
             return
         toolchain.unpack(self.pins.group("toolchain-libs"), self.downloads, out)
         if lacking := toolchain.missing_libraries(out):
-            raise BuildError(f"clang does not run here: {lacking}. apt install libedit2 libxml2 libffi8 libzstd1 zlib1g libstdc++6")
+            raise BuildError(
+                f"clang does not run here: {lacking}. apt install libedit2 libxml2 libffi8 libzstd1 zlib1g libstdc++6"
+            )
 
     def _cpython_source(self, out: Path, folders: Folders) -> None:
         patches = None if "cpython-patches" in self.without else self._fetched("cpython-patches")
@@ -175,7 +199,9 @@ class Recipe:
         for name, path in places.items():
             tools.compile(path, out / f"{name}.o", flags)
         tools.link([*(out / f"{name}.o" for name in places), *cpython.objects(folders["cpython"])], out / "linked.wasm")
-        (out / "freezer.wasm").write_bytes(snapshot((out / "linked.wasm").read_bytes(), self.abi, need_density=False).wasm)
+        (out / "freezer.wasm").write_bytes(
+            snapshot((out / "linked.wasm").read_bytes(), self.abi, need_density=False).wasm
+        )
         freeze.Freezer(out / "freezer.wasm", self.abi)  # leaves its native code for the stages that use it
 
     # ---- what is frozen
@@ -204,7 +230,9 @@ class Recipe:
             blobs[symbol] = [tuple(row) for row in json.loads(index)]
         (out / "table.c").write_text(freeze.table(blobs), "utf-8")
         builtin = cpython.builtin_modules(self.wasm / "cpython")
-        (out / "inittab.c").write_text(link.inittab(builtin, {name: name.rsplit(".", 1)[-1] for name in numpyext.MODULES}), "utf-8")
+        (out / "inittab.c").write_text(
+            link.inittab(builtin, {name: name.rsplit(".", 1)[-1] for name in numpyext.MODULES}), "utf-8"
+        )
         include = [*cpython.includes(folders["cpython-source"], folders["config"]), "-DPy_BUILD_CORE", "-std=c11", "-w"]
         (out / "cxx.c").write_text(link.CXX_RUNTIME, "utf-8")
         for name in ("table", "inittab", "cxx"):

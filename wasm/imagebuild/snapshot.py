@@ -12,7 +12,20 @@ import wasmtime
 
 from imagebuild import driver
 from imagebuild.driver import Abi, Guest
-from imagebuild.wasmfile import DATA, DATACOUNT, END, EXPORT, GLOBAL, MEMORY, START, Export, Module, signed, unsigned, vector
+from imagebuild.wasmfile import (
+    DATA,
+    DATACOUNT,
+    END,
+    EXPORT,
+    GLOBAL,
+    MEMORY,
+    START,
+    Export,
+    Module,
+    signed,
+    unsigned,
+    vector,
+)
 
 INITIALISER, CONSTRUCTORS, STACK_POINTER = "image_init", "_initialize", "__stack_pointer"
 PAGE = 64 * 1024
@@ -67,8 +80,8 @@ def snapshot(wasm: bytes, abi: Abi, *, need_density: bool = True) -> Snapshot:
     data_bytes = sum(len(body) for _, body in found)
     density = data_bytes / (found[-1][0] + len(found[-1][1]) - found[0][0])
     if need_density and density < MIN_DENSITY:
-        raise SnapshotError(f"data fills {density:.0%} of the memory image, less than {MIN_DENSITY:.0%}: it would be copied")
-    values = {found.index: guest.exports[f"probe {found.index}"].value(guest.store) for found in mutable}
+        raise SnapshotError(f"data fills {density:.0%} of the memory image, not {MIN_DENSITY:.0%}: it would be copied")
+    values = {found.index: guest.global_value(f"probe {found.index}") for found in mutable}
     flags, _, maximum = module.memory()
     pages = len(memory) // PAGE
     limits = unsigned(flags) + unsigned(pages) + (b"" if maximum is None else unsigned(maximum))

@@ -67,9 +67,13 @@ def missing_libraries(tree: Path) -> str:
     """What the dynamic loader lacks to run the tools; empty if they run."""
     problems = []
     for tool in ("clang", "lld"):
-        command = [str(tree / "usr/lib/llvm-19/bin" / tool), "--version", *(["-flavor", "wasm"] if tool == "lld" else [])]
+        command = [
+            str(tree / "usr/lib/llvm-19/bin" / tool),
+            "--version",
+            *(["-flavor", "wasm"] if tool == "lld" else []),
+        ]
         try:
-            result = subprocess.run(command, capture_output=True, text=True, env=tool_environment(tree))
+            result = subprocess.run(command, capture_output=True, text=True, env=tool_environment(tree), check=False)
         except OSError as error:
             return str(error)
         if "error while loading shared libraries" in result.stderr:
@@ -124,24 +128,31 @@ class Toolchain:
 
     def compile(self, source: Path, target: Path, flags: Sequence[str]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        command = [self.bin / "clang", *self.flags(), *OPTIMISE, *flags, "-c", source, "-o", target]
+        command: list[str | Path] = [self.bin / "clang", *self.flags(), *OPTIMISE, *flags, "-c", source, "-o", target]
         self.run(command, f"compile {source.name}")
 
-    def link(self, objects: Sequence[Path], target: Path, flags: Sequence[str] = (), *, libraries: Sequence[str] = ()) -> None:
+    def link(
+        self, objects: Sequence[Path], target: Path, flags: Sequence[str] = (), *, libraries: Sequence[str] = ()
+    ) -> None:
         """Link a reactor. The order of the objects is the caller's and decides the layout."""
         response = target.with_suffix(".objects")
         response.write_text("".join(f"{shlex.quote(str(path))}\n" for path in objects), "utf-8")
         cxx = self.tree / "usr/lib/llvm-19/lib/wasm32-wasi"
-        command = [self.bin / "clang", *self.flags(), *LINK, *flags, f"@{response}", f"-L{cxx}"]
+        command: list[str | Path] = [self.bin / "clang", *self.flags(), *LINK, *flags, f"@{response}", f"-L{cxx}"]
         self.run([*command, *libraries, *LIBRARIES, "-o", target], f"link {target.name}")
 
-    def run(self, command: Sequence[str | Path], what: str, cwd: Path | None = None, more: dict[str, str] | None = None) -> str:
+    def run(
+        self, command: Sequence[str | Path], what: str, cwd: Path | None = None, more: dict[str, str] | None = None
+    ) -> str:
         """Run one tool; its output is only seen when it fails."""
         if cancelled.is_set():
             raise BuildError(f"{what}: given up, another step failed")
         environment = tool_environment(self.tree) | (more or {})
         words = [os.fspath(word) for word in command]
-        result = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=cwd, env=environment)
+        pipe, to_pipe = subprocess.PIPE, subprocess.STDOUT
+        result = subprocess.run(
+            words, stdout=pipe, stderr=to_pipe, text=True, errors="replace", cwd=cwd, env=environment, check=False
+        )
         if result.returncode:
             raise BuildError(f"{what} failed ({result.returncode}):\n{result.stdout[-6000:]}")
         return result.stdout

@@ -104,8 +104,8 @@ def _symbols(linking: bytes) -> list[str]:
         if kind != SYMBOL_TABLE:
             reader.take(size)
             continue
-        for _ in range(reader.unsigned()):
-            names.append(_symbol(reader))
+        count = reader.unsigned()
+        names += [_symbol(reader) for _ in range(count)]
     return names
 
 

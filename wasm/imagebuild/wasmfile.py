@@ -216,7 +216,8 @@ class Module:
 
     def globals(self) -> list[Global]:
         first = sum(1 for found in self.imports() if found.kind == "global")
-        return [Global(first + k, r.take(1)[0], bool(r.take(1)[0]), r.constant()) for k, r in enumerate(self._entries(GLOBAL))]
+        entries = enumerate(self._entries(GLOBAL), first)
+        return [Global(index, r.take(1)[0], bool(r.take(1)[0]), r.constant()) for index, r in entries]
 
     def memory(self) -> tuple[int, int, int | None]:
         """Flags, minimum and maximum (in pages) of the one memory."""
