@@ -11,6 +11,7 @@ from imagebuild import (
     archive,
     cpython,
     driver,
+    fetch,
     freeze,
     link,
     manifest,
@@ -129,7 +130,9 @@ class Recipe:
         toolchain.unpack(self.pins.group("toolchain"), self.downloads, out)
         if not toolchain.missing_libraries(out):
             return
-        toolchain.unpack(self.pins.group("toolchain-libs"), self.downloads, out)
+        libraries = self.pins.group("toolchain-libs")
+        fetch.fetch(libraries, self.downloads)
+        toolchain.unpack(libraries, self.downloads, out)
         if lacking := toolchain.missing_libraries(out):
             raise BuildError(
                 f"clang does not run here: {lacking}. apt install libedit2 libxml2 libffi8 libzstd1 zlib1g libstdc++6"

@@ -72,6 +72,7 @@ def build(stages: list[Stage], root: Path, progress: Progress, wide: int = 3) ->
     todo = {stage.name: stage for stage in stages if not folders[stage.name].exists()}
     running: dict[Future[None], str] = {}
     root.mkdir(parents=True, exist_ok=True)
+    cancelled.clear()
     with ThreadPoolExecutor(wide, "stage") as pool:
         try:
             while todo or running:
