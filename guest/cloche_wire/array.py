@@ -81,19 +81,12 @@ class Array:
     def __buffer__(self, flags: int) -> memoryview:
         return self.view()
 
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        """numpy's protocol for arrays that it did not make (numpy reference, "The array interface protocol")."""
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         numpy = sys.modules["numpy"]  # who else would ask
-        dtype = dtypes.from_wire(numpy, self.dtype)
-        return {
-            "version": 3,
-            "shape": self.shape,
-            "typestr": dtype.str,
-            "descr": dtype.descr if dtype.names is None else [("", dtype.str)],
-            "data": self.data,
-            "strides": self.strides,
-        }
+        view = numpy.ndarray(self.shape, dtypes.from_wire(numpy, self.dtype), self.data, order=self.order)
+        if copy is False and dtype is not None and numpy.dtype(dtype) != view.dtype:
+            raise ValueError("another dtype needs a copy")
+        return view.astype(dtype or view.dtype, order="K", copy=bool(copy))
 
     def __repr__(self) -> str:
         return f"Array(dtype={self.dtype!r}, shape={self.shape}, {self.data.nbytes} bytes)"

@@ -68,7 +68,8 @@ class Record:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a record is immutable")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]  # refuses by the same text, whatever the arguments
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a record is immutable")
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Record:

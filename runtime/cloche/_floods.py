@@ -35,7 +35,7 @@ def check_keys(keys: Sequence[Any], *, linear: int = 0) -> None:
     ordered = sorted(hashes)
     if any(map(eq, ordered, ordered[MAX_EQUAL:])):
         raise ValueError(f"more than {MAX_EQUAL} of {count} keys have the same hash")
-    if ordered[-1] - ordered[0] >= 4 * count:  # else there are few that want the same slot
+    if hashes != list(range(hashes[0], hashes[0] + count)):  # consecutive numbers never want the same slot
         _try_slots(hashes, linear)
 
 

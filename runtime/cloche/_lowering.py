@@ -225,7 +225,7 @@ class Lowering:
     def _doubles(self, keys: Any) -> None:
         try:
             wire.refuse_doubles(keys)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise _Refused(str(error)) from None
 
     def _other(self, value: Any) -> Any:

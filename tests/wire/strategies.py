@@ -205,7 +205,7 @@ def same(left: Any, right: Any) -> bool:
     if kind is dict:
         return len(left) == len(right) and all(same(a, b) for pair in zip(left.items(), right.items()) for a, b in zip(*pair))
     if kind is set or kind is frozenset:
-        return left == right and sorted(map(repr_key, left)) == sorted(map(repr_key, right))
+        return sorted(map(repr_key, left)) == sorted(map(repr_key, right))  # NaN is not equal to itself
     if kind is Record:
         return left._name == right._name and same(left._asdict(), right._asdict())
     if kind is datetime or kind is time:
