@@ -1,4 +1,4 @@
-"""What the C codec asks Python: how to send the types it does not know, and what the tags it does not know stand for."""
+"""What the C codec asks Python: how to send the types, and what to make of the tags, that it does not know itself."""
 
 from __future__ import annotations
 
@@ -36,4 +36,3 @@ def decode(tag: int, content: Any) -> Any:
         ValueError: the tag is not of the protocol, or the content not of the tag.
     """
     return lift(tag, content)
-

@@ -36,7 +36,9 @@ class Array:
 
     __slots__ = ("data", "dtype", "order", "readonly", "shape")
 
-    def __init__(self, dtype: dtypes.Wire, shape: tuple[int, ...], data: Any, order: str = "C", readonly: bool = False) -> None:
+    def __init__(
+        self, dtype: dtypes.Wire, shape: tuple[int, ...], data: Any, order: str = "C", readonly: bool = False
+    ) -> None:
         view = memoryview(data).cast("B") if len(data) else memoryview(b"")
         if dtypes.item_size(dtype) * dtypes.element_count(list(shape)) != view.nbytes or order not in ("C", "F"):
             raise ValueError(f"{view.nbytes} bytes do not make an array of shape {shape}")
@@ -60,7 +62,8 @@ class Array:
         code = _FORMATS.get(self.dtype) if type(self.dtype) is str else None
         if code is None or not self.data.nbytes or (self.order == "F" and len(self.shape) > 1):
             return self.data
-        return self.data.cast(code, self.shape) if self.shape else self.data.cast(code, ())  # type: ignore[call-overload]
+        view: memoryview = self.data.cast(code, list(self.shape))  # type: ignore[call-overload]  # lacks this one
+        return view
 
     def tolist(self) -> Any:
         """The items as nested lists, where `view` has them.

@@ -154,8 +154,9 @@ def _make(wire: Any, dims: Any, order: str, body: Any) -> Any:
 def _check_items(numpy: Any, array: Any) -> None:
     """See to what numpy trusts: bools are 0 or 1, characters are Unicode's.
 
-    numpy counts the true items of a mask by adding bytes, and believes the sum when it writes the selection: other bytes
-    would let a guest write beyond an array of the host. A character above U+10FFFF is a SystemError whenever it is read.
+    numpy counts the true items of a mask by adding bytes, and believes the sum when it writes the selection: other
+    bytes would let a guest write beyond an array of the host. A character above U+10FFFF is a SystemError whenever it
+    is read.
     """
     dtype = array.dtype
     if dtype.names is not None:
@@ -185,4 +186,3 @@ def _freeze(array: Any) -> Any:
         raise ValueError("what is not writable is an array")
     array.flags.writeable = False
     return array
-

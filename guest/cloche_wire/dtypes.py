@@ -1,4 +1,4 @@
-"""dtypes on the wire: text as numpy's ``dtype.str``, or ``[itemsize, [[name, offset, dtype, dims], ...]]`` for a structure."""
+"""dtypes on the wire: numpy's ``dtype.str``; for a structure ``[itemsize, [[name, offset, dtype, dims], ...]]``."""
 
 from __future__ import annotations
 
@@ -89,9 +89,10 @@ def to_wire(dtype: Any) -> Wire:
 
 def from_wire(numpy: Any, dtype: Wire) -> Any:
     """The numpy dtype of something that `item_size` has accepted."""
-    if type(dtype) is str:
+    if isinstance(dtype, str):
         return numpy.dtype(dtype)
-    size, fields = dtype
+    size: int = dtype[0]
+    fields: list[Any] = dtype[1]
     return numpy.dtype(
         {
             "names": [field[0] for field in fields],

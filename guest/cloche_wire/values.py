@@ -168,7 +168,7 @@ def _match(content: Any, *kinds: type | tuple[type, ...]) -> list[Any]:
 
 
 def _lift_iso(kind: Any, text: Any) -> Any:
-    """fromisoformat takes many spellings; only the one that isoformat writes is of the protocol."""
+    """`fromisoformat` takes many spellings; only the one that isoformat writes is of the protocol."""
     if type(text) is str and len(text) <= 64:
         value = kind.fromisoformat(text)
         if value.isoformat() == text:

@@ -11,14 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import cbor2
-from cloche_wire import tags
-from cloche_wire import values as wire
-from cloche_wire.arrays import ARRAY_TAGS
 
 from cloche._arrays import load_numpy
 from cloche._floods import SET_LINEAR, check_keys
 from cloche._lowering import Lowering, is_plain
 from cloche.errors import EncodeError, ProtocolError
+from cloche_wire import tags
+from cloche_wire import values as wire
+from cloche_wire.arrays import ARRAY_TAGS
 
 if TYPE_CHECKING:
     from cloche.limits import Limits
@@ -78,7 +78,7 @@ class Codec:
             root: what to call the operand in the path of an error.
 
         Raises:
-            EncodeError: an operand cannot be sent, or the message is larger than ``request_bytes``. Nothing stays placed.
+            EncodeError: an operand cannot be sent, or all is larger than ``request_bytes``. Nothing stays placed.
         """
         if is_plain(message, self._depth, set()):
             try:
@@ -111,7 +111,7 @@ class Codec:
         raise EncodeError(f"{size} bytes are more than Limits.request_bytes={self._request_bytes} allows", root)
 
     def decode(self, frame: bytes, *, lease: bool = False) -> Any:
-        """The value of a frame that the image's validator has passed: well-formed, and within the budgets of nodes and depth.
+        """The value of a frame that the image's validator has passed: well-formed, of few enough nodes, not too deep.
 
         Args:
             frame: what the guest's memory held.
@@ -176,7 +176,7 @@ def _lift_array(tag: int, content: Any, _immutable: bool) -> Any:
 
 
 def _lift_checked_array(content: Any, immutable: bool) -> Any:
-    """An array whose bytes are checked for more than their number (bools, characters): never a view the guest can change."""
+    """An array whose bytes are checked for more than their number (bools, characters): no view the guest can change."""
     if type(content) is list and content and type(content[-1]) is memoryview:
         content[-1] = bytearray(content[-1])
     return _lift_array(tags.NDARRAY, content, immutable)
@@ -254,7 +254,10 @@ def decode_record(frame: bytes) -> list[Any]:
     end = secrets.token_bytes(16)
     try:
         pair = _loads(
-            b"\x82" + frame + b"\x50" + end, semantic_decoders=_NO_TAGS, tag_hook=_refuse_tag, max_depth=_RECORD_DEPTH + 1
+            b"\x82" + frame + b"\x50" + end,
+            semantic_decoders=_NO_TAGS,
+            tag_hook=_refuse_tag,
+            max_depth=_RECORD_DEPTH + 1,
         )
     except Exception as error:
         cause = error.__cause__ or error

@@ -44,8 +44,9 @@ SET_LINEAR: Final = 9
 
 
 def _try_slots(hashes: list[int], linear: int) -> None:
-    """What CPython does (Objects/dictobject.c, setobject.c): tables double, filled to 2/3 at most, and slots are tried in an
-    order that the whole hash decides."""
+    """What CPython does (Objects/dictobject.c, setobject.c): tables double, filled to 2/3 at most, and slots are tried
+    in an order that the whole hash decides.
+    """
     size = 2 * FEW
     while True:
         mask, fill = size - 1, min(len(hashes), 2 * size // 3)

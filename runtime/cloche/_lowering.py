@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from cbor2 import CBORTag
-from cloche_wire import abi, tags
-from cloche_wire import values as wire
 
 from cloche._arrays import load_numpy
 from cloche.errors import EncodeError
+from cloche_wire import abi, tags
+from cloche_wire import values as wire
 
 __all__ = ["Lowering", "is_plain"]
 
@@ -25,7 +25,7 @@ _MAX_STEPS: Final = 32
 
 
 def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
-    """Whether cbor2 writes the list or dict as it is: lists, dicts with text keys, small texts and byte strings, numbers.
+    """Whether cbor2 writes the list or dict as it is: lists, dicts with text keys, short texts and bytes, numbers.
 
     It says no as well if there is more than `depth` of nesting, or a container in two places. It may say yes of a text
     with lone surrogates: cbor2 then raises UnicodeEncodeError. This is the hot path of every call: each item costs it
@@ -175,7 +175,7 @@ class Lowering:
         lowered: list[Any] = []
         try:
             for item in items:
-                lowered.append(self._value(item))
+                lowered.append(self._value(item))  # noqa: PERF401  # its length is the step, if an item is refused
         except _Refused as refused:
             refused.steps.append(len(lowered))
             raise
@@ -205,7 +205,7 @@ class Lowering:
         if not plain:
             self._doubles(mapping)
         try:
-            for key, value in mapping.items():  # noqa: B007  # the step, if a value is refused
+            for key, value in mapping.items():  # the step, if a value is refused
                 if plain:
                     lowered[key] = self._value(value)
                 else:

@@ -1,4 +1,4 @@
-"""`native`: the guest's C codec as an extension module. `crossing`: a value's way into the guest and back, without wasm."""
+"""`native`: the guest's C codec as an extension module. `crossing`: a value's way into the guest and back, natively."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ DEPTH = 64
 @pytest.fixture(scope="session")
 def native_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
     try:
-        return build.load(build.build(tmp_path_factory.mktemp("native"), sanitize="libasan" in os.environ.get("LD_PRELOAD", "")))
+        return build.load(
+            build.build(tmp_path_factory.mktemp("native"), sanitize="libasan" in os.environ.get("LD_PRELOAD", ""))
+        )
     except build.Unavailable as reason:
         pytest.skip(f"the codec cannot be built natively: {reason}")
 
@@ -37,7 +39,9 @@ def native(native_module: Any) -> Iterator[Any]:
 @pytest.fixture
 def codec(native: Any) -> Codec:
     """A host codec whose guest memory is the native module's."""
-    return Codec(Limits(value_depth=DEPTH), native.place, lambda address, length: native.lift(address, length), native.drop)
+    return Codec(
+        Limits(value_depth=DEPTH), native.place, lambda address, length: native.lift(address, length), native.drop
+    )
 
 
 @pytest.fixture

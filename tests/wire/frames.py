@@ -161,7 +161,9 @@ REFUSED_BY_HOST = {
     "bool of two in a structure": tag(tags.NDARRAY, [[2, [["a", 1, "|b1", []]]], [2], "C", b"\0\1\0\2"]),
     "bool of two in a structure's array": tag(tags.NDARRAY, [[2, [["a", 0, "|b1", [2]]]], [1], "C", b"\0\2"]),
     "character above u+10ffff": tag(tags.NDARRAY, ["<U1", [1], "C", b"\0\0\x11\0"]),
-    "big-endian character above u+10ffff": tag(tags.NDARRAY, [[8, [["a", 4, ">U1", []]]], [1], "F", bytes(4) + b"\0\x11\0\0"]),
+    "big-endian character above u+10ffff": tag(
+        tags.NDARRAY, [[8, [["a", 4, ">U1", []]]], [1], "F", bytes(4) + b"\0\x11\0\0"]
+    ),
     "bool scalar of two": tag(tags.SCALAR, ["|b1", b"\2"]),
     "scalar of the wrong size": tag(tags.SCALAR, ["<f8", bytes(4)]),
     "scalar of an object": tag(tags.SCALAR, ["|O", bytes(8)]),

@@ -37,7 +37,24 @@ DEPTH = 16
 OWN_TAGS = [2, 3, 37, 40, 43000, 258, 1040, *range(64, 88), *range(tags.OWN_FIRST, tags.OWN_LAST + 1)]
 OTHER_TAGS = [0, 1, 4, 5, 21, 24, 25, 28, 29, 30, 32, 35, 36, 52, 54, 100, 256, 260, 1004, 55799, 2**32, 2**64 - 1]
 LENGTHS = [0, 1, 23, 24, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
-TEXTS = ["", "a", "C", "F", "<f4", "|b1", "|O", "<M8[ns]", "2020-02-30", "2020-01-01T00:00:00+01:00", "UTC", "Europe/Berlin", "1e9999999", "NaN", "x" * 300, "\u20ac"]
+TEXTS = [
+    "",
+    "a",
+    "C",
+    "F",
+    "<f4",
+    "|b1",
+    "|O",
+    "<M8[ns]",
+    "2020-02-30",
+    "2020-01-01T00:00:00+01:00",
+    "UTC",
+    "Europe/Berlin",
+    "1e9999999",
+    "NaN",
+    "x" * 300,
+    "\u20ac",
+]
 
 
 class Source:
@@ -82,14 +99,27 @@ class Source:
         body: Any = r.randbytes(r.choice([0, 1, 4, 8, 16, 48]))
         if r.random() < 0.2:
             body = CBORTag(tags.BODY_AT, [r.choice(LENGTHS), r.choice(LENGTHS)])
-        dtype = r.choice(["|b1", "<f4", "<c16", "<U1", "|S3", "|V2", "<M8[us]", "|O", [4, [["a", 0, "<f4", []], ["b", 0, "|b1", [2]]]]])
+        dtype = r.choice(
+            [
+                "|b1",
+                "<f4",
+                "<c16",
+                "<U1",
+                "|S3",
+                "|V2",
+                "<M8[us]",
+                "|O",
+                [4, [["a", 0, "<f4", []], ["b", 0, "|b1", [2]]]],
+            ]
+        )
         typed = CBORTag(r.randrange(64, 88), body)
         content: Any = {
             2: body, 3: body, 37: r.randbytes(16), 40: [dims, typed], 1040: [dims, typed], 43000: [1.5, -0.0],
             tags.BYTES_AT: [r.choice(LENGTHS), r.choice(LENGTHS)], tags.TEXT_AT: [r.choice(LENGTHS), r.choice(LENGTHS)],
-            tags.BODY_AT: [1, 2], tags.SURROGATES: r.choice([b"\xed\xa0\x80", b"a", body]), tags.NDARRAY: [dtype, dims, r.choice("CFK"), body],
-            tags.SCALAR: [dtype, r.randbytes(4)], tags.DATETIME: [r.choice(TEXTS), r.randrange(3), r.choice([None, *TEXTS])],
-            tags.DATE: r.choice(TEXTS), tags.TIME: [r.choice(TEXTS), 0, None], tags.TIMEDELTA: [r.getrandbits(40), 1, 2],
+            tags.BODY_AT: [1, 2], tags.SURROGATES: r.choice([b"\xed\xa0\x80", b"a", body]),
+            tags.NDARRAY: [dtype, dims, r.choice("CFK"), body], tags.SCALAR: [dtype, r.randbytes(4)],
+            tags.DATETIME: [r.choice(TEXTS), r.randrange(3), r.choice([None, *TEXTS])], tags.DATE: r.choice(TEXTS),
+            tags.TIME: [r.choice(TEXTS), 0, None], tags.TIMEDELTA: [r.getrandbits(40), 1, 2],
             tags.DECIMAL: r.choice(TEXTS), tags.FRACTION: [r.getrandbits(80), r.randrange(-1, 9)],
             tags.RECORD: [r.choice(TEXTS), r.sample(["x", "y", "z", "x y"], k=min(4, len(items))), items],
             tags.OPAQUE: [b"d", body], tags.READONLY: typed,
@@ -121,9 +151,13 @@ class Source:
             case 3:
                 del data[at:]
             case 4:
-                data[at:at] = bytes([r.choice([0x1B, 0x3B, 0x5B, 0x7B, 0x9B, 0xBB, 0xDB])]) + r.choice(LENGTHS).to_bytes(8, "big")
+                data[at:at] = bytes([r.choice([0x1B, 0x3B, 0x5B, 0x7B, 0x9B, 0xBB, 0xDB])]) + r.choice(
+                    LENGTHS
+                ).to_bytes(8, "big")
             case 5:
-                data[at:at] = bytes([r.choice([0x80, 0x81, 0x82, 0xA1, 0xC2, 0xD8, 0xF6, 0xF7, 0xFF, 0xFB])]) * r.choice([1, 1, 2, 30])
+                data[at:at] = bytes(
+                    [r.choice([0x80, 0x81, 0x82, 0xA1, 0xC2, 0xD8, 0xF6, 0xF7, 0xFF, 0xFB])]
+                ) * r.choice([1, 1, 2, 30])
 
 
 class Target:
@@ -163,7 +197,9 @@ class Target:
             except (ValueError, TypeError):
                 pass  # deeper than an encoder goes, or what only a decoder makes
             else:
-                assert native.check(again, MAX_NODES, 4 * DEPTH) or not valid, "the guest wrote what the validator refuses"
+                assert native.check(again, MAX_NODES, 4 * DEPTH) or not valid, (
+                    "the guest wrote what the validator refuses"
+                )
         try:
             outside = self.codec.decode(frame)
         except ProtocolError:
@@ -179,7 +215,7 @@ class Target:
 
 
 def run(native: Any, seed: int, count: int | None, seconds: float | None, progress: bool = False) -> tuple[int, int]:
-    """Fuzz until `count` frames or `seconds` have gone by; how many frames, and how many of them the validator passed."""
+    """Fuzz until `count` frames or `seconds` have gone by; how many frames, and how many the validator passed."""
     source, target = Source(seed), Target(native)
     end = None if seconds is None else time.monotonic() + seconds
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -211,7 +247,11 @@ def main() -> None:
     parser.add_argument("--frame", help="one frame in hexadecimal, to look at a finding")
     options = parser.parse_args()
     if options.sanitize and "LD_PRELOAD" not in os.environ:
-        environment = {**os.environ, "LD_PRELOAD": build.sanitizer_library(), "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1"}
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": build.sanitizer_library(),
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        }
         os.execve(sys.executable, [sys.executable, "-m", "tests.wire.fuzz", *sys.argv[1:]], environment)
     with tempfile.TemporaryDirectory() as folder:
         native = build.load(build.build(Path(folder), options.sanitize))

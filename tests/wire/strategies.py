@@ -52,20 +52,26 @@ ints = st.one_of(
     st.integers(-30, 300),
     st.integers(-(1 << 65), 1 << 65),
     st.integers(0, 2000).flatmap(lambda bits: st.integers(-(1 << bits), 1 << bits)),
-    st.sampled_from([(1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 63), -(1 << 63) - 1, -(1 << 64), -(1 << 64) - 1]),
+    st.sampled_from(
+        [(1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 63), -(1 << 63) - 1, -(1 << 64), -(1 << 64) - 1]
+    ),
 )
 floats = st.floats()
 texts = st.one_of(
     st.text(max_size=40),
     st.text(st.characters(), max_size=20),  # surrogates included
-    st.builds(lambda text, n: text * n, st.text(min_size=1, max_size=4), st.sampled_from([1000, 1366, 4095, 4096, 5000])),
+    st.builds(
+        lambda text, n: text * n, st.text(min_size=1, max_size=4), st.sampled_from([1000, 1366, 4095, 4096, 5000])
+    ),
 )
 byte_strings = st.one_of(st.binary(max_size=40), st.builds(bytes, st.sampled_from([4095, 4096, 10_000])))
 atoms = st.one_of(st.none(), st.booleans(), ints, floats, texts, byte_strings)
 
 zones = st.one_of(
     st.none(),
-    st.sampled_from([ZoneInfo("UTC"), ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"), ZoneInfo("Asia/Kolkata")]),
+    st.sampled_from(
+        [ZoneInfo("UTC"), ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"), ZoneInfo("Asia/Kolkata")]
+    ),
     st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))),
 )
 moments = st.one_of(
@@ -74,7 +80,12 @@ moments = st.one_of(
     st.builds(lambda t, fold: t.replace(fold=fold), st.times(timezones=zones), st.sampled_from([0, 1])),
     st.timedeltas(),
 )
-numbers = st.one_of(st.decimals(), st.fractions(), st.complex_numbers(), st.builds(Decimal, st.text("0123456789", min_size=1, max_size=60)))
+numbers = st.one_of(
+    st.decimals(),
+    st.fractions(),
+    st.complex_numbers(),
+    st.builds(Decimal, st.text("0123456789", min_size=1, max_size=60)),
+)
 leaves = st.one_of(atoms, moments, numbers, st.uuids())
 
 scalar_dtypes = st.one_of(
@@ -107,7 +118,9 @@ def untitled(dtype: np.dtype) -> np.dtype:
     )
 
 
-structures = hnp.nested_dtypes(scalar_dtypes, max_leaves=4, max_itemsize=200).filter(lambda d: d.shape == () and d.itemsize)
+structures = hnp.nested_dtypes(scalar_dtypes, max_leaves=4, max_itemsize=200).filter(
+    lambda d: d.shape == () and d.itemsize
+)
 dtypes = st.one_of(scalar_dtypes, structures.map(untitled))
 shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 
@@ -148,7 +161,17 @@ def scalars(draw: st.DrawFn) -> np.generic:
 
 
 hashables = st.recursive(
-    st.one_of(st.none(), st.booleans(), ints, st.floats(allow_nan=False), st.text(max_size=20), st.binary(max_size=20), moments, st.uuids(), st.fractions()),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        ints,
+        st.floats(allow_nan=False),
+        st.text(max_size=20),
+        st.binary(max_size=20),
+        moments,
+        st.uuids(),
+        st.fractions(),
+    ),
     lambda inner: st.one_of(st.tuples(), st.tuples(inner, inner), st.frozensets(inner, max_size=4)),
     max_leaves=6,
 )
@@ -197,13 +220,17 @@ def same(left: Any, right: Any) -> bool:
     if kind is not type(right):
         return False
     if kind is float:
-        return (math.isnan(left) and math.isnan(right)) or (left == right and math.copysign(1, left) == math.copysign(1, right))
+        return (math.isnan(left) and math.isnan(right)) or (
+            left == right and math.copysign(1, left) == math.copysign(1, right)
+        )
     if kind is complex:
         return same(left.real, right.real) and same(left.imag, right.imag)
     if kind is list or kind is tuple:
         return len(left) == len(right) and all(map(same, left, right))
     if kind is dict:
-        return len(left) == len(right) and all(same(a, b) for pair in zip(left.items(), right.items()) for a, b in zip(*pair))
+        return len(left) == len(right) and all(
+            same(a, b) for pair in zip(left.items(), right.items(), strict=True) for a, b in zip(*pair, strict=True)
+        )
     if kind is set or kind is frozenset:
         return sorted(map(repr_key, left)) == sorted(map(repr_key, right))  # NaN is not equal to itself
     if kind is Record:
@@ -243,6 +270,21 @@ def repr_key(value: Any) -> str:
 
 
 __all__ = [
-    "Color", "Config", "Fraction", "Items", "Mapping", "Point", "Text", "UUID", "arrays", "arriving", "date", "hashables", "leaves",
-    "plain_values", "same", "scalars", "values",
+    "UUID",
+    "Color",
+    "Config",
+    "Fraction",
+    "Items",
+    "Mapping",
+    "Point",
+    "Text",
+    "arrays",
+    "arriving",
+    "date",
+    "hashables",
+    "leaves",
+    "plain_values",
+    "same",
+    "scalars",
+    "values",
 ]  # fmt: skip

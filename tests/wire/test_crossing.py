@@ -51,7 +51,11 @@ def test_an_array_arrives_as_it_was_sent(crossing: Callable[[Any], Any], array: 
         pytest.param(bytearray(b"abc"), b"abc", id="bytearray"),
         pytest.param(bytearray(5000), bytes(5000), id="large bytearray"),
         pytest.param(s.Point(1, (2, 3)), Record("Point", ["x", "y"], [1, (2, 3)]), id="namedtuple"),
-        pytest.param(s.Config("n", {"k": [1]}), Record("Config", ["name", "options", "count"], ["n", {"k": [1]}, 0]), id="dataclass"),
+        pytest.param(
+            s.Config("n", {"k": [1]}),
+            Record("Config", ["name", "options", "count"], ["n", {"k": [1]}, 0]),
+            id="dataclass",
+        ),
         pytest.param({s.Color.RED: 1, s.Color.NUMBER: 2}, {"red": 1, 7: 2}, id="enum keys"),
         pytest.param({s.Color.RED, s.Color.NUMBER}, {"red", 7}, id="set of enums"),
         pytest.param({np.str_("a"): np.int64(3)}, {np.str_("a"): np.int64(3)}, id="numpy scalars"),

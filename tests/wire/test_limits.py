@@ -35,7 +35,7 @@ WRAPS = {
 
 @pytest.mark.parametrize("wrap", [pytest.param(wrap, id=name) for name, wrap in WRAPS.items()])
 def test_depth_is_the_same_for_all(native: Any, codec: Codec, wrap: Callable[[Any], Any]) -> None:
-    """The message itself is one level. What one side may send, the others take: no reply breaks an instance by depth alone."""
+    """The message itself is one level. What one side may send, the others take: no reply breaks by depth alone."""
     fits, deep = nested(DEPTH - 1, wrap), nested(DEPTH, wrap)
     assert native.request(codec.encode([2, 7, fits], "data"))[2] == fits
     frame = native.reply([0, fits])
@@ -87,11 +87,16 @@ def test_the_guest_keeps_reply_bytes(native: Any, value: Any, size: int) -> None
     native.limits(whole + out_of_line, DEPTH)
     native.reply([0, value])
     native.limits(whole + out_of_line - 1, DEPTH)
-    with pytest.raises(ValueError, match=f"result.*: the value takes [0-9]+ bytes or more; the limit reply_bytes is {whole + out_of_line - 1}"):
+    with pytest.raises(
+        ValueError,
+        match=f"result.*: the value takes [0-9]+ bytes or more; the limit reply_bytes is {whole + out_of_line - 1}",
+    ):
         native.reply([0, value])
 
 
-@pytest.mark.parametrize("value", [pytest.param(b"x" * 900, id="inline"), pytest.param(np.zeros(1000), id="out of line")])
+@pytest.mark.parametrize(
+    "value", [pytest.param(b"x" * 900, id="inline"), pytest.param(np.zeros(1000), id="out of line")]
+)
 def test_the_host_keeps_request_bytes(native: Any, value: Any) -> None:
     """And nothing stays allocated in the guest for a message that is not sent."""
     codec = Codec(Limits(request_bytes=1024), native.place, native.lift, native.drop)

@@ -25,7 +25,11 @@ def test_the_tags_of_c_are_those_of_python() -> None:
 
 def test_the_own_block_is_what_it_says() -> None:
     """A tag outside of it would collide with somebody else's."""
-    own = sorted(value for name, value in vars(tags).items() if type(value) is int and value >= tags.OWN_FIRST and "OWN" not in name)
+    own = sorted(
+        value
+        for name, value in vars(tags).items()
+        if type(value) is int and value >= tags.OWN_FIRST and "OWN" not in name
+    )
     assert own == list(range(tags.OWN_FIRST, tags.OWN_LAST + 1))
 
 

@@ -46,16 +46,40 @@ BAD = {
     "generator": ((x for x in ()), "", "cannot encode generator"),
     "range": ([range(3)], "[0]", "cannot encode range"),
     "object array": ({"a": np.array([None])}, ".a", "cannot encode an array of dtype object"),
-    "longdouble array": ({"a": np.zeros(2, np.longdouble)}, ".a", f"cannot encode an array of dtype {np.dtype(np.longdouble)}"),
+    "longdouble array": (
+        {"a": np.zeros(2, np.longdouble)},
+        ".a",
+        f"cannot encode an array of dtype {np.dtype(np.longdouble)}",
+    ),
     "object in a structure": (np.zeros(1, [("f", object)]), "", "cannot encode an array of dtype object"),
-    "masked array": ([np.ma.masked_array([1, 2], [0, 1])], "[0]", "cannot encode a masked array: send .filled(), or .data and .mask"),
-    "enum beside its value": ([{s.Color.RED: 1, "red": 2}], "[0]", "two keys would be the same on the other side: an enum arrives as its value"),
-    "list twice": ({"a": SHARED, "b": SHARED}, ".b", "this list is in the value twice; send a copy in one of the places"),
-    "array twice": ([ARRAY, {"x": ARRAY}], "[1].x", "this numpy.ndarray is in the value twice; send a copy in one of the places"),
-    "list twice by a tuple": ([t := (SHARED[:],), t], "[1][0]", "this list is in the value twice; send a copy in one of the places"),
+    "masked array": (
+        [np.ma.masked_array([1, 2], [0, 1])],
+        "[0]",
+        "cannot encode a masked array: send .filled(), or .data and .mask",
+    ),
+    "enum beside its value": (
+        [{s.Color.RED: 1, "red": 2}],
+        "[0]",
+        "two keys would be the same on the other side: an enum arrives as its value",
+    ),
+    "list twice": (
+        {"a": SHARED, "b": SHARED},
+        ".b",
+        "this list is in the value twice; send a copy in one of the places",
+    ),
+    "array twice": (
+        [ARRAY, {"x": ARRAY}],
+        "[1].x",
+        "this numpy.ndarray is in the value twice; send a copy in one of the places",
+    ),
+    "list twice by a tuple": (
+        [t := (SHARED[:],), t],
+        "[1][0]",
+        "this list is in the value twice; send a copy in one of the places",
+    ),
     "list in itself": (cycle_of(list, list.append), "[0][1].back", "a cycle: this list contains itself"),
     "dict in itself": (cycle_of(dict, lambda d, v: d.update(a=v)), ".a[1].back", "a cycle: this dict contains itself"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("value", "path", "text"), [pytest.param(*row, id=name) for name, row in BAD.items()])
@@ -139,6 +163,7 @@ def test_many_substitutes_are_not_taken_for_one(native: Any, codec: Codec) -> No
 
 def test_what_the_nodes_own_code_raises_stays_what_it_is(native: Any) -> None:
     """With a note where it happened."""
+
     @dataclasses.dataclass
     class Lazy:
         x: int = 0
@@ -156,6 +181,7 @@ def test_what_the_nodes_own_code_raises_stays_what_it_is(native: Any) -> None:
 
 def test_a_container_that_changes_while_it_is_encoded(native: Any) -> None:
     """The hook runs the node's code, which may do anything to a container that C is walking through."""
+
     @dataclasses.dataclass
     class Meddler:
         target: Any = dataclasses.field(repr=False)
@@ -185,6 +211,7 @@ def test_a_container_that_changes_while_it_is_encoded(native: Any) -> None:
 
 def test_an_encode_inside_an_encode_has_its_own_buffer(native: Any) -> None:
     """A property that logs: `emit` encodes a record while the reply is being encoded."""
+
     @dataclasses.dataclass
     class Logs:
         x: int = 0

@@ -24,7 +24,9 @@ def test_the_validator_refuses(native: Any, frame: bytes) -> None:
     assert not native.check(frame, 1_000_000, 64)
 
 
-@pytest.mark.parametrize("frame", table(frames.REFUSED_BY_HOST | {name: frame for name, (frame, _) in frames.ACCEPTED.items()}))
+@pytest.mark.parametrize(
+    "frame", table(frames.REFUSED_BY_HOST | {name: frame for name, (frame, _) in frames.ACCEPTED.items()})
+)
 def test_the_validator_passes_what_only_its_content_makes_wrong(native: Any, frame: bytes) -> None:
     """Else the tests of the host's decoder would test the validator."""
     assert native.check(frame, 1_000_000, 64)

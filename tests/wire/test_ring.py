@@ -89,7 +89,19 @@ def test_a_scribbled_ring_stays_in_its_bounds(ring: Ring) -> None:
     """A node can write any header: records may be lost, memory may not be hit (run under a sanitizer by fuzz.py)."""
     rng = random.Random(6)
     for _ in range(3000):
-        word = rng.choice([0, 1, 3, abi.RING_CAPACITY - 1, abi.RING_CAPACITY, abi.RING_CAPACITY + 1, 2**31, 2**32 - 1, rng.getrandbits(32)])
+        word = rng.choice(
+            [
+                0,
+                1,
+                3,
+                abi.RING_CAPACITY - 1,
+                abi.RING_CAPACITY,
+                abi.RING_CAPACITY + 1,
+                2**31,
+                2**32 - 1,
+                rng.getrandbits(32),
+            ]
+        )
         ring.set_words(**{rng.choice(["HEAD", "USED", "RECORDS"]): word})
         for _ in range(rng.randrange(4)):
             ring.native.put(rng.randbytes(rng.choice([0, 3, 300, 100_000])))

@@ -52,7 +52,12 @@ def test_an_array_arrives_as_an_array_of_ours(no_numpy: None) -> None:
 
 def test_it_goes_on_as_it_came(no_numpy: None) -> None:
     """A node without numpy may pass an array through."""
-    for dtype, shape, order, size in (("<f4", (2, 3), "C", 24), (">i2", (2, 3), "F", 12), ("|b1", (4,), "C", 4), ("<M8[s]", (), "C", 8)):
+    for dtype, shape, order, size in (
+        ("<f4", (2, 3), "C", 24),
+        (">i2", (2, 3), "F", 12),
+        ("|b1", (4,), "C", 4),
+        ("<M8[s]", (), "C", 8),
+    ):
         sent = Array(dtype, shape, bytes(range(size)), order, readonly=True)
         back = arrive(sent)
         assert (back.dtype, back.shape, back.readonly, bytes(back.data)) == (dtype, shape, True, bytes(sent.data))
@@ -131,4 +136,7 @@ def test_an_array_is_a_buffer() -> None:
 def test_importing_cloche_does_not_import_numpy() -> None:
     """It takes longer than everything else together."""
     code = "import sys, cloche, cloche._codec; sys.exit('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": ":".join(sys.path)}).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": ":".join(sys.path)}).returncode
+        == 0
+    )

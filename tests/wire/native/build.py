@@ -16,7 +16,14 @@ HERE = Path(__file__).parent
 SHIM = HERE.parents[2] / "wasm" / "shim"
 SOURCES = ("check", "ring", "codec", "decode", "encode", "write", "path")
 OWN_BLOCKS = ("codec", "decode")  # where free() means a block of a request: the harness keeps count of those
-WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type")
+WARNINGS = (
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused-parameter",
+    "-Wno-missing-field-initializers",
+    "-Wno-cast-function-type",
+)
 
 
 class Unavailable(Exception):
@@ -39,7 +46,16 @@ def compiler() -> str:
 
 def build(folder: Path, sanitize: bool = False) -> Path:
     """Compile into `folder`; the module's file."""
-    command = [compiler(), "-std=c11", "-g", "-O1", "-fPIC", *WARNINGS, f"-I{sysconfig.get_path('include')}", f"-I{SHIM}"]
+    command = [
+        compiler(),
+        "-std=c11",
+        "-g",
+        "-O1",
+        "-fPIC",
+        *WARNINGS,
+        f"-I{sysconfig.get_path('include')}",
+        f"-I{SHIM}",
+    ]
     if sanitize:
         command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     objects = []
