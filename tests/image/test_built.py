@@ -1,0 +1,66 @@
+"""The image of this tree: what it imports, what its manifest says, and that it is the same each time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import cloche._image
+from imagebuild.inputs import inputs_digest
+from imagebuild.link import check_interface
+from imagebuild.wasmfile import Module
+from tests.image.conftest import TREE
+
+pytestmark = pytest.mark.image
+
+
+@pytest.fixture(scope="module")
+def image() -> cloche._image.Image:
+    return cloche._image.find()
+
+
+def test_it_imports_and_exports_the_abi_and_nothing_else(image: cloche._image.Image, abi: dict[str, Any]) -> None:
+    """The whole attack surface of the host: five functions, one of which takes an address."""
+    module = Module.parse(image.wasm.read_bytes())
+    check_interface(module, abi)
+    assert {found.name for found in module.imports()} == {"clock", "random", "sleep", "exit", "call"}
+
+
+def test_its_manifest_says_what_it_is(image: cloche._image.Image, abi: dict[str, Any]) -> None:
+    """Enough to reproduce it and to name its licences."""
+    manifest = image.manifest
+    assert manifest["format"] == 1
+    assert manifest["abi"] == abi["VERSION"]
+    assert manifest["inputs"]["digest"] == inputs_digest(TREE)
+    assert manifest["memory"]["density"] >= 0.5
+    assert set(manifest["versions"]) >= {"cpython", "numpy", "cloudpickle", "tzdata", "clang", "wasi-libc"}
+    assert set(manifest["licences"]) >= {
+        "cpython",
+        "numpy",
+        "cloudpickle",
+        "tzdata",
+        "wasi-libc",
+        "zlib",
+        "bzip2",
+        "xz-utils",
+    }
+
+
+def test_it_names_no_folder_of_the_machine_that_built_it(image: cloche._image.Image) -> None:
+    """Neither the cache nor the checkout nor the building Python."""
+    wasm = image.wasm.read_bytes()
+    for path in (cloche._image.cache_folder(), TREE, sys.prefix, sys.base_prefix):
+        assert str(path).encode() not in wasm
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_same_inputs_give_the_same_bytes() -> None:
+    """Freezing, linking and the snapshot, again and in another folder. `verify --full` compiles again too."""
+    command = [sys.executable, str(TREE / "wasm/build.py"), "verify"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == cloche._image.find().sha256

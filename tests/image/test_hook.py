@@ -1,0 +1,73 @@
+"""The wheel carries the image of its own source tree."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from imagebuild.inputs import inputs_digest
+from tests.image.conftest import TREE
+
+pytest.importorskip("hatchling", reason="only the build needs it")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with the least that the hook reads, and an empty cache."""
+    root = tmp_path / "tree"
+    for name in ("wasm/imagebuild", "guest/cloche_wire", "guest/cloche_guest"):
+        shutil.copytree(TREE / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(TREE / "pyproject.toml", root / "pyproject.toml")
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "cache"))
+    return root
+
+
+@pytest.fixture
+def module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hatch_build", TREE / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def hook(module: ModuleType, root: Path) -> Any:
+    return module.ImageHook(str(root), {}, None, None, str(root / "dist"), "wheel")
+
+
+def cached(tree: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "cache/images" / inputs_digest(tree)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_the_cached_image_goes_into_the_wheel(module: ModuleType, tree: Path, tmp_path: Path) -> None:
+    """Below cloche/_image, where the installed library looks first."""
+    folder = cached(tree, tmp_path)
+    build_data: dict[str, Any] = {"force_include": {}}
+    hook(module, tree).initialize("standard", build_data)
+    assert build_data["force_include"] == {
+        str(folder / "cloche.wasm"): "cloche/_image/cloche.wasm",
+        str(folder / "manifest.json"): "cloche/_image/manifest.json",
+    }
+
+
+def test_an_editable_install_has_none(module: ModuleType, tree: Path) -> None:
+    """It follows the tree; an image in it would be stale after the first change."""
+    build_data: dict[str, Any] = {"force_include": {}}
+    hook(module, tree).initialize("editable", build_data)
+    assert build_data == {"force_include": {}}
+
+
+def test_wasmtime_is_asked_for_only_to_build(module: ModuleType, tree: Path, tmp_path: Path) -> None:
+    """An isolated build needs it if the image is missing, in the project's own version."""
+    (asked,) = hook(module, tree).dependencies()
+    assert asked.startswith("wasmtime==")
+    cached(tree, tmp_path)
+    assert hook(module, tree).dependencies() == []
