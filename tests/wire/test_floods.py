@@ -20,7 +20,7 @@ P = (1 << 61) - 1  # the modulus of Python's numeric hash
 
 
 def one_sequence(size: int) -> list[int]:
-    """Integers of different hashes, for a dict of `size` slots: the first fill a sequence of slots, the rest join it."""
+    """Integers of different hashes, for a dict of `size` slots: the first fill a sequence of slots, others join it."""
     slots, slot = [], 0
     for _ in range(size // 3):
         slots.append(slot)

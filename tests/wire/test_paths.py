@@ -29,6 +29,10 @@ def cycle_of(make: Callable[[], Any], close: Callable[[Any, Any], None]) -> Any:
 SHARED: list[int] = [1]
 ARRAY = np.zeros(3)
 LOCK = threading.Lock()
+ARRAY_OF = "cannot encode an array of dtype"
+MASKED = "cannot encode a masked array: send .filled(), or .data and .mask"
+TWICE = "is in the value twice; send a copy in one of the places"
+DOUBLES = "two keys would be the same on the other side: an enum arrives as its value"
 BAD = {
     "bare": (function, "", "cannot encode function"),
     "issue's example": ({"filters": [0, 1, 2, {"fn": function}]}, ".filters[3].fn", "cannot encode function"),
@@ -45,37 +49,37 @@ BAD = {
     "foreign type": ([LOCK], "[0]", "cannot encode _thread.lock"),
     "generator": ((x for x in ()), "", "cannot encode generator"),
     "range": ([range(3)], "[0]", "cannot encode range"),
-    "object array": ({"a": np.array([None])}, ".a", "cannot encode an array of dtype object"),
+    "object array": ({"a": np.array([None])}, ".a", f"{ARRAY_OF} object"),
     "longdouble array": (
         {"a": np.zeros(2, np.longdouble)},
         ".a",
-        f"cannot encode an array of dtype {np.dtype(np.longdouble)}",
+        f"{ARRAY_OF} {np.dtype(np.longdouble)}",
     ),
-    "object in a structure": (np.zeros(1, [("f", object)]), "", "cannot encode an array of dtype object"),
+    "object in a structure": (np.zeros(1, [("f", object)]), "", f"{ARRAY_OF} object"),
     "masked array": (
         [np.ma.masked_array([1, 2], [0, 1])],
         "[0]",
-        "cannot encode a masked array: send .filled(), or .data and .mask",
+        MASKED,
     ),
     "enum beside its value": (
         [{s.Color.RED: 1, "red": 2}],
         "[0]",
-        "two keys would be the same on the other side: an enum arrives as its value",
+        DOUBLES,
     ),
     "list twice": (
         {"a": SHARED, "b": SHARED},
         ".b",
-        "this list is in the value twice; send a copy in one of the places",
+        f"this list {TWICE}",
     ),
     "array twice": (
         [ARRAY, {"x": ARRAY}],
         "[1].x",
-        "this numpy.ndarray is in the value twice; send a copy in one of the places",
+        f"this numpy.ndarray {TWICE}",
     ),
     "list twice by a tuple": (
         [t := (SHARED[:],), t],
         "[1][0]",
-        "this list is in the value twice; send a copy in one of the places",
+        f"this list {TWICE}",
     ),
     "list in itself": (cycle_of(list, list.append), "[0][1].back", "a cycle: this list contains itself"),
     "dict in itself": (cycle_of(dict, lambda d, v: d.update(a=v)), ".a[1].back", "a cycle: this dict contains itself"),
