@@ -33,10 +33,14 @@ from cloche.errors import (
 )
 from cloche.grants import Grants
 from cloche.limits import Limits
+from cloche_wire.array import Array
+from cloche_wire.record import Record
+from cloche_wire.tagged import Opaque
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Array",
     "BrokenInstanceError",
     "ClocheError",
     "ClosedError",
