@@ -67,7 +67,7 @@ static PyObject *m_count_output(PyObject *m, PyObject *arg) {
 static PyObject *m_loads(PyObject *m, PyObject *arg) {
     Py_buffer b;
     if (PyObject_GetBuffer(arg, &b, PyBUF_SIMPLE) < 0) return NULL;
-    PyObject *value = codec_decode(b.buf, (size_t)b.len);
+    PyObject *value = codec_decode_inline(b.buf, (size_t)b.len);
     PyBuffer_Release(&b);
     return value;
 }
