@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
+from cloche import EncodeError
+from cloche_wire.array import Array
 from cloche_wire.record import Record
+from cloche_wire.tagged import Opaque
 
 from . import strategies as s
 
@@ -61,6 +64,15 @@ def test_an_array_arrives_as_it_was_sent(crossing: Callable[[Any], Any], array: 
         pytest.param({np.str_("a"): np.int64(3)}, {np.str_("a"): np.int64(3)}, id="numpy scalars"),
         pytest.param(np.str_(""), "", id="empty numpy str"),
         pytest.param(True, True, id="bool"),
+        pytest.param(R := Record("P", ["x"], [[1, (2,)]]), R, id="record"),
+        pytest.param(X := Opaque(b"d" * 32, bytes(5000)), X, id="opaque"),
+        pytest.param(Array("<f4", (2, 3), bytes(24), "F"), np.zeros((2, 3), "f4", "F"), id="array without numpy"),
+        pytest.param(np.zeros(2).view(np.recarray), np.zeros(2), id="ndarray subclass"),
+        pytest.param(
+            np.rec.array([(1, 2.0)], [("a", "i4"), ("b", "f8")])[0],
+            np.void((1, 2.0), [("a", "i4"), ("b", "f8")]),
+            id="numpy record",
+        ),
     ],
 )
 def test_what_arrives_as_another_type(crossing: Callable[[Any], Any], sent: Any, arrives: Any) -> None:
@@ -77,6 +89,45 @@ def test_a_buffer_arrives_as_an_array(crossing: Callable[[Any], Any]) -> None:
     assert arrived[1].tolist() == [97, 98, 99]
     assert not arrived[1].flags.writeable
     assert arrived[2].shape == (2, 3)
+
+
+class Exporter:
+    """What other libraries' arrays look like."""
+
+    def __init__(self, array: np.ndarray, protocol: str) -> None:
+        self.array = array
+        self.protocol = protocol
+
+
+class WithInterface(Exporter):
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return self.array.__array_interface__
+
+
+class WithDLPack(Exporter):
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.protocol == "on a device":
+            raise BufferError("the tensor lies on a device")
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("kind", [WithInterface, WithDLPack])
+def test_arrays_of_other_libraries_arrive(crossing: Callable[[Any], Any], kind: type[Exporter]) -> None:
+    """By the protocols that they share with numpy."""
+    array = np.arange(6, dtype="f4").reshape(2, 3)
+    arrived = crossing({"a": kind(array, "")})["a"]
+    assert arrived.dtype == array.dtype
+    assert arrived.tolist() == array.tolist()
+
+
+def test_an_array_out_of_reach_is_refused(codec: Any) -> None:
+    """With what its library says."""
+    with pytest.raises(EncodeError, match=r"data\[0\]: cannot encode .*WithDLPack: the tensor lies on a device"):
+        codec.encode([2, 7, [WithDLPack(np.zeros(2), "on a device")]], "data")
 
 
 def test_an_array_in_a_request_is_the_guests_own_memory(native: Any, codec: Any) -> None:
