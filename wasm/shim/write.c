@@ -160,35 +160,51 @@ int write_byte_string(Encoder *e, PyObject *o, uint64_t tag) {
 
 static inline int is_surrogate(Py_UCS4 c) { return c >= 0xD800 && c <= 0xDFFF; }
 
-/* How many bytes the text takes as UTF-8; -1 if it has a surrogate. */
-static Py_ssize_t utf8_size(PyObject *o) {
-    Py_ssize_t n = PyUnicode_GET_LENGTH(o), size = n;
-    if (PyUnicode_IS_ASCII(o)) return n;
-    int kind = PyUnicode_KIND(o);
-    const void *units = PyUnicode_DATA(o);
-    if (n > PY_SSIZE_T_MAX / 4) return PY_SSIZE_T_MAX; /* over any limit */
+/* The two walks over a text, for one width of characters each: `kind` is a constant wherever they are called. */
+
+static inline Py_ssize_t utf8_size_of(int kind, const void *units, Py_ssize_t n) {
+    Py_ssize_t size = n;
     for (Py_ssize_t i = 0; i < n; i++) {
         Py_UCS4 c = PyUnicode_READ(kind, units, i);
         size += (c >= 0x80) + (c >= 0x800) + (c >= 0x10000);
-        if (is_surrogate(c)) return -1;
+        if (kind != PyUnicode_1BYTE_KIND && is_surrogate(c)) return -1;
     }
     return size;
 }
 
-static void store_utf8(uint8_t *p, PyObject *o) {
-    Py_ssize_t n = PyUnicode_GET_LENGTH(o);
-    int kind = PyUnicode_KIND(o);
-    const void *units = PyUnicode_DATA(o);
+static inline void store_utf8_of(int kind, const void *units, Py_ssize_t n, uint8_t *p) {
     for (Py_ssize_t i = 0; i < n; i++) {
         Py_UCS4 c = PyUnicode_READ(kind, units, i);
         if (c < 0x80) {
             *p++ = (uint8_t)c;
-            continue;
+        } else if (c < 0x800) {
+            *p++ = (uint8_t)(0xC0 | c >> 6);
+            *p++ = (uint8_t)(0x80 | (c & 0x3F));
+        } else {
+            int more = c < 0x10000 ? 2 : 3;
+            *p++ = (uint8_t)((more == 2 ? 0xE0 : 0xF0) | c >> 6 * more);
+            while (more--) *p++ = (uint8_t)(0x80 | (c >> 6 * more & 0x3F));
         }
-        int more = 1 + (c >= 0x800) + (c >= 0x10000);
-        *p++ = (uint8_t)((more == 1 ? 0xC0 : more == 2 ? 0xE0 : 0xF0) | c >> 6 * more);
-        while (more--) *p++ = (uint8_t)(0x80 | (c >> 6 * more & 0x3F));
     }
+}
+
+#define FOR_KIND(walk, ...) \
+    switch (PyUnicode_KIND(o)) { \
+    case PyUnicode_1BYTE_KIND: return walk(PyUnicode_1BYTE_KIND, __VA_ARGS__); \
+    case PyUnicode_2BYTE_KIND: return walk(PyUnicode_2BYTE_KIND, __VA_ARGS__); \
+    default: return walk(PyUnicode_4BYTE_KIND, __VA_ARGS__); \
+    }
+
+/* How many bytes the text takes as UTF-8; -1 if it has a surrogate. */
+static Py_ssize_t utf8_size(PyObject *o) {
+    Py_ssize_t n = PyUnicode_GET_LENGTH(o);
+    if (PyUnicode_IS_ASCII(o)) return n;
+    if (n > PY_SSIZE_T_MAX / 4) return PY_SSIZE_T_MAX; /* over any limit */
+    FOR_KIND(utf8_size_of, PyUnicode_DATA(o), n)
+}
+
+static void store_utf8(uint8_t *p, PyObject *o) {
+    FOR_KIND(store_utf8_of, PyUnicode_DATA(o), PyUnicode_GET_LENGTH(o), p)
 }
 
 static int write_surrogates(Encoder *e, PyObject *o) {
