@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 NODES = Path(__file__).parents[1] / "examples" / "nodes" / "reference"
+LIBRARY_NODE = Path(__file__).parent / "library_node.py"
 
 
 @dataclass(frozen=True)

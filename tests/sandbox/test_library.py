@@ -1,0 +1,21 @@
+"""The language and the library in the image: the same checks as natively."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.guest.test_library import CHECKS
+from tests.reference import LIBRARY_NODE
+
+
+@pytest.fixture(scope="module")
+def checks(runtime):
+    """One node for all."""
+    with runtime.load(LIBRARY_NODE, "Checks") as node:
+        yield node
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_library(checks, check):
+    """The check raises if something is not as it should be."""
+    assert checks.process(check) == check
