@@ -137,17 +137,18 @@ def _size(body: Any) -> int:
 
 
 def _make(wire: Any, dims: Any, order: str, body: Any) -> Any:
-    if dtypes.element_count(dims) * dtypes.item_size(wire) != _size(body):
-        raise ValueError(f"{_size(body)} bytes do not make an array of dtype {str(wire)[:80]} and shape {dims}")
-    if not dtypes.item_size(wire):
-        raise ValueError("a dtype has a size")
+    item, size = dtypes.item_size(wire), _size(body)
+    if not item or dtypes.element_count(dims) * item != size:
+        raise ValueError(f"{size} bytes do not make an array of dtype {str(wire)[:80]} and shape {str(dims)[:80]}")
     if type(body) is bytes:
         body = bytearray(body)  # a writable array is the receiver's own
     numpy: Any = sys.modules.get("numpy")
     if numpy is None:
         return Array(wire, tuple(dims), body, order)
-    array = numpy.ndarray(dims, dtypes.from_wire(numpy, wire), body, order=order)
-    _check_items(numpy, array)
+    dtype = dtypes.from_wire(numpy, wire)
+    array = numpy.ndarray(dims, dtype, body, order=order)
+    if dtype.kind in "bUV":
+        _check_items(numpy, array)
     return array
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 MAX_FIELDS: Final = 1024
@@ -26,11 +27,7 @@ def item_size(dtype: Any, depth: int = MAX_NESTING) -> int:
         ValueError: not a dtype of the protocol. No object, no pointer, no platform-dependent type is one.
     """
     if type(dtype) is str:
-        match = _GRAMMAR.fullmatch(dtype)
-        if not match:
-            raise ValueError(f"{dtype[:40]!r} is not a dtype of the protocol")
-        size = int(next(group for group in match.groups() if group))
-        return 4 * size if dtype[1] == "U" else size
+        return _text_size(dtype)
     if type(dtype) is not list or len(dtype) != 2 or not depth:
         raise ValueError("a dtype is text, or [itemsize, fields]")
     size, fields = dtype
@@ -47,6 +44,15 @@ def item_size(dtype: Any, depth: int = MAX_NESTING) -> int:
     if len({field[0] for field in fields}) != len(fields):
         raise ValueError("a structure has a field twice")
     return int(size)
+
+
+@lru_cache(256)
+def _text_size(dtype: str) -> int:
+    match = _GRAMMAR.fullmatch(dtype)
+    if not match:
+        raise ValueError(f"{dtype[:40]!r} is not a dtype of the protocol")
+    size = int(next(group for group in match.groups() if group))
+    return 4 * size if dtype[1] == "U" else size
 
 
 def element_count(dims: Any) -> int:
@@ -81,6 +87,11 @@ def to_wire(dtype: Any) -> Wire:
                 raise TypeError(f"cannot encode a structure with a field named {name[:80]!r}")
             fields.append([name, offset, to_wire(inner.base), list(inner.shape)])
         return [dtype.itemsize, fields]
+    return _to_text(dtype)
+
+
+@lru_cache(256)
+def _to_text(dtype: Any) -> str:
     text: str = dtype.str
     if dtype.kind not in "biufcmMSUV" or not _GRAMMAR.fullmatch(text) or not dtype.itemsize:
         raise TypeError(f"cannot encode an array of dtype {dtype}")

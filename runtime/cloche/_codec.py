@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Codec", "decode_record"]
 
-_loads: Final = partial(
-    cbor2.loads, allow_indefinite=False, allow_duplicate_keys=False, strict_hashable_types=True, str_errors="strict"
-)
 _RECORD_DEPTH: Final = 8
 _Set = TypeVar("_Set", set[Any], frozenset[Any])
 
@@ -125,7 +122,15 @@ class Codec:
         lifter.left = self._reply_bytes - len(frame)
         try:
             # a container within a record within a tag takes three of cbor2's levels, and one of ours
-            return _loads(frame, semantic_decoders=self._decoders, tag_hook=_refuse_tag, max_depth=3 * self._depth + 8)
+            return cbor2.loads(
+                frame,
+                semantic_decoders=self._decoders,
+                tag_hook=_refuse_tag,
+                max_depth=3 * self._depth + 8,
+                allow_indefinite=False,
+                allow_duplicate_keys=False,
+                strict_hashable_types=True,
+            )
         except Exception as error:
             cause = error.__cause__ or error
             if isinstance(cause, MemoryError) or not isinstance(cause, Exception):
@@ -253,11 +258,14 @@ def decode_record(frame: bytes) -> list[Any]:
     # cbor2 stops behind the first item; a second one that no guest can guess shows that nothing else stood there
     end = secrets.token_bytes(16)
     try:
-        pair = _loads(
+        pair = cbor2.loads(
             b"\x82" + frame + b"\x50" + end,
             semantic_decoders=_NO_TAGS,
             tag_hook=_refuse_tag,
             max_depth=_RECORD_DEPTH + 1,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
         )
     except Exception as error:
         cause = error.__cause__ or error
