@@ -1,63 +1,9 @@
 /* CBOR to Python objects. The bytes come from the host, or from the node through _cloche.loads: nothing is allocated
    for a claim that the bytes left cannot hold, and no input recurses deeper than the limit. */
-#include "codec_parts.h"
+#include "decode.h"
 #include <stdlib.h>
-#include <string.h>
-
-typedef struct {
-    const uint8_t *p, *end;
-    uint64_t owed; /* items that enclosing containers still have to get: each takes a byte at least */
-    uint32_t depth;
-    int blocks; /* whether [address, length] may be followed */
-} Decoder;
-
-typedef struct {
-    int major, info;
-    uint64_t value;
-} Head;
 
 static PyObject *item(Decoder *d);
-
-static PyObject *bad(const char *message) {
-    PyErr_SetString(PyExc_ValueError, message);
-    return NULL;
-}
-
-static int head(Decoder *d, Head *h) {
-    const uint8_t *p = d->p;
-    if (p == d->end) return bad("cbor: the bytes end too early"), -1;
-    h->major = *p >> 5;
-    h->info = *p++ & 31;
-    if (h->info < 24) {
-        h->value = (uint64_t)h->info;
-        d->p = p;
-        return 0;
-    }
-    if (h->info > 27) return bad("cbor: indefinite or reserved length"), -1;
-    int more = 1 << (h->info - 24);
-    if (more > d->end - p) return bad("cbor: the bytes end too early"), -1;
-    h->value = 0;
-    while (more--) h->value = h->value << 8 | *p++;
-    d->p = p;
-    return 0;
-}
-
-static int expect(Decoder *d, int major, uint64_t *value) {
-    const uint8_t *start = d->p;
-    Head h;
-    if (head(d, &h)) return -1;
-    if (h.major == major) return *value = h.value, 0;
-    d->p = start;
-    return bad("cbor: a tag has content of the wrong type"), -1;
-}
-
-/* The start of a string of this length, or NULL. */
-static const uint8_t *string(Decoder *d, uint64_t length) {
-    const uint8_t *start = d->p;
-    if (length > (uint64_t)(d->end - start)) return bad("cbor: the bytes end too early"), NULL;
-    d->p += length;
-    return start;
-}
 
 /* Opens a container of `count` items. */
 static int enter(Decoder *d, uint64_t count) {
@@ -72,86 +18,6 @@ static int enter(Decoder *d, uint64_t count) {
 static PyObject *next_item(Decoder *d) {
     d->owed--;
     return item(d);
-}
-
-/* Integers and floats */
-
-static PyObject *negative(uint64_t value) {
-    if (value <= INT64_MAX) return PyLong_FromLongLong(-1 - (long long)value);
-    PyObject *positive = PyLong_FromUnsignedLongLong(value), *result = positive ? PyNumber_Invert(positive) : NULL;
-    Py_XDECREF(positive);
-    return result;
-}
-
-static PyObject *bignum(Decoder *d, uint64_t tag) {
-    uint64_t length;
-    if (expect(d, BYTES, &length)) return NULL;
-    const uint8_t *start = string(d, length);
-    if (!start) return NULL;
-#if PY_VERSION_HEX >= 0x030D0000
-    PyObject *value = PyLong_FromUnsignedNativeBytes(start, length, Py_ASNATIVEBYTES_BIG_ENDIAN);
-#else
-    PyObject *value = _PyLong_FromByteArray(start, length, 0, 0);
-#endif
-    if (!value || tag == TAG_POS_BIGNUM) return value;
-    PyObject *result = PyNumber_Invert(value);
-    Py_DECREF(value);
-    return result;
-}
-
-static PyObject *simple(const Head *h) {
-    switch (h->info) {
-    case 20: Py_RETURN_FALSE;
-    case 21: Py_RETURN_TRUE;
-    case 22: Py_RETURN_NONE;
-    case 25: {
-        const char half[2] = {(char)(h->value >> 8), (char)h->value};
-        double x = PyFloat_Unpack2(half, 0);
-        return x == -1.0 && PyErr_Occurred() ? NULL : PyFloat_FromDouble(x);
-    }
-    case 26: {
-        uint32_t bits = (uint32_t)h->value;
-        float x;
-        memcpy(&x, &bits, 4);
-        return PyFloat_FromDouble(x);
-    }
-    case 27: {
-        double x;
-        memcpy(&x, &h->value, 8);
-        return PyFloat_FromDouble(x);
-    }
-    }
-    return bad("cbor: a simple value that is not used");
-}
-
-/* Texts. Keys repeat from message to message: the short ASCII ones are kept, interned. */
-
-enum { KEY_BYTES = 32, KEY_SLOTS = 512 };
-static PyObject *keys[KEY_SLOTS];
-
-static PyObject *text(Decoder *d, uint64_t length) {
-    const uint8_t *start = string(d, length);
-    return start ? PyUnicode_DecodeUTF8((const char *)start, (Py_ssize_t)length, NULL) : NULL;
-}
-
-static PyObject *key(Decoder *d) {
-    uint64_t length;
-    if (d->p < d->end && *d->p >> 5 != TEXT) return bad("cbor: the key of a plain map is text");
-    if (expect(d, TEXT, &length)) return NULL;
-    if (length > KEY_BYTES || length > (uint64_t)(d->end - d->p)) return text(d, length);
-    uint32_t hash = 2166136261u;
-    for (uint64_t i = 0; i < length; i++) hash = (hash ^ d->p[i]) * 16777619u;
-    PyObject **slot = &keys[(hash ^ hash >> 16) % KEY_SLOTS], *found = *slot;
-    if (found && (uint64_t)PyUnicode_GET_LENGTH(found) == length && !memcmp(PyUnicode_1BYTE_DATA(found), d->p, length)) {
-        d->p += length;
-        return Py_NewRef(found);
-    }
-    PyObject *made = text(d, length);
-    if (made && PyUnicode_IS_COMPACT_ASCII(made)) {
-        PyUnicode_InternInPlace(&made);
-        Py_XSETREF(*slot, Py_NewRef(made));
-    }
-    return made;
 }
 
 /* Containers */
@@ -194,7 +60,7 @@ static PyObject *dict(Decoder *d, uint64_t count, int plain) {
     PyObject *result = PyDict_New();
     for (uint64_t i = 0; result && i < count; i++) {
         d->owed -= plain;
-        PyObject *k = plain ? key(d) : next_item(d), *v = k ? next_item(d) : NULL;
+        PyObject *k = plain ? read_key(d) : next_item(d), *v = k ? next_item(d) : NULL;
         if (!v || PyDict_SetItem(result, k, v) < 0) Py_CLEAR(result);
         Py_XDECREF(k);
         Py_XDECREF(v);
@@ -260,7 +126,7 @@ static PyObject *tagged(Decoder *d, uint64_t tag) {
     uint64_t count;
     switch (tag) {
     case TAG_POS_BIGNUM: case TAG_NEG_BIGNUM:
-        return bignum(d, tag);
+        return read_bignum(d, tag);
     case TAG_TUPLE:
         return expect(d, ARRAY, &count) ? NULL : list(d, count, 1);
     case TAG_SET:
@@ -270,10 +136,8 @@ static PyObject *tagged(Decoder *d, uint64_t tag) {
     case TAG_MAP:
         if (expect(d, ARRAY, &count)) return NULL;
         return count & 1 ? bad("cbor: a map has a key without a value") : dict(d, count / 2, 0);
-    case TAG_SURROGATES: {
-        const uint8_t *start = expect(d, BYTES, &count) ? NULL : string(d, count);
-        return start ? PyUnicode_DecodeUTF8((const char *)start, (Py_ssize_t)count, "surrogatepass") : NULL;
-    }
+    case TAG_SURROGATES:
+        return read_surrogates(d);
     case TAG_BYTES_AT: case TAG_TEXT_AT: case TAG_BODY_AT: case TAG_SHARED_AT:
         return out_of_line(d, tag);
     }
@@ -299,12 +163,12 @@ static PyObject *item(Decoder *d) {
     case UINT:
         return PyLong_FromUnsignedLongLong(h.value);
     case NEGATIVE:
-        return negative(h.value);
+        return read_negative(h.value);
     case BYTES:
         start = string(d, h.value);
         return start ? PyBytes_FromStringAndSize((const char *)start, (Py_ssize_t)h.value) : NULL;
     case TEXT:
-        return text(d, h.value);
+        return read_text(d, h.value);
     case ARRAY:
         return list(d, h.value, 0);
     case MAP:
@@ -312,7 +176,7 @@ static PyObject *item(Decoder *d) {
     case TAG:
         return tagged(d, h.value);
     }
-    return simple(&h);
+    return read_simple(&h);
 }
 
 static PyObject *decode(const uint8_t *p, size_t n, int blocks) {

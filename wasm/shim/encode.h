@@ -1,4 +1,5 @@
-/* The encoder's state and its parts: bytes out (write.c), the way to a value (path.c), the walk (encode.c). */
+/* The encoder's state and its parts: bytes out (write.c), containers met (meet.c), the way to a value (path.c), the walk
+   (encode.c). */
 #ifndef CLOCHE_ENCODE_H
 #define CLOCHE_ENCODE_H
 #include "codec_parts.h"
@@ -26,6 +27,15 @@ typedef struct {
     PyObject *answers; /* of the hook, as far as they must live on */
     PyObject *error, *path; /* once a value was refused: the exception, and the way to it, innermost first */
 } Encoder;
+
+/* meet.c */
+int refuse(PyObject *kind, const char *format, PyObject *o); /* an error about o; %U in the format is its type's name */
+int is_around(Encoder *e, PyObject *o);
+int refuse_again(Encoder *e, PyObject *o);
+int meet_once(Encoder *e, PyObject *o); /* a mutable container; -1 if it was met before */
+
+/* The caller holds one reference beside the container's. With no third one, nothing else leads to the object. */
+static inline int has_other_holders(PyObject *o) { return Py_REFCNT(o) > 2; }
 
 /* write.c */
 int write_head(Encoder *e, int major, uint64_t value);

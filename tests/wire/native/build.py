@@ -14,7 +14,7 @@ from cloche_guest import values
 
 HERE = Path(__file__).parent
 SHIM = HERE.parents[2] / "wasm" / "shim"
-SOURCES = ("check", "ring", "codec", "decode", "encode", "write", "path")
+SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "meet", "write", "path")
 OWN_BLOCKS = ("codec", "decode")  # where free() means a block of a request: the harness keeps count of those
 WARNINGS = (
     "-Wall",

@@ -1,0 +1,67 @@
+/* The decoder's state, the reading of heads (here, to be inlined), numbers and texts (read.c), all else (decode.c). */
+#ifndef CLOCHE_DECODE_H
+#define CLOCHE_DECODE_H
+#include "codec_parts.h"
+
+typedef struct {
+    const uint8_t *p, *end;
+    uint64_t owed; /* items that enclosing containers still have to get: each takes a byte at least */
+    uint32_t depth;
+    int blocks; /* whether [address, length] may be followed */
+} Decoder;
+
+typedef struct {
+    int major, info;
+    uint64_t value;
+} Head;
+
+static inline PyObject *bad(const char *message) {
+    PyErr_SetString(PyExc_ValueError, message);
+    return NULL;
+}
+
+static inline int head(Decoder *d, Head *h) {
+    const uint8_t *p = d->p;
+    if (p == d->end) return bad("cbor: the bytes end too early"), -1;
+    h->major = *p >> 5;
+    h->info = *p++ & 31;
+    if (h->info < 24) {
+        h->value = (uint64_t)h->info;
+        d->p = p;
+        return 0;
+    }
+    if (h->info > 27) return bad("cbor: indefinite or reserved length"), -1;
+    int more = 1 << (h->info - 24);
+    if (more > d->end - p) return bad("cbor: the bytes end too early"), -1;
+    h->value = 0;
+    while (more--) h->value = h->value << 8 | *p++;
+    d->p = p;
+    return 0;
+}
+
+static inline int expect(Decoder *d, int major, uint64_t *value) {
+    const uint8_t *start = d->p;
+    Head h;
+    if (head(d, &h)) return -1;
+    if (h.major == major) return *value = h.value, 0;
+    d->p = start;
+    return bad("cbor: a tag has content of the wrong type"), -1;
+}
+
+/* The start of a string of this length, or NULL. */
+static inline const uint8_t *string(Decoder *d, uint64_t length) {
+    const uint8_t *start = d->p;
+    if (length > (uint64_t)(d->end - start)) return bad("cbor: the bytes end too early"), NULL;
+    d->p += length;
+    return start;
+}
+
+/* read.c; the head, or the tag's, has been read */
+PyObject *read_negative(uint64_t value);
+PyObject *read_bignum(Decoder *d, uint64_t tag);
+PyObject *read_simple(const Head *h);
+PyObject *read_text(Decoder *d, uint64_t length);
+PyObject *read_surrogates(Decoder *d);
+PyObject *read_key(Decoder *d); /* with its head */
+
+#endif
