@@ -153,7 +153,8 @@ def rehearse(codec: Any, encode: Callable[[Any], Any], decode: Callable[[int, An
 def _answer(guest: Guest, codec: Any, message: Sequence[Any]) -> None:
     reply = guest.handle(codec.loads(codec.dumps(list(message))))
     codec.dumps(list(reply))
-    if (reply[0] == Reply.FAILURE) != (message[-1] == "raise"):
+    wanted = type(message[-1]) is str and message[-1] == "raise"
+    if (reply[0] == Reply.FAILURE) != wanted:
         raise RuntimeError(f"the rehearsal of {message!r:.200} answered {reply!r:.2000}")
 
 
