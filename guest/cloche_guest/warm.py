@@ -40,6 +40,8 @@ class Rehearsal:
 
     def process(self, data):
         self.count += 1
+        if type(data) is not str:
+            return data
         if data == "raise":
             raise ValueError("rehearsed")
         if data == "print":

@@ -7,6 +7,8 @@ import sys
 import warnings
 from typing import Any
 
+import numpy  # noqa: F401  # the rehearsal takes arrays along where there is numpy
+
 from cloche_guest import values, warm
 
 
