@@ -77,6 +77,8 @@ class Codec:
         Raises:
             EncodeError: an operand cannot be sent, or all is larger than ``request_bytes``. Nothing stays placed.
         """
+        if type(message[0]) is not int:  # an Op: an enum like any other would take the long way
+            message = [int(message[0]), *message[1:]]
         if is_plain(message, self._depth, set()):
             try:
                 frame = cbor2.dumps(message)

@@ -213,14 +213,16 @@ static int other(Encoder *e, PyObject *o) {
     PyObject *answer = ask(e, o);
     if (!answer) return -1;
     PyObject *number = PyTuple_GET_ITEM(answer, 0), *substitute = PyTuple_GET_ITEM(answer, 1);
-    uint64_t tag = number == Py_None ? 0 : PyLong_AsUnsignedLongLong(number);
+    int untagged = number == Py_None;
+    uint64_t tag = untagged ? 0 : PyLong_AsUnsignedLongLong(number);
     int shared = e->shared, substitutes = e->substitutes, result = -1;
-    if (tag != UINT64_MAX && (!(tag ? is_mutable(tag) : is_mutable_builtin(substitute)) || meet_once(e, o) == 0)) {
+    int mutable = untagged ? is_mutable_builtin(substitute) : is_mutable(tag);
+    if (tag != UINT64_MAX && (!mutable || meet_once(e, o) == 0)) {
         struct around here = {o, e->around};
         e->around = &here;
         e->shared = shared || has_other_holders(o);
-        e->substitutes = tag ? 0 : substitutes + 1;
-        result = tag ? tagged(e, tag, substitute) : held(e, substitute);
+        e->substitutes = untagged ? substitutes + 1 : 0;
+        result = untagged ? held(e, substitute) : tagged(e, tag, substitute);
         e->substitutes = substitutes;
         e->shared = shared;
         e->around = here.out;
