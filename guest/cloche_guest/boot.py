@@ -5,12 +5,14 @@ The only module of this package with side effects at import.
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
+import logging
 
 import _cloche
 
-from cloche_guest import policy, threads, values, warm
+from cloche_guest import policy, thaw, threads, values, warm
 from cloche_guest.dispatch import Guest
 from cloche_guest.node import PLAIN
 
@@ -55,6 +57,9 @@ def _boot() -> Guest:
         pass
     else:
         PLAIN.add(ndarray)
+        from numpy.random.mtrand import _rand
+
+        thaw.numpy_seeder = functools.partial(_cloche.seed_mt19937, _rand._bit_generator.capsule)
     threads.install()
     warm.rehearse(_cloche, values.encode, values.decode)
     guest = Guest(_cloche)
@@ -62,6 +67,7 @@ def _boot() -> Guest:
     guest.loop.watch_generators()
     guest.streams.install()
     guest.logs.install()
+    guest.logs.apply(logging.INFO)
     _cloche.register(guest.handle, values.encode, values.decode, guest.fail)
     return guest
 

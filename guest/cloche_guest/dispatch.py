@@ -177,7 +177,7 @@ class Guest:
         modules.install(self.finders)
         self.logs.show_warnings_of(name)
         try:
-            __import__(name)
+            modules.load(name, self.finders[0])
         except SyntaxError as exc:
             if exc.filename in sources:
                 self._phase = "compile"

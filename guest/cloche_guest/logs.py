@@ -7,7 +7,6 @@ break a node: whatever cannot be formatted is described instead.
 from __future__ import annotations
 
 import logging
-import re
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -90,6 +89,17 @@ def showwarning(
     )
 
 
+class _Below:
+    """What a warning filter asks of its pattern for the module: whether a name is that package's."""
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+
+    def match(self, name: str) -> bool:
+        """As `re.Pattern.match`, of which only the truth is looked at."""
+        return name == self._package or name.startswith(f"{self._package}.")
+
+
 class Logs:
     """The handler, and the threshold below which nothing is formatted or sent.
 
@@ -120,11 +130,16 @@ class Logs:
         `logging.disable` is the cheapest filter there is: ``isEnabledFor`` looks at it first, and it also holds for
         loggers that set a level of their own.
         """
+        root = logging.root
+        if (self.handler.level, root.level, root.manager.disable) == (level, level, level - 1):
+            return  # as the image has it, as a rule: setting it again would clear every logger's cache
         self.handler.setLevel(level)
-        logging.getLogger().setLevel(level)
+        root.setLevel(level)
         logging.disable(level - 1)
 
     def show_warnings_of(self, module: str) -> None:
         """Show the node's own DeprecationWarnings, as Python does for ``__main__``: once for each place."""
-        top = module.partition(".")[0]
-        warnings.filterwarnings("default", category=DeprecationWarning, module=rf"{re.escape(top)}(\.|$)")
+        # as warnings.filterwarnings does, but for the regular expression: compiling it takes as long as the rest of a load
+        pattern = _Below(module.partition(".")[0])
+        warnings.filters.insert(0, ("default", None, DeprecationWarning, pattern, 0))  # type: ignore[attr-defined]  # a list
+        warnings._filters_mutated()  # type: ignore[attr-defined]  # as filterwarnings does

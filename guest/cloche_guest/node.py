@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -170,6 +170,13 @@ async def _items(items: tuple[Any, ...]) -> AsyncIterator[Any]:
 
 def _arity(process: Callable[..., Any]) -> tuple[int, int]:
     """How many positional parameters have no default, and how many have one (``*args`` counts as one)."""
+    function = getattr(process, "__func__", process)
+    if type(function) is FunctionType and not function.__dict__:  # no __wrapped__, no __signature__: as inspect would say
+        code = function.__code__
+        optional = len(function.__defaults__ or ())
+        required = code.co_argcount - optional - (function is not process)
+        if required >= 0:
+            return required, optional + bool(code.co_flags & inspect.CO_VARARGS)
     try:
         parameters = list(inspect.signature(process).parameters.values())
     except (TypeError, ValueError):

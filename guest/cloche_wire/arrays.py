@@ -6,6 +6,7 @@ As in `values`, `lower` trusts its argument and `lift` trusts nothing.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import Any, Final
 
 from cloche_wire import dtypes, tags
@@ -25,14 +26,24 @@ def lower_numpy(value: Any) -> tuple[int | None, Any] | None:
         TypeError: its dtype cannot be sent.
     """
     numpy: Any = sys.modules.get("numpy")
-    if numpy is not None:
-        if isinstance(value, numpy.ndarray):
-            return _lower_ndarray(numpy, value)
-        if isinstance(value, numpy.generic):
-            if not value.nbytes:  # "" and b"" as numpy scalars
-                return None, value.item()
-            return tags.SCALAR, [dtypes.to_wire(value.dtype), value.tobytes()]
+    if numpy is None:
+        return None
+    if isinstance(value, numpy.ndarray):
+        typed = _typed_tag(value.dtype)
+        if typed and value.ndim == 1 and value.size and value.flags.carray and type(value) is numpy.ndarray:
+            return typed, value  # the usual case, and the first of those below
+        return _lower_ndarray(numpy, value)
+    if isinstance(value, numpy.generic):
+        if not value.nbytes:  # "" and b"" as numpy scalars
+            return None, value.item()
+        return tags.SCALAR, [dtypes.to_wire(value.dtype), value.tobytes()]
     return None
+
+
+@lru_cache(64)
+def _typed_tag(dtype: Any) -> int:
+    """The tag of a dtype that has one and that `memoryview` can read; else 0."""
+    return tags.TYPED_ARRAYS.get(dtype.str, 0) if dtype.isnative else 0
 
 
 def lower_exporter(value: Any) -> tuple[int, Any] | None:
@@ -103,9 +114,7 @@ def lift(tag: int, content: Any) -> Any:
         ValueError: dtype, dims and bytes do not fit together.
     """
     if tag in tags.TYPED_DTYPES:
-        size = _size(content)
-        dtype = tags.TYPED_DTYPES[tag]
-        return _make(dtype, [size // dtypes.item_size(dtype)], "C", content)
+        return _lift_typed(tags.TYPED_DTYPES[tag], content)
     if type(content) is list and len(content) == 2 and tag in (tags.ROW_MAJOR, tags.COLUMN_MAJOR):
         return _reshape(content[1], content[0], "C" if tag == tags.ROW_MAJOR else "F")
     if type(content) is list and len(content) == 4 and tag == tags.NDARRAY and content[2] in ("C", "F"):
@@ -123,6 +132,11 @@ def lift_scalar(content: Any) -> Any:
     """
     if type(content) is not list or len(content) != 2 or type(content[1]) is not bytes:
         raise ValueError("a scalar is [dtype, bytes]")
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and type(content[0]) is str:
+        dtype = dtypes.from_text(numpy, content[0])
+        if dtype.kind not in "bUV" and dtype.itemsize == len(content[1]):
+            return numpy.frombuffer(content[1], dtype)[0]
     array = _make(content[0], [], "C", content[1])
     if type(array) is not Array:
         return array[()]
@@ -130,10 +144,21 @@ def lift_scalar(content: Any) -> Any:
     return array if view is array.data else view.tolist()
 
 
+def _lift_typed(wire: str, body: Any) -> Any:
+    numpy: Any = sys.modules.get("numpy")
+    count, rest = divmod(_size(body), dtypes.item_size(wire))
+    if numpy is None or rest:
+        return _make(wire, [count], "C", body)
+    return numpy.ndarray(count, dtypes.from_text(numpy, wire), bytearray(body) if type(body) is bytes else body)
+
+
 def _size(body: Any) -> int:
-    if isinstance(body, (str, list, dict, int, float)) or body is None:
-        raise ValueError("an array's body is bytes")
-    return memoryview(body).nbytes
+    if type(body) is bytes or type(body) is bytearray:
+        return len(body)
+    try:
+        return memoryview(body).nbytes
+    except TypeError:
+        raise ValueError("an array's body is bytes") from None
 
 
 def _make(wire: Any, dims: Any, order: str, body: Any) -> Any:

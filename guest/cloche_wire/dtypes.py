@@ -98,10 +98,21 @@ def _to_text(dtype: Any) -> str:
     return text
 
 
+@lru_cache(256)
+def from_text(numpy: Any, dtype: str) -> Any:
+    """The numpy dtype of a text.
+
+    Raises:
+        ValueError: it is not of the protocol.
+    """
+    item_size(dtype)
+    return numpy.dtype(dtype)
+
+
 def from_wire(numpy: Any, dtype: Wire) -> Any:
     """The numpy dtype of something that `item_size` has accepted."""
     if isinstance(dtype, str):
-        return numpy.dtype(dtype)
+        return from_text(numpy, dtype)
     size: int = dtype[0]
     fields: list[Any] = dtype[1]
     return numpy.dtype(

@@ -24,9 +24,17 @@ def local(text, entry=None, params=None, **options):
 
 def test_it_is_a_node():
     """Tests switch between it and the sandbox."""
-    with local("class N:\n    n = 0\n    def process(self, x):\n        self.n += x\n        return self.n\n    def flush(self): return 'f'\n") as node:
+    with local(
+        "class N:\n    n = 0\n    def process(self, x):\n        self.n += x\n        return self.n\n    def flush(self): return 'f'\n"
+    ) as node:
         assert isinstance(node, cloche.Node)
-        assert (node.initialize(), node.process(2), node.get("n"), node.flush(), node.cleanup()) == (None, 2, 2, "f", None)
+        assert (node.initialize(), node.process(2), node.get("n"), node.flush(), node.cleanup()) == (
+            None,
+            2,
+            2,
+            "f",
+            None,
+        )
         assert list(node.stream([1, 2])) == [3, 5, "f"]
         assert (node.stats.calls, node.broken, node.info["kind"]) == (11, False, "class")
     with pytest.raises(cloche.ClosedError):
@@ -50,7 +58,9 @@ def test_errors_are_those_of_the_sandbox():
 
 def test_values_cross_as_they_do_the_real_boundary():
     """Equal, never the same object; what cannot be sent is refused on both sides."""
-    with local("import dataclasses\nclass N:\n    def process(self, x):\n        self.x = x\n        return object() if x == 'bad' else x\n") as node:
+    with local(
+        "import dataclasses\nclass N:\n    def process(self, x):\n        self.x = x\n        return object() if x == 'bad' else x\n"
+    ) as node:
         value = {"a": (1, [2]), "b": {3}}
         answer = node.process(value)
         assert answer == value
@@ -83,7 +93,10 @@ def test_log_limits_hold():
 
 def test_output_limit_ends_the_node():
     """As in the sandbox, also if the node catches what stops it."""
-    node = local("def N(x):\n    try:\n        while True: print('x' * 100)\n    except BaseException: return 'caught'\n", limits=cloche.Limits(output_bytes=1000))
+    node = local(
+        "def N(x):\n    try:\n        while True: print('x' * 100)\n    except BaseException: return 'caught'\n",
+        limits=cloche.Limits(output_bytes=1000),
+    )
     with pytest.raises(cloche.OutputError) as caught:
         node.process(0)
     assert (caught.value.limit, caught.value.value, node.broken) == ("output_bytes", 1000, True)
@@ -91,6 +104,7 @@ def test_output_limit_ends_the_node():
 
 def test_process_is_left_as_it_was():
     """Modules, import system, streams, root logger, warnings, random state."""
+
     def state():
         root = logging.getLogger()
         return [set(sys.modules), list(sys.meta_path), sys.stdout, sys.stderr, sys.stdin, root.handlers[:], root.level,
@@ -99,7 +113,12 @@ def test_process_is_left_as_it_was():
     with local("import json as other\nprint('loaded')\n" + SAY) as node:
         node.process(0)
     before = state()
-    with local("import warnings\nimport random\n" + SAY + "class M:\n    async def process(self, x):\n        random.random\n        return x\n", "M") as node:
+    with local(
+        "import warnings\nimport random\n"
+        + SAY
+        + "class M:\n    async def process(self, x):\n        random.random\n        return x\n",
+        "M",
+    ) as node:
         node.process(0)
         assert "node" not in sys.modules
     assert state() == before
@@ -121,7 +140,11 @@ def test_two_nodes_of_one_name_keep_apart():
 def test_packages_and_params(tmp_path):
     """Grants as for the sandbox."""
     (tmp_path / "helper.py").write_text("def double(x): return 2 * x\n")
-    node = local("import helper\ndef N(x, plus=0): return helper.double(x) + plus\n", params={"plus": 1}, grants=cloche.Grants(packages=[tmp_path]))
+    node = local(
+        "import helper\ndef N(x, plus=0): return helper.double(x) + plus\n",
+        params={"plus": 1},
+        grants=cloche.Grants(packages=[tmp_path]),
+    )
     assert node.process(4) == 9
     node.close()
     assert "helper" not in sys.modules
@@ -133,7 +156,7 @@ def test_seed_makes_it_repeatable():
     draws = [local(source, seed=b"s" * 32) for _ in range(2)]
     state = random.getstate()
     nodes = [node.process(0) for node in draws[:1]]
-    assert nodes[0] == random.Random(b"s" * 32).random()
+    assert nodes[0] == random.Random(int.from_bytes(b"s" * 32, "little")).random()
     random.setstate(state)
     for node in draws:
         node.close()

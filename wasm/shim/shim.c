@@ -95,6 +95,21 @@ static PyObject *m_call(PyObject *m, PyObject *arg) {
     free(p);
     return bytes;
 }
+/* numpy's legacy generator, without numpy's own seed(), which takes a dozen ufuncs to look at its argument. */
+__attribute__((weak)) void mt19937_init_by_array(void *state, uint32_t *key, int length);
+static PyObject *m_seed(PyObject *m, PyObject *args) {
+    PyObject *capsule;
+    Py_buffer seed;
+    if (!PyArg_ParseTuple(args, "Oy*:seed_mt19937", &capsule, &seed)) return NULL;
+    void **generator = PyCapsule_GetPointer(capsule, "BitGenerator"); /* bitgen_t: its state comes first */
+    uint32_t key[16];
+    size_t n = (size_t)seed.len < sizeof key ? (size_t)seed.len : sizeof key;
+    memcpy(key, seed.buf, n);
+    PyBuffer_Release(&seed);
+    if (!generator) return NULL;
+    if (mt19937_init_by_array) mt19937_init_by_array(*generator, key, (int)(n / sizeof *key));
+    Py_RETURN_NONE;
+}
 static PyMethodDef methods[] = {
     {"register", m_register, METH_VARARGS, "register(dispatch, encode, decode, failure): what node_call runs."},
     {"configure", m_configure, METH_VARARGS, "configure(reply_bytes, output_bytes, value_depth): limits of this instance."},
@@ -102,6 +117,7 @@ static PyMethodDef methods[] = {
     {"loads", m_loads, METH_O, "Decode one CBOR item."},
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},
     {"emit", m_emit, METH_O, "Encode a record into the log ring."},
+    {"seed_mt19937", m_seed, METH_VARARGS, "seed_mt19937(capsule, bytes): seed a numpy MT19937 through its capsule."},
     {"call", m_call, METH_O, "Ask the host: bytes -> bytes, or None."},
     {0}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_cloche", NULL, -1, methods};
