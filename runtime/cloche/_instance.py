@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Instance"]
 
+_REPLIES: Final = tuple(Reply)
 _ENDLESS_FUEL: Final = (1 << 63) - 1
 _U32: Final = 0xFFFF_FFFF
 
@@ -153,7 +154,7 @@ class Instance:
             watchdog.arm(host, self._deadline_s)
         began = time.perf_counter()
         try:
-            frame = self._codec.encode([op, self.calls, *operands], root)
+            frame = self._codec.encode([int(op), self.calls, *operands], root)
             reply = self._codec.decode(self._enter(frame), lease=self.lease)
         except _ffi.Trapped as trapped:
             raise self._broken(trapped) from None
@@ -167,9 +168,8 @@ class Instance:
             self.guest_seconds += time.perf_counter() - began
         if self._memory.has_records:
             self._drain()
-        match reply:
-            case [int(kind), value] if 0 <= kind <= Reply.END:
-                return Reply(kind), value
+        if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
+            return _REPLIES[reply[0]], reply[1]
         error = ProtocolError("a reply is [kind, value]", node=self._name)
         error.last_logs = tuple(self._end(error))
         raise error
