@@ -50,7 +50,7 @@ class Instance:
         engine: what to instantiate.
         limits: what the guest may use.
         name: the node's name, for errors and logs.
-        on_records: takes the records drained after each call.
+        on_records: takes the records drained after each call, and the name.
         snapshot: a state to take over; None: as the image has it.
     """
 
@@ -63,7 +63,6 @@ class Instance:
         "_key",
         "_limits",
         "_memory",
-        "_name",
         "_node_call",
         "_on_records",
         "_request",
@@ -73,6 +72,7 @@ class Instance:
         "dropped_records",
         "guest_seconds",
         "lease",
+        "name",
     )
 
     def __init__(
@@ -80,12 +80,12 @@ class Instance:
         engine: Engine,
         limits: Limits,
         name: str,
-        on_records: Callable[[list[_logs.LogRecord]], None],
+        on_records: Callable[[list[_logs.LogRecord], str], None],
         snapshot: Snapshot | None = None,
     ) -> None:
         self._engine = engine
         self._limits = limits
-        self._name = name
+        self.name = name
         self._on_records = on_records
         self._deadline_s = limits.deadline_s
         self.calls = 0
@@ -143,7 +143,7 @@ class Instance:
             BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol; the instance is closed.
         """
         if self.closed:
-            raise ClosedError(f"node {self._name!r} is closed")
+            raise ClosedError(f"node {self.name!r} is closed")
         if not _stack.sufficient():
             return _stack.run(lambda: self.exchange(op, operands, root))
         self._engine.handlers.ensure()
@@ -159,7 +159,7 @@ class Instance:
         except _ffi.Trapped as trapped:
             raise self._broken(trapped) from None
         except ProtocolError as error:
-            error.node = self._name
+            error.node = self.name
             error.last_logs = tuple(self._end(error))
             raise
         finally:
@@ -170,7 +170,7 @@ class Instance:
             self._drain()
         if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
             return _REPLIES[reply[0]], reply[1]
-        error = ProtocolError("a reply is [kind, value]", node=self._name)
+        error = ProtocolError("a reply is [kind, value]", node=self.name)
         error.last_logs = tuple(self._end(error))
         raise error
 
@@ -209,7 +209,7 @@ class Instance:
         memory = self._memory
         runs = memory.dirty_runs()
         return Snapshot(
-            self._engine.image, self._name, info, memory.size, tuple(runs), memory.save(runs), self._request, self.calls
+            self._engine.image, self.name, info, memory.size, tuple(runs), memory.save(runs), self._request, self.calls
         )
 
     def cancel(self) -> None:
@@ -227,7 +227,7 @@ class Instance:
         if dropped:
             text = f"{dropped} log records dropped (log_records {limit}, {abi.RING_CAPACITY} bytes a call)"
             records.append(_logs.LogRecord("warning", "cloche", text, self.calls))
-        self._on_records(records)
+        self._on_records(records, self.name)
         return records
 
     def _end(self, cause: BaseException) -> list[_logs.LogRecord]:
@@ -244,7 +244,7 @@ class Instance:
         """What the host knows of the reason comes before what the trap says."""
         host, limits = self._host, self._limits
         logs = tuple(self._end(trapped))
-        name = self._name
+        name = self.name
         if host.error is not None:
             if not isinstance(host.error, Exception):
                 return host.error  # KeyboardInterrupt, SystemExit

@@ -76,7 +76,7 @@ class Memory:
         self._view = memoryview(b"")
         self._grown()
         self._shared: list[tuple[int, int]] = []
-        self._pinned: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._pinned: dict[int, weakref.ref[Any]] = {}
         self._ring = ring
         if not 0 < ring <= self._size - abi.RING_HEADER_BYTES - abi.RING_CAPACITY:
             raise ProtocolError(f"the log ring at {ring} lies outside the memory of {self._size} bytes")
@@ -215,7 +215,8 @@ class Memory:
     def _keep(self, address: int, length: int) -> memoryview:
         array = (ctypes.c_ubyte * length).from_address(self._base + address)
         array._store = self._store  # numpy does not keep the store alive, and reading after its end would be a SIGSEGV
-        self._pinned.add(array)
+        key, pinned = id(array), self._pinned
+        pinned[key] = weakref.ref(array, lambda _: pinned.pop(key, None))
         return memoryview(array).cast("B")
 
     @property

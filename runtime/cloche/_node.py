@@ -86,9 +86,9 @@ class Node:
     """
 
     def __init__(
-        self, instance: Instance, name: str, info: dict[str, Any], restore: Callable[[Snapshot, str, bool], Node]
+        self, instance: Instance, info: dict[str, Any], restore: Callable[[Snapshot, str, bool], Node]
     ) -> None:
-        self.name = name
+        self.name = instance.name
         self.info = info
         self._restore = restore
         self._instance = instance

@@ -134,7 +134,9 @@ class Runtime:
         except BaseException:
             instance.close()
             raise
-        return self._add(instance, label if name or entry else value["entry"], value, limits)
+        if not name and not entry:
+            instance.name = value["entry"]
+        return self._add(instance, value, limits)
 
     def restore(
         self, snapshot: Snapshot, *, name: str | None = None, limits: Limits | None = None, reseed: bool = True
@@ -171,7 +173,7 @@ class Runtime:
         except BaseException:
             instance.close()
             raise
-        return self._add(instance, label, snapshot.info, limits)
+        return self._add(instance, snapshot.info, limits)
 
     def pool(
         self,
@@ -227,11 +229,11 @@ class Runtime:
             raise ClosedError("the runtime is closed")
 
     def _instance(self, limits: Limits, name: str, snapshot: Snapshot | None = None) -> Instance:
-        deliver = partial(_logs.deliver, logger=self._logger, node=name)
-        return Instance(self._engine, limits, name, deliver, snapshot)
+        logger = self._logger
+        return Instance(self._engine, limits, name, lambda records, node: _logs.deliver(records, logger, node), snapshot)
 
-    def _add(self, instance: Instance, name: str, info: dict[str, Any], limits: Limits) -> Node:
-        node = Node(instance, name, info, lambda s, n, r: self.restore(s, name=n, limits=limits, reseed=r))
+    def _add(self, instance: Instance, info: dict[str, Any], limits: Limits) -> Node:
+        node = Node(instance, info, lambda s, n, r: self.restore(s, name=n, limits=limits, reseed=r))
         with self._lock:
             self._nodes.add(node)
         return node

@@ -26,7 +26,7 @@ def enter(request: pytest.FixtureRequest) -> Iterator[Callable[..., Instance]]:
         wasm = guest(**parts) if body is None else guest(body, **parts)
         engine = Engine(metering, lambda engine: wasmtime.Module(engine, wasm))
         engines.append(engine)
-        instance = Instance(engine, limits or Limits(memory_bytes=32 << 20), "fake", records.extend)
+        instance = Instance(engine, limits or Limits(memory_bytes=32 << 20), "fake", lambda made, name: records.extend(made))
         instances.append(instance)
         return instance
 
