@@ -30,8 +30,9 @@ def lower_numpy(value: Any) -> tuple[int | None, Any] | None:
         return None
     if isinstance(value, numpy.ndarray):
         typed = _typed_tag(value.dtype)
-        if typed and value.ndim == 1 and value.size and value.flags.carray and type(value) is numpy.ndarray:
-            return typed, value  # the usual case, and the first of those below
+        if typed and value.size and value.flags.carray and type(value) is numpy.ndarray:
+            # the usual case, and the shortest of those below
+            return (typed, value) if value.ndim == 1 else (tags.ROW_MAJOR, [list(value.shape), Tagged(typed, value)])
         return _lower_ndarray(numpy, value)
     if isinstance(value, numpy.generic):
         if not value.nbytes:  # "" and b"" as numpy scalars
