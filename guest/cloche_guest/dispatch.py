@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche_guest import entry, modules
+from cloche_guest import entry, modules, opaque
 from cloche_guest.archive import Archive, Sources
 from cloche_guest.failure import describe, type_name
 from cloche_guest.logs import Logs
@@ -183,6 +183,8 @@ class Guest:
                 self._phase = "compile"
             raise
 
+        if wanted.get("opaque"):
+            opaque.grant(list(files))
         self._phase = "entry"
         target = entry.find(sys.modules[name], wanted["entry"])
         self._phase = "init"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from cloche_guest import opaque
 from cloche_wire import tags
 from cloche_wire.values import lift, lower, refuse_doubles
 
@@ -26,7 +27,12 @@ def encode(value: Any) -> tuple[int | None, Any]:
     if kind is set or kind is frozenset:
         refuse_doubles(value)
         return _SETS[kind], list(value)
-    return lower(value)
+    try:
+        return lower(value)
+    except TypeError as refusal:
+        if not opaque.granted:
+            raise
+        return lower(opaque.seal(value, refusal))
 
 
 def decode(tag: int, content: Any) -> Any:
@@ -35,4 +41,5 @@ def decode(tag: int, content: Any) -> Any:
     Raises:
         ValueError: the tag is not of the protocol, or the content not of the tag.
     """
-    return lift(tag, content)
+    value = lift(tag, content)
+    return opaque.unseal(value) if tag == tags.OPAQUE else value

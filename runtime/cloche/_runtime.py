@@ -121,6 +121,7 @@ class Runtime:
                 "log_bytes": limits.log_bytes,
             },
             "packages": packages,
+            "opaque": grants.opaque,
         }
         try:
             kind, value = instance.exchange(Op.LOAD, [message], "params")

@@ -26,9 +26,12 @@ class Grants:
     Attributes:
         packages: pure-Python packages made importable, in memory and read-only: a wheel, a zip, or a folder, which is either a
             package itself or holds packages and modules. Compiled extensions in them cannot be imported, and say so.
+        opaque: objects of any class may leave this node for another one that has the same grant: pickled in one sandbox and
+            unpickled in the other, on the host only a `cloche.Opaque`, which nothing unpickles.
     """
 
     packages: Sequence[str | os.PathLike[str]] = ()
+    opaque: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.packages, (str, os.PathLike)):
