@@ -53,4 +53,5 @@ def test_the_wheel_runs_a_node_in_an_empty_environment(tmp_path: Path) -> None:
     done = subprocess.run(
         [python, "-I", "-c", PROGRAM], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False
     )
-    assert (done.returncode, done.stdout) == (0, "True 45.0\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "True 45.0"  # after what structlog says of compiling the image
