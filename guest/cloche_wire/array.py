@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 from cloche_wire import dtypes
@@ -59,11 +60,14 @@ class Array:
 
     def view(self) -> memoryview:
         """The items, with shape and format, if the dtype has a native format and the order is "C"; else the bytes."""
+        return self.data if (view := self._formatted()) is None else view
+
+    def _formatted(self) -> memoryview | None:
         code = _FORMATS.get(self.dtype) if type(self.dtype) is str else None
-        if code is None or not self.data.nbytes or (self.order == "F" and len(self.shape) > 1):
-            return self.data
-        view: memoryview = self.data.cast(code, list(self.shape))  # type: ignore[call-overload]  # lacks this one
-        return view
+        if code is None or (self.order == "F" and len(self.shape) > 1):
+            return None
+        cast: Callable[..., memoryview] = self.data.cast
+        return cast(code, list(self.shape)) if self.data.nbytes else cast(code)  # no shape with a zero is cast to
 
     def tolist(self) -> Any:
         """The items as nested lists, where `view` has them.
@@ -71,10 +75,10 @@ class Array:
         Raises:
             TypeError: it has not: only the bytes are there.
         """
-        view = self.view()
-        if view is self.data and self.dtype != "|u1" and self.data.nbytes:
-            raise TypeError(f"an array of dtype {self.dtype} has no list without numpy")
-        return view.tolist() if view.nbytes else []
+        view = self._formatted()
+        if view is None:
+            raise TypeError(f"an array of dtype {self.dtype} and order {self.order} has no list without numpy")
+        return view.tolist()
 
     def __len__(self) -> int:
         if not self.shape:
@@ -82,7 +86,12 @@ class Array:
         return self.shape[0]
 
     def __buffer__(self, flags: int) -> memoryview:
-        return self.view()
+        view = self._formatted()
+        if view is None or (0 in self.shape and len(self.shape) > 1):
+            raise BufferError(
+                "memoryview has no such format or shape; `data` has the bytes"
+            )  # numpy then asks __array__
+        return view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         numpy = sys.modules["numpy"]  # who else would ask

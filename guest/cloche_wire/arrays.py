@@ -141,8 +141,10 @@ def lift_scalar(content: Any) -> Any:
     array = _make(content[0], [], "C", content[1])
     if type(array) is not Array:
         return array[()]
-    view = array.view()
-    return array if view is array.data else view.tolist()
+    try:
+        return array.tolist()
+    except TypeError:
+        return array
 
 
 def _lift_typed(wire: str, body: Any) -> Any:
