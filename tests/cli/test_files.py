@@ -14,6 +14,7 @@ import soundfile
 from cloche.cli._console import InputError
 from cloche.cli._input import open_input
 from cloche.cli._output import open_output
+from cloche_wire.record import Record
 
 
 def read(path: Path | str | None, chosen: str | None = None, **options: Any) -> list[tuple[Any, int]]:
@@ -162,6 +163,12 @@ def test_samples_are_taken_out_of_what_carries_them(tmp_path: Path, value: Any) 
 def test_json_lines_say_what_they_can(tmp_path: Path) -> None:
     write(tmp_path / "out.jsonl", [{"a": np.float32(1.5)}, np.arange(3), (1, "\u009b2J"), float("inf")])
     assert (tmp_path / "out.jsonl").read_text("ascii") == '{"a": 1.5}\n[0, 1, 2]\n[1, "\\u009b2J"]\nInfinity\n'
+
+
+def test_json_lines_say_what_a_dataclass_had(tmp_path: Path) -> None:
+    """A node's dataclass arrives as a record."""
+    write(tmp_path / "out.jsonl", [Record("Point", ("x", "y"), (1, [2.5]))])
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == {"x": 1, "y": [2.5]}
 
 
 def test_raw_output_is_the_bytes(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import IO, Any, Self
 
 from cloche.cli import _formats
 from cloche.cli._console import InputError
+from cloche_wire.record import Record
 
 __all__ = ["Output", "open_output"]
 
@@ -198,8 +199,10 @@ def _samples(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """What JSON has no word for, said with what it has."""
-    if hasattr(value, "tolist"):  # numpy arrays and scalars
+    if hasattr(value, "tolist"):  # arrays and numpy scalars
         return value.tolist()
+    if isinstance(value, Record):
+        return value._asdict()
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     raise TypeError(f"it has no form for {type(value).__name__}")
