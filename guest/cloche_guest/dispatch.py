@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche_guest import entry, modules, opaque
@@ -96,7 +97,8 @@ class Guest:
             try:
                 stream.close()
             except BaseException as later:  # the failure to report is the first one
-                exc.add_note(f"closing the stream raised as well: {type_name(later)}")
+                with suppress(Exception):  # __notes__ can be anything
+                    exc.add_note(f"closing the stream raised as well: {type_name(later)}")
         return FAILURE, describe(exc, phase).to_wire()
 
     def close(self) -> None:

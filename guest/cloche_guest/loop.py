@@ -78,6 +78,11 @@ class Loop(base_events.BaseEventLoop):
             raise RuntimeError(_DEADLOCK)
         waiter.set_exception(RuntimeError(_DEADLOCK))
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what nobody awaited, but for what a task has raised out of the loop as well: its caller has it."""
+        if not isinstance(context.get("exception"), (SystemExit, KeyboardInterrupt)):
+            super().call_exception_handler(context)
+
     def run_until_complete(self, future: Any) -> Any:
         """As `asyncio.BaseEventLoop` does; a deadlock raises at the ``await`` that waits for ever."""
         self._awaited = asyncio.ensure_future(future, loop=self)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_inst: Any = random._inst  # type: ignore[attr-defined]  # what random.random() and the others are methods of
+_inst: Any = random._inst  # what random.random() and the others are methods of
 
 
 def seed_numpy(seed: bytes) -> None:

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from cloche_guest.dispatch import Guest
-from cloche_wire import Op, Reply
 
 from cloche.testing._surroundings import Surroundings
+from cloche_guest.dispatch import Guest
+from cloche_wire import Op, Reply
 
 LIMITS = {"reply_bytes": 1 << 20, "output_bytes": 1 << 20, "value_depth": 64, "value_nodes": 1000, "log_bytes": 4096}
 
@@ -45,7 +45,9 @@ class Bench:
         assert type(kind) is int, "the C codec encodes exact types"
         return Reply(kind), value
 
-    def load(self, source: str, entry: str | None = None, params: dict[str, Any] | None = None, **fields: Any) -> tuple[Reply, Any]:
+    def load(
+        self, source: str, entry: str | None = None, params: dict[str, Any] | None = None, **fields: Any
+    ) -> tuple[Reply, Any]:
         """LOAD of one module of that source, or of what `fields` say."""
         message = {
             "name": "n", "modules": {"node": ["node.py", textwrap.dedent(source), False]}, "main": "node", "entry": entry,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import pytest
+
 from cloche_guest.failure import describe
 from cloche_wire import Failure, Op, Reply
 from cloche_wire.failure import MAX_CAUSES, MAX_FRAMES, MAX_MESSAGE, MAX_NOTES
@@ -113,7 +115,8 @@ def test_message_of_a_hostile_exception(load, body, message):
 
 
 @pytest.mark.parametrize(
-    "forgery", ["E.__module__ = 'builtins'; E.__qualname__ = 'MemoryError'", "E.__module__ = 5", "E.__qualname__ = 'x' * 10**5"]
+    "forgery",
+    ["E.__module__ = 'builtins'; E.__qualname__ = 'MemoryError'", "E.__module__ = 5", "E.__qualname__ = 'x' * 10**5"],
 )
 def test_forged_class_names_are_only_text(load, forgery):
     """The host decides nothing by them."""
@@ -142,6 +145,8 @@ def test_every_exception_is_a_failure_and_the_node_stays_usable(load, exception,
     if shape == "async def" and name == "StopIteration":
         name, message = "RuntimeError", "coroutine raised StopIteration"  # PEP 479
     assert (failure["type"], failure["message"]) == (name, message)
+    gc.collect()
+    assert bench.messages() == []
     assert bench.process(1) == 1
 
 
@@ -155,11 +160,16 @@ def test_notes(load):
 
 def test_members_of_a_group_are_notes_with_their_frames(load):
     """Failure has no other place for them."""
-    bench = load("def f(): raise ValueError('a')\ndef N(x):\n try: f()\n except ValueError as error: one = error\n raise ExceptionGroup('many', [one, ExceptionGroup('inner', [TypeError('b')])])", "N")
+    bench = load(
+        "def f(): raise ValueError('a')\ndef N(x):\n try: f()\n except ValueError as error: one = error\n raise ExceptionGroup('many', [one, ExceptionGroup('inner', [TypeError('b')])])",
+        "N",
+    )
     failure = bench.failure(0)
     assert failure["message"] == "many (2 sub-exceptions)"
     assert failure["notes"][0].splitlines()[0] == "[1 of 2] Traceback (most recent call last):"
-    assert failure["notes"][0].endswith('File "node.py", line 1, in f\n    def f(): raise ValueError(\'a\')\nValueError: a')
+    assert failure["notes"][0].endswith(
+        "File \"node.py\", line 1, in f\n    def f(): raise ValueError('a')\nValueError: a"
+    )
     assert failure["notes"][1] == "[2 of 2] ExceptionGroup: inner (1 sub-exception)"
 
 

@@ -9,7 +9,9 @@ import pytest
 from cloche.testing import LocalGuest
 from tests.reference import LIBRARY_NODE
 
-CHECKS = [node.name for node in ast.parse(LIBRARY_NODE.read_text()).body if getattr(node, "name", "").startswith("check_")]
+CHECKS = [
+    node.name for node in ast.parse(LIBRARY_NODE.read_text()).body if getattr(node, "name", "").startswith("check_")
+]
 
 
 @pytest.fixture(scope="module")

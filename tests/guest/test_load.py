@@ -7,6 +7,7 @@ import random
 import zipfile
 
 import pytest
+
 from cloche_guest import modules
 from cloche_wire import Op, Reply
 
@@ -48,8 +49,8 @@ def test_package_with_relative_imports_and_data(load):
     files = {
         "pack": ["pack/__init__.py", "from .sub.deep import N", True],
         "pack.sub": ["pack/sub/__init__.py", "", True],
-        "pack.sub.deep": ["pack/sub/deep.py", "from ..base import K\nfrom importlib.resources import files\n"
-                          "def N(x): return [x * K, files('pack').joinpath('t/table.txt').read_text(), __file__, __package__]", False],
+        "pack.sub.deep": ["pack/sub/deep.py", ("from ..base import K\nfrom importlib.resources import files\n"
+                          "def N(x): return [x * K, files('pack').joinpath('t/table.txt').read_text(), __file__, __package__]"), False],
         "pack.base": ["pack/base.py", "K = 7", False],
     }  # fmt: skip
     bench = load("", "N", modules=files, main="pack", data={"pack/t/table.txt": b"ruler"})
@@ -72,7 +73,10 @@ def test_wheel_in_memory(load, expression, value):
 def test_compiled_extension_is_refused_by_name(load):
     """As an ImportError, which packages with a fallback catch."""
     message = load("import helper.speed\ndef N(x): return helper.speed.REASON", packages=PACKAGES).process(0)
-    assert "compiled extension (/packages/helper-1.2-py3-none-any.whl/helper/_fast.cpython-313-x86_64-linux-gnu.so)" in message
+    assert (
+        "compiled extension (/packages/helper-1.2-py3-none-any.whl/helper/_fast.cpython-313-x86_64-linux-gnu.so)"
+        in message
+    )
 
 
 def test_entry_in_a_granted_package(load):
@@ -84,7 +88,12 @@ def test_entry_in_a_granted_package(load):
 def test_frames_of_a_package_have_their_text(load):
     """Read from the archive."""
     packages = {"n.zip": archive({"lib.py": "def f():\n    raise ValueError\n"})}
-    assert load("import lib\ndef N(x): lib.f()", packages=packages).failure(0)["frames"][-1] == ["/packages/n.zip/lib.py", 2, "f", "raise ValueError"]
+    assert load("import lib\ndef N(x): lib.f()", packages=packages).failure(0)["frames"][-1] == [
+        "/packages/n.zip/lib.py",
+        2,
+        "f",
+        "raise ValueError",
+    ]
 
 
 def test_what_is_no_archive_is_named(bench):
@@ -120,7 +129,17 @@ def test_future_imports_of_the_runtime_are_not_inherited(load):
 @pytest.mark.parametrize("name", ["types", "queue", "asyncio", "pytest"])
 def test_module_named_like_another_one_breaks_nothing(load, name):
     """nodes/types.py is a natural name; the library must stay itself."""
-    bench = load("", modules={name: ["n.py", f"import {name}\nclass N:\n def process(self, x): return [__name__, hasattr({name}, 'N')]", False]}, main=name)
+    bench = load(
+        "",
+        modules={
+            name: [
+                "n.py",
+                f"import {name}\nclass N:\n def process(self, x): return [__name__, hasattr({name}, 'N')]",
+                False,
+            ]
+        },
+        main=name,
+    )
     assert bench.process(0) == [f"node_{name}", False]
 
 
@@ -163,7 +182,10 @@ def test_wrong_entry_says_what_there_is(bench, entry, kind, message):
     assert refused(bench, ENTRIES, entry) == ("entry", kind, message)
 
 
-@pytest.mark.parametrize(("entry", "name"), [(None, "Denoise"), ("helper", "helper"), ("Outer.Inner", "Outer.Inner"), ("_Private", "_Private")])
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [(None, "Denoise"), ("helper", "helper"), ("Outer.Inner", "Outer.Inner"), ("_Private", "_Private")],
+)
 def test_entry(bench, entry, name):
     """None is the only candidate; a name may be anything that works."""
     kind, value = bench.load(ENTRIES, entry)
@@ -231,10 +253,15 @@ def test_session_id_for_nodes_that_want_it(load, body):
     assert load(f"class N:\n {body}\n def process(self, x): return self.s", session_id="s1").process(0) == "s1"
 
 
-@pytest.mark.parametrize("body", ["s = None", "def __init__(self, **kw): self.s = kw.get('session_id')", "session_id = 'mine'\n s = 'mine'"])
+@pytest.mark.parametrize(
+    "body", ["s = None", "def __init__(self, **kw): self.s = kw.get('session_id')", "session_id = 'mine'\n s = 'mine'"]
+)
 def test_session_id_is_not_forced_on_others(load, body):
     """Nor does it replace one that is set."""
-    assert load(f"class N:\n {body}\n def process(self, x): return self.s", session_id="s1").process(0) in (None, "mine")
+    assert load(f"class N:\n {body}\n def process(self, x): return self.s", session_id="s1").process(0) in (
+        None,
+        "mine",
+    )
 
 
 def test_seed_makes_the_generators_this_instances_own(load):
@@ -266,4 +293,6 @@ def test_calls_before_load_fail(bench, op):
 def test_unknown_operation(load, op):
     """A newer host's message is a failure, not a crash."""
     kind, failure = load("def N(x): return x").guest.handle([op, 1])
-    assert (kind, failure["message"]) == (1, f"unknown operation {op}") or failure["message"] == "no stream is open on this node"
+    assert (kind, failure["message"]) == (1, f"unknown operation {op}") or failure[
+        "message"
+    ] == "no stream is open on this node"

@@ -206,6 +206,15 @@ def test_what_needs_a_memory_of_its_own_is_refused():
 pytest_plugins = ["pytester"]
 
 
+def test_buffers_and_leases_are_ordinary_arrays():
+    """Code that uses them runs; nothing is shared."""
+    np = pytest.importorskip("numpy")
+    with local("def N(x): return x * 2\n") as node, node.lease():
+        frame = node.buffer((2, 3), "f4")
+        frame[:] = 1.5
+        assert np.array_equal(node.process(frame), np.full((2, 3), 3.0, "f4"))
+
+
 def test_plugin_runs_a_test_in_both(pytester, monkeypatch):
     """The fixture `load_node`; here with a runtime that needs no image."""
     pytester.makeconftest("""

@@ -7,6 +7,7 @@ import logging
 import time
 
 import pytest
+
 from cloche_guest.plain import Budget, plain
 from cloche_guest.streams import LineStream
 from cloche_wire import Op, Reply
@@ -39,7 +40,9 @@ def test_record_is_level_logger_message_extra_exception_time(say):
 @pytest.mark.filterwarnings("default")
 def test_logging_print_and_warnings_keep_their_order(say):
     """They share one way out."""
-    records = say("print('a'); log.info('b'); print('c', file=sys.stderr); warnings.warn('d'); sys.stdout.write('e\\nf\\n')")
+    records = say(
+        "print('a'); log.info('b'); print('c', file=sys.stderr); warnings.warn('d'); sys.stdout.write('e\\nf\\n')"
+    )
     assert [record[:3] for record in records] == [
         [20, "stdout", "a"], [20, "L", "b"], [30, "stderr", "c"], [30, "py.warnings", "UserWarning: d"], [20, "stdout", "e"], [20, "stdout", "f"],
     ]  # fmt: skip
@@ -56,12 +59,17 @@ def test_warning_names_category_file_and_line(say):
 def test_exception_text(say):
     """The traceback as Python prints it, without frames of the runtime."""
     (record,) = say("try: 1 / 0\nexcept ZeroDivisionError: log.exception('failed')")
-    assert record[4] == 'Traceback (most recent call last):\n  File "<string>", line 1, in <module>\nZeroDivisionError: division by zero'
+    assert (
+        record[4]
+        == 'Traceback (most recent call last):\n  File "<string>", line 1, in <module>\nZeroDivisionError: division by zero'
+    )
 
 
 def test_exception_text_of_a_hostile_exception(say):
     """Its str() is the node's code."""
-    (record,) = say("class E(Exception):\n def __str__(self): raise RuntimeError\ntry: raise E\nexcept E: log.exception('failed')")
+    (record,) = say(
+        "class E(Exception):\n def __str__(self): raise RuntimeError\ntry: raise E\nexcept E: log.exception('failed')"
+    )
     assert record[4].endswith("node.E: <str() of it raised RuntimeError>")
 
 
@@ -74,7 +82,9 @@ def test_stack_info(say):
 def test_records_below_the_threshold_are_never_formatted(bench):
     """Not even by a logger with a level of its own; print obeys too."""
     bench.load(RUN, log_level=30)
-    bench.process("class Loud:\n def __str__(self): raise AssertionError\nlog.setLevel(1)\nlog.info('%s', Loud())\nprint('quiet')\nlog.warning('kept')")
+    bench.process(
+        "class Loud:\n def __str__(self): raise AssertionError\nlog.setLevel(1)\nlog.info('%s', Loud())\nprint('quiet')\nlog.warning('kept')"
+    )
     assert bench.messages() == [("L", "kept")]
     assert bench.process("assert not log.isEnabledFor(29)") is None
 
@@ -167,7 +177,10 @@ def test_output_is_counted_in_bytes_before_anything_is_kept(say):
 
 def test_byte_stream_decodes_across_writes(say):
     """sys.stdout.buffer takes UTF-8 in any pieces, and anything else as escapes."""
-    assert [record[2] for record in say("b = sys.stdout.buffer; b.write(b'\\xe2\\x82'); b.write(b'\\xac\\n'); b.write(b'\\xff\\n')")] == ["€", "\\xff"]
+    assert [
+        record[2]
+        for record in say("b = sys.stdout.buffer; b.write(b'\\xe2\\x82'); b.write(b'\\xac\\n'); b.write(b'\\xff\\n')")
+    ] == ["€", "\\xff"]
 
 
 def test_stdin_is_at_its_end(load):

@@ -10,10 +10,10 @@ import threading
 import weakref
 
 import pytest
+
 from cloche_guest import policy, threads
 from cloche_guest.loop import Loop
 from cloche_wire import Op, Reply
-
 from tests.guest.conftest import Bench
 
 
@@ -85,7 +85,12 @@ async def inline():
         await asyncio.to_thread(boom)
     except KeyError as error:
         caught = repr(error)
-    return [await asyncio.to_thread(pow, 2, 10), await loop.run_in_executor(None, len, "abc"), caught, await asyncio.to_thread(nested)]
+    return [
+        await asyncio.to_thread(pow, 2, 10),
+        await loop.run_in_executor(None, len, "abc"),
+        caught,
+        await asyncio.to_thread(nested),
+    ]
 
 
 async def locks():
@@ -101,11 +106,19 @@ async def locks():
     except asyncio.CancelledError:
         pass
     done, pending = await asyncio.wait([asyncio.create_task(asyncio.sleep(0, 1)), task], return_when="FIRST_COMPLETED")
-    return [task.cancelled(), len(done) + len(pending), [await f for f in asyncio.as_completed([asyncio.sleep(0.002, 2), asyncio.sleep(0, 1)])]]
+    return [
+        task.cancelled(),
+        len(done) + len(pending),
+        [await f for f in asyncio.as_completed([asyncio.sleep(0.002, 2), asyncio.sleep(0, 1)])],
+    ]
 
 
 async def current():
-    return [asyncio.current_task() is not None, isinstance(asyncio.get_running_loop(), Loop), asyncio.get_running_loop().time() > 0]
+    return [
+        asyncio.current_task() is not None,
+        isinstance(asyncio.get_running_loop(), Loop),
+        asyncio.get_running_loop().time() > 0,
+    ]
 
 
 CASES = [
@@ -163,7 +176,10 @@ def test_deadlock_is_an_error_at_the_await(load, way):
     """Its traceback says which one, and the node stays usable."""
     bench = load(f"import asyncio\nasync def N(x):\n    if x: return x\n    {DEADLOCKS[way]}\n")
     failure = bench.failure(0)
-    assert (failure["type"], failure["message"]) == ("RuntimeError", "deadlock: every task waits, and there is no timer or input that could wake one")
+    assert (failure["type"], failure["message"]) == (
+        "RuntimeError",
+        "deadlock: every task waits, and there is no timer or input that could wake one",
+    )
     assert failure["frames"][0] == ["node.py", 4, "N", DEADLOCKS[way]]
     assert bench.process(1) == 1
 
@@ -275,7 +291,10 @@ def test_finish_cancels_what_is_pending(loop):
 @pytest.fixture
 def image_like(monkeypatch):
     """The patches that `boot` makes, for one test."""
-    for kind, names in ((concurrent.futures.ThreadPoolExecutor, ["submit"]), (threading.Thread, ["start", "join", "is_alive"])):
+    for kind, names in (
+        (concurrent.futures.ThreadPoolExecutor, ["submit"]),
+        (threading.Thread, ["start", "join", "is_alive"]),
+    ):
         for name in names:
             monkeypatch.setattr(kind, name, getattr(kind, name))
     threads.install()
@@ -309,7 +328,9 @@ def test_daemon_thread_is_skipped_with_a_warning(image_like, caplog):
     thread.join()
     assert not thread.is_alive()
     assert threading.main_thread().is_alive()
-    assert [record.message for record in caplog.records] == ["thread 'sweeper' cannot start: this sandbox has no threads; as a daemon it is skipped"]
+    assert [record.message for record in caplog.records] == [
+        "thread 'sweeper' cannot start: this sandbox has no threads; as a daemon it is skipped"
+    ]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

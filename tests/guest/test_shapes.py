@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cloche_wire import Op, Reply
 
 SHAPES = {
@@ -103,7 +104,10 @@ def test_generator_in_a_single_call_is_bounded(load):
     """value_nodes is what a reply may hold; the generator is closed."""
     source = "class N:\n def process(self, x):\n  try:\n   while True: yield x\n  finally: self.closed = True"
     bench = load(source)
-    assert bench.failure(1)["message"] == "one call yielded more than 1000 outputs (value_nodes): use stream(), which takes any number"
+    assert (
+        bench.failure(1)["message"]
+        == "one call yielded more than 1000 outputs (value_nodes): use stream(), which takes any number"
+    )
     assert bench.send(Op.GET, "closed") == (Reply.RESULT, True)
 
 
@@ -130,7 +134,9 @@ def test_absent_lifecycle_methods_answer_none(load):
     """They are optional, also for functions."""
     for source in ("class N:\n def process(self, x): return x", "def N(x): return x"):
         bench = load(source)
-        assert [bench.send(Op.INVOKE, name) for name in ("initialize", "flush", "cleanup")] == [(Reply.RESULT, None)] * 3
+        assert [bench.send(Op.INVOKE, name) for name in ("initialize", "flush", "cleanup")] == [
+            (Reply.RESULT, None)
+        ] * 3
 
 
 def test_other_methods_can_be_invoked_and_absent_ones_fail(load):
@@ -138,7 +144,11 @@ def test_other_methods_can_be_invoked_and_absent_ones_fail(load):
     bench = load("class N:\n def process(self, x): return x\n def get_config(self): return {'a': 1}")
     assert bench.send(Op.INVOKE, "get_config") == (Reply.RESULT, {"a": 1})
     kind, failure = bench.send(Op.INVOKE, "get_capabilities")
-    assert (kind, failure["type"], failure["message"]) == (Reply.FAILURE, "AttributeError", "N has no method 'get_capabilities'")
+    assert (kind, failure["type"], failure["message"]) == (
+        Reply.FAILURE,
+        "AttributeError",
+        "N has no method 'get_capabilities'",
+    )
 
 
 def test_description(bench):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cloche_wire import Op, Reply
 
 NEED, END = (Reply.NEED, None), (Reply.END, None)
@@ -37,7 +38,9 @@ def test_item_node_asks_with_its_output(load):
 
 def test_generator_of_an_item_node_advances_on_demand(load):
     """Each output is computed when it is asked for."""
-    bench = load("class N:\n log = []\n def process(self, x):\n  for i in range(2):\n   self.log.append(i)\n   yield x + i")
+    bench = load(
+        "class N:\n log = []\n def process(self, x):\n  for i in range(2):\n   self.log.append(i)\n   yield x + i"
+    )
     assert bench.send(Op.STREAM_OPEN) == NEED
     assert bench.send(Op.STREAM_FEED, 5) == (Reply.YIELD, 5)
     assert bench.send(Op.GET, "log") == (Reply.RESULT, [0])
@@ -70,7 +73,9 @@ def test_streaming_node_may_yield_before_it_asks_and_after_the_end(load):
 
 def test_streaming_node_may_stop_asking(load):
     """It need not take all its input."""
-    bench = load("class N:\n is_streaming = True\n async def process(self, items):\n  async for x in items:\n   yield x\n   return")
+    bench = load(
+        "class N:\n is_streaming = True\n async def process(self, items):\n  async for x in items:\n   yield x\n   return"
+    )
     assert bench.send(Op.STREAM_OPEN) == NEED
     assert bench.send(Op.STREAM_FEED, 1) == (Reply.YIELD, 1)
     assert bench.send(Op.STREAM_NEXT) == END
@@ -151,7 +156,9 @@ def test_failure_ends_the_stream_and_not_the_node(load):
 @pytest.mark.parametrize("op", [Op.STREAM_NEXT, Op.STREAM_END])
 def test_failure_of_a_streaming_node(load, op):
     """Its generator has ended by itself."""
-    bench = load("class N:\n is_streaming = True\n async def process(self, items):\n  async for x in items: yield x\n  raise KeyError('k')")
+    bench = load(
+        "class N:\n is_streaming = True\n async def process(self, items):\n  async for x in items: yield x\n  raise KeyError('k')"
+    )
     assert bench.stream(1) == [1, ("KeyError", "'k'")]
     kind, failure = bench.send(op)
     assert (kind, failure["message"]) == (Reply.FAILURE, "no stream is open on this node")
@@ -197,7 +204,9 @@ def test_closing_at_a_wish_for_input_cancels_there(load):
 def test_closing_an_item_nodes_generator(load, kind):
     """Its finally block runs, and may await where it is async."""
     wait = "await __import__('asyncio').sleep(0)" if kind == "async def" else "pass"
-    bench = load(f"class N:\n closed = 0\n {kind} process(self, x):\n  try:\n   while True: yield x\n  finally:\n   {wait}\n   self.closed += 1")
+    bench = load(
+        f"class N:\n closed = 0\n {kind} process(self, x):\n  try:\n   while True: yield x\n  finally:\n   {wait}\n   self.closed += 1"
+    )
     bench.send(Op.STREAM_OPEN)
     assert bench.send(Op.STREAM_FEED, 7) == (Reply.YIELD, 7)
     assert bench.send(Op.STREAM_CLOSE) == (Reply.RESULT, None)
@@ -295,7 +304,9 @@ def test_second_stream_is_refused(load):
 
 def test_calls_between_the_steps_of_a_stream(load):
     """The node is an object; its stream is one of the things that it does."""
-    bench = load("import asyncio\nclass N:\n async def process(self, x):\n  for i in range(2):\n   await asyncio.sleep(0)\n   yield x + i\n async def flush(self): return 'f'")
+    bench = load(
+        "import asyncio\nclass N:\n async def process(self, x):\n  for i in range(2):\n   await asyncio.sleep(0)\n   yield x + i\n async def flush(self): return 'f'"
+    )
     bench.send(Op.STREAM_OPEN)
     assert bench.send(Op.STREAM_FEED, 1) == (Reply.YIELD, 1)
     assert bench.process(10) == [10, 11]

@@ -94,7 +94,9 @@ class LocalGuest(Node):
         if kind is Reply.FAILURE:
             instance.close()
             raise_failure(value, label)
-        super().__init__(instance, label if name or entry else value["entry"], value, _refuse)  # type: ignore[arg-type]
+        if not name and not entry:
+            instance.name = value["entry"]
+        super().__init__(instance, value, _refuse)  # type: ignore[arg-type]
 
     @property
     def records(self) -> Sequence[LogRecord]:

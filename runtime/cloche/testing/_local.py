@@ -36,14 +36,18 @@ class LocalInstance:
         capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
 
     Attributes:
+        memory_bytes: it has none of its own.
+        lease: set by `Node.lease`, to no effect: every value is copied.
+        name: as above; `testing` sets it once the entry is known.
         records: what the node has logged and printed, newest last.
     """
 
     memory_bytes = 0
+    lease = False
 
     def __init__(self, limits: Limits, name: str, names: frozenset[str], capture: bool) -> None:
         self._limits = limits
-        self._name = name
+        self.name = name
         self._blocks: dict[int, bytes] = {}
         self._codec = Codec(limits, self._place, self._view)
         self._frames: list[bytes] = []
@@ -59,7 +63,7 @@ class LocalInstance:
     def exchange(self, op: int, operands: list[Any], root: str) -> tuple[Reply, Any]:
         """As `Instance.exchange`."""
         if self.closed:
-            raise ClosedError(f"node {self._name!r} is closed")
+            raise ClosedError(f"node {self.name!r} is closed")
         self.calls += 1
         self._output = 0
         message = self._across([op, self.calls, *operands], root)
@@ -86,6 +90,10 @@ class LocalInstance:
 
     def cancel(self) -> None:
         """Nothing: a node that runs in this process cannot be stopped."""
+
+    def share(self, length: int) -> memoryview:
+        """A buffer like any other."""
+        return memoryview(bytearray(length))
 
     def snapshot(self, info: dict[str, Any]) -> NoReturn:
         """Refused."""
@@ -131,9 +139,9 @@ class LocalInstance:
         self.close()
         limit = self._limits.output_bytes
         raise OutputError(
-            f"node {self._name!r} wrote more than {limit} bytes of output in one call (Limits.output_bytes={limit})",
+            f"node {self.name!r} wrote more than {limit} bytes of output in one call (Limits.output_bytes={limit})",
             limit="output_bytes",
             value=limit,
-            node=self._name,
+            node=self.name,
             last_logs=self.records,
         )
