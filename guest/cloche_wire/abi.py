@@ -56,5 +56,8 @@ RING_HEADER_BYTES: Final = 4 * len(RING_WORDS)
 OUT_OF_LINE_BYTES: Final = 4096
 """Byte strings, texts and array bodies of at least this size travel beside the message, not in it."""
 
+NUMBERS_SHORTEST: Final = 64
+"""Lists of nothing but integers, or floats, of at least this length travel as one byte string."""
+
 REQUEST_BUFFER_BYTES: Final = 64 * 1024
 """The host allocates one request buffer of this size per instance, and another for each larger message."""

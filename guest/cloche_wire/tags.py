@@ -50,6 +50,8 @@ OPAQUE: Final = 49615  # [digest, bstr]: pickled by one guest for another; the h
 READONLY: Final = 49616  # an array's tag and content: the array is not writable
 BODY_AT: Final = 49617  # [address, length]: the bytes of an array, elsewhere in linear memory
 SHARED_AT: Final = 49618  # [address, length]: the same, in a buffer that stays the host's; in requests only
+NUMBERS: Final = 49619  # [0, bstr]: a list of integers, [1, bstr]: of floats; 64 bits each, little-endian
+NUMBERS_FORMATS: Final = ("q", "d")
 
 OWN_FIRST: Final = 49600
-OWN_LAST: Final = 49618
+OWN_LAST: Final = 49619

@@ -6,6 +6,8 @@ cbor2 does the work; `_lowering` first turns a value that it has no types for in
 from __future__ import annotations
 
 import secrets
+import sys
+from array import array
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -195,6 +197,19 @@ def _sequence(content: Any) -> list[Any]:
     return content
 
 
+def _lift_numbers(content: Any, _immutable: bool) -> list[Any]:
+    if type(content) is not list or len(content) != 2 or content[0] not in (0, 1) or type(content[1]) is not bytes:
+        raise ValueError("numbers are [0 or 1, bytes]")
+    kind, data = content
+    if len(data) % 8:
+        raise ValueError("numbers take 8 bytes each")
+    if sys.byteorder == "little":
+        return memoryview(data).cast(tags.NUMBERS_FORMATS[kind]).tolist()
+    numbers = array(tags.NUMBERS_FORMATS[kind], data)
+    numbers.byteswap()
+    return numbers.tolist()
+
+
 def _lift_tuple(content: Any, _immutable: bool) -> tuple[Any, ...]:
     return tuple(_sequence(content))
 
@@ -240,6 +255,7 @@ _DECODERS: Final[dict[int, Callable[[Any, bool], Any]]] = {
     **{tag: partial(_refuse, tag) for tag in _FOREIGN},
     **{tag: partial(_lift_array if tag in {*ARRAY_TAGS, tags.SCALAR} else _lift, tag) for tag in wire.LIFTED_TAGS},
     tags.TUPLE: _lift_tuple,
+    tags.NUMBERS: _lift_numbers,
     tags.SET: _lift_set,
     tags.FROZENSET: _lift_frozenset,
     tags.MAP: _lift_map,

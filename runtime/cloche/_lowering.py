@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -15,6 +17,9 @@ from cloche_wire import values as wire
 __all__ = ["Lowering", "is_plain"]
 
 _ATOMS: Final = frozenset({int, float, bool, type(None)})
+_NUMBERS: Final = frozenset({int, float})
+_INTEGERS: Final = {int}
+_FLOATS: Final = {float}
 _LARGE: Final = abi.OUT_OF_LINE_BYTES
 _MUTABLE_TAGS: Final = frozenset(
     {*tags.TYPED_DTYPES, tags.ROW_MAJOR, tags.COLUMN_MAJOR, tags.NDARRAY, tags.READONLY, tags.MAP, tags.SET}
@@ -41,6 +46,8 @@ def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
             if type(name) is not str:
                 return False
         items = container.values()
+    elif len(container) >= abi.NUMBERS_SHORTEST and type(container[0]) in _NUMBERS and type(container[-1]) in _NUMBERS:
+        return False  # likely all numbers: one byte string is written faster than so many items are looked at
     for item in items:
         kind = type(item)
         if kind in _ATOMS:
@@ -113,7 +120,7 @@ class Lowering:
             return self._text(value)
         if kind is list:
             self._meet(value)
-            return self._list(value)
+            return self._numbers(value) or self._list(value)
         if kind is dict:
             return self._dict(value)
         if kind is tuple:
@@ -169,6 +176,22 @@ class Lowering:
         self.bodies.append((data, place))
         self.outside += size
         return CBORTag(tag, place)
+
+    def _numbers(self, items: list[Any]) -> CBORTag | None:
+        """A long list of nothing but 64-bit integers, or nothing but floats, as one byte string; None: it is another."""
+        if len(items) < abi.NUMBERS_SHORTEST or not self._depth:
+            return None
+        kinds = set(map(type, items))
+        if kinds != _INTEGERS and kinds != _FLOATS:
+            return None
+        kind = int(kinds == _FLOATS)
+        try:
+            packed = array(tags.NUMBERS_FORMATS[kind], items)
+        except OverflowError:
+            return None
+        if sys.byteorder == "big":
+            packed.byteswap()
+        return CBORTag(tags.NUMBERS, [kind, self._array_body(packed)])
 
     def _list(self, items: Iterable[Any]) -> list[Any]:
         self._enter(items)

@@ -37,5 +37,6 @@ def test_the_sizes_of_c_are_those_of_python() -> None:
     """Of bodies that travel out of line, and of the log ring."""
     numbers = c_numbers()
     assert numbers["WIRE_OUT_OF_LINE"] == abi.OUT_OF_LINE_BYTES
+    assert numbers["WIRE_NUMBERS_SHORTEST"] == abi.NUMBERS_SHORTEST
     assert numbers["WIRE_RING_MAGIC"] == abi.RING_MAGIC
     assert numbers["WIRE_RING_CAPACITY"] == abi.RING_CAPACITY

@@ -182,6 +182,12 @@ static state tagged(bytes p, uint32_t n, state s, uint64_t tag, uint32_t depth) 
         return body(p, n, s, TAG_BODY_AT);
     case TAG_NDARRAY:
         return ndarray(p, n, s, depth);
+    case TAG_NUMBERS: /* each number is an item */
+        s = natural(p, n, array(p, n, s, 2));
+        at = POSITION(s);
+        if (!depth || s == BAD || (s = string(p, n, s, BYTES)) == BAD) return BAD;
+        inner = (POSITION(s) - at) / 8;
+        return s / ONE_NODE >= inner ? s - inner * ONE_NODE : BAD;
     case TAG_READONLY:
         if (!is(p, n, s, TAG) || (s = head(p, n, s)) == BAD) return BAD;
         inner = argument(p, at, POSITION(s));

@@ -2,6 +2,7 @@
    for a claim that the bytes left cannot hold, and no input recurses deeper than the limit. */
 #include "decode.h"
 #include <stdlib.h>
+#include <string.h>
 
 static PyObject *item(Decoder *d);
 
@@ -103,6 +104,37 @@ static PyObject *out_of_line(Decoder *d, uint64_t tag) {
     return result;
 }
 
+/* A list of 64-bit integers (kind 0) or floats (kind 1), in one byte string. */
+static PyObject *numbers(Decoder *d) {
+    uint64_t count, kind;
+    Head h;
+    void *block_address = NULL;
+    size_t size;
+    if (expect(d, ARRAY, &count) || count != 2 || expect(d, UINT, &kind) || kind > 1 || head(d, &h))
+        return bad("cbor: numbers are [0 or 1, bytes]");
+    const uint8_t *p;
+    if (h.major == TAG && h.value == TAG_BODY_AT) {
+        if (block(d, &block_address, &size)) return NULL;
+        p = block_address;
+    } else if (h.major == BYTES && (p = string(d, h.value))) {
+        size = (size_t)h.value;
+    } else {
+        return bad("cbor: numbers are [0 or 1, bytes]");
+    }
+    PyObject *result = size % 8 || !d->depth ? bad("cbor: numbers take 8 bytes each") : PyList_New((Py_ssize_t)(size / 8));
+    for (Py_ssize_t i = 0; result && i < (Py_ssize_t)(size / 8); i++) {
+        int64_t whole;
+        double real;
+        memcpy(&whole, p + 8 * i, 8);
+        memcpy(&real, p + 8 * i, 8);
+        PyObject *x = kind ? PyFloat_FromDouble(real) : PyLong_FromLongLong(whole);
+        if (x) PyList_SET_ITEM(result, i, x);
+        else Py_CLEAR(result);
+    }
+    free(block_address);
+    return result;
+}
+
 /* After an error: frees the blocks that the rest of a request names. An item's parts follow one another, so this
    needs no recursion; it stops where the bytes are not CBOR. */
 static void free_rest(Decoder *d) {
@@ -140,6 +172,8 @@ static PyObject *tagged(Decoder *d, uint64_t tag) {
         return read_surrogates(d);
     case TAG_BYTES_AT: case TAG_TEXT_AT: case TAG_BODY_AT: case TAG_SHARED_AT:
         return out_of_line(d, tag);
+    case TAG_NUMBERS:
+        return numbers(d);
     }
     if (!codec.decode) return bad("cbor: a tag that nobody decodes");
     if (!d->depth) return bad("cbor: nested too deep"); /* tag within tag within tag ... */

@@ -66,10 +66,41 @@ static int array(Encoder *e, PyObject *o) {
     return PySequence_Fast_GET_SIZE(o) == n ? 0 : changed(o);
 }
 
+/* Whether a list has nothing but integers of 64 bits, or nothing but floats: 0 or 1; else -1. */
+static int numbers_kind(PyObject *o) {
+    Py_ssize_t n = PyList_GET_SIZE(o);
+    if (n < WIRE_NUMBERS_SHORTEST) return -1;
+    PyTypeObject *type = Py_TYPE(PyList_GET_ITEM(o, 0));
+    if (type != &PyLong_Type && type != &PyFloat_Type) return -1;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *x = PyList_GET_ITEM(o, i);
+        int overflow = 0;
+        if (!Py_IS_TYPE(x, type)) return -1;
+        if (type == &PyLong_Type && (PyLong_AsLongLongAndOverflow(x, &overflow), overflow)) return -1;
+    }
+    return type == &PyFloat_Type;
+}
+
+static int numbers(Encoder *e, PyObject *o, int kind) {
+    Py_ssize_t n = PyList_GET_SIZE(o);
+    if (write_head(e, TAG, TAG_NUMBERS) || write_head(e, ARRAY, 2) || write_head(e, UINT, (uint64_t)kind) ||
+        write_head(e, BYTES, 8 * (uint64_t)n))
+        return -1;
+    for (Py_ssize_t i = 0; i < n; i++) { /* no Python code runs here: the list stays as it is */
+        PyObject *x = PyList_GET_ITEM(o, i);
+        int64_t whole = kind ? 0 : PyLong_AsLongLong(x);
+        double real = kind ? PyFloat_AS_DOUBLE(x) : 0;
+        if (write_bytes(e, kind ? (const void *)&real : &whole, 8)) return -1;
+    }
+    return 0;
+}
+
 static int sequence(Encoder *e, PyObject *o) {
     Scope s;
     int tuple = PyTuple_CheckExact(o);
     if (enter(e, &s, o, !tuple)) return -1;
+    int kind = tuple ? -1 : numbers_kind(o);
+    if (kind >= 0) return leave(e, &s, numbers(e, o, kind));
     return leave(e, &s, (tuple && write_head(e, TAG, TAG_TUPLE)) || array(e, o) ? -1 : 0);
 }
 

@@ -192,10 +192,20 @@ static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n, i
     return packed ? packed : encode_failure("encode");
 }
 
+/* A value that its node made too large is the node's failure; one that is refused again has been tampered with. */
+static __attribute__((noinline)) uint64_t too_many(uint32_t max_nodes) {
+    PyErr_Format(PyExc_ValueError, "result: more than %u items (value_nodes)", max_nodes);
+    return encode_failure("encode");
+}
+
 /* The reply is checked last, by code that nothing in memory can change, on values that live in WebAssembly locals. */
 EXPORT(node_call) uint64_t node_call(const uint8_t *p, uint32_t n, uint32_t max_nodes, uint32_t max_depth) {
     uint64_t packed = answer(p, n, (max_depth & HOLD_REPLY) != 0);
     if (!packed) return REPLY_NONE;
-    const uint8_t *reply = (const uint8_t *)(uintptr_t)(packed >> 32);
-    return check_item(reply, (uint32_t)packed, max_nodes, max_depth & ~HOLD_REPLY) ? packed : REPLY_INVALID;
+    for (int again = 0; again < 2; again++) {
+        const uint8_t *reply = (const uint8_t *)(uintptr_t)(packed >> 32);
+        if (check_item(reply, (uint32_t)packed, max_nodes, max_depth & ~HOLD_REPLY)) return packed;
+        if (!again && !(packed = too_many(max_nodes))) return REPLY_NONE;
+    }
+    return REPLY_INVALID;
 }

@@ -35,6 +35,8 @@ enum {
     TAG_READONLY = 49616,
     TAG_BODY_AT = 49617,
     TAG_SHARED_AT = 49618,
+    TAG_NUMBERS = 49619,
+    WIRE_NUMBERS_SHORTEST = 64,
 };
 
 #endif
