@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.inputs import cache_folder, input_files, inputs_digest
+from imagebuild.inputs import cache_folder, copy_inputs, input_files, inputs_digest
 from tests.image.conftest import TREE
 
 
@@ -78,3 +78,13 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> No
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         assert cache_folder() == cloche._image.cache_folder()
+
+
+def test_a_build_works_on_a_copy(tree: Path, tmp_path: Path) -> None:
+    """An editor that saves while the image is built must not leave a stage that is not what its key says."""
+    (tree / "wasm/README.md").write_text("left out", "utf-8")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/stale.py").touch()
+    copy = copy_inputs(tree, tmp_path / "copy")
+    assert inputs_digest(copy) == inputs_digest(tree)
+    assert not (copy / "stale.py").exists()

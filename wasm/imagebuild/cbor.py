@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 BYTES_AT, TEXT_AT = 49604, 49605
@@ -36,12 +37,12 @@ def _head(major: int, argument: int) -> bytes:
 
 
 class Reader:
-    """Decodes from a guest's memory; values that lie elsewhere (BYTES_AT, TEXT_AT) are read from there."""
+    """Decodes items; `read` fetches what lies elsewhere in the guest's memory (BYTES_AT, TEXT_AT)."""
 
-    def __init__(self, memory: bytes, start: int, size: int) -> None:
-        self._memory = memory
-        self._at = start
-        self._end = start + size
+    def __init__(self, body: bytes, read: Callable[[int, int], bytes]) -> None:
+        self._body = body
+        self._read = read
+        self._at = 0
 
     def item(self) -> Any:
         """The next item; other tags come as (tag, content)."""
@@ -68,12 +69,12 @@ class Reader:
                 return {self.item(): self.item() for _ in range(argument)}
         content = self.item()
         if argument in (BYTES_AT, TEXT_AT):
-            body = self._memory[content[0] : content[0] + content[1]]
+            body = self._read(*content)
             return body.decode() if argument == TEXT_AT else body
         return argument, content
 
     def _take(self, size: int) -> bytes:
         self._at += size
-        if self._at > self._end:
+        if self._at > len(self._body):
             raise ValueError("CBOR item is cut off")
-        return self._memory[self._at - size : self._at]
+        return self._body[self._at - size : self._at]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imagebuild import configure, fetch
-from imagebuild.inputs import cache_folder, inputs_digest
+from imagebuild.inputs import cache_folder, copy_inputs, inputs_digest
 from imagebuild.pins import Pins
 from imagebuild.progress import Progress
 from imagebuild.recipe import Recipe
@@ -55,14 +55,16 @@ def build_image(
     """
     progress = progress or Progress()
     cache = cache_folder().resolve()
-    digest = inputs_digest(tree)
-    target = (out or cache / "images" / digest).resolve()
     work = (work or cache / "build").resolve()
     with locked(work / "lock", progress):
-        if out is None and (target / "manifest.json").exists():
-            progress.say(f"up to date: {target}")
-            return target
-        recipe = prepare(tree, work, jobs, progress)
+        digest = inputs_digest(tree)
+        if out is None and (cache / "images" / digest / "manifest.json").exists():
+            progress.say(f"up to date: {cache / 'images' / digest}")
+            return cache / "images" / digest
+        copy = copy_inputs(tree, work / "inputs")
+        digest = inputs_digest(copy)
+        target = (out or cache / "images" / digest).resolve()
+        recipe = prepare(copy, work, jobs, progress)
         folders = build(recipe.stages(), work, progress)
         _publish(recipe, folders, digest, target)
     progress.say(f"image: {target}")
@@ -97,12 +99,15 @@ def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) ->
     first = build_image(tree, jobs=jobs, work=work, progress=progress) / "cloche.wasm"
     with tempfile.TemporaryDirectory(prefix="cloche-verify-") as name, locked(work / "lock", progress):
         scratch = Path(name).resolve()
-        recipe = prepare(tree, scratch, jobs, progress)
+        recipe = prepare(copy_inputs(tree, scratch / "inputs"), scratch, jobs, progress)
+        if inputs_digest(recipe.tree) != inputs_digest(tree) or first.parent.name != inputs_digest(tree):
+            raise BuildError("the source tree changed meanwhile; try again")
         stages = [stage for stage in recipe.stages() if stage.name != "test"]
         if not full:
             for stage, key in keys(stages).items():
-                if stage not in REMADE:
-                    (scratch / f"{stage}-{key}").symlink_to(work / f"{stage}-{key}")
+                done = work / f"{stage}-{key}"
+                if stage not in REMADE and done.exists():
+                    (scratch / done.name).symlink_to(done)
         second = build(stages, scratch, progress)["snapshot"] / "cloche.wasm"
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)]
     if digests[0] != digests[1]:
@@ -116,7 +121,7 @@ def prune(recipe: Recipe, digest: str, work: Path, progress: Progress) -> None:
     """Remove the stages and images that the tree as it is does not use."""
     kept = {f"{name}-{key}" for name, key in keys(recipe.stages()).items()} | {digest}
     for folder in (*work.iterdir(), *(cache_folder() / "images").glob("*")):
-        if folder.is_dir() and folder.name not in kept:
+        if folder.is_dir() and folder.name not in (*kept, "inputs"):
             progress.say(f"removing {folder}")
             shutil.rmtree(folder)
 

@@ -31,6 +31,7 @@ def engine() -> wasmtime.Engine:
     """Compiles fast rather than well; floats do not depend on the CPU."""
     config = wasmtime.Config()
     config.cranelift_opt_level = "none"
+    config.cranelift_flag_set("regalloc_algorithm", "single_pass")
     config.cranelift_nan_canonicalization = True
     config.max_wasm_stack = STACK_BYTES
     return wasmtime.Engine(config)
@@ -106,7 +107,7 @@ class Guest:
         flat, found = (ring + ring)[head : head + used], []
         while flat:
             size = int.from_bytes(flat[:4], "little")
-            found.append(cbor.Reader(flat, 4, size).item())
+            found.append(cbor.Reader(flat[4 : 4 + size], self.read).item())
             flat = flat[4 + size :]
         return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 FOLDERS = ("wasm", "guest/cloche_guest", "guest/cloche_wire")
@@ -31,6 +32,16 @@ def inputs_digest(tree: Path) -> str:
         digest.update(f"{path.relative_to(tree).as_posix()}\n{len(body)}\n".encode())
         digest.update(body)
     return digest.hexdigest()
+
+
+def copy_inputs(tree: Path, target: Path) -> Path:
+    """Copy `input_files` to an empty folder, so that a build does not see them change under it; answers the folder."""
+    shutil.rmtree(target, ignore_errors=True)
+    for path in input_files(tree):
+        place = target / path.relative_to(tree)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+    return target
 
 
 def cache_folder() -> Path:

@@ -163,7 +163,7 @@ def _ask(guest: Guest, operation: int, *operands: Any) -> Any:
     guest.call("node_free", address)
     if not packed >> 32:
         raise BuildError(f"self-test: no reply ({packed})\n{guest.output()}")
-    kind, value = cbor.Reader(bytes(guest.memory.read(guest.store)), packed >> 32, packed & driver.MASK32).item()
+    kind, value = cbor.Reader(guest.read_packed(packed), guest.read).item()
     if kind != RESULT:
         raise BuildError(f"self-test: the guest answered {kind}: {_failure(value)}\n{guest.output()}")
     return value
