@@ -62,6 +62,14 @@ def test_a_file_comes_from_where_the_machine_is_set_up(mirror: Path, tmp_path: P
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {source.rsplit("/", 1)[1]: BODY}
 
 
+def test_both_forms_of_an_index_are_understood() -> None:
+    """Older mirrors answer HTML (PEP 503), newer ones JSON (PEP 691)."""
+    page = '<a data-x="1" href="../../p/a%2Bb-1.whl#sha256=00">a</a><a href="/q/a-1.whl?x=1&amp;y=2">b</a><a href=xa-1.whl>'
+    assert fetch.links(page, "a+b-1.whl") == ["../../p/a%2Bb-1.whl#sha256=00"]
+    assert fetch.links(page, "a-1.whl") == ["/q/a-1.whl?x=1&y=2"]
+    assert fetch.links(json.dumps({"files": [{"filename": "a-1.whl", "url": "u"}]}), "a-1.whl") == ["u"]
+
+
 def test_a_file_that_differs_is_not_kept(mirror: Path, tmp_path: Path) -> None:
     """A mirror that answers something else must not reach the build."""
     with pytest.raises(fetch.FetchError, match="wrong sha256"):

@@ -7,8 +7,10 @@ whose sha256 is not the pinned one is never kept.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.parse
@@ -60,7 +62,7 @@ def _get(pin: Pin, folder: Path) -> str:
     part = folder / f"{pin.filename}.{os.getpid()}.part"
     problems: list[str] = []
     try:
-        for url in _addresses(pin):
+        for url in _addresses(pin, problems):
             try:
                 with urllib.request.urlopen(url, timeout=TIMEOUT_S) as reply, part.open("wb") as file:
                     while block := reply.read(1 << 20):
@@ -79,7 +81,7 @@ def _get(pin: Pin, folder: Path) -> str:
     return "; ".join(problems) or "no index or mirror knows it"
 
 
-def _addresses(pin: Pin) -> Iterator[str]:
+def _addresses(pin: Pin, problems: list[str]) -> Iterator[str]:
     kind, _, where = pin.source.partition(":")
     if kind == "debian":
         for mirror in apt_mirrors():
@@ -88,13 +90,27 @@ def _addresses(pin: Pin) -> Iterator[str]:
     project, filename = where.split("/")
     for index in pip_indexes():
         page = f"{index.rstrip('/')}/{project}/"
-        request = urllib.request.Request(page, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
+        request = urllib.request.Request(
+            page, headers={"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.5"}
+        )
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
-                files = json.load(reply)["files"]
-        except (OSError, HTTPException, ValueError, KeyError) as error:
-            raise FetchError(f"{page}: {error}") from error
-        yield from (urllib.parse.urljoin(page, file["url"]) for file in files if file["filename"] == filename)
+                listing = reply.read().decode("utf-8")
+        except (OSError, HTTPException, ValueError) as error:
+            problems.append(f"{page}: {error}")
+            continue
+        yield from (urllib.parse.urljoin(page, link) for link in links(listing, filename))
+
+
+def links(listing: str, filename: str) -> list[str]:
+    """Where a project's page of a package index (PEP 503, PEP 691) says that a file is."""
+    try:
+        return [file["url"] for file in json.loads(listing)["files"] if file["filename"] == filename]
+    except ValueError:
+        found = (html.unescape(link) for link in re.findall(r"""<a\s[^>]*?href=["']([^"']+)["']""", listing))
+        return [
+            link for link in found if urllib.parse.unquote(urllib.parse.urlsplit(link).path).endswith(f"/{filename}")
+        ]
 
 
 @lru_cache(1)
