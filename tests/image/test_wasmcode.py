@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import wasmtime
 
-from imagebuild.link import check_validator
+from imagebuild.link import check_entry, check_validator
 from imagebuild.stages import BuildError
 from imagebuild.wasmcode import instructions, memory_symbols, writes_memory
 from imagebuild.wasmfile import Module, WasmError, named, unsigned, vector
@@ -53,6 +53,28 @@ def test_unknown_code_is_refused() -> None:
     simd = "(v128.store (i32.const 0) (v128.const i32x4 0 0 0 0)) (i32.const 0)"
     with pytest.raises(WasmError, match="not understood"):
         writes_memory(module(simd))
+
+
+def entry(body: str) -> Module:
+    text = f"""(module (import "m" "f" (func $answer (result i64))) (memory 1) (global $sp (mut i32) (i32.const 0))
+      (func (i32.store (i32.const 0) (i32.const 0))) (func (export "node_call") (result i64) {body}))"""
+    return Module.parse(wasmtime.wat2wasm(text))
+
+
+def test_an_entry_without_a_frame_passes() -> None:
+    """Another function of the module may do as it likes."""
+    check_entry(entry("(local i64) (local.tee 0 (call $answer)) (drop (i64.load (i32.const 8)))"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["(i64.store (i32.const 8) (call $answer)) (i64.load (i32.const 8))", "(drop (global.get $sp)) (call $answer)"],
+    ids=["spills", "has a frame"],
+)
+def test_an_entry_that_keeps_the_reply_in_memory_fails_the_build(body: str) -> None:
+    """Between the check and the return, nothing may be where the node can write."""
+    with pytest.raises(BuildError, match="node_call"):
+        check_entry(entry(body))
 
 
 def object_file(symbol: str, *, body: str = PURE, more: str = "") -> bytes:

@@ -54,6 +54,20 @@ def check_validator(body: bytes) -> None:
         raise BuildError(f"check.c must not depend on linear memory, but has: {what}")
 
 
+def check_entry(module: wasmfile.Module) -> None:
+    """node_call keeps the reply's address and length in WebAssembly locals: its own code writes and frames nothing.
+
+    Raises:
+        BuildError: it has something in linear memory, which a node could change between the check and the return.
+    """
+    imported = sum(1 for found in module.imports() if found.kind == "function")
+    entry = next(found.index for found in module.exports() if found.name == "node_call")
+    body = next(body for index, body in enumerate(wasmcode.bodies(module), imported) if index == entry)
+    for opcode, sub in wasmcode.instructions_of(body):
+        if wasmcode.is_write(opcode, sub) or opcode in wasmcode.GLOBALS:
+            raise BuildError(f"node_call uses linear memory or a global itself (opcode {opcode:#x} {sub})")
+
+
 def check_interface(module: wasmfile.Module, abi: Abi) -> None:
     """The image imports and exports exactly what the ABI names.
 

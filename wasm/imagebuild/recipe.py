@@ -107,7 +107,7 @@ class Recipe:
                 "toolchain cpython-source config cpython libraries numpy shim frozen-library frozen-numpy frozen-guest",
                 code("freeze", "link"),
             ),
-            stage("snapshot", "link", runs, code("snapshot", "wasmfile", "link")),
+            stage("snapshot", "link", runs, code("snapshot", "wasmfile", "wasmcode", "link")),
             stage("test", "snapshot", runs, code("selftest")),
         ]
 
@@ -255,6 +255,7 @@ class Recipe:
         made = snapshot((folders["link"] / "linked.wasm").read_bytes(), self.abi)
         module = wasmfile.Module.parse(made.wasm)
         link.check_interface(module, self.abi)
+        link.check_entry(module)
         (out / "cloche.wasm").write_bytes(made.wasm)
         facts = {"pages": made.pages, "segments": made.segments, "data_bytes": made.data_bytes, "density": made.density}
         (out / "snapshot.json").write_text(json.dumps(facts | {"features": module.features()}), "utf-8")

@@ -8,6 +8,7 @@ from imagebuild.wasmfile import CUSTOM, Module, Reader, WasmError
 
 CODE, DATA_SECTION = 10, 11
 MEMORY_GROW, MISC, SIMD, ATOMIC = 0x40, 0xFC, 0xFD, 0xFE
+GLOBALS = frozenset({0x23, 0x24})
 STORES = frozenset(range(0x36, 0x3F))
 # Relocations (tool conventions, "Relocation Sections") that put an address of linear memory into code.
 MEMORY_RELOCATIONS = frozenset({3, 4, 5, 11, 14, 15, 16, 17, 21})
@@ -16,7 +17,7 @@ SYMBOL_TABLE = 8
 UNDEFINED, EXPLICIT_NAME = 0x10, 0x40
 
 _BLOCKS = frozenset({0x02, 0x03, 0x04, 0x06})
-_ONE_INDEX = frozenset({0x0C, 0x0D, 0x10, 0x12, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0xD0, 0xD2, 0x3F, 0x40})
+_ONE_INDEX = frozenset({0x0C, 0x0D, 0x10, 0x12, 0x20, 0x21, 0x22, 0x25, 0x26, 0xD0, 0xD2, 0x3F, 0x40})
 _TWO_INDEXES = frozenset({0x11, 0x13}) | frozenset(range(0x28, 0x3F))
 _MISC_INDEXES = {8: 2, 9: 1, 10: 2, 11: 1, 12: 2, 13: 1, 14: 2, 15: 1, 16: 1, 17: 1}
 
@@ -27,19 +28,31 @@ def instructions(module: Module) -> Iterator[tuple[int, int]]:
     Raises:
         WasmError: an opcode that is not understood, such as SIMD.
     """
+    for body in bodies(module):
+        yield from instructions_of(body)
+
+
+def bodies(module: Module) -> Iterator[bytes]:
+    """The code of every function that the module defines, in order."""
     reader = Reader(module.section(CODE))
     for _ in range(reader.unsigned()):
-        size = reader.unsigned()
-        end = reader.at + size
-        for _ in range(reader.unsigned()):  # groups of locals
-            reader.unsigned()
-            reader.take(1)
-        while reader.at < end:
-            yield _instruction(reader)
+        yield reader.take(reader.unsigned())
+
+
+def instructions_of(body: bytes) -> Iterator[tuple[int, int]]:
+    """As `instructions`, of one function; the sub-opcode of global.get and global.set is the global."""
+    reader = Reader(body)
+    for _ in range(reader.unsigned()):  # groups of locals
+        reader.unsigned()
+        reader.take(1)
+    while reader.at < len(body):
+        yield _instruction(reader)
 
 
 def _instruction(reader: Reader) -> tuple[int, int]:
     opcode = reader.take(1)[0]
+    if opcode in GLOBALS:
+        return opcode, reader.unsigned()
     if opcode in _BLOCKS or opcode in _ONE_INDEX or opcode in (0x41, 0x42):
         reader.unsigned()  # signed ones have the same length
     elif opcode in _TWO_INDEXES:
@@ -64,11 +77,11 @@ def _instruction(reader: Reader) -> tuple[int, int]:
 
 def writes_memory(module: Module) -> list[str]:
     """Names the instructions of a module that write to linear memory or grow it; empty if there is none."""
-    found = set()
-    for opcode, sub in instructions(module):
-        if opcode in STORES or opcode == MEMORY_GROW or (opcode == MISC and sub in (8, 10, 11)):
-            found.add(f"{opcode:#x} {sub}")
-    return sorted(found)
+    return sorted({f"{opcode:#x} {sub}" for opcode, sub in instructions(module) if is_write(opcode, sub)})
+
+
+def is_write(opcode: int, sub: int) -> bool:
+    return opcode in STORES or opcode == MEMORY_GROW or (opcode == MISC and sub in (8, 10, 11))
 
 
 def memory_symbols(module: Module) -> list[str]:
