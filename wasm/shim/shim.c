@@ -192,7 +192,9 @@ static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n, i
     return packed ? packed : encode_failure("encode");
 }
 
-/* A value that its node made too large is the node's failure; one that is refused again has been tampered with. */
+#define REPLY(packed) (const uint8_t *)(uintptr_t)((packed) >> 32), (uint32_t)(packed)
+
+/* A well-formed value of too many items is its node's failure. */
 static __attribute__((noinline)) uint64_t too_many(uint32_t max_nodes) {
     PyErr_Format(PyExc_ValueError, "result: more than %u items (value_nodes)", max_nodes);
     return encode_failure("encode");
@@ -202,10 +204,10 @@ static __attribute__((noinline)) uint64_t too_many(uint32_t max_nodes) {
 EXPORT(node_call) uint64_t node_call(const uint8_t *p, uint32_t n, uint32_t max_nodes, uint32_t max_depth) {
     uint64_t packed = answer(p, n, (max_depth & HOLD_REPLY) != 0);
     if (!packed) return REPLY_NONE;
-    for (int again = 0; again < 2; again++) {
-        const uint8_t *reply = (const uint8_t *)(uintptr_t)(packed >> 32);
-        if (check_item(reply, (uint32_t)packed, max_nodes, max_depth & ~HOLD_REPLY)) return packed;
-        if (!again && !(packed = too_many(max_nodes))) return REPLY_NONE;
-    }
-    return REPLY_INVALID;
+    max_depth &= ~HOLD_REPLY;
+    if (check_item(REPLY(packed), max_nodes, max_depth)) return packed;
+    if (!check_item(REPLY(packed), UINT32_MAX, max_depth)) return REPLY_INVALID;
+    packed = too_many(max_nodes);
+    if (!packed) return REPLY_NONE;
+    return check_item(REPLY(packed), max_nodes, max_depth) ? packed : REPLY_INVALID;
 }
