@@ -11,6 +11,7 @@ import sys
 import time
 from asyncio import base_events
 from asyncio.events import _get_running_loop, _set_running_loop
+from asyncio.tasks import _enter_task, _leave_task
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -171,16 +172,42 @@ class Loop(base_events.BaseEventLoop):
         self.drive(self.shutdown_asyncgens())
         self.close()
 
-    def _enter(self) -> asyncio.AbstractEventLoop | None:
+    def _enter(self) -> _Outer:
         """Become the running loop, as `run_forever` does; the answer is for `_leave`."""
-        outer = _get_running_loop()
+        outer = None if _get_running_loop() is None else _step_out()
         _set_running_loop(self)
         self._thread_id = get_ident()
         return outer
 
-    def _leave(self, outer: asyncio.AbstractEventLoop | None) -> None:
+    def _leave(self, outer: _Outer) -> None:
         self._thread_id = None
-        _set_running_loop(outer)
+        _set_running_loop(None)
+        if outer is not None:
+            _step_back(outer)
+
+
+_Outer = tuple[asyncio.AbstractEventLoop, "asyncio.Task[Any] | None"] | None
+
+
+def _step_out() -> _Outer:
+    """Leave the running loop and its task, so that another loop can run inside; natively, or in an inline executor."""
+    loop = _get_running_loop()
+    if loop is None:
+        return None
+    task = asyncio.current_task(loop)
+    if task is not None:
+        _leave_task(loop, task)
+    _set_running_loop(None)
+    return loop, task
+
+
+def _step_back(outer: _Outer) -> None:
+    if outer is None:
+        return
+    loop, task = outer
+    _set_running_loop(loop)
+    if task is not None:
+        _enter_task(loop, task)
 
 
 async def _wait(tasks: set[asyncio.Task[Any]]) -> None:
@@ -189,8 +216,7 @@ async def _wait(tasks: set[asyncio.Task[Any]]) -> None:
 
 def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Call `func` and put its outcome into `future`. As in a thread of its own, it sees no running loop."""
-    running = _get_running_loop()
-    _set_running_loop(None)
+    outer = _step_out()
     try:
         future.set_result(func(*args, **kwargs))
     except (SystemExit, KeyboardInterrupt):
@@ -198,4 +224,4 @@ def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any)
     except BaseException as exc:  # an executor hands over whatever was raised
         future.set_exception(exc)
     finally:
-        _set_running_loop(running)
+        _step_back(outer)
