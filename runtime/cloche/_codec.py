@@ -16,7 +16,7 @@ import cbor2
 
 from cloche._arrays import load_numpy
 from cloche._floods import SET_LINEAR, check_keys
-from cloche._lowering import Lowering, is_plain
+from cloche._lowering import ATOMS, Lowering, is_plain
 from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import tags
 from cloche_wire import values as wire
@@ -81,7 +81,9 @@ class Codec:
         """
         if type(message[0]) is not int:  # an Op: an enum like any other would take the long way
             message = [int(message[0]), *message[1:]]
-        if is_plain(message, self._depth, set()):
+        operand = message[2] if len(message) == 3 else message  # one, as a rule: then what stands around it is known
+        kind = type(operand)
+        if kind in ATOMS or ((kind is dict or kind is list) and is_plain(operand, self._depth - 1, set())):
             try:
                 frame = cbor2.dumps(message)
             except UnicodeEncodeError:

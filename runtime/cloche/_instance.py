@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -130,7 +130,7 @@ class Instance:
         """Size of the guest's linear memory; 0 once closed."""
         return 0 if self.closed else self._memory.size
 
-    def exchange(self, op: int, operands: list[Any], root: str) -> tuple[Reply, Any]:
+    def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """Send one message and return the reply: kind and value. Logs are drained in every case.
 
         Args:
@@ -153,9 +153,9 @@ class Instance:
         if self._deadline_s is not None:
             watchdog.arm(host, self._deadline_s)
         began = time.perf_counter()
+        codec = self._codec
         try:
-            frame = self._codec.encode([int(op), self.calls, *operands], root)
-            reply = self._codec.decode(self._enter(frame), lease=self.lease)
+            reply = codec.decode(self._enter(codec.encode([op, self.calls, *operands], root)), lease=self.lease)
         except _ffi.Trapped as trapped:
             raise self._broken(trapped) from None
         except ProtocolError as error:

@@ -14,9 +14,9 @@ from cloche.errors import EncodeError
 from cloche_wire import abi, tags
 from cloche_wire import values as wire
 
-__all__ = ["Lowering", "is_plain"]
+__all__ = ["ATOMS", "Lowering", "is_plain"]
 
-_ATOMS: Final = frozenset({int, float, bool, type(None)})
+ATOMS: Final = frozenset({int, float, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
 _INTEGERS: Final = {int}
 _FLOATS: Final = {float}
@@ -50,7 +50,7 @@ def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
         return False  # likely all numbers: one byte string is written faster than so many items are looked at
     for item in items:
         kind = type(item)
-        if kind in _ATOMS:
+        if kind in ATOMS:
             continue
         if kind is str or kind is bytes:
             if len(item) >= _LARGE:
@@ -114,7 +114,7 @@ class Lowering:
 
     def _value(self, value: Any) -> Any:
         kind = type(value)
-        if kind in _ATOMS:
+        if kind in ATOMS:
             return value
         if kind is str:
             return self._text(value)
@@ -328,6 +328,6 @@ def _step(step: Any) -> str:
         if len(step) > _MAX_STEP:
             return f"[{step[:_MAX_STEP]!r}...]"
         return f".{step}" if step.isidentifier() else f"[{step!r}]"
-    if type(step) in _ATOMS and (type(step) is not int or -(1 << 63) <= step < 1 << 63):
+    if type(step) in ATOMS and (type(step) is not int or -(1 << 63) <= step < 1 << 63):
         return f"[{step!r}]"
     return f"[{type(step).__name__}]"

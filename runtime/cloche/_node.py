@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Node", "Stats", "raise_failure"]
 
 
+_PROCESS = int(Op.PROCESS)
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """What a node has used so far.
@@ -113,7 +116,17 @@ class Node:
             BrokenInstanceError: a limit, a trap, an exit; the node is closed.
             ClosedError: it was closed before.
         """
-        return self._call(Op.PROCESS, list(data), "data")
+        with self._lock:  # as _call does, but this is the one that is timed in microseconds
+            if self._busy or self._closed:
+                self._check_free()
+            self._busy = True
+            try:
+                kind, value = self._instance.exchange(_PROCESS, data, "data")
+            finally:
+                self._busy = False
+        if kind is not Reply.RESULT:
+            self._finish(kind, value, Op.PROCESS)
+        return value
 
     def initialize(self) -> Any:
         """Call the node's ``initialize``, if it has one. Raises as `process` does."""
