@@ -171,7 +171,8 @@ async def _items(items: tuple[Any, ...]) -> AsyncIterator[Any]:
 def _arity(process: Callable[..., Any]) -> tuple[int, int]:
     """How many positional parameters have no default, and how many have one (``*args`` counts as one)."""
     function = getattr(process, "__func__", process)
-    if type(function) is FunctionType and not function.__dict__:  # no __wrapped__, no __signature__: as inspect would say
+    if type(function) is FunctionType and not function.__dict__:
+        # without __wrapped__ and __signature__ this is what inspect would say
         code = function.__code__
         optional = len(function.__defaults__ or ())
         required = code.co_argcount - optional - (function is not process)

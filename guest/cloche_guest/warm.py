@@ -110,7 +110,12 @@ def _messages() -> list[list[Any]]:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         values += [numpy.arange(6.0).reshape(2, 3), numpy.zeros(2048, "f4"), numpy.float32(1), numpy.ones(3, bool)]
-    stream: list[list[Any]] = [[Op.STREAM_OPEN, 2], [Op.STREAM_FEED, 2, 1], [Op.STREAM_FEED, 2, "yield"], [Op.STREAM_NEXT, 2]]
+    stream: list[list[Any]] = [
+        [Op.STREAM_OPEN, 2],
+        [Op.STREAM_FEED, 2, 1],
+        [Op.STREAM_FEED, 2, "yield"],
+        [Op.STREAM_NEXT, 2],
+    ]
     stream += [[Op.STREAM_NEXT, 2], [Op.STREAM_END, 2], [Op.STREAM_OPEN, 2], [Op.STREAM_CLOSE, 2]]
     return [
         [Op.LOAD, 1, load],
@@ -135,7 +140,12 @@ def rehearse(codec: Any, encode: Callable[[Any], Any], decode: Callable[[int, An
     Raises:
         RuntimeError: a message was not answered as it should be: the image would be broken.
     """
-    before: tuple[Any, ...] = dict(sys.modules), sys.meta_path[:], warnings.filters[:], set(logging.root.manager.loggerDict)
+    before: tuple[Any, ...] = (
+        dict(sys.modules),
+        sys.meta_path[:],
+        warnings.filters[:],
+        set(logging.root.manager.loggerDict),
+    )
     streams = sys.stdin, sys.stdout, sys.stderr
     for _ in range(_ROUNDS):
         guest = Guest(_Quiet(codec.dumps))
