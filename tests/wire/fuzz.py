@@ -122,7 +122,7 @@ class Source:
             tags.TIME: [r.choice(TEXTS), 0, None], tags.TIMEDELTA: [r.getrandbits(40), 1, 2],
             tags.DECIMAL: r.choice(TEXTS), tags.FRACTION: [r.getrandbits(80), r.randrange(-1, 9)],
             tags.RECORD: [r.choice(TEXTS), r.sample(["x", "y", "z", "x y"], k=min(4, len(items))), items],
-            tags.OPAQUE: [b"d", body], tags.READONLY: typed,
+            tags.NUMBERS: [r.randrange(3), r.randbytes(r.choice([0, 8, 16, 64, 7]))], tags.OPAQUE: [b"d", body], tags.READONLY: typed,
         }.get(tag, body if 64 <= tag <= 87 else items)  # fmt: skip
         return CBORTag(tag, content)
 

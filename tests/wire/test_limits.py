@@ -158,11 +158,19 @@ def test_the_guest_allocates_nothing_for_a_claim(native: Any, frame: bytes) -> N
 def test_a_failed_request_frees_its_blocks(native: Any, codec: Codec) -> None:
     """Whatever fails, wherever: the `native` fixture counts what is left."""
     body = bytes(5000)
-    value = [body, np.zeros(1000), "x" * 5000, {"a": (body, {1: body})}, np.zeros((50, 50), "c16"), [np.zeros(600)]]
+    value = [
+        body,
+        np.zeros(1000),
+        "x" * 5000,
+        {"a": (body, {1: body})},
+        np.zeros((50, 50), "c16"),
+        [np.zeros(600)],
+        list(range(2000)),
+    ]
     frame = codec.encode([2, 7, value], "data")
     native.request(frame)
     assert native.live() == 0
-    for failing in range(7):
+    for failing in range(8):
         frame = codec.encode([2, 7, [*value[:failing], FAILING, *value[failing:]]], "data")
         with pytest.raises(ValueError, match="not of the protocol"):
             native.request(frame.replace(b"\xd9\xc1\xc9\x6a2000-01-01", b"\xd9\xff\xff\x6a2000-01-01"))

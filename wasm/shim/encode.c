@@ -99,7 +99,7 @@ static int sequence(Encoder *e, PyObject *o) {
     Scope s;
     int tuple = PyTuple_CheckExact(o);
     if (enter(e, &s, o, !tuple)) return -1;
-    int kind = tuple ? -1 : numbers_kind(o);
+    int kind = tuple || !e->is_reply ? -1 : numbers_kind(o); /* log records have no tags */
     if (kind >= 0) return leave(e, &s, numbers(e, o, kind));
     return leave(e, &s, (tuple && write_head(e, TAG, TAG_TUPLE)) || array(e, o) ? -1 : 0);
 }
