@@ -1,0 +1,26 @@
+"""The bench scripts run to their end: once, small, untimed. The pytest benches run with the tests anyway."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.image
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [(["marshal.py", "--quick"], "dict of numbers"), (["footprint.py", "20"], "AOT load again")],
+    ids=["marshal", "footprint"],
+)
+def test_bench_script_runs(command: list[str], expected: str) -> None:
+    """And prints its last row."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benches" / command[0]), *command[1:]], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
