@@ -15,7 +15,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -88,9 +88,14 @@ def measure(function: Callable[[Any], Any], value: Any) -> float:
 
 def main() -> None:
     with cloche.Runtime(limits=cloche.Limits(deadline_s=60)) as runtime, runtime.load(ECHO, "N") as node, pipe() as over_pipe:
+
+        def leased(value: Any) -> Any:
+            with node.lease():
+                return node.process(value)
+
         contenders: dict[str, Callable[[Any], Any]] = {
             "cloche": node.process,
-            "leased": node.process,
+            "leased": leased,
             "pickle": lambda v: pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(v, 5)), 5)),
             "pipe": over_pipe,
             "json": lambda v: json.loads(json.dumps(json.loads(json.dumps(v)))),
@@ -102,8 +107,7 @@ def main() -> None:
             for name, function in contenders.items():
                 if (name == "json" and flat) or (name == "memcpy" and not flat) or (name == "leased" and kind != "float32 array"):
                     continue
-                with node.lease() if name == "leased" else nullcontext():
-                    seconds = [measure(function, make(size)) for size in SIZES]
+                seconds = [measure(function, make(size)) for size in SIZES]
                 slope, start = np.polyfit(SIZES, seconds, 1, w=1 / np.array(seconds))
                 cells = " ".join(f"{s * 1e6:8.1f} us" for s in seconds)
                 print(f"{kind:16} {name:9} {cells}    {max(0.0, start) * 1e6:7.2f} us + {slope * 1e9:8.4f} ns * n")
