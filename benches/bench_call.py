@@ -29,7 +29,9 @@ VALUES: dict[str, Any] = {
     "int": 42,
     "5-key dict": {"a": 1, "b": 2.5, "c": "text", "d": True, "e": None},
     "1000 ints": list(range(1000)),
-    "nested 9 KB": {f"key{i}": {"id": i, "tags": ["a", "b", "c"], "v": [1.5, 2.5], "name": f"node {i}"} for i in range(150)},
+    "nested 9 KB": {
+        f"key{i}": {"id": i, "tags": ["a", "b", "c"], "v": [1.5, 2.5], "name": f"node {i}"} for i in range(150)
+    },
     "1 MiB bytes": bytes(1 << 20),
     "1 MiB str": "x" * (1 << 20),
     "4 KiB float32": np.ones(1 << 10, np.float32),
@@ -40,7 +42,9 @@ VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("contender", ["cloche", "native", "pickle"])
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def bench_echo(benchmark: Any, runtime: cloche.Runtime, request: pytest.FixtureRequest, value: Any, contender: str) -> None:
+def bench_echo(
+    benchmark: Any, runtime: cloche.Runtime, request: pytest.FixtureRequest, value: Any, contender: str
+) -> None:
     """In and out again."""
     benchmark.group = f"echo {request.node.callspec.id.removesuffix('-' + contender)}"
     if contender == "native":

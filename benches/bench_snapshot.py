@@ -12,7 +12,9 @@ from typing import Any
 
 import cloche
 
-SOURCE = cloche.Source("import os\nclass N:\n    def process(self, x):\n        self.data = os.urandom(64) * (x // 64)\n        return len(self.data)\n")
+SOURCE = cloche.Source(
+    "import os\nclass N:\n    def process(self, x):\n        self.data = os.urandom(64) * (x // 64)\n        return len(self.data)\n"
+)
 JOB = "def f(x):\n    return sum(i * x for i in range(2000))\n"
 JOBS = range(200)
 

@@ -19,7 +19,9 @@ import cloche
 from cloche import _image
 from cloche._engine import config
 
-SOURCE = cloche.Source("import numpy as np\nclass N:\n    def process(self, x):\n        return float(np.sum(np.arange(x)))\n")
+SOURCE = cloche.Source(
+    "import numpy as np\nclass N:\n    def process(self, x):\n        return float(np.sum(np.arange(x)))\n"
+)
 
 
 def private_bytes(pid: int | str = "self") -> int:
@@ -45,7 +47,9 @@ def live_sandboxes(runtime: cloche.Runtime, count: int) -> None:
         node.process(10)
         nodes.append(node)
     each = (private_bytes() - before) / count
-    print(f"{count} live numpy-ready sandboxes: {each / 2**20:.3f} MiB private each, {(resident_bytes() - resident) / 2**30:.2f} GiB resident in all")
+    print(
+        f"{count} live numpy-ready sandboxes: {each / 2**20:.3f} MiB private each, {(resident_bytes() - resident) / 2**30:.2f} GiB resident in all"
+    )
     for node in nodes:
         node.close()
 

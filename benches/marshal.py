@@ -87,7 +87,11 @@ def measure(function: Callable[[Any], Any], value: Any) -> float:
 
 
 def main() -> None:
-    with cloche.Runtime(limits=cloche.Limits(deadline_s=60)) as runtime, runtime.load(ECHO, "N") as node, pipe() as over_pipe:
+    with (
+        cloche.Runtime(limits=cloche.Limits(deadline_s=60)) as runtime,
+        runtime.load(ECHO, "N") as node,
+        pipe() as over_pipe,
+    ):
 
         def leased(value: Any) -> Any:
             with node.lease():
@@ -101,11 +105,19 @@ def main() -> None:
             "json": lambda v: json.loads(json.dumps(json.loads(json.dumps(v)))),
             "memcpy": memcpy,
         }
-        print(f"{'type':16} {'contender':9} " + " ".join(f"{size >> 10:>7} KiB" for size in SIZES) + "    per call + per byte * n")
+        print(
+            f"{'type':16} {'contender':9} "
+            + " ".join(f"{size >> 10:>7} KiB" for size in SIZES)
+            + "    per call + per byte * n"
+        )
         for kind, make in MAKERS.items():
             flat = kind in ("float32 array", "bytes")
             for name, function in contenders.items():
-                if (name == "json" and flat) or (name == "memcpy" and not flat) or (name == "leased" and kind != "float32 array"):
+                if (
+                    (name == "json" and flat)
+                    or (name == "memcpy" and not flat)
+                    or (name == "leased" and kind != "float32 array")
+                ):
                     continue
                 seconds = [measure(function, make(size)) for size in SIZES]
                 slope, start = np.polyfit(SIZES, seconds, 1, w=1 / np.array(seconds))

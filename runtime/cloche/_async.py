@@ -95,5 +95,7 @@ async def stream(node: Node, steps: Steps, items: AsyncIterable[Any] | Iterable[
         if steps.ended:
             steps.close()
         else:
-            with anyio.CancelScope(shield=True):  # the node's finally blocks run, within the deadline, though we are cancelled
+            with anyio.CancelScope(
+                shield=True
+            ):  # the node's finally blocks run, within the deadline, though we are cancelled
                 await call(node, steps.close)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Final, Literal, get_args
 
 import wasmtime
-from cloche_wire import abi
 
 from cloche import _ffi, _host
 from cloche._signals import handlers
 from cloche._stack import GUEST_STACK_BYTES
 from cloche._watchdog import Watchdog
 from cloche.errors import ImageError
+from cloche_wire import abi
 
 __all__ = ["Engine", "Metering", "check_abi", "config", "options"]
 
@@ -76,7 +76,9 @@ def check_abi(module: wasmtime.Module) -> None:
     for what, have, want in (("import", found, wanted), ("export", exports, abi.EXPORTS)):
         if have != want:
             names = sorted(str(n) for n in have.keys() ^ want.keys()) or sorted(
-                str(n) for n in have if have[n] != want[n]  # type: ignore[index]  # both dicts have the same kind of key
+                str(n)
+                for n in have
+                if have[n] != want[n]  # type: ignore[index]  # both dicts have the same kind of key
             )
             raise ImageError(
                 f"the guest image does not fit ABI {abi.VERSION} of this version of Cloche: {what} {names[0]} differs. "

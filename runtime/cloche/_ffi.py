@@ -10,7 +10,7 @@ Importing this module checks that each name is where wasmtime-py 50 has it, and 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import wasmtime
@@ -229,7 +229,7 @@ def define_imports(
     linker: wasmtime.Linker,
     module: str,
     imports: dict[str, tuple[tuple[str, ...], tuple[str, ...]]],
-    functions: dict[str, Import],
+    functions: Mapping[str, Import],
 ) -> list[Any]:
     """Define each of `imports` in `linker`. The callbacks returned must live as long as the linker's instances."""
     kept = []
@@ -237,7 +237,7 @@ def define_imports(
         callback = _callback(functions[name])
         signature = wasmtime.FuncType([_VALTYPES[t]() for t in params], [_VALTYPES[t]() for t in results])
         space, label = module.encode(), name.encode()
-        error = _wt.wasmtime_linker_define_func_unchecked(
+        error: Any = _wt.wasmtime_linker_define_func_unchecked(
             linker.ptr(),
             ctypes.create_string_buffer(space),
             len(space),

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import wasmtime
-from cloche_wire import abi
 
 from cloche._engine import Metering, options
 from cloche.errors import ImageError
+from cloche_wire import abi
 
 __all__ = ["Image", "cache_folder", "find", "load", "source_tree"]
 
@@ -73,9 +73,13 @@ class Image:
         except FileNotFoundError as error:
             raise ImageError(f"no guest image in {folder}: {error.filename} is missing. {_remedy()}") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ImageError(f"the manifest of the guest image in {folder} is damaged ({error!r}). {_remedy()}") from error
+            raise ImageError(
+                f"the manifest of the guest image in {folder} is damaged ({error!r}). {_remedy()}"
+            ) from error
         if found != abi.VERSION:
-            raise ImageError(f"the guest image in {folder} has ABI {found}, this Cloche speaks {abi.VERSION}. {_remedy()}")
+            raise ImageError(
+                f"the guest image in {folder} has ABI {found}, this Cloche speaks {abi.VERSION}. {_remedy()}"
+            )
         if size != wanted:
             raise ImageError(f"the guest image in {folder} has {size} bytes, not {wanted}: it was altered. {_remedy()}")
         return cls(folder, manifest)

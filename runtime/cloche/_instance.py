@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import wasmtime
-from cloche_wire import Reply, abi
 
 from cloche import _ffi, _logs, _stack
 from cloche._codec import Codec
@@ -27,6 +26,7 @@ from cloche.errors import (
     OutputError,
     ProtocolError,
 )
+from cloche_wire import Reply, abi
 
 if TYPE_CHECKING:
     from cloche._engine import Engine
@@ -170,9 +170,9 @@ class Instance:
             self._drain()
         if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
             return _REPLIES[reply[0]], reply[1]
-        error = ProtocolError("a reply is [kind, value]", node=self.name)
-        error.last_logs = tuple(self._end(error))
-        raise error
+        malformed = ProtocolError("a reply is [kind, value]", node=self.name)
+        malformed.last_logs = tuple(self._end(malformed))
+        raise malformed
 
     def _enter(self, frame: bytes) -> bytes:
         length = len(frame)
@@ -261,9 +261,13 @@ class Instance:
             case Stop.DEADLINE:
                 return limit(DeadlineError, "deadline_s", f"ran longer than {limits.deadline_s:g} s in one call")
             case Stop.CANCELLED:
-                return Cancelled(f"the call on node {name!r} was cancelled; its instance is closed", node=name, last_logs=logs)
+                return Cancelled(
+                    f"the call on node {name!r} was cancelled; its instance is closed", node=name, last_logs=logs
+                )
             case Stop.EXIT if host.exit_code == abi.EXIT_OUTPUT:
-                return limit(OutputError, "output_bytes", f"wrote more than {limits.output_bytes} bytes of output in one call")
+                return limit(
+                    OutputError, "output_bytes", f"wrote more than {limits.output_bytes} bytes of output in one call"
+                )
             case Stop.EXIT:
                 message = f"node {name!r} ended its own process with code {host.exit_code}; its instance is closed"
                 return GuestExitError(message, code=host.exit_code, node=name, last_logs=logs)

@@ -51,7 +51,9 @@ def clean(text: str) -> str:
     """The text with control and bidirectional characters shown as escapes, and cut at MAX_TEXT characters."""
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}... [{len(text) - MAX_TEXT} characters cut]"
-    return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}" if match[0] < "\u0100" else f"\\u{ord(match[0]):04x}", text)
+    return _UNSAFE.sub(
+        lambda match: f"\\x{ord(match[0]):02x}" if match[0] < "\u0100" else f"\\u{ord(match[0]):04x}", text
+    )
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -74,7 +76,14 @@ def _level(number: int) -> str:
 
 def _parse_one(frame: bytes, call: int) -> LogRecord:
     match decode_record(frame):
-        case [int(level), str(logger), str(message), (dict() | None) as extra, (str() | None) as exception, int(time_ns)]:
+        case [
+            int(level),
+            str(logger),
+            str(message),
+            (dict() | None) as extra,
+            (str() | None) as exception,
+            int(time_ns),
+        ]:
             return LogRecord(
                 _level(level),
                 clean(logger),

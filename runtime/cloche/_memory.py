@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import wasmtime
-from cloche_wire import abi
 
 from cloche import _ffi
 from cloche.errors import ClocheError, EncodeError, InternalError, ProtocolError
+from cloche_wire import abi
 
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined, unused-ignore]  # 3.12
@@ -179,7 +179,8 @@ class Memory:
         ring = self._view[start + abi.RING_HEADER_BYTES : start + abi.RING_HEADER_BYTES + abi.RING_CAPACITY]
         data = bytes(ring[head : head + used])
         data += bytes(ring[: used - len(data)])
-        taken, at = [], 0
+        taken: list[bytes] = []
+        at = 0
         while at + 4 <= used:
             length = int.from_bytes(data[at : at + 4], "little")
             if length > used - at - 4:
@@ -213,7 +214,7 @@ class Memory:
         return 0
 
     def _keep(self, address: int, length: int) -> memoryview:
-        array = (ctypes.c_ubyte * length).from_address(self._base + address)
+        array: Any = (ctypes.c_ubyte * length).from_address(self._base + address)
         array._store = self._store  # numpy does not keep the store alive, and reading after its end would be a SIGSEGV
         key, pinned = id(array), self._pinned
         pinned[key] = weakref.ref(array, lambda _: pinned.pop(key, None))

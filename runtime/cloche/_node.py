@@ -11,12 +11,11 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from cloche_wire import Failure, Op, Reply
-
 from cloche import _logs, _stream
 from cloche._snapshot import Snapshot
 from cloche._stream import Steps
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
+from cloche_wire import Failure, Op, Reply
 
 if TYPE_CHECKING:
     from cloche._instance import Instance

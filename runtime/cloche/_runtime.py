@@ -10,8 +10,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from cloche_wire import Op, Reply
-
 from cloche import _image, _logs, _source
 from cloche._engine import Engine, Metering
 from cloche._instance import Instance
@@ -22,6 +20,7 @@ from cloche._source import Source
 from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, ProtocolError
 from cloche.grants import Grants
 from cloche.limits import Limits
+from cloche_wire import Op, Reply
 
 __all__ = ["Runtime"]
 
@@ -231,7 +230,9 @@ class Runtime:
 
     def _instance(self, limits: Limits, name: str, snapshot: Snapshot | None = None) -> Instance:
         logger = self._logger
-        return Instance(self._engine, limits, name, lambda records, node: _logs.deliver(records, logger, node), snapshot)
+        return Instance(
+            self._engine, limits, name, lambda records, node: _logs.deliver(records, logger, node), snapshot
+        )
 
     def _add(self, instance: Instance, info: dict[str, Any], limits: Limits) -> Node:
         node = Node(instance, info, lambda s, n, r: self.restore(s, name=n, limits=limits, reseed=r))
@@ -261,7 +262,9 @@ class Runtime:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<cloche.Runtime metering={self.metering!r} {'closed' if self._closed else f'{len(self._nodes)} nodes'}>"
+        return (
+            f"<cloche.Runtime metering={self.metering!r} {'closed' if self._closed else f'{len(self._nodes)} nodes'}>"
+        )
 
 
 def _is_info(value: Any) -> bool:

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ class Watchdog:
         self._busy = False
         self._closed = False
         self._start_over()
-        self_ref = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (dog := self_ref()) and dog._start_over())
+        os.register_at_fork(after_in_child=partial(_start_over_in_child, weakref.ref(self)))
 
     def _start_over(self) -> None:
         """The state without a thread: at the start, and in the child of a fork, which has none of its parent's."""
@@ -107,3 +107,9 @@ class Watchdog:
         # Calls come and go: wake no later than the next one's deadline can be, so that arming it needs no wake-up.
         self._busy = False
         return min([now + self._shortest, *deadlines])
+
+
+def _start_over_in_child(reference: weakref.ref[Watchdog]) -> None:
+    watchdog = reference()
+    if watchdog is not None:
+        watchdog._start_over()

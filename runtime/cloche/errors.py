@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cloche_wire import Failure, Frame
-
     from cloche._logs import LogRecord
+    from cloche_wire import Failure, Frame
 
 __all__ = [
     "BrokenInstanceError",

@@ -14,7 +14,12 @@ from .programs import PROGRAMS, Program
 pytestmark = pytest.mark.evil
 
 LIMITS = cloche.Limits(
-    deadline_s=0.5, memory_bytes=96 << 20, output_bytes=100_000, log_records=100, reply_bytes=1 << 20, value_nodes=10_000
+    deadline_s=0.5,
+    memory_bytes=96 << 20,
+    output_bytes=100_000,
+    log_records=100,
+    reply_bytes=1 << 20,
+    value_nodes=10_000,
 )
 ENTRIES = ("import", "init", "initialize", "process", "generator", "finally", "flush", "cleanup")
 EXPECTED = {

@@ -22,11 +22,15 @@ def enter(request: pytest.FixtureRequest) -> Iterator[Callable[..., Instance]]:
     instances: list[Instance] = []
     records: list[LogRecord] = []
 
-    def make(body: str | None = None, *, metering: Any = "epoch", limits: Limits | None = None, **parts: Any) -> Instance:
+    def make(
+        body: str | None = None, *, metering: Any = "epoch", limits: Limits | None = None, **parts: Any
+    ) -> Instance:
         wasm = guest(**parts) if body is None else guest(body, **parts)
         engine = Engine(metering, lambda engine: wasmtime.Module(engine, wasm))
         engines.append(engine)
-        instance = Instance(engine, limits or Limits(memory_bytes=32 << 20), "fake", lambda made, name: records.extend(made))
+        instance = Instance(
+            engine, limits or Limits(memory_bytes=32 << 20), "fake", lambda made, name: records.extend(made)
+        )
         instances.append(instance)
         return instance
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wasmtime
+
 from cloche_wire import abi
 
 RING = 0x20000
@@ -16,7 +17,7 @@ PROLOGUE = f"""
   (import "{abi.IMPORT_MODULE}" "exit" (func $exit (param i32)))
   (import "{abi.IMPORT_MODULE}" "call" (func $call (param i32 i32) (result i64)))
 """
-ALLOC = f"(local $at i32) (local.set $at (global.get $top)) (global.set $top (i32.add (local.get $at) (local.get $n)))\
+ALLOC = "(local $at i32) (local.set $at (global.get $top)) (global.set $top (i32.add (local.get $at) (local.get $n)))\
  (local.get $at)"
 ANSWER_NULL = f"(i64.const {REPLY << 32 | 3})"
 """The reply [RESULT, null]."""

@@ -71,7 +71,10 @@ def test_a_deadline_of_one_store_does_not_stop_another(enter):
         limits=Limits(deadline_s=60, memory_bytes=32 << 20),
     )
     hasty = enter(LOOP, limits=Limits(deadline_s=0.005, memory_bytes=32 << 20))
-    hasty._engine.watchdog._tick = lambda: (patient._engine.wasmtime.increment_epoch(), hasty._engine.wasmtime.increment_epoch())
+    hasty._engine.watchdog._tick = lambda: (
+        patient._engine.wasmtime.increment_epoch(),
+        hasty._engine.wasmtime.increment_epoch(),
+    )
     results = []
     thread = threading.Thread(target=lambda: results.append(call(patient)))
     thread.start()
@@ -130,7 +133,10 @@ def test_faulthandler_switched_after_the_engine_does_not_turn_a_trap_into_a_cras
 
 def test_endless_recursion_is_a_trap(enter):
     """wasmtime bounds the native stack below what the thread has."""
-    instance = enter("(call $deep (i64.const 0))", extra="(func $deep (param i64) (result i64) (i64.add (call $deep (local.get 0)) (i64.const 1)))")
+    instance = enter(
+        "(call $deep (i64.const 0))",
+        extra="(func $deep (param i64) (result i64) (i64.add (call $deep (local.get 0)) (i64.const 1)))",
+    )
     with pytest.raises(GuestTrapError, match="recursed") as caught:
         call(instance)
     assert caught.value.trap_code == "STACK_OVERFLOW"
@@ -208,7 +214,9 @@ def test_reply_longer_than_the_limit_is_refused_before_it_is_copied(enter):
         call(enter(pack(guests.REPLY, 1025), limits=Limits(reply_bytes=1024, memory_bytes=32 << 20)))
 
 
-@pytest.mark.parametrize("address", ["(i32.const 0)", "(i32.const -8)", "(i32.const 1048570)"], ids=["null", "wrapping", "end"])
+@pytest.mark.parametrize(
+    "address", ["(i32.const 0)", "(i32.const -8)", "(i32.const 1048570)"], ids=["null", "wrapping", "end"]
+)
 def test_alloc_outside_memory_is_refused_at_load(enter, address):
     """The request buffer would otherwise be written there."""
     with pytest.raises(Exception, match=r"refused|outside|no 65536 bytes left"):

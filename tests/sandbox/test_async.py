@@ -90,7 +90,9 @@ async def test_cancelling_a_call_that_waits_leaves_the_other_one_alone(load):
 
 async def test_astream_of_an_async_iterable(load):
     """Items come from the loop, outputs go to it."""
-    node = load("class N:\n    is_streaming = True\n    async def process(self, items):\n        async for x in items:\n            yield x + 1\n")
+    node = load(
+        "class N:\n    is_streaming = True\n    async def process(self, items):\n        async for x in items:\n            yield x + 1\n"
+    )
 
     async def items():
         for i in range(3):
@@ -103,7 +105,9 @@ async def test_astream_of_an_async_iterable(load):
 
 async def test_leaving_astream_early_closes_the_nodes_generator(load):
     """Through aclosing, as for every async generator."""
-    node = load("class N:\n    closed = False\n    def process(self, x):\n        try:\n            while True: yield x\n        finally:\n            self.closed = True\n")
+    node = load(
+        "class N:\n    closed = False\n    def process(self, x):\n        try:\n            while True: yield x\n        finally:\n            self.closed = True\n"
+    )
     async with contextlib.aclosing(node.astream([1])) as stream:
         async for output in stream:
             assert output == 1

@@ -9,9 +9,9 @@ import threading
 
 import pytest
 import wasmtime
-from cloche_wire import abi
 
 import cloche
+from cloche_wire import abi
 
 EVAL = "class N:\n    def process(self, code):\n        env = {}\n        exec('result = ' + code, env)\n        return env['result']\n"
 
@@ -102,9 +102,7 @@ def test_nodes_run_in_parallel_on_threads(runtime):
         thread.start()
     for thread in threads:
         thread.join()
-    assert outcomes == [
-        [str(x + i) if (x + i) % 5 == 0 else 1999000 * (x + i) for x in range(40)] for i in range(8)
-    ]
+    assert outcomes == [[str(x + i) if (x + i) % 5 == 0 else 1999000 * (x + i) for x in range(40)] for i in range(8)]
 
 
 def _resident() -> int:

@@ -111,7 +111,14 @@ def test_node_count_of_a_reply_is_bounded(run):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("deadline_s", 0), ("deadline_s", -1.0), ("memory_bytes", 1000), ("value_depth", 0), ("log_bytes", 1 << 30), ("reply_bytes", 0)],
+    [
+        ("deadline_s", 0),
+        ("deadline_s", -1.0),
+        ("memory_bytes", 1000),
+        ("value_depth", 0),
+        ("log_bytes", 1 << 30),
+        ("reply_bytes", 0),
+    ],
 )
 def test_limit_out_of_range_is_a_value_error(field, value):
     """It names the field, the value and the range."""
@@ -119,7 +126,9 @@ def test_limit_out_of_range_is_a_value_error(field, value):
         cloche.Limits(**{field: value})
 
 
-@pytest.mark.parametrize(("field", "value"), [("deadline_s", "2"), ("memory_bytes", 1.5), ("fuel", True), ("value_nodes", None)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("deadline_s", "2"), ("memory_bytes", 1.5), ("fuel", True), ("value_nodes", None)]
+)
 def test_limit_of_another_type_is_a_type_error(field, value):
     """None only where it means no limit."""
     with pytest.raises(TypeError, match=f"Limits.{field}"):

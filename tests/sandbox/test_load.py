@@ -39,7 +39,9 @@ def test_file(runtime, tmp_path):
 def test_file_with_an_encoding_declaration(runtime, tmp_path):
     """PEP 263."""
     path = tmp_path / "latin.py"
-    path.write_bytes("# coding: latin-1\nclass N:\n    def process(self, x):\n        return '\xe9'\n".encode("latin-1"))
+    path.write_bytes(
+        "# coding: latin-1\nclass N:\n    def process(self, x):\n        return '\xe9'\n".encode("latin-1")
+    )
     with runtime.load(path) as node:
         assert node.process(0) == "é"
 
@@ -111,13 +113,19 @@ def test_init_that_raises_is_a_load_error_with_its_traceback(load):
     with pytest.raises(cloche.NodeLoadError) as caught:
         load(source, "N")
     assert (caught.value.exc_type, caught.value.phase) == ("KeyError", "init")
-    assert [(f.file, f.line, f.function, f.text) for f in caught.value.frames] == [("node.py", 3, "__init__", "{}['key']")]
+    assert [(f.file, f.line, f.function, f.text) for f in caught.value.frames] == [
+        ("node.py", 3, "__init__", "{}['key']")
+    ]
 
 
 def test_unknown_parameter_says_what_init_takes(load):
     """TypeError, and a remedy."""
     with pytest.raises(cloche.NodeLoadError, match="params"):
-        load("class N:\n    def __init__(self, factor):\n        pass\n    def process(self, x):\n        return x\n", "N", {"fcator": 1})
+        load(
+            "class N:\n    def __init__(self, factor):\n        pass\n    def process(self, x):\n        return x\n",
+            "N",
+            {"fcator": 1},
+        )
 
 
 def test_unencodable_parameter_names_its_path(load):

@@ -65,7 +65,9 @@ def test_warnings_arrive(talk):
 
 def test_extra_fields_nest_so_that_they_forge_nothing(talk):
     """A guest's `event`, `level` or `node` is only the guest's."""
-    (event,) = talk("log.info('x', extra={'event': 'forged', 'level': 'critical', 'node': 'other', 'size': 3, 'deep': {'a': [1]}})")
+    (event,) = talk(
+        "log.info('x', extra={'event': 'forged', 'level': 'critical', 'node': 'other', 'size': 3, 'deep': {'a': [1]}})"
+    )
     assert event[:2] == ("info", "x")
     assert event[2]["node"] == "talker"
     assert event[2]["guest"] == {"event": "forged", "level": "critical", "node": "other", "size": 3, "deep": {"a": [1]}}
@@ -81,7 +83,9 @@ def test_exception_text(talk):
 def test_records_below_the_level_stay_in_the_guest(load, logs):
     """Filtered before they are formatted."""
     node = load(TALKER, limits=cloche.Limits(log_level=logging.WARNING))
-    node.process("class Loud:\n    def __str__(self): raise RuntimeError('formatted')\nlog.info('%s', Loud())\nlog.warning('kept')")
+    node.process(
+        "class Loud:\n    def __str__(self): raise RuntimeError('formatted')\nlog.info('%s', Loud())\nlog.warning('kept')"
+    )
     assert [event[:2] for event in logs.take()] == [("warning", "kept")]
 
 
@@ -94,13 +98,19 @@ def test_records_are_delivered_after_a_failure(load, logs):
     assert [event[1] for event in logs.take()] == ["before"]
 
 
-@pytest.mark.parametrize("end", ["import os; os.abort()", "import os; os._exit(1)", "while True: pass"], ids=["trap", "exit", "deadline"])
+@pytest.mark.parametrize(
+    "end", ["import os; os.abort()", "import os; os._exit(1)", "while True: pass"], ids=["trap", "exit", "deadline"]
+)
 def test_records_are_delivered_after_the_instance_broke(load, logs, end):
     """The ring lies in linear memory, which outlives a trap; the error has them too."""
     node = load(TALKER, limits=cloche.Limits(deadline_s=0.3))
     logs.take()
     with pytest.raises(cloche.BrokenInstanceError) as caught:
-        node.process(f"log.info('last words'); print('and print'); {end}" if "while" not in end else f"log.info('last words'); print('and print')\n{end}")
+        node.process(
+            f"log.info('last words'); print('and print'); {end}"
+            if "while" not in end
+            else f"log.info('last words'); print('and print')\n{end}"
+        )
     assert [event[1] for event in logs.take()] == ["last words", "and print"]
     assert [record.message for record in caught.value.last_logs] == ["last words", "and print"]
 
@@ -142,7 +152,11 @@ def test_huge_record_is_cut(talk):
 )  # fmt: skip
 def test_odd_extras_never_lose_the_record(talk, extra):
     """They are cut or shown by repr; the message arrives."""
-    events = talk(f"log.info('kept', extra={extra})" if not extra.startswith("{1") else f"log.handle(logging.makeLogRecord({{'msg': 'kept', 'levelno': 20, **{{'x': {extra}}}}}))")
+    events = talk(
+        f"log.info('kept', extra={extra})"
+        if not extra.startswith("{1")
+        else f"log.handle(logging.makeLogRecord({{'msg': 'kept', 'levelno': 20, **{{'x': {extra}}}}}))"
+    )
     assert [event[1] for event in events] == ["kept"]
 
 

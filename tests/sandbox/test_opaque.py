@@ -84,7 +84,11 @@ def test_changed_bytes_are_refused(load):
 
 def test_hostile_pickle_hits_the_sandbox_only(load, tmp_path):
     """Unpickling runs code: in there."""
-    evil = load("import os\nclass E:\n    def __reduce__(self): return (os._exit, (3,))\ndef N(x): return E()\n", "N", grants=OPAQUE)
+    evil = load(
+        "import os\nclass E:\n    def __reduce__(self): return (os._exit, (3,))\ndef N(x): return E()\n",
+        "N",
+        grants=OPAQUE,
+    )
     victim = load(USER, "N", grants=OPAQUE)
     with pytest.raises(cloche.GuestExitError):
         victim.process(evil.process(0))

@@ -19,8 +19,14 @@ def wheel(tmp_path):
     path = tmp_path / "helper-1.2-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("helper/__init__.py", "from helper.core import double\n")
-        archive.writestr("helper/core.py", "from importlib.resources import files\nFACTOR = int(files('helper').joinpath('factor.txt').read_text())\ndef double(x):\n    return FACTOR * x\n")
-        archive.writestr("helper/node.py", "class Doubler:\n    def process(self, x):\n        from . import double\n        return double(x)\n")
+        archive.writestr(
+            "helper/core.py",
+            "from importlib.resources import files\nFACTOR = int(files('helper').joinpath('factor.txt').read_text())\ndef double(x):\n    return FACTOR * x\n",
+        )
+        archive.writestr(
+            "helper/node.py",
+            "class Doubler:\n    def process(self, x):\n        from . import double\n        return double(x)\n",
+        )
         archive.writestr("helper/factor.txt", "2")
         archive.writestr("helper-1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: helper\nVersion: 1.2\n")
     return path
@@ -65,7 +71,10 @@ def test_compiled_extension_is_named(load, tmp_path):
         archive.writestr("native/__init__.py", "from native import _fast\n")
         archive.writestr("native/_fast.cpython-311-x86_64-linux-gnu.so", b"\x7fELF")
     with pytest.raises(cloche.NodeLoadError, match=r"native/_fast\.cpython-311-x86_64-linux-gnu\.so"):
-        load("import native\nclass N:\n    def process(self, x):\n        return x\n", grants=cloche.Grants(packages=[path]))
+        load(
+            "import native\nclass N:\n    def process(self, x):\n        return x\n",
+            grants=cloche.Grants(packages=[path]),
+        )
 
 
 def test_packages_from_the_index_work_from_their_installed_folders(load):

@@ -203,7 +203,9 @@ def test_memory_is_flat_over_a_hundred_thousand_items(load):
 
 def test_logs_of_a_stream_arrive_step_by_step(load, logs):
     """With the output that they belong to, not at the end."""
-    node = load("import logging\nclass N:\n    def process(self, x):\n        for i in range(2):\n            logging.info('%d.%d', x, i)\n            yield i\n")
+    node = load(
+        "import logging\nclass N:\n    def process(self, x):\n        for i in range(2):\n            logging.info('%d.%d', x, i)\n            yield i\n"
+    )
     logs.take()
     seen = []
     for _ in node.stream([1, 2]):
