@@ -19,10 +19,21 @@ from wasmtime import _ffi as _wt
 if TYPE_CHECKING:
     from cloche._host import Host
 
-__all__ = ["Call", "Trapped", "bind", "define_imports", "memory_base", "memory_size", "set_stack_size", "unbind"]
+__all__ = [
+    "Call",
+    "Trapped",
+    "bind",
+    "define_imports",
+    "library_bytes",
+    "memory_base",
+    "memory_size",
+    "set_stack_size",
+    "unbind",
+]
 
 _NAMES: Final = (
     "dll",
+    "filename",
     "wasm_functype_t",
     "wasm_trap_t",
     "wasmtime_caller_context",
@@ -252,6 +263,14 @@ def define_imports(
             raise wasmtime.WasmtimeError._from_ptr(error)
         kept.append(callback)
     return kept
+
+
+def library_bytes() -> int:
+    """Size of wasmtime's library: with an AOT artifact's other keys it tells versions apart; wasmtime itself checks as well.
+
+    Its version is in the package's metadata only, and reading that takes 10 ms.
+    """
+    return int(_wt.filename.stat().st_size)
 
 
 def set_stack_size(config: wasmtime.Config, wasm_bytes: int) -> None:

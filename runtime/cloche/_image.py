@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import wasmtime
 
+from cloche import _ffi
 from cloche._engine import Metering, options
 from cloche.errors import ImageError
 from cloche_wire import abi
@@ -149,7 +149,14 @@ def _aot_key(image: Image, metering: Metering) -> str:
             cpu = next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
         cpu = platform.processor()
-    parts = [_AOT_FORMAT, image.sha256, version("wasmtime"), platform.machine(), cpu, sorted(options(metering).items())]
+    parts = [
+        _AOT_FORMAT,
+        image.sha256,
+        _ffi.library_bytes(),
+        platform.machine(),
+        cpu,
+        sorted(options(metering).items()),
+    ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

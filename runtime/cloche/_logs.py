@@ -8,11 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import structlog
-
 from cloche._codec import decode_record
 
-__all__ = ["LogRecord", "clean", "default_logger", "deliver", "parse"]
+__all__ = ["DefaultLogger", "LogRecord", "clean", "deliver", "parse"]
 
 MAX_FIELDS: Final = 64
 MAX_TEXT: Final = 16 * 1024
@@ -115,8 +113,17 @@ def parse(frames: Iterable[bytes], call: int) -> tuple[list[LogRecord], int]:
     return records, refused
 
 
+class DefaultLogger:
+    """Where records go unless `Runtime` was given a logger. structlog takes 80 ms to import: only who logs pays."""
+
+    def __getattr__(self, level: str) -> Any:
+        return getattr(default_logger(), level)
+
+
 def default_logger() -> Any:
     """Where records go unless `Runtime` was given a logger."""
+    import structlog
+
     return structlog.get_logger("cloche.node")
 
 

@@ -54,7 +54,7 @@ class Runtime:
     ) -> None:
         self.limits = limits or Limits()
         self.image = _image.find(image)
-        self._logger = logger if logger is not None else _logs.default_logger()
+        self._logger = logger if logger is not None else _logs.DefaultLogger()
         tell = progress or self._logger.info
         self._engine = Engine(metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256)
         self._nodes: weakref.WeakSet[Node] = weakref.WeakSet()
