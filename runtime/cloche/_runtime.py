@@ -55,7 +55,7 @@ class Runtime:
         self.limits = limits or Limits()
         self.image = _image.find(image)
         self._logger = logger if logger is not None else _logs.DefaultLogger()
-        tell = progress or self._logger.info
+        tell = progress or (lambda text: self._logger.info(text))  # not looked up before it is needed
         self._engine = Engine(metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256)
         self._nodes: weakref.WeakSet[Node] = weakref.WeakSet()
         self._lock = threading.Lock()
