@@ -45,18 +45,22 @@ class Guest:
     """One instance of a module that imports nothing but the ABI's functions."""
 
     def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi) -> None:
-        self.exit_code: int | None = None
         self._abi = abi
-        self._drawn = 0
+        self._outside = _Outside()
         self.store = wasmtime.Store(engine)
         linker = wasmtime.Linker(engine)
         for name, (parameters, results) in abi["IMPORTS"].items():
             kind = wasmtime.FuncType([_type(text) for text in parameters], [_type(text) for text in results])
-            linker.define_func(abi["IMPORT_MODULE"], name, kind, getattr(self, f"_{name}"))
+            linker.define_func(abi["IMPORT_MODULE"], name, kind, getattr(self._outside, name))
         self.exports = linker.instantiate(self.store, module).exports(self.store)
         memory = self.exports["memory"]
         assert isinstance(memory, wasmtime.Memory)
         self.memory = memory
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the guest passed to `exit`, if it did."""
+        return self._outside.exit_code
 
     def call(self, name: str, *arguments: int) -> int:
         """Call an export; the result is unsigned.
@@ -119,21 +123,31 @@ class Guest:
             return "(the log ring is damaged)"
         return "".join(r[1].decode(errors="replace") if r[0] in (1, 2) and len(r) == 2 else f"{r!r}\n" for r in records)
 
-    # The imports. None of them raises: an exception must not cross compiled code.
-    def _clock(self, clock: int) -> int:
+
+class _Outside:
+    """The imports. None of them raises: an exception must not cross compiled code.
+
+    wasmtime-py keeps what a host function refers to until the store is gone, so this must not refer to the store.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self._drawn = 0
+
+    def clock(self, clock: int) -> int:
         return NOW_NS
 
-    def _random(self) -> int:
+    def random(self) -> int:
         self._drawn += 1
         return (self._drawn * 0x9E37_79B9_7F4A_7C15 ^ self._drawn << 31) & 0x7FFF_FFFF_FFFF_FFFF
 
-    def _sleep(self, ns: int) -> int:
+    def sleep(self, ns: int) -> int:
         return 0
 
-    def _exit(self, code: int) -> None:
+    def exit(self, code: int) -> None:
         self.exit_code = code & MASK32
 
-    def _call(self, address: int, size: int) -> int:
+    def call(self, address: int, size: int) -> int:
         return 0
 
 
