@@ -7,6 +7,8 @@ from typing import Any, Final, Literal, get_args
 import wasmtime
 
 from cloche import _ffi, _host
+from cloche._cell import Cells
+from cloche._memory import WASM_PAGE
 from cloche._signals import handlers
 from cloche._stack import GUEST_STACK_BYTES
 from cloche._watchdog import Watchdog
@@ -106,7 +108,11 @@ class Engine:
         self._callbacks = _ffi.define_imports(linker, abi.IMPORT_MODULE, abi.IMPORTS, _host.FUNCTIONS)
         self.template = linker.instantiate_pre(self.module)
         self.watchdog = Watchdog(self.wasmtime.increment_epoch)
+        memory = next(e.type for e in self.module.exports if e.name == "memory")
+        self.image_bytes: int = memory.limits.min * WASM_PAGE  # type: ignore[union-attr]  # see check_abi
+        self.cells = Cells(self)
 
     def close(self) -> None:
-        """End the deadline thread. Instances that still live keep the engine's memory alive."""
+        """Free the idle cells, end the deadline thread. Instances that still live keep the engine's memory alive."""
+        self.cells.close()
         self.watchdog.close()

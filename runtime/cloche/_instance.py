@@ -7,12 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import wasmtime
-
 from cloche import _ffi, _logs, _stack
 from cloche._codec import Codec
 from cloche._host import Host, Stop
-from cloche._memory import Memory
 from cloche._snapshot import Snapshot
 from cloche.errors import (
     BrokenInstanceError,
@@ -56,6 +53,7 @@ class Instance:
 
     __slots__ = (
         "__weakref__",
+        "_cell",
         "_codec",
         "_deadline_s",
         "_engine",
@@ -95,17 +93,19 @@ class Instance:
         self.lease = False
         self._host = Host()
         engine.handlers.ensure()
-        self._store = store = wasmtime.Store(engine.wasmtime)
-        store.set_limits(memory_size=limits.memory_bytes, instances=1, memories=1)
-        self._key = _ffi.bind(store, self._host, engine.metering == "epoch")
+        if limits.memory_bytes < engine.image_bytes:
+            raise ValueError(
+                f"Limits.memory_bytes is {limits.memory_bytes}: the interpreter alone takes {engine.image_bytes}, give more"
+            )
+        self._cell = cell = engine.cells.take()
+        self._store = cell.store
+        self._node_call = cell.node_call
+        self._store.set_limits(memory_size=limits.memory_bytes)
+        self._key = _ffi.bind(self._store, self._host, engine.metering == "epoch")
         try:
             if engine.metering == "fuel":
-                store.set_fuel(_ENDLESS_FUEL)
-            exports = engine.template.instantiate(store).exports(store)
-            self._node_call = _ffi.Call(store, exports["node_call"], 4)  # type: ignore[arg-type]  # see check_abi
-            alloc, free = (_ffi.Call(store, exports[n], 1) for n in ("node_alloc", "node_free"))  # type: ignore[arg-type]
-            ring = exports["cloche_ring"].value(store)  # type: ignore[union-attr]  # see check_abi
-            self._memory = Memory(store, exports["memory"], ring, alloc, free)  # type: ignore[arg-type]
+                self._store.set_fuel(_ENDLESS_FUEL)
+            self._memory = cell.view()
             self._codec = Codec(
                 limits,
                 self._memory.place,
@@ -277,17 +277,23 @@ class Instance:
         message = f"node {name!r} crashed its interpreter ({trapped.code or trapped}){hint}; its instance is closed: load it again"
         return GuestTrapError(message, trap_code=trapped.code, node=name, last_logs=logs)
 
-    def close(self) -> None:
-        """Free everything at once; further calls raise ClosedError."""
-        if not self.closed:
-            self.closed = True
-            _ffi.unbind(self._key)
-            pinned = False
-            if hasattr(self, "_memory"):
-                pinned = self._memory.is_pinned
-                self._memory.close()
-            if not pinned:  # else the last view that lives frees it
-                self._store.close()
+    def close(self, *, keep: bool = False) -> None:
+        """End it; further calls raise ClosedError. Its memory is freed at once, unless a view of it still lives.
+
+        Args:
+            keep: the guest is at rest: its cell may be made pristine and used for the next one.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        _ffi.unbind(self._key)
+        pinned = kept = False
+        if hasattr(self, "_memory"):
+            pinned = self._memory.is_pinned
+            kept = keep and not pinned and self._engine.cells.give_back(self._cell, self._memory)
+            self._memory.close()
+        if not pinned and not kept:  # the last view that lives frees a pinned one
+            self._store.close()
 
     def __del__(self) -> None:
         if hasattr(self, "_key"):

@@ -293,13 +293,13 @@ class Node:
                     self.cleanup()
             finally:
                 self._closed = True
-                self._instance.close()
+                self._instance.close(keep=True)
 
     def _discard(self) -> None:
         """Free the instance without running ``cleanup``: its state is not wanted any more."""
         with self._lock:
             self._closed = True
-            self._instance.close()
+            self._instance.close(keep=True)
 
     @contextmanager
     def _turn(self, token: object) -> Iterator[None]:

@@ -129,7 +129,7 @@ class Runtime:
             if kind is not Reply.RESULT or not _is_info(value):
                 raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
         except NodeLoadError as error:
-            instance.close()
+            instance.close(keep=True)
             raise NodeLoadError(error.failure, label, _remedy(error)) from None
         except BaseException:
             instance.close()

@@ -18,7 +18,7 @@ class Limits:
 
     Attributes:
         deadline_s: seconds that one call may take, sleeping and host services included; None: no deadline.
-        memory_bytes: linear memory of the instance, the interpreter included (it starts with about 27 MiB). Beyond it the
+        memory_bytes: linear memory of the instance, the interpreter included (it starts with about 41 MiB). Beyond it the
             node gets a MemoryError.
         fuel: WebAssembly instructions that one call may use, under ``metering="fuel"``; None: not limited.
         request_bytes: size of one encoded request, array bodies included.

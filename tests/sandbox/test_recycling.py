@@ -1,0 +1,155 @@
+"""A cell that one guest has left is used by the next: nothing of the first is there, and none that broke comes back."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import cloche
+from cloche._cell import KEPT, Cell
+
+SECRET = b"swordfish-0123456789-swordfish"
+KEEPER = """
+import numpy as np
+class Keeper:
+    def __init__(self, secret):
+        self.secret = secret
+    def process(self, x):
+        self.copies = [self.secret + str(i).encode() for i in range(2000)]
+        self.text = self.secret.decode() * 50
+        def deep(n, s):
+            local = bytes(s)
+            return deep(n - 1, local) if n else len(local)
+        return deep(100, self.secret)
+"""
+SEARCHER = """
+import numpy as np
+class Whole:
+    def __init__(self, size):
+        self.__array_interface__ = {"data": (8, True), "shape": (size - 8,), "typestr": "|u1", "version": 3}
+class Searcher:
+    def process(self, what):
+        start, end, size = what
+        memory = np.asarray(Whole(size)).tobytes()
+        return [memory.count(start + end), len(memory)]
+"""
+
+
+@pytest.fixture
+def fresh(recorder):
+    """A runtime whose cells this test alone uses."""
+    with cloche.Runtime(logger=recorder, limits=cloche.Limits(deadline_s=20)) as made:
+        yield made
+
+
+def test_the_next_guest_finds_nothing_of_the_last_one(fresh):
+    """It reads all of its linear memory, which numpy lets it, and looks for what the other one left in heap and stack."""
+    with fresh.load(cloche.Source(KEEPER), "Keeper", {"secret": SECRET}) as keeper:
+        keeper.process(0)
+        size = keeper.stats.memory_bytes
+    assert len(fresh._engine.cells._idle) == 1
+    with fresh.load(cloche.Source(SEARCHER), "Searcher") as searcher:
+        assert len(fresh._engine.cells._idle) == 0, "it is the same cell"
+        half = len(SECRET) // 2
+        found, looked = searcher.process([SECRET[:half], SECRET[half:], size])
+        assert looked == size - 8
+        assert found <= 1, "the two halves that it was told may lie side by side once, joined by itself"
+        with pytest.raises(cloche.NodeRaisedError):
+            searcher.process(SECRET)
+
+
+def test_a_recycled_cell_is_byte_for_byte_the_image(fresh):
+    """All 41 MB, against an instance that has never run."""
+    for text, data in ((KEEPER, 0), (SEARCHER, [b"a", b"b", 1 << 16])):
+        with fresh.load(cloche.Source(text), params={"secret": SECRET} if "Keeper" in text else {}) as node:
+            node.process(data)
+    cell = fresh._engine.cells._idle[-1]
+    used, new = cell.view(), Cell(fresh._engine).view()
+    assert used.size == new.size
+    assert bytes(used._view) == bytes(new._view)
+    assert cell.at_rest
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import os; os.abort()", "import os; os._exit(0)", "while True: pass", "self.b = bytearray(64 << 20)"],
+    ids=["trap", "exit", "deadline", "growth"],
+)
+def test_a_cell_whose_guest_broke_or_grew_is_not_used_again(fresh, code):
+    """Its memory is freed at once."""
+    source = f"class N:\n    def process(self, x):\n        {code}\n"
+    node = fresh.load(cloche.Source(source), "N", limits=cloche.Limits(deadline_s=0.2))
+    try:
+        node.process(0)
+    except cloche.BrokenInstanceError:
+        pass
+    node.close()
+    assert len(fresh._engine.cells._idle) == 0
+
+
+def test_a_cell_with_a_live_view_is_not_used_again(fresh):
+    """The view would show the next guest's memory."""
+    node = fresh.load(cloche.Source("def f(x):\n    return x\n"), "f")
+    buffer = node.buffer(4096)
+    buffer[:] = 3
+    node.close()
+    assert len(fresh._engine.cells._idle) == 0
+    with fresh.load(cloche.Source("def f(x):\n    return x\n"), "f") as other:
+        other.process(1)
+        assert (buffer == 3).all()
+
+
+def test_a_failed_load_leaves_its_cell_clean(fresh):
+    """Hostile code ran at import; the next guest starts from the image."""
+    with pytest.raises(cloche.NodeLoadError):
+        fresh.load(cloche.Source("import json\njson.dumps = None\nraise ValueError"), "N")
+    with fresh.load(cloche.Source("import json\ndef f(x):\n    return json.dumps(x)\n"), "f") as node:
+        assert node.process([1]) == "[1]"
+
+
+def test_only_a_few_are_kept(fresh):
+    """And none once the runtime is closed."""
+    source = cloche.Source("def f(x):\n    return x\n")
+    nodes = [fresh.load(source, "f") for _ in range(3 * KEPT)]
+    for node in nodes:
+        node.close()
+    assert len(fresh._engine.cells._idle) == KEPT
+    fresh.close()
+    assert len(fresh._engine.cells._idle) == 0
+
+
+def test_limits_are_those_of_the_new_node(fresh):
+    """Of memory, for instance."""
+    source = cloche.Source("def f(n):\n    return len(bytearray(n))\n")
+    with fresh.load(source, "f", limits=cloche.Limits(memory_bytes=256 << 20)) as node:
+        node.process(1)
+    with fresh.load(source, "f", limits=cloche.Limits(memory_bytes=64 << 20)) as node:
+        with pytest.raises(cloche.NodeRaisedError, match="MemoryError"):
+            node.process(128 << 20)
+
+
+def test_eight_threads_share_cells_and_nothing_else(fresh):
+    """Each sees its own state only."""
+    source = cloche.Source("seen = []\ndef f(x):\n    seen.append(x)\n    return list(seen)\n")
+    wrong = []
+
+    def work(index: int) -> None:
+        for i in range(30):
+            with fresh.load(source, "f") as node:
+                got = [node.process((index, i)), node.process((index, -i))]
+                if got != [[(index, i)], [(index, i), (index, -i)]]:
+                    wrong.append(got)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_memory_limit_below_the_interpreter_is_refused(fresh):
+    """It could never load anything."""
+    with pytest.raises(ValueError, match="memory_bytes"):
+        fresh.load(cloche.Source("def f(x):\n    return x\n"), "f", limits=cloche.Limits(memory_bytes=33 << 20))
