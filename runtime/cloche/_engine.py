@@ -109,7 +109,7 @@ class Engine:
         self.template = linker.instantiate_pre(self.module)
         self.watchdog = Watchdog(self.wasmtime.increment_epoch)
         memory = next(e.type for e in self.module.exports if e.name == "memory")
-        self.image_bytes: int = memory.limits.min * WASM_PAGE  # type: ignore[union-attr]  # see check_abi
+        self.image_bytes: int = memory.limits.min * WASM_PAGE  # its type: see check_abi
         self.cells = Cells(self)
 
     def close(self) -> None:

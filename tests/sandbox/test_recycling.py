@@ -124,9 +124,9 @@ def test_limits_are_those_of_the_new_node(fresh):
     source = cloche.Source("def f(n):\n    return len(bytearray(n))\n")
     with fresh.load(source, "f", limits=cloche.Limits(memory_bytes=256 << 20)) as node:
         node.process(1)
-    with fresh.load(source, "f", limits=cloche.Limits(memory_bytes=64 << 20)) as node:
-        with pytest.raises(cloche.NodeRaisedError, match="MemoryError"):
-            node.process(128 << 20)
+    small = fresh.load(source, "f", limits=cloche.Limits(memory_bytes=64 << 20))
+    with small, pytest.raises(cloche.NodeRaisedError, match="MemoryError"):
+        small.process(128 << 20)
 
 
 def test_eight_threads_share_cells_and_nothing_else(fresh):
