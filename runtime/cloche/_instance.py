@@ -182,7 +182,7 @@ class Instance:
         if self._engine.metering == "fuel":
             self._store.set_fuel(_ENDLESS_FUEL if limits.fuel is None else limits.fuel)
         depth = limits.value_depth | abi.HOLD_REPLY if self.lease else limits.value_depth
-        packed = self._node_call(address, length, limits.value_nodes, depth)
+        packed = self._node_call.four(address, length, limits.value_nodes, depth)
         if address != self._request:
             memory.free(address)
         start, size = packed >> 32 & _U32, packed & _U32
