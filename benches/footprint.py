@@ -30,26 +30,27 @@ def private_bytes(pid: int | str = "self") -> int:
         return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("Private_Dirty", "Private_Clean")))
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def proportional_bytes() -> int:
+    """Memory of this process, a page that is mapped n times counted once."""
+    with open("/proc/self/smaps_rollup") as file:
+        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
 
 
 def live_sandboxes(runtime: cloche.Runtime, count: int) -> None:
     """Private memory of `count` nodes that have each given a result."""
     runtime.load(SOURCE, "N").close()
     gc.collect()
-    before, resident = private_bytes(), resident_bytes()
+    before, whole = private_bytes(), proportional_bytes()
     nodes = []
     for _ in range(count):
         node = runtime.load(SOURCE, "N")
         node.process(10)
         nodes.append(node)
     each = (private_bytes() - before) / count
-    print(
-        f"{count} live numpy-ready sandboxes: {each / 2**20:.3f} MiB private each, {(resident_bytes() - resident) / 2**30:.2f} GiB resident in all"
-    )
+    whole = proportional_bytes() - whole
+    print(f"{count} live numpy-ready sandboxes: {each / 2**20:.3f} MiB private each, {whole / 2**30:.2f} GiB in all")
+    pages = sum(pages for _, pages in nodes[-1]._instance._memory.dirty_runs())
+    print(f"of it linear memory: {pages * 4096 / 2**20:.3f} MiB")
     for node in nodes:
         node.close()
 
