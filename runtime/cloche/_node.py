@@ -355,7 +355,7 @@ class Node:
     def _end_stream(self, ended: bool) -> None:
         """The stream is over; unless the guest has said so itself, its generators are closed."""
         self._streaming = False
-        if not ended and not self._instance.closed:
+        if not (ended or self._closed or self._instance.closed):
             self._call(Op.STREAM_CLOSE, [], "")
 
     def __enter__(self) -> Self:

@@ -80,8 +80,8 @@ class LocalInstance:
             self._flooded()
         return Reply(kind), value
 
-    def close(self) -> None:
-        """Close what the node has open; further calls raise ClosedError."""
+    def close(self, *, keep: bool = False) -> None:
+        """Close what the node has open; further calls raise ClosedError. There is no cell to `keep`."""
         if not self.closed:
             self.closed = True
             with self._surroundings.lent():
