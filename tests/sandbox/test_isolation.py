@@ -112,7 +112,7 @@ def _resident() -> int:
 
 @pytest.mark.slow
 def test_ten_thousand_loads_and_closes_leak_nothing(runtime):
-    """Memory, descriptors and threads are as before."""
+    """No more memory, descriptors or threads than before; idle threads of other tests may end meanwhile."""
     source = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
 
     def cycle(count: int) -> None:
@@ -126,7 +126,7 @@ def test_ten_thousand_loads_and_closes_leak_nothing(runtime):
     cycle(10_000)
     gc.collect()
     after = _resident(), len(os.listdir("/proc/self/fd")), threading.active_count()
-    assert after[1:] == before[1:]
+    assert all(now <= then for now, then in zip(after[1:], before[1:], strict=True)), (before, after)
     assert after[0] - before[0] < 8 << 20
 
 
