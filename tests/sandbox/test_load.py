@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 import cloche
@@ -163,6 +165,7 @@ def test_link_out_of_a_package_is_refused(runtime, tmp_path):
 
 def test_failed_load_leaves_no_instance(runtime):
     """Nothing to close, nothing leaked."""
+    gc.collect()  # what other tests dropped
     before = len(runtime._nodes)
     with pytest.raises(cloche.NodeLoadError):
         runtime.load(cloche.Source("import nowhere"), "N")
