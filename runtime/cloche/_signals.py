@@ -12,10 +12,12 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import functools
+import os
 import signal
 import sys
 import time
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TextIO
 
 __all__ = ["Handlers", "handlers"]
 
@@ -45,7 +47,7 @@ class Handlers:
         self._saved: dict[int, bytes] = {}
         if libc is not None:
             self._note()
-        self._faulthandler = faulthandler.is_enabled()
+        self._faulthandler = self._chained = faulthandler.is_enabled()
         self._look_at = 0.0
 
     def _note(self) -> None:
@@ -74,11 +76,21 @@ class Handlers:
         now = time.monotonic()
         if enabled is self._faulthandler and now < self._look_at:
             return
+        if self._chained and not enabled:
+            # wasmtime hands a crash of the host on to faulthandler, whose handler returns at once while it is disabled: the
+            # faulting instruction would run again, for ever. So it stays enabled, but writes to nowhere.
+            faulthandler.enable(_nowhere())
+            enabled = True
         self._faulthandler = enabled
         self._look_at = now + _LOOK_EVERY_S
         for number, saved in self._saved.items():
             if self._read(number) != saved:
                 self._libc.sigaction(number, saved, None)
+
+
+@functools.cache
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w")  # for the life of the process
 
 
 @functools.cache
