@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from cloche import _image, _logs, _source
+from cloche import _image, _loading, _logs, _source
 from cloche._engine import Engine, Metering
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
@@ -99,29 +99,18 @@ class Runtime:
         limits = limits or self.limits
         grants = grants or Grants()
         modules = _source.read(source, grants)
-        packages = grants.archives()
         label = name or entry or modules.main
+        message = _loading.operand(
+            modules,
+            grants,
+            limits,
+            name=label,
+            entry=entry,
+            params=params,
+            session_id=session_id,
+            seed=os.urandom(32),
+        )
         instance = self._instance(limits, label)
-        message = {
-            "name": label,
-            "modules": {key: list(value) for key, value in modules.files.items()},
-            "data": modules.data,
-            "main": modules.main,
-            "entry": entry,
-            "params": dict(params or {}),
-            "session_id": session_id,
-            "log_level": limits.log_level,
-            "seed": os.urandom(32),
-            "limits": {
-                "reply_bytes": limits.reply_bytes,
-                "output_bytes": limits.output_bytes,
-                "value_depth": limits.value_depth,
-                "value_nodes": limits.value_nodes,
-                "log_bytes": limits.log_bytes,
-            },
-            "packages": packages,
-            "opaque": grants.opaque,
-        }
         try:
             kind, value = instance.exchange(Op.LOAD, [message], "params")
             if kind is Reply.FAILURE:

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
-from cloche import _source
+from cloche import _loading, _source
 from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
 from cloche._source import Source
@@ -71,25 +72,16 @@ class LocalGuest(Node):
         modules = _source.read(source, grants)
         label = name or entry or modules.main
         instance = LocalInstance(limits, label, frozenset(modules.files), capture)
-        message = {
-            "name": label,
-            "modules": {key: list(value) for key, value in modules.files.items()},
-            "data": modules.data,
-            "main": modules.main,
-            "entry": entry,
-            "params": dict(params or {}),
-            "session_id": session_id,
-            "log_level": limits.log_level,
-            "seed": seed or b"",
-            "limits": {
-                "reply_bytes": limits.reply_bytes,
-                "output_bytes": limits.output_bytes,
-                "value_depth": limits.value_depth,
-                "value_nodes": limits.value_nodes,
-                "log_bytes": limits.log_bytes,
-            },
-            "packages": grants.archives(),
-        }
+        message = _loading.operand(
+            modules,
+            replace(grants, opaque=False),  # unpickling what a stranger sends belongs into a sandbox
+            limits,
+            name=label,
+            entry=entry,
+            params=params,
+            session_id=session_id,
+            seed=seed or b"",
+        )
         kind, value = instance.exchange(Op.LOAD, [message], "params")
         if kind is Reply.FAILURE:
             instance.close()
