@@ -10,6 +10,7 @@ Importing this module checks that each name is where wasmtime-py 50 has it, and 
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -178,13 +179,12 @@ class Call:
 
 # The imports. A store carries its Host's key; a callback finds the Host by it.
 _hosts: dict[int, Host] = {}
-_next_key = 1
+_keys = itertools.count(1)  # next() is atomic: two threads never share a key, and so a Host
 
 
 def bind(store: wasmtime.Store, host: Host, epoch: bool) -> int:
     """Make `host` answer the imports of whatever runs in `store`. Returns a key for `unbind`."""
-    global _next_key
-    key, _next_key = _next_key, _next_key + 1
+    key = next(_keys)
     _hosts[key] = host
     _set_data(_address(store._context()), key)
     if epoch:

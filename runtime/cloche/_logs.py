@@ -117,14 +117,9 @@ class DefaultLogger:
     """Where records go unless `Runtime` was given a logger. structlog takes 80 ms to import: only who logs pays."""
 
     def __getattr__(self, level: str) -> Any:
-        return getattr(default_logger(), level)
+        import structlog
 
-
-def default_logger() -> Any:
-    """Where records go unless `Runtime` was given a logger."""
-    import structlog
-
-    return structlog.get_logger("cloche.node")
+        return getattr(structlog.get_logger("cloche.node"), level)
 
 
 def deliver(records: Iterable[LogRecord], logger: Any, node: str) -> None:
