@@ -1,0 +1,112 @@
+"""Phases of a call, on the real image: what is counted where, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cloche
+from cloche import _phases
+from cloche._instance import Instance
+
+SOURCE = """
+import logging
+class Echo:
+    def process(self, data):
+        if type(data) is not str:
+            return data
+        if data == "log":
+            logging.warning("said")
+        if data == "raise":
+            raise ValueError("no")
+        while data == "loop":
+            pass
+        return data
+"""
+
+
+@pytest.fixture
+def echo(load: Callable[..., cloche.Node]) -> cloche.Node:
+    return load(SOURCE, "Echo", limits=cloche.Limits(deadline_s=1.0))
+
+
+def test_phases_are_in_order_do_not_overlap_and_fill_the_call(echo: cloche.Node) -> None:
+    """A timeline is drawn from them, so every moment belongs to one phase at most."""
+    with _phases.record(echo) as recorder:
+        assert echo.process({"a": 1}) == {"a": 1}
+    (call,) = recorder.calls
+    assert [phase.name for phase in call.phases] == ["encode", "lower", "guest", "lift", "decode"]
+    edges = [edge for phase in call.phases for edge in (phase.start, phase.end)]
+    assert [call.start, *edges, call.end] == sorted([call.start, *edges, call.end])
+    assert (call.op, call.call, call.failed) == ("PROCESS", echo.stats.calls, "")
+    assert sum(call.totals.values()) == pytest.approx(sum(phase.end - phase.start for phase in call.phases))
+
+
+def test_bodies_of_arrays_are_lowered_and_lifted(echo: cloche.Node) -> None:
+    """Copies take place inside encode and decode, and must not be counted as those."""
+    with _phases.record(echo) as recorder:
+        echo.process(np.zeros(100_000))
+    names = [phase.name for phase in recorder.calls[0].phases]
+    assert names[:4] == ["encode", "lower", "encode", "lower"]
+    assert names[-3:] == ["decode", "lift", "decode"]
+
+
+def test_logs_are_a_phase(echo: cloche.Node) -> None:
+    """Delivering them to a slow logger can take most of a call."""
+    with _phases.record(echo) as recorder:
+        echo.process("log")
+    assert recorder.calls[0].totals["logs"] > 0
+
+
+def test_a_failed_and_a_broken_call_are_recorded(echo: cloche.Node) -> None:
+    """The call that broke a node is the one to look at."""
+    with _phases.record(echo) as recorder:
+        with pytest.raises(cloche.NodeRaisedError):
+            echo.process("raise")
+        with pytest.raises(cloche.EncodeError):
+            echo.process(object())
+        with pytest.raises(cloche.DeadlineError):
+            echo.process("loop")
+    assert [call.failed for call in recorder.calls] == ["", "EncodeError", "DeadlineError"]
+    assert recorder.calls[1].totals["guest"] == 0 < recorder.calls[2].totals["guest"]
+    assert echo.broken
+
+
+def test_nothing_stays_behind(echo: cloche.Node) -> None:
+    """Outside of the block a call costs what it did before."""
+
+    def parts(instance: Any) -> list[Any]:
+        codec = instance._codec
+        return [type(instance), codec, instance._memory, instance._node_call, codec._place, codec._lifter._lift]
+
+    before = parts(echo._instance)
+    with _phases.record(echo):
+        echo.process(1)
+        during = parts(echo._instance)
+    assert parts(echo._instance) == before
+    assert before[0] is Instance
+    assert not [1 for old, new in zip(before, during, strict=True) if old is new]
+
+
+def test_only_so_many_calls_are_kept(echo: cloche.Node) -> None:
+    """A recorder on a long stream may not eat the host's memory."""
+    with _phases.record(echo, max_calls=3) as recorder:
+        assert list(echo.stream(range(10))) == list(range(10))
+    assert [call.op for call in recorder.calls] == ["STREAM_OPEN", "STREAM_FEED", "STREAM_FEED"]
+    assert recorder.dropped == 9
+
+
+def test_a_node_is_recorded_once_at_a_time(echo: cloche.Node) -> None:
+    """A second recorder would time the first one."""
+    with (
+        _phases.record(echo),
+        pytest.raises(cloche.ClocheError, match="recorded already"),
+        _phases.record(echo),
+    ):
+        pass
+    echo.close()
+    with pytest.raises(cloche.ClocheError, match="no sandbox in this process"), _phases.record(echo):
+        pass
