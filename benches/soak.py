@@ -1,0 +1,326 @@
+"""Hours of ordinary and hostile work in one process: what must stay flat is measured while everything rests.
+
+One thread calls one node all the time; the others load, break, clone, restore, stream and await nodes of their own. Every result is
+checked. A run has rounds, each with all threads at work and then the first one alone, which the others would keep from the GIL. Between
+two rounds the process is weighed at rest: memory, descriptors, threads, mappings, and the long-lived node's own memory. Growth over the
+second half of the run, or a wrong result, ends it with exit code 1.
+
+    scripts/soak --minutes 60
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import json
+import os
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Final
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import cloche
+
+LEVELS: Final = {"calls": 1_000_000, "loads": 100_000, "breaks": 10_000}
+GROWTH: Final = {"anonymous_bytes": 6 << 20, "descriptors": 0, "threads": 0, "mappings": 8, "node_bytes": 0}
+"""How much more the last quarter of the rounds may show than the second one. Allocators and caches breathe; leaks do not stop."""
+
+SOURCE: Final = cloche.Source(
+    """
+import asyncio, logging, os, sys
+import numpy as np
+log = logging.getLogger("soak")
+class Worker:
+    def __init__(self, start=0):
+        self.total = start
+    def process(self, x):
+        self.total += 1
+        return {"double": x * 2, "text": "x" * (x % 50), "array": np.arange(x % 100)}
+class Streamer:
+    def process(self, x):
+        for i in range(x):
+            yield i * i
+class Awaiter:
+    async def process(self, x):
+        first, second = await asyncio.gather(self.later(x), self.later(1))
+        return first + second
+    async def later(self, x):
+        await asyncio.sleep(0)
+        return x
+class Raiser:
+    def process(self, x):
+        log.warning("about to raise %s", x)
+        raise ValueError(x)
+class Breaker:
+    def process(self, how):
+        if how == "loop":
+            while True: pass
+        if how == "exit":
+            os._exit(3)
+        if how == "abort":
+            os.abort()
+        if how == "output":
+            while True: print("x" * 4096)
+        if how == "bytecode":
+            f = lambda: None
+            f.__code__ = f.__code__.replace(co_code=bytes([116, 255] * 40), co_stacksize=1)
+            return f()
+        if how == "stack":
+            x = []
+            for _ in range(10**6): x = [x]
+            sys.setrecursionlimit(10**9)
+            return repr(x)
+""",
+    "soak.py",
+)
+BREAKS: Final[dict[str, tuple[type[Exception], ...]]] = {
+    "loop": (cloche.DeadlineError,),
+    "exit": (cloche.GuestExitError,),
+    "abort": (cloche.GuestTrapError, cloche.GuestExitError),
+    "output": (cloche.OutputError,),
+    "bytecode": (cloche.BrokenInstanceError, cloche.NodeRaisedError),
+    "stack": (cloche.BrokenInstanceError, cloche.NodeRaisedError),
+}
+
+
+TOGETHER: Final = 0.85
+"""Of a round, the part in which all threads work."""
+
+
+class Wrong(Exception):
+    """A result that is not the right one."""
+
+
+def check(condition: object, what: str) -> None:
+    if not condition:
+        raise Wrong(what)
+
+
+class Work:
+    """What the threads do; every job counts what it did in a counter of its own thread."""
+
+    def __init__(self, runtime: cloche.Runtime) -> None:
+        self.runtime = runtime
+        self.steady = runtime.load(SOURCE, "Worker")
+        with runtime.load(SOURCE, "Worker", {"start": 7}) as node:
+            self.saved = node.snapshot().to_bytes()
+
+    def call(self, count: Counter[str], rng: random.Random) -> None:
+        for _ in range(100):
+            x = rng.randrange(1000)
+            result = self.steady.process(x)
+            check(result["double"] == 2 * x and len(result["array"]) == x % 100, f"process({x}) gave {result!r}")
+            count["calls"] += 1
+
+    def load(self, count: Counter[str], rng: random.Random) -> None:
+        with self.runtime.load(SOURCE, "Worker") as node:
+            check(node.process(21)["double"] == 42, "a fresh node")
+        count["loads"] += 1
+
+    def break_it(self, count: Counter[str], rng: random.Random) -> None:
+        how = rng.choices(list(BREAKS), (2, 4, 4, 2, 4, 1))[0]
+        limits = cloche.Limits(deadline_s=20.0, output_bytes=1 << 16)
+        with self.runtime.load(SOURCE, "Breaker", limits=limits) as node:
+            if how != "loop":
+                self._expect(node, how)
+            else:  # loading is none of what the short deadline is for
+                limits = cloche.Limits(deadline_s=0.01)
+                with self.runtime.restore(node.snapshot(), limits=limits, reseed=False) as short:
+                    self._expect(short, how)
+        count["loads"] += 1
+        count["breaks"] += 1
+
+    def _expect(self, node: cloche.Node, how: str) -> None:
+        try:
+            result = node.process(how)
+        except BREAKS[how]:
+            return
+        raise Wrong(f"{how} ended with {result!r}")
+
+    def fail(self, count: Counter[str], rng: random.Random) -> None:
+        with self.runtime.load(SOURCE, "Raiser") as node:
+            for _ in range(5):
+                try:
+                    node.process(rng.randrange(10))
+                except cloche.NodeRaisedError as error:
+                    check(error.exc_type == "ValueError", error.exc_type)
+                    count["failures"] += 1
+        count["loads"] += 1
+
+    def stream(self, count: Counter[str], rng: random.Random) -> None:
+        with self.runtime.load(SOURCE, "Streamer") as node:
+            stream = node.stream([3, 4, 5])
+            if rng.random() < 0.5:
+                check(list(stream) == [0, 1, 4, 0, 1, 4, 9, 0, 1, 4, 9, 16], "a stream")
+            else:  # abandoned
+                check(next(iter(stream)) == 0, "a stream's first output")
+                stream.close()  # type: ignore[attr-defined]
+        count["streams"] += 1
+        count["loads"] += 1
+
+    def clone(self, count: Counter[str], rng: random.Random) -> None:
+        with self.runtime.restore(cloche.Snapshot.from_bytes(self.saved)) as node:
+            node.process(1)
+            with node.clone() as twin:
+                twin.process(1)
+                check((node.get("total"), twin.get("total")) == (8, 9), "clone and original evolve alone")
+        count["clones"] += 1
+
+    def awaited(self, count: Counter[str], rng: random.Random) -> None:
+        async def main() -> None:
+            with self.runtime.load(SOURCE, "Awaiter") as node:
+                check(await node.aprocess(41) == 42, "an awaited call")
+
+        asyncio.run(main())
+        count["awaited"] += 1
+        count["loads"] += 1
+
+    def close(self) -> None:
+        self.steady.close()
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The process at rest."""
+
+    anonymous_bytes: int
+    descriptors: int
+    threads: int
+    mappings: int
+    node_bytes: int
+
+    @classmethod
+    def now(cls, node: cloche.Node) -> Weight:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        rollup = Path("/proc/self/smaps_rollup").read_text()
+        anonymous = next(int(row.split()[1]) for row in rollup.splitlines() if row.startswith("Anonymous:"))
+        return cls(
+            anonymous << 10,
+            len(os.listdir("/proc/self/fd")),
+            len(os.listdir("/proc/self/task")),
+            len(Path("/proc/self/maps").read_text().splitlines()),
+            node.stats.memory_bytes,
+        )
+
+
+def growth(weights: list[Weight]) -> dict[str, float]:
+    """Of each figure: the median of the last quarter of the rounds less that of the second one."""
+    quarter = max(1, len(weights) // 4)
+    second, last = weights[quarter : 2 * quarter], weights[-quarter:]
+    return {name: median(getattr(w, name) for w in last) - median(getattr(w, name) for w in second) for name in GROWTH}
+
+
+def leaks(weights: list[Weight]) -> dict[str, float]:
+    """What has grown by more than it may."""
+    return {name: grown for name, grown in growth(weights).items() if grown > GROWTH[name]}
+
+
+class Round:
+    """Threads that work until told to rest, each with its own counter and random numbers."""
+
+    def __init__(self, work: Work, threads: int, seed: int) -> None:
+        mix: list[Callable[[Counter[str], random.Random], None]] = [work.load] * 30
+        mix += [work.break_it] * 4 + [work.fail, work.stream, work.clone, work.awaited]
+        self.counts = [Counter[str]() for _ in range(threads)]
+        self._jobs = [[work.call] if index == 0 else mix for index in range(threads)]
+        self._rngs = [random.Random(seed * 1000 + index) for index in range(threads)]
+        self.errors: list[BaseException] = []
+
+    def run(self, seconds: float) -> None:
+        """Work for so long. Errors are kept, and end the work of all."""
+        until = time.monotonic() + TOGETHER * seconds
+        threads = [threading.Thread(target=self._work, args=(i, until)) for i in range(len(self.counts))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self._work(0, until + (1 - TOGETHER) * seconds)
+
+    def _work(self, index: int, until: float) -> None:
+        rng, jobs, count = self._rngs[index], self._jobs[index], self.counts[index]
+        try:
+            while time.monotonic() < until and not self.errors:
+                rng.choice(jobs)(count, rng)
+        except BaseException as error:
+            self.errors.append(error)
+
+    @property
+    def total(self) -> Counter[str]:
+        return sum(self.counts, Counter())
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.05, help="How long.")] = 60.0,
+    threads: Annotated[int, typer.Option(min=2, help="The first one calls one node all the time.")] = 8,
+    rounds: Annotated[int, typer.Option(min=8, help="The process is weighed after each.")] = 24,
+    seed: Annotated[int, typer.Option(help="Of the order of the work.")] = 1,
+    metering: Annotated[str, typer.Option(help="As for cloche.Runtime.")] = "epoch",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+) -> None:
+    """Work for a while with many threads, and fail if anything grows."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    console = Console(stderr=True)
+    limits = cloche.Limits(deadline_s=60.0)
+    with cloche.Runtime(limits=limits, metering=metering) as runtime:  # type: ignore[arg-type]
+        work = Work(runtime)
+        jobs = Round(work, threads, seed)
+        weights: list[Weight] = []
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("soaking", total=rounds)
+            for _ in range(rounds):
+                jobs.run(60.0 * minutes / rounds)
+                if jobs.errors:
+                    raise jobs.errors[0]
+                weights.append(Weight.now(work.steady))
+                done = ", ".join(f"{n:,} {what}" for what, n in sorted(jobs.total.items()))
+                progress.update(task, advance=1, description=f"{done}; {weights[-1].anonymous_bytes / 2**20:.1f} MiB")
+        work.close()
+    report(jobs.total, weights)
+    grown = leaks(weights)
+    if json_path is not None:
+        figures: dict[str, Any] = {
+            "counts": dict(jobs.total),
+            "weights": [asdict(weight) for weight in weights],
+            "growth": growth(weights),
+            "leaks": grown,
+        }
+        json_path.write_text(json.dumps(figures, indent=1))
+    if grown:
+        console.print("grown: " + ", ".join(f"{name} by {value:,.0f}" for name, value in grown.items()))
+        sys.exit(1)
+
+
+def report(counts: Counter[str], weights: list[Weight]) -> None:
+    """Print what was done and what it left."""
+    table = Table("what", "done", "level")
+    for what, number in sorted(counts.items()):
+        level = LEVELS.get(what)
+        table.add_row(
+            what, f"{number:,}", "" if level is None else f"{level:,}{'' if number >= level else ' not reached'}"
+        )
+    Console().print(table)
+    table = Table("at rest", "first round", "a quarter", "half", "last round", "grown", "may")
+    for name, grown in growth(weights).items():
+        places = (0, len(weights) // 4, len(weights) // 2, len(weights) - 1)
+        row = [f"{getattr(weights[place], name):,}" for place in places]
+        table.add_row(name, *row, f"{grown:,.0f}", f"{GROWTH[name]:,}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(soak)
