@@ -29,6 +29,10 @@ EXPORTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]] | str]] = {
     "node_alloc": (("i32",), ("i32",)),  # size -> address (0: no memory left)
     "node_free": (("i32",), ()),
     "node_call": (("i32", "i32", "i32", "i32"), ("i64",)),  # address, length, max nodes, max depth -> packed reply
+    "node_check": (
+        ("i32", "i32", "i32", "i32"),
+        ("i32",),
+    ),  # as node_call's arguments -> whether it is one item of the profile
 }
 
 CLOCK_REALTIME: Final = 0
@@ -39,6 +43,10 @@ CLOCK_THREAD_CPU: Final = 3
 # node_call answers (address << 32 | length); with address 0 the low half is one of these.
 REPLY_NONE: Final = 0  # not even the error could be encoded (no memory left, as a rule)
 REPLY_INVALID: Final = 1  # the validator refused the reply: malformed, a foreign tag, over a budget
+
+# `call` answers in the same way; with address 0 the low half is one of these.
+ANSWER_NONE: Final = 0  # nothing is granted
+ANSWER_NO_MEMORY: Final = 1  # node_alloc had no memory left for the answer
 
 HOLD_REPLY: Final = 1 << 31
 """Or'ed to node_call's max depth: what earlier replies point to stays alive, until a call without it."""

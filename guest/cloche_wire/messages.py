@@ -1,6 +1,8 @@
-"""Requests and replies. A message is one CBOR array whose first item says what it is.
+"""Requests and replies, and what the guest asks in between. A message is one CBOR array whose first item says what it is.
 
 A request is ``[op, call, *operands]``, a reply ``[reply, value]``. ``call`` counts the calls on an instance from 1.
+While it works on a request, the guest may ask the host: ``[ask, *operands]``, answered by ``[true, value]`` or
+``[false, failure]``; a failure is an errno of WASI, or ``[type name, message]`` of a builtin exception.
 """
 
 from __future__ import annotations
@@ -50,3 +52,12 @@ class Reply(IntEnum):
     """null: the next input is wanted (STREAM_FEED, STREAM_END or STREAM_THROW)"""
     END = 5
     """null: the stream has ended"""
+
+
+class Ask(IntEnum):
+    """What the guest asks of the host, through the import ``call``; operands in brackets."""
+
+    SERVICE = 1
+    """[name, [*arguments], {keyword arguments}] -> what the service returned"""
+    SERVICES = 2
+    """[] -> the names of the services that the node was granted, sorted"""

@@ -32,7 +32,7 @@ class Cell:
         engine: what to instantiate.
     """
 
-    __slots__ = ("_stack", "_stack_top", "alloc", "free", "memory", "node_call", "ring", "store")
+    __slots__ = ("_stack", "_stack_top", "alloc", "check", "free", "memory", "node_call", "ring", "store")
 
     def __init__(self, engine: Engine) -> None:
         self.store = store = wasmtime.Store(engine.wasmtime)
@@ -43,6 +43,7 @@ class Cell:
         self.node_call = _ffi.Call(store, exports["node_call"], 4)  # type: ignore[arg-type]
         self.alloc = _ffi.Call(store, exports["node_alloc"], 1)  # type: ignore[arg-type]
         self.free = _ffi.Call(store, exports["node_free"], 1)  # type: ignore[arg-type]
+        self.check = _ffi.Call(store, exports["node_check"], 4)  # type: ignore[arg-type]
         self.memory: wasmtime.Memory = exports["memory"]  # type: ignore[assignment]
         self.ring: int = exports["cloche_ring"].value(store)  # type: ignore[union-attr]
         self._stack: wasmtime.Global = exports["__stack_pointer"]  # type: ignore[assignment]
@@ -50,7 +51,7 @@ class Cell:
 
     def view(self) -> Memory:
         """Access to its memory, for one guest."""
-        return Memory(self.store, self.memory, self.ring, self.alloc, self.free)
+        return Memory(self.store, self.memory, self.ring, self.alloc, self.free, self.check)
 
     @property
     def at_rest(self) -> bool:

@@ -70,7 +70,9 @@ class Codec:
         }
 
     def encode(self, message: list[Any], root: str) -> bytes:
-        """The frame of a message ``[op, call, *operands]``; large bodies are placed in guest memory.
+        """The frame of a message ``[op, call, *operands]``, or of an answer ``[granted, value]``.
+
+        Large bodies are placed in guest memory.
 
         Args:
             message: what to send.
@@ -79,7 +81,7 @@ class Codec:
         Raises:
             EncodeError: an operand cannot be sent, or all is larger than ``request_bytes``. Nothing stays placed.
         """
-        if type(message[0]) is not int:  # an Op: an enum like any other would take the long way
+        if type(message[0]) is not int and type(message[0]) is not bool:  # an Op: an enum would take the long way
             message = [int(message[0]), *message[1:]]
         operand = message[2] if len(message) == 3 else message  # one, as a rule: then what stands around it is known
         kind = type(operand)

@@ -9,9 +9,13 @@ import os
 import threading
 import time
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from cloche.errors import ProtocolError
 from cloche_wire import abi
+
+if TYPE_CHECKING:
+    from cloche._asks import Asks
 
 __all__ = ["FUNCTIONS", "Host", "Stop"]
 
@@ -35,9 +39,10 @@ class Host:
         stop: why the guest was stopped, if the host stopped it.
         exit_code: what the guest passed to `exit`.
         error: an exception that a host function met; the caller raises it once the guest has stopped.
+        asks: who answers `call`; None: nothing is granted.
     """
 
-    __slots__ = ("_random", "_wake", "cancelled", "deadline", "error", "exit_code", "stop")
+    __slots__ = ("_asking", "_random", "_wake", "asks", "cancelled", "deadline", "error", "exit_code", "stop")
 
     def __init__(self) -> None:
         self.deadline: float | None = None
@@ -45,6 +50,8 @@ class Host:
         self.stop: Stop | None = None
         self.exit_code = 0
         self.error: BaseException | None = None
+        self.asks: Asks | None = None
+        self._asking = False
         self._wake: threading.Event | None = None
         self._random = b""
 
@@ -110,9 +117,22 @@ class Host:
         return False
 
     def call(self, slots: Any) -> bool:
-        """call(address, length) -> 0: no service is granted."""
-        slots[0] = 0
-        return True
+        """call(address, length) -> the answer (address << 32 | length), or one of ``abi.ANSWER_*``.
+
+        It enters the guest again, for `node_check` and `node_alloc`; these cannot ask in turn.
+        """
+        asks = self.asks
+        if asks is None:
+            slots[0] = abi.ANSWER_NONE
+            return True
+        if self._asking:
+            raise ProtocolError("the guest asked the host again from inside node_alloc or node_check")
+        self._asking = True
+        try:
+            slots[0] = asks.answer(slots[0] & 0xFFFF_FFFF, slots[2] & 0xFFFF_FFFF)
+        finally:
+            self._asking = False
+        return not self.must_stop()
 
 
 FUNCTIONS: Final = {

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _ffi, _logs, _stack
+from cloche._asks import Asks
 from cloche._codec import Codec
 from cloche._host import Host, Stop
 from cloche._snapshot import Snapshot
@@ -26,6 +27,7 @@ from cloche.errors import (
 from cloche_wire import Reply, abi
 
 if TYPE_CHECKING:
+    from cloche._asks import Desk
     from cloche._engine import Engine
     from cloche.limits import Limits
 
@@ -49,6 +51,7 @@ class Instance:
         name: the node's name, for errors and logs.
         on_records: takes the records drained after each call, and the name.
         snapshot: a state to take over; None: as the image has it.
+        desks: who answers what the guest asks; they are closed with the instance.
     """
 
     __slots__ = (
@@ -80,6 +83,7 @@ class Instance:
         name: str,
         on_records: Callable[[list[_logs.LogRecord], str], None],
         snapshot: Snapshot | None = None,
+        desks: Sequence[Desk] = (),
     ) -> None:
         self._engine = engine
         self._limits = limits
@@ -114,6 +118,8 @@ class Instance:
                 self._memory.shared,
                 partial(self._memory.pin, limit=limits.reply_bytes),
             )
+            if desks:
+                self._host.asks = Asks(self._memory, self._codec, limits, desks)
             if snapshot is None:
                 self._request = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
             else:
@@ -157,7 +163,8 @@ class Instance:
         try:
             reply = codec.decode(self._enter(codec.encode([op, self.calls, *operands], root)), lease=self.lease)
         except _ffi.Trapped as trapped:
-            raise self._broken(trapped) from None
+            broken = self._broken(trapped)
+            raise broken from broken.__cause__
         except ProtocolError as error:
             error.node = self.name
             error.last_logs = tuple(self._end(error))
@@ -245,7 +252,12 @@ class Instance:
         host, limits = self._host, self._limits
         logs = tuple(self._end(trapped))
         name = self.name
-        if host.error is not None:
+        if isinstance(host.error, _ffi.Trapped):  # the guest stopped inside node_alloc or node_check, for an answer
+            trapped = host.error
+        elif isinstance(host.error, ProtocolError):
+            host.error.node, host.error.last_logs = name, logs
+            return host.error
+        elif host.error is not None:
             if not isinstance(host.error, Exception):
                 return host.error  # KeyboardInterrupt, SystemExit
             error: BaseException = InternalError(f"a host function failed while node {name!r} ran: {host.error!r}")
@@ -287,6 +299,8 @@ class Instance:
             return
         self.closed = True
         _ffi.unbind(self._key)
+        if self._host.asks is not None:
+            self._host.asks.close()
         pinned = kept = False
         if hasattr(self, "_memory"):
             pinned = self._memory.is_pinned

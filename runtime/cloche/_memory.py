@@ -19,7 +19,7 @@ from cloche_wire import abi
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined, unused-ignore]  # 3.12
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "NoRoomError"]
 
 WASM_PAGE: Final = 65536
 _PAGE: Final = mmap.PAGESIZE
@@ -43,8 +43,12 @@ def _address(view: memoryview) -> int:
         return int(interface["data"][0]) if interface else 0
 
 
+class NoRoomError(EncodeError):
+    """The guest's allocator has no block of that size left."""
+
+
 class Memory:
-    """The linear memory of one instance, and the two functions of the guest that hand out pieces of it.
+    """The linear memory of one instance, and the guest's functions that hand out pieces of it and look at what lies there.
 
     The memory's address never changes (the engine reserves all that it may grow to), but its size does, so the view
     is made anew when something lies beyond it. After `close` nothing here can be used.
@@ -53,6 +57,7 @@ class Memory:
     __slots__ = (
         "_alloc",
         "_base",
+        "_check",
         "_free",
         "_memory",
         "_pinned",
@@ -65,12 +70,19 @@ class Memory:
     )
 
     def __init__(
-        self, store: wasmtime.Store, memory: wasmtime.Memory, ring: int, alloc: _ffi.Call, free: _ffi.Call
+        self,
+        store: wasmtime.Store,
+        memory: wasmtime.Memory,
+        ring: int,
+        alloc: _ffi.Call,
+        free: _ffi.Call,
+        check: _ffi.Call,
     ) -> None:
         self._store = store
         self._memory = memory
         self._alloc = alloc
         self._free = free
+        self._check = check
         self._base = _ffi.memory_base(store, memory)
         self._size = 0
         self._view = memoryview(b"")
@@ -115,6 +127,15 @@ class Memory:
         # the range is checked: a memoryview slices like a list and would truncate silently
         return bytes(self._view[address:end])
 
+    def check(self, address: int, length: int, nodes: int, depth: int) -> bool:
+        """Have the guest's validator look at bytes of the guest: whether they are exactly one item of docs/wire.md's profile, and
+        lie inside its memory. It is code that nothing in memory can change, so the answer can be trusted.
+
+        Raises:
+            Trapped: the guest was stopped meanwhile.
+        """
+        return bool(self._check.four(address, length, nodes, depth) & _U32)
+
     def view(self, address: int, length: int, limit: int) -> memoryview:
         """A view of guest bytes, to be copied before the guest runs again or the instance is closed."""
         end = self._range(address, length, limit)
@@ -126,11 +147,11 @@ class Memory:
         Raises:
             Trapped: the guest did not return.
             ProtocolError: it returned a block that lies outside its memory.
-            EncodeError: it has no such block left.
+            NoRoomError: it has no such block left.
         """
         address = self._alloc(max(1, length)) & _U32
         if not address:
-            raise EncodeError(f"the guest has no {length} bytes left for this value: raise Limits.memory_bytes")
+            raise NoRoomError(f"the guest has no {length} bytes left for this value: raise Limits.memory_bytes")
         self._range(address, length, length)
         return address
 

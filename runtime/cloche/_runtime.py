@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cloche import _image, _loading, _logs, _source
+from cloche._desks import desks
 from cloche._engine import Engine, Metering
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
@@ -110,7 +111,7 @@ class Runtime:
             session_id=session_id,
             seed=os.urandom(32),
         )
-        instance = self._instance(limits, label)
+        instance = self._instance(limits, label, grants)
         try:
             kind, value = instance.exchange(Op.LOAD, [message], "params")
             if kind is Reply.FAILURE:
@@ -125,10 +126,16 @@ class Runtime:
             raise
         if not name and not entry:
             instance.name = value["entry"]
-        return self._add(instance, value, limits)
+        return self._add(instance, value, limits, grants)
 
     def restore(
-        self, snapshot: Snapshot, *, name: str | None = None, limits: Limits | None = None, reseed: bool = True
+        self,
+        snapshot: Snapshot,
+        *,
+        name: str | None = None,
+        limits: Limits | None = None,
+        grants: Grants | None = None,
+        reseed: bool = True,
     ) -> Node:
         """Bring a snapshot back to life, in a sandbox of its own. Any number of times.
 
@@ -136,6 +143,8 @@ class Runtime:
             snapshot: from `Node.snapshot`, of this process or another.
             name: for logs and errors; None: as before.
             limits: None: the runtime's.
+            grants: what the node may ask of the host from now on (services; the snapshot has none); None: nothing. What
+                it was loaded with (packages, opaque) it has.
             reseed: seed the random generators anew, so that two restored nodes draw different numbers.
 
         Raises:
@@ -145,6 +154,7 @@ class Runtime:
         """
         self._check_open()
         limits = limits or self.limits
+        grants = grants or Grants()
         if snapshot.image != self.image.sha256:
             raise ImageError(
                 f"the snapshot of {snapshot.name!r} belongs to the image {snapshot.image[:12]}, this runtime has "
@@ -153,7 +163,7 @@ class Runtime:
         if not _is_info(snapshot.info):
             raise ClocheError("the snapshot describes no node")
         label = name or snapshot.name
-        instance = self._instance(limits, label, snapshot)
+        instance = self._instance(limits, label, grants, snapshot)
         try:
             if reseed:
                 kind, _ = instance.exchange(Op.RESEED, [os.urandom(32)], "seed")
@@ -162,7 +172,7 @@ class Runtime:
         except BaseException:
             instance.close()
             raise
-        return self._add(instance, snapshot.info, limits)
+        return self._add(instance, snapshot.info, limits, grants)
 
     def pool(
         self,
@@ -203,7 +213,7 @@ class Runtime:
             pristine = node.snapshot()
         finally:
             node._discard()
-        clone = partial(self.restore, pristine, limits=options.get("limits"))
+        clone = partial(self.restore, pristine, limits=options.get("limits"), grants=options.get("grants"))
         return Pool(
             clone,
             workers,
@@ -217,14 +227,19 @@ class Runtime:
         if self._closed:
             raise ClosedError("the runtime is closed")
 
-    def _instance(self, limits: Limits, name: str, snapshot: Snapshot | None = None) -> Instance:
+    def _instance(self, limits: Limits, name: str, grants: Grants, snapshot: Snapshot | None = None) -> Instance:
         logger = self._logger
         return Instance(
-            self._engine, limits, name, lambda records, node: _logs.deliver(records, logger, node), snapshot
+            self._engine,
+            limits,
+            name,
+            lambda records, node: _logs.deliver(records, logger, node),
+            snapshot,
+            desks(grants, limits, name, logger),
         )
 
-    def _add(self, instance: Instance, info: dict[str, Any], limits: Limits) -> Node:
-        node = Node(instance, info, lambda s, n, r: self.restore(s, name=n, limits=limits, reseed=r))
+    def _add(self, instance: Instance, info: dict[str, Any], limits: Limits, grants: Grants) -> Node:
+        node = Node(instance, info, lambda s, n, r: self.restore(s, name=n, limits=limits, grants=grants, reseed=r))
         with self._lock:
             self._nodes.add(node)
         return node

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -23,13 +23,22 @@ def enter(request: pytest.FixtureRequest) -> Iterator[Callable[..., Instance]]:
     records: list[LogRecord] = []
 
     def make(
-        body: str | None = None, *, metering: Any = "epoch", limits: Limits | None = None, **parts: Any
+        body: str | None = None,
+        *,
+        metering: Any = "epoch",
+        limits: Limits | None = None,
+        desks: Sequence[Any] = (),
+        **parts: Any,
     ) -> Instance:
         wasm = guest(**parts) if body is None else guest(body, **parts)
         engine = Engine(metering, lambda engine: wasmtime.Module(engine, wasm))
         engines.append(engine)
         instance = Instance(
-            engine, limits or Limits(memory_bytes=32 << 20), "fake", lambda made, name: records.extend(made)
+            engine,
+            limits or Limits(memory_bytes=32 << 20),
+            "fake",
+            lambda made, name: records.extend(made),
+            desks=desks,
         )
         instances.append(instance)
         return instance

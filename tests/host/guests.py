@@ -27,6 +27,7 @@ def guest(
     node_call: str = ANSWER_NULL,
     *,
     alloc: str = ALLOC,
+    check: str = "(i32.const 1)",
     data: bytes = b"\x82\x00\xf6",
     ring: int = RING,
     extra: str = "",
@@ -43,5 +44,6 @@ def guest(
   (func (export "node_alloc") (param $n i32) (result i32) {alloc})
   (func (export "node_free") (param i32))
   (func (export "node_call") (param $p i32) (param $n i32) (param $nodes i32) (param $depth i32) (result i64) {node_call})
+  (func (export "node_check") (param $p i32) (param $n i32) (param $nodes i32) (param $depth i32) (result i32) {check})
   {extra}
   (data (i32.const {REPLY}) "{escaped}"))""")

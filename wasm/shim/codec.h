@@ -25,11 +25,14 @@ PyObject *codec_decode_inline(const uint8_t *p, size_t n);
 
 /* Encodes o; the bytes at *p are valid until the next encode. -1 with an exception whose message begins with the
    path of the offending value: `root` and what leads on from there, as in result.filters[3].fn.
-   With out_of_line, o is a reply [number, value], root is the value's name, and large bodies stay where they are, kept
-   alive until codec_release. */
-int codec_encode(PyObject *o, int out_of_line, const char *root, const uint8_t **p, size_t *n);
+   Unless it is IN_LINE, large bodies stay where they are, kept alive until codec_release or codec_release_since.
+   A REPLY is [number, value], and root is the value's name. */
+enum codec_form { IN_LINE, REPLY, REQUEST };
+int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint8_t **p, size_t *n);
 
-/* Drops what the last out-of-line encode kept alive. */
+/* Drops what encodes kept alive: all of it, or what was kept since codec_kept gave that number. */
 void codec_release(void);
+size_t codec_kept(void);
+void codec_release_since(size_t kept);
 
 #endif

@@ -99,7 +99,7 @@ static int sequence(Encoder *e, PyObject *o) {
     Scope s;
     int tuple = PyTuple_CheckExact(o);
     if (enter(e, &s, o, !tuple)) return -1;
-    int kind = tuple || !e->is_reply ? -1 : numbers_kind(o); /* log records have no tags */
+    int kind = tuple || e->form == IN_LINE ? -1 : numbers_kind(o); /* log records have no tags */
     if (kind >= 0) return leave(e, &s, numbers(e, o, kind));
     return leave(e, &s, (tuple && write_head(e, TAG, TAG_TUPLE)) || array(e, o) ? -1 : 0);
 }
@@ -278,15 +278,15 @@ static int value(Encoder *e, PyObject *o) {
     return other(e, o);
 }
 
-int codec_encode(PyObject *o, int out_of_line, const char *root, const uint8_t **p, size_t *n) {
-    Encoder e = {.bytes = spare.bytes, .capacity = spare.capacity, .is_reply = out_of_line, .out_of_line = out_of_line,
+int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint8_t **p, size_t *n) {
+    Encoder e = {.bytes = spare.bytes, .capacity = spare.capacity, .form = form, .out_of_line = form != IN_LINE,
                  .depth = codec.depth};
     size_t kept = kept_count();
     spare.bytes = NULL;
     spare.capacity = 0;
     Py_INCREF(o);
     /* a reply is an array, also when it is written as a tuple */
-    int result = out_of_line && PyTuple_CheckExact(o) ? array(&e, o) : value(&e, o);
+    int result = form == REPLY && PyTuple_CheckExact(o) ? array(&e, o) : value(&e, o);
     Py_DECREF(o);
     free(e.met.slots);
     Py_XDECREF(e.answers);
@@ -310,3 +310,6 @@ void codec_release(void) {
         spare.capacity = 0;
     }
 }
+
+size_t codec_kept(void) { return kept_count(); }
+void codec_release_since(size_t kept) { kept_drop(kept); }

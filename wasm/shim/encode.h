@@ -14,7 +14,7 @@ typedef struct {
     uint8_t *bytes;
     size_t length, capacity;
     size_t outside; /* bytes of this message that stay where they are */
-    int is_reply;
+    enum codec_form form;
     int out_of_line; /* whether a large body may stay where it is; off inside a tag whose parts are in line */
     int shared; /* inside something that more than one container holds */
     uint32_t depth;

@@ -87,7 +87,7 @@ static PyObject *step_text(PyObject *step) {
 static PyObject *path_text(Encoder *e, const char *root) {
     PyObject *text = PyUnicode_FromString(root);
     Py_ssize_t n = e->path ? PyList_GET_SIZE(e->path) : 0;
-    if (e->is_reply && n) n--; /* the root is the value of a reply [number, value] */
+    if (e->form == REPLY && n) n--; /* the root is the value of a reply [number, value] */
     for (Py_ssize_t i = n - 1; text && i >= 0; i--) {
         int skipped = n > STEPS && i == n - 1 - STEPS / 2;
         if (skipped) i = STEPS / 2;

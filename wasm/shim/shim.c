@@ -74,26 +74,29 @@ static PyObject *m_loads(PyObject *m, PyObject *arg) {
 static PyObject *m_dumps(PyObject *m, PyObject *arg) {
     const uint8_t *p;
     size_t n;
-    if (codec_encode(arg, 0, "value", &p, &n) < 0) return NULL;
+    if (codec_encode(arg, IN_LINE, "value", &p, &n) < 0) return NULL;
     return PyBytes_FromStringAndSize((const char *)p, (Py_ssize_t)n);
 }
 static PyObject *m_emit(PyObject *m, PyObject *arg) {
     const uint8_t *p;
     size_t n;
-    if (codec_encode(arg, 0, "record", &p, &n) < 0) return NULL;
+    if (codec_encode(arg, IN_LINE, "record", &p, &n) < 0) return NULL;
     ring_put(p, (uint32_t)n);
     Py_RETURN_NONE;
 }
+/* The host checks the request itself, by node_check, before it reads it: nothing here has to be trusted. */
 static PyObject *m_call(PyObject *m, PyObject *arg) {
-    Py_buffer b;
-    if (PyObject_GetBuffer(arg, &b, PyBUF_SIMPLE) < 0) return NULL;
-    uint64_t answer = (uint64_t)host_call(b.buf, (int32_t)b.len);
-    PyBuffer_Release(&b);
+    const uint8_t *p;
+    size_t n, kept = codec_kept();
+    if (codec_encode(arg, REQUEST, "request", &p, &n) < 0) return NULL;
+    uint64_t packed = (uint64_t)host_call(p, (int32_t)n);
+    codec_release_since(kept);
+    uint8_t *answer = (uint8_t *)(uintptr_t)(packed >> 32);
+    if (!answer && packed == ANSWER_NO_MEMORY) return PyErr_NoMemory();
     if (!answer) Py_RETURN_NONE;
-    char *p = (char *)(uintptr_t)(answer >> 32);
-    PyObject *bytes = PyBytes_FromStringAndSize(p, (Py_ssize_t)(uint32_t)answer);
-    free(p);
-    return bytes;
+    PyObject *value = codec_decode(answer, (uint32_t)packed);
+    free(answer);
+    return value;
 }
 /* numpy's legacy generator, without numpy's own seed(), which takes a dozen ufuncs to look at its argument. */
 __attribute__((weak)) void mt19937_init_by_array(void *state, uint32_t *key, int length);
@@ -118,7 +121,7 @@ static PyMethodDef methods[] = {
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},
     {"emit", m_emit, METH_O, "Encode a record into the log ring."},
     {"seed_mt19937", m_seed, METH_VARARGS, "seed_mt19937(capsule, bytes): seed a numpy MT19937 through its capsule."},
-    {"call", m_call, METH_O, "Ask the host: bytes -> bytes, or None."},
+    {"call", m_call, METH_O, "Ask the host: [ask, *operands] -> [granted, value or failure]; None: nothing is granted."},
     {0}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_cloche", NULL, -1, methods};
 
@@ -167,7 +170,7 @@ EXPORT(node_free) void node_free(void *p) { free(p); }
 static uint64_t encode_reply(PyObject *reply) {
     const uint8_t *p;
     size_t n;
-    if (!reply || codec_encode(reply, 1, "result", &p, &n) < 0) return 0;
+    if (!reply || codec_encode(reply, REPLY, "result", &p, &n) < 0) return 0;
     return (uint64_t)(uintptr_t)p << 32 | (uint32_t)n;
 }
 static uint64_t encode_failure(const char *phase) {
@@ -210,4 +213,8 @@ EXPORT(node_call) uint64_t node_call(const uint8_t *p, uint32_t n, uint32_t max_
     packed = too_many(max_nodes);
     if (!packed) return REPLY_NONE;
     return check_item(REPLY(packed), max_nodes, max_depth) ? packed : REPLY_INVALID;
+}
+/* For the host, of a request to it. */
+EXPORT(node_check) int32_t node_check(const uint8_t *p, uint32_t n, uint32_t max_nodes, uint32_t max_depth) {
+    return check_item(p, n, max_nodes, max_depth);
 }

@@ -76,10 +76,10 @@ static PyObject *exact(PyObject *arg, PyObject *(*use)(const uint8_t *, size_t))
 static PyObject *request(PyObject *m, PyObject *arg) { return exact(arg, codec_decode); }
 static PyObject *loads(PyObject *m, PyObject *arg) { return exact(arg, codec_decode_inline); }
 
-static PyObject *encoded(PyObject *o, int out_of_line, const char *root) {
+static PyObject *encoded(PyObject *o, enum codec_form form, const char *root) {
     const uint8_t *p;
     size_t n;
-    if (codec_encode(o, out_of_line, root, &p, &n) < 0) return NULL;
+    if (codec_encode(o, form, root, &p, &n) < 0) return NULL;
     return PyBytes_FromStringAndSize((const char *)p, (Py_ssize_t)n);
 }
 static PyObject *dumps(PyObject *m, PyObject *arg) { return encoded(arg, 0, "value"); }
