@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import wasmtime
+
 from imagebuild import wasmcode, wasmfile
 from imagebuild.driver import Abi
 from imagebuild.stages import BuildError
@@ -66,6 +68,21 @@ def check_entry(module: wasmfile.Module) -> None:
     for opcode, sub in wasmcode.instructions_of(body):
         if wasmcode.is_write(opcode, sub) or opcode in wasmcode.GLOBALS:
             raise BuildError(f"node_call uses linear memory or a global itself (opcode {opcode:#x} {sub})")
+
+
+def check_no_bulk_memory(wasm: bytes) -> None:
+    """The image has no bulk-memory instruction: those would touch its memory in wasmtime's native code, where a page
+    guard must never stop it (docs/architecture.md, "Time").
+
+    Raises:
+        BuildError: it has one; compile with toolchain.FEATURES, and see shim/mem.c.
+    """
+    config = wasmtime.Config()
+    config.wasm_bulk_memory = False
+    try:
+        wasmtime.Module.validate(wasmtime.Engine(config), wasm)
+    except wasmtime.WasmtimeError as error:
+        raise BuildError(f"the image is not valid without bulk memory: {error}") from error
 
 
 def check_interface(module: wasmfile.Module, abi: Abi) -> None:

@@ -256,6 +256,7 @@ class Recipe:
         module = wasmfile.Module.parse(made.wasm)
         link.check_interface(module, self.abi)
         link.check_entry(module)
+        link.check_no_bulk_memory(made.wasm)
         (out / "cloche.wasm").write_bytes(made.wasm)
         facts = {"pages": made.pages, "segments": made.segments, "data_bytes": made.data_bytes, "density": made.density}
         (out / "snapshot.json").write_text(json.dumps(facts | {"features": module.features()}), "utf-8")
