@@ -123,6 +123,41 @@ def check(
     raise typer.Exit(0 if found else 1)
 
 
+@app.command()
+def bench(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A selection of the cases, in less than three minutes.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Cases whose id contains this; may be repeated.")
+    ] = None,
+    contenders: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of native, pipe, epoch, fuel, none ...; by default, all.")
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Timed, for each case and contender. By default 0.5, or 0.1 if quick."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="PATH", help="Write all figures as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the figures as CSV.")] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD.json", help="Compare with an earlier run; verdicts only outside the noise."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure native CPython and the sandbox side by side, in turns."""
+    from cloche.cli import _bench, _console
+
+    with _console.reporting_errors():
+        _bench.run(
+            _bench.Job(
+                quick=quick, only=only or (), contenders=contenders, seconds=seconds,
+                json=json, csv=csv, old=compare, quiet=quiet,
+            )
+        )  # fmt: skip
+
+
 @image.command()
 def build(quiet: Quiet = False) -> None:
     """Build the image from this checkout, if it is missing or stale (about three minutes)."""

@@ -1,0 +1,105 @@
+"""Two runs of the bench, case by case: a verdict only where the difference is larger than the noise.
+
+What is compared is the ratio to native, for native is in both runs: a machine that was slower on the second day is no news.
+Where there is no native figure, the medians themselves are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+__all__ = ["NO_DIFFERENCE", "Change", "as_rows", "compare", "warnings"]
+
+NO_DIFFERENCE: Final = "no difference shown"
+CAUTION: Final = 1.7
+"""Intervals are widened by it for a verdict: some hundred are given at once, and at 95 % each, one in twenty would be wrong."""
+LEAST: Final = 0.05
+"""Changes smaller than this get no verdict: two runs of the same code differ by as much, through where memory happens to lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One contender in one case.
+
+    Attributes:
+        basis: "ratio" to native, or "median".
+        change: new / old: below 1 is faster.
+        low: of the 95 % interval.
+        high: of it.
+        verdict: "faster", "slower", or `NO_DIFFERENCE`.
+    """
+
+    case: str
+    contender: str
+    basis: str
+    change: float
+    low: float
+    high: float
+    verdict: str
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """What both runs have measured, in the order of the new one."""
+    before = {case["id"]: case["contenders"] for case in old["cases"]}
+    found = []
+    for case in new["cases"]:
+        for contender, now in case["contenders"].items():
+            then = before.get(case["id"], {}).get(contender)
+            if then and "error" not in then and "error" not in now and contender != "native":
+                found.append(_change(case["id"], contender, then, now))
+    return found
+
+
+def _change(case: str, contender: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
+    if then.get("ratio") and now.get("ratio"):
+        basis, fields = "ratio", ("ratio", "ratio_low", "ratio_high")
+    else:
+        basis, fields = "median", ("median", "low", "high")
+    old, old_low, old_high = (then.get(name) or then["median"] for name in fields)
+    new, new_low, new_high = (now.get(name) or now["median"] for name in fields)
+    change = new / old
+    # errors of the two runs are independent: their squares add, on the scale of logarithms
+    below = math.hypot(math.log(new / new_low), math.log(old_high / old))
+    above = math.hypot(math.log(new_high / new), math.log(old / old_low))
+    return Change(
+        case, contender, basis, change, change * math.exp(-below), change * math.exp(above),
+        _verdict(math.log(change), below, above),
+    )  # fmt: skip
+
+
+def _verdict(change: float, below: float, above: float) -> str:
+    least = math.log1p(LEAST)
+    if change + CAUTION * above < 0 and change < -least:
+        return "faster"
+    if change - CAUTION * below > 0 and change > least:
+        return "slower"
+    return NO_DIFFERENCE
+
+
+def warnings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Why the two may not be comparable."""
+    found = []
+    for field in ("cpu", "cores", "kernel"):
+        a, b = old["machine"].get(field), new["machine"].get(field)
+        if a != b:
+            found.append(f"the machines differ: {field} was {a!r}, is {b!r}")
+    for name in ("python", "numpy"):
+        a, b = old["versions"].get(name), new["versions"].get(name)
+        if a != b:
+            found.append(f"native {name} was {a!r}, is {b!r}: the ratios refer to something else")
+    if old["quick"] != new["quick"]:
+        found.append("one of them is a quick run")
+    cores = new["machine"].get("cores") or 1
+    for what, results in (("old", old), ("new", new)):
+        load = (results["machine"].get("load") or [0])[0]
+        if load > cores / 2:
+            found.append(f"the machine was busy when the {what} run began: load {load}")
+    return found
+
+
+def as_rows(changes: list[Change]) -> list[dict[str, Any]]:
+    """For tables and JSON."""
+    return [asdict(change) for change in changes]

@@ -1,0 +1,317 @@
+"""Where a bench's node can run: in this interpreter, in another process over a pipe, in Cloche under each metering.
+
+Each contender makes nodes with the few methods of `cloche.Node` that cases use, so that a case is written once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from cloche import _engine
+from cloche.bench import native, nodes
+from cloche.errors import ClocheError
+
+if TYPE_CHECKING:
+    from cloche._engine import Metering
+
+__all__ = ["ClocheContender", "Contender", "Native", "Pipe", "Unsupported", "available"]
+
+MEMORY_BYTES: Final = 1 << 30
+DEADLINE_S: Final = 120.0
+
+
+class Unsupported(ClocheError):
+    """This contender cannot run that case; the message says why."""
+
+
+class Contender(ABC):
+    """One way to run a node.
+
+    Attributes:
+        id: what options and results call it.
+        label: what tables call it.
+        note: what a reader has to know of it.
+    """
+
+    id: str
+    label: str
+    note: str
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self.loop = asyncio.new_event_loop()
+
+    def load(self, module: str, entry: str, **params: Any) -> Any:
+        """A node of one of the benches' modules, closed by `release`."""
+        node = self._load(nodes.text(module), f"{module}.py", entry, params)
+        self._nodes.append(node)
+        return node
+
+    def load_once(self, module: str, entry: str, **params: Any) -> Any:
+        """As `load`, for a caller that closes the node itself."""
+        return self._load(nodes.text(module), f"{module}.py", entry, params)
+
+    @abstractmethod
+    def _load(self, source: str, filename: str, entry: str, params: dict[str, Any]) -> Any: ...
+
+    @abstractmethod
+    def first_result(self, module: str, entry: str, value: Any) -> Callable[[], Any]:
+        """A function that makes the strongest isolation that this contender has, anew, and takes one result from it."""
+
+    @abstractmethod
+    def pool(self, module: str, entry: str, workers: int) -> Callable[[list[Any]], list[Any]]:
+        """A function that runs a list of jobs on that many workers."""
+
+    def release(self) -> None:
+        """The case is over: close its nodes."""
+        while self._nodes:
+            self._nodes.pop().close()
+
+    def close(self) -> None:
+        """Free everything."""
+        self.release()
+        self.loop.close()
+
+
+class Native(Contender):
+    """A plain call in this interpreter."""
+
+    id = "native"
+    label = "native"
+    note = "the same source in this CPython, a plain call: no isolation, no copy, no deadline"
+
+    def _load(self, source: str, filename: str, entry: str, params: dict[str, Any]) -> Any:
+        return native.load(source, filename, entry, params, self.loop)
+
+    def first_result(self, module: str, entry: str, value: Any) -> Callable[[], Any]:
+        """A new interpreter: the only isolation that CPython itself offers."""
+        program = f"{nodes.text(module)}\nprint(repr({entry}().process({value!r})))"
+        command = [sys.executable, "-c", program]
+        return lambda: float(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    def pool(self, module: str, entry: str, workers: int) -> Callable[[list[Any]], list[Any]]:
+        """One after the other: threads would share the interpreter's lock."""
+        process = self.load(module, entry).process
+        return lambda jobs: [process(job) for job in jobs]
+
+
+class Pipe(Contender):
+    """A process of its own, asked over a pipe."""
+
+    id = "pipe"
+    label = "subprocess"
+    note = "native CPython in another process, pickle over a multiprocessing pipe: no limits, and unpickling trusts the node"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._worker = _Worker()
+        self._pools: list[ProcessPoolExecutor] = []
+
+    def _load(self, source: str, filename: str, entry: str, params: dict[str, Any]) -> Any:
+        return _PipeNode(self._worker, self._worker.ask("load", 0, (source, filename, entry, params)))
+
+    def first_result(self, module: str, entry: str, value: Any) -> Callable[[], Any]:
+        def run() -> Any:
+            worker = _Worker()
+            try:
+                node = _PipeNode(worker, worker.ask("load", 0, (nodes.text(module), f"{module}.py", entry, {})))
+                return node.process(value)
+            finally:
+                worker.close()
+
+        return run
+
+    def pool(self, module: str, entry: str, workers: int) -> Callable[[list[Any]], list[Any]]:
+        made = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        self._pools.append(made)
+        job = partial(_pool_job, nodes.text(module), entry)
+        return lambda jobs: list(made.map(job, jobs))
+
+    def release(self) -> None:
+        super().release()
+        while self._pools:
+            self._pools.pop().shutdown()
+
+    def close(self) -> None:
+        super().close()
+        self._worker.close()
+
+
+class ClocheContender(Contender):
+    """Cloche, in this process.
+
+    Args:
+        metering: how the guest's time is bounded.
+        tell: told in a line what takes more than a second.
+    """
+
+    def __init__(self, metering: Metering, tell: Callable[[str], None] | None = None) -> None:
+        super().__init__()
+        from cloche import Limits, Runtime
+
+        self.id = metering
+        self.label = f"cloche {metering}"
+        self.note = _METERINGS.get(metering, "")
+        self.runtime = Runtime(
+            metering=metering,
+            limits=Limits(deadline_s=DEADLINE_S, memory_bytes=MEMORY_BYTES),
+            logger=_Discard(),
+            progress=tell,
+        )
+        self._pools: list[Any] = []
+
+    def _load(self, source: str, filename: str, entry: str, params: dict[str, Any]) -> Any:
+        from cloche import Source
+
+        return self.runtime.load(Source(source, filename), entry, params)
+
+    def first_result(self, module: str, entry: str, value: Any) -> Callable[[], Any]:
+        def run() -> Any:
+            with self.load_once(module, entry) as node:
+                return node.process(value)
+
+        return run
+
+    def pool(self, module: str, entry: str, workers: int) -> Callable[[list[Any]], list[Any]]:
+        from cloche import Source
+
+        made = self.runtime.pool(Source(nodes.text(module), f"{module}.py"), entry, size=workers)
+        self._pools.append(made)
+        return lambda jobs: list(made.map(jobs))
+
+    def release(self) -> None:
+        super().release()
+        while self._pools:
+            self._pools.pop().close()
+
+    def close(self) -> None:
+        super().close()
+        self.runtime.close()
+
+
+_METERINGS: Final = {
+    "epoch": "the default: a deadline checked in every loop and function entry",
+    "guard": "deadlines by a page that becomes unreadable: no check in the code",
+    "fuel": "every instruction counted: deterministic, and the slowest",
+    "none": "no deadline while the guest computes: for code that is trusted",
+}
+
+
+class _Discard:
+    """A logger that throws away: the benches' nodes log nothing, and what is timed includes looking whether they did."""
+
+    def __getattr__(self, _level: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+class _Worker:
+    """A native process that keeps nodes, and its end of the pipe."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, method: str, key: int, args: tuple[Any, ...]) -> Any:
+        """Send one call, wait for its result.
+
+        Raises:
+            Unsupported: it failed over there.
+        """
+        self._pipe.send((method, key, args))
+        done, value = self._pipe.recv()
+        if not done:
+            raise Unsupported(value)
+        return value
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+class _PipeNode:
+    """A node that lives over there."""
+
+    def __init__(self, worker: _Worker, key: int) -> None:
+        self._worker = worker
+        self._key = key
+
+    def process(self, *data: Any) -> Any:
+        return self._worker.ask("process", self._key, data)
+
+    async def aprocess(self, *data: Any) -> Any:
+        return self._worker.ask("process", self._key, data)
+
+    def initialize(self) -> Any:
+        return self._worker.ask("initialize", self._key, ())
+
+    def stream(self, items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            yield from self._worker.ask("outputs", self._key, (item,))
+
+    def close(self) -> None:
+        self._worker.ask("close", self._key, ())
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unsupported(f"a process over a pipe has no {name}")
+
+    def __enter__(self) -> _PipeNode:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _serve(pipe: Connection) -> None:
+    """Over there: answer until the pipe closes."""
+    loop = asyncio.new_event_loop()
+    kept: dict[int, native.NativeNode] = {}
+    while True:
+        try:
+            method, key, args = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            if method == "load":
+                result: Any = len(kept) + 1
+                source, filename, entry, params = args
+                kept[result] = native.load(source, filename, entry, params, loop)
+            elif method == "outputs":
+                result = list(kept[key].stream(args))
+            else:
+                result = getattr(kept[key], method)(*args)
+            pipe.send((True, result))
+        except Exception as error:
+            pipe.send((False, f"{type(error).__name__}: {error}"))
+
+
+_POOL_NODES: dict[tuple[str, str], native.NativeNode] = {}
+
+
+def _pool_job(source: str, entry: str, job: Any) -> Any:
+    """One job in a worker of a process pool, which keeps its node."""
+    key = source, entry
+    if key not in _POOL_NODES:
+        _POOL_NODES[key] = native.load(source, "node.py", entry, {}, asyncio.new_event_loop())
+    return _POOL_NODES[key].process(job)
+
+
+def available(tell: Callable[[str], None] | None = None) -> dict[str, Callable[[], Contender]]:
+    """What can be made here: id -> maker. Native comes first: the others' ratios refer to it."""
+    meterings = {name: partial(ClocheContender, name, tell) for name in get_args(_engine.Metering)}
+    return {"native": Native, "pipe": Pipe, **meterings}

@@ -1,0 +1,106 @@
+"""Nodes in the host's own CPython, without any sandbox: what every other contender is measured against.
+
+Only the benches' own nodes come here, and a user's own when the user said so (``cloche bench --native``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import sys
+import types
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+__all__ = ["NativeNode", "load"]
+
+_MODULE = "cloche_bench_node"
+
+
+def load(source: str, filename: str, entry: str, params: dict[str, Any], loop: asyncio.AbstractEventLoop) -> NativeNode:
+    """Compile, run and instantiate, as the sandbox does with the same text."""
+    module = types.ModuleType(_MODULE)
+    sys.modules[_MODULE] = module  # dataclasses look their module up
+    exec(compile(source, filename, "exec"), module.__dict__)
+    made = getattr(module, entry)
+    return NativeNode(made(**params) if isinstance(made, type) else made, loop)
+
+
+class NativeNode:
+    """The methods of `cloche.Node` that benches use, over a plain object. `process` is its own method wherever that will do."""
+
+    process: Callable[..., Any]
+
+    def __init__(self, target: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._target = target
+        self._loop = loop
+        self._call = getattr(target, "aprocess", None) or getattr(target, "process", target)
+        if inspect.iscoroutinefunction(self._call):
+            self.process = lambda *data: loop.run_until_complete(self._call(*data))
+        elif inspect.isgeneratorfunction(self._call):
+            self.process = lambda *data: list(self._call(*data))
+        elif inspect.isasyncgenfunction(self._call):
+            self.process = lambda *data: loop.run_until_complete(_collect(self._call(*data)))
+        else:
+            self.process = self._call
+
+    def initialize(self) -> None:
+        """Call the node's ``initialize``, if it has one."""
+        method = getattr(self._target, "initialize", None)
+        result = method() if method else None
+        if inspect.isawaitable(result):
+            self._loop.run_until_complete(_result(result))
+
+    async def aprocess(self, *data: Any) -> Any:
+        """One call, awaited."""
+        result = self._call(*data)
+        return await result if inspect.isawaitable(result) else result
+
+    def stream(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The outputs for all items."""
+        if inspect.isasyncgenfunction(self._call):
+            yield from self._loop.run_until_complete(_collect(self._call(_items(items))))
+        elif inspect.isgeneratorfunction(self._call):
+            for item in items:
+                yield from self._call(item)
+        else:
+            for item in items:
+                yield self.process(item)
+
+    def buffer(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
+        """An ordinary array."""
+        import numpy as np
+
+        return np.empty(shape, dtype)
+
+    def lease(self) -> AbstractContextManager[None]:
+        """Nothing to borrow: results are never copied here."""
+        return nullcontext()
+
+    def clone(self) -> NativeNode:
+        """A deep copy: the same state, without a wall between the two."""
+        return NativeNode(copy.deepcopy(self._target), self._loop)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+async def _collect(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
+
+
+async def _items(items: Iterable[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+async def _result(awaitable: Any) -> Any:
+    return await awaitable

@@ -1,0 +1,12 @@
+"""Sources of the nodes that the benches run: the same text natively and in every sandbox. No module here is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["text"]
+
+
+def text(name: str) -> str:
+    """The source of one module of nodes."""
+    return Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")

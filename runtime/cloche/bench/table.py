@@ -1,0 +1,93 @@
+"""Results and comparisons on a terminal: one table for each group, the median and the ratio to native side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["comparison_table", "duration", "geomean_table", "group_tables", "ratio"]
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}" if seconds / scale < 1000 else f"{seconds / scale:.0f} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def ratio(value: float) -> str:
+    """A ratio to native, as short as it can be trusted."""
+    return f"{value:.2f}x" if value < 10 else f"{value:.1f}x" if value < 100 else f"{value:,.0f}x"
+
+
+def group_tables(results: Mapping[str, Any]) -> Iterator[Table]:
+    """A table for each group that was measured."""
+    from rich.table import Table
+
+    contenders = results["contenders"]
+    for group in results["groups"]:
+        table = Table(title=group["title"], title_justify="left", caption=group.get("about"), caption_justify="left")
+        table.add_column("case", overflow="fold")
+        for contender in contenders:
+            table.add_column(contender["label"], justify="right")
+        for case in results["cases"]:
+            if case["group"] == group["id"]:
+                cells = [cell(case["contenders"].get(contender["id"]), contender["id"]) for contender in contenders]
+                table.add_row(case["title"], *cells)
+        yield table
+
+
+def cell(figures: Mapping[str, Any] | None, contender: str) -> str:
+    """Median and ratio; a dash for what could not run."""
+    if not figures or "error" in figures:
+        return "-"
+    if contender == "native" or figures["ratio"] is None:
+        return duration(figures["median"])
+    return f"{duration(figures['median'])}  {ratio(figures['ratio'])}"
+
+
+def geomean_table(results: Mapping[str, Any]) -> Table:
+    """Geometric means of the ratios, with their intervals."""
+    from rich.table import Table
+
+    table = Table(title="Geometric mean against native (95 % interval)", title_justify="left")
+    table.add_column("group")
+    chosen = [contender for contender in results["contenders"] if results["geomean"].get(contender["id"])]
+    for contender in chosen:
+        table.add_column(contender["label"], justify="right")
+    for group in results["groups"]:
+        means = [results["geomean"][contender["id"]].get(group["id"]) for contender in chosen]
+        if any(means):
+            table.add_row(
+                group["title"],
+                *[f"{ratio(m['ratio'])} [{m['low']:.3g}, {m['high']:.3g}]" if m else "-" for m in means],
+            )
+    return table
+
+
+def comparison_table(changes: Sequence[Mapping[str, Any]]) -> Table:
+    """What changed between two runs."""
+    from rich.table import Table
+
+    table = Table(title="New against old", title_justify="left")
+    for name, justify in (
+        ("case", "left"),
+        ("contender", "left"),
+        ("new / old", "right"),
+        ("95 %", "right"),
+        ("verdict", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # two of rich's words
+    for change in changes:
+        table.add_row(
+            change["case"],
+            change["contender"],
+            f"{change['change']:.3f}",
+            f"{change['low']:.3f} to {change['high']:.3f}",
+            change["verdict"],
+        )
+    return table
