@@ -327,6 +327,7 @@ def groups() -> list[Group]:
         Group("python", "Pure Python", "Kernels of the interpreter itself: one call each, no data across."),
         Group("library", "Standard library", "Kernels of its C code."),
         Group("numpy", "numpy", "One operation on arrays that are there already."),
+        Group("node", "Your node", "One call with each of the inputs."),
         Group(
             "pyperformance",
             "pyperformance",

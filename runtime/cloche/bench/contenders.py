@@ -21,9 +21,15 @@ from cloche.bench import native, nodes
 from cloche.errors import ClocheError
 
 if TYPE_CHECKING:
-    from cloche._engine import Metering
+    from pathlib import Path
 
-__all__ = ["ClocheContender", "Contender", "Native", "Pipe", "Unsupported", "available"]
+    from cloche._engine import Metering
+    from cloche.grants import Grants
+
+__all__ = ["UNCONFINED", "ClocheContender", "Contender", "Native", "Pipe", "Unsupported", "available"]
+
+UNCONFINED: Final = frozenset({"native", "pipe"})
+"""Contenders that run a node with all the rights of this process's user."""
 
 MEMORY_BYTES: Final = 1 << 30
 DEADLINE_S: Final = 120.0
@@ -59,6 +65,18 @@ class Contender(ABC):
     def load_once(self, module: str, entry: str, **params: Any) -> Any:
         """As `load`, for a caller that closes the node itself."""
         return self._load(nodes.text(module), f"{module}.py", entry, params)
+
+    def load_own(self, path: Path, entry: str | None, params: dict[str, Any], grants: Grants) -> Any:
+        """A user's own node, closed by `release`.
+
+        Raises:
+            Unsupported: not here.
+        """
+        if path.is_dir() or entry is None:
+            raise Unsupported("natively, only a .py file with its entry named (nodes.py:Entry) can be run")
+        node = self._load(path.read_text(encoding="utf-8"), path.name, entry, params)
+        self._nodes.append(node)
+        return node
 
     @abstractmethod
     def _load(self, source: str, filename: str, entry: str, params: dict[str, Any]) -> Any: ...
@@ -174,6 +192,11 @@ class ClocheContender(Contender):
 
         return self.runtime.load(Source(source, filename), entry, params)
 
+    def load_own(self, path: Path, entry: str | None, params: dict[str, Any], grants: Grants) -> Any:
+        node = self.runtime.load(path, entry, params, grants=grants)
+        self._nodes.append(node)
+        return node
+
     def first_result(self, module: str, entry: str, value: Any) -> Callable[[], Any]:
         def run() -> Any:
             with self.load_once(module, entry) as node:
@@ -268,6 +291,8 @@ class _PipeNode:
         self._worker.ask("close", self._key, ())
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("info", "is_streaming"):
+            raise AttributeError(name)
         raise Unsupported(f"a process over a pipe has no {name}")
 
     def __enter__(self) -> _PipeNode:

@@ -36,6 +36,7 @@ class NativeNode:
     def __init__(self, target: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._target = target
         self._loop = loop
+        self.is_streaming = bool(getattr(target, "is_streaming", False))
         self._call = getattr(target, "aprocess", None) or getattr(target, "process", target)
         if inspect.iscoroutinefunction(self._call):
             self.process = lambda *data: loop.run_until_complete(self._call(*data))

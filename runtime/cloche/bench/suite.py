@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloche.bench import machine, measure, results
+from cloche.bench import machine, measure, results, timeline
 from cloche.bench.cases import Case, groups
-from cloche.bench.contenders import Contender
+from cloche.bench.contenders import ClocheContender, Contender
 from cloche.bench.measure import Lane, Settings
 
 __all__ = ["UNFAIR", "Suite", "close_to"]
@@ -63,6 +63,9 @@ class Suite:
         quick: whether this is the quick selection.
         command: what was typed.
         notes: what was left out, and why.
+        entries: what has been measured.
+        interrupted: whether it ended early.
+        node: the section on a user's own node.
     """
 
     cases: Sequence[Case]
@@ -73,6 +76,7 @@ class Suite:
     notes: list[str] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
+    node: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._rng = random.Random(20)
@@ -115,7 +119,7 @@ class Suite:
 
     def results(self) -> dict[str, Any]:
         """What has been measured so far, as the file has it."""
-        runtime = next((contender.runtime for contender in self.contenders if hasattr(contender, "runtime")), None)
+        runtime = next((c.runtime for c in self.contenders if isinstance(c, ClocheContender)), None)
         measured = {entry["group"] for entry in self.entries}
         return {
             "schema": results.SCHEMA,
@@ -145,6 +149,6 @@ class Suite:
             ],
             "cases": self.entries,
             "geomean": results.geomeans(self.entries, [contender.id for contender in self.contenders]),
-            "node": None,
-            "timeline": None,
+            "node": self.node,
+            "timeline": timeline.timeline(runtime) if runtime else None,
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["comparison_table", "duration", "geomean_table", "group_tables", "ratio"]
+__all__ = ["comparison_table", "duration", "geomean_table", "group_tables", "node_tables", "ratio"]
 
 
 def duration(seconds: float) -> str:
@@ -91,3 +91,37 @@ def comparison_table(changes: Sequence[Mapping[str, Any]]) -> Table:
             change["verdict"],
         )
     return table
+
+
+def node_tables(node: Mapping[str, Any]) -> Iterator[Table]:
+    """Where the time of a user's node goes, what it takes, and what would save some."""
+    from rich.table import Table
+
+    table = Table(title=f"{node['name']}: where the time goes ({node['contender']})", title_justify="left")
+    for name in ("input", "bytes in", "bytes out", *node["inputs"][0]["phases"], "whole call", "native"):
+        table.add_column(name, justify="left" if name == "input" else "right")
+    for row in node["inputs"]:
+        table.add_row(
+            row["title"],
+            f"{row['bytes_in']:,}",
+            f"{row['bytes_out']:,}",
+            *[duration(seconds) for seconds in row["phases"].values()],
+            duration(row["total"]),
+            "-" if row["native"] is None else duration(row["native"]),
+        )
+    yield table
+    facts = Table(title=f"{node['name']}: what it takes", title_justify="left", show_header=False)
+    per_byte = (
+        "not known: give inputs of several sizes" if node["per_byte"] is None else f"{node['per_byte'] * 1e9:.3g} ns"
+    )
+    facts.add_row("each call", duration(node["per_call"]))
+    facts.add_row("each byte, in and out", per_byte)
+    for name, text in (
+        ("fresh_bytes", "guest memory, fresh"),
+        ("after_bytes", "guest memory, after"),
+        ("private_bytes", "of it written to"),
+    ):
+        facts.add_row(text, f"{node['memory'][name] / (1 << 20):.1f} MiB")
+    for advice in node["advice"]:
+        facts.add_row(advice["what"], advice["text"])
+    yield facts

@@ -39,6 +39,16 @@ Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest tim
 Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the guest; K, M and G are understood.")]
 MeteringOption = Annotated[Metering, typer.Option(help="How the guest's time is bounded.")]
 Fuel = Annotated[int | None, typer.Option(help="Instructions that one call may use, with --metering fuel.")]
+ShapeOption = Annotated[
+    Shape,
+    typer.Option(
+        "--as", help='What process() gets: the array, {"samples", "sample_rate"}, or (array, {"sample_rate"}).'
+    ),
+]
+InputFormat = Annotated[Format | None, typer.Option(help="By default, the suffix says it.")]
+DType = Annotated[str, typer.Option(help="Type of the samples that the node gets, and of raw input.")]
+Rate = Annotated[int | None, typer.Option(min=1, help="Samples per second, where the input does not say it.")]
+Channels = Annotated[int, typer.Option(min=1, help="Channels of raw input.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 
 
@@ -54,21 +64,14 @@ def run(
     chunk: Annotated[
         int, typer.Option(min=1, help="Samples, or rows of an array, per item. A line of JSON is one item.")
     ] = 4096,
-    shape: Annotated[
-        Shape,
-        typer.Option(
-            "--as", help='What process() gets: the array, {"samples", "sample_rate"}, or (array, {"sample_rate"}).'
-        ),
-    ] = "array",
-    input_format: Annotated[Format | None, typer.Option(help="By default, the suffix says it.")] = None,
+    shape: ShapeOption = "array",
+    input_format: InputFormat = None,
     output_format: Annotated[
         Format | None, typer.Option(help="By default, the suffix says it; on stdout, jsonl.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Type of the samples that the node gets, and of raw input.")] = "float32",
-    rate: Annotated[
-        int | None, typer.Option(min=1, help="Samples per second, where the input does not say it.")
-    ] = None,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of raw input.")] = 1,
+    dtype: DType = "float32",
+    rate: Rate = None,
+    channels: Channels = 1,
     deadline: Deadline = "2",
     memory: Memory = "256M",
     metering: MeteringOption = "epoch",
@@ -125,6 +128,16 @@ def check(
 
 @app.command()
 def bench(
+    node: Annotated[
+        str | None, typer.Argument(metavar="[NODES.py[:Entry]]", help="Your own node; none: Cloche's own cases.")
+    ] = None,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="What your node gets; may be repeated, best in several sizes."),
+    ] = None,
+    native: Annotated[
+        bool, typer.Option("--native", help="Run your node outside the sandbox too, with all your rights, to compare.")
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="A selection of the cases, in less than three minutes.")
     ] = False,
@@ -144,16 +157,39 @@ def bench(
         Path | None,
         typer.Option(metavar="OLD.json", help="Compare with an earlier run; verdicts only outside the noise."),
     ] = None,
+    param: Params = None,
+    package: Packages = None,
+    chunk: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="Samples, or rows of an array, per item; may be repeated. By default 1024, 4096 and 16384."
+        ),
+    ] = None,
+    shape: ShapeOption = "array",
+    input_format: InputFormat = None,
+    dtype: DType = "float32",
+    rate: Rate = None,
+    channels: Channels = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Measure native CPython and the sandbox side by side, in turns."""
-    from cloche.cli import _bench, _console
+    """Measure native CPython and the sandbox side by side, in turns; or your own node in it."""
+    from cloche.cli import _bench, _console, _samples
 
     with _console.reporting_errors():
+        own = None
+        if node is not None:
+            form = _samples.Form(
+                shape=shape, input_format=input_format, dtype=dtype, rate=rate, channels=channels, chunks=chunk or ()
+            )
+            own = _samples.own_node(
+                _options.node(node), _options.params(param or ()), Grants(packages=package or ()), inputs or (), form
+            )
+        elif inputs:
+            raise typer.BadParameter("inputs are for a node: cloche bench NODES.py:Entry --inputs FILE")
         _bench.run(
             _bench.Job(
                 quick=quick, only=only or (), contenders=contenders, seconds=seconds,
-                json=json, csv=csv, old=compare, quiet=quiet,
+                json=json, csv=csv, old=compare, quiet=quiet, own=own, native=native,
             )
         )  # fmt: skip
 

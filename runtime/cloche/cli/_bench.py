@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloche.bench import cases, compare, contenders, results, table
+from cloche.bench.contenders import ClocheContender
 from cloche.bench.measure import Settings
+from cloche.bench.own import OwnNode
 from cloche.bench.suite import Suite
 from cloche.cli._console import Bar, InputError, say
 
@@ -27,14 +29,17 @@ SECONDS = 0.5
 class Job:
     """What to measure, and where to put it. See the options of ``cloche bench``."""
 
-    quick: bool
-    only: Sequence[str]
-    contenders: str | None
-    seconds: float | None
-    json: Path | None
-    csv: Path | None
-    old: Path | None
-    quiet: bool
+    quick: bool = False
+    only: Sequence[str] = ()
+    contenders: str | None = None
+    seconds: float | None = None
+    json: Path | None = None
+    csv: Path | None = None
+    old: Path | None = None
+    quiet: bool = False
+    own: OwnNode | None = None
+    native: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 def run(job: Job) -> None:
@@ -48,14 +53,10 @@ def run(job: Job) -> None:
     for path in (job.json, job.csv):
         if path is not None and not path.absolute().parent.is_dir():
             raise InputError(f"there is no folder for {path}")
-    everything, notes = cases.catalogue()
-    chosen = cases.select(everything, list(job.only), job.quick)
-    if not chosen:
-        raise InputError(f"no case matches {', '.join(job.only)}: try one of {', '.join(_group_ids(everything))}")
-    makers = _makers(job.contenders)
+    chosen, notes = _chosen(job)
     made: list[Contender] = []
     try:
-        for name, make in makers.items():
+        for name, make in _makers(job).items():
             try:
                 made.append(make())
             except contenders.Unsupported as error:
@@ -65,12 +66,32 @@ def run(job: Job) -> None:
         suite = Suite(chosen, made, _settings(job), job.quick, _command(), notes)
         try:
             with Bar("bench", len(chosen), job.quiet) as bar:
-                suite.run(lambda _case: bar.advance(1))
+                _measure(job, suite, bar)
         finally:
             _deliver(suite.results(), job, old)
     finally:
         for contender in made:
             contender.close()
+
+
+def _chosen(job: Job) -> tuple[list[cases.Case], list[str]]:
+    if job.own is not None:
+        return job.own.cases(), []
+    everything, notes = cases.catalogue()
+    chosen = cases.select(everything, list(job.only), job.quick)
+    if not chosen:
+        known = dict.fromkeys(case.group for case in everything)
+        raise InputError(f"no case matches {', '.join(job.only)}: try one of {', '.join(known)}")
+    return chosen, notes
+
+
+def _measure(job: Job, suite: Suite, bar: Bar) -> None:
+    sandbox = next((made for made in suite.contenders if isinstance(made, ClocheContender)), None)
+    if job.own is not None and sandbox is not None:
+        job.own.try_out(sandbox)
+    suite.run(lambda _case: bar.advance(1))
+    if job.own is not None and sandbox is not None:
+        suite.node = job.own.section(sandbox, suite.entries, suite.settings)
 
 
 def _settings(job: Job) -> Settings:
@@ -82,18 +103,16 @@ def _command() -> str:
     return shlex.join(["cloche", *sys.argv[1:]])
 
 
-def _group_ids(everything: Sequence[cases.Case]) -> list[str]:
-    return list(dict.fromkeys(case.group for case in everything))
-
-
-def _makers(chosen: str | None) -> dict[str, Any]:
+def _makers(job: Job) -> dict[str, Any]:
     found = contenders.available(say)
-    if chosen is None:
+    if job.own is not None and not job.native:  # outside the sandbox only if its user says so
+        found = {name: make for name, make in found.items() if name not in contenders.UNCONFINED}
+    if job.contenders is None:
         return found
-    names = [name.strip() for name in chosen.split(",")]
+    names = [name.strip() for name in job.contenders.split(",")]
     unknown = [name for name in names if name not in found]
     if unknown:
-        raise InputError(f"there is no contender {unknown[0]!r}: give some of {','.join(found)}")
+        raise InputError(f"there is no contender {unknown[0]!r} here: give some of {','.join(found)}")
     return {name: found[name] for name in found if name in names}
 
 
@@ -112,9 +131,12 @@ def _deliver(data: dict[str, Any], job: Job, old: dict[str, Any] | None) -> None
         console.print(one)
     if data["geomean"]:
         console.print(table.geomean_table(data))
-    failed = [row for row in results.rows(data) if row["error"]]
-    for row in failed:
-        say(f"{row['case']}, {row['contender']}: {row['error']}")
+    if data["node"]:
+        for one in table.node_tables(data["node"]):
+            console.print(one)
+    for row in results.rows(data):
+        if row["error"]:
+            say(f"{row['case']}, {row['contender']}: {row['error']}")
     if old is not None:
         for warning in compare.warnings(old, data):
             say(f"warning: {warning}")

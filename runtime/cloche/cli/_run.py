@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cloche.grants import Grants
     from cloche.limits import Limits
 
-__all__ = ["Job", "run"]
+__all__ = ["Job", "run", "shaped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,19 +92,21 @@ class _Progress:
 
     def __iter__(self) -> Iterator[Any]:
         for item, size in self._source:
-            yield self._shaped(item)
+            yield shaped(item, self._shape, self.rate)
             self.items += 1
             self.units += size
             self._bar.advance(size)
 
-    def _shaped(self, samples: Any) -> Any:
-        match self._shape:
-            case "dict":
-                return {"samples": samples, "sample_rate": self.rate}
-            case "tuple":
-                return samples, {"sample_rate": self.rate}
-            case _:
-                return samples
+
+def shaped(samples: Any, shape: str, rate: int | None) -> Any:
+    """An item as the node is given it: see ``--as``."""
+    match shape:
+        case "dict":
+            return {"samples": samples, "sample_rate": rate}
+        case "tuple":
+            return samples, {"sample_rate": rate}
+        case _:
+            return samples
 
 
 def _summary(node: Node, progress: _Progress, target: Output, seconds: float) -> list[tuple[str, str]]:

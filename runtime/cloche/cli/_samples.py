@@ -1,0 +1,65 @@
+"""The inputs of ``cloche bench NODES.py``: files read as ``cloche run`` reads them, in one or several sizes of chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche.bench.own import OwnNode, Sample
+from cloche.cli import _formats
+from cloche.cli._console import InputError
+from cloche.cli._input import open_input
+from cloche.cli._run import shaped
+
+if TYPE_CHECKING:
+    from cloche.grants import Grants
+
+__all__ = ["CHUNKS", "Form", "own_node"]
+
+CHUNKS: Final = (1024, 4096, 16384)
+MAX_ITEMS: Final = 64
+"""Of one file and size: they are given to the node in turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How the files are read. See the options of ``cloche run``."""
+
+    shape: str
+    input_format: str | None
+    dtype: str
+    rate: int | None
+    channels: int
+    chunks: Sequence[int]
+
+
+def own_node(
+    node: tuple[str, str | None], params: dict[str, Any], grants: Grants, files: Sequence[Path], form: Form
+) -> OwnNode:
+    """The node with its inputs.
+
+    Raises:
+        InputError: a file cannot be read so, or has nothing in it.
+        OSError: it cannot be opened.
+    """
+    samples = [sample for path in files for sample in _samples(str(path), form)] or [Sample("no input", ())]
+    return OwnNode(Path(node[0]), node[1], params, grants, samples)
+
+
+def _samples(path: str, form: Form) -> list[Sample]:
+    lines = _formats.format_of(path, form.input_format, "--input-format") == "jsonl"
+    found: dict[int, Sample] = {}
+    for chunk in (1,) if lines else form.chunks or CHUNKS:
+        options = {"chunk": chunk, "dtype": form.dtype, "channels": form.channels, "rate": form.rate}
+        with open_input(path, form.input_format, **options) as source:  # type: ignore[arg-type]  # as in Form
+            read = list(islice(source, MAX_ITEMS))
+            if not read:
+                raise InputError(f"{path} has no items")
+            longest = max(size for _, size in read)
+            whole = [item for item, size in read if size == longest]  # the last chunk of a file may be shorter
+            title = f"{Path(path).name}" if lines else f"{Path(path).name}, {longest} rows"
+            found.setdefault(longest, Sample(title, tuple(shaped(item, form.shape, source.rate) for item in whole)))
+    return list(found.values())
