@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cloche_guest._host import Host
+    from cloche_guest.profile import Profiler
 
 _Reply = tuple[int, Any]
 
@@ -55,6 +56,7 @@ class Guest:
         self._call: Any = _not_loaded
         self._stream: Stream | None = None
         self._max_items = 1_000_000
+        self._profiler: Profiler | None = None
         self._phase = "call"
         self._op = 0
 
@@ -145,7 +147,10 @@ class Guest:
         if op == Op.GET:
             return getattr(self._loaded().target, message[2])
         if op == Op.RESEED:
+            self._profile("stop")  # the node that this one is a copy of may have been traced
             return thaw(message[2])
+        if op == Op.PROFILE:
+            return self._profile(*message[2:])
         raise ValueError(f"unknown operation {op!r}")
 
     def _invoke(self, name: str, arguments: Sequence[Any]) -> Any:
@@ -155,6 +160,22 @@ class Guest:
                 return None
             raise AttributeError(f"{self._loaded().entry} has no method {name!r}")
         return settle(method(*arguments), self.loop, self._max_items)
+
+    def _profile(self, action: str, builtins: bool = True) -> Any:
+        running = self._profiler
+        if action == "take":
+            if running is None:
+                raise RuntimeError("nothing is being profiled")
+            return running.tree.take()
+        if running is not None:
+            running.stop()
+            self._profiler = None
+        if action == "start":
+            from cloche_guest.profile import Profiler
+
+            self._profiler = Profiler(builtins)
+            return self._profiler.cost
+        return None
 
     def _loaded(self) -> Node:
         if self._node is None:

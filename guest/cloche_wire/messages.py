@@ -13,6 +13,8 @@ from enum import IntEnum
 class Op(IntEnum):
     """What the host asks of the guest; operands in brackets."""
 
+    PROFILE = 0
+    """["start", builtins] -> RESULT [inner, outer]; ["take"] -> RESULT [text, bstr, dropped]; ["stop"]; see docs/wire.md"""
     LOAD = 1
     """[map: see docs/wire.md] -> RESULT {entry, kind, streaming, source, sink, methods}"""
     PROCESS = 2

@@ -10,6 +10,7 @@
 from cloche._logs import LogRecord
 from cloche._node import Node, Stats
 from cloche._pool import Pool
+from cloche._profile import Profile, profile
 from cloche._runtime import Runtime
 from cloche._snapshot import Snapshot
 from cloche._source import Source
@@ -62,6 +63,7 @@ __all__ = [
     "Opaque",
     "OutputError",
     "Pool",
+    "Profile",
     "ProtocolError",
     "Record",
     "Runtime",
@@ -69,4 +71,5 @@ __all__ = [
     "Source",
     "Stats",
     "__version__",
+    "profile",
 ]

@@ -168,7 +168,7 @@ class _Recorded(Instance):
             raise
         finally:
             made = recorder.end(op, self.calls, failed)
-            if recorder.after is not None and not self.closed:
+            if recorder.after is not None:
                 recorder.after(self, made)
 
     def _drain(self) -> list[_logs.LogRecord]:
@@ -190,22 +190,26 @@ def record(
     Args:
         node: it lives in a sandbox of this process.
         max_calls: how many calls are kept.
-        after: told of each call once it is over, with the instance unless that has been closed.
+        after: told of each call once it is over; the instance may be closed by then.
 
     Raises:
-        ClocheError: the node is closed, is recorded already, or has no instance in this process.
+        ClocheError: the node is recorded already, or has no instance in this process.
+        ClosedError: it is closed.
     """
-    instance = node._instance
-    if isinstance(instance, _Recorded):
-        raise ClocheError(f"node {node.name!r} is being recorded already")
-    if type(instance) is not Instance or instance.closed:
-        raise ClocheError(f"node {node.name!r} has no sandbox in this process whose calls could be timed")
     recorder = Recorder(max_calls, after)
-    _replace(instance, recorder)
+    with node._lock:
+        node._check_free()
+        instance = node._instance
+        if isinstance(instance, _Recorded):
+            raise ClocheError(f"node {node.name!r} is being recorded already")
+        if type(instance) is not Instance:
+            raise ClocheError(f"node {node.name!r} has no sandbox in this process whose calls could be timed")
+        _replace(instance, recorder)
     try:
         yield recorder
     finally:
-        _restore(instance)
+        with node._lock:
+            _restore(instance)
 
 
 def _replace(instance: Any, recorder: Recorder) -> None:

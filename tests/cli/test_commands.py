@@ -242,3 +242,34 @@ def test_image_build_and_prepare_have_nothing_left_to_do(run: Run) -> None:
     for verb in ("build", "prepare"):
         done = run("image", verb, "--quiet")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_run_can_be_profiled(run: Run, tmp_path: Path) -> None:
+    """A table for the eye on stderr, a trace for speedscope and Perfetto on disk; the results are what they were."""
+    done = run("run", "nodes.py:Ticks", "--profile", "profile.json")
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "1", "2"]), done.stderr
+    assert "Ticks.process  nodes.py:31" in done.stderr
+    assert "guest " in done.stderr and "profile.json" in done.stderr
+    names = {event["name"] for event in json.loads((tmp_path / "profile.json").read_text())["traceEvents"]}
+    assert {"Ticks.process", "encode", "guest", "decode"} <= names
+
+
+def test_a_run_that_breaks_leaves_its_profile(run: Run, tmp_path: Path) -> None:
+    """The call that never ended is the one to look at."""
+    items = '{"value": 1}\n'
+    done = run(
+        "run",
+        "nodes.py:Endless",
+        "--input",
+        "-",
+        "--input-format",
+        "jsonl",
+        "--deadline",
+        "0.5",
+        "--profile",
+        "p.json",
+        stdin=items,
+    )
+    assert done.returncode == 1
+    events = json.loads((tmp_path / "p.json").read_text())["traceEvents"]
+    assert "DeadlineError" in [event.get("args", {}).get("failed") for event in events]

@@ -77,6 +77,9 @@ def run(
     metering: MeteringOption = "epoch",
     fuel: Fuel = None,
     log_level: Annotated[Level, typer.Option(help="Least severe of the node's log records to show.")] = "info",
+    profile: Annotated[
+        str | None, typer.Option(metavar="PATH.json", help="Write where the time goes, for speedscope or Perfetto.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Feed a file through a node, chunk by chunk, and write what comes out."""
@@ -98,6 +101,7 @@ def run(
             channels=channels,
             limits=_options.limits(deadline, memory, fuel, "warning" if quiet else log_level),
             metering=metering,
+            profile=profile,
             quiet=quiet,
         )
         _run.run(job)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cloche._profile import profile
 from cloche._runtime import Runtime
 from cloche.cli._console import Bar, logger, say
 from cloche.cli._input import open_input
 from cloche.cli._output import open_output
+from cloche.cli._profile import table
 
 if TYPE_CHECKING:
     from cloche._engine import Metering
@@ -42,6 +45,7 @@ class Job:
     channels: int
     limits: Limits
     metering: Metering
+    profile: str | None
     quiet: bool
 
 
@@ -63,9 +67,10 @@ def run(job: Job) -> None:
         began = time.perf_counter()
         try:
             node = runtime.load(job.node[0], job.node[1], job.params, grants=job.grants)
-            node.initialize()
-            for value in node.stream(progress):
-                target.write(value)
+            with _profiled(node, job):
+                node.initialize()
+                for value in node.stream(progress):
+                    target.write(value)
             target.finish()
         except BaseException:
             written = (
@@ -80,6 +85,23 @@ def run(job: Job) -> None:
         node.close()
     if not job.quiet:
         _show(job, summary, target.note)
+
+
+@contextmanager
+def _profiled(node: Node, job: Job) -> Iterator[None]:
+    """Profile the calls in the block, if that was asked for; what is known is written also when one of them fails."""
+    if job.profile is None:
+        yield
+        return
+    with profile(node) as found:
+        try:
+            yield
+        finally:
+            found.save(job.profile)
+            if not job.quiet:
+                for line in table(found):
+                    say(line)
+                say(f"{'profile:':15}{job.profile} (open it in speedscope.app or ui.perfetto.dev)")
 
 
 class _Progress:

@@ -1,0 +1,44 @@
+"""A profile as a short table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from cloche._phases import NAMES
+
+if TYPE_CHECKING:
+    from cloche._profile import FunctionTime, Profile
+
+__all__ = ["table"]
+
+_ROWS: Final = 12
+_NAME: Final = 40
+
+
+def table(profile: Profile) -> Iterator[str]:
+    """The functions with the most time of their own, and where the time of all calls went, line by line."""
+    rows = profile.functions()
+    if rows:
+        yield f"{'self ms':>10} {'total ms':>10} {'calls':>9}  function"
+        for row in rows[:_ROWS]:
+            yield f"{row.self_s * 1e3:10.3f} {row.total_s * 1e3:10.3f} {row.calls:9,}  {_cut(row.name)}  {_place(row)}".rstrip()
+        inner, outer = profile.cost_s
+        yield f"the profiler's own {(inner + outer) * 1e6:.1f} us a call are taken off; {len(rows)} functions in all"
+    if profile.dropped:
+        yield f"calls that found no room in the profile: at least {profile.dropped:,}"
+    if profile.problem:
+        yield f"the guest's profile ends {profile.problem}"
+    whole = profile.seconds["total"] or 1.0
+    shares = ", ".join(f"{name} {profile.seconds[name] / whole:.1%}" for name in NAMES)
+    yield f"{profile.count:,} calls, {whole:.3f} s: {shares}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 3]}..."
+
+
+def _place(row: FunctionTime) -> str:
+    if row.line:
+        return f"{row.file}:{row.line}"
+    return f"({row.file})" if row.file else ""
