@@ -94,7 +94,10 @@ class Asks:
             if not memory.check(address, length, _ANY_NODES, limits.value_depth):
                 raise ProtocolError("a request to the host is not well-formed, or passes value_depth")
             return [-1, limits.value_nodes]
-        request = self._codec.decode(memory.read(address, length, limits.reply_bytes))
+        return self._decoded(memory.read(address, length, limits.reply_bytes))
+
+    def _decoded(self, frame: bytes) -> list[Any]:
+        request = self._codec.decode(frame)
         if type(request) is not list or not request or type(request[0]) is not int or request[0] < 0:
             raise ProtocolError("a request to the host is [ask, *operands]")
         return request

@@ -17,7 +17,7 @@ import cbor2
 from cloche._arrays import load_numpy
 from cloche._floods import SET_LINEAR, check_keys
 from cloche._lowering import ATOMS, Lowering, is_plain
-from cloche.errors import EncodeError, ProtocolError
+from cloche.errors import BrokenInstanceError, EncodeError, ProtocolError
 from cloche_wire import tags
 from cloche_wire import values as wire
 from cloche_wire.arrays import ARRAY_TAGS
@@ -98,19 +98,26 @@ class Codec:
         lowered = lowering.message(message, root)
         if lowering.outside > self._request_bytes:
             self._too_large(lowering.outside, root)
+        return self._write(lowered, lowering, root)
+
+    def _write(self, lowered: list[Any], lowering: Lowering, root: str) -> bytes:
+        """Place the bodies, and write the frame that names their places."""
         placed: list[int] = []
         try:
             for body, place in lowering.bodies:
                 place[0] = self._place(body)
                 placed.append(place[0])
             frame = cbor2.dumps(lowered)
-            if len(frame) + lowering.outside > self._request_bytes:
-                self._too_large(len(frame) + lowering.outside, root)
+            self._check_size(frame, lowering, root)
         except EncodeError:
             for address in placed if self._free else ():
                 self._free(address)  # type: ignore[misc]  # not None: see above
             raise
         return frame
+
+    def _check_size(self, frame: bytes, lowering: Lowering, root: str) -> None:
+        if len(frame) + lowering.outside > self._request_bytes:
+            self._too_large(len(frame) + lowering.outside, root)
 
     def _too_large(self, size: int, root: str) -> NoReturn:
         raise EncodeError(f"{size} bytes are more than Limits.request_bytes={self._request_bytes} allows", root)
@@ -143,7 +150,7 @@ class Codec:
             cause = error.__cause__ or error
             if isinstance(cause, MemoryError) or not isinstance(cause, Exception):
                 raise cause from None  # cbor2 wraps a KeyboardInterrupt, too
-            if isinstance(cause, ProtocolError):
+            if isinstance(cause, BrokenInstanceError):
                 raise cause from None
             raise ProtocolError(f"the reply is not of the protocol: {cause}") from error
 

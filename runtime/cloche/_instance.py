@@ -226,14 +226,8 @@ class Instance:
     def _drain(self) -> list[_logs.LogRecord]:
         """Take the guest's log records and hand them on, the newest `log_records` of them."""
         frames, dropped = self._memory.drain()
-        limit = self._limits.log_records
-        dropped += max(0, len(frames) - limit)
-        records, refused = _logs.parse(frames[-limit:] if limit else [], self.calls)
-        dropped += refused
+        records, dropped = _logs.collect(frames, dropped, self._limits.log_records, self.calls)
         self.dropped_records += dropped
-        if dropped:
-            text = f"{dropped} log records dropped (log_records {limit}, {abi.RING_CAPACITY} bytes a call)"
-            records.append(_logs.LogRecord("warning", "cloche", text, self.calls))
         self._on_records(records, self.name)
         return records
 

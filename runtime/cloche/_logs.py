@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloche._codec import decode_record
+from cloche_wire import abi
 
-__all__ = ["DefaultLogger", "LogRecord", "clean", "deliver", "parse"]
+__all__ = ["DefaultLogger", "LogRecord", "clean", "collect", "deliver", "parse"]
 
 MAX_FIELDS: Final = 64
 MAX_TEXT: Final = 16 * 1024
@@ -111,6 +112,27 @@ def parse(frames: Iterable[bytes], call: int) -> tuple[list[LogRecord], int]:
         except Exception:  # whatever the bytes provoke, the guest loses that record and nothing else
             refused += 1
     return records, refused
+
+
+def collect(frames: list[bytes], dropped: int, most: int, call: int) -> tuple[list[LogRecord], int]:
+    """What a drained ring gives: its newest records, and one more if any are missing.
+
+    Args:
+        frames: untrusted records, oldest first.
+        dropped: how many were lost before.
+        most: `Limits.log_records`.
+        call: number of the call.
+
+    Returns:
+        the records, and how many are missing.
+    """
+    dropped += max(0, len(frames) - most)
+    records, refused = parse(frames[-most:] if most else [], call)
+    dropped += refused
+    if dropped:
+        text = f"{dropped} log records dropped (log_records {most}, {abi.RING_CAPACITY} bytes a call)"
+        records.append(LogRecord("warning", "cloche", text, call))
+    return records, dropped
 
 
 class DefaultLogger:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import re
 import struct
 import weakref
@@ -34,7 +35,7 @@ _USED_WORD: Final = abi.RING_WORDS.index("used")
 _DROPPED_WORD: Final = abi.RING_WORDS.index("dropped")
 
 
-def _address(view: memoryview) -> int:
+def address_of(view: memoryview) -> int:
     """Where a contiguous view lies in this process."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(view))
@@ -45,6 +46,23 @@ def _address(view: memoryview) -> int:
 
 class NoRoomError(EncodeError):
     """The guest's allocator has no block of that size left."""
+
+
+_pagemap = -1
+
+
+def keep_pagemap() -> None:
+    """Open the kernel's pagemap for good, in a process that is about to lose the right to open files, and never forks."""
+    global _pagemap
+    _pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _read_pagemap(start: int, size: int) -> bytes:
+    if _pagemap >= 0:
+        return os.pread(_pagemap, size, start)
+    with open("/proc/self/pagemap", "rb", buffering=0) as file:
+        file.seek(start)
+        return file.read(size)
 
 
 class Memory:
@@ -228,7 +246,7 @@ class Memory:
         """The guest's address of a contiguous view, if it lies in a block that `share` made; else 0."""
         if not self._shared or not view.nbytes:
             return 0
-        address = _address(view)
+        address = address_of(view)
         for start, length in self._shared:
             if start <= address and address + view.nbytes <= start + length:
                 return address - self._base
@@ -254,9 +272,7 @@ class Memory:
         """
         self._grown()
         first, count = self._base // _PAGE, self._size // _PAGE
-        with open("/proc/self/pagemap", "rb", buffering=0) as file:
-            file.seek(8 * first)
-            flags = file.read(8 * count)[7::8]  # the highest byte of each little-endian entry
+        flags = _read_pagemap(8 * first, 8 * count)[7::8]  # the highest byte of each little-endian entry
         return [(run.start(), run.end() - run.start()) for run in _DIRTY_RUN.finditer(flags.translate(_IS_DIRTY))]
 
     def reset(self, image: Memory) -> None:

@@ -19,6 +19,7 @@ from cloche_wire import Failure, Op, Reply
 
 if TYPE_CHECKING:
     from cloche._instance import Instance
+    from cloche._isolation._remote import RemoteInstance
 
 __all__ = ["Node", "Stats", "raise_failure"]
 
@@ -88,7 +89,7 @@ class Node:
     """
 
     def __init__(
-        self, instance: Instance, info: dict[str, Any], restore: Callable[[Snapshot, str, bool], Node]
+        self, instance: Instance | RemoteInstance, info: dict[str, Any], restore: Callable[[Snapshot, str, bool], Node]
     ) -> None:
         self.name = instance.name
         self.info = info

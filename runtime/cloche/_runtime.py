@@ -8,11 +8,11 @@ import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from cloche import _image, _loading, _logs, _source
 from cloche._desks import desks
-from cloche._engine import Engine, Metering
+from cloche._engine import Engine, Metering, options
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
 from cloche._pool import Pool
@@ -22,6 +22,11 @@ from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, P
 from cloche.grants import Grants
 from cloche.limits import Limits
 from cloche_wire import Op, Reply
+
+if TYPE_CHECKING:
+    from cloche._isolation import Workers
+    from cloche._isolation._process import WorkerInfo
+    from cloche._isolation._remote import RemoteInstance
 
 __all__ = ["Runtime"]
 
@@ -38,10 +43,16 @@ class Runtime:
         metering: how the guest's time is bounded: "epoch" (deadlines), "fuel" (deadlines while asleep only, and a deterministic
             count of instructions), "none" (deadlines while asleep only: for code that you trust).
         logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
+        isolation: "none": nodes run in this process, walled in by WebAssembly alone. "process": in worker processes, for who does
+            not want to trust that wall alone (Linux; docs/threat-model.md says what it adds, and what it costs). A worker
+            that dies breaks the nodes in it: `BrokenInstanceError`.
+        workers: how many processes, at most, with ``isolation="process"``; "each": one for every node; None: as many as there are
+            processors, up to 4. They start as they are needed.
         progress: told in a line what takes more than a second; None: it goes to the logger.
 
     Raises:
         ImageError: no image, or a damaged one; says what to run.
+        ClocheError: ``isolation="process"`` on another system than Linux.
     """
 
     def __init__(
@@ -51,13 +62,28 @@ class Runtime:
         metering: Metering = "epoch",
         logger: Any = None,
         *,
+        isolation: Literal["none", "process"] = "none",
+        workers: int | Literal["each"] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
+        if isolation not in ("none", "process"):
+            raise ValueError(f"isolation is {isolation!r}: give 'none' or 'process'")
+        if isolation == "none" and workers is not None:
+            raise ValueError("workers are for isolation='process'")
         self.limits = limits or Limits()
         self.image = _image.find(image)
         self._logger = logger if logger is not None else _logs.DefaultLogger()
         tell = progress or (lambda text: self._logger.info(text))  # not looked up before it is needed
-        self._engine = Engine(metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256)
+        self._engine: Engine | Workers
+        if isolation == "process":
+            from cloche._isolation import Workers
+
+            options(metering)
+            self._engine = Workers(self.image, metering, workers, tell)
+        else:
+            self._engine = Engine(
+                metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256
+            )
         self._nodes: weakref.WeakSet[Node] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
@@ -66,6 +92,11 @@ class Runtime:
     def metering(self) -> Metering:
         """How the guest's time is bounded."""
         return self._engine.metering
+
+    @property
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        """The worker processes that live, and what confines them; none without ``isolation="process"``."""
+        return () if isinstance(self._engine, Engine) else self._engine.info
 
     def load(
         self,
@@ -227,10 +258,12 @@ class Runtime:
         if self._closed:
             raise ClosedError("the runtime is closed")
 
-    def _instance(self, limits: Limits, name: str, grants: Grants, snapshot: Snapshot | None = None) -> Instance:
-        logger = self._logger
-        return Instance(
-            self._engine,
+    def _instance(
+        self, limits: Limits, name: str, grants: Grants, snapshot: Snapshot | None = None
+    ) -> Instance | RemoteInstance:
+        logger, engine = self._logger, self._engine
+        make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
+        return make(
             limits,
             name,
             lambda records, node: _logs.deliver(records, logger, node),
@@ -238,7 +271,7 @@ class Runtime:
             desks(grants, limits, name, logger),
         )
 
-    def _add(self, instance: Instance, info: dict[str, Any], limits: Limits, grants: Grants) -> Node:
+    def _add(self, instance: Instance | RemoteInstance, info: dict[str, Any], limits: Limits, grants: Grants) -> Node:
         node = Node(instance, info, lambda s, n, r: self.restore(s, name=n, limits=limits, grants=grants, reseed=r))
         with self._lock:
             self._nodes.add(node)

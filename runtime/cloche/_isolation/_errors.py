@@ -1,0 +1,77 @@
+"""Errors as data: a worker says what ended a guest, the host builds the exception from a fixed table."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import cbor2
+
+from cloche import errors
+from cloche._codec import decode_record
+from cloche._instance import Cancelled
+from cloche._logs import clean
+
+__all__ = ["describe", "rebuild"]
+
+_CLASSES: Final[dict[str, type[errors.ClocheError]]] = {
+    kind.__name__: kind
+    for kind in (
+        Cancelled,
+        errors.BrokenInstanceError,
+        errors.ClocheError,
+        errors.ClosedError,
+        errors.DeadlineError,
+        errors.EncodeError,
+        errors.FuelError,
+        errors.GuestExitError,
+        errors.GuestTrapError,
+        errors.InternalError,
+        errors.OutputError,
+        errors.ProtocolError,
+    )
+}
+_FACTS: Final[dict[type[errors.ClocheError], dict[str, tuple[type, ...]]]] = {
+    errors.LimitError: {"limit": (str,), "value": (int, float, type(None))},
+    errors.GuestTrapError: {"trap_code": (str,)},
+    errors.GuestExitError: {"code": (int,)},
+}
+_MAX_TEXT: Final = 2000
+
+
+def _facts(kind: type[errors.ClocheError]) -> dict[str, tuple[type, ...]]:
+    return {name: types for base, facts in _FACTS.items() if issubclass(kind, base) for name, types in facts.items()}
+
+
+def describe(error: BaseException, closed: bool) -> bytes:
+    """What `rebuild` needs. An error of no known class is a bug, and says so.
+
+    Args:
+        error: what was raised in the worker.
+        closed: whether the instance is beyond use.
+    """
+    kind = next((base for base in type(error).__mro__ if _CLASSES.get(base.__name__) is base), None)
+    if kind is None:
+        return cbor2.dumps(["InternalError", f"a worker failed: {error!r}"[:_MAX_TEXT], closed, {}])
+    facts = {name: getattr(error, name) for name in _facts(kind)}
+    return cbor2.dumps([kind.__name__, str(error)[:_MAX_TEXT], closed, facts])
+
+
+def rebuild(frame: bytes, node: str) -> tuple[errors.ClocheError, bool]:
+    """The exception that a worker described, and whether the instance is closed. Every byte of `frame` may be a lie.
+
+    Raises:
+        ValueError: it describes none.
+    """
+    match decode_record(frame):
+        case [str(name), str(text), bool(closed), dict(facts)] if name in _CLASSES:
+            kind = _CLASSES[name]
+        case _:
+            raise ValueError("not an error")
+    wanted = _facts(kind)
+    if facts.keys() != wanted.keys() or any(type(facts[key]) not in types for key, types in wanted.items()):
+        raise ValueError(f"not the facts of a {name}")
+    text = clean(text[:_MAX_TEXT])
+    known: dict[str, Any] = {key: clean(fact) if isinstance(fact, str) else fact for key, fact in facts.items()}
+    if issubclass(kind, errors.BrokenInstanceError):
+        return kind(text, node=node, **known), True
+    return kind(text), closed

@@ -1,0 +1,320 @@
+"""An instance that lives in a worker process, with the interface of `_instance.Instance`. The codec stays in the host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import cbor2
+
+from cloche import _logs
+from cloche._asks import Asks
+from cloche._isolation import _errors
+from cloche._isolation._area import Area, create
+from cloche._isolation._channel import GRACE_S, Channel, Received
+from cloche._isolation._codec import RemoteCodec
+from cloche._isolation._wire import RUN, SNAPSHOT, Answer, Request
+from cloche._memory import address_of
+from cloche._snapshot import PAGE_BYTES, Snapshot
+from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
+from cloche_wire import Reply, abi
+
+if TYPE_CHECKING:
+    from cloche._asks import Desk
+    from cloche._isolation._process import Process
+    from cloche.limits import Limits
+
+__all__ = ["RemoteInstance"]
+
+_REPLIES: Final = tuple(Reply)
+_FAILED: Final = int(Answer.FAILED)
+_ASK: Final = int(Answer.ASK)
+_ANSWER: Final = int(Request.ANSWER)
+_TABLES: Final = 64 * 1024
+"""Room for the tables in front of an answer."""
+
+
+class _Desks(Asks):
+    """The desks of an instance whose memory is out of reach."""
+
+    def __init__(self, codec: RemoteCodec, limits: Limits, desks: Sequence[Desk]) -> None:
+        super().__init__(None, codec, limits, desks)  # type: ignore[arg-type]  # it is not used here
+
+    def respond(self, frame: bytes) -> bytes:
+        """The answer's frame. An empty request has too many items."""
+        return self._encode(self._decoded(frame) if frame else [-1, self._limits.value_nodes])
+
+
+class RemoteInstance:
+    """A guest in a worker; not thread-safe: its `Node` lets in one call at a time.
+
+    Args:
+        process: the worker.
+        limits: what the guest may use.
+        name: the node's name, for errors and logs.
+        on_records: takes the records drained after each call, and the name.
+        snapshot: a state to take over; None: as the image has it.
+        desks: who answers what the guest asks, here in the host; they are closed with the instance.
+        on_close: called with the worker once the instance is closed.
+
+    Raises:
+        BrokenInstanceError: the worker has died.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        limits: Limits,
+        name: str,
+        on_records: Callable[[list[_logs.LogRecord], str], None],
+        snapshot: Snapshot | None = None,
+        desks: Sequence[Desk] = (),
+        on_close: Callable[[Process], None] | None = None,
+    ) -> None:
+        self._process = process
+        self._limits = limits
+        self._on_records = on_records
+        self._on_close = on_close
+        self._memory_bytes = 0
+        self.calls = snapshot.calls if snapshot is not None else 0
+        self.dropped_records = 0
+        self.guest_seconds = 0.0
+        self._began = 0.0
+        self.closed = False
+        self.lease = False
+        self._buffers: list[tuple[int, Area, int]] = []
+        self._uses: list[tuple[int, int, int]] = []
+        self._ranges: dict[tuple[int, int], memoryview] = {}
+        self._codec = RemoteCodec(limits, self._lift, self._shared)
+        self._asks: _Desks | None = None
+        self._most = 2 * limits.reply_bytes + abi.RING_CAPACITY + _TABLES
+        self._channel = Channel(process, name, limits.deadline_s)
+        process.instances.add(self)
+        try:
+            self._open(name, snapshot, bool(desks))
+        except BaseException:
+            self.close()
+            raise
+        if desks:
+            self._asks = _Desks(self._codec, limits, desks)
+
+    def _open(self, name: str, snapshot: Snapshot | None, asks: bool) -> None:
+        how: dict[str, Any] = {"limits": asdict(self._limits), "name": name, "asks": asks}
+        if snapshot is None:
+            self._channel.send(Request.OPEN, cbor2.dumps(how))
+        else:
+            how |= {"memory": snapshot.memory_bytes, "runs": len(snapshot.runs), "request": snapshot.request}
+            how["calls"] = snapshot.calls
+            pages = len(snapshot.pages)
+            runs = b"".join(RUN.pack(*run) for run in snapshot.runs)
+            area, descriptor = create(max(1, pages + len(runs)), exact=True)
+            area.view[:pages] = snapshot.pages
+            area.view[pages : pages + len(runs)] = runs
+            self._channel.send(Request.OPEN, cbor2.dumps(how), pages, area.size, descriptor)
+        self._receive(0)
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._channel.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._channel.name = name
+        self._channel.send(Request.RENAME, name.encode(errors="replace"))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the guest's linear memory after its last call; 0 once closed."""
+        return 0 if self.closed else self._memory_bytes
+
+    def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
+        """Send one message and return the reply: kind and value. As `Instance.exchange`.
+
+        Raises:
+            EncodeError: an operand cannot be sent; the guest was not entered.
+            BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol, or its worker died.
+        """
+        if self.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
+        self.calls += 1
+        self._began = time.perf_counter()
+        codec, channel = self._codec, self._channel
+        self._uses.clear()
+        records: list[_logs.LogRecord] = []
+        try:
+            frame = codec.encode([op, self.calls, *operands], root)
+            channel.call(frame, codec.bodies, self._uses)
+            received = self._receive(self._most)
+            if received.records or received.dropped:
+                records = self._parse(received)
+            self._ranges = received.ranges
+            reply = codec.decode(received.frame, lease=self.lease)
+            if type(reply) is not list or len(reply) != 2 or type(reply[0]) is not int:
+                raise ProtocolError("a reply is [kind, value]")
+            if not 0 <= reply[0] < len(_REPLIES):
+                raise ProtocolError(f"a reply of kind {reply[0]}")
+            channel.tidy()
+        except ProtocolError as error:
+            if not self.closed:  # found by the decoder
+                error.node, error.last_logs = self.name, tuple(records)
+                self._deliver_at_end(records, error)
+                self.close()
+            raise
+        finally:
+            self._ranges = {}
+            self.guest_seconds += time.perf_counter() - self._began
+        if records:
+            self._on_records(records, self.name)
+        return _REPLIES[reply[0]], reply[1]
+
+    def share(self, length: int) -> memoryview:
+        """A buffer of shared memory for the host to fill: each call that names it copies it to the guest."""
+        area, descriptor = create(length, exact=True)
+        self._channel.send(Request.SHARE, b"", length, length, descriptor)
+        frame = self._receive(0).frame
+        address = int.from_bytes(frame, "little")
+        if len(frame) != 4 or not address:
+            raise self._refused("SHARE was not answered with an address")
+        self._buffers.append((address_of(area.view), area, address))
+        return area.view
+
+    def snapshot(self, info: dict[str, Any]) -> Snapshot:
+        """The state at rest, copied out."""
+        most = self._limits.memory_bytes
+        self._channel.send(Request.SNAPSHOT)
+        frame = self._receive(most + most // PAGE_BYTES * RUN.size).frame
+        view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
+        if len(frame) != SNAPSHOT.size:
+            raise self._refused("SNAPSHOT was not answered with one")
+        memory, pages, count, request = SNAPSHOT.unpack(frame)
+        end = pages + RUN.size * count
+        if memory > most or end > len(view):
+            raise self._refused(f"a snapshot of {end} bytes of a memory of {memory}")
+        runs = tuple(RUN.iter_unpack(bytes(view[pages:end])))
+        try:
+            taken = Snapshot(
+                self._process.image, self.name, info, memory, runs, bytes(view[:pages]), request, self.calls
+            )
+        except ClocheError as error:
+            raise self._refused(str(error)) from None
+        del view
+        self._channel.tidy()
+        return taken
+
+    def cancel(self) -> None:
+        """Stop the call under way, from another thread. It ends with `Cancelled`."""
+        self._process.cancel(self._channel.number, self.calls)
+
+    def _receive(self, most: int) -> Received:
+        """The answer, or what it says to raise."""
+        error = None
+        try:
+            received = self._channel.receive(most)
+            while received.kind == _ASK:
+                self._answer(received)
+                received = self._channel.receive(most)
+            self._memory_bytes = received.memory_bytes
+            if received.kind == _FAILED:
+                error, closed = self._rebuilt(received.frame)
+        except BaseException as failure:  # KeyboardInterrupt among them: nobody would take the answer
+            if not isinstance(failure, BrokenInstanceError):
+                self.cancel()
+            self.close()
+            raise
+        if error is None:
+            return received
+        records = self._parse(received) if received.records or received.dropped else []
+        if isinstance(error, BrokenInstanceError):
+            error.last_logs = tuple(records)
+        self._deliver_at_end(records, error)
+        if closed:
+            self.close()
+        raise error
+
+    def _answer(self, received: Received) -> None:
+        """Answer what the guest asks while it runs."""
+        if self._asks is None or self._is_overdue():
+            raise self._channel.refuse("it asks for what it was not granted, or after its deadline")
+        self._ranges = received.ranges
+        self._uses.clear()
+        frame = self._asks.respond(received.frame)
+        self._channel.call(frame, self._codec.bodies, self._uses, _ANSWER)
+
+    def _is_overdue(self) -> bool:
+        deadline = self._limits.deadline_s
+        return deadline is not None and time.perf_counter() - self._began > deadline + GRACE_S
+
+    def _rebuilt(self, frame: bytes) -> tuple[ClocheError, bool]:
+        try:
+            return _errors.rebuild(frame, self.name)
+        except ValueError as error:
+            raise self._channel.refuse(str(error)) from None
+
+    def _refused(self, what: str) -> ProtocolError:
+        error = self._channel.refuse(what)
+        self.close()
+        return error
+
+    def _parse(self, received: Received) -> list[_logs.LogRecord]:
+        records, dropped = _logs.collect(received.records, received.dropped, self._limits.log_records, self.calls)
+        self.dropped_records += dropped
+        return records
+
+    def _deliver_at_end(self, records: list[_logs.LogRecord], cause: BaseException) -> None:
+        """The instance may be beyond use: the logger's own failure must not hide why."""
+        if not records:
+            return
+        try:
+            self._on_records(records, self.name)
+        except Exception as error:
+            cause.add_note(f"and its log records could not be delivered: {error!r}")
+
+    def _lift(self, address: int, length: int) -> memoryview:
+        """What lies in the guest's memory: sent along with the reply, as a rule, or asked for now."""
+        view = self._ranges.get((address, length))
+        if view is None:
+            area, descriptor = create(max(1, length), exact=True)
+            self._channel.send(Request.READ, b"", address, length, descriptor)
+            self._receive(0)
+            view = area.view[:length]
+        return view
+
+    def _shared(self, view: memoryview) -> int:
+        """The guest's address of a contiguous view, if it lies in a buffer that `share` made; else 0."""
+        if not self._buffers or not view.nbytes:
+            return 0
+        start = address_of(view)
+        for number, (base, area, address) in enumerate(self._buffers):
+            if base <= start and start + view.nbytes <= base + area.size:
+                self._uses.append((number, start - base, view.nbytes))
+                return address + start - base
+        return 0
+
+    def abandon(self) -> None:
+        """In the child of a fork: it is the parent's."""
+        self.closed = True
+        self._channel.close(keep=False)
+
+    def close(self, *, keep: bool = False) -> None:
+        """End it; further calls raise ClosedError.
+
+        Args:
+            keep: the guest is at rest: the worker may use its memory for the next one.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        self._channel.close(keep=keep)
+        self._buffers.clear()
+        self._process.instances.discard(self)
+        if self._asks is not None:
+            self._asks.close()
+        if self._on_close is not None:
+            self._on_close(self._process)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_channel"):
+            self.close()

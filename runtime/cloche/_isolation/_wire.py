@@ -1,0 +1,85 @@
+"""What the host and a worker say to each other: fixed headers in front of bytes that only the host encodes and decodes.
+
+Each node has a socket of its own (SOCK_SEQPACKET: a message arrives whole or not at all). A header is followed by a payload of
+tables and one frame, which is the guest's own message; a payload larger than `INLINE` lies in the node's area of shared
+memory instead, at its start. Descriptors travel from the host to the worker only.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+from typing import Final
+
+__all__ = [
+    "ANSWER",
+    "BODY",
+    "INBOX",
+    "INLINE",
+    "LENGTH",
+    "RANGE",
+    "REQUEST",
+    "RUN",
+    "SHARED",
+    "SNAPSHOT",
+    "Answer",
+    "Request",
+]
+
+INLINE: Final = 32 * 1024
+"""Bytes of payload that travel in the message."""
+
+INBOX: Final = 256 * 1024
+"""Size of a receive buffer: no message is larger."""
+
+
+class Request(IntEnum):
+    """What the host asks of a node's worker. `a` and `b` are the header's two numbers."""
+
+    OPEN = 1
+    """frame: how to make the instance; a descriptor, if it starts from a snapshot: `a` bytes of pages, then the runs"""
+    CALL = 2
+    """a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED)"""
+    READ = 3
+    """copy `b` bytes at guest address `a` to the area that comes as a descriptor"""
+    SHARE = 4
+    """`a` bytes for host and guest together, in the area that comes as a descriptor -> frame: the guest's address"""
+    SNAPSHOT = 5
+    """-> frame: SNAPSHOT; the area: pages, then runs"""
+    ROOM = 6
+    """use the area of `a` bytes that comes as a descriptor from now on; 0: none. Not answered"""
+    RENAME = 7
+    """frame: the node's new name. Not answered"""
+    ANSWER = 8
+    """what the host answers to ASK, with its bodies as in CALL"""
+    CLOSE = 9
+    """the guest is at rest and not wanted any more. Not answered"""
+
+
+class Answer(IntEnum):
+    """What a worker answers."""
+
+    DONE = 1
+    """frame: the guest's reply, with the ranges of guest memory that it seems to name (RANGE)"""
+    FAILED = 2
+    """frame: an error as data (`_errors`)"""
+    NEED = 3
+    """`memory` bytes of area: send ROOM, and the answer follows"""
+    ASK = 4
+    """frame: what the guest asks of the host during a call; empty: it has more than value_nodes items. Send ANSWER"""
+
+
+REQUEST: Final = Struct(
+    "<BB2xIIIQQ"
+)  # kind, whether the payload is in the area, bodies, shared, bytes of the frame, a, b
+ANSWER: Final = Struct(
+    "<BB2xIIIIQ"
+)  # kind, payload in the area, ranges, bytes of the frame, of the logs, dropped, memory
+BODY: Final = Struct("<III")  # where in the frame its address is to be written, offset in the area, length
+SHARED: Final = Struct("<III")  # number of the buffer, offset in it, length
+RANGE: Final = Struct("<III")  # guest address, length, offset in the area
+RUN: Final = Struct("<II")  # first page, number of pages
+SNAPSHOT: Final = Struct(
+    "<QQII"
+)  # bytes of linear memory, bytes of pages, number of runs, address of the request buffer
+LENGTH: Final = Struct("<I")  # in front of each log record

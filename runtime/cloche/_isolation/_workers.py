@@ -1,0 +1,150 @@
+"""The worker processes of one `Runtime`: which one a node goes to, and the thread that starts and watches them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from cloche._isolation._process import Process, WorkerInfo
+from cloche._isolation._remote import RemoteInstance
+from cloche._isolation._watch import Watch
+from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
+
+if TYPE_CHECKING:
+    from cloche._asks import Desk
+    from cloche._engine import Metering
+    from cloche._image import Image
+    from cloche._logs import LogRecord
+    from cloche._snapshot import Snapshot
+    from cloche.limits import Limits
+
+__all__ = ["Workers"]
+
+_MOST_BY_DEFAULT: Final = 4
+
+
+class Workers:
+    """Makes instances, as an engine does in the host's own process. Thread-safe.
+
+    Args:
+        image: what the workers run.
+        metering: how the guests' time is bounded.
+        count: at most so many processes; "each": one for each node; None: as many as there are processors, up to 4.
+        tell: told in a line what takes long, and what is missing.
+
+    Raises:
+        ClocheError: not on Linux.
+    """
+
+    def __init__(
+        self, image: Image, metering: Metering, count: int | Literal["each"] | None, tell: Callable[[str], None]
+    ) -> None:
+        if sys.platform != "linux":
+            raise ClocheError(f"isolation='process' needs Linux, not {sys.platform}")
+        if count != "each" and count is not None and (type(count) is not int or count < 1):
+            raise ValueError(f"workers is {count!r}: give a number from 1, 'each' or None")
+        self.metering: Metering = metering
+        self._image = image
+        self._count = count if count is not None else min(_MOST_BY_DEFAULT, os.cpu_count() or 1)
+        self._tell = tell
+        self._lock = threading.RLock()  # the collector may close an instance wherever it likes
+        self._processes: list[Process] = []
+        self._watch = Watch()
+        self._closed = False
+        self._end = weakref.finalize(self, _end, self._processes, self._watch)
+        os.register_at_fork(after_in_child=partial(_start_over_in_child, weakref.ref(self)))
+
+    def open(
+        self,
+        limits: Limits,
+        name: str,
+        on_records: Callable[[list[LogRecord], str], None],
+        snapshot: Snapshot | None = None,
+        desks: Sequence[Desk] = (),
+    ) -> RemoteInstance:
+        """A new instance, in the worker with the fewest. The arguments are those of `Instance`."""
+        try:
+            return self._open(limits, name, on_records, snapshot, desks)
+        except BrokenInstanceError:  # its worker had died, or dies of another node just now
+            return self._open(limits, name, on_records, snapshot, desks)
+
+    def _open(
+        self, limits: Limits, name: str, on_records: Any, snapshot: Snapshot | None, desks: Sequence[Desk]
+    ) -> RemoteInstance:
+        process = self._take()
+        try:
+            if limits.memory_bytes < process.image_bytes:
+                raise ValueError(
+                    f"Limits.memory_bytes is {limits.memory_bytes}: the interpreter alone takes {process.image_bytes}, "
+                    "give more"
+                )
+            on_close = self._drop if self._count == "each" else None
+            return RemoteInstance(process, limits, name, on_records, snapshot, desks, on_close)
+        finally:
+            with self._lock:
+                process.opening -= 1
+
+    def _take(self) -> Process:
+        """The process for the next node, started if need be."""
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the runtime is closed")
+            for process in [dead for dead in self._processes if dead.dead]:
+                self._processes.remove(process)
+                process.close()
+            least = min(self._processes, key=lambda process: process.load, default=None)
+            may_grow = self._count == "each" or len(self._processes) < self._count
+            if least is None or (least.load and may_grow):
+                process = Process(self._image, self.metering, self._tell, self._watch)
+                self._processes.append(process)
+            else:
+                process = least
+            process.opening += 1
+        try:
+            process.ready()
+        except BaseException:
+            with self._lock:
+                process.opening -= 1
+            raise
+        return process
+
+    def _drop(self, process: Process) -> None:
+        """End a process whose only node is gone."""
+        with self._lock:
+            if process in self._processes:
+                self._processes.remove(process)
+        process.close()
+
+    @property
+    def info(self) -> tuple[WorkerInfo, ...]:
+        """The processes that live."""
+        with self._lock:
+            return tuple(process.info for process in self._processes if not process.dead)
+
+    def close(self) -> None:
+        """End all processes. Again: nothing."""
+        with self._lock:
+            self._closed = True
+        self._end()
+
+
+def _end(processes: list[Process], watch: Watch) -> None:
+    while processes:
+        processes.pop().close()
+    watch.close()
+
+
+def _start_over_in_child(reference: weakref.ref[Workers]) -> None:
+    """In the child of a fork: the processes are the parent's; nodes loaded here get new ones."""
+    workers = reference()
+    if workers is not None:
+        workers._lock = threading.RLock()
+        for process in workers._processes:
+            process.forget()
+        workers._processes.clear()
+        workers._watch.start_over()
