@@ -174,12 +174,14 @@ def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
             made.problem = f"after call {phases.call}: {error}"
 
     with _phases.record(node, max_calls=0, after=after):
-        made._started(_ask(node._instance, "start", builtins))
+        instance = node._instance
+        assert isinstance(instance, Instance)  # `record` has seen to it
+        made._started(_ask(instance, "start", builtins))
         try:
             yield made
         finally:
-            if not node._closed and not node._instance.closed:
-                _ask(node._instance, "stop")
+            if not node._closed and not instance.closed:
+                _ask(instance, "stop")
 
 
 def _ask(instance: Instance, *operands: Any) -> Any:

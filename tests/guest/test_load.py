@@ -289,7 +289,7 @@ def test_calls_before_load_fail(bench, op):
     assert (kind, failure["message"]) == (Reply.FAILURE, "no node is loaded")
 
 
-@pytest.mark.parametrize("op", [-1, 12, 99, -1])
+@pytest.mark.parametrize("op", [-1, 99])
 def test_unknown_operation(load, op):
     """A newer host's message is a failure, not a crash."""
     kind, failure = load("def N(x): return x").guest.handle([op, 1])
