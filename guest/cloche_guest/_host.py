@@ -16,3 +16,6 @@ class Host(Protocol):
 
     def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, /) -> None:
         """Set the limits that are kept on the C side."""
+
+    def call(self, request: list[Any], /) -> list[Any] | None:
+        """Ask the host: ``[ask, *operands]`` is answered by ``[granted, value or failure]``; None: nothing is granted."""

@@ -12,7 +12,7 @@ import logging
 
 import _cloche
 
-from cloche_guest import policy, thaw, threads, values, warm
+from cloche_guest import asking, policy, thaw, threads, values, warm
 from cloche_guest.dispatch import Guest
 from cloche_guest.node import PLAIN
 
@@ -28,7 +28,7 @@ _LIBRARY = """
 """.split()
 _OPTIONAL = """
     bz2 lzma cloudpickle numpy numpy.linalg numpy.fft numpy.random numpy.ma numpy.polynomial numpy.lib.stride_tricks
-    cloche_guest.metadata
+    cloche_guest.metadata cloche_guest.services
 """.split()
 
 
@@ -69,6 +69,7 @@ def _boot() -> Guest:
     guest.logs.install()
     guest.logs.apply(logging.INFO)
     _cloche.register(guest.handle, values.encode, values.decode, guest.fail)
+    asking.bind(_cloche.call)
     return guest
 
 

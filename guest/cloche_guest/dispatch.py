@@ -38,6 +38,7 @@ class Guest:
     """One guest: at most one node, at most one open stream.
 
     Attributes:
+        host: its surroundings.
         logs: the handler to install.
         streams: the standard streams to install.
         loop: the event loop on which the node's coroutines run.
@@ -45,7 +46,7 @@ class Guest:
     """
 
     def __init__(self, host: Host) -> None:
-        self._host = host
+        self.host = host
         self.logs = Logs(host)
         self.streams = Streams(host)
         self.loop = Loop()
@@ -187,7 +188,7 @@ class Guest:
             raise RuntimeError("a node is loaded: an instance holds one")
         limits = wanted["limits"]
         self._max_items = limits["value_nodes"]
-        self._host.configure(limits["reply_bytes"], limits["output_bytes"], limits["value_depth"])
+        self.host.configure(limits["reply_bytes"], limits["output_bytes"], limits["value_depth"])
         self.logs.configure(wanted["log_level"], limits["log_bytes"])
         self.streams.configure(wanted["log_level"], limits["log_bytes"])
         thaw(wanted["seed"])

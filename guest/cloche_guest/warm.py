@@ -12,8 +12,9 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche_guest import asking
 from cloche_guest.dispatch import Guest
-from cloche_wire.messages import Op, Reply
+from cloche_wire.messages import Ask, Op, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ _SOURCE: Final = '''
 import logging
 import sys
 from dataclasses import dataclass
+from cloche_guest import services
 
 class Rehearsal:
     """All the shapes of a node, at least once."""
@@ -47,6 +49,8 @@ class Rehearsal:
         if data == "print":
             print("line", 1)
             self.logger.warning("said %d", 1, extra={"field": 1})
+        if data == "ask":
+            return services.rehearsed(data, n=1)
         if data == "wait":
             return self.later(data)
         if data == "yield":
@@ -83,6 +87,10 @@ class _Quiet:
     def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, /) -> None:
         pass
 
+    def call(self, request: list[Any], /) -> list[Any] | None:
+        self._dumps(request)
+        return [True, ["rehearsed"] if request[0] == Ask.SERVICES else request[-1]]
+
 
 def _messages() -> list[list[Any]]:
     load = {
@@ -106,7 +114,7 @@ def _messages() -> list[list[Any]]:
     }
     values: list[Any] = [1, 2.5, None, True, "text", "ü", b"bytes", (1, 2), {3}, 1 << 80]
     values += [{"a": 1, "b": 2.5, "c": "text", "d": True, "e": None}, list(range(20)), {"k": [{"n": 1}]}]
-    values += ["print", "raise", "wait", "yield"]
+    values += ["print", "raise", "wait", "yield", "ask"]
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         values += [numpy.arange(6.0).reshape(2, 3), numpy.zeros(2048, "f4"), numpy.float32(1), numpy.ones(3, bool)]
@@ -148,7 +156,9 @@ def rehearse(codec: Any, encode: Callable[[Any], Any], decode: Callable[[int, An
     )
     streams = sys.stdin, sys.stdout, sys.stderr
     for _ in range(_ROUNDS):
-        guest = Guest(_Quiet(codec.dumps))
+        quiet = _Quiet(codec.dumps)
+        guest = Guest(quiet)
+        asking.bind(quiet.call)
         guest.streams.install()
         guest.logs.install()
         codec.register(guest.handle, encode, decode, guest.fail)
@@ -158,6 +168,7 @@ def rehearse(codec: Any, encode: Callable[[Any], Any], decode: Callable[[int, An
         finally:
             logging.root.removeHandler(guest.logs.handler)
             guest.loop.close()
+            asking.bind(None)
             sys.stdin, sys.stdout, sys.stderr = streams
             _restore(*before)
 

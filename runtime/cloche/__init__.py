@@ -31,9 +31,11 @@ from cloche.errors import (
     NodeRaisedError,
     OutputError,
     ProtocolError,
+    ServiceError,
 )
 from cloche.grants import Grants
 from cloche.limits import Limits
+from cloche.services import Service, ServiceCall, ServiceRecord
 from cloche_wire.array import Array
 from cloche_wire.record import Record
 from cloche_wire.tagged import Opaque
@@ -67,6 +69,10 @@ __all__ = [
     "ProtocolError",
     "Record",
     "Runtime",
+    "Service",
+    "ServiceCall",
+    "ServiceError",
+    "ServiceRecord",
     "Snapshot",
     "Source",
     "Stats",

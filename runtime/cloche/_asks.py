@@ -7,7 +7,7 @@ A request passes what a reply passes before its values are looked at: a checked 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from cloche._memory import NoRoomError
 from cloche.errors import EncodeError, ProtocolError
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from cloche._memory import Memory
     from cloche.limits import Limits
 
-__all__ = ["Answer", "Asks", "Desk", "Refused"]
+__all__ = ["Answer", "Asks", "Desk", "FramedAsks", "GuestAsks", "Refused"]
+
+T = TypeVar("T")
 
 ENOSYS: Final = 52
 """WASI's number (wasi_snapshot_preview1, errno)."""
@@ -56,21 +58,93 @@ class Desk(Protocol):
 
 
 class Asks:
-    """The desks of one instance.
+    """The desks of one node.
+
+    Args:
+        desks: who answers.
+
+    Attributes:
+        request_bytes: size of the request that is being answered, bodies out of line included.
+    """
+
+    def __init__(self, desks: Sequence[Desk]) -> None:
+        self.desks = desks
+        self.request_bytes = 0
+        self._answers = {int(ask): (desk, answer) for desk in desks for ask, answer in desk.answers.items()}
+
+    def reply(self, request: list[Any], send: Callable[[list[Any], str], T]) -> T:
+        """Have a request answered.
+
+        Args:
+            request: ``[ask, *operands]``.
+            send: takes the answer and what to call it, and encodes it; what it returns is returned.
+
+        Raises:
+            NoRoomError: `send` did.
+        """
+        ask, *operands = request
+        desk, function = self._answers.get(ask, (None, None))
+        if desk is None or function is None:
+            return send([False, ENOSYS], "answer")
+        try:
+            return send([True, function(operands)], "answer")
+        except Refused as refused:
+            return send([False, refused.failure], "answer")
+        except NoRoomError:
+            raise
+        except EncodeError as error:
+            return send([False, desk.unsendable(operands, error)], "answer")
+
+    def close(self) -> None:
+        """The node is closed."""
+        for desk in self.desks:
+            desk.close()
+
+
+class FramedAsks(Asks):
+    """The desks of an instance, whose requests and answers are frames.
+
+    Args:
+        codec: the instance's: it is idle while the guest runs.
+        limits: `value_nodes` bounds a request; the codec holds the rest.
+        desks: who answers.
+    """
+
+    def __init__(self, codec: Codec, limits: Limits, desks: Sequence[Desk]) -> None:
+        super().__init__(desks)
+        self._codec = codec
+        self._limits = limits
+
+    def respond(self, frame: bytes) -> bytes:
+        """The answer to a request that the validator has passed; an empty frame stands for one of too many items.
+
+        Raises:
+            ProtocolError: it is no request.
+            NoRoomError: the answer has a body for which the guest has no memory left.
+        """
+        if not frame:
+            text = f"request: more than {self._limits.value_nodes} items (value_nodes)"
+            return self._codec.encode([False, ["ValueError", text]], "answer")
+        request = self._codec.decode(frame)
+        self.request_bytes = self._codec.decoded_bytes
+        if type(request) is not list or not request or type(request[0]) is not int:
+            raise ProtocolError("a request to the host is [ask, *operands]")
+        return self.reply(request, self._codec.encode)
+
+
+class GuestAsks(FramedAsks):
+    """The desks of an instance, whose requests lie in its memory.
 
     Args:
         memory: the guest's.
-        codec: the instance's: it is idle while the guest runs.
-        limits: `reply_bytes`, `value_nodes` and `value_depth` bound a request, `request_bytes` an answer.
+        codec: as above.
+        limits: as above; `reply_bytes` and `value_depth` bound a request as well.
         desks: who answers.
     """
 
     def __init__(self, memory: Memory, codec: Codec, limits: Limits, desks: Sequence[Desk]) -> None:
+        super().__init__(codec, limits, desks)
         self._memory = memory
-        self._codec = codec
-        self._limits = limits
-        self._desks = desks
-        self._answers = {int(ask): (desk, answer) for desk in desks for ask, answer in desk.answers.items()}
 
     def answer(self, address: int, length: int) -> int:
         """Answer the request that lies there: ``address << 32 | length`` of the answer, or one of ``abi.ANSWER_*``.
@@ -79,47 +153,17 @@ class Asks:
             ProtocolError: the range, the bytes or the answer's block break the protocol.
             Trapped: the guest was stopped while it allocated the block.
         """
-        request = self._request(address, length)
+        memory, limits = self._memory, self._limits
+        if memory.check(address, length, limits.value_nodes, limits.value_depth):
+            request = memory.read(address, length, limits.reply_bytes)
+        elif memory.check(address, length, _ANY_NODES, limits.value_depth):
+            request = b""
+        else:
+            raise ProtocolError("a request to the host is not well-formed, or passes value_depth")
         try:
-            frame = self._encode(request)
-            place = self._memory.allocate(len(frame))
+            frame = self.respond(request)
+            place = memory.allocate(len(frame))
         except NoRoomError:
             return abi.ANSWER_NO_MEMORY
-        self._memory.write(place, frame)
+        memory.write(place, frame)
         return place << 32 | len(frame)
-
-    def _request(self, address: int, length: int) -> list[Any]:
-        memory, limits = self._memory, self._limits
-        if not memory.check(address, length, limits.value_nodes, limits.value_depth):
-            if not memory.check(address, length, _ANY_NODES, limits.value_depth):
-                raise ProtocolError("a request to the host is not well-formed, or passes value_depth")
-            return [-1, limits.value_nodes]
-        return self._decoded(memory.read(address, length, limits.reply_bytes))
-
-    def _decoded(self, frame: bytes) -> list[Any]:
-        request = self._codec.decode(frame)
-        if type(request) is not list or not request or type(request[0]) is not int or request[0] < 0:
-            raise ProtocolError("a request to the host is [ask, *operands]")
-        return request
-
-    def _encode(self, request: list[Any]) -> bytes:
-        encode = self._codec.encode
-        ask, *operands = request
-        if ask < 0:
-            return encode([False, ["ValueError", f"request: more than {operands[0]} items (value_nodes)"]], "answer")
-        desk, function = self._answers.get(ask, (None, None))
-        if desk is None or function is None:
-            return encode([False, ENOSYS], "answer")
-        try:
-            return encode([True, function(operands)], "answer")
-        except Refused as refused:
-            return encode([False, refused.failure], "answer")
-        except NoRoomError:
-            raise
-        except EncodeError as error:
-            return encode([False, desk.unsendable(operands, error)], "answer")
-
-    def close(self) -> None:
-        """The instance is closed."""
-        for desk in self._desks:
-            desk.close()

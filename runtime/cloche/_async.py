@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from cloche._instance import Cancelled
+from cloche._serving import PORTAL
 from cloche._stream import Steps
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ async def call(node: Node, function: Callable[[], T]) -> T:
                     node._interrupt(token)
                     await anyio.sleep(_AGAIN_S)
 
-    async with anyio.create_task_group() as group:
+    async with _portal(node), anyio.create_task_group() as group:
         group.start_soon(watch)
         try:
             await anyio.to_thread.run_sync(work)
@@ -68,6 +70,22 @@ async def call(node: Node, function: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     return outcome[0]
+
+
+@asynccontextmanager
+async def _portal(node: Node) -> AsyncIterator[None]:
+    """In the block, the node's ``async def`` services run on this event loop."""
+    if node._services is None or not node._services.has_async:
+        yield
+        return
+    from anyio.from_thread import BlockingPortal
+
+    async with BlockingPortal() as portal:
+        before = PORTAL.set(portal)
+        try:
+            yield
+        finally:
+            PORTAL.reset(before)
 
 
 async def stream(node: Node, steps: Steps, items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:

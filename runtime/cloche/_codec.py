@@ -154,6 +154,11 @@ class Codec:
                 raise cause from None
             raise ProtocolError(f"the reply is not of the protocol: {cause}") from error
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of the frame decoded last, and of what it pointed to."""
+        return self._reply_bytes - self._lifter.left
+
 
 class _Lifter:
     """Copies what a reply points to out of guest memory; `left` bytes of it at most."""
@@ -209,7 +214,12 @@ def _sequence(content: Any) -> list[Any]:
 
 
 def _lift_numbers(content: Any, _immutable: bool) -> list[Any]:
-    if type(content) is not list or len(content) != 2 or content[0] not in (0, 1) or type(content[1]) is not bytes:
+    if (
+        type(content) is not list
+        or len(content) != 2
+        or content[0] not in (0, 1)
+        or type(content[1]) not in (bytes, bytearray)
+    ):
         raise ValueError("numbers are [0 or 1, bytes]")
     kind, data = content
     if len(data) % 8:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from cloche._services import ServiceDesk
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cloche._asks import Desk
+    from cloche._host import Host
     from cloche.grants import Grants
     from cloche.limits import Limits
+    from cloche.services import Service
 
 __all__ = ["desks"]
 
 
-def desks(grants: Grants, limits: Limits, name: str, logger: Any) -> list[Desk]:
+def desks(grants: Grants, limits: Limits, host: Host, logger: Any) -> list[Desk]:
     """Made anew for each instance, because they keep its state; empty if nothing is granted that has to be asked for.
 
     Args:
         grants: the node's.
         limits: the node's.
-        name: the node's, for logs.
+        host: the outside as the node sees it.
         logger: where the host's own records of it go.
     """
-    return []
+    found: list[Desk] = []
+    if grants.services:
+        services = cast("Mapping[str, Service]", grants.services)  # Grants has made them so
+        found.append(ServiceDesk(services, host, logger, limits.log_records))
+    return found

@@ -5,9 +5,11 @@ Nothing here raises into wasmtime: a method that must stop the guest says so, an
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +17,11 @@ from cloche.errors import ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
-    from cloche._asks import Asks
+    from concurrent.futures import Future
 
-__all__ = ["FUNCTIONS", "Host", "Stop"]
+    from cloche._asks import GuestAsks
+
+__all__ = ["FUNCTIONS", "Host", "Stop", "Stopped"]
 
 _RANDOM_CHUNK: Final = 512
 _MASK = (1 << 64) - 1
@@ -31,6 +35,10 @@ class Stop(Enum):
     EXIT = "exit"
 
 
+class Stopped(Exception):
+    """The guest must be stopped; its `Host` has the reason."""
+
+
 class Host:
     """The outside, as one guest sees it, and the state of the call that is under way.
 
@@ -40,17 +48,33 @@ class Host:
         exit_code: what the guest passed to `exit`.
         error: an exception that a host function met; the caller raises it once the guest has stopped.
         asks: who answers `call`; None: nothing is granted.
+        node: the node's name.
+        calls: calls on the node so far, the one under way included.
     """
 
-    __slots__ = ("_asking", "_random", "_wake", "asks", "cancelled", "deadline", "error", "exit_code", "stop")
+    __slots__ = (
+        "_asking",
+        "_random",
+        "_wake",
+        "asks",
+        "calls",
+        "cancelled",
+        "deadline",
+        "error",
+        "exit_code",
+        "node",
+        "stop",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, node: str = "") -> None:
+        self.node = node
+        self.calls = 0
         self.deadline: float | None = None
         self.cancelled = False
         self.stop: Stop | None = None
         self.exit_code = 0
         self.error: BaseException | None = None
-        self.asks: Asks | None = None
+        self.asks: GuestAsks | None = None
         self._asking = False
         self._wake: threading.Event | None = None
         self._random = b""
@@ -64,7 +88,7 @@ class Host:
     def cancel(self) -> None:
         """Stop the call under way as soon as the guest can be stopped. Called from another thread."""
         self.cancelled = True
-        if self._wake is not None:
+        if self._wake is not None:  # else nobody waits yet, and who begins to looks at `cancelled` first
             self._wake.set()
 
     def must_stop(self) -> bool:
@@ -98,16 +122,39 @@ class Host:
 
     def sleep(self, slots: Any) -> bool:
         """sleep(ns) -> 0. Ends the guest at its deadline, or when it is cancelled."""
-        until = time.monotonic() + max(0, slots[0]) / 1e9
+        if not self._wait_until(time.monotonic() + max(0, slots[0]) / 1e9):
+            return False
+        slots[0] = 0
+        return True
+
+    def wait(self, seconds: float | None, future: Future[Any]) -> bool:
+        """Wait for a future on behalf of the guest; whether it is done before so many seconds are over (None: whenever).
+
+        Raises:
+            Stopped: the call under way has been cancelled or has passed its deadline.
+        """
+        wake = self._event()
+        future.add_done_callback(lambda _: wake.set())
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        if not self._wait_until(until, future.done):
+            raise Stopped
+        return future.done()
+
+    def _event(self) -> threading.Event:
         if self._wake is None:
             self._wake = threading.Event()
+        return self._wake
+
+    def _wait_until(self, until: float, done: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until then, or until `done`; False if the guest must be stopped instead."""
+        wake = self._event()
         while not self.must_stop():
             now = time.monotonic()
-            if now >= until:
-                slots[0] = 0
+            if now >= until or done():
                 return True
             limit = until if self.deadline is None else min(until, self.deadline)
-            self._wake.wait(min(max(0.0, limit - now), 3600.0))
+            wake.wait(min(max(0.0, limit - now), 3600.0))
+            wake.clear()  # whoever set it has first changed what is looked at now
         return False
 
     def exit(self, slots: Any) -> bool:
@@ -130,6 +177,8 @@ class Host:
         self._asking = True
         try:
             slots[0] = asks.answer(slots[0] & 0xFFFF_FFFF, slots[2] & 0xFFFF_FFFF)
+        except Stopped:
+            return False
         finally:
             self._asking = False
         return not self.must_stop()

@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _ffi, _logs, _stack
-from cloche._asks import Asks
+from cloche._asks import GuestAsks
 from cloche._codec import Codec
 from cloche._host import Host, Stop
+from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
 from cloche.errors import (
     BrokenInstanceError,
@@ -48,7 +49,7 @@ class Instance:
     Args:
         engine: what to instantiate.
         limits: what the guest may use.
-        name: the node's name, for errors and logs.
+        host: the outside as the guest sees it; or the node's name, for errors and logs.
         on_records: takes the records drained after each call, and the name.
         snapshot: a state to take over; None: as the image has it.
         desks: who answers what the guest asks; they are closed with the instance.
@@ -60,7 +61,6 @@ class Instance:
         "_codec",
         "_deadline_s",
         "_engine",
-        "_host",
         "_key",
         "_limits",
         "_memory",
@@ -68,34 +68,33 @@ class Instance:
         "_on_records",
         "_request",
         "_store",
-        "calls",
         "closed",
         "dropped_records",
         "guest_seconds",
+        "host",
         "lease",
-        "name",
+        "services",
     )
 
     def __init__(
         self,
         engine: Engine,
         limits: Limits,
-        name: str,
+        host: Host | str,
         on_records: Callable[[list[_logs.LogRecord], str], None],
         snapshot: Snapshot | None = None,
         desks: Sequence[Desk] = (),
     ) -> None:
         self._engine = engine
         self._limits = limits
-        self.name = name
         self._on_records = on_records
         self._deadline_s = limits.deadline_s
-        self.calls = 0
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self.closed = False
         self.lease = False
-        self._host = Host()
+        self.services = next((desk for desk in desks if isinstance(desk, ServiceDesk)), None)
+        self.host = Host(host) if isinstance(host, str) else host
         engine.handlers.ensure()
         if limits.memory_bytes < engine.image_bytes:
             raise ValueError(
@@ -105,7 +104,7 @@ class Instance:
         self._store = cell.store
         self._node_call = cell.node_call
         self._store.set_limits(memory_size=limits.memory_bytes)
-        self._key = _ffi.bind(self._store, self._host, engine.metering == "epoch")
+        self._key = _ffi.bind(self._store, self.host, engine.metering == "epoch")
         try:
             if engine.metering == "fuel":
                 self._store.set_fuel(_ENDLESS_FUEL)
@@ -119,17 +118,35 @@ class Instance:
                 partial(self._memory.pin, limit=limits.reply_bytes),
             )
             if desks:
-                self._host.asks = Asks(self._memory, self._codec, limits, desks)
+                self.host.asks = GuestAsks(self._memory, self._codec, limits, desks)
             if snapshot is None:
                 self._request = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
             else:
                 self._memory.grow_to(snapshot.memory_bytes)
                 self._memory.overwrite(snapshot.runs, snapshot.pages)
                 self._request = self._memory.checked(snapshot.request, abi.REQUEST_BUFFER_BYTES)
-                self.calls = snapshot.calls
+                self.host.calls = snapshot.calls
         except BaseException:
             self.close()
             raise
+
+    @property
+    def name(self) -> str:
+        """The node's name, for errors and logs."""
+        return self.host.node
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.host.node = name
+
+    @property
+    def calls(self) -> int:
+        """Calls into the guest so far."""
+        return self.host.calls
+
+    @calls.setter
+    def calls(self, calls: int) -> None:
+        self.host.calls = calls
 
     @property
     def memory_bytes(self) -> int:
@@ -153,15 +170,15 @@ class Instance:
         if not _stack.sufficient():
             return _stack.run(lambda: self.exchange(op, operands, root))
         self._engine.handlers.ensure()
-        host, watchdog = self._host, self._engine.watchdog
-        self.calls += 1
+        host, watchdog = self.host, self._engine.watchdog
+        host.calls += 1
         host.begin()
         if self._deadline_s is not None:
             watchdog.arm(host, self._deadline_s)
         began = time.perf_counter()
         codec = self._codec
         try:
-            reply = codec.decode(self._enter(codec.encode([op, self.calls, *operands], root)), lease=self.lease)
+            reply = codec.decode(self._enter(codec.encode([op, host.calls, *operands], root)), lease=self.lease)
         except _ffi.Trapped as trapped:
             broken = self._broken(trapped)
             raise broken from broken.__cause__
@@ -201,15 +218,15 @@ class Instance:
 
     def share(self, length: int) -> memoryview:
         """A buffer of guest memory for the host to fill. Raises as `exchange` does."""
-        self._host.begin()
+        self.host.begin()
         if self._deadline_s is not None:
-            self._engine.watchdog.arm(self._host, self._deadline_s)
+            self._engine.watchdog.arm(self.host, self._deadline_s)
         try:
             return self._memory.share(length)
         except _ffi.Trapped as trapped:
             raise self._broken(trapped) from None
         finally:
-            self._engine.watchdog.disarm(self._host)
+            self._engine.watchdog.disarm(self.host)
 
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """The state at rest, copied out."""
@@ -221,7 +238,7 @@ class Instance:
 
     def cancel(self) -> None:
         """Stop the call under way, from another thread. It ends with `Cancelled`."""
-        self._engine.watchdog.cancel(self._host)
+        self._engine.watchdog.cancel(self.host)
 
     def _drain(self) -> list[_logs.LogRecord]:
         """Take the guest's log records and hand them on, the newest `log_records` of them."""
@@ -243,7 +260,7 @@ class Instance:
 
     def _broken(self, trapped: _ffi.Trapped) -> BaseException:
         """What the host knows of the reason comes before what the trap says."""
-        host, limits = self._host, self._limits
+        host, limits = self.host, self._limits
         logs = tuple(self._end(trapped))
         name = self.name
         if isinstance(host.error, _ffi.Trapped):  # the guest stopped inside node_alloc or node_check, for an answer
@@ -293,8 +310,9 @@ class Instance:
             return
         self.closed = True
         _ffi.unbind(self._key)
-        if self._host.asks is not None:
-            self._host.asks.close()
+        if self.host.asks is not None:
+            self.host.asks.close()
+            self.host.asks = None
         pinned = kept = False
         if hasattr(self, "_memory"):
             pinned = self._memory.is_pinned

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import _logs, _stream
+from cloche._serving import Turns
 from cloche._snapshot import Snapshot
 from cloche._stream import Steps
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
@@ -20,6 +21,7 @@ from cloche_wire import Failure, Op, Reply
 if TYPE_CHECKING:
     from cloche._instance import Instance
     from cloche._isolation._remote import RemoteInstance
+    from cloche.services import ServiceRecord
 
 __all__ = ["Node", "Stats", "raise_failure"]
 
@@ -95,7 +97,8 @@ class Node:
         self.info = info
         self._restore = restore
         self._instance = instance
-        self._lock = threading.RLock()
+        self._services = instance.services
+        self._lock: AbstractContextManager[Any] = Turns(self._services.host) if self._services else threading.RLock()
         self._busy = False
         self._token: object = None
         self._streaming = False
@@ -272,6 +275,11 @@ class Node:
         """What the node has used so far."""
         instance = self._instance
         return Stats(instance.calls, instance.guest_seconds, instance.memory_bytes, instance.dropped_records)
+
+    @property
+    def service_calls(self) -> tuple[ServiceRecord, ...]:
+        """The last calls that the node has made, or tried to make, of services it was granted; 100 at most, the newest last."""
+        return self._services.records if self._services else ()
 
     @property
     def broken(self) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from cloche import _image, _loading, _logs, _source
 from cloche._desks import desks
 from cloche._engine import Engine, Metering, options
+from cloche._host import Host
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
 from cloche._pool import Pool
@@ -262,13 +263,14 @@ class Runtime:
         self, limits: Limits, name: str, grants: Grants, snapshot: Snapshot | None = None
     ) -> Instance | RemoteInstance:
         logger, engine = self._logger, self._engine
+        host = Host(name)
         make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
         return make(
             limits,
-            name,
+            host,
             lambda records, node: _logs.deliver(records, logger, node),
             snapshot,
-            desks(grants, limits, name, logger),
+            desks(grants, limits, host, logger),
         )
 
     def _add(self, instance: Instance | RemoteInstance, info: dict[str, Any], limits: Limits, grants: Grants) -> Node:

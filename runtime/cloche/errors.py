@@ -30,6 +30,7 @@ __all__ = [
     "NodeRaisedError",
     "OutputError",
     "ProtocolError",
+    "ServiceError",
 ]
 
 
@@ -197,3 +198,10 @@ class GuestExitError(BrokenInstanceError):
 
 class ProtocolError(BrokenInstanceError):
     """The guest's bytes or pointers break the protocol: its interpreter has been tampered with, or is broken."""
+
+
+class ServiceError(ClocheError):
+    """Raise it in a service (`Grants.services`): the node gets its message. Of any other exception it gets no more than the kind.
+
+    The node sees a RuntimeError, or the builtin exception that a subclass also is, as in ``class Gone(ServiceError, LookupError)``.
+    """

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from cloche._source import walk
 from cloche.errors import ClocheError
+from cloche.services import Service, checked
 
 __all__ = ["Grants"]
 
@@ -28,15 +30,19 @@ class Grants:
             package itself or holds packages and modules. Compiled extensions in them cannot be imported, and say so.
         opaque: objects of any class may leave this node for another one that has the same grant: pickled in one sandbox and
             unpickled in the other, on the host only a `cloche.Opaque`, which nothing unpickles.
+        services: host functions that the node may call, by name: plain functions, or `cloche.Service` for conditions. In the node:
+            ``from cloche_guest import services``, then ``services.name(...)``. See docs/grants.md.
     """
 
     packages: Sequence[str | os.PathLike[str]] = ()
     opaque: bool = False
+    services: Mapping[str, Callable[..., Any] | Service] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.packages, (str, os.PathLike)):
             raise TypeError(f"Grants.packages is {self.packages!r}: give a list of paths")
         object.__setattr__(self, "packages", tuple(self.packages))
+        object.__setattr__(self, "services", MappingProxyType(checked(self.services)))
 
     def archives(self) -> dict[str, bytes]:
         """Read the packages: archive name -> content of a wheel or zip.

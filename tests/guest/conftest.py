@@ -23,6 +23,8 @@ class Bench:
         self.records: list[list[Any]] = []
         self.output = 0
         self.configured: tuple[int, ...] = ()
+        self.asked: list[list[Any]] = []
+        self.answers: list[list[Any] | None] = []
         self.guest = Guest(self)
         self.surroundings = Surroundings(self.guest, frozenset({"node"}))
 
@@ -37,6 +39,11 @@ class Bench:
     def configure(self, *limits: int) -> None:
         """As `_cloche.configure`."""
         self.configured = limits
+
+    def call(self, request: list[Any]) -> list[Any] | None:
+        """As `_cloche.call`, with the next of `answers`."""
+        self.asked.append(request)
+        return self.answers.pop(0) if self.answers else None
 
     def send(self, op: Op, *operands: Any) -> tuple[Reply, Any]:
         """One message; the reply."""

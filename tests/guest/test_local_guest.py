@@ -61,6 +61,7 @@ def test_values_cross_as_they_do_the_real_boundary():
     with local(
         "import dataclasses\nclass N:\n    def process(self, x):\n        self.x = x\n        return object() if x == 'bad' else x\n"
     ) as node:
+        assert node.process(list(range(1000))) == list(range(1000))
         value = {"a": (1, [2]), "b": {3}}
         answer = node.process(value)
         assert answer == value

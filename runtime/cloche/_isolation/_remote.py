@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any, Final
 import cbor2
 
 from cloche import _logs
-from cloche._asks import Asks
+from cloche._asks import FramedAsks
+from cloche._host import Stopped
 from cloche._isolation import _errors
 from cloche._isolation._area import Area, create
 from cloche._isolation._channel import GRACE_S, Channel, Received
 from cloche._isolation._codec import RemoteCodec
 from cloche._isolation._wire import RUN, SNAPSHOT, Answer, Request
 from cloche._memory import address_of
+from cloche._services import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import Reply, abi
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
+    from cloche._host import Host
     from cloche._isolation._process import Process
     from cloche.limits import Limits
 
@@ -32,19 +35,10 @@ _REPLIES: Final = tuple(Reply)
 _FAILED: Final = int(Answer.FAILED)
 _ASK: Final = int(Answer.ASK)
 _ANSWER: Final = int(Request.ANSWER)
+_EINTR: Final = 27
+"""WASI's number."""
 _TABLES: Final = 64 * 1024
 """Room for the tables in front of an answer."""
-
-
-class _Desks(Asks):
-    """The desks of an instance whose memory is out of reach."""
-
-    def __init__(self, codec: RemoteCodec, limits: Limits, desks: Sequence[Desk]) -> None:
-        super().__init__(None, codec, limits, desks)  # type: ignore[arg-type]  # it is not used here
-
-    def respond(self, frame: bytes) -> bytes:
-        """The answer's frame. An empty request has too many items."""
-        return self._encode(self._decoded(frame) if frame else [-1, self._limits.value_nodes])
 
 
 class RemoteInstance:
@@ -53,7 +47,7 @@ class RemoteInstance:
     Args:
         process: the worker.
         limits: what the guest may use.
-        name: the node's name, for errors and logs.
+        host: the outside as the guest sees it, as far as the host process answers it.
         on_records: takes the records drained after each call, and the name.
         snapshot: a state to take over; None: as the image has it.
         desks: who answers what the guest asks, here in the host; they are closed with the instance.
@@ -67,7 +61,7 @@ class RemoteInstance:
         self,
         process: Process,
         limits: Limits,
-        name: str,
+        host: Host,
         on_records: Callable[[list[_logs.LogRecord], str], None],
         snapshot: Snapshot | None = None,
         desks: Sequence[Desk] = (),
@@ -78,7 +72,9 @@ class RemoteInstance:
         self._on_records = on_records
         self._on_close = on_close
         self._memory_bytes = 0
+        self.host = host
         self.calls = snapshot.calls if snapshot is not None else 0
+        self.services = next((desk for desk in desks if isinstance(desk, ServiceDesk)), None)
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self._began = 0.0
@@ -88,17 +84,18 @@ class RemoteInstance:
         self._uses: list[tuple[int, int, int]] = []
         self._ranges: dict[tuple[int, int], memoryview] = {}
         self._codec = RemoteCodec(limits, self._lift, self._shared)
-        self._asks: _Desks | None = None
+        self._asks: FramedAsks | None = None
         self._most = 2 * limits.reply_bytes + abi.RING_CAPACITY + _TABLES
-        self._channel = Channel(process, name, limits.deadline_s)
+        self._channel = Channel(process, host.node, limits.deadline_s)
         process.instances.add(self)
         try:
-            self._open(name, snapshot, bool(desks))
+            self._open(host.node, snapshot, bool(desks))
         except BaseException:
             self.close()
             raise
         if desks:
-            self._asks = _Desks(self._codec, limits, desks)
+            self._asks = FramedAsks(self._codec, limits, desks)
+            host.asks = self._asks  # type: ignore[assignment]  # for what it says of a request: the answer goes to the worker
 
     def _open(self, name: str, snapshot: Snapshot | None, asks: bool) -> None:
         how: dict[str, Any] = {"limits": asdict(self._limits), "name": name, "asks": asks}
@@ -122,8 +119,17 @@ class RemoteInstance:
 
     @name.setter
     def name(self, name: str) -> None:
-        self._channel.name = name
+        self._channel.name = self.host.node = name
         self._channel.send(Request.RENAME, name.encode(errors="replace"))
+
+    @property
+    def calls(self) -> int:
+        """Calls into the guest so far."""
+        return self.host.calls
+
+    @calls.setter
+    def calls(self, calls: int) -> None:
+        self.host.calls = calls
 
     @property
     def memory_bytes(self) -> int:
@@ -141,6 +147,10 @@ class RemoteInstance:
             raise ClosedError(f"node {self.name!r} is closed")
         self.calls += 1
         self._began = time.perf_counter()
+        if self._asks is not None:
+            self.host.begin()
+            if self._limits.deadline_s is not None:
+                self.host.deadline = time.monotonic() + self._limits.deadline_s
         codec, channel = self._codec, self._channel
         self._uses.clear()
         records: list[_logs.LogRecord] = []
@@ -206,6 +216,7 @@ class RemoteInstance:
 
     def cancel(self) -> None:
         """Stop the call under way, from another thread. It ends with `Cancelled`."""
+        self.host.cancel()
         self._process.cancel(self._channel.number, self.calls)
 
     def _receive(self, most: int) -> Received:
@@ -240,7 +251,10 @@ class RemoteInstance:
             raise self._channel.refuse("it asks for what it was not granted, or after its deadline")
         self._ranges = received.ranges
         self._uses.clear()
-        frame = self._asks.respond(received.frame)
+        try:
+            frame = self._asks.respond(received.frame)
+        except Stopped:  # the worker finds out by itself: its deadline is the same, and it has been told of a cancel
+            frame = self._codec.encode([False, _EINTR], "answer")
         self._channel.call(frame, self._codec.bodies, self._uses, _ANSWER)
 
     def _is_overdue(self) -> bool:
@@ -312,6 +326,7 @@ class RemoteInstance:
         self._process.instances.discard(self)
         if self._asks is not None:
             self._asks.close()
+            self.host.asks = None
         if self._on_close is not None:
             self._on_close(self._process)
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-from cloche._asks import Asks
+from cloche._asks import GuestAsks
 from cloche._engine import Engine
 from cloche._instance import Instance
 from cloche._isolation import _errors
@@ -82,24 +82,23 @@ class _Relay:
         return [0, frame]
 
 
-class _RelayedAsks(Asks):
+class _RelayedAsks(GuestAsks):
     """Stands where an instance has its desks: those are in the host.
 
     Args:
         memory: the guest's.
         relay: the instance's.
         limits: the instance's.
-        ask: takes a request, None if it is too large, and returns the host's answer.
+        ask: takes a request, empty if it has too many items, and returns the host's answer.
     """
 
-    def __init__(self, memory: Memory, relay: _Relay, limits: Limits, ask: Callable[[bytes | None], _Message]) -> None:
+    def __init__(self, memory: Memory, relay: _Relay, limits: Limits, ask: Callable[[bytes], _Message]) -> None:
         super().__init__(memory, relay, limits, ())  # type: ignore[arg-type]  # it has what Asks uses
         self._relay = relay
         self._ask = ask
 
-    def _encode(self, request: list[Any]) -> bytes:
-        message = self._ask(request[1] if request[0] == 0 else None)
-        return bytes(self._relay.encode([0, 0, message], ""))
+    def respond(self, frame: bytes) -> bytes:
+        return bytes(self._relay.encode([0, 0, self._ask(frame)], ""))
 
 
 class _Relayed(Instance):
@@ -113,7 +112,7 @@ class _Relayed(Instance):
         limits: Limits,
         name: str,
         snapshot: Snapshot | None,
-        ask: Callable[[bytes | None], _Message] | None,
+        ask: Callable[[bytes], _Message] | None,
     ) -> None:
         self.records: list[bytes] = []
         self.dropped = 0
@@ -121,7 +120,7 @@ class _Relayed(Instance):
         relay = _Relay(self._memory)
         self._codec = relay  # type: ignore[assignment]  # it has what exchange uses
         if ask is not None:
-            self._host.asks = _RelayedAsks(self._memory, relay, limits, ask)
+            self.host.asks = _RelayedAsks(self._memory, relay, limits, ask)
 
     def relay(self, message: _Message) -> bytes:
         """The guest's reply. Raises as `Instance.exchange` does."""
@@ -283,10 +282,10 @@ class Served:
         at += SHARED.size * shared
         return _Message(bytearray(payload[at : at + length]), placed)
 
-    def _ask(self, request: bytes | None) -> _Message:
+    def _ask(self, request: bytes) -> _Message:
         """Have the host answer what the guest asks while it runs."""
         assert self._instance is not None  # its guest asks
-        self._answer(Answer.ASK, request or b"", self._instance.prefetch(request) if request else ())
+        self._answer(Answer.ASK, request, self._instance.prefetch(request) if request else ())
         while (received := self._receive()) is not None:
             kind, payload, bodies, shared, length, *_ = received
             if kind == Request.ANSWER:

@@ -18,6 +18,7 @@ from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 if TYPE_CHECKING:
     from cloche._asks import Desk
     from cloche._engine import Metering
+    from cloche._host import Host
     from cloche._image import Image
     from cloche._logs import LogRecord
     from cloche._snapshot import Snapshot
@@ -62,19 +63,19 @@ class Workers:
     def open(
         self,
         limits: Limits,
-        name: str,
+        host: Host,
         on_records: Callable[[list[LogRecord], str], None],
         snapshot: Snapshot | None = None,
         desks: Sequence[Desk] = (),
     ) -> RemoteInstance:
         """A new instance, in the worker with the fewest. The arguments are those of `Instance`."""
         try:
-            return self._open(limits, name, on_records, snapshot, desks)
+            return self._open(limits, host, on_records, snapshot, desks)
         except BrokenInstanceError:  # its worker had died, or dies of another node just now
-            return self._open(limits, name, on_records, snapshot, desks)
+            return self._open(limits, host, on_records, snapshot, desks)
 
     def _open(
-        self, limits: Limits, name: str, on_records: Any, snapshot: Snapshot | None, desks: Sequence[Desk]
+        self, limits: Limits, host: Host, on_records: Any, snapshot: Snapshot | None, desks: Sequence[Desk]
     ) -> RemoteInstance:
         process = self._take()
         try:
@@ -84,7 +85,7 @@ class Workers:
                     "give more"
                 )
             on_close = self._drop if self._count == "each" else None
-            return RemoteInstance(process, limits, name, on_records, snapshot, desks, on_close)
+            return RemoteInstance(process, limits, host, on_records, snapshot, desks, on_close)
         finally:
             with self._lock:
                 process.opening -= 1

@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from cloche import _loading, _source
+from cloche import _loading, _logs, _source
+from cloche._desks import desks
+from cloche._host import Host
 from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
 from cloche._source import Source
@@ -44,7 +46,7 @@ class LocalGuest(Node):
         params: as in `Runtime.load`.
         name: for records and errors; None: the entry's name.
         limits: those on values, output and logs hold.
-        grants: its packages become importable.
+        grants: its packages become importable, its services can be called.
         session_id: handed to nodes that keep sessions.
         seed: 32 bytes for `random` and numpy's generator; None: leave this process's as they are.
         capture: whether stdout and stderr become records and stdin is empty; False leaves them to a debugger.
@@ -71,7 +73,9 @@ class LocalGuest(Node):
         limits, grants = limits or Limits(), grants or Grants()
         modules = _source.read(source, grants)
         label = name or entry or modules.main
-        instance = LocalInstance(limits, label, frozenset(modules.files), capture)
+        host = Host(label)
+        made = desks(grants, limits, host, _logs.DefaultLogger())
+        instance = LocalInstance(limits, host, frozenset(modules.files), capture, made)
         message = _loading.operand(
             modules,
             replace(grants, opaque=False),  # unpickling what a stranger sends belongs into a sandbox

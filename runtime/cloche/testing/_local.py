@@ -6,13 +6,18 @@ here.
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import cbor2
 
 from cloche import _logs
+from cloche._asks import Asks, Desk
 from cloche._codec import Codec
+from cloche._host import Host
+from cloche._services import ServiceDesk
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError
 from cloche.limits import Limits
 from cloche.testing._surroundings import Surroundings
@@ -30,24 +35,29 @@ class LocalInstance:
     """Stands where `cloche._instance.Instance` does.
 
     Args:
-        limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records,
-        log_bytes. name: the node's name.
+        limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records, log_bytes.
+        host: the outside; its clock and randomness are this process's.
         names: modules of the node's own, which may hide others of that name while the node runs.
         capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
+        desks: who answers what the node asks.
 
     Attributes:
         memory_bytes: it has none of its own.
         lease: set by `Node.lease`, to no effect: every value is copied.
-        name: as above; `testing` sets it once the entry is known.
         records: what the node has logged and printed, newest last.
     """
 
     memory_bytes = 0
     lease = False
 
-    def __init__(self, limits: Limits, name: str, names: frozenset[str], capture: bool) -> None:
+    def __init__(
+        self, limits: Limits, host: Host, names: frozenset[str], capture: bool, desks: Sequence[Desk] = ()
+    ) -> None:
         self._limits = limits
-        self.name = name
+        self.host = host
+        self.services = next((desk for desk in desks if isinstance(desk, ServiceDesk)), None)
+        self._asks = Asks(desks)
+        host.asks = self._asks  # type: ignore[assignment]  # for what it says of a request: there is no memory to answer into
         self._blocks: dict[int, bytes] = {}
         self._codec = Codec(limits, self._place, self._view)
         self._frames: list[bytes] = []
@@ -55,7 +65,6 @@ class LocalInstance:
         self._guest = Guest(self)
         self._surroundings = Surroundings(self._guest, names, capture)
         self.records: list[_logs.LogRecord] = []
-        self.calls = 0
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self.closed = False
@@ -64,7 +73,7 @@ class LocalInstance:
         """As `Instance.exchange`."""
         if self.closed:
             raise ClosedError(f"node {self.name!r} is closed")
-        self.calls += 1
+        self.host.calls += 1
         self._output = 0
         message = self._across([op, self.calls, *operands], root)
         began = time.perf_counter()
@@ -86,7 +95,23 @@ class LocalInstance:
             self.closed = True
             with self._surroundings.lent():
                 self._guest.close()
+            self._asks.close()
+            self.host.asks = None
             self._drain()
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.host.node
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.host.node = name
+
+    @property
+    def calls(self) -> int:
+        """Calls so far."""
+        return self.host.calls
 
     def cancel(self) -> None:
         """Nothing: a node that runs in this process cannot be stopped."""
@@ -113,6 +138,19 @@ class LocalInstance:
 
     def configure(self, reply_bytes: int, output_bytes: int, value_depth: int) -> None:
         """The limits are here already."""
+
+    def call(self, request: list[Any]) -> list[Any] | None:
+        """Answer a request, as the desks do."""
+        if not self._asks.desks:
+            return None
+        try:
+            crossed = self._across(request, "request")
+        except EncodeError as error:
+            # the codec takes it for [op, call, *operands], and counts from there
+            raise TypeError(re.sub(r"^request\[(\d)\]", lambda m: f"request[{int(m[1]) + 2}]", str(error))) from None
+        self._asks.request_bytes = self._codec.decoded_bytes
+        answer: list[Any] = self._asks.reply(crossed, self._across)
+        return answer
 
     def _across(self, message: list[Any], root: str) -> Any:
         try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from types import ModuleType
 
-from cloche_guest import modules
+from cloche_guest import asking, modules
 from cloche_guest.dispatch import Guest
 from cloche_guest.logs import showwarning
 
@@ -45,6 +45,7 @@ class Surroundings:
             stack.enter_context(warnings.catch_warnings())
             warnings.showwarning = showwarning
             stack.enter_context(self._imports())
+            stack.callback(asking.bind, asking.bind(guest.host.call))
             stack.callback(sys.set_asyncgen_hooks, *guest.loop.watch_generators())
             yield
 

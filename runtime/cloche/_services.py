@@ -1,0 +1,233 @@
+"""Lets one node call the host functions that it was granted: decides, runs, records, and tells it no more than it may know."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from cloche import _logs
+from cloche._asks import Refused
+from cloche._serving import PORTAL, serving
+from cloche._workers import MAX_ABANDONED, Busy, workers
+from cloche.errors import EncodeError, ProtocolError, ServiceError
+from cloche.services import ServiceCall, ServiceRecord
+from cloche_wire import Ask
+from cloche_wire.failure import MAX_MESSAGE
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from cloche._asks import Answer
+    from cloche._host import Host
+    from cloche.services import Service
+
+__all__ = ["KEPT_RECORDS", "ServiceDesk"]
+
+KEPT_RECORDS: Final = 100
+LOGGED_FAILURES: Final = 10
+"""Failures of services that are logged for each call on a node: a node can provoke any number of them."""
+
+_TOLD: Final = frozenset({
+    ArithmeticError, AssertionError, AttributeError, BlockingIOError, BrokenPipeError, BufferError, ConnectionError,
+    ConnectionRefusedError, ConnectionResetError, EOFError, FileExistsError, FileNotFoundError, FloatingPointError,
+    ImportError, IndexError, IsADirectoryError, KeyError, LookupError, NotADirectoryError, NotImplementedError, OSError,
+    OverflowError, PermissionError, RecursionError, ReferenceError, RuntimeError, TimeoutError, TypeError, ValueError,
+    ZeroDivisionError,
+})  # fmt: skip
+"""Exceptions that a node is told the name of. Each can be made of one text."""
+
+
+class ServiceDesk:
+    """The services of one node.
+
+    Args:
+        services: by name.
+        host: the outside as the node sees it, with the state of the call under way.
+        logger: where failures of services go, with what the node is not told, and at debug level each call.
+        records: log records of services per call on the node.
+
+    Attributes:
+        count: calls so far, refused ones included.
+        has_async: whether one of the services is ``async def``.
+        host: as above.
+    """
+
+    def __init__(self, services: Mapping[str, Service], host: Host, logger: Any, records: int) -> None:
+        self._services = services
+        self.host = host
+        self._logger = logger
+        self._max_records = records
+        self._records: deque[ServiceRecord] = deque(maxlen=KEPT_RECORDS)
+        self._call = 0
+        self._used: dict[str, int] = {}
+        self._failures = self._calls_logged = 0
+        self.count = 0
+        self.has_async = any(service.binder.is_async for service in services.values())
+
+    @property
+    def answers(self) -> Mapping[int, Answer]:
+        """See `Desk`."""
+        return {Ask.SERVICE: self._serve, Ask.SERVICES: self._names}
+
+    @property
+    def records(self) -> tuple[ServiceRecord, ...]:
+        """The last KEPT_RECORDS calls."""
+        return tuple(self._records)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def unsendable(self, operands: list[Any], error: EncodeError) -> list[str]:
+        """A service returned what cannot be sent: the host's mistake, whose details are not the node's affair."""
+        name = operands[0]
+        self._failed(name, error, "service returned what cannot be sent")
+        return ["TypeError", f"service {name!r} returned what cannot be sent to a node"]
+
+    def _names(self, _operands: list[Any]) -> list[str]:
+        return sorted(self._services)
+
+    def _serve(self, operands: list[Any]) -> Any:
+        match operands:
+            case [str(name), list(arguments), dict(keywords)] if all(type(key) is str for key in keywords):
+                pass
+            case _:
+                raise ProtocolError("a request for a service is [name, [*arguments], {keyword arguments}]")
+        host = self.host
+        if host.calls != self._call:
+            self._call = host.calls
+            self._used.clear()
+            self._failures = self._calls_logged = 0
+        size = host.asks.request_bytes if host.asks else 0
+        outcome = "stopped"
+        began = time.perf_counter()
+        try:
+            value = self._checked(name, arguments, keywords, size)
+            outcome = "returned"
+            return value
+        except _Outcome as told:
+            outcome = told.outcome
+            raise Refused([told.kind, told.message]) from None
+        finally:
+            self._record(ServiceRecord(name, host.node, host.calls, size, time.perf_counter() - began, outcome))
+
+    def _checked(self, name: str, arguments: list[Any], keywords: dict[str, Any], size: int) -> Any:
+        """Call the service, if nothing speaks against it."""
+        service = self._services.get(name)
+        if service is None:
+            granted = f"granted are {', '.join(sorted(self._services))}"
+            raise _Outcome("refused", "LookupError", f"no service {name!r} is granted to this node: {granted}")
+        if service.max_calls is not None:
+            self._used[name] = used = self._used.get(name, 0) + 1
+            if used > service.max_calls:
+                text = f"service {name!r} may be called {service.max_calls} times in one call (max_calls)"
+                raise _Outcome("refused", "RuntimeError", text)
+        try:
+            service.binder.check(arguments, keywords)
+        except TypeError as error:
+            raise _Outcome("refused", "TypeError", f"{name}(): {error}") from None
+        if service.gate is not None:
+            self._pass_gate(
+                service, ServiceCall(name, self.host.node, self.host.calls, tuple(arguments), keywords, size)
+            )
+        if service.deadline_s is not None or service.binder.is_async:
+            return self._elsewhere(name, service, arguments, keywords)
+        try:
+            value = service.function(*arguments, **keywords)
+        except Exception as error:
+            self._raised(name, error)
+        return value
+
+    def _pass_gate(self, service: Service, call: ServiceCall) -> None:
+        try:
+            verdict = service.gate(call)  # type: ignore[misc]  # not None: see above
+        except Exception as error:  # no verdict is no leave
+            self._failed(call.service, error, "gate of a service raised")
+            verdict = False
+        if verdict is not True:
+            text = verdict if isinstance(verdict, str) else f"service {call.service!r} refused this call"
+            raise _Outcome("refused", "PermissionError", text)
+
+    def _elsewhere(self, name: str, service: Service, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """Run it where it can be left behind: on a thread, or on an event loop."""
+        with serving(self.host):
+            try:
+                future = _submit(service, partial(service.function, *arguments, **keywords))
+            except Busy:
+                text = (
+                    f"service {name!r} is not available: {MAX_ABANDONED} earlier calls of services have not ended yet"
+                )
+                raise _Outcome("refused", "RuntimeError", text) from None
+            try:
+                done = self.host.wait(service.deadline_s, future)
+            except BaseException:
+                workers.abandon(future)
+                raise
+            if not done:
+                workers.abandon(future)
+                raise _Outcome(
+                    "timed out", "TimeoutError", f"service {name!r} took longer than {service.deadline_s:g} s"
+                )
+        if future.cancelled():  # the event loop is being closed
+            raise _Outcome("raised", "RuntimeError", f"service {name!r} was cancelled")
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if isinstance(error, Exception):
+            self._raised(name, error)
+        raise error
+
+    def _raised(self, name: str, error: Exception) -> NoReturn:
+        """Tell the node that a service failed: the kind of failure, and what a `ServiceError` has to say to it."""
+        kind = next((known.__name__ for known in type(error).__mro__ if known in _TOLD), "RuntimeError")
+        if isinstance(error, ServiceError):
+            raise _Outcome("raised", kind, str(error))
+        self._failed(name, error, "service raised")
+        raise _Outcome("raised", kind, f"service {name!r} failed on the host")
+
+    def _failed(self, name: str, error: Exception, event: str) -> None:
+        self._failures += 1
+        if self._failures > LOGGED_FAILURES:
+            return
+        more = {"note": "further ones of this call are not logged"} if self._failures == LOGGED_FAILURES else {}
+        self._logger.error(event, node=self.host.node, call=self.host.calls, service=name, exc_info=error, **more)
+
+    def _record(self, record: ServiceRecord) -> None:
+        self.count += 1
+        self._records.append(record)
+        if isinstance(self._logger, _logs.DefaultLogger):  # it shows every level: nobody has asked for so much
+            return
+        self._calls_logged += 1
+        if self._calls_logged <= self._max_records:
+            self._logger.debug(
+                "service called",
+                node=record.node,
+                call=record.call,
+                service=_logs.clean(record.service),
+                request_bytes=record.request_bytes,
+                seconds=record.seconds,
+                outcome=record.outcome,
+            )
+
+
+def _submit(service: Service, function: partial[Any]) -> Future[Any]:
+    if not service.binder.is_async:
+        return workers.submit(partial(copy_context().run, function))
+    portal = PORTAL.get()
+    if portal is not None:
+        future: Future[Any] = portal.start_task_soon(function)
+        return future
+    return workers.submit_async(function())
+
+
+class _Outcome(Exception):
+    """How a call ended, other than with a value; kind and message are for the node."""
+
+    def __init__(self, outcome: str, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.kind = kind
+        self.message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} [cut]"

@@ -1,0 +1,127 @@
+"""Host functions that a node may call: what `Grants(services=...)` takes, and what it tells of their calls. See docs/grants.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from keyword import iskeyword
+from typing import Any, Final
+
+from cloche._signatures import Binder
+
+__all__ = ["Gate", "Service", "ServiceCall", "ServiceRecord", "checked"]
+
+MAX_NAME: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCall:
+    """A call that a node wants to make: what a gate decides about. The arguments are untrusted.
+
+    Attributes:
+        service: the service's name.
+        node: the node's name.
+        call: number of the call on the node during which it is made.
+        arguments: positional ones.
+        keywords: keyword arguments.
+        request_bytes: size of the request, array bodies included.
+    """
+
+    service: str
+    node: str
+    call: int
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    request_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRecord:
+    """A call that was made, or refused. `Node.service_calls` has the last ones.
+
+    Attributes:
+        service: the service's name.
+        node: the node's name.
+        call: number of the call on the node during which it was made.
+        request_bytes: size of the request, array bodies included.
+        seconds: from the request's decoding to the function's return.
+        outcome: "returned"; "raised"; "refused" (unknown, over ``max_calls``, wrong arguments, or by its gate); "timed out"
+            (``deadline_s``); "stopped" (the call on the node ended first).
+    """
+
+    service: str
+    node: str
+    call: int
+    request_bytes: int
+    seconds: float
+    outcome: str
+
+
+Gate = Callable[[ServiceCall], "bool | str"]
+"""True lets a call pass. Anything else refuses it; a text is what the node is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A host function under conditions of its own.
+
+    Attributes:
+        function: called with what the node sends; plain or ``async def``. Before that, its signature is checked, and
+            those of its annotations that name plain types (``int``, ``str | None``, ``list[float]``, ``np.ndarray``, ...).
+            What it returns must be a value that crosses (docs/types.md).
+        deadline_s: seconds that one call may take. The function then runs on a thread of its own, and is not waited for
+            any longer: Python cannot stop it. None: it runs on the node's thread and ends when it ends; if the node's own
+            deadline has passed by then, the node is stopped.
+        gate: may refuse a call. It runs on the node's thread.
+        max_calls: calls that the node may make during one call on it; None: as many as it has time for.
+    """
+
+    function: Callable[..., Any]
+    _: KW_ONLY
+    deadline_s: float | None = None
+    gate: Gate | None = None
+    max_calls: int | None = None
+    binder: Binder = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"Service.function is {self.function!r}: give a function")
+        if self.gate is not None and not callable(self.gate):
+            raise TypeError(f"Service.gate is {self.gate!r}: give a function, or None")
+        if self.deadline_s is not None and not (_is_number(self.deadline_s) and 0 < self.deadline_s < math.inf):
+            raise ValueError(f"Service.deadline_s is {self.deadline_s!r}: give a number of seconds above 0, or None")
+        if self.max_calls is not None and (type(self.max_calls) is not int or self.max_calls < 1):
+            raise ValueError(f"Service.max_calls is {self.max_calls!r}: give a whole number of at least 1, or None")
+        object.__setattr__(self, "binder", Binder(self.function))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def checked(services: Mapping[str, Callable[..., Any] | Service]) -> dict[str, Service]:
+    """`Grants.services` with every function as a `Service`.
+
+    Raises:
+        TypeError: it is no mapping of names to functions.
+        ValueError: a name is not one that a node could write as an attribute.
+    """
+    if not isinstance(services, Mapping):
+        raise TypeError(f"Grants.services is {services!r}: give a dict of names and functions")
+    found: dict[str, Service] = {}
+    for name, service in services.items():
+        if not isinstance(name, str):
+            raise TypeError(f"Grants.services has {name!r} for a name: give text")
+        if not name.isidentifier() or iskeyword(name) or name[0] == "_" or len(name) > MAX_NAME:
+            raise ValueError(
+                f"Grants.services has {name!r} for a name: give a Python name without a leading underscore, "
+                f"of at most {MAX_NAME} characters"
+            )
+        if isinstance(service, Service):
+            found[name] = service
+        elif callable(service):
+            found[name] = Service(service)
+        else:
+            raise TypeError(f"Grants.services[{name!r}] is {service!r}: give a function or a cloche.Service")
+    return found
