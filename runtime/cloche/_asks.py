@@ -154,9 +154,9 @@ class GuestAsks(FramedAsks):
             Trapped: the guest was stopped while it allocated the block.
         """
         memory, limits = self._memory, self._limits
-        if memory.check(address, length, limits.value_nodes, limits.value_depth):
+        if length and memory.check(address, length, limits.value_nodes, limits.value_depth):
             request = memory.read(address, length, limits.reply_bytes)
-        elif memory.check(address, length, _ANY_NODES, limits.value_depth):
+        elif length and memory.check(address, length, _ANY_NODES, limits.value_depth):
             request = b""
         else:
             raise ProtocolError("a request to the host is not well-formed, or passes value_depth")
