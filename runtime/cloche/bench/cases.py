@@ -15,10 +15,17 @@ __all__ = ["Call", "Case", "Group", "Operation", "catalogue", "groups", "select"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What is timed, and what is done after each of its runs, untimed."""
+    """What is timed.
+
+    Attributes:
+        run: does it once.
+        after: done after each run, untimed.
+        timed: does it so many times and returns the seconds, for what runs elsewhere and is timed there.
+    """
 
     run: Callable[[], Any]
     after: Callable[[], None] | None = None
+    timed: Callable[[int], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +70,7 @@ class Case:
         Raises:
             Unsupported: it cannot run there.
         """
-        if not isinstance(self.make, Call):
-            return self.make(contender)
-        process = contender.load(self.make.module, self.make.entry, **dict(self.make.params)).process
-        value = self.make.value
-        return Operation(lambda: process(value))
+        return contender.call(self.make) if isinstance(self.make, Call) else self.make(contender)
 
 
 @dataclass(frozen=True, slots=True)

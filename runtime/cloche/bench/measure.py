@@ -47,6 +47,7 @@ class Lane:
         operation: what is timed; None: see `error`.
         error: why it cannot run, or stopped.
         loops: operations in one sample.
+        estimate_s: about what one operation takes.
         rounds: seconds of one operation, by round.
     """
 
@@ -54,6 +55,7 @@ class Lane:
     operation: Operation | None = None
     error: str = ""
     loops: int = 1
+    estimate_s: float = 0.0
     rounds: list[list[float]] = field(default_factory=list)
 
     def fail(self, error: BaseException) -> None:
@@ -145,7 +147,7 @@ def _prepare(lane: Lane, settings: Settings) -> float:
                 loops *= 2
             elif spent >= settings.warmup_s:
                 break
-        lane.loops = loops
+        lane.loops, lane.estimate_s = loops, took
         return took
     except Exception as error:
         lane.fail(error)
@@ -153,20 +155,22 @@ def _prepare(lane: Lane, settings: Settings) -> float:
 
 
 def _turn(lane: Lane, seconds: float) -> list[float]:
-    """One burst. Its first sample is not kept if there are more: it finds the caches as the others left them."""
+    """One burst. A short operation is run once before, untimed: it finds the caches as the others left them."""
     operation, loops = lane.operation, lane.loops
     assert operation is not None
+    if lane.estimate_s * loops < seconds:
+        _sample(operation, loops)
     end = time.perf_counter() + seconds
-    samples = [_sample(operation, loops)]
-    if time.perf_counter() < end:
-        samples.clear()
-        while len(samples) < MAX_BATCH and (not samples or time.perf_counter() < end):
-            samples.append(_sample(operation, loops))
+    samples: list[float] = []
+    while not samples or (len(samples) < MAX_BATCH and time.perf_counter() < end):
+        samples.append(_sample(operation, loops))
     return samples
 
 
 def _sample(operation: Operation, loops: int) -> float:
     """Seconds of one operation, the mean of `loops`."""
+    if operation.timed is not None:
+        return operation.timed(loops) / loops
     run, after = operation.run, operation.after
     clock = time.perf_counter_ns
     if after is not None:

