@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from imagebuild import archive
+from imagebuild import archive, blas
 from imagebuild.stages import BuildError
 from imagebuild.toolchain import NUMPY_FEATURES, Toolchain
 
@@ -29,7 +29,7 @@ MODULES = (
 )
 OPTIONS = (
     "--buildtype=release",
-    "-Dblas=none",
+    f"-Dblas={blas.NAME}",
     "-Dlapack=none",
     "-Dallow-noblas=true",
     "-Ddisable-optimization=true",
@@ -46,7 +46,7 @@ ar = '{tools}/ar'
 ranlib = '{tools}/ranlib'
 cython = ['{python}', '{tools}/cython.py']
 strip = 'true'
-pkg-config = 'false'
+pkg-config = '{tools}/pkg-config'
 [host_machine]
 system = 'wasi'
 cpu_family = 'wasm32'
@@ -77,9 +77,22 @@ for a do
 done
 if [ "$shared" ]; then : > "$out"; exit 0; fi
 if [ "$compile" ]; then set -- {compile} "$@"; fi
-case $compile$out in 1*mtrand.cpython*) set -- -include {legacy} "$@" ;; esac
+case $compile$out in
+  1*mtrand.cpython*) set -- -include {legacy} "$@" ;;
+  1*f2c_blas.c.o|1*lapack_lite_python_xerbla.c.o) set -- -include {weak} "$@" ;;
+esac
 if [ "$link" ]; then set -- "$@" {link} {libraries}; fi
 exec {compiler} {flags} {more} "$@"
+"""
+
+# All that meson asks: our BLAS is linked with the image, so that it needs no flags.
+_PKG_CONFIG = """#!/bin/sh
+case "$*" in
+  --version) echo 1.0 ;;
+  *--modversion*{name}) echo {version} ;;
+  *{name}) ;;
+  *) exit 1 ;;
+esac
 """
 
 _CYTHON = """import sys
@@ -101,6 +114,8 @@ def build(toolchain: Toolchain, source: Path, python_headers: list[str], host_to
     tools, work = out / "tools", out / "work"
     tools.mkdir()
     (tools / "legacy.h").write_text(_legacy_names(source), "utf-8")
+    weak = [*blas.FORTRAN, "xerbla_"]  # both modules with a BLAS below them have their own xerbla_, and the same
+    (tools / "weak.h").write_text("".join(f"#pragma weak {name}\n" for name in weak), "utf-8")
     relative = f"-ffile-prefix-map={os.path.relpath(source, work)}=numpy-source"  # how ninja names the sources
     _write_drivers(toolchain, [*python_headers, relative], host_tools, tools)
     cross = tools / "cross.ini"
@@ -133,6 +148,7 @@ def _write_drivers(toolchain: Toolchain, more_flags: list[str], host_tools: Path
         text = _DRIVER.format(
             compile=compile_flags,
             legacy=tools / "legacy.h",
+            weak=tools / "weak.h",
             link=libraries,
             libraries="-lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks",
             compiler=f"{toolchain.bin / 'clang'}{' --driver-mode=g++' if cxx else ''}",
@@ -142,6 +158,7 @@ def _write_drivers(toolchain: Toolchain, more_flags: list[str], host_tools: Path
         _script(tools / name, text)
     for name in ("ar", "ranlib"):
         _script(tools / name, f'#!/bin/sh\nexec {toolchain.bin / f"llvm-{name}"} "$@"\n')
+    _script(tools / "pkg-config", _PKG_CONFIG.format(name=blas.NAME, version=blas.VERSION))
     (tools / "cython.py").write_text(_CYTHON.format(path=str(host_tools)), "utf-8")
     # numpy's build also looks for these two by name
     _script(tools / "cython", f'#!/bin/sh\nexec {sys.executable} {tools / "cython.py"} "$@"\n')

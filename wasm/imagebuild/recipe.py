@@ -9,6 +9,7 @@ from pathlib import Path
 
 from imagebuild import (
     archive,
+    blas,
     cpython,
     driver,
     fetch,
@@ -90,7 +91,10 @@ class Recipe:
                 file_digest(described / "objects.toml"),
                 code("cpython"),
             ),
-            stage("numpy", "toolchain cpython-source config numpy-source host-tools", code("numpyext", "archive")),
+            stage("blas", "toolchain", file_digest(*sorted((self.wasm / "blas").iterdir())), code("blas")),
+            stage(
+                "numpy", "toolchain cpython-source config numpy-source host-tools", code("numpyext", "archive", "blas")
+            ),
             stage("pure", "", pinned("cloudpickle", "tzdata"), code("archive")),
             stage(
                 "freezer",
@@ -104,7 +108,7 @@ class Recipe:
             stage("shim", "toolchain cpython-source config", file_digest(*shim), runs, code("wasmcode", "link")),
             stage(
                 "link",
-                "toolchain cpython-source config cpython libraries numpy shim frozen-library frozen-numpy frozen-guest",
+                "toolchain cpython-source config cpython libraries blas numpy shim frozen-library frozen-numpy frozen-guest",
                 code("freeze", "link"),
             ),
             stage("snapshot", "link", runs, code("snapshot", "wasmfile", "wasmcode", "link")),
@@ -118,7 +122,9 @@ class Recipe:
 
     def _tools(self, out: Path, folders: Folders) -> Toolchain:
         """The compiler, with every path that a file could leak mapped to the name of its stage."""
-        maps = {self.build_root: "build", self.shim: "shim"} | {folder: name for name, folder in folders.items()}
+        maps = {self.build_root: "build", self.shim: "shim", self.wasm / "blas": "blas"} | {
+            folder: name for name, folder in folders.items()
+        }
         maps[out] = out.name.rpartition("-")[0]
         return Toolchain(folders["toolchain"], tuple(maps.items()), self.jobs)
 
@@ -177,6 +183,9 @@ class Recipe:
     def _cpython(self, out: Path, folders: Folders) -> None:
         source, config, headers = folders["cpython-source"], folders["config"], folders["libraries"] / "include"
         cpython.compile_objects(self._tools(out, folders), self.wasm / "cpython", source, config, headers, out)
+
+    def _blas(self, out: Path, folders: Folders) -> None:
+        blas.build(self._tools(out, folders), self.wasm / "blas", out)
 
     def _numpy(self, out: Path, folders: Folders) -> None:
         headers = [f"-I{folders['config']}", f"-I{folders['cpython-source'] / 'Include'}"]
@@ -246,6 +255,7 @@ class Recipe:
             *(folders[symbol.replace("_", "-")] / f"{symbol}.o" for symbol in blobs),
             *cpython.objects(folders["cpython"]),
             *cpython.objects(folders["numpy"] / "objects"),
+            *cpython.objects(folders["blas"]),
             *sorted((folders["numpy"] / "lib").glob("*.a")),
             *cpython.objects(folders["libraries"]),
         ]

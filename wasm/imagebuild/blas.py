@@ -1,0 +1,18 @@
+"""The BLAS of wasm/blas: what it is called, what it replaces, how it is compiled. docs/image.md says how it works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imagebuild.toolchain import Toolchain
+
+NAME, VERSION = "cloche-blas", "1"
+# What is replaced of the Fortran BLAS that numpy's LAPACK brings as a translation.
+FORTRAN = tuple(f"{prefix}{name}_" for prefix in "sdcz" for name in ("gemm", "gemv", "trsm", "trmm"))
+# Complex products without a test for NaN, divisions after Smith: as Fortran has them.
+FLAGS = ("-msimd128", "-fstrict-overflow", "-std=c11", "-fcomplex-arithmetic=improved", "-Wall", "-Wextra", "-Werror")
+
+
+def build(toolchain: Toolchain, source: Path, out: Path) -> None:
+    """Compile the C files at `source` into `out`/*.o."""
+    toolchain.compile_all([(path, out / f"{path.stem}.o", FLAGS) for path in source.glob("*.c")])
