@@ -12,7 +12,7 @@ import numpy as np
 
 def f(expression, arrays):
     with np.errstate(all="ignore"):
-        return eval(expression, {"np": np}, arrays)
+        return eval(expression, {"np": np, **arrays})
 """
 DTYPES = ("f4", "f8", "c8", "c16")
 PRODUCTS = {
@@ -35,7 +35,7 @@ PRODUCTS = {
 ALGEBRA = {
     "inv": "np.linalg.inv(a)",
     "solve": "np.linalg.solve(a, b), np.linalg.solve(a, b[0])",
-    "det": "np.linalg.slogdet(a)",
+    "det": "tuple(np.linalg.slogdet(a))",
     "cholesky": "np.linalg.cholesky(a @ a.conj().T + np.eye(len(a), dtype=a.dtype))",
     "singular values": "np.linalg.svd(a, compute_uv=False)",
     "svd": "(lambda u, s, v: (u * s) @ v)(*np.linalg.svd(a))",
@@ -62,7 +62,7 @@ def check(evaluate, expression, size, dtype):
         arrays[name] = (parts[0] + 1j * parts[1] if dtype[0] == "c" else parts[0]).astype(dtype)
         arrays[name][np.diag_indices(size)] += 3
     with np.errstate(all="ignore"):
-        wanted = eval(expression, {"np": np}, dict(arrays))
+        wanted = eval(expression, {"np": np, **arrays})
     found = evaluate(expression, arrays)
     tolerance = 3e-4 if dtype in ("f4", "c8") else 1e-11
     for one, other in zip(*(x if isinstance(x, tuple) else (x,) for x in (found, wanted)), strict=True):
