@@ -7,6 +7,7 @@ Answers JSON lines on stdin with JSON lines on stdout: ``["load", source, entry,
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from typing import Any
@@ -60,6 +61,7 @@ class Guest:
 
 def main() -> None:
     """Answer until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent ends this process
     guest: Guest | None = None
     for line in sys.stdin:
         verb, *args = json.loads(line)

@@ -7,10 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche.errors import ClocheError
+
 if TYPE_CHECKING:
     from cloche.bench.contenders import Contender
 
-__all__ = ["Call", "Case", "Group", "Operation", "catalogue", "groups", "select"]
+__all__ = ["Call", "Case", "Group", "Operation", "Unsupported", "catalogue", "groups", "select"]
+
+
+class Unsupported(ClocheError):
+    """This contender cannot run that case; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -18,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from cloche import _engine
 from cloche.bench import native, nodes
-from cloche.bench.cases import Call, Operation
-from cloche.errors import ClocheError
+from cloche.bench.cases import Call, Operation, Unsupported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,10 +34,6 @@ UNCONFINED: Final = frozenset({"native", "pipe"})
 
 MEMORY_BYTES: Final = 1 << 30
 DEADLINE_S: Final = 120.0
-
-
-class Unsupported(ClocheError):
-    """This contender cannot run that case; the message says why."""
 
 
 class Contender(ABC):
@@ -160,7 +156,8 @@ class Pipe(Contender):
         return run
 
     def pool(self, module: str, entry: str, workers: int) -> Callable[[list[Any]], list[Any]]:
-        made = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        made = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_leave_interrupts)
         self._pools.append(made)
         job = partial(_pool_job, nodes.text(module), entry)
         return lambda jobs: list(made.map(job, jobs))
@@ -313,14 +310,20 @@ class _PipeNode:
         self.close()
 
 
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches the whole process group: this one ends when its parent says so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _serve(pipe: Connection) -> None:
     """Over there: answer until the pipe closes."""
+    _leave_interrupts()
     loop = asyncio.new_event_loop()
     kept: dict[int, native.NativeNode] = {}
     while True:
         try:
             method, key, args = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
         try:
             if method == "load":

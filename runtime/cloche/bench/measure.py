@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloche.bench.cases import Operation
+from cloche.bench.cases import Operation, Unsupported
 
 __all__ = ["Lane", "Settings", "clock_overhead_s", "measure", "verify"]
 
@@ -64,7 +64,8 @@ class Lane:
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    told = str(error) if isinstance(error, Unsupported) else f"{type(error).__name__}: {error}"
+    return told.strip().splitlines()[0][:300]
 
 
 def clock_overhead_s() -> float:

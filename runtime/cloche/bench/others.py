@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cloche.bench import nodes
-from cloche.bench.cases import Call, Operation
-from cloche.bench.contenders import Contender, Unsupported
+from cloche.bench.cases import Call, Operation, Unsupported
+from cloche.bench.contenders import Contender
 
 __all__ = ["Monty", "WasiPython", "needed"]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche._source import Source
 from cloche.bench import measure, nodes, timeline
-from cloche.bench.cases import Case, Operation
-from cloche.bench.contenders import ClocheContender, Contender, Unsupported
+from cloche.bench.cases import Case, Operation, Unsupported
+from cloche.bench.contenders import ClocheContender, Contender
 from cloche.bench.measure import Lane, Settings
 from cloche.grants import Grants
 from cloche_wire import abi

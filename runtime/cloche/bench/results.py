@@ -17,7 +17,18 @@ from cloche.bench.cases import Case
 from cloche.bench.measure import Lane
 from cloche.errors import ClocheError
 
-__all__ = ["SCHEMA", "ResultsError", "case_entry", "geomeans", "load", "rows", "save", "save_csv", "validate"]
+__all__ = [
+    "SCHEMA",
+    "ResultsError",
+    "case_entry",
+    "failures",
+    "geomeans",
+    "load",
+    "rows",
+    "save",
+    "save_csv",
+    "validate",
+]
 
 SCHEMA: Final = 1
 MAX_SAMPLES: Final = 200
@@ -115,6 +126,15 @@ def rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         for case in results["cases"]
         for contender, figures in case["contenders"].items()
     ]
+
+
+def failures(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """Why contenders could not run cases: contender, reason, the cases that share it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows(results):
+        if row["error"]:
+            found.setdefault((row["contender"], row["error"]), []).append(row["case"])
+    return [(contender, error, ids) for (contender, error), ids in found.items()]
 
 
 def save_csv(results: Mapping[str, Any], path: Path) -> None:

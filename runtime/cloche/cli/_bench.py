@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "run"]
 
-QUICK_SECONDS = 0.1
+QUICK_SECONDS = 0.08
 SECONDS = 0.5
 
 
@@ -60,7 +60,7 @@ def run(job: Job) -> None:
         for name, make in _makers(job).items():
             try:
                 made.append(make())
-            except contenders.Unsupported as error:
+            except cases.Unsupported as error:
                 notes.append(f"{name} was left out: {error}")
         for note in notes:
             say(f"note: {note}")
@@ -69,7 +69,8 @@ def run(job: Job) -> None:
             with Bar("bench", len(chosen), job.quiet) as bar:
                 _measure(job, suite, bar)
         finally:
-            _deliver(suite.results(), job, old)
+            if suite.entries:
+                _deliver(suite.results(), job, old)
     finally:
         for contender in made:
             contender.close()
@@ -90,7 +91,13 @@ def _measure(job: Job, suite: Suite, bar: Bar) -> None:
     sandbox = next((made for made in suite.contenders if isinstance(made, ClocheContender)), None)
     if job.own is not None and sandbox is not None:
         job.own.try_out(sandbox)
-    suite.run(lambda _case: bar.advance(1))
+
+    def tell(case: cases.Case) -> None:
+        bar.advance(1)
+        if not (job.quiet or sys.stderr.isatty()):
+            say(case.id)  # where no bar is shown
+
+    suite.run(tell)
     if job.own is not None and sandbox is not None:
         suite.node = job.own.section(sandbox, suite.entries, suite.settings)
 
@@ -135,9 +142,9 @@ def _deliver(data: dict[str, Any], job: Job, old: dict[str, Any] | None) -> None
     if data["node"]:
         for one in table.node_tables(data["node"]):
             console.print(one)
-    for row in results.rows(data):
-        if row["error"]:
-            say(f"{row['case']}, {row['contender']}: {row['error']}")
+    for contender, error, ids in results.failures(data):
+        others = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        say(f"{contender}: {error} ({ids[0]}{others})")
     if old is not None:
         for warning in compare.warnings(old, data):
             say(f"warning: {warning}")

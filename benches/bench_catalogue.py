@@ -1,0 +1,50 @@
+"""Every case of ``cloche bench``, natively and in the sandbox, as a pytest bench.
+
+`cloche bench` takes the contenders in turns and gives intervals; this is the same catalogue for pytest-benchmark's own tools
+(``--benchmark-autosave``, ``--benchmark-compare``). Timed: the case's operation. Not timed: loading, unless that is the case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cloche.bench import cases, contenders
+from cloche.bench.suite import close_to
+
+CASES, _ = cases.catalogue()
+EXPECTED: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="session")
+def made() -> Iterator[dict[str, contenders.Contender]]:
+    """The default of each side."""
+    found: dict[str, contenders.Contender] = {
+        "native": contenders.Native(),
+        "epoch": contenders.ClocheContender("epoch"),
+    }
+    yield found
+    for contender in found.values():
+        contender.close()
+
+
+@pytest.mark.parametrize("contender", ["native", "epoch"])
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+def bench_case(benchmark: Any, made: dict[str, contenders.Contender], case: cases.Case, contender: str) -> None:
+    """The first result of both is the same."""
+    benchmark.group = case.id
+    where = made[contender]
+    try:
+        operation = case.operation(where)
+        first = operation.run()
+        if operation.after:
+            operation.after()
+        assert close_to(EXPECTED.setdefault(case.id, first), first, exact=case.exact)
+        if operation.after:
+            benchmark.pedantic(operation.run, teardown=operation.after, rounds=100)
+        else:
+            benchmark(operation.run)
+    finally:
+        where.release()

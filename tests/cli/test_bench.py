@@ -1,0 +1,180 @@
+"""``cloche bench`` as a user runs it: small selections, hardly timed, with the real image."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloche.bench import results
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+BRIEF = ("--seconds", "0.005")
+
+NODES = '''
+import os, time
+
+class Gain:
+    def __init__(self, factor=2.0):
+        self.factor = factor
+    def process(self, samples):
+        return samples * self.factor
+
+def words(item):
+    return {"count": len(item["text"].split())}
+
+def where(item):
+    """Says something else outside the sandbox."""
+    return len(os.environ) > 0
+
+def bad(item):
+    raise ValueError("no")
+'''
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run ``cloche bench`` with some arguments in a folder that has nodes.py."""
+    (tmp_path / "nodes.py").write_text(NODES)
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cloche.cli", "bench", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+
+    return call
+
+
+def cases(path: Path) -> dict[str, dict[str, Any]]:
+    return {case["id"]: case["contenders"] for case in results.load(path)["cases"]}
+
+
+def test_a_selection_is_measured_and_written(run: Run, tmp_path: Path) -> None:
+    """Tables on stdout, everything in the files, nothing on stderr but where those are."""
+    done = run(*BRIEF, "--only", "transform", "--only", "yields", "--contenders", "native,pipe,epoch", "--quiet",
+               "--json", "r.json", "--csv", "r.csv")  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "written: r.json\nwritten: r.csv\n")
+    assert "5 Dict transform" in done.stdout
+    assert "Geometric mean against native" in done.stdout
+    data = results.load(tmp_path / "r.json")
+    assert set(cases(tmp_path / "r.json")) == {"transform/dict", "yields/5"}
+    for figures in cases(tmp_path / "r.json").values():
+        assert set(figures) == {"native", "pipe", "epoch"}
+        for each in figures.values():
+            assert {"median", "mean", "p95", "p99", "min", "max", "stdev", "throughput", "ratio"} <= each.keys()
+            assert each["min"] <= each["median"] <= each["p95"] <= each["p99"] <= each["max"]
+            assert each["ratio_low"] <= each["ratio"] <= each["ratio_high"]
+    assert data["machine"]["cpu"] and data["machine"]["cores"] >= 1
+    assert data["versions"]["guest_python"].startswith("3.13")
+    assert [phase["name"] for phase in data["timeline"]["phases"]][:3] == ["encode", "lower", "guest"]
+    with (tmp_path / "r.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 6
+
+
+def test_two_runs_are_compared(run: Run) -> None:
+    """Of the same code: the table has the case, and its interval."""
+    run(*BRIEF, "--only", "transform", "--contenders", "native,epoch", "--json", "old.json")
+    done = run(*BRIEF, "--only", "transform", "--contenders", "native,epoch", "--compare", "old.json")
+    assert done.returncode == 0, done.stderr
+    assert "New against old" in done.stdout
+
+
+def test_an_interrupted_run_leaves_what_it_has(tmp_path: Path) -> None:
+    """Ctrl-C after some cases: they are written, and the exit code says so."""
+    command = [sys.executable, "-u", "-m", "cloche.cli", "bench", "--seconds", "0.3", "--only", "passthrough",
+               "--only", "python", "--contenders", "native,epoch", "--json", "r.json"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("passthrough/str"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: 1 cases were measured" in errors
+    data = results.load(tmp_path / "r.json")
+    assert data["interrupted"] is True
+    assert [case["id"] for case in data["cases"]] == ["passthrough/int"]
+
+
+def test_a_users_node_with_arrays(run: Run, tmp_path: Path) -> None:
+    """Three sizes: a cost for each byte, phases that make up the call, and advice that was measured."""
+    np.save(tmp_path / "in.npy", np.ones(40_000, np.float32))
+    done = run("nodes.py:Gain", *BRIEF, "--inputs", "in.npy", "--contenders", "epoch", "--json", "r.json")
+    assert done.returncode == 0, done.stderr
+    node = results.load(tmp_path / "r.json")["node"]
+    assert (node["name"], node["source"]) == ("Gain", "nodes.py")
+    assert [each["bytes_in"] for each in node["inputs"]] == [4096, 16384, 65536]
+    for each in node["inputs"]:
+        assert list(each["phases"]) == ["encode", "lower", "guest", "lift", "decode", "logs"]
+        assert each["bytes_out"] == each["bytes_in"]
+        assert 0 < sum(each["phases"].values()) <= each["recorded_total"]
+        assert each["native"] is None
+    assert node["per_call"] >= 0 and node["per_byte"] >= 0
+    assert 0 < node["memory"]["private_bytes"] < node["memory"]["fresh_bytes"] <= node["memory"]["after_bytes"]
+    assert [advice["what"] for advice in node["advice"]] == ["batch 16", "lease", "buffer"]
+    assert all("not measured" not in advice["text"] for advice in node["advice"])
+    assert "where the time goes" in done.stdout
+
+
+def test_a_users_node_stays_in_the_sandbox(run: Run, tmp_path: Path) -> None:
+    """No native contender unless it is asked for; then the results are compared, and this one gives itself away."""
+    (tmp_path / "in.jsonl").write_text("1\n2\n")
+    done = run("nodes.py:where", *BRIEF, "--inputs", "in.jsonl", "--json", "r.json")
+    assert done.returncode == 0, done.stderr
+    assert not {"native", "pipe"} & cases(tmp_path / "r.json")["node/in.jsonl"].keys()
+    refused = run("nodes.py:where", *BRIEF, "--inputs", "in.jsonl", "--contenders", "native,epoch")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "there is no contender 'native' here" in refused.stderr
+    asked = run(
+        "nodes.py:where", *BRIEF, "--inputs", "in.jsonl", "--native", "--contenders", "native,epoch", "--json", "r.json"
+    )
+    assert asked.returncode == 0, asked.stderr
+    figures = cases(tmp_path / "r.json")["node/in.jsonl"]
+    assert "median" in figures["native"]
+    assert figures["epoch"]["error"].startswith("ValueError: refused, for its result differs: [False, False]")
+
+
+def test_a_users_node_against_native(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a b c"}\n{"text": "d"}\n')
+    done = run("nodes.py:words", *BRIEF, "--inputs", "in.jsonl", "--native", "--json", "r.json")
+    assert done.returncode == 0, done.stderr
+    figures = cases(tmp_path / "r.json")["node/in.jsonl"]
+    assert figures["epoch"]["ratio"] > 0 and figures["pipe"]["ratio"] > 0
+    (row,) = results.load(tmp_path / "r.json")["node"]["inputs"]
+    assert row["native"] == figures["native"]["median"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--only", "nothing"], 1, "no case matches nothing: try one of create, counter"),
+        (["--contenders", "native,jvm"], 1, "there is no contender 'jvm' here: give some of native,pipe,epoch"),
+        (["--compare", "missing.json"], 1, "missing.json"),
+        (["--compare", "nodes.py"], 1, "nodes.py is not JSON"),
+        (["--json", "no/folder/r.json"], 1, "there is no folder for no/folder/r.json"),
+        (["--inputs", "nodes.py"], 2, "inputs are for a node"),
+        (["nodes.py:bad", "--inputs", "one.jsonl"], 1, "ValueError: no"),
+        (["nodes.py:words", "--inputs", "missing.jsonl"], 1, "missing.jsonl"),
+        (["nodes.py:words", "--inputs", "empty.jsonl"], 1, "empty.jsonl has no items"),
+    ],
+    ids=["only", "contender", "no file", "no json", "no folder", "no node", "node fails", "no input", "empty"],
+)
+def test_mistakes_are_said_before_anything_is_measured(
+    run: Run, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    (tmp_path / "one.jsonl").write_text("1\n")
+    (tmp_path / "empty.jsonl").write_text("")
+    done = run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "runtime/cloche" not in done.stderr
+    assert done.stdout == ""
