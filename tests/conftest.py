@@ -62,6 +62,13 @@ def runtime(recorder: Recorder) -> Iterator[cloche.Runtime]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def guarded_runtime(recorder: Recorder) -> Iterator[cloche.Runtime]:
+    """As `runtime`, with deadlines by page guard."""
+    with cloche.Runtime(logger=recorder, limits=cloche.Limits(deadline_s=20.0), metering="guard") as made:
+        yield made
+
+
 @pytest.fixture
 def logs(recorder: Recorder) -> Recorder:
     """The recorder, emptied."""

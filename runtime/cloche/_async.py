@@ -25,10 +25,10 @@ _AGAIN_S = 0.005
 class _Token:
     """Stands for one call: an interrupt ends that call and no other one on the same node."""
 
-    __slots__ = ("cancelled",)
+    __slots__ = ("begun", "cancelled", "ended")
 
     def __init__(self) -> None:
-        self.cancelled = False
+        self.cancelled = self.begun = self.ended = False
 
 
 async def call(node: Node, function: Callable[[], T]) -> T:
@@ -38,38 +38,28 @@ async def call(node: Node, function: Callable[[], T]) -> T:
     still waited for its turn, or had just ended, leaves it usable: `Node.broken` tells.
     """
     token = _Token()
-    done = False
-    outcome: list[T] = []
-    failure: BaseException | None = None
 
-    def work() -> None:
+    def work() -> T:
         with node._turn(token):
-            if token.cancelled:
-                raise Cancelled(f"the call on node {node.name!r} was cancelled before it began", node=node.name)
-            outcome.append(function())
+            token.begun = True  # first: either we see that we are cancelled, or who cancels sees that we have begun
+            try:
+                if token.cancelled:
+                    raise Cancelled(f"the call on node {node.name!r} was cancelled before it began", node=node.name)
+                return function()
+            finally:
+                token.ended = True
 
-    async def watch() -> None:
+    async with _portal(node):
         try:
-            await anyio.sleep_forever()
-        finally:
+            # abandoned rather than shielded: asyncio's own Task.cancel() knows no shields
+            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        except anyio.get_cancelled_exc_class():
             token.cancelled = True
             with anyio.CancelScope(shield=True):
-                while not done:  # again: the worker may have been between two steps
+                while token.begun and not token.ended:  # again: the worker may have been between two steps
                     node._interrupt(token)
                     await anyio.sleep(_AGAIN_S)
-
-    async with _portal(node), anyio.create_task_group() as group:
-        group.start_soon(watch)
-        try:
-            await anyio.to_thread.run_sync(work)
-        except Exception as error:  # raised outside the group, which would wrap it
-            failure = error
-        finally:
-            done = True
-            group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    return outcome[0]
+            raise
 
 
 @asynccontextmanager

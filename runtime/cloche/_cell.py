@@ -9,11 +9,13 @@ was stopped, trapped, exited or grew its memory is freed at once, as is every ce
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import wasmtime
 
 from cloche import _ffi
+from cloche._guard import Guard, GuardedCall
 from cloche._memory import Memory
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class Cell:
         engine: what to instantiate.
     """
 
-    __slots__ = ("_stack", "_stack_top", "alloc", "check", "free", "memory", "node_call", "ring", "store")
+    __slots__ = ("_stack", "_stack_top", "alloc", "check", "free", "guard", "memory", "node_call", "ring", "store")
 
     def __init__(self, engine: Engine) -> None:
         self.store = store = wasmtime.Store(engine.wasmtime)
@@ -40,10 +42,12 @@ class Cell:
             store.set_fuel(1 << 62)
         exports = engine.template.instantiate(store).exports(store)
         # the types of all exports are those of the ABI: check_abi has seen to it
-        self.node_call = _ffi.Call(store, exports["node_call"], 4)  # type: ignore[arg-type]
-        self.alloc = _ffi.Call(store, exports["node_alloc"], 1)  # type: ignore[arg-type]
-        self.free = _ffi.Call(store, exports["node_free"], 1)  # type: ignore[arg-type]
-        self.check = _ffi.Call(store, exports["node_check"], 4)  # type: ignore[arg-type]
+        self.guard = Guard() if engine.metering == "guard" else None
+        call = _ffi.Call if self.guard is None else partial(GuardedCall, guard=self.guard)
+        self.node_call: _ffi.Call = call(store, exports["node_call"], 4)  # type: ignore[arg-type]
+        self.alloc: _ffi.Call = call(store, exports["node_alloc"], 1)  # type: ignore[arg-type]
+        self.free: _ffi.Call = call(store, exports["node_free"], 1)  # type: ignore[arg-type]
+        self.check: _ffi.Call = call(store, exports["node_check"], 4)  # type: ignore[arg-type]
         self.memory: wasmtime.Memory = exports["memory"]  # type: ignore[assignment]
         self.ring: int = exports["cloche_ring"].value(store)  # type: ignore[union-attr]
         self._stack: wasmtime.Global = exports["__stack_pointer"]  # type: ignore[assignment]
@@ -55,8 +59,9 @@ class Cell:
 
     @property
     def at_rest(self) -> bool:
-        """Whether the one mutable global has its initial value."""
-        return bool(self._stack.value(self.store) == self._stack_top)
+        """Whether the one mutable global has its initial value, and no guard has ever locked the memory."""
+        unharmed = self.guard is None or not self.guard.used
+        return unharmed and bool(self._stack.value(self.store) == self._stack_top)
 
 
 class Cells:

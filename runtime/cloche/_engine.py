@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Final, Literal, get_args
 
 import wasmtime
 
-from cloche import _ffi, _host
+from cloche import _ffi, _guard, _host
 from cloche._cell import Cells
 from cloche._memory import WASM_PAGE
 from cloche._signals import handlers
@@ -17,7 +18,7 @@ from cloche_wire import abi
 
 __all__ = ["Engine", "Metering", "check_abi", "config", "options"]
 
-Metering = Literal["epoch", "fuel", "none"]
+Metering = Literal["epoch", "guard", "fuel", "none"]
 
 _MEMORY_RESERVATION: Final = 4 << 30
 """All that a 32-bit memory can grow to, so that it never moves."""
@@ -27,13 +28,16 @@ def options(metering: Metering) -> dict[str, Any]:
     """The engine options that compiled code depends on: part of an AOT artifact's key.
 
     Raises:
-        ValueError: there is no such metering.
+        ValueError: there is no such metering, or not on this platform.
     """
     if metering not in get_args(Metering):
         raise ValueError(f"metering is {metering!r}: give one of {', '.join(map(repr, get_args(Metering)))}")
+    if metering == "guard" and sys.platform != "linux":
+        raise ValueError(f"metering='guard' works on Linux only, not on {sys.platform}: give 'epoch'")
     return {
         "epoch_interruption": metering == "epoch",
         "consume_fuel": metering == "fuel",
+        "bulk_memory": metering != "guard",  # see _guard
         "cranelift_opt_level": "speed",
         "memory_may_move": False,
         "memory_reservation": _MEMORY_RESERVATION,
@@ -47,6 +51,7 @@ def config(metering: Metering) -> wasmtime.Config:
     made = wasmtime.Config()
     made.epoch_interruption = chosen["epoch_interruption"]
     made.consume_fuel = chosen["consume_fuel"]
+    made.wasm_bulk_memory = chosen["bulk_memory"]
     made.cranelift_opt_level = chosen["cranelift_opt_level"]
     made.memory_may_move = chosen["memory_may_move"]
     made.memory_reservation = chosen["memory_reservation"]
@@ -102,15 +107,29 @@ class Engine:
         self.image = image
         self.wasmtime = wasmtime.Engine(config(metering))
         self.handlers = handlers()
-        self.module: wasmtime.Module = load(self.wasmtime)
+        try:
+            self.module: wasmtime.Module = load(self.wasmtime)
+        except wasmtime.WasmtimeError as error:
+            raise ImageError(f"the guest image does not compile with metering={metering!r}: {error}") from error
         check_abi(self.module)
         linker = wasmtime.Linker(self.wasmtime)
-        self._callbacks = _ffi.define_imports(linker, abi.IMPORT_MODULE, abi.IMPORTS, _host.FUNCTIONS)
+        guarded = metering == "guard"
+        functions = _guard.GUARDED_FUNCTIONS if guarded else _host.FUNCTIONS
+        self._callbacks = _ffi.define_imports(linker, abi.IMPORT_MODULE, abi.IMPORTS, functions)
         self.template = linker.instantiate_pre(self.module)
-        self.watchdog = Watchdog(self.wasmtime.increment_epoch)
+        tick = self.wasmtime.increment_epoch
+        self.watchdog = Watchdog(_guard.stopper(self.handlers.ensure) if guarded else lambda _: tick())
         memory = next(e.type for e in self.module.exports if e.name == "memory")
         self.image_bytes: int = memory.limits.min * WASM_PAGE  # its type: see check_abi
         self.cells = Cells(self)
+
+    def host(self, node: str) -> _host.Host:
+        """What a guest on this engine sees of the outside.
+
+        Args:
+            node: the node's name.
+        """
+        return (_guard.GuardedHost if self.metering == "guard" else _host.Host)(node)
 
     def close(self) -> None:
         """Free the idle cells, end the deadline thread. Instances that still live keep the engine's memory alive."""

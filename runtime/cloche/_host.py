@@ -91,6 +91,9 @@ class Host:
         if self._wake is not None:  # else nobody waits yet, and who begins to looks at `cancelled` first
             self._wake.set()
 
+    def forked(self) -> None:
+        """In the child of a fork: the call under way was another thread's, which does not exist here."""
+
     def must_stop(self) -> bool:
         """Whether the call under way has been cancelled or has passed its deadline."""
         if self.cancelled:

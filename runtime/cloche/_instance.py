@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloche import _ffi, _logs, _stack
 from cloche._asks import GuestAsks
 from cloche._codec import Codec
+from cloche._guard import GuardedHost
 from cloche._host import Host, Stop
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
@@ -94,7 +95,7 @@ class Instance:
         self.closed = False
         self.lease = False
         self.services = next((desk for desk in desks if isinstance(desk, ServiceDesk)), None)
-        self.host = Host(host) if isinstance(host, str) else host
+        self.host = engine.host(host) if isinstance(host, str) else host
         engine.handlers.ensure()
         if limits.memory_bytes < engine.image_bytes:
             raise ValueError(
@@ -109,6 +110,9 @@ class Instance:
             if engine.metering == "fuel":
                 self._store.set_fuel(_ENDLESS_FUEL)
             self._memory = cell.view()
+            if cell.guard is not None and isinstance(self.host, GuardedHost):
+                cell.guard.watch(self._memory, limits.memory_bytes)
+                self.host.guard = cell.guard
             self._codec = Codec(
                 limits,
                 self._memory.place,
@@ -261,6 +265,7 @@ class Instance:
     def _broken(self, trapped: _ffi.Trapped) -> BaseException:
         """What the host knows of the reason comes before what the trap says."""
         host, limits = self.host, self._limits
+        stop = host.stop  # now: the deadline may come while a logger takes its time
         logs = tuple(self._end(trapped))
         name = self.name
         if isinstance(host.error, _ffi.Trapped):  # the guest stopped inside node_alloc or node_check, for an answer
@@ -280,7 +285,7 @@ class Instance:
             message = f"node {name!r} {text} (Limits.{field}={value}); its instance is closed: load it again"
             return kind(message, limit=field, value=value, node=name, last_logs=logs)
 
-        match host.stop:
+        match stop:
             case Stop.DEADLINE:
                 return limit(DeadlineError, "deadline_s", f"ran longer than {limits.deadline_s:g} s in one call")
             case Stop.CANCELLED:

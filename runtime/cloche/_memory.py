@@ -259,6 +259,25 @@ class Memory:
         pinned[key] = weakref.ref(array, lambda _: pinned.pop(key, None))
         return memoryview(array).cast("B")
 
+    def stretches(self, reach: int = 0, *, unpinned: bool = False) -> list[tuple[int, int]]:
+        """Where the memory lies in this process, for `Guard` to lock it: (address, bytes) of whole pages.
+
+        Args:
+            reach: how far, also beyond its present size; 0: as far as it goes now.
+            unpinned: leave out the pages of views that live.
+        """
+        end = self._base + (reach or self.size)
+        pinned = [view() for view in tuple(self._pinned.values())] if unpinned else []
+        holes = sorted((ctypes.addressof(view), ctypes.sizeof(view)) for view in pinned if view is not None)
+        found, start = [], self._base
+        for address, size in holes:
+            if start < (stop := address & -_PAGE):
+                found.append((start, stop - start))
+            start = max(start, -(-(address + size) // _PAGE) * _PAGE)
+        if start < end:
+            found.append((start, end - start))
+        return found
+
     @property
     def is_pinned(self) -> bool:
         """Whether a view of `pin` or `share` still lives."""

@@ -41,8 +41,9 @@ class Runtime:
     Args:
         image: folder with cloche.wasm and manifest.json; None: the one that came with the package, or the checkout's.
         limits: for every node that is not given its own.
-        metering: how the guest's time is bounded: "epoch" (deadlines), "fuel" (deadlines while asleep only, and a deterministic
-            count of instructions), "none" (deadlines while asleep only: for code that you trust).
+        metering: how the guest's time is bounded: "epoch" (deadlines, by checks compiled in), "guard" (deadlines, by locking the
+            guest's memory: faster code, on Linux only), "fuel" (deadlines while asleep only, and a deterministic count of
+            instructions), "none" (deadlines while asleep only: for code that you trust).
         logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
         isolation: "none": nodes run in this process, walled in by WebAssembly alone. "process": in worker processes, for who does
             not want to trust that wall alone (Linux; docs/threat-model.md says what it adds, and what it costs). A worker
@@ -263,7 +264,7 @@ class Runtime:
         self, limits: Limits, name: str, grants: Grants, snapshot: Snapshot | None = None
     ) -> Instance | RemoteInstance:
         logger, engine = self._logger, self._engine
-        host = Host(name)
+        host = engine.host(name) if isinstance(engine, Engine) else Host(name)
         make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
         return make(
             limits,

@@ -1,7 +1,8 @@
-"""Wakes when a deadline comes, and then makes the engine's epoch tick. One thread for each `Runtime`, idle in between.
+"""Wakes when a deadline comes, and then has the guest stopped. One thread for each `Runtime`, idle in between.
 
-An epoch counts for every store of an engine. A store whose own deadline has not come goes on (see `Host.must_stop`), so a
-deadline is as precise as a wake-up, and no periodic tick disturbs a host that waits.
+How is the engine's affair: its epoch ticks, or the guest's memory is locked (`_guard`). An epoch counts for every store of an
+engine; a store whose own deadline has not come goes on (see `Host.must_stop`). So a deadline is as precise as a wake-up, and no
+periodic tick disturbs a host that waits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -21,18 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["Watchdog"]
 
 _AGAIN_S: Final = 0.002
-"""A guest that was inside a host function at the tick is caught by one of the next."""
+"""A guest that was inside a host function when its deadline came is caught by one of the next attempts."""
 
 
 class Watchdog:
     """Keeps the deadlines of the calls under way on one engine.
 
     Args:
-        tick: advances the engine's epoch.
+        stop: stops the guests of these hosts, if they must stop; called again while they have not.
     """
 
-    def __init__(self, tick: Callable[[], None]) -> None:
-        self._tick = tick
+    def __init__(self, stop: Callable[[Sequence[Host]], None]) -> None:
+        self._stop = stop
         self._armed: set[Host] = set()
         self._shortest = math.inf
         self._busy = False
@@ -64,11 +65,10 @@ class Watchdog:
     def cancel(self, host: Host) -> None:
         """Stop the call that `host` serves, as if its deadline had come."""
         host.cancel()
+        self._stop((host,))
         if host in self._armed:
             host.deadline = 0.0
             self._wake(0.0)
-        else:
-            self._tick()
 
     def close(self) -> None:
         """End the thread."""
@@ -96,11 +96,12 @@ class Watchdog:
                 self._wake_at = self._next(now)
 
     def _next(self, now: float) -> float:
-        """Tick if a deadline has come; when to look again."""
-        deadlines = [host.deadline for host in tuple(self._armed) if host.deadline is not None]
-        if any(deadline <= now for deadline in deadlines):
-            self._tick()
+        """Stop the guests whose deadline has come; when to look again."""
+        armed = [(host.deadline, host) for host in tuple(self._armed)]
+        if late := [host for deadline, host in armed if deadline is not None and deadline <= now]:
+            self._stop(late)
             return now + _AGAIN_S
+        deadlines = [deadline for deadline, _ in armed if deadline is not None]
         if not deadlines and not self._busy:
             self._shortest = math.inf
             return math.inf
@@ -112,4 +113,7 @@ class Watchdog:
 def _start_over_in_child(reference: weakref.ref[Watchdog]) -> None:
     watchdog = reference()
     if watchdog is not None:
+        for host in watchdog._armed:  # their threads do not exist here
+            host.forked()
+        watchdog._armed.clear()
         watchdog._start_over()

@@ -55,7 +55,7 @@ def test_endless_loop_ends_at_its_deadline_and_closes_the_instance(enter):
         call(instance)
 
 
-@pytest.mark.parametrize("metering", ["epoch", "fuel", "none"])
+@pytest.mark.parametrize("metering", ["epoch", "guard", "fuel", "none"])
 def test_sleep_ends_at_the_deadline_under_every_metering(enter, metering):
     """Epochs and fuel do not interrupt host code, so the host's sleep watches the deadline itself."""
     instance = enter(f"(drop (call $sleep (i64.const {10**15}))) {guests.ANSWER_NULL}", limits=SHORT, metering=metering)
@@ -71,7 +71,7 @@ def test_a_deadline_of_one_store_does_not_stop_another(enter):
         limits=Limits(deadline_s=60, memory_bytes=32 << 20),
     )
     hasty = enter(LOOP, limits=Limits(deadline_s=0.005, memory_bytes=32 << 20))
-    hasty._engine.watchdog._tick = lambda: (
+    hasty._engine.watchdog._stop = lambda hosts: (
         patient._engine.wasmtime.increment_epoch(),
         hasty._engine.wasmtime.increment_epoch(),
     )

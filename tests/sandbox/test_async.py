@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 
@@ -69,6 +70,18 @@ async def test_cancelling_stops_the_guest(load, source):
     assert scope.cancelled_caught
     assert time.monotonic() - began < 5
     assert node.broken
+
+
+def test_asyncio_cancelling_a_task_stops_the_guest(load):
+    """`Task.cancel`, and so `asyncio.wait_for`, goes around anyio's scopes."""
+    node = load("def f(x):\n    while True: pass\n", limits=cloche.Limits(deadline_s=60))
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(node.aprocess(1), 0.1)
+        assert node.broken
+
+    asyncio.run(main())
 
 
 async def test_cancelling_a_call_that_waits_leaves_the_other_one_alone(load):

@@ -19,6 +19,7 @@ def run(load):
     return make
 
 
+@pytest.mark.parametrize("metering", ["epoch", "guard"])
 @pytest.mark.parametrize(
     "code",
     ["while True: pass", "import time; time.sleep(1e6)", "9**9**9", "sum(range(10**12))", "import re; re.match('(a*)*b', 'a' * 40)",
@@ -26,19 +27,22 @@ def run(load):
      "import asyncio; asyncio.run(asyncio.sleep(1e6))", "import numpy as np; a = np.ones((400, 400))\nwhile True: a @ a"],
     ids=["loop", "sleep", "power", "sum", "regex", "swallow", "iter", "asyncio", "matmul"],
 )  # fmt: skip
-def test_deadline(run, code):
+def test_deadline(runtime, guarded_runtime, code, metering):
     """Time in C code, in sleep and in except clauses counts alike."""
-    node = run(deadline_s=0.2)
+    chosen = guarded_runtime if metering == "guard" else runtime
+    node = chosen.load(cloche.Source(RUN), "N", limits=cloche.Limits(deadline_s=0.2))
     with pytest.raises(cloche.DeadlineError) as caught:
         node.process(code)
     assert (caught.value.limit, caught.value.value) == ("deadline_s", 0.2)
     assert node.broken
 
 
-def test_deadline_holds_for_init(runtime):
+@pytest.mark.parametrize("metering", ["epoch", "guard"])
+def test_deadline_holds_for_init(runtime, guarded_runtime, metering):
     """Loading is a call too."""
+    chosen = guarded_runtime if metering == "guard" else runtime
     with pytest.raises(cloche.DeadlineError):
-        runtime.load(cloche.Source("while True: pass"), "N", limits=cloche.Limits(deadline_s=0.2))
+        chosen.load(cloche.Source("while True: pass"), "N", limits=cloche.Limits(deadline_s=0.2))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,168 @@
+"""Stops guests at random moments of sixteen kinds of work, many times and on many threads, and says how late each stop came.
+
+A guest that were stopped wrongly would take the process with it (docs/architecture.md, "Time"), so the proof of `metering="guard"` is
+that a run of 100,000 ends at all; `--metering epoch` gives the precision of epochs beside it. Every stop is checked: its error, that the
+node is broken, and now and then that a bystander answers. The exit code is 1 if anything was wrong.
+
+    .venv/bin/python -m benches.interrupts --count 100000 --threads 8
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import cloche
+
+KINDS: Final = {
+    "loop": "while True: x += 1",
+    "calls": "def g(a, *b, c=1): return a\nwhile True: g(1, 2, c=3)",
+    "recursion": "def r(n): return n and r(n - 1)\nwhile True: r(150)",
+    "exceptions": "while True:\n    try: {}['no']\n    except KeyError as e: x = e",
+    "objects": "class A:\n    def __init__(self): self.a = [self]\nwhile True: x = A()",
+    "integers": "x = 3\nwhile True: x = x * x % (10 ** 3000 + 7)",
+    "strings": "while True: x = ' '.join(str(i) for i in range(200)).upper().split()",
+    "regex": "import re; re.match('(a*)*b', 'a' * 60)",
+    "sort": "import random; a = [random.random() for _ in range(2000)]\nwhile True: sorted(a)",
+    "json": "import json; a = {str(i): [i, 'x' * i, None] for i in range(60)}\nwhile True: json.loads(json.dumps(a))",
+    "zlib": "import zlib; a = bytes(range(256)) * 100\nwhile True: zlib.decompress(zlib.compress(a))",
+    "hash": "import hashlib; a = bytes(100_000)\nwhile True: hashlib.sha256(a).digest()",
+    "memory": "while True:\n    a = []\n    for i in range(40): a.append(bytearray(1 << 16)); a[-1][::64] = bytes(1024)",
+    "logs": "import logging\nwhile True: logging.warning('x', extra={'a': 1}); print('y')",
+    "matmul": "import numpy as np; a = np.ones((120, 120))\nwhile True: a @ a",
+    "numpy": "import numpy as np; a = np.arange(20_000.0)\nwhile True: np.sort(np.sin(a[::-1]) + a.cumsum())[a > 3].copy()",
+}
+SOURCE: Final = cloche.Source(
+    f"KINDS = {KINDS!r}\nclass N:\n    def process(self, kind):\n        exec(KINDS[kind], {{'x': 0}})\n",
+    "interrupts.py",
+)
+BYSTANDER: Final = cloche.Source("def f(x): return x + 1", "bystander.py")
+SHORTEST_S: Final = 0.001
+LONGEST_S: Final = 0.008
+
+
+@dataclass
+class Tally:
+    """What has happened so far. Shared by the threads.
+
+    Attributes:
+        late_s: for each stop, how long after its deadline the caller had the error.
+        wrong: what was not as it should be.
+    """
+
+    late_s: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    loading: int = 0
+
+    @property
+    def count(self) -> int:
+        """Guests stopped."""
+        return len(self.late_s)
+
+    def quantile(self, share: float) -> float:
+        """Of the lateness, in seconds."""
+        return sorted(self.late_s)[int(share * (self.count - 1))] if self.late_s else 0.0
+
+
+def interrupt(runtime: cloche.Runtime, kind: str, deadline_s: float, tally: Tally) -> None:
+    """Stop one guest at its deadline, wherever it is then: perhaps still in loading."""
+    node = None
+    limits = cloche.Limits(deadline_s=deadline_s, memory_bytes=96 << 20, output_bytes=(1 << 31) - 1)
+    began = time.perf_counter()
+    try:
+        node = runtime.load(SOURCE, "N", limits=limits)
+        began = time.perf_counter()
+        node.process(kind)
+        tally.wrong.append(f"{kind}: returned")
+    except cloche.DeadlineError:
+        tally.late_s.append(time.perf_counter() - began - deadline_s)
+        if node is None:
+            tally.loading += 1
+        elif not node.broken:
+            tally.wrong.append(f"{kind}: the node is not broken")
+    except Exception as error:
+        tally.wrong.append(f"{kind}: {error!r}")
+    finally:
+        if node is not None:
+            node._discard()
+
+
+def interrupt_all(runtime: cloche.Runtime, *, count: int, threads: int, tally: Tally, seed: int = 0) -> None:
+    """Stop `count` guests, kinds in turn, at moments that the seed decides."""
+    kinds = list(KINDS)
+    numbers = iter(range(count))
+    lock = threading.Lock()
+
+    def work(luck: random.Random) -> None:
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            interrupt(runtime, kinds[number % len(kinds)], luck.uniform(SHORTEST_S, LONGEST_S), tally)
+            if not number % 100:
+                with runtime.load(BYSTANDER, limits=cloche.Limits(deadline_s=60)) as node:
+                    if node.process(number) != number + 1:
+                        tally.wrong.append("the bystander")
+
+    workers = [threading.Thread(target=work, args=(random.Random(f"{seed} {n}"),)) for n in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def main(
+    count: Annotated[int, typer.Option(help="Guests to stop.")] = 1_000,
+    threads: Annotated[int, typer.Option(help="Threads that do it.")] = 8,
+    metering: Annotated[str, typer.Option(help="guard or epoch.")] = "guard",
+    seed: Annotated[int, typer.Option(help="Decides the moments.")] = 0,
+) -> None:
+    """Stop guests at random moments."""
+    quiet = structlog.wrap_logger(None, processors=[_drop])
+    tally = Tally()
+    began = time.perf_counter()
+    with (
+        cloche.Runtime(metering=metering, logger=quiet, progress=lambda text: None) as runtime,  # type: ignore[arg-type]  # checked there
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
+        bar = progress.add_task(f"{metering}, {threads} threads", total=count)
+        done = threading.Event()
+
+        def show() -> None:
+            while not done.wait(0.5):
+                progress.update(bar, completed=tally.count)
+
+        shower = threading.Thread(target=show)
+        shower.start()
+        try:
+            interrupt_all(runtime, count=count, threads=threads, tally=tally, seed=seed)
+        finally:
+            done.set()
+            shower.join()
+    table = Table("metering", "threads", "stopped", "in loading", "wrong", "median late", "p99 late", "worst", "took")
+    late = (f"{tally.quantile(share) * 1e3:.2f} ms" for share in (0.5, 0.99, 1))
+    took = f"{time.perf_counter() - began:.0f} s"
+    table.add_row(metering, str(threads), str(tally.count), str(tally.loading), str(len(tally.wrong)), *late, took)
+    Console().print(table)
+    for text in tally.wrong[:20]:
+        print(text, file=sys.stderr)
+    raise typer.Exit(1 if tally.wrong or tally.count != count else 0)
+
+
+def _drop(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    raise structlog.DropEvent
+
+
+if __name__ == "__main__":
+    typer.run(main)

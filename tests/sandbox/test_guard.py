@@ -1,0 +1,150 @@
+"""Deadlines by page guard on the real image: at any moment, on every path, and the process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+
+import numpy as np
+import pytest
+
+import cloche
+from benches.interrupts import KINDS, Tally, interrupt_all
+
+COUNTER = """
+class N:
+    def __init__(self):
+        self.calls = 0
+    def process(self, x):
+        self.calls += 1
+        return self.calls, x
+    def spin(self):
+        while True: pass
+    def flush(self):
+        while True: self.calls += 1
+"""
+
+
+@pytest.fixture
+def load(guarded_runtime):
+    """Load source text as a node of the guarded runtime."""
+    nodes = []
+
+    def make(text, entry=None, **options):
+        nodes.append(guarded_runtime.load(cloche.Source(text, "node.py"), entry, **options))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node._discard()
+
+
+def test_every_kind_of_program_is_interrupted_at_random_moments(guarded_runtime):
+    """What the proof by 100,000 interrupts (benches/interrupts.py) does, some hundreds of times."""
+    tally = Tally()
+    interrupt_all(guarded_runtime, count=16 * len(KINDS), threads=4, tally=tally, seed=1)
+    assert tally.wrong == []
+    assert tally.count == 16 * len(KINDS)
+
+
+def test_values_and_arrays_pass_as_ever(load):
+    """Compiled without checks, with a lock at each entry."""
+    node = load(COUNTER, "N")
+    array = np.arange(100_000, dtype="float32")
+    count, back = node.process({"a": [1, "x", None], "b": array})
+    assert (count, back["a"]) == (1, [1, "x", None])
+    assert np.array_equal(back["b"], array)
+    buffer = node.buffer(50_000)
+    buffer[:] = 3
+    assert float(node.process(buffer)[1].sum()) == 150_000
+    with node.lease():
+        assert node.process(array)[1][-1] == 99_999
+
+
+def test_a_buffer_lives_through_the_stop_of_its_node(load):
+    """It is an ordinary array afterwards."""
+    node = load(COUNTER, "N", limits=cloche.Limits(deadline_s=0.05))
+    buffer = node.buffer(100_000)
+    buffer[:] = 7
+    with pytest.raises(cloche.DeadlineError):
+        node.flush()
+    assert float(buffer.sum()) == 700_000
+    buffer[:] = 1
+
+
+def test_clones_snapshots_and_recycled_stores_work(load, guarded_runtime):
+    """A node that was restored is stopped as its original is."""
+    node = load(COUNTER, "N")
+    node.process(None)
+    with node.clone() as twin:
+        assert twin.process(None) == node.process(None) == (2, None)
+    restored = guarded_runtime.restore(node.snapshot())
+    for _ in range(12):
+        with guarded_runtime.load(cloche.Source(COUNTER), "N") as other:
+            assert other.process("x") == (1, "x")
+    restored._instance._deadline_s = 0.05
+    with pytest.raises(cloche.DeadlineError):
+        restored.flush()
+
+
+def test_cancelling_a_task_stops_the_guest(load):
+    """`aprocess` under asyncio."""
+    node = load(COUNTER, "N")
+
+    async def main():
+        task = asyncio.create_task(node.aflush())
+        while not node._busy:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert node.broken
+
+
+def test_streams_end_at_the_deadline_of_a_step(load):
+    """Outputs before it arrive."""
+    node = load("def f(x):\n    yield 1\n    while True: pass\n", "f", limits=cloche.Limits(deadline_s=0.1))
+    stream = node.stream([0])
+    assert next(stream) == 1
+    with pytest.raises(cloche.DeadlineError):
+        next(stream)
+
+
+def test_logs_up_to_the_stop_are_delivered(load):
+    """The ring is read once the memory is accessible again."""
+    node = load(
+        "import logging\ndef f(x):\n    logging.warning('before')\n    while True: pass\n",
+        "f",
+        limits=cloche.Limits(deadline_s=0.1),
+    )
+    with pytest.raises(cloche.DeadlineError) as caught:
+        node.process(0)
+    assert "before" in [record.message for record in caught.value.last_logs]
+
+
+def test_growth_while_the_deadline_comes(guarded_runtime):
+    """memory.grow makes new pages accessible; the old ones stay locked."""
+    source = cloche.Source(
+        "def f(x):\n    while True:\n        a = []\n        for n in range(100): a.append(bytearray(1 << 17))\n"
+    )
+    luck = random.Random(2)
+
+    def run():
+        for _ in range(10):
+            limits = cloche.Limits(deadline_s=0.02 + luck.random() * 0.02, memory_bytes=128 << 20)
+            try:
+                node = guarded_runtime.load(source, "f", limits=limits)
+                node.process(0)
+            except cloche.DeadlineError:
+                ended.append(1)
+
+    ended: list[int] = []
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 40
