@@ -60,6 +60,9 @@ async def call(node: Node, function: Callable[[], T]) -> T:
                     node._interrupt(token)
                     await anyio.sleep(_AGAIN_S)
             raise
+        except Exception as error:  # raised outside the portal, which would wrap it
+            failure = error
+    raise failure
 
 
 @asynccontextmanager
