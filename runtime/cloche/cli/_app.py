@@ -160,6 +160,12 @@ def bench(
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="PATH", help="Write all figures as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the figures as CSV.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write a report: one page that loads nothing.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the main figures as SVG, light and dark.")
+    ] = None,
     compare: Annotated[
         Path | None,
         typer.Option(metavar="OLD.json", help="Compare with an earlier run; verdicts only outside the noise."),
@@ -196,7 +202,8 @@ def bench(
         _bench.run(
             _bench.Job(
                 quick=quick, only=only or (), contenders=contenders, seconds=seconds,
-                json=json, csv=csv, old=compare, quiet=quiet, own=own, native=native, wasi_python=wasi_python,
+                json=json, csv=csv, html=html, figures=figures, old=compare, quiet=quiet,
+                own=own, native=native, wasi_python=wasi_python,
             )
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloche.bench import cases, compare, contenders, results, table
+from cloche.bench import cases, compare, contenders, report, results, table
 from cloche.bench.contenders import ClocheContender
 from cloche.bench.measure import Settings
 from cloche.bench.own import OwnNode
@@ -35,6 +35,8 @@ class Job:
     seconds: float | None = None
     json: Path | None = None
     csv: Path | None = None
+    html: Path | None = None
+    figures: Path | None = None
     old: Path | None = None
     quiet: bool = False
     own: OwnNode | None = None
@@ -51,7 +53,9 @@ def run(job: Job) -> None:
         KeyboardInterrupt: what had been measured is printed and written.
     """
     old = results.load(job.old) if job.old else None
-    for path in (job.json, job.csv):
+    if job.html or job.figures:
+        report.check()
+    for path in (job.json, job.csv, job.html):
         if path is not None and not path.absolute().parent.is_dir():
             raise InputError(f"there is no folder for {path}")
     chosen, notes = _chosen(job)
@@ -132,6 +136,10 @@ def _deliver(data: dict[str, Any], job: Job, old: dict[str, Any] | None) -> None
         results.save(data, job.json)
     if job.csv:
         results.save_csv(data, job.csv)
+    if job.html:
+        report.write_html(data, job.html, old=old, old_name=job.old.name if job.old else "")
+    if job.figures:
+        report.write_figures(data, job.figures)
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 200)
@@ -149,6 +157,6 @@ def _deliver(data: dict[str, Any], job: Job, old: dict[str, Any] | None) -> None
         for warning in compare.warnings(old, data):
             say(f"warning: {warning}")
         console.print(table.comparison_table(compare.as_rows(compare.compare(old, data))))
-    for path in (job.json, job.csv):
+    for path in (job.json, job.csv, job.html, job.figures):
         if path:
             say(f"written: {path}")

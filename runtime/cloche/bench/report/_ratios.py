@@ -1,0 +1,122 @@
+"""Figures of ratios: the geometric means by group, and what has changed since an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from markupsafe import Markup
+
+from cloche.bench.compare import Change
+from cloche.bench.report._figure import SHAPES, Figure, across, grid, marker, ordered
+from cloche.bench.report._model import Contender, Group, Report
+from cloche.bench.report._scale import Log, ratio_text
+from cloche.bench.report._svg import el, percent
+
+__all__ = ["changes", "means"]
+
+
+def means(report: Report) -> Figure | None:
+    """Geometric means of the ratios to native, group by group; None if nothing is compared with native."""
+    groups = [group for group in report.groups if any(mean[0].id != "native" for mean in group.means)]
+    if not groups:
+        return None
+    shown = ordered([mean[0] for group in groups for mean in group.means if mean[0].id != "native"], report)
+    scale = Log.around([value for group in groups for mean in group.means for value in mean[1:4]], include=(1.0,))
+    parts: list[Markup] = []
+    y = 22.0
+    rows: list[list[str]] = []
+    for group in groups:
+        entries = [mean for mean in group.means if mean[0].id != "native"]
+        height = 13.0 * len(entries) + 9.0
+        parts.append(el("line", x1="0", x2="100%", y1=y, y2=y, cls="rule"))
+        parts.append(el("text", group.title, x="0", y=y + 17, cls="label"))
+        for index, (contender, ratio, low, high, cases) in enumerate(entries):
+            at = y + 12 + 13 * index
+            parts += _interval(scale, contender, low, ratio, high, at)
+            end = max(across(scale.at(high)), across(scale.at(ratio)))
+            parts.append(el("text", ratio_text(ratio), x=percent(end), dx="9", y=at + 4, cls="value"))
+            rows.append(
+                [
+                    group.title,
+                    contender.label,
+                    ratio_text(ratio),
+                    f"{ratio_text(low)} to {ratio_text(high)}",
+                    str(cases or ""),
+                ]
+            )
+        y += height
+    frame = grid(scale, 16, y, [(tick, ratio_text(tick)) for tick in scale.ticks(7)], base=1.0)
+    low_group, high_group = _extremes(groups, report.main)
+    return Figure(
+        "ratios", "How many times as long as native",
+        "Geometric mean of the ratios to a native call by group, on a logarithmic axis; lines are 95 % intervals, left is faster."
+        + (f" {report.main.label}: from {low_group} to {high_group}." if report.main and low_group != high_group else ""),
+        y + 6, Markup("").join([frame, *parts]), shown,
+        ("group", "contender", "ratio to native", "95 % interval", "cases"), rows,
+    )  # fmt: skip
+
+
+def _extremes(groups: Sequence[Group], main: Contender | None) -> tuple[str, str]:
+    found = sorted((mean[1], group.title) for group in groups for mean in group.means if mean[0] == main)
+    return tuple(f"{ratio_text(ratio)} ({title})" for ratio, title in (found[0], found[-1])) if found else ("", "")  # type: ignore[return-value]  # two
+
+
+def _interval(scale: Log, contender: Contender, low: float, middle: float, high: float, y: float) -> Iterator[Markup]:
+    place = percent(across(scale.at(middle)))
+    ends = percent(across(scale.at(low))), percent(across(scale.at(high)))
+    yield el("line", x1=ends[0], x2=ends[1], y1=y, y2=y, cls=f"range c{contender.slot}")
+    yield marker(contender, place, y)
+
+
+def changes(found: Sequence[Change], contenders: Mapping[str, Contender], most: int = 60) -> Figure | None:
+    """What has changed since an earlier run, outside of the noise; the largest changes first."""
+    known = [change for change in found if change.verdict in ("faster", "slower") and change.low > 0]
+    if not known:
+        return None
+    known = sorted(known, key=lambda change: max(change.change, 1 / change.change), reverse=True)[:most]
+    scale = Log.around([value for change in known for value in (change.low, change.high)], include=(1.0,))
+    left, parts, rows = 0.36, [], []
+    for index, change in enumerate(known):
+        y = 30.0 + 20 * index
+        contender = contenders[change.contender]
+        parts.append(el("text", f"{change.case} · {change.contender}", x="0", y=y + 4, cls="label"))
+        ends = [percent(across(scale.at(value), left)) for value in (change.low, change.high)]
+        kind = "good" if change.verdict == "faster" else "bad"
+        parts.append(el("line", x1=ends[0], x2=ends[1], y1=y, y2=y, cls=f"range {kind}"))
+        parts.append(
+            el(
+                "svg",
+                el("path", d=SHAPES[contender.slot], cls=f"mark {kind}"),
+                x=percent(across(scale.at(change.change), left)),
+                y=y,
+                overflow="visible",
+            )
+        )
+        parts.append(
+            el(
+                "text",
+                f"{ratio_text(change.change)}",
+                x=percent(across(scale.at(change.high), left)),
+                dx="9",
+                y=y + 4,
+                cls="value",
+            )
+        )
+        rows.append(
+            [
+                change.case,
+                change.contender,
+                change.basis,
+                ratio_text(change.change),
+                f"{ratio_text(change.low)} to {ratio_text(change.high)}",
+                change.verdict,
+            ]
+        )
+    bottom = 30.0 + 20 * len(known) - 6
+    frame = grid(scale, 16, bottom, [(tick, ratio_text(tick)) for tick in scale.ticks(6)], base=1.0, left=left)
+    return Figure(
+        "changes", "Changed since the earlier run",
+        "New over old with its 95 % interval; left of 1× is faster. Only what lies outside the noise.",
+        bottom + 6, Markup("").join([frame, *parts]), (),
+        ("case", "contender", "basis", "new / old", "95 % interval", "verdict"), rows,
+    )  # fmt: skip
