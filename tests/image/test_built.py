@@ -10,7 +10,9 @@ import pytest
 
 import cloche._image
 from imagebuild.inputs import inputs_digest
-from imagebuild.link import check_interface
+from imagebuild.link import check_interface, check_no_bulk_memory
+from imagebuild.loops import untouched
+from imagebuild.wasmcode import bodies
 from imagebuild.wasmfile import Module
 from tests.image.conftest import TREE
 
@@ -27,6 +29,13 @@ def test_it_imports_and_exports_the_abi_and_nothing_else(image: cloche._image.Im
     module = Module.parse(image.wasm.read_bytes())
     check_interface(module, abi)
     assert {found.name for found in module.imports()} == {"clock", "random", "sleep", "exit", "call"}
+
+
+def test_a_page_guard_can_stop_it_anywhere(image: cloche._image.Image) -> None:
+    """No instruction that runs in native code on its memory, and no way round a loop without touching it."""
+    wasm = image.wasm.read_bytes()
+    check_no_bulk_memory(wasm)
+    assert [body for body in bodies(Module.parse(wasm)) if untouched(body)] == []
 
 
 def test_its_manifest_says_what_it_is(image: cloche._image.Image, abi: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from imagebuild import (
     fetch,
     freeze,
     link,
+    loops,
     manifest,
     numpyext,
     selftest,
@@ -111,7 +112,7 @@ class Recipe:
                 "toolchain cpython-source config cpython libraries blas numpy shim frozen-library frozen-numpy frozen-guest",
                 code("freeze", "link"),
             ),
-            stage("snapshot", "link", runs, code("snapshot", "wasmfile", "wasmcode", "link")),
+            stage("snapshot", "link", runs, code("snapshot", "wasmfile", "wasmcode", "loops", "link")),
             stage("test", "snapshot", runs, code("selftest")),
         ]
 
@@ -262,7 +263,9 @@ class Recipe:
         tools.link(objects, out / "linked.wasm", ["-Wl,--export=cloche_ring"], libraries=["-lc++", "-lc++abi"])
 
     def _snapshot(self, out: Path, folders: Folders) -> None:
-        made = snapshot((folders["link"] / "linked.wasm").read_bytes(), self.abi)
+        linked = wasmfile.Module.parse((folders["link"] / "linked.wasm").read_bytes())
+        linked, _ = loops.interruptible(linked, toolchain.STACK_BYTES - 4 * loops.SLOTS)
+        made = snapshot(linked.encode(), self.abi)
         module = wasmfile.Module.parse(made.wasm)
         link.check_interface(module, self.abi)
         link.check_entry(module)
