@@ -14,8 +14,8 @@ class Host(Protocol):
     def count_output(self, size: int, /) -> None:
         """Charge `size` bytes to this call's ``output_bytes``; beyond it the instance ends and this does not return."""
 
-    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, /) -> None:
-        """Set the limits that are kept on the C side."""
+    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, stack_depth: int, /) -> None:
+        """Set the limits that are kept on the C side; the last one becomes the interpreter's recursion limit, too."""
 
     def call(self, request: list[Any], /) -> list[Any] | None:
         """Ask the host: ``[ask, *operands]`` is answered by ``[granted, value or failure]``; None: nothing is granted."""

@@ -188,7 +188,7 @@ class Guest:
             raise RuntimeError("a node is loaded: an instance holds one")
         limits = wanted["limits"]
         self._max_items = limits["value_nodes"]
-        self.host.configure(limits["reply_bytes"], limits["output_bytes"], limits["value_depth"])
+        self.host.configure(limits["reply_bytes"], limits["output_bytes"], limits["value_depth"], limits["stack_depth"])
         self.logs.configure(wanted["log_level"], limits["log_bytes"])
         self.streams.configure(wanted["log_level"], limits["log_bytes"])
         thaw(wanted["seed"])

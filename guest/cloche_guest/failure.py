@@ -48,13 +48,13 @@ def type_name(exc: BaseException) -> str:
     return text(name if module == "builtins" else f"{module}.{name}", _MAX_NAME)
 
 
-def text(value: str, limit: int) -> str:
-    """At most `limit` characters of `value`, as a plain `str` without surrogates."""
+def text(value: str, limit: int, why: str = "") -> str:
+    """At most `limit` characters of `value`, as a plain `str` without surrogates; if some are cut, it says how many, and `why`."""
     size = str.__len__(value)
     cut = str.__getitem__(value, slice(0, limit))
     if not cut.isascii():
         cut = cut.encode("utf-8", "backslashreplace").decode()[:limit]
-    return cut if size <= limit else f"{cut} [{size - limit} characters cut]"
+    return cut if size <= limit else f"{cut} [{size - limit} characters cut{why}]"
 
 
 def _describe_chain(exc: BaseException, phase: str) -> Failure:

@@ -13,20 +13,21 @@ MAX_KEY: Final = 128
 
 
 class Budget:
-    """How many characters (or bytes) one record may still spend.
+    """How many characters (or bytes) one record may still spend of its ``log_bytes``.
 
     Attributes:
         left: never negative.
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("_log_bytes", "left")
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, log_bytes: int) -> None:
+        self._log_bytes = self.left = log_bytes
 
     def text(self, value: str, limit: int = MAX_TEXT) -> str:
         """At most `limit` characters, and what the budget allows, of `value`."""
-        cut = text(value, min(limit, self.left))
+        left = self.left
+        cut = text(value, min(limit, left), "" if limit < left else f": log_bytes={self._log_bytes}")
         self.left = max(0, self.left - len(cut) - 8)
         return cut
 

@@ -72,7 +72,8 @@ class LineStream(io.TextIOBase):
 
     def _send(self, line: str) -> None:
         if self.enabled:
-            self._host.emit([self.level, self._name, text(line, self.line_chars), None, None, time.time_ns()])
+            line = text(line, self.line_chars, f": log_bytes={self.line_chars}")
+            self._host.emit([self.level, self._name, line, None, None, time.time_ns()])
 
     @property
     def buffer(self) -> io.BufferedIOBase:

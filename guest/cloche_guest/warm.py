@@ -84,7 +84,7 @@ class _Quiet:
     def count_output(self, size: int, /) -> None:
         pass
 
-    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, /) -> None:
+    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, stack_depth: int, /) -> None:
         pass
 
     def call(self, request: list[Any], /) -> list[Any] | None:
@@ -109,6 +109,7 @@ def _messages() -> list[list[Any]]:
             "value_depth": 64,
             "value_nodes": 1000,
             "log_bytes": 1 << 16,
+            "stack_depth": 10_000,
         },
         "packages": {},
     }

@@ -52,7 +52,7 @@ HOLD_REPLY: Final = 1 << 31
 """Or'ed to node_call's max depth: what earlier replies point to stays alive, until a call without it."""
 
 # Exit codes that the shim itself uses; `os._exit` keeps the low eight bits, so a node cannot pick one of these.
-EXIT_OUTPUT: Final = 0x10001  # more than `output_bytes` written to stdout and stderr in one call
+EXIT_OUTPUT: Final = 1 << 31  # or'ed to the bytes written: more than `output_bytes` to stdout and stderr in one call
 EXIT_INIT: Final = 0x10002  # the initialiser failed (only while the image is built)
 
 # The log ring: a header of eight 32-bit words, little-endian, then RING_CAPACITY bytes.

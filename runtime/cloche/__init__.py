@@ -32,6 +32,7 @@ from cloche.errors import (
     OutputError,
     ProtocolError,
     ServiceError,
+    StreamLimitError,
 )
 from cloche.grants import Grants
 from cloche.limits import Limits
@@ -76,6 +77,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "Stats",
+    "StreamLimitError",
     "__version__",
     "profile",
 ]

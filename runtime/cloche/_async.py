@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from cloche._instance import Cancelled
+from cloche._broken import Cancelled
 from cloche._serving import PORTAL
 from cloche._stream import Steps
 

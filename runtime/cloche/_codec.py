@@ -120,7 +120,14 @@ class Codec:
             self._too_large(len(frame) + lowering.outside, root)
 
     def _too_large(self, size: int, root: str) -> NoReturn:
-        raise EncodeError(f"{size} bytes are more than Limits.request_bytes={self._request_bytes} allows", root)
+        allowed = self._request_bytes
+        raise EncodeError(
+            f"{size} bytes are more than Limits.request_bytes={allowed} allows",
+            root,
+            limit="request_bytes",
+            value=allowed,
+            reached=size,
+        )
 
     def decode(self, frame: bytes, *, lease: bool = False) -> Any:
         """The value of a frame that the image's validator has passed: well-formed, of few enough nodes, not too deep.

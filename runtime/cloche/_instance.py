@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _ffi, _logs, _stack
 from cloche._asks import GuestAsks
+from cloche._broken import Spent, reason, with_data
 from cloche._codec import Codec
 from cloche._guard import GuardedHost
-from cloche._host import Host, Stop
+from cloche._host import Host
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
-from cloche.errors import (
-    BrokenInstanceError,
-    ClosedError,
-    DeadlineError,
-    FuelError,
-    GuestExitError,
-    GuestTrapError,
-    InternalError,
-    LimitError,
-    OutputError,
-    ProtocolError,
-)
+from cloche.errors import ClosedError, ProtocolError
 from cloche_wire import Reply, abi
 
 if TYPE_CHECKING:
@@ -38,10 +28,6 @@ __all__ = ["Instance"]
 _REPLIES: Final = tuple(Reply)
 _ENDLESS_FUEL: Final = (1 << 63) - 1
 _U32: Final = 0xFFFF_FFFF
-
-
-class Cancelled(BrokenInstanceError):
-    """The call was cancelled by the host, and the guest had to be stopped for it."""
 
 
 class Instance:
@@ -62,8 +48,10 @@ class Instance:
         "_codec",
         "_deadline_s",
         "_engine",
+        "_fuelled",
+        "_given_fuel",
+        "_hurry",
         "_key",
-        "_limits",
         "_memory",
         "_node_call",
         "_on_records",
@@ -71,9 +59,12 @@ class Instance:
         "_store",
         "closed",
         "dropped_records",
+        "fuel",
         "guest_seconds",
         "host",
+        "last_fuel",
         "lease",
+        "limits",
         "services",
     )
 
@@ -87,9 +78,13 @@ class Instance:
         desks: Sequence[Desk] = (),
     ) -> None:
         self._engine = engine
-        self._limits = limits
+        self.limits = limits
         self._on_records = on_records
         self._deadline_s = limits.deadline_s
+        self._hurry: float | None = None
+        self._fuelled = engine.metering == "fuel"
+        self._given_fuel = 0
+        self.fuel = self.last_fuel = 0
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self.closed = False
@@ -107,7 +102,7 @@ class Instance:
         self._store.set_limits(memory_size=limits.memory_bytes)
         self._key = _ffi.bind(self._store, self.host, engine.metering == "epoch")
         try:
-            if engine.metering == "fuel":
+            if self._fuelled:
                 self._store.set_fuel(_ENDLESS_FUEL)
             self._memory = cell.view()
             if cell.guard is not None and isinstance(self.host, GuardedHost):
@@ -179,36 +174,35 @@ class Instance:
         host.begin()
         if self._deadline_s is not None:
             watchdog.arm(host, self._deadline_s)
+        if self._fuelled:
+            self._refuel()
         began = time.perf_counter()
         codec = self._codec
         try:
             reply = codec.decode(self._enter(codec.encode([op, host.calls, *operands], root)), lease=self.lease)
         except _ffi.Trapped as trapped:
-            broken = self._broken(trapped)
+            broken = with_data(self._broken(trapped, time.perf_counter() - began), op, operands)
             raise broken from broken.__cause__
         except ProtocolError as error:
-            error.node = self.name
-            error.last_logs = tuple(self._end(error))
+            with_data(self.fail(error), op, operands)
             raise
         finally:
             if self._deadline_s is not None:
                 watchdog.disarm(host)
             self.guest_seconds += time.perf_counter() - began
+            if self._fuelled:
+                self._count_fuel()
         if self._memory.has_records:
             self._drain()
         if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
             return _REPLIES[reply[0]], reply[1]
-        malformed = ProtocolError("a reply is [kind, value]", node=self.name)
-        malformed.last_logs = tuple(self._end(malformed))
-        raise malformed
+        raise with_data(self.fail(ProtocolError("a reply is [kind, value]")), op, operands)
 
     def _enter(self, frame: bytes) -> bytes:
         length = len(frame)
-        memory, limits = self._memory, self._limits
+        memory, limits = self._memory, self.limits
         address = self._request if length <= abi.REQUEST_BUFFER_BYTES else memory.allocate(length)
         memory.write(address, frame)
-        if self._engine.metering == "fuel":
-            self._store.set_fuel(_ENDLESS_FUEL if limits.fuel is None else limits.fuel)
         depth = limits.value_depth | abi.HOLD_REPLY if self.lease else limits.value_depth
         packed = self._node_call.four(address, length, limits.value_nodes, depth)
         if address != self._request:
@@ -216,7 +210,7 @@ class Instance:
         start, size = packed >> 32 & _U32, packed & _U32
         if not start:
             if size == abi.REPLY_INVALID:
-                raise ProtocolError("the reply is not well-formed, or passes value_nodes or value_depth")
+                raise ProtocolError(f"the reply is not well-formed, or passes value_depth={limits.value_depth}")
             raise ProtocolError("the guest could not make a reply")
         return memory.read(start, size, limits.reply_bytes)
 
@@ -225,12 +219,32 @@ class Instance:
         self.host.begin()
         if self._deadline_s is not None:
             self._engine.watchdog.arm(self.host, self._deadline_s)
+        if self._fuelled:
+            self._refuel()
+        began = time.perf_counter()
         try:
             return self._memory.share(length)
         except _ffi.Trapped as trapped:
-            raise self._broken(trapped) from None
+            raise self._broken(trapped, time.perf_counter() - began) from None
         finally:
             self._engine.watchdog.disarm(self.host)
+
+    def hurry(self, seconds: float | None) -> None:
+        """Bound the next calls by what ``stream_s`` has left; None: by ``deadline_s`` again."""
+        self._hurry = seconds
+        self._deadline_s = self.limits.deadline_s if seconds is None else seconds
+
+    def _refuel(self) -> None:
+        limit = self.limits.fuel
+        self._given_fuel = _ENDLESS_FUEL if limit is None else limit
+        self._store.set_fuel(self._given_fuel)
+
+    def _count_fuel(self) -> None:
+        """Add what the call has burned, once."""
+        if self._given_fuel:
+            self.last_fuel = self._given_fuel - self._store.get_fuel()
+            self.fuel += self.last_fuel
+            self._given_fuel = 0
 
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """The state at rest, copied out."""
@@ -247,13 +261,15 @@ class Instance:
     def _drain(self) -> list[_logs.LogRecord]:
         """Take the guest's log records and hand them on, the newest `log_records` of them."""
         frames, dropped = self._memory.drain()
-        records, dropped = _logs.collect(frames, dropped, self._limits.log_records, self.calls)
+        records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
         self.dropped_records += dropped
         self._on_records(records, self.name)
         return records
 
     def _end(self, cause: BaseException) -> list[_logs.LogRecord]:
         """The instance is beyond use: save its logs, free its memory now rather than at some garbage collection."""
+        if self._fuelled:
+            self._count_fuel()
         try:
             return self._drain()
         except Exception as error:  # the logger's own: it must not hide why the guest broke
@@ -262,48 +278,18 @@ class Instance:
         finally:
             self.close()
 
-    def _broken(self, trapped: _ffi.Trapped) -> BaseException:
-        """What the host knows of the reason comes before what the trap says."""
-        host, limits = self.host, self._limits
-        stop = host.stop  # now: the deadline may come while a logger takes its time
-        logs = tuple(self._end(trapped))
-        name = self.name
-        if isinstance(host.error, _ffi.Trapped):  # the guest stopped inside node_alloc or node_check, for an answer
-            trapped = host.error
-        elif isinstance(host.error, ProtocolError):
-            host.error.node, host.error.last_logs = name, logs
-            return host.error
-        elif host.error is not None:
-            if not isinstance(host.error, Exception):
-                return host.error  # KeyboardInterrupt, SystemExit
-            error: BaseException = InternalError(f"a host function failed while node {name!r} ran: {host.error!r}")
-            error.__cause__ = host.error
-            return error
+    def _broken(self, trapped: _ffi.Trapped, seconds: float) -> BaseException:
+        stop = self.host.stop  # now: the deadline may come while a logger takes its time
+        logs = self._end(trapped)
+        stream_s = None if self._hurry is None else (self.limits.stream_s or 0.0) - self._hurry
+        spent = Spent(seconds, self.last_fuel, stream_s)
+        return reason(trapped, stop, self.host, self.limits, spent, self.name, logs)
 
-        def limit(kind: type[LimitError], field: str, text: str) -> LimitError:
-            value = getattr(limits, field)
-            message = f"node {name!r} {text} (Limits.{field}={value}); its instance is closed: load it again"
-            return kind(message, limit=field, value=value, node=name, last_logs=logs)
-
-        match stop:
-            case Stop.DEADLINE:
-                return limit(DeadlineError, "deadline_s", f"ran longer than {limits.deadline_s:g} s in one call")
-            case Stop.CANCELLED:
-                return Cancelled(
-                    f"the call on node {name!r} was cancelled; its instance is closed", node=name, last_logs=logs
-                )
-            case Stop.EXIT if host.exit_code == abi.EXIT_OUTPUT:
-                return limit(
-                    OutputError, "output_bytes", f"wrote more than {limits.output_bytes} bytes of output in one call"
-                )
-            case Stop.EXIT:
-                message = f"node {name!r} ended its own process with code {host.exit_code}; its instance is closed"
-                return GuestExitError(message, code=host.exit_code, node=name, last_logs=logs)
-        if trapped.code == "OUT_OF_FUEL":
-            return limit(FuelError, "fuel", "burned more fuel than it has for one call")
-        hint = "; it recursed too deeply in C" if trapped.code == "STACK_OVERFLOW" else ""
-        message = f"node {name!r} crashed its interpreter ({trapped.code or trapped}){hint}; its instance is closed: load it again"
-        return GuestTrapError(message, trap_code=trapped.code, node=name, last_logs=logs)
+    def fail(self, error: ProtocolError) -> ProtocolError:
+        """End it because the guest broke the protocol; the error, complete."""
+        error.node = self.name
+        error.last_logs = tuple(self._end(error))
+        return error
 
     def close(self, *, keep: bool = False) -> None:
         """End it; further calls raise ClosedError. Its memory is freed at once, unless a view of it still lives.

@@ -46,6 +46,7 @@ def operand(
             "value_depth": limits.value_depth,
             "value_nodes": limits.value_nodes,
             "log_bytes": limits.log_bytes,
+            "stack_depth": limits.stack_depth,
         },
         "packages": grants.archives(),
         "opaque": grants.opaque,

@@ -130,7 +130,8 @@ def collect(frames: list[bytes], dropped: int, most: int, call: int) -> tuple[li
     records, refused = parse(frames[-most:] if most else [], call)
     dropped += refused
     if dropped:
-        text = f"{dropped} log records dropped (log_records {most}, {abi.RING_CAPACITY} bytes a call)"
+        total = len(records) + dropped
+        text = f"{dropped} of {total} log records dropped (log_records={most}, {abi.RING_CAPACITY} bytes a call)"
         records.append(LogRecord("warning", "cloche", text, call))
     return records, dropped
 

@@ -66,8 +66,9 @@ def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
 class _Refused(Exception):
     """A value cannot be sent. `steps` is the way to it, innermost first, filled in as this passes the containers."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, limit: dict[str, Any] | None = None) -> None:
         super().__init__(text)
+        self.limit = limit or {}
         self.steps: list[Any] = []
 
 
@@ -110,7 +111,7 @@ class Lowering:
             steps = refused.steps[::-1]
             operand = steps[0] - 2 if steps and type(steps[0]) is int else 0
             steps[:1] = [operand] if len(message) > 3 else []
-            raise EncodeError(str(refused), _path(root, steps)) from refused.__cause__
+            raise EncodeError(str(refused), _path(root, steps), **refused.limit) from refused.__cause__
 
     def _value(self, value: Any) -> Any:
         kind = type(value)
@@ -143,7 +144,11 @@ class Lowering:
 
     def _enter(self, value: Any) -> None:
         if not self._depth:
-            raise _Refused(f"nested more than {self._max_depth} containers deep (value_depth)")
+            allowed = self._max_depth
+            raise _Refused(
+                f"nested more than {allowed} containers deep (value_depth)",
+                {"limit": "value_depth", "value": allowed, "reached": allowed + 1},
+            )
         self._depth -= 1
         self._substitutes = 0
         self._around.append(value)

@@ -169,7 +169,12 @@ class Memory:
         """
         address = self._alloc(max(1, length)) & _U32
         if not address:
-            raise NoRoomError(f"the guest has no {length} bytes left for this value: raise Limits.memory_bytes")
+            raise NoRoomError(
+                f"the guest has no {length} bytes left for this value, beside the {self.size} that it has: raise "
+                "Limits.memory_bytes",
+                limit="memory_bytes",
+                reached=self.size + length,
+            )
         self._range(address, length, length)
         return address
 

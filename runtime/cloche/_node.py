@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import _logs, _stream
+from cloche._broken import name_limit
 from cloche._serving import Turns
 from cloche._snapshot import Snapshot
 from cloche._stream import Steps
@@ -38,12 +39,20 @@ class Stats:
         seconds: wall time spent in them, marshaling included.
         memory_bytes: linear memory that the guest has now, the interpreter included; 0 once closed.
         dropped_records: log records that were over a limit, or were no log records.
+        fuel: WebAssembly instructions burned, under ``metering="fuel"``; else 0. The same calls burn the same, in every run.
+        last_fuel: those of the last call.
+        breaks: instances that the node has lost.
+        restarts: how often it was brought back after that (see ``on_break`` of `Runtime.load`).
     """
 
     calls: int
     seconds: float
     memory_bytes: int
     dropped_records: int
+    fuel: int = 0
+    last_fuel: int = 0
+    breaks: int = 0
+    restarts: int = 0
 
 
 def raise_failure(value: Any, node: str) -> NoReturn:
@@ -161,6 +170,7 @@ class Node:
 
         Raises:
             NodeRaisedError: after the outputs that came before it. The node stays usable.
+            StreamLimitError: the stream passed ``stream_items`` or ``stream_s``. The node stays usable.
             BrokenInstanceError: as in `process`.
             Exception: what `items` itself raises, once the node has seen it at its ``async for``.
         """
@@ -274,7 +284,15 @@ class Node:
     def stats(self) -> Stats:
         """What the node has used so far."""
         instance = self._instance
-        return Stats(instance.calls, instance.guest_seconds, instance.memory_bytes, instance.dropped_records)
+        return Stats(
+            instance.calls,
+            instance.guest_seconds,
+            instance.memory_bytes,
+            instance.dropped_records,
+            instance.fuel,
+            instance.last_fuel,
+            int(self.broken),
+        )
 
     @property
     def service_calls(self) -> tuple[ServiceRecord, ...]:
@@ -325,14 +343,20 @@ class Node:
         if self._token is token and self._busy:
             self._instance.cancel()
 
-    def _exchange(self, op: Op, operands: list[Any], root: str) -> tuple[Reply, Any]:
+    def _exchange(self, op: Op, operands: list[Any], root: str, *, within: float | None = None) -> tuple[Reply, Any]:
+        """One message, and the answer; `within` bounds its seconds further than ``deadline_s`` does."""
         with self._lock:
             self._check_free()
             self._busy = True
+            instance = self._instance
+            if within is not None:
+                instance.hurry(within)
             try:
-                return self._instance.exchange(op, operands, root)
+                return instance.exchange(op, operands, root)
             finally:
                 self._busy = False
+                if within is not None:
+                    instance.hurry(None)
 
     def _check_free(self) -> None:
         if self._busy:
@@ -348,12 +372,15 @@ class Node:
 
     def _finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
         """Raise what a reply other than the expected one means."""
+        instance = self._instance
         try:
             if kind is Reply.FAILURE:
                 raise_failure(value, self.name)
-            raise ProtocolError(f"node {self.name!r}: {kind.name} is no answer to {op.name}", node=self.name)
-        except ProtocolError:
-            self._instance.close()
+            raise ProtocolError(f"node {self.name!r}: {kind.name} is no answer to {op.name}")
+        except ProtocolError as error:
+            raise instance.fail(error) from None
+        except NodeRaisedError as error:
+            name_limit(error, instance.limits, instance.memory_bytes)
             raise
 
     def _begin_stream(self) -> None:

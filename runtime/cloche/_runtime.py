@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from cloche import _image, _loading, _logs, _source
+from cloche._broken import name_limit
 from cloche._desks import desks
 from cloche._engine import Engine, Metering, options
 from cloche._host import Host
@@ -152,8 +153,11 @@ class Runtime:
             if kind is not Reply.RESULT or not _is_info(value):
                 raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
         except NodeLoadError as error:
+            size = instance.memory_bytes
             instance.close(keep=True)
-            raise NodeLoadError(error.failure, label, _remedy(error)) from None
+            failed = NodeLoadError(error.failure, label, _remedy(error))
+            name_limit(failed, limits, size)
+            raise failed from None
         except BaseException:
             instance.close()
             raise

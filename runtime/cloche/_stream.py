@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
@@ -25,8 +27,12 @@ class Steps:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._limits = node._instance.limits
         self._thrown: BaseException | None = None
         self._opened = False
+        self._fed = 0
+        self._outputs = 0
+        self._seconds = 0.0
         self.output = False
         self.value: Any = None
         self.wants = False
@@ -48,6 +54,7 @@ class Steps:
 
     def feed(self, item: Any) -> None:
         """Give the item that the node asked for."""
+        self._fed += 1
         self._step(Op.STREAM_FEED, [item])
 
     def end(self) -> None:
@@ -67,10 +74,27 @@ class Steps:
             self.ended = True
 
     def _step(self, op: Op, operands: list[Any]) -> None:
-        kind, value = self._node._exchange(op, operands, "item")
+        try:
+            if self._limits.stream_s is None:
+                kind, value = self._node._exchange(op, operands, "item")
+            else:
+                kind, value = self._timed(op, operands, self._limits.stream_s)
+            self._take(kind, value, op)
+        except ClocheError as error:
+            error.item = self._fed - 1 if self._fed else None
+            if isinstance(error, BrokenInstanceError):
+                self.ended = True
+            raise
+
+    def _take(self, kind: Reply, value: Any, op: Op) -> None:
         self.output = kind is Reply.YIELD or kind is Reply.YIELD_NEED
         self.wants = kind is Reply.NEED or kind is Reply.YIELD_NEED
         self.value = value
+        if self.output:
+            self._outputs += 1
+            allowed = self._limits.stream_items
+            if allowed is not None and self._outputs > allowed:
+                raise self._passed("stream_items", allowed, self._outputs, f"gave {self._outputs} outputs")
         if self.output or self.wants:
             return
         self.ended = True
@@ -78,6 +102,27 @@ class Steps:
             raise self._thrown
         if kind is not Reply.END:
             self._node._finish(kind, value, op)
+
+    def _timed(self, op: Op, operands: list[Any], allowed: float) -> tuple[Reply, Any]:
+        """One step, if ``stream_s`` has something left: between two the node is at rest, and stays usable."""
+        seconds = self._seconds
+        if seconds >= allowed:
+            raise self._passed("stream_s", allowed, seconds, f"ran {seconds:.3f} s")
+        began = time.perf_counter()
+        try:
+            within = (
+                allowed - seconds if self._limits.deadline_s is None else None
+            )  # else each step has a bound of its own
+            return self._node._exchange(op, operands, "item", within=within)
+        finally:
+            self._seconds += time.perf_counter() - began
+
+    def _passed(self, limit: str, value: float, reached: float, text: str) -> StreamLimitError:
+        node = self._node.name
+        message = (
+            f"node {node!r} {text} in one stream (Limits.{limit}={value}); the stream is closed, the node is usable"
+        )
+        return StreamLimitError(message, limit=limit, value=value, reached=reached, node=node)
 
 
 def run(steps: Steps, items: Iterable[Any]) -> Iterator[Any]:

@@ -1,11 +1,12 @@
 """Every error that Cloche raises, and for each: whose fault it is and whether the node can still be used.
 
-`NodeError` leaves the node usable. `BrokenInstanceError` means that its instance has been closed: load or restore it again.
+`NodeError` leaves the node usable. `BrokenInstanceError` means that its instance has been closed: load or restore it again, or have
+``on_break`` of `Runtime.load` do it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +32,24 @@ __all__ = [
     "OutputError",
     "ProtocolError",
     "ServiceError",
+    "StreamLimitError",
 ]
 
 
 class ClocheError(Exception):
-    """Base of every error that Cloche raises by itself."""
+    """Base of every error that Cloche raises by itself.
+
+    Attributes:
+        item: index, from 0, of the item that it belongs to, in a stream or in a pool's map; None elsewhere.
+        limit: the field of `Limits` that was passed, e.g. "deadline_s"; "" if it was none.
+        value: what that is set to.
+        reached: how far it had come, in the same unit.
+    """
+
+    item: int | None = None
+    limit: str = ""
+    value: float | None = None
+    reached: float | None = None
 
 
 class ImageError(ClocheError):
@@ -49,9 +63,14 @@ class EncodeError(ClocheError, TypeError):
         path: where in the value, e.g. ``params.filters[3].fn``.
     """
 
-    def __init__(self, message: str, path: str = "") -> None:
+    def __init__(
+        self, message: str, path: str = "", *, limit: str = "", value: float | None = None, reached: float | None = None
+    ) -> None:
         super().__init__(f"{path}: {message}" if path else message)
         self.path = path
+        self.limit = limit
+        self.value = value
+        self.reached = reached
 
 
 class ClosedError(ClocheError):
@@ -65,19 +84,23 @@ class InternalError(ClocheError):
 class NodeError(ClocheError):
     """The node's own code failed. The node stays usable.
 
-    You do not get it for a node that overruns a limit or brings its interpreter down: see `BrokenInstanceError`.
+    You do not get it for a node that overruns its time or brings its interpreter down: see `BrokenInstanceError`. Memory and
+    stack that run out reach the node as ``MemoryError`` and ``RecursionError``, and you as this, with ``limit`` set.
 
     Attributes:
         failure: the whole failure as data; all of it is untrusted text.
         node: the node's name.
+        remedy: what to do about it, or "".
     """
 
     def __init__(self, failure: Failure, node: str = "", remedy: str = "") -> None:
-        head = f"{failure.exc_type}: {failure.message}" if failure.message else failure.exc_type
-        super().__init__(head + (f"\n{remedy}" if remedy else ""))
+        super().__init__(f"{failure.exc_type}: {failure.message}" if failure.message else failure.exc_type)
         self.failure = failure
         self.node = node
         self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{self.remedy}" if self.remedy else super().__str__()
 
     @property
     def exc_type(self) -> str:
@@ -122,44 +145,75 @@ class NodeRaisedError(NodeError):
     """The node raised during a call, or returned what cannot be encoded."""
 
 
+class StreamLimitError(ClocheError):
+    """A stream passed ``stream_items`` or ``stream_s`` between two steps. Its generators have been closed; the node stays usable.
+
+    You do not get it for a single step that runs too long: that is a `DeadlineError`.
+
+    Attributes:
+        node: the node's name.
+    """
+
+    def __init__(self, message: str, *, limit: str, value: float, reached: float, node: str = "") -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.value = value
+        self.reached = reached
+        self.node = node
+
+
 class BrokenInstanceError(ClocheError):
-    """The instance is beyond use and has been closed. Other nodes are not affected.
+    """The instance is beyond use and has been closed, and its memory freed. Other nodes are not affected.
+
+    The call that broke is never made again by itself. Whether the *node* can go on is for ``on_break`` of `Runtime.load` to
+    say, and for `recovered` to tell.
 
     Attributes:
         node: the node's name.
         last_logs: the records drained after the break; they also went to the logger.
+        data: what the node was given when it broke: the arguments of ``process``, the item of a stream; empty otherwise.
+        recovered: "restart" or "restore" if the node lives on, in a new instance; None if it is broken.
+        lost_calls: answered calls and steps of streams whose effect on the node's state is gone with the instance.
     """
+
+    data: tuple[Any, ...] = ()
+    recovered: Literal["restart", "restore"] | None = None
+    lost_calls: int = 0
 
     def __init__(self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = ()) -> None:
         super().__init__(message)
         self.node = node
         self.last_logs = tuple(last_logs)
 
+    def __str__(self) -> str:
+        if self.recovered is None:
+            return f"{super().__str__()}; its instance is closed: load it again"
+        lost = f", and what {self.lost_calls} calls since then changed is lost" if self.lost_calls else ""
+        state = "it was loaded" if self.recovered == "restart" else "of its last checkpoint"
+        return f"{super().__str__()}; the node goes on from the state {state}{lost}"
+
 
 class LimitError(BrokenInstanceError):
-    """A limit that ends the instance was passed.
-
-    Attributes:
-        limit: the field of `Limits`, e.g. "deadline_s".
-        value: what it was set to.
-    """
+    """A limit that ends the instance was passed: ``limit``, ``value`` and ``reached`` say which."""
 
     def __init__(
         self,
         message: str,
         *,
         limit: str,
-        value: float | int | None,
+        value: float,
+        reached: float,
         node: str = "",
         last_logs: Sequence[LogRecord] = (),
     ) -> None:
         super().__init__(message, node=node, last_logs=last_logs)
         self.limit = limit
         self.value = value
+        self.reached = reached
 
 
 class DeadlineError(LimitError, TimeoutError):
-    """The call ran longer than ``deadline_s``."""
+    """The call ran longer than ``deadline_s``, or its stream than ``stream_s``."""
 
 
 class FuelError(LimitError):

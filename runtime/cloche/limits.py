@@ -21,9 +21,15 @@ class Limits:
         memory_bytes: linear memory of the instance, the interpreter included (it starts with about 41 MiB). Beyond it the
             node gets a MemoryError.
         fuel: WebAssembly instructions that one call may use, under ``metering="fuel"``; None: not limited.
+        stack_depth: Python frames on the node's stack. Beyond it the node gets a RecursionError; ``sys.setrecursionlimit`` can
+            lower it only. Recursion in C has limits of its own.
+        stream_items: outputs of one stream; None: not limited.
+        stream_s: seconds that the node may work for one stream, all steps together; the time between the steps, which is the
+            host's, does not count. It ends the stream between two steps (the one under way has its own `deadline_s`), and the
+            node stays usable; without `deadline_s` it ends a step, too, as a deadline. None: not limited.
         request_bytes: size of one encoded request, array bodies included.
         reply_bytes: size of one encoded reply, array bodies included.
-        value_nodes: items (scalars and containers) in one value.
+        value_nodes: items (scalars and containers) in one reply.
         value_depth: nesting of one value.
         log_records: log records delivered per call; the newest are kept, the rest counted as dropped.
         log_bytes: bytes of one log record, and with `log_records` what a call may deliver.
@@ -34,6 +40,9 @@ class Limits:
     deadline_s: float | None = 2.0
     memory_bytes: int = 256 * MIB
     fuel: int | None = None
+    stack_depth: int = 10_000
+    stream_items: int | None = None
+    stream_s: float | None = None
     request_bytes: int = 64 * MIB
     reply_bytes: int = 64 * MIB
     value_nodes: int = 1_000_000
@@ -46,10 +55,10 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            optional = field.name in ("deadline_s", "fuel")
+            optional = field.name in _OPTIONAL
             if value is None and optional:
                 continue
-            numeric = isinstance(value, (int, float)) if field.name == "deadline_s" else isinstance(value, int)
+            numeric = isinstance(value, (int, float)) if field.name.endswith("_s") else isinstance(value, int)
             if not numeric or isinstance(value, bool):
                 raise TypeError(f"Limits.{field.name} is {value!r}: give a number" + (" or None" if optional else ""))
             lowest, highest = _RANGES.get(field.name, (1, (1 << 31) - 1))
@@ -57,10 +66,14 @@ class Limits:
                 raise ValueError(f"Limits.{field.name} is {value!r}: give a number from {lowest} to {highest}")
 
 
+_OPTIONAL = frozenset({"deadline_s", "fuel", "stream_items", "stream_s"})
 _RANGES: dict[str, tuple[float, float]] = {
     "deadline_s": (0.001, 365 * 86400.0),
     "memory_bytes": (32 * MIB, 4096 * MIB),
     "fuel": (1, (1 << 63) - 1),
+    "stack_depth": (100, 1_000_000),
+    "stream_items": (0, (1 << 63) - 1),
+    "stream_s": (0.001, 365 * 86400.0),
     "request_bytes": (1024, (1 << 32) - 1),
     "reply_bytes": (1024, (1 << 32) - 1),
     "value_depth": (4, 256),

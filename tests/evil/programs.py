@@ -128,7 +128,7 @@ PROGRAMS = [
     _p(58, "patch-runtime", "value node protocol", "import sys\nfor name, module in list(sys.modules.items()):\n    if name.startswith('cloche'):\n        for key in list(vars(module)):\n            setattr(module, key, None)"),
     _p(58, "empty-modules", "value node protocol trap", "import sys; sys.modules.clear()"),
     _p(58, "patch-builtins", "value node protocol trap", "import builtins\nfor key in list(vars(builtins)):\n    if not key.startswith('_'): delattr(builtins, key)"),
-    _p(58, "no-limits", "value node", "import _cloche; _cloche.configure(2**63, 2**63, 2**31)"),
+    _p(58, "no-limits", "value node", "import _cloche; _cloche.configure(2**63, 2**63, 2**31, 2**31 - 1)"),
     _p(58, "emit-garbage", "value node", "import _cloche\nfor v in (1, b'x' * 100, [1], [20, 'x'], ['x'] * 6, [20, 'l', 'm', None, None, 'now'], [10**30] * 6, {}): _cloche.emit(v)"),
     _p(58, "call-host", "value node", "import _cloche; assert _cloche.call(b'anything') is None"),
     _p(58, "frames", "node value", "import sys\nf = sys._getframe()\nwhile f:\n    f.f_locals.clear() if hasattr(f.f_locals, 'clear') else None\n    f = f.f_back"),

@@ -13,7 +13,8 @@ from cloche.testing._surroundings import Surroundings
 from cloche_guest.dispatch import Guest
 from cloche_wire import Op, Reply
 
-LIMITS = {"reply_bytes": 1 << 20, "output_bytes": 1 << 20, "value_depth": 64, "value_nodes": 1000, "log_bytes": 4096}
+LIMITS = {"reply_bytes": 1 << 20, "output_bytes": 1 << 20, "value_depth": 64, "value_nodes": 1000, "log_bytes": 4096,
+          "stack_depth": 1000}  # fmt: skip
 
 
 class Bench:

@@ -132,7 +132,7 @@ def test_record_is_capped_at_log_bytes(say):
     """Message, exception text and fields share the budget (4096 here)."""
     (record,) = say("log.info('m' * 10**6, extra={'k': 'x' * 10**6})")
     assert len(record[2]) + sum(map(len, record[3].values())) < 4300
-    assert record[2].endswith("characters cut]")
+    assert record[2].endswith("[995904 characters cut: log_bytes=4096]")
 
 
 def test_plain_numbers_are_kept_and_others_described():
@@ -221,5 +221,5 @@ def test_unfinished_record_of_a_broken_host_is_reported_not_raised(say):
 def test_limits_reach_the_host_side(bench):
     """LOAD hands them on."""
     bench.load(RUN)
-    assert bench.configured == (1 << 20, 1 << 20, 64)
+    assert bench.configured == (1 << 20, 1 << 20, 64, 1000)
     assert bench.send(Op.INVOKE, "cleanup") == (Reply.RESULT, None)

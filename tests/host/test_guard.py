@@ -11,8 +11,8 @@ import cbor2
 import pytest
 
 from cloche import DeadlineError, ImageError, Limits
+from cloche._broken import Cancelled
 from cloche._engine import options
-from cloche._instance import Cancelled
 from cloche_wire import Op, Reply
 
 from . import guests

@@ -146,6 +146,7 @@ def _load_request() -> dict[str, Any]:
             "value_depth": MAX_DEPTH,
             "value_nodes": MAX_NODES,
             "log_bytes": 1 << 20,
+            "stack_depth": 1000,
         },
         "packages": {},
     }

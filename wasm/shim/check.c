@@ -257,3 +257,9 @@ int check_item(const uint8_t *p, uint32_t n, uint32_t max_nodes, uint32_t max_de
     state end = item(p, n, (state)max_nodes << 32, max_depth);
     return end != BAD && POSITION(end) == n;
 }
+
+uint32_t count_items(const uint8_t *p, uint32_t n, uint32_t max_depth) {
+    if (!is_above_stack(p, n)) return 0;
+    state end = item(p, n, (state)UINT32_MAX << 32, max_depth);
+    return end != BAD && POSITION(end) == n ? UINT32_MAX - (uint32_t)(end >> 32) : 0;
+}

@@ -12,4 +12,7 @@
    at p are read while nothing else runs, and lie above the shadow stack, so they cannot change after the check. */
 int check_item(const uint8_t *p, uint32_t n, uint32_t max_nodes, uint32_t max_depth);
 
+/* How many items there are, whatever their number, or 0 where check_item would refuse them all the same. */
+uint32_t count_items(const uint8_t *p, uint32_t n, uint32_t max_depth);
+
 #endif

@@ -21,13 +21,15 @@ __attribute__((import_module(IMPORT_MODULE), import_name("call")))
 extern int64_t host_call(const void *p, int32_t n); /* the answer lies where node_alloc put it, and is ours; 0: none */
 
 static PyObject *dispatch, *describe; /* message -> [reply, value]; (exception, phase) -> the same */
+static PyObject *set_recursion_limit; /* sys's own */
+static int stack_depth; /* 0: not configured yet */
 
 /* ---- output: counted, then put into the ring as [fd, bytes] */
 static uint64_t output_bytes, output_limit = UINT64_MAX;
 
 static void count_output(uint64_t n) {
     output_bytes += n;
-    if (output_bytes > output_limit) wasi_exit(EXIT_OUTPUT);
+    if (output_bytes > output_limit) wasi_exit(EXIT_OUTPUT | (output_bytes < EXIT_OUTPUT ? (uint32_t)output_bytes : EXIT_OUTPUT - 1));
 }
 void output_write(int fd, const uint8_t *p, size_t n) {
     enum { PIECE = 4096 };
@@ -48,15 +50,33 @@ static PyObject *m_register(PyObject *m, PyObject *args) {
     if (codec_set_hooks(encode, decode) < 0) return NULL;
     Py_XSETREF(dispatch, Py_NewRef(call));
     Py_XSETREF(describe, Py_NewRef(failure));
+    PyObject *limit = PyObject_GetAttrString(m, "setrecursionlimit");
+    if (!set_recursion_limit) set_recursion_limit = Py_XNewRef(PySys_GetObject("setrecursionlimit"));
+    if (!limit || PySys_SetObject("setrecursionlimit", limit) < 0) return Py_XDECREF(limit), NULL;
+    Py_DECREF(limit);
     Py_RETURN_NONE;
 }
 static PyObject *m_configure(PyObject *m, PyObject *args) {
     unsigned long long reply, output;
     unsigned int depth;
-    if (!PyArg_ParseTuple(args, "KKI:configure", &reply, &output, &depth)) return NULL;
+    int stack;
+    if (!PyArg_ParseTuple(args, "KKIi:configure", &reply, &output, &depth, &stack)) return NULL;
+    if (stack_depth) {
+        PyErr_SetString(PyExc_RuntimeError, "the limits of this instance are set");
+        return NULL;
+    }
     codec_set_limits(reply > SIZE_MAX ? SIZE_MAX : (size_t)reply, depth);
     output_limit = output;
+    stack_depth = stack < 1 ? 1 : stack;
+    Py_SetRecursionLimit(stack_depth);
     Py_RETURN_NONE;
+}
+/* Stands in for sys.setrecursionlimit. A node that overwrites its interpreter's own counter meets the end of its memory, or of the
+   native stack, which traps. */
+static PyObject *m_setrecursionlimit(PyObject *m, PyObject *arg) {
+    int limit = PyLong_AsInt(arg);
+    if (limit == -1 && PyErr_Occurred()) return NULL;
+    return PyObject_CallFunction(set_recursion_limit, "i", stack_depth && limit > stack_depth ? stack_depth : limit);
 }
 static PyObject *m_count_output(PyObject *m, PyObject *arg) {
     unsigned long long n = PyLong_AsUnsignedLongLong(arg);
@@ -115,7 +135,8 @@ static PyObject *m_seed(PyObject *m, PyObject *args) {
 }
 static PyMethodDef methods[] = {
     {"register", m_register, METH_VARARGS, "register(dispatch, encode, decode, failure): what node_call runs."},
-    {"configure", m_configure, METH_VARARGS, "configure(reply_bytes, output_bytes, value_depth): limits of this instance."},
+    {"configure", m_configure, METH_VARARGS, "configure(reply_bytes, output_bytes, value_depth, stack_depth): limits of this instance."},
+    {"setrecursionlimit", m_setrecursionlimit, METH_O, "Set the recursion limit; what is above stack_depth sets it to that."},
     {"count_output", m_count_output, METH_O, "Add to this call's output; above the limit the guest ends."},
     {"loads", m_loads, METH_O, "Decode one CBOR item."},
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},
@@ -198,8 +219,8 @@ static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n, i
 #define REPLY(packed) (const uint8_t *)(uintptr_t)((packed) >> 32), (uint32_t)(packed)
 
 /* A well-formed value of too many items is its node's failure. */
-static __attribute__((noinline)) uint64_t too_many(uint32_t max_nodes) {
-    PyErr_Format(PyExc_ValueError, "result: more than %u items (value_nodes)", max_nodes);
+static __attribute__((noinline)) uint64_t too_many(uint32_t items, uint32_t max_nodes) {
+    PyErr_Format(PyExc_ValueError, "result: %u items; the limit value_nodes is %u", items, max_nodes);
     return encode_failure("encode");
 }
 
@@ -209,8 +230,9 @@ EXPORT(node_call) uint64_t node_call(const uint8_t *p, uint32_t n, uint32_t max_
     if (!packed) return REPLY_NONE;
     max_depth &= ~HOLD_REPLY;
     if (check_item(REPLY(packed), max_nodes, max_depth)) return packed;
-    if (!check_item(REPLY(packed), UINT32_MAX, max_depth)) return REPLY_INVALID;
-    packed = too_many(max_nodes);
+    uint32_t items = count_items(REPLY(packed), max_depth);
+    if (!items) return REPLY_INVALID;
+    packed = too_many(items, max_nodes);
     if (!packed) return REPLY_NONE;
     return check_item(REPLY(packed), max_nodes, max_depth) ? packed : REPLY_INVALID;
 }

@@ -40,6 +40,7 @@ class Received(NamedTuple):
         records: log records, not looked at yet.
         dropped: log records that the guest has overwritten.
         memory_bytes: size of the guest's memory, as the worker has it.
+        fuel: what the call has burned, as the worker has it.
     """
 
     kind: int
@@ -48,6 +49,7 @@ class Received(NamedTuple):
     records: list[bytes]
     dropped: int
     memory_bytes: int
+    fuel: int
 
 
 class Channel:
@@ -57,6 +59,10 @@ class Channel:
         process: the worker.
         name: the node's, for errors.
         deadline_s: of its calls; None: its answers are waited for without end.
+
+    Attributes:
+        area: shared memory, as large as needed so far.
+        hurry_us: microseconds that a call has, if ``stream_s`` bounds it rather than ``deadline_s``; else 0.
 
     Raises:
         BrokenInstanceError: the worker has died.
@@ -68,6 +74,7 @@ class Channel:
         self._deadline_s = deadline_s
         self._inbox = memoryview(bytearray(INBOX))
         self.area: Area | None = None
+        self.hurry_us = 0
         try:
             self.number, self._socket = process.connect()
         except OSError:
@@ -94,7 +101,7 @@ class Channel:
             kind: CALL or ANSWER.
         """
         if len(frame) <= INLINE and not bodies and not uses:
-            self._transmit(REQUEST.pack(kind, 0, 0, 0, len(frame), 0, 0) + frame)
+            self._transmit(REQUEST.pack(kind, 0, 0, 0, len(frame), self.hurry_us, 0) + frame)
             return
         inside = BODY.size * len(bodies) + SHARED.size * len(uses) + len(frame)
         outside = inside > INLINE
@@ -111,7 +118,7 @@ class Channel:
             at = end
         table += [SHARED.pack(*use) for use in uses]
         payload = b"".join([*table, frame])
-        head = REQUEST.pack(kind, outside, len(bodies), len(uses), len(frame), 0, 0)
+        head = REQUEST.pack(kind, outside, len(bodies), len(uses), len(frame), self.hurry_us, 0)
         if outside:
             area[:inside] = payload
             self._transmit(head)
@@ -154,7 +161,7 @@ class Channel:
                 raise self._died()
             if size < ANSWER.size:
                 raise self.refuse(f"an answer of {size} bytes")
-            kind, outside, ranges, length, logs, dropped, memory = ANSWER.unpack_from(inbox)
+            kind, outside, ranges, length, logs, dropped, memory, fuel = ANSWER.unpack_from(inbox)
             if kind != _NEED:
                 break
             if not (self.area.size if self.area is not None else 0) < memory <= most:
@@ -174,7 +181,7 @@ class Channel:
         at = RANGE.size * ranges
         named = self._named(bytes(payload[:at])) if ranges else {}
         records = self._records(bytes(payload[at : at + logs])) if logs else []
-        return Received(kind, bytes(payload[at + logs : inside]), named, records, dropped, memory)
+        return Received(kind, bytes(payload[at + logs : inside]), named, records, dropped, memory, fuel)
 
     def _named(self, table: bytes) -> dict[tuple[int, int], memoryview]:
         area = self.area.view if self.area is not None else memoryview(b"")
@@ -222,17 +229,19 @@ class Channel:
 
     def _died(self) -> BrokenInstanceError:
         cause = self._process.end()
-        message = f"the worker process of node {self.name!r} died ({cause}), and every node in it: load it again"
+        message = f"the worker process of node {self.name!r} died ({cause}), and every node in it"
         return BrokenInstanceError(message, node=self.name)
 
     def _overdue(self) -> DeadlineError:
+        assert self._deadline_s is not None  # there is no other timeout
         cause = f"killed, for it did not end a call within {GRACE_S:g} s of its deadline"
         self._process.end(cause)
         message = (
             f"node {self.name!r} ran longer than {self._deadline_s} s in one call (Limits.deadline_s={self._deadline_s}), and its "
-            "worker process did not stop it: the process was killed, with every node in it; load it again"
+            "worker process did not stop it: the process was killed, with every node in it"
         )
-        return DeadlineError(message, limit="deadline_s", value=self._deadline_s, node=self.name)
+        reached = self._deadline_s + GRACE_S
+        return DeadlineError(message, limit="deadline_s", value=self._deadline_s, reached=reached, node=self.name)
 
     def refuse(self, what: str) -> ProtocolError:
         """Kill a worker whose answer breaks the rules; the error to raise."""

@@ -7,8 +7,8 @@ from typing import Any, Final
 import cbor2
 
 from cloche import errors
+from cloche._broken import Cancelled
 from cloche._codec import decode_record
-from cloche._instance import Cancelled
 from cloche._logs import clean
 
 __all__ = ["describe", "rebuild"]
@@ -30,8 +30,10 @@ _CLASSES: Final[dict[str, type[errors.ClocheError]]] = {
         errors.ProtocolError,
     )
 }
+_NUMBER: Final = (int, float, type(None))
 _FACTS: Final[dict[type[errors.ClocheError], dict[str, tuple[type, ...]]]] = {
-    errors.LimitError: {"limit": (str,), "value": (int, float, type(None))},
+    errors.LimitError: {"limit": (str,), "value": (int, float), "reached": (int, float)},
+    errors.EncodeError: {"limit": (str,), "value": _NUMBER, "reached": _NUMBER},
     errors.GuestTrapError: {"trap_code": (str,)},
     errors.GuestExitError: {"code": (int,)},
 }
@@ -53,7 +55,7 @@ def describe(error: BaseException, closed: bool) -> bytes:
     if kind is None:
         return cbor2.dumps(["InternalError", f"a worker failed: {error!r}"[:_MAX_TEXT], closed, {}])
     facts = {name: getattr(error, name) for name in _facts(kind)}
-    return cbor2.dumps([kind.__name__, str(error)[:_MAX_TEXT], closed, facts])
+    return cbor2.dumps([kind.__name__, Exception.__str__(error)[:_MAX_TEXT], closed, facts])
 
 
 def rebuild(frame: bytes, node: str) -> tuple[errors.ClocheError, bool]:
@@ -74,4 +76,4 @@ def rebuild(frame: bytes, node: str) -> tuple[errors.ClocheError, bool]:
     known: dict[str, Any] = {key: clean(fact) if isinstance(fact, str) else fact for key, fact in facts.items()}
     if issubclass(kind, errors.BrokenInstanceError):
         return kind(text, node=node, **known), True
-    return kind(text), closed
+    return kind(text, **known), closed

@@ -11,6 +11,7 @@ import cbor2
 
 from cloche import _logs
 from cloche._asks import FramedAsks
+from cloche._broken import with_data
 from cloche._host import Stopped
 from cloche._isolation import _errors
 from cloche._isolation._area import Area, create
@@ -68,7 +69,7 @@ class RemoteInstance:
         on_close: Callable[[Process], None] | None = None,
     ) -> None:
         self._process = process
-        self._limits = limits
+        self.limits = limits
         self._on_records = on_records
         self._on_close = on_close
         self._memory_bytes = 0
@@ -76,6 +77,7 @@ class RemoteInstance:
         self.calls = snapshot.calls if snapshot is not None else 0
         self.services = next((desk for desk in desks if isinstance(desk, ServiceDesk)), None)
         self.dropped_records = 0
+        self.fuel = self.last_fuel = 0
         self.guest_seconds = 0.0
         self._began = 0.0
         self.closed = False
@@ -98,7 +100,7 @@ class RemoteInstance:
             host.asks = self._asks  # type: ignore[assignment]  # for what it says of a request: the answer goes to the worker
 
     def _open(self, name: str, snapshot: Snapshot | None, asks: bool) -> None:
-        how: dict[str, Any] = {"limits": asdict(self._limits), "name": name, "asks": asks}
+        how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "asks": asks}
         if snapshot is None:
             self._channel.send(Request.OPEN, cbor2.dumps(how))
         else:
@@ -149,8 +151,9 @@ class RemoteInstance:
         self._began = time.perf_counter()
         if self._asks is not None:
             self.host.begin()
-            if self._limits.deadline_s is not None:
-                self.host.deadline = time.monotonic() + self._limits.deadline_s
+            if self.limits.deadline_s is not None:
+                self.host.deadline = time.monotonic() + self.limits.deadline_s
+        self.last_fuel = 0
         codec, channel = self._codec, self._channel
         self._uses.clear()
         records: list[_logs.LogRecord] = []
@@ -167,14 +170,16 @@ class RemoteInstance:
             if not 0 <= reply[0] < len(_REPLIES):
                 raise ProtocolError(f"a reply of kind {reply[0]}")
             channel.tidy()
-        except ProtocolError as error:
-            if not self.closed:  # found by the decoder
-                error.node, error.last_logs = self.name, tuple(records)
+        except BrokenInstanceError as error:
+            if isinstance(error, ProtocolError) and not self.closed:  # found by the decoder
+                error.last_logs = tuple(records)
                 self._deliver_at_end(records, error)
-                self.close()
+                self.fail(error)
+            with_data(error, op, operands)
             raise
         finally:
             self._ranges = {}
+            self.fuel += self.last_fuel
             self.guest_seconds += time.perf_counter() - self._began
         if records:
             self._on_records(records, self.name)
@@ -193,7 +198,7 @@ class RemoteInstance:
 
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """The state at rest, copied out."""
-        most = self._limits.memory_bytes
+        most = self.limits.memory_bytes
         self._channel.send(Request.SNAPSHOT)
         frame = self._receive(most + most // PAGE_BYTES * RUN.size).frame
         view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
@@ -214,6 +219,16 @@ class RemoteInstance:
         self._channel.tidy()
         return taken
 
+    def hurry(self, seconds: float | None) -> None:
+        """As `Instance.hurry`."""
+        self._channel.hurry_us = 0 if seconds is None else max(1, round(seconds * 1e6))
+
+    def fail(self, error: ProtocolError) -> ProtocolError:
+        """As `Instance.fail`."""
+        error.node = self.name
+        self.close()
+        return error
+
     def cancel(self) -> None:
         """Stop the call under way, from another thread. It ends with `Cancelled`."""
         self.host.cancel()
@@ -228,6 +243,7 @@ class RemoteInstance:
                 self._answer(received)
                 received = self._channel.receive(most)
             self._memory_bytes = received.memory_bytes
+            self.last_fuel = received.fuel
             if received.kind == _FAILED:
                 error, closed = self._rebuilt(received.frame)
         except BaseException as failure:  # KeyboardInterrupt among them: nobody would take the answer
@@ -258,7 +274,7 @@ class RemoteInstance:
         self._channel.call(frame, self._codec.bodies, self._uses, _ANSWER)
 
     def _is_overdue(self) -> bool:
-        deadline = self._limits.deadline_s
+        deadline = self.limits.deadline_s
         return deadline is not None and time.perf_counter() - self._began > deadline + GRACE_S
 
     def _rebuilt(self, frame: bytes) -> tuple[ClocheError, bool]:
@@ -273,7 +289,7 @@ class RemoteInstance:
         return error
 
     def _parse(self, received: Received) -> list[_logs.LogRecord]:
-        records, dropped = _logs.collect(received.records, received.dropped, self._limits.log_records, self.calls)
+        records, dropped = _logs.collect(received.records, received.dropped, self.limits.log_records, self.calls)
         self.dropped_records += dropped
         return records
 

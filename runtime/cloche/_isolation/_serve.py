@@ -128,7 +128,7 @@ class _Relayed(Instance):
 
     def view(self, address: int, length: int) -> memoryview:
         """Guest bytes, to be copied at once."""
-        return self._memory.view(address, length, self._limits.reply_bytes)
+        return self._memory.view(address, length, self.limits.reply_bytes)
 
     def shared_at(self, view: memoryview) -> int:
         """The guest's address of what `share` gave."""
@@ -137,7 +137,7 @@ class _Relayed(Instance):
     def prefetch(self, frame: bytes) -> list[tuple[int, memoryview]]:
         """The ranges of guest memory that a reply seems to name, within reply_bytes."""
         found: list[tuple[int, memoryview]] = []
-        left = self._limits.reply_bytes
+        left = self.limits.reply_bytes
         for match in _ADDRESS_LENGTH.finditer(frame):
             address, length = (int.from_bytes(part, "big") for part in match.groups() if part is not None)
             left -= length
@@ -237,6 +237,7 @@ class Served:
             raise InternalError("a request came before OPEN")
         match kind:
             case Request.CALL:
+                instance.hurry(a / 1e6 if a else None)
                 frame = instance.relay(self._message(payload, bodies, shared, length))
                 for outer, inner in self._lent:  # what the node did to a buffer shows, as if it were one memory
                     outer[:] = inner
@@ -305,9 +306,9 @@ class Served:
     def _answer(self, kind: Answer, frame: bytes = b"", ranges: list[tuple[int, memoryview]] | tuple[()] = ()) -> None:
         instance = self._instance
         logs = b""
-        dropped = memory = 0
+        dropped = memory = fuel = 0
         if instance is not None:
-            memory = instance.memory_bytes
+            memory, fuel = instance.memory_bytes, instance.last_fuel
             if instance.records or instance.dropped:
                 logs = b"".join(LENGTH.pack(len(record)) + record for record in instance.records)
                 dropped = instance.dropped
@@ -325,14 +326,14 @@ class Served:
                 at += len(body)
             if outside:
                 area[:inside] = table + logs + frame
-        head = ANSWER.pack(kind, outside, len(ranges), len(frame), len(logs), dropped, memory)
+        head = ANSWER.pack(kind, outside, len(ranges), len(frame), len(logs), dropped, memory, fuel)
         self._channel.send(head if outside else head + table + logs + frame)
 
     def _room(self, size: int) -> memoryview:
         """The area, once it has at least `size` bytes."""
         if self._area is None or self._area.size < size:
             self._area = None
-            self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, 0, 0, 0, size))
+            self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, 0, 0, 0, size, 0))
             received = self._receive()
             if received is None or received[0] != Request.ROOM:
                 raise BrokenPipeError("the host makes no room")

@@ -39,7 +39,8 @@ class Request(IntEnum):
     OPEN = 1
     """frame: how to make the instance; a descriptor, if it starts from a snapshot: `a` bytes of pages, then the runs"""
     CALL = 2
-    """a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED)"""
+    """a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds that it
+    has, 0 for its deadline"""
     READ = 3
     """copy `b` bytes at guest address `a` to the area that comes as a descriptor"""
     SHARE = 4
@@ -73,8 +74,8 @@ REQUEST: Final = Struct(
     "<BB2xIIIQQ"
 )  # kind, whether the payload is in the area, bodies, shared, bytes of the frame, a, b
 ANSWER: Final = Struct(
-    "<BB2xIIIIQ"
-)  # kind, payload in the area, ranges, bytes of the frame, of the logs, dropped, memory
+    "<BB2xIIIIQQ"
+)  # kind, payload in the area, ranges, bytes of the frame, of the logs, dropped, memory, fuel
 BODY: Final = Struct("<III")  # where in the frame its address is to be written, offset in the area, length
 SHARED: Final = Struct("<III")  # number of the buffer, offset in it, length
 RANGE: Final = Struct("<III")  # guest address, length, offset in the area

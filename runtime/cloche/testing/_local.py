@@ -18,7 +18,7 @@ from cloche._asks import Asks, Desk
 from cloche._codec import Codec
 from cloche._host import Host
 from cloche._services import ServiceDesk
-from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError
+from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
 from cloche.limits import Limits
 from cloche.testing._surroundings import Surroundings
 from cloche_guest.dispatch import Guest
@@ -35,7 +35,8 @@ class LocalInstance:
     """Stands where `cloche._instance.Instance` does.
 
     Args:
-        limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records, log_bytes.
+        limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records, log_bytes,
+            stream_items.
         host: the outside; its clock and randomness are this process's.
         names: modules of the node's own, which may hide others of that name while the node runs.
         capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
@@ -43,17 +44,20 @@ class LocalInstance:
 
     Attributes:
         memory_bytes: it has none of its own.
+        fuel: nor is it metered.
+        last_fuel: likewise.
+        limits: as above.
         lease: set by `Node.lease`, to no effect: every value is copied.
         records: what the node has logged and printed, newest last.
     """
 
-    memory_bytes = 0
+    memory_bytes = fuel = last_fuel = 0
     lease = False
 
     def __init__(
         self, limits: Limits, host: Host, names: frozenset[str], capture: bool, desks: Sequence[Desk] = ()
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self.host = host
         self.services = next((desk for desk in desks if isinstance(desk, ServiceDesk)), None)
         self._asks = Asks(desks)
@@ -85,7 +89,7 @@ class LocalInstance:
                 kind, value = self._guest.fail(TypeError(str(error)), "encode")
         self.guest_seconds += time.perf_counter() - began
         self._drain()
-        if self._output > self._limits.output_bytes:
+        if self._output > self.limits.output_bytes:
             self._flooded()
         return Reply(kind), value
 
@@ -113,6 +117,15 @@ class LocalInstance:
         """Calls so far."""
         return self.host.calls
 
+    def hurry(self, seconds: float | None) -> None:
+        """Nothing, for the same reason as `cancel`: it holds between the steps of a stream only."""
+
+    def fail(self, error: ProtocolError) -> ProtocolError:
+        """As `Instance.fail`."""
+        self.close()
+        error.node, error.last_logs = self.name, tuple(self.records)
+        return error
+
     def cancel(self) -> None:
         """Nothing: a node that runs in this process cannot be stopped."""
 
@@ -133,11 +146,11 @@ class LocalInstance:
     def count_output(self, size: int) -> None:
         """Hold output_bytes."""
         self._output += size
-        if self._output > self._limits.output_bytes:
+        if self._output > self.limits.output_bytes:
             raise _Output
 
-    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int) -> None:
-        """The limits are here already."""
+    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, stack_depth: int) -> None:
+        """The limits are here already, and the recursion limit is this process's own."""
 
     def call(self, request: list[Any]) -> list[Any] | None:
         """Answer a request, as the desks do."""
@@ -168,18 +181,19 @@ class LocalInstance:
 
     def _drain(self) -> None:
         frames, self._frames = self._frames, []
-        limit = self._limits.log_records
+        limit = self.limits.log_records
         records, refused = _logs.parse(frames[-limit:] if limit else [], self.calls)
         self.records += records
         self.dropped_records += refused + max(0, len(frames) - limit)
 
     def _flooded(self) -> NoReturn:
         self.close()
-        limit = self._limits.output_bytes
+        limit = self.limits.output_bytes
         raise OutputError(
-            f"node {self.name!r} wrote more than {limit} bytes of output in one call (Limits.output_bytes={limit})",
+            f"node {self.name!r} wrote {self._output} bytes of output in one call (Limits.output_bytes={limit})",
             limit="output_bytes",
             value=limit,
+            reached=self._output,
             node=self.name,
             last_logs=self.records,
         )
