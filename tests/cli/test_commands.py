@@ -251,7 +251,7 @@ def test_a_run_can_be_profiled(run: Run, tmp_path: Path) -> None:
     assert "Ticks.process  nodes.py:31" in done.stderr
     assert "guest " in done.stderr and "profile.json" in done.stderr
     names = {event["name"] for event in json.loads((tmp_path / "profile.json").read_text())["traceEvents"]}
-    assert {"Ticks.process", "encode", "guest", "decode"} <= names
+    assert {"Ticks.process (nodes.py:31)", "encode", "guest", "decode"} <= names
 
 
 def test_a_run_that_breaks_leaves_its_profile(run: Run, tmp_path: Path) -> None:
@@ -272,4 +272,4 @@ def test_a_run_that_breaks_leaves_its_profile(run: Run, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     events = json.loads((tmp_path / "p.json").read_text())["traceEvents"]
-    assert "DeadlineError" in [event.get("args", {}).get("failed") for event in events]
+    assert "STREAM_FEED (DeadlineError)" in [event["name"] for event in events]

@@ -75,20 +75,21 @@ def row(profile: cloche.Profile, name: str) -> Any:
 
 
 def events(profile: cloche.Profile, path: Path) -> list[dict[str, Any]]:
-    """The bars of a saved profile, checked to nest: each lies inside of another one of its track, or beside it."""
+    """The bars of a saved profile. Each lies strictly inside of another one of its track, or strictly beside it."""
     profile.save(path)
-    bars = [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
+    found = json.loads(path.read_text())["traceEvents"]
+    assert all({"ph", "ts", "pid", "tid", "name"} <= event.keys() for event in found), "what viewers look at first"
+    bars = [event for event in found if event["ph"] == "X"]
     for track in (1, 2):
-        stack: list[int] = []
-        inside = sorted(
-            (round(bar["ts"] * 1000), -round(bar["dur"] * 1000)) for bar in bars if bar["pid"] == bar["tid"] == track
-        )
-        for start, width in inside:
-            while stack and stack[-1] <= start:
+        stack: list[float] = []
+        for start, width in sorted((bar["ts"], bar["dur"]) for bar in bars if bar["pid"] == bar["tid"] == track):
+            while stack and stack[-1] < start:
                 stack.pop()
-            assert not stack or start - width <= stack[-1], "two bars overlap"
-            if width:
-                stack.append(start - width)
+            assert width > 0
+            assert not stack or start + width < stack[-1], "two bars overlap, or end at the same time"
+            stack.append(start + width)
+        begins = [bar["ts"] for bar in bars if bar["pid"] == track]
+        assert len(set(begins)) == len(begins), "two bars begin at the same time"
     return bars
 
 
@@ -100,10 +101,12 @@ def test_functions_are_counted(work: cloche.Node, tmp_path: Path) -> None:
     assert (step.calls, process.calls, step.file, process.line) == (20, 5, "node.py", 8)
     assert 0 <= step.self_s <= step.total_s <= process.total_s <= profile.seconds["guest"] <= profile.seconds["total"]
     assert (profile.count, profile.problem, profile.dropped) == (5, "", 0)
-    names = [bar["name"] for bar in events(profile, tmp_path / "p.json")]
-    assert names[:2] == [f"PROCESS {work.stats.calls - 4}", "encode"]
-    assert names.count("Work.process") == 6, "once a call, and in the sums"
-    assert {"encode", "lower", "guest", "lift", "decode", "logs", "5 calls"} <= set(names)
+    bars = events(profile, tmp_path / "p.json")
+    names = [bar["name"] for bar in bars]
+    assert names[:2] == ["PROCESS", "encode"]
+    assert names.count("Work.process (node.py:8)") == 6, "once a call, and in the sums"
+    assert {"encode", "lower", "guest", "lift", "decode", "5 calls"} <= set(names)
+    assert "5 calls" in [bar["cat"] for bar in bars if bar["name"].startswith("Work.step (node.py:")]
 
 
 def test_calls_into_numpy_are_counted(work: cloche.Node) -> None:
@@ -151,7 +154,9 @@ def test_a_node_that_broke_still_has_the_hosts_phases(work: cloche.Node, tmp_pat
     assert profile.calls[1].tree is None
     assert profile.seconds["guest"] > 2.0
     assert row(profile, "Work.step").calls == 3
-    assert {"call": 3, "failed": "DeadlineError"} in [bar.get("args") for bar in events(profile, tmp_path / "p.json")]
+    assert ("PROCESS (DeadlineError)", "call 3") in {
+        (bar["name"], bar["cat"]) for bar in events(profile, tmp_path / "p.json")
+    }
 
 
 def test_calls_and_logs_are_numbered_as_without_a_profile(work: cloche.Node) -> None:
