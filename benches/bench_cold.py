@@ -58,3 +58,32 @@ def bench_native_process(benchmark: Any) -> None:
     command = [sys.executable, "-c", SOURCE + "print(N().process(10))"]
     out = benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, check=True).stdout, rounds=3)
     assert out.strip() == b"45.0"
+
+
+def bench_import(benchmark: Any) -> None:
+    """`import cloche` in a fresh interpreter, which itself is part of the figure. Level: <= 60 ms."""
+    benchmark.group = "a fresh process"
+    benchmark.pedantic(
+        lambda: subprocess.run([sys.executable, "-c", "import cloche"], check=True), rounds=10, warmup_rounds=1
+    )
+
+
+def bench_import_wasmtime(benchmark: Any) -> None:
+    """Of which so much is the interpreter's and wasmtime's."""
+    benchmark.group = "a fresh process"
+    benchmark.pedantic(
+        lambda: subprocess.run([sys.executable, "-c", "import wasmtime"], check=True), rounds=10, warmup_rounds=1
+    )
+
+
+def bench_first_result_of_a_process(benchmark: Any, runtime: cloche.Runtime) -> None:
+    """Start, import, load, one result, the end; the image is compiled already (`runtime` saw to it). Level: <= 150 ms."""
+    benchmark.group = "a fresh process"
+    program = (
+        f"import cloche\nwith cloche.Runtime() as r, r.load(cloche.Source({SOURCE!r}), 'N') as n: print(n.process(10))"
+    )
+    run = [sys.executable, "-c", program]
+    out = benchmark.pedantic(
+        lambda: subprocess.run(run, capture_output=True, check=True).stdout, rounds=10, warmup_rounds=1
+    )
+    assert out.strip() == b"45.0"

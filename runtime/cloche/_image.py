@@ -7,7 +7,6 @@ belong to this user and be writable by nobody else. Its name is the digest of al
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import importlib.util
 import json
 import os
@@ -100,6 +99,8 @@ class Image:
         Raises:
             ImageError: it was altered.
         """
+        import hashlib  # slow to import: it loads OpenSSL
+
         with self.wasm.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != self.sha256:
@@ -143,6 +144,8 @@ def find(folder: str | os.PathLike[str] | None = None) -> Image:
 
 
 def _aot_key(image: Image, metering: Metering) -> str:
+    import hashlib  # as above
+
     cpu = ""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

@@ -6,8 +6,6 @@ pointer, has its initial value. So restoring is a fresh instance and a copy of p
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import struct
 import zlib
@@ -80,7 +78,7 @@ class Snapshot:
             separators=(",", ":"),
         ).encode()
         body = _HEAD.pack(_MAGIC, _VERSION, len(description), 0) + description + zlib.compress(self.pages, 1)
-        return body + hashlib.blake2b(body, digest_size=_DIGEST_BYTES, key=key).digest()
+        return body + _digest(body, key)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, key: bytes = b"", max_bytes: int = 1 << 30) -> Snapshot:
@@ -102,7 +100,9 @@ class Snapshot:
             raise ClocheError("these bytes are no snapshot")
         if version != _VERSION:
             raise ClocheError(f"the snapshot has version {version}, this Cloche reads {_VERSION}")
-        if not hmac.compare_digest(hashlib.blake2b(body, digest_size=_DIGEST_BYTES, key=key).digest(), digest):
+        import hmac  # slow to import: it loads OpenSSL
+
+        if not hmac.compare_digest(_digest(body, key), digest):
             raise ClocheError("the snapshot is truncated or altered, or was made with another key")
         if size > min(_MAX_DESCRIPTION, len(body) - _HEAD.size):
             raise ClocheError("the snapshot's description is too long")
@@ -117,3 +117,9 @@ class Snapshot:
             return cls(pages=pages, runs=runs, **described)
         except (ValueError, TypeError, KeyError, zlib.error) as error:
             raise ClocheError(f"the snapshot cannot be read: {error}") from error
+
+
+def _digest(body: bytes, key: bytes) -> bytes:
+    import hashlib  # slow to import: it loads OpenSSL
+
+    return hashlib.blake2b(body, digest_size=_DIGEST_BYTES, key=key).digest()

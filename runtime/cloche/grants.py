@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +65,8 @@ def _archive(path: Path) -> bytes:
         raise FileNotFoundError(f"no such package: {path}")
     if path.stat().st_size > MAX_ARCHIVE_BYTES:
         raise ClocheError(f"package {path.name} has more than {MAX_ARCHIVE_BYTES} bytes")
+    import zipfile  # slow to import, and rarely needed
+
     if not zipfile.is_zipfile(path):
         raise ClocheError(f"package {path.name} is not a wheel, a zip or a folder")
     return path.read_bytes()
@@ -73,6 +74,8 @@ def _archive(path: Path) -> bytes:
 
 def _zipped(folder: Path) -> bytes:
     """A folder as a zip: what is in it keeps its path below the folder, or below its parent for a package itself."""
+    import zipfile  # as above
+
     root = folder.parent if (folder / "__init__.py").exists() else folder
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:

@@ -1,0 +1,91 @@
+"""Numbers: products, linear algebra, transforms, digests, generators. The same function natively and in the sandbox.
+
+Timed inside the guest and inside this process by the same code, so the call's own cost is not in it: the best of some repetitions.
+Set OPENBLAS_NUM_THREADS=1: the sandbox has one thread. Unfair all the same: native numpy dispatches to AVX2 or AVX-512 at run time where the
+sandbox has 128 bits; native sha256 has instructions of its own (SHA-NI) where the processor has them.
+Levels: matrix products <= 5x native at 256 x 256 and 1024 x 1024, float32 and float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import cloche
+
+SOURCE = '''
+import hashlib, random, time
+import numpy as np
+
+def generator(n):
+    return sum(x for x in range(n))
+
+def cases():
+    g = np.random.default_rng(1)
+    found = {}
+    for dtype in ("float32", "float64", "complex128"):
+        for n in (16, 256, 1024) if dtype[0] == "f" else (256,):
+            a, b = g.random((n, n)).astype(dtype), g.random((n, n)).astype(dtype)
+            found[f"matmul {dtype} {n}"] = lambda a=a, b=b: a @ b
+    a, x = g.random((256, 256)), g.random(1 << 16)
+    b, text = a + a.T, bytes(1 << 20)
+    return found | {
+        "a @ a.T 256": lambda: a @ a.T,
+        "matrix @ vector 256": lambda: a @ a[0],
+        "inv 256": lambda: np.linalg.inv(a),
+        "solve 256": lambda: np.linalg.solve(a, a[0]),
+        "svd 256": lambda: np.linalg.svd(a),
+        "eigh 256": lambda: np.linalg.eigh(b),
+        "qr 256": lambda: np.linalg.qr(a),
+        "rfft 65536": lambda: np.fft.rfft(x),
+        "sin 65536": lambda: np.sin(x),
+        "sort 65536": lambda: np.sort(x),
+        "sum 65536": lambda: x.sum(),
+        "normal 65536": lambda: g.normal(size=1 << 16),
+        "random.random 10000": lambda: [random.random() for _ in range(10_000)],
+        "generator 10000": lambda: generator(10_000),
+        "sha256 1 MiB": lambda: hashlib.sha256(text).digest(),
+        "blake2b 1 MiB": lambda: hashlib.blake2b(text).digest(),
+    }
+
+class Numeric:
+    def __init__(self):
+        self.cases = cases()
+
+    def process(self, request):
+        """The best of some rounds of one case, in seconds."""
+        name, rounds = request
+        run, best = self.cases[name], float("inf")
+        for _ in range(rounds):
+            start = time.perf_counter()
+            run()
+            best = min(best, time.perf_counter() - start)
+        return best
+'''
+_native: dict[str, Any] = {}
+exec(SOURCE, _native)  # the bench's own text
+NAMES = tuple(_native["cases"]())
+
+
+@pytest.fixture(scope="module")
+def native() -> Any:
+    return _native["Numeric"]()
+
+
+@pytest.fixture(scope="module")
+def node(runtime: cloche.Runtime) -> Any:
+    with runtime.load(cloche.Source(SOURCE), "Numeric", limits=cloche.Limits(deadline_s=60.0)) as loaded:
+        yield loaded
+
+
+@pytest.mark.parametrize("contender", ["cloche", "native"])
+@pytest.mark.parametrize("name", NAMES)
+def bench_numeric(benchmark: Any, native: Any, node: Any, name: str, contender: str) -> None:
+    """One run for each round; the ratio of both, taken in turns, is in `extra_info`."""
+    benchmark.group = name
+    runner = native if contender == "native" else node
+    if benchmark.enabled and contender == "cloche":
+        pairs = [(node.process((name, 1)), native.process((name, 1))) for _ in range(15)]
+        benchmark.extra_info["ratio"] = round(min(p[0] for p in pairs) / min(p[1] for p in pairs), 2)
+    assert benchmark.pedantic(runner.process, ((name, 1),), rounds=5, warmup_rounds=1) > 0
