@@ -14,8 +14,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.image
 @pytest.mark.parametrize(
     ("command", "expected"),
-    [(["marshal.py", "--quick"], "dict of numbers"), (["footprint.py", "20"], "AOT load again")],
-    ids=["marshal", "footprint"],
+    [
+        (["marshal.py", "--quick"], "dict of numbers"),
+        (["footprint.py", "20"], "AOT load again"),
+        (["scaling.py", "--quick"], "10 ms    native"),
+    ],
+    ids=["marshal", "footprint", "scaling"],
 )
 def test_bench_script_runs(command: list[str], expected: str) -> None:
     """And prints its last row."""

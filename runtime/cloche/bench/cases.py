@@ -132,6 +132,7 @@ def _values() -> Iterator[Case]:
         "str": ("str of 11", "hello world"),
         "list5": ("list of 5", [1, 2, 3, 4, 5]),
         "list100": ("list of 100", list(range(100))),
+        "list1000": ("list of 1000", list(range(1000))),
         "dict": ("flat dict of 5", _FLAT),
         "nested": ("nested dict", _NESTED),
     }

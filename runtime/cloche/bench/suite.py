@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloche.bench import machine, measure, results, timeline
+from cloche.bench import machine, measure, published, results, timeline
 from cloche.bench.cases import Case, groups
 from cloche.bench.contenders import ClocheContender, Contender
 from cloche.bench.measure import Lane, Settings
@@ -119,7 +119,9 @@ class Suite:
 
     def results(self) -> dict[str, Any]:
         """What has been measured so far, as the file has it."""
-        runtime = next((c.runtime for c in self.contenders if isinstance(c, ClocheContender)), None)
+        sandboxes = [contender for contender in self.contenders if isinstance(contender, ClocheContender)]
+        runtime = sandboxes[0].runtime if sandboxes else None
+        inside = next((sandbox.runtime for sandbox in sandboxes if not sandbox.isolated), None)
         measured = {entry["group"] for entry in self.entries}
         return {
             "schema": results.SCHEMA,
@@ -142,6 +144,7 @@ class Suite:
             "contenders": [{"id": c.id, "label": c.label, "note": c.note} for c in self.contenders],
             "unfair": UNFAIR,
             "notes": self.notes,
+            "published": [published.RUSTPYTHON],
             "groups": [
                 {"id": group.id, "title": group.title, "about": group.about}
                 for group in groups()
@@ -150,5 +153,5 @@ class Suite:
             "cases": self.entries,
             "geomean": results.geomeans(self.entries, [contender.id for contender in self.contenders]),
             "node": self.node,
-            "timeline": timeline.timeline(runtime) if runtime else None,
+            "timeline": timeline.timeline(inside) if inside else None,
         }

@@ -166,6 +166,9 @@ def bench(
     figures: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the main figures as SVG, light and dark.")
     ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write a page of tables, as docs/benchmarks.md is.")
+    ] = None,
     compare: Annotated[
         Path | None,
         typer.Option(metavar="OLD.json", help="Compare with an earlier run; verdicts only outside the noise."),
@@ -202,7 +205,7 @@ def bench(
         _bench.run(
             _bench.Job(
                 quick=quick, only=only or (), contenders=contenders, seconds=seconds,
-                json=json, csv=csv, html=html, figures=figures, old=compare, quiet=quiet,
+                json=json, csv=csv, markdown=markdown, html=html, figures=figures, old=compare, quiet=quiet,
                 own=own, native=native, wasi_python=wasi_python,
             )
         )  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloche.bench import cases, compare, contenders, report, results, table
+from cloche.bench import cases, compare, contenders, markdown, report, results, table
 from cloche.bench.contenders import ClocheContender
 from cloche.bench.measure import Settings
 from cloche.bench.own import OwnNode
@@ -37,6 +37,7 @@ class Job:
     csv: Path | None = None
     html: Path | None = None
     figures: Path | None = None
+    markdown: Path | None = None
     old: Path | None = None
     quiet: bool = False
     own: OwnNode | None = None
@@ -55,7 +56,7 @@ def run(job: Job) -> None:
     old = results.load(job.old) if job.old else None
     if job.html or job.figures:
         report.check()
-    for path in (job.json, job.csv, job.html):
+    for path in (job.json, job.csv, job.html, job.markdown):
         if path is not None and not path.absolute().parent.is_dir():
             raise InputError(f"there is no folder for {path}")
     chosen, notes = _chosen(job)
@@ -92,8 +93,10 @@ def _chosen(job: Job) -> tuple[list[cases.Case], list[str]]:
 
 
 def _measure(job: Job, suite: Suite, bar: Bar) -> None:
-    sandbox = next((made for made in suite.contenders if isinstance(made, ClocheContender)), None)
-    if job.own is not None and sandbox is not None:
+    sandbox = next((c for c in suite.contenders if isinstance(c, ClocheContender) and not c.isolated), None)
+    if job.own is not None:
+        if sandbox is None:
+            raise InputError("a node is measured in a sandbox of this process: add epoch to --contenders")
         job.own.try_out(sandbox)
 
     def tell(case: cases.Case) -> None:
@@ -140,6 +143,8 @@ def _deliver(data: dict[str, Any], job: Job, old: dict[str, Any] | None) -> None
         report.write_html(data, job.html, old=old, old_name=job.old.name if job.old else "")
     if job.figures:
         report.write_figures(data, job.figures)
+    if job.markdown:
+        markdown.save(data, job.markdown)
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 200)
@@ -157,6 +162,6 @@ def _deliver(data: dict[str, Any], job: Job, old: dict[str, Any] | None) -> None
         for warning in compare.warnings(old, data):
             say(f"warning: {warning}")
         console.print(table.comparison_table(compare.as_rows(compare.compare(old, data))))
-    for path in (job.json, job.csv, job.html, job.figures):
+    for path in (job.json, job.csv, job.markdown, job.html, job.figures):
         if path:
             say(f"written: {path}")

@@ -1,0 +1,28 @@
+"""Figures that others have published for the same work, to stand beside ours as a quotation. Measured elsewhere, by others."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+__all__ = ["RUSTPYTHON"]
+
+RUSTPYTHON: Final[dict[str, Any]] = {
+    "id": "rustpython",
+    "label": "RustPython, published",
+    "note": (
+        "published figures of a system that ran such nodes in RustPython: another machine, another Python, another boundary; "
+        "the case there is the nearest to ours"
+    ),
+    "cases": {
+        "create/x3": 141.7e-3,
+        "counter/reused": 114e-6,
+        "passthrough/int": 102e-6,
+        "passthrough/list5": 117e-6,
+        "passthrough/list100": 280e-6,
+        "passthrough/nested": 149e-6,
+        "yields/5": 121e-6,
+        "chain/3": 433e-6,
+        "reuse/recreated": 141.7e-3,
+    },
+}
+"""Seconds by case. The same source gives 79 us a call for its own CPython baseline."""
