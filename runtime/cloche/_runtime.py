@@ -75,8 +75,8 @@ class Runtime:
             raise ValueError("workers are for isolation='process'")
         self.limits = limits or Limits()
         self.image = _image.find(image)
-        self._logger = logger if logger is not None else _logs.DefaultLogger()
-        tell = progress or (lambda text: self._logger.info(text))  # not looked up before it is needed
+        self._logger = logger = logger if logger is not None else _logs.DefaultLogger()
+        tell = progress or (lambda text: logger.info(text))  # not looked up before it is needed
         self._engine: Engine | Workers
         if isolation == "process":
             from cloche._isolation import Workers

@@ -148,6 +148,7 @@ class Process:
                 self.end()
                 raise
             self._is_up = True
+            del self._tell  # it may lead back to the runtime, which would then never be dropped
 
     def _start(self) -> None:
         path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  # "" is the current folder

@@ -102,7 +102,7 @@ class RemoteInstance:
     def _open(self, name: str, snapshot: Snapshot | None, asks: bool) -> None:
         how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "asks": asks}
         if snapshot is None:
-            self._channel.send(Request.OPEN, cbor2.dumps(how))
+            self._send(Request.OPEN, cbor2.dumps(how))
         else:
             how |= {"memory": snapshot.memory_bytes, "runs": len(snapshot.runs), "request": snapshot.request}
             how["calls"] = snapshot.calls
@@ -111,7 +111,7 @@ class RemoteInstance:
             area, descriptor = create(max(1, pages + len(runs)), exact=True)
             area.view[:pages] = snapshot.pages
             area.view[pages : pages + len(runs)] = runs
-            self._channel.send(Request.OPEN, cbor2.dumps(how), pages, area.size, descriptor)
+            self._send(Request.OPEN, cbor2.dumps(how), pages, area.size, descriptor)
         self._receive(0)
 
     @property
@@ -122,7 +122,7 @@ class RemoteInstance:
     @name.setter
     def name(self, name: str) -> None:
         self._channel.name = self.host.node = name
-        self._channel.send(Request.RENAME, name.encode(errors="replace"))
+        self._send(Request.RENAME, name.encode(errors="replace"))
 
     @property
     def calls(self) -> int:
@@ -171,10 +171,10 @@ class RemoteInstance:
                 raise ProtocolError(f"a reply of kind {reply[0]}")
             channel.tidy()
         except BrokenInstanceError as error:
-            if isinstance(error, ProtocolError) and not self.closed:  # found by the decoder
-                error.last_logs = tuple(records)
+            if not self.closed:  # found by the decoder, or by sending
+                error.node, error.last_logs = self.name, tuple(records)
                 self._deliver_at_end(records, error)
-                self.fail(error)
+                self.close()
             with_data(error, op, operands)
             raise
         finally:
@@ -188,7 +188,7 @@ class RemoteInstance:
     def share(self, length: int) -> memoryview:
         """A buffer of shared memory for the host to fill: each call that names it copies it to the guest."""
         area, descriptor = create(length, exact=True)
-        self._channel.send(Request.SHARE, b"", length, length, descriptor)
+        self._send(Request.SHARE, b"", length, length, descriptor)
         frame = self._receive(0).frame
         address = int.from_bytes(frame, "little")
         if len(frame) != 4 or not address:
@@ -199,7 +199,7 @@ class RemoteInstance:
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """The state at rest, copied out."""
         most = self.limits.memory_bytes
-        self._channel.send(Request.SNAPSHOT)
+        self._send(Request.SNAPSHOT)
         frame = self._receive(most + most // PAGE_BYTES * RUN.size).frame
         view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
         if len(frame) != SNAPSHOT.size:
@@ -233,6 +233,13 @@ class RemoteInstance:
         """Stop the call under way, from another thread. It ends with `Cancelled`."""
         self.host.cancel()
         self._process.cancel(self._channel.number, self.calls)
+
+    def _send(self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: int = -1) -> None:
+        try:
+            self._channel.send(kind, frame, a, b, descriptor)
+        except BrokenInstanceError:
+            self.close()
+            raise
 
     def _receive(self, most: int) -> Received:
         """The answer, or what it says to raise."""
@@ -307,7 +314,7 @@ class RemoteInstance:
         view = self._ranges.get((address, length))
         if view is None:
             area, descriptor = create(max(1, length), exact=True)
-            self._channel.send(Request.READ, b"", address, length, descriptor)
+            self._send(Request.READ, b"", address, length, descriptor)
             self._receive(0)
             view = area.view[:length]
         return view

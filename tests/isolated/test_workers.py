@@ -1,0 +1,300 @@
+"""Worker processes that crash, hang, are forked away from, and end: the host goes on, and nothing stays behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import cloche
+from cloche._isolation import _channel
+
+ECHO = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
+SPIN = cloche.Source("class N:\n    def process(self, x):\n        print('in')\n        while True: pass\n")
+NAP = cloche.Source("import time\nclass N:\n    def process(self, x):\n        time.sleep(x)\n")
+
+
+def eventually(true: Callable[[], object]) -> None:
+    """Wait for what another process or thread does; a minute at most."""
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def pids(runtime: cloche.Runtime) -> list[int]:
+    return [worker.pid for worker in runtime.workers]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_nodes_are_spread_and_workers_start_as_they_are_needed(own):
+    """One process more for each node, up to `workers`; then the one with the fewest."""
+    assert own.workers == ()
+    nodes = [own.load(ECHO)]
+    assert [worker.nodes for worker in own.workers] == [1]
+    nodes += [own.load(ECHO) for _ in range(3)]
+    assert [worker.nodes for worker in own.workers] == [2, 2]
+    nodes[0].close()
+    nodes[2].close()
+    assert sorted(worker.nodes for worker in own.workers) == [0, 2]
+    nodes.append(own.load(ECHO))
+    assert sorted(worker.nodes for worker in own.workers) == [1, 2]
+    assert [node.process(1) for node in (nodes[1], nodes[3], nodes[4])] == [1, 1, 1]
+
+
+def test_each_node_has_a_process_of_its_own_if_asked(recorder):
+    """And the process ends with its node."""
+    with cloche.Runtime(isolation="process", workers="each", logger=recorder) as runtime:
+        one, two = runtime.load(ECHO), runtime.load(ECHO)
+        assert [worker.nodes for worker in runtime.workers] == [1, 1]
+        (first, second) = pids(runtime)
+        one.close()
+        assert not exists(first)
+        assert two.process(2) == 2
+        assert pids(runtime) == [second]
+
+
+def test_a_worker_killed_during_a_call_breaks_its_nodes_and_no_others(own):
+    """The call ends at once, the error says what the process died of; nodes elsewhere and new ones work."""
+    hit, bystander, neighbour = own.load(NAP), own.load(ECHO), own.load(ECHO)
+    victim = pids(own)[0]
+    timer = threading.Timer(0.2, os.kill, [victim, signal.SIGKILL])
+    timer.start()
+    with pytest.raises(
+        cloche.BrokenInstanceError, match=r"worker process .*died \(killed by signal 9 \(SIGKILL\)\)"
+    ) as caught:
+        hit.process(15)
+    assert type(caught.value) is cloche.BrokenInstanceError
+    assert caught.value.node == "N"
+    assert hit.broken
+    assert bystander.process(1) == 1
+    with pytest.raises(cloche.BrokenInstanceError, match="SIGKILL"):
+        neighbour.process(1)
+    assert own.load(ECHO).process(3) == 3
+    assert victim not in pids(own) and not exists(victim)
+
+
+def test_a_worker_killed_at_rest_is_reaped_and_its_nodes_break_at_their_next_call(own):
+    """No zombie stays, though nobody calls; the next call says why."""
+    node = own.load(ECHO)
+    (victim,) = pids(own)
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: not exists(victim))
+    assert own.workers == ()
+    with pytest.raises(cloche.BrokenInstanceError, match="SIGKILL"):
+        node.process(1)
+    with pytest.raises(cloche.ClosedError):
+        node.process(1)
+    with pytest.raises(cloche.ClosedError):
+        node.snapshot()
+    assert own.load(ECHO).process(3) == 3
+    assert pids(own) != [victim]
+
+
+def test_snapshot_and_stream_of_a_dead_worker_are_broken(own):
+    """Every way in gives the same error."""
+    node = own.load(ECHO)
+    stream = node.stream(range(3))
+    assert next(stream) == 0
+    os.kill(pids(own)[0], signal.SIGKILL)
+    with pytest.raises(cloche.BrokenInstanceError, match="SIGKILL"):
+        list(stream)
+    other = own.load(ECHO)
+    os.kill(pids(own)[0], signal.SIGKILL)
+    with pytest.raises(cloche.BrokenInstanceError, match="SIGKILL"):
+        other.snapshot()
+    assert other.broken
+
+
+def test_a_worker_that_hangs_is_killed_after_the_grace(own, monkeypatch):
+    """A stopped process stands for one whose watchdog no longer works."""
+    monkeypatch.setattr(_channel, "GRACE_S", 0.2)
+    node = own.load(SPIN, limits=cloche.Limits(deadline_s=0.3))
+    (victim,) = pids(own)
+    os.kill(victim, signal.SIGSTOP)
+    with pytest.raises(cloche.DeadlineError, match=r"Limits\.deadline_s=0\.3.*did not stop it"):
+        node.process(1)
+    assert not exists(victim)
+    assert own.load(ECHO).process(1) == 1
+
+
+def test_nothing_stays_behind(recorder):
+    """Descriptors, threads and processes are as before, after crashes as well."""
+
+    def cycle() -> list[int]:
+        with cloche.Runtime(isolation="process", workers=2, logger=recorder) as runtime:
+            nodes = [runtime.load(ECHO) for _ in range(4)]
+            nodes[0].process(bytes(1 << 20))
+            nodes[1].buffer(1000)
+            nodes[2].clone().process(1)
+            seen = pids(runtime)
+            os.kill(seen[0], signal.SIGKILL)
+            with pytest.raises(cloche.BrokenInstanceError):
+                nodes[0].process(1)
+            runtime.load(ECHO)
+            seen += pids(runtime)
+        return seen
+
+    cycle()
+    gc.collect()
+    files, threads = open_files(), threading.active_count()
+    seen = [pid for _ in range(3) for pid in cycle()]
+    gc.collect()
+    assert not any(map(exists, seen))
+    assert open_files() <= files
+    assert threading.active_count() <= threads
+
+
+def test_a_runtime_that_is_dropped_ends_its_workers(recorder):
+    """As when it is closed."""
+    runtime = cloche.Runtime(isolation="process", logger=recorder)
+    node = runtime.load(ECHO)
+    (worker,) = pids(runtime)
+    del runtime, node
+    gc.collect()
+    eventually(lambda: not exists(worker))
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), 9)", "sys.exit()", "raise ValueError"])
+def test_no_worker_survives_the_host(end, runtime):
+    """Whatever way it ends, in the middle of a call too."""
+    program = textwrap.dedent(f"""
+        import os, sys, threading, time, cloche
+        runtime = cloche.Runtime({str(runtime.image.folder)!r}, isolation="process", workers=2)
+        node = runtime.load(cloche.Source("def f(x):\\n    while x: pass"), limits=cloche.Limits(deadline_s=60))
+        other = runtime.load(cloche.Source("def f(x): return x"))
+        print(*[worker.pid for worker in runtime.workers], flush=True)
+        threading.Thread(target=node.process, args=[1], daemon=True).start()
+        time.sleep(0.2)
+        {end}
+    """)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60
+    )
+    workers = [int(pid) for pid in ended.stdout.split()]
+    assert len(workers) == 2
+    eventually(lambda: not any(map(exists, workers)))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_the_child_of_a_fork_has_no_part_in_its_parents_nodes(own):
+    """It cannot disturb them, and can load its own."""
+    node = own.load(ECHO)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            try:
+                node.process(1)
+            except cloche.ClosedError:
+                code = 0 if own.load(ECHO).process(2) == 2 else 3
+            own.close()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert node.process(1) == 1
+
+
+def test_interrupting_the_host_ends_the_call_not_the_worker(own):
+    """Ctrl-C goes to the host; the node whose call it ended is gone, the others in that worker are not."""
+    node, _, bystander = own.load(SPIN), own.load(ECHO), own.load(ECHO)
+    before = pids(own)
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        node.process(1)
+    timer.join()
+    assert node.broken
+    for worker in before:
+        os.kill(worker, signal.SIGINT)
+    assert bystander.process(1) == 1
+    assert pids(own) == before
+
+
+def test_a_worker_knows_nothing_of_the_host(own, monkeypatch):
+    """No environment, no open file but its own, another session; what is in force is in force."""
+    monkeypatch.setenv("A_SECRET", "hunter2")
+    own.load(ECHO)
+    (worker,) = own.workers
+    proc = Path("/proc") / str(worker.pid)
+    names = [entry.partition(b"=")[0] for entry in (proc / "environ").read_bytes().split(b"\0") if entry]
+    assert set(names) <= {b"CLOCHE_CACHE", b"LD_LIBRARY_PATH", b"LC_CTYPE"}
+    targets = {str((proc / "fd" / name).readlink()).partition(":")[0] for name in os.listdir(proc / "fd")}
+    assert {target for target in targets if not target.endswith(".cwasm")} <= {
+        "/dev/null", "pipe", "socket", "/memfd", f"/proc/{worker.pid}/pagemap"
+    }  # fmt: skip
+    assert os.getsid(worker.pid) == worker.pid
+    status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line)
+    assert status["NoNewPrivs"] == "1"
+    assert (status["Seccomp"] == "2") is ("seccomp" in worker.confined_by) is ("seccomp" not in worker.missing)
+    limits = (proc / "limits").read_text()
+    assert "Max core file size        0                    0" in limits
+    assert "Max file size             0                    0" in limits
+
+
+def test_workers_are_told_apart_from_what_cannot_be(runtime):
+    """Wrong options are refused, and say what to give."""
+    with pytest.raises(ValueError, match="isolation is 'thread'"):
+        cloche.Runtime(isolation="thread")
+    with pytest.raises(ValueError, match="workers is 0"):
+        cloche.Runtime(isolation="process", workers=0)
+    with pytest.raises(ValueError, match="workers are for isolation='process'"):
+        cloche.Runtime(workers=2)
+    with pytest.raises(ValueError, match="metering is 'sand'"):
+        cloche.Runtime(isolation="process", metering="sand")
+    with pytest.raises(ValueError, match="the interpreter alone takes"):
+        runtime.load(ECHO, limits=cloche.Limits(memory_bytes=32 << 20))
+    assert cloche.Runtime().workers == ()
+
+
+def test_nothing_of_it_is_imported_unless_it_is_used():
+    """Who does not isolate does not pay."""
+    program = "import sys, cloche; cloche.Runtime().close(); print([m for m in sys.modules if 'isolation' in m])"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("metering", ["fuel", "none"])
+def test_other_meterings(recorder, metering):
+    """The worker's engine is as the host's would be."""
+    with cloche.Runtime(isolation="process", metering=metering, logger=recorder) as runtime:
+        assert runtime.metering == metering
+        if metering == "fuel":
+            node = runtime.load(SPIN, limits=cloche.Limits(fuel=10**9))
+            with pytest.raises(cloche.FuelError) as caught:
+                node.process(1)
+            assert caught.value.value == 10**9
+        assert runtime.load(ECHO).process(1) == 1
+
+
+def test_an_image_that_cannot_be_loaded_is_an_image_error(runtime, tmp_path, recorder, monkeypatch):
+    """The worker finds out, the host raises."""
+    for name in ("cloche.wasm", "manifest.json"):
+        (tmp_path / name).write_bytes((runtime.image.folder / name).read_bytes())
+    with (tmp_path / "cloche.wasm").open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        file.write(b"altered")
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "cache"))
+    with cloche.Runtime(tmp_path, isolation="process", logger=recorder) as isolated:
+        with pytest.raises(cloche.ImageError, match="was altered"):
+            isolated.load(ECHO)
+        assert isolated.workers == ()
