@@ -15,6 +15,7 @@ import cbor2
 import pytest
 
 import cloche
+from cloche._host import Host
 from cloche._isolation import _channel
 from cloche._isolation._codec import check_items
 from cloche._isolation._remote import RemoteInstance
@@ -35,10 +36,12 @@ class FakeProcess:
         self.ended: list[str] = []
         self.cancelled: list[int] = []
         self.theirs: list[socket.socket] = []
+        self.connected = threading.Event()
 
     def connect(self) -> tuple[int, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.theirs.append(theirs)
+        self.connected.set()
         return 1, ours
 
     def cancel(self, number: int, call: int) -> None:
@@ -70,8 +73,7 @@ def remote() -> Iterator[Callable[..., RemoteInstance]]:
         process = FakeProcess()
 
         def work() -> None:
-            while not process.theirs:
-                pass
+            process.connected.wait(10)
             channel = process.theirs[0]
             try:
                 channel.recv(1 << 18)
@@ -90,7 +92,7 @@ def remote() -> Iterator[Callable[..., RemoteInstance]]:
         threads.append(threading.Thread(target=work, daemon=True))
         threads[-1].start()
         records = logs if logs is not None else []
-        instance = RemoteInstance(process, limits, "liar", lambda given, name: records.extend(given))  # type: ignore[arg-type]
+        instance = RemoteInstance(process, limits, Host("liar"), lambda given, name: records.extend(given))  # type: ignore[arg-type]
         made.append(instance)
         return instance
 
