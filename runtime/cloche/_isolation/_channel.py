@@ -223,7 +223,7 @@ class Channel:
         try:
             self._socket.send(message)
         except BlockingIOError:
-            raise self._overdue() from None
+            raise self.refuse("it takes no request") from None
         except OSError:
             raise self._died() from None
 

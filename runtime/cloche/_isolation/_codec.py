@@ -54,6 +54,8 @@ class RemoteCodec(Codec):
 
     def decode(self, frame: bytes, *, lease: bool = False) -> Any:
         """As `Codec.decode`, for a frame that no validator has passed."""
+        if len(frame) > self._reply_bytes:
+            raise ProtocolError(f"a reply of {len(frame)} bytes (reply_bytes {self._reply_bytes})")
         if len(frame) > self._nodes:  # an item takes a byte at least
             check_items(frame, self._nodes)
         return super().decode(frame, lease=lease)
