@@ -19,3 +19,6 @@ class Host(Protocol):
 
     def call(self, request: list[Any], /) -> list[Any] | None:
         """Ask the host: ``[ask, *operands]`` is answered by ``[granted, value or failure]``; None: nothing is granted."""
+
+    def scratch(self, size: int, /) -> None:
+        """Make /tmp, of that many bytes, in this instance's own memory."""

@@ -9,6 +9,7 @@ import functools
 import gc
 import importlib
 import logging
+import os
 
 import _cloche
 
@@ -60,6 +61,7 @@ def _boot() -> Guest:
         from numpy.random.mtrand import _rand
 
         thaw.numpy_seeder = functools.partial(_cloche.seed_mt19937, _rand._bit_generator.capsule)
+    os.dup = _cloche.dup
     threads.install()
     warm.rehearse(_cloche, values.encode, values.decode)
     guest = Guest(_cloche)

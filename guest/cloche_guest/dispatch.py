@@ -191,6 +191,8 @@ class Guest:
         self.host.configure(limits["reply_bytes"], limits["output_bytes"], limits["value_depth"], limits["stack_depth"])
         self.logs.configure(wanted["log_level"], limits["log_bytes"])
         self.streams.configure(wanted["log_level"], limits["log_bytes"])
+        if scratch := wanted.get("scratch_bytes"):
+            self.host.scratch(scratch)
         thaw(wanted["seed"])
 
         self._phase = "import"

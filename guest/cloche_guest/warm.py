@@ -91,6 +91,9 @@ class _Quiet:
         self._dumps(request)
         return [True, ["rehearsed"] if request[0] == Ask.SERVICES else request[-1]]
 
+    def scratch(self, size: int, /) -> None:
+        pass
+
 
 def _messages() -> list[list[Any]]:
     load = {

@@ -63,3 +63,27 @@ class Ask(IntEnum):
     """[name, [*arguments], {keyword arguments}] -> what the service returned"""
     SERVICES = 2
     """[] -> the names of the services that the node was granted, sorted"""
+    OPEN = 16
+    """[path, flags of `files.Open`] -> [handle, kind]. Paths are bytes, absolute without the leading slash, "" is the root"""
+    CLOSE = 17
+    """[handle] -> null"""
+    READ = 18
+    """[handle, position, number of bytes] -> bytes, fewer at the end or over `files.CHUNK_BYTES`"""
+    WRITE = 19
+    """[handle, bytes, position; none: at the end] -> number of bytes written, fewer if the quota ends there"""
+    STATUS = 20
+    """[path or handle] -> [kind, size, nanoseconds since 1970 of the last change]"""
+    LIST = 21
+    """[handle, 1 to begin anew or 0 to go on] -> [name, kind, name, kind, ...] of some entries; none: that was all"""
+    MKDIR = 22
+    """[path] -> null"""
+    UNLINK = 23
+    """[path] -> null"""
+    RMDIR = 24
+    """[path] -> null"""
+    RENAME = 25
+    """[old path, new path] -> null"""
+    RESIZE = 26
+    """[handle, number of bytes] -> null"""
+    TOUCH = 27
+    """[path or handle, nanoseconds since 1970] -> null"""

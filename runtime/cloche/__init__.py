@@ -8,6 +8,7 @@
 """
 
 from cloche._logs import LogRecord
+from cloche._mount import Mount
 from cloche._node import Node, Stats
 from cloche._pool import Pool
 from cloche._profile import Profile, profile
@@ -59,6 +60,7 @@ __all__ = [
     "LimitError",
     "Limits",
     "LogRecord",
+    "Mount",
     "Node",
     "NodeError",
     "NodeLoadError",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from cloche._asks import Desk
     from cloche._host import Host
+    from cloche._mount import Mount
     from cloche.grants import Grants
     from cloche.limits import Limits
     from cloche.services import Service
@@ -26,9 +27,17 @@ def desks(grants: Grants, limits: Limits, host: Host, logger: Any) -> list[Desk]
         limits: the node's.
         host: the outside as the node sees it.
         logger: where the host's own records of it go.
+
+    Raises:
+        OSError: a mounted folder does not exist, or is none.
     """
     found: list[Desk] = []
     if grants.services:
         services = cast("Mapping[str, Service]", grants.services)  # Grants has made them so
         found.append(ServiceDesk(services, host, logger, limits.log_records))
+    if grants.mounts:
+        from cloche._mounts import Mounts  # only who mounts pays for its import
+
+        mounts = cast("Mapping[str, Mount]", grants.mounts)  # so has it these
+        found.append(Mounts(mounts, limits))  # the last one: it opens files, and there is nobody yet to close them
     return found

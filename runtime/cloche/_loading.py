@@ -50,4 +50,5 @@ def operand(
         },
         "packages": grants.archives(),
         "opaque": grants.opaque,
+        "scratch_bytes": grants.scratch_bytes,
     }

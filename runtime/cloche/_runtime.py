@@ -270,13 +270,13 @@ class Runtime:
         logger, engine = self._logger, self._engine
         host = engine.host(name) if isinstance(engine, Engine) else Host(name)
         make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
-        return make(
-            limits,
-            host,
-            lambda records, node: _logs.deliver(records, logger, node),
-            snapshot,
-            desks(grants, limits, host, logger),
-        )
+        made = desks(grants, limits, host, logger)
+        try:
+            return make(limits, host, lambda records, node: _logs.deliver(records, logger, node), snapshot, made)
+        except BaseException:
+            for desk in made:
+                desk.close()
+            raise
 
     def _add(self, instance: Instance | RemoteInstance, info: dict[str, Any], limits: Limits, grants: Grants) -> Node:
         node = Node(instance, info, lambda s, n, r: self.restore(s, name=n, limits=limits, grants=grants, reseed=r))

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from cloche._mount import Mount, checked_mounts, checked_scratch
 from cloche._source import walk
 from cloche.errors import ClocheError
 from cloche.services import Service, checked
@@ -31,17 +32,24 @@ class Grants:
             unpickled in the other, on the host only a `cloche.Opaque`, which nothing unpickles.
         services: host functions that the node may call, by name: plain functions, or `cloche.Service` for conditions. In the node:
             ``from cloche_guest import services``, then ``services.name(...)``. See docs/grants.md.
+        mounts: folders of the host that the node's file functions reach: path in the node -> folder, or a `Mount` that says
+            what may be written. A path alone is read-only.
+        scratch_bytes: size of a private /tmp in the node's own memory, which counts for `Limits.memory_bytes`; 0: there is none.
     """
 
     packages: Sequence[str | os.PathLike[str]] = ()
     opaque: bool = False
     services: Mapping[str, Callable[..., Any] | Service] = field(default_factory=dict)
+    mounts: Mapping[str, str | os.PathLike[str] | Mount] = field(default_factory=dict, hash=False)
+    scratch_bytes: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.packages, (str, os.PathLike)):
             raise TypeError(f"Grants.packages is {self.packages!r}: give a list of paths")
         object.__setattr__(self, "packages", tuple(self.packages))
         object.__setattr__(self, "services", MappingProxyType(checked(self.services)))
+        object.__setattr__(self, "mounts", checked_mounts(self.mounts))
+        checked_scratch(self.scratch_bytes, self.mounts)
 
     def archives(self) -> dict[str, bytes]:
         """Read the packages: archive name -> content of a wheel or zip.

@@ -167,6 +167,23 @@ def test_a_mistake_is_said_without_a_traceback_of_ours(run: Run, arguments: list
     assert done.stdout == ""
 
 
+def test_a_node_reads_a_mount_and_writes_another(run: Run, tmp_path: Path) -> None:
+    """What the node writes is on the host afterwards; its /tmp is not."""
+    for name in ("models", "out"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "models" / "weights.txt").write_text("3")
+    (tmp_path / "files.py").write_text(
+        "def f(x):\n"
+        "    with open('/tmp/x', 'w') as scratch, open('/out/y', 'w') as kept:\n"
+        "        print(x, file=scratch), print(2 * x, file=kept)\n"
+        "    return int(open('/models/weights.txt').read()) * int(open('/tmp/x').read())\n"
+    )
+    mounts = "--mount", "models:/models", "--mount", "out:/out:rw", "--scratch", "1M"
+    done = run("run", "files.py:f", "--input", "-", *mounts, "--input-format", "jsonl", stdin="5\n")
+    assert (done.returncode, done.stdout) == (0, "15\n"), done.stderr
+    assert (tmp_path / "out" / "y").read_text() == "10\n"
+
+
 def test_check_describes_a_node(run: Run) -> None:
     done = run("check", "nodes.py:Gain")
     assert done.returncode == 0, done.stderr

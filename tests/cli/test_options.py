@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import typer
 
@@ -49,7 +51,9 @@ def test_a_param_that_is_not_json_is_refused(item: str, message: str) -> None:
         _options.params([item])
 
 
-@pytest.mark.parametrize(("text", "number"), [("65536", 65536), ("64k", 65536), ("512M", 512 << 20), ("2G", 2 << 30)])
+@pytest.mark.parametrize(
+    ("text", "number"), [("65536", 65536), ("64k", 65536), ("512M", 512 << 20), ("2G", 2 << 30), ("16MiB", 16 << 20)]
+)
 def test_sizes_have_units(text: str, number: int) -> None:
     assert _options.size(text) == number
 
@@ -77,3 +81,32 @@ def test_limits_come_from_options() -> None:
 def test_limits_out_of_range_are_refused(deadline: str, memory: str, message: str) -> None:
     with pytest.raises(typer.BadParameter, match=message):
         _options.limits(deadline, memory, None, "info")
+
+
+def test_mounts_are_read_only_unless_they_say_rw() -> None:
+    """The host's path may have colons, the node's begins behind the last one."""
+    grants = _options.grants([], ["models:/m", "odd:name:/o:ro", "/abs/out:/out/x:rw"], "1M")
+    assert {point: (Path(m.path).name, m.writable) for point, m in grants.mounts.items()} == {
+        "/m": ("models", False),
+        "/o": ("odd:name", False),
+        "/out/x": ("out", True),
+    }
+    assert grants.scratch_bytes == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("mounts", "scratch", "message"),
+    [
+        (["models"], "0", "'models' is not HOST:GUEST or HOST:GUEST:rw"),
+        (["models:m"], "0", "'models:m' is not HOST:GUEST"),
+        ([":/m"], "0", "':/m' is not HOST:GUEST"),
+        (["a:/m/../etc"], "0", "give an absolute path below /"),
+        (["a:/m", "b:/m/n"], "0", "the mount /m/n lies inside the mount /m"),
+        (["a:/tmp"], "1M", "/tmp is mounted, and Grants.scratch_bytes puts"),
+        ([], "1", "scratch_bytes is 1: give 0 or a number from 65536"),
+        ([], "much", "'much' is no size"),
+    ],
+)
+def test_a_mount_that_is_none_is_refused(mounts: list[str], scratch: str, message: str) -> None:
+    with pytest.raises(typer.BadParameter, match=message):
+        _options.grants([], mounts, scratch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cloche_wire import abi, tags
+from cloche_wire import Ask, abi, files, tags
 
 WIRE = Path(__file__).parents[2] / "wasm" / "shim" / "wire.h"
 
@@ -40,3 +40,21 @@ def test_the_sizes_of_c_are_those_of_python() -> None:
     assert numbers["WIRE_NUMBERS_SHORTEST"] == abi.NUMBERS_SHORTEST
     assert numbers["WIRE_RING_MAGIC"] == abi.RING_MAGIC
     assert numbers["WIRE_RING_CAPACITY"] == abi.RING_CAPACITY
+
+
+def test_the_numbers_of_files_are_those_of_python() -> None:
+    """Flags, kinds, errors, sizes, and the questions themselves."""
+    text = (WIRE.parent / "fs.h").read_text() + (WIRE.parent / "hostfs.h").read_text()
+    found = {name: eval(value, {}) for name, value in re.findall(r"\b(FS_\w+) = ([^,}]+?)(?:,| })", text)}
+    errors = {name[1:]: number for name, number in files.ERRNOS.items()}
+    theirs = {name.removeprefix("FS_"): number for name, number in found.items()}
+    assert {name: number for name, number in theirs.items() if name in errors}.items() <= errors.items()
+    for prefix, kind in (("OPEN_", files.Open), ("KIND_", files.Kind)):
+        numbers = {name.removeprefix(prefix): n for name, n in theirs.items() if name.startswith(prefix)}
+        assert numbers == {member.name: member.value for member in kind}
+    for name in ("NAME_BYTES", "PATH_BYTES", "CHUNK_BYTES"):
+        assert theirs[name] == getattr(files, name)
+    first, *others = re.findall(r"\bASK_(\w+)\b(?: = 16)?,", text)
+    asks = [ask.name for ask in Ask if ask >= 16]
+    assert [first, *others][: len(asks)] == asks
+    assert "ASK_OPEN = 16," in text

@@ -100,7 +100,9 @@ class Recipe:
             stage(
                 "freezer",
                 "toolchain cpython-source config cpython",
-                file_digest(*(self.shim / name for name in ("freezer.c", "wasi.c", "boot.h", "output.h"))),
+                file_digest(
+                    *(self.shim / name for name in ("freezer.c", "freezer_files.c", "wasi.c", "boot.h", "output.h"))
+                ),
                 runs + code("snapshot", "wasmfile", "freeze", "link"),
             ),
             stage("frozen-library", "toolchain freezer cpython-source pure", code("freeze")),
@@ -195,7 +197,7 @@ class Recipe:
     def _shim(self, out: Path, folders: Folders) -> None:
         (out / "abi.h").write_text(abi_header(self.wire), "utf-8")
         flags = self._shim_flags(out, folders)
-        names = sorted(path for path in self.shim.glob("*.c") if path.name != "freezer.c")
+        names = sorted(path for path in self.shim.glob("*.c") if not path.name.startswith("freezer"))
         self._tools(out, folders).compile_all([(path, out / f"{path.stem}.o", flags) for path in names])
         link.check_validator((out / "check.o").read_bytes())
 
@@ -208,7 +210,8 @@ class Recipe:
         (out / "abi.h").write_text(abi_header(self.wire), "utf-8")
         (out / "inittab.c").write_text(link.inittab([], {}), "utf-8")
         flags = self._shim_flags(out, folders)
-        places = {"freezer": self.shim / "freezer.c", "wasi": self.shim / "wasi.c", "inittab": out / "inittab.c"}
+        places = {name: self.shim / f"{name}.c" for name in ("freezer", "freezer_files", "wasi")}
+        places["inittab"] = out / "inittab.c"
         for name, path in places.items():
             tools.compile(path, out / f"{name}.o", flags)
         tools.link([*(out / f"{name}.o" for name in places), *cpython.objects(folders["cpython"])], out / "linked.wasm")

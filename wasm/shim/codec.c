@@ -64,3 +64,5 @@ void codec_set_limits(size_t reply_bytes, uint32_t depth) {
     codec.reply_bytes = reply_bytes;
     codec.depth = depth;
 }
+
+size_t codec_reply_bytes(void) { return codec.reply_bytes; }

@@ -16,6 +16,7 @@ int codec_set_hooks(PyObject *encode, PyObject *decode);
 
 /* reply_bytes bounds what one encode may send, in the message and beside it; depth bounds nested containers. */
 void codec_set_limits(size_t reply_bytes, uint32_t depth);
+size_t codec_reply_bytes(void);
 
 /* One item, exactly n bytes; a new reference, or NULL with ValueError, TypeError or MemoryError.
    codec_decode is for requests: it takes every block that a BYTES_AT, TEXT_AT or BODY_AT names, also when it fails.

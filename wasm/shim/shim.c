@@ -3,6 +3,9 @@
 #include "boot.h"
 #include "check.h"
 #include "codec.h"
+#include "files.h"
+#include "hostfs.h"
+#include "memfs.h"
 #include "ring.h"
 #include "settle.h"
 
@@ -118,6 +121,24 @@ static PyObject *m_call(PyObject *m, PyObject *arg) {
     free(answer);
     return value;
 }
+Answer fs_ask(const uint8_t *request, size_t n) {
+    uint64_t packed = (uint64_t)host_call(request, (int32_t)n);
+    return (Answer){(uint8_t *)(uintptr_t)(packed >> 32), (uint32_t)packed};
+}
+size_t fs_room(void) { return codec_reply_bytes(); }
+static PyObject *m_scratch(PyObject *m, PyObject *arg) {
+    unsigned long long n = PyLong_AsUnsignedLongLong(arg);
+    if (n == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
+    memfs_limit(n);
+    Py_RETURN_NONE;
+}
+/* os.dup, which numpy reads and writes files through; the C library has none. */
+static PyObject *m_dup(PyObject *m, PyObject *arg) {
+    int fd = PyLong_AsInt(arg), opened;
+    if (fd == -1 && PyErr_Occurred()) return NULL;
+    errno = files_dup(fd, &opened);
+    return errno ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(opened);
+}
 /* numpy's legacy generator, without numpy's own seed(), which takes a dozen ufuncs to look at its argument. */
 __attribute__((weak)) void mt19937_init_by_array(void *state, uint32_t *key, int length);
 static PyObject *m_seed(PyObject *m, PyObject *args) {
@@ -137,6 +158,8 @@ static PyMethodDef methods[] = {
     {"register", m_register, METH_VARARGS, "register(dispatch, encode, decode, failure): what node_call runs."},
     {"configure", m_configure, METH_VARARGS, "configure(reply_bytes, output_bytes, value_depth, stack_depth): limits of this instance."},
     {"setrecursionlimit", m_setrecursionlimit, METH_O, "Set the recursion limit; what is above stack_depth sets it to that."},
+    {"scratch", m_scratch, METH_O, "scratch(bytes): make /tmp, in this instance's own memory."},
+    {"dup", m_dup, METH_O, "dup(fd): another descriptor of the same file."},
     {"count_output", m_count_output, METH_O, "Add to this call's output; above the limit the guest ends."},
     {"loads", m_loads, METH_O, "Decode one CBOR item."},
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},

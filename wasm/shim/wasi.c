@@ -1,7 +1,7 @@
 /* The WASI calls that the C library makes, answered inside the image, so that it imports none of them.
 
-   What the guest sees: an empty read-only root directory (descriptor 3), an empty standard input, output that goes to
-   output_write, no environment, no arguments, no sockets. Only clock, random, sleep and exit ask the host. */
+   What the guest sees: no environment, no arguments, no sockets; files as wasi_files.c has them, or none in the freezer. Only
+   clock, random, sleep and exit ask the host. */
 #include "abi.h"
 #include "output.h"
 #include <string.h>
@@ -13,7 +13,6 @@ HOST(random) int64_t host_random(void);
 HOST(sleep) int32_t host_sleep(int64_t ns);
 HOST(exit) void host_exit(int32_t code);
 
-enum { ROOT = 3 };
 typedef __wasi_errno_t err;
 
 _Noreturn void wasi_exit(uint32_t code) {
@@ -21,9 +20,6 @@ _Noreturn void wasi_exit(uint32_t code) {
     __builtin_trap();
 }
 _Noreturn void __wasi_proc_exit(__wasi_exitcode_t code) { wasi_exit(code & 0xff); }
-
-static int is_stream(__wasi_fd_t fd) { return fd < ROOT; }
-static err of_stream(__wasi_fd_t fd, err answer) { return fd <= ROOT ? answer : __WASI_ERRNO_BADF; }
 
 /* ---- nothing there */
 err __wasi_args_get(uint8_t **argv, uint8_t *buf) { return 0; }
@@ -53,7 +49,7 @@ err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __w
         if (s->u.tag != __WASI_EVENTTYPE_CLOCK) {
             __wasi_fd_t fd = s->u.u.fd_read.file_descriptor;
             out[(*done)++] = (__wasi_event_t){.userdata = s->userdata, .type = s->u.tag,
-                                              .error = is_stream(fd) ? 0 : __WASI_ERRNO_BADF};
+                                              .error = fd < 3 ? 0 : __WASI_ERRNO_BADF};
             continue;
         }
         uint64_t ns = s->u.u.clock.timeout;
@@ -111,121 +107,13 @@ err __wasi_random_get(uint8_t *p, __wasi_size_t n) {
     return 0;
 }
 
-/* ---- descriptors: 0, 1, 2 and the root directory */
-err __wasi_fd_write(__wasi_fd_t fd, const __wasi_ciovec_t *v, size_t n, __wasi_size_t *written) {
-    if (fd != 1 && fd != 2) return __WASI_ERRNO_BADF;
-    *written = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (v[i].buf_len) output_write((int)fd, v[i].buf, v[i].buf_len);
-        *written += v[i].buf_len;
-    }
-    return 0;
-}
-err __wasi_fd_read(__wasi_fd_t fd, const __wasi_iovec_t *v, size_t n, __wasi_size_t *got) {
-    *got = 0;
-    return fd == 0 ? 0 : fd == ROOT ? __WASI_ERRNO_ISDIR : __WASI_ERRNO_BADF;
-}
-err __wasi_fd_pread(__wasi_fd_t fd, const __wasi_iovec_t *v, size_t n, __wasi_filesize_t at, __wasi_size_t *got) {
-    return of_stream(fd, fd == ROOT ? __WASI_ERRNO_ISDIR : __WASI_ERRNO_SPIPE);
-}
-err __wasi_fd_pwrite(__wasi_fd_t fd, const __wasi_ciovec_t *v, size_t n, __wasi_filesize_t at, __wasi_size_t *got) {
-    return of_stream(fd, __WASI_ERRNO_SPIPE);
-}
-err __wasi_fd_seek(__wasi_fd_t fd, __wasi_filedelta_t to, __wasi_whence_t whence, __wasi_filesize_t *at) {
-    return of_stream(fd, __WASI_ERRNO_SPIPE);
-}
-err __wasi_fd_tell(__wasi_fd_t fd, __wasi_filesize_t *at) { return of_stream(fd, __WASI_ERRNO_SPIPE); }
-err __wasi_fd_close(__wasi_fd_t fd) { return of_stream(fd, 0); } /* they stay open: nothing is there to free */
-err __wasi_fd_sync(__wasi_fd_t fd) { return of_stream(fd, 0); }
-err __wasi_fd_datasync(__wasi_fd_t fd) { return of_stream(fd, 0); }
-err __wasi_fd_renumber(__wasi_fd_t fd, __wasi_fd_t to) { return of_stream(fd, __WASI_ERRNO_NOTSUP); }
-err __wasi_fd_advise(__wasi_fd_t fd, __wasi_filesize_t at, __wasi_filesize_t n, __wasi_advice_t advice) {
-    return of_stream(fd, __WASI_ERRNO_SPIPE);
-}
-err __wasi_fd_allocate(__wasi_fd_t fd, __wasi_filesize_t at, __wasi_filesize_t n) {
-    return of_stream(fd, __WASI_ERRNO_SPIPE);
-}
-err __wasi_fd_fdstat_get(__wasi_fd_t fd, __wasi_fdstat_t *s) {
-    if (fd > ROOT) return __WASI_ERRNO_BADF;
-    /* The right to seek keeps the C library from taking a stream for a terminal. */
-    __wasi_rights_t reads = __WASI_RIGHTS_FD_READ | __WASI_RIGHTS_FD_READDIR | __WASI_RIGHTS_PATH_OPEN |
-                            __WASI_RIGHTS_PATH_FILESTAT_GET | __WASI_RIGHTS_FD_FILESTAT_GET;
-    *s = (__wasi_fdstat_t){
-        .fs_filetype = fd == ROOT ? __WASI_FILETYPE_DIRECTORY : __WASI_FILETYPE_CHARACTER_DEVICE,
-        .fs_rights_base = __WASI_RIGHTS_FD_SEEK | __WASI_RIGHTS_FD_TELL |
-                          (fd == 1 || fd == 2 ? __WASI_RIGHTS_FD_WRITE : reads),
-        .fs_rights_inheriting = fd == ROOT ? reads : 0};
-    return 0;
-}
-err __wasi_fd_fdstat_set_flags(__wasi_fd_t fd, __wasi_fdflags_t flags) { return of_stream(fd, 0); }
-err __wasi_fd_fdstat_set_rights(__wasi_fd_t fd, __wasi_rights_t base, __wasi_rights_t inheriting) {
-    return of_stream(fd, __WASI_ERRNO_NOTSUP);
-}
-err __wasi_fd_filestat_get(__wasi_fd_t fd, __wasi_filestat_t *s) {
-    if (fd > ROOT) return __WASI_ERRNO_BADF;
-    *s = (__wasi_filestat_t){.ino = fd + 1, .nlink = 1,
-        .filetype = fd == ROOT ? __WASI_FILETYPE_DIRECTORY : __WASI_FILETYPE_CHARACTER_DEVICE};
-    return 0;
-}
-err __wasi_fd_filestat_set_size(__wasi_fd_t fd, __wasi_filesize_t size) { return of_stream(fd, __WASI_ERRNO_INVAL); }
-err __wasi_fd_filestat_set_times(__wasi_fd_t fd, __wasi_timestamp_t a, __wasi_timestamp_t m, __wasi_fstflags_t f) {
-    return of_stream(fd, __WASI_ERRNO_ROFS);
-}
-
-/* ---- the root directory is empty and cannot be written */
-err __wasi_fd_prestat_get(__wasi_fd_t fd, __wasi_prestat_t *s) {
-    if (fd != ROOT) return __WASI_ERRNO_BADF;
-    *s = (__wasi_prestat_t){.tag = __WASI_PREOPENTYPE_DIR, .u.dir.pr_name_len = 1};
-    return 0;
-}
-err __wasi_fd_prestat_dir_name(__wasi_fd_t fd, uint8_t *path, __wasi_size_t n) {
-    if (fd != ROOT || n < 1) return fd == ROOT ? __WASI_ERRNO_NAMETOOLONG : __WASI_ERRNO_BADF;
-    *path = '/';
-    return 0;
-}
-err __wasi_fd_readdir(__wasi_fd_t fd, uint8_t *buf, __wasi_size_t n, __wasi_dircookie_t at, __wasi_size_t *used) {
-    *used = 0;
-    return fd == ROOT ? 0 : of_stream(fd, __WASI_ERRNO_NOTDIR);
-}
-static err missing(__wasi_fd_t fd) { return fd == ROOT ? __WASI_ERRNO_NOENT : of_stream(fd, __WASI_ERRNO_NOTDIR); }
-static err read_only(__wasi_fd_t fd) { return fd == ROOT ? __WASI_ERRNO_ROFS : of_stream(fd, __WASI_ERRNO_NOTDIR); }
-static int is_root(__wasi_fd_t fd, const char *path) {
-    for (; *path == '.' || *path == '/'; path++) {}
-    return fd == ROOT && !*path;
-}
-err __wasi_path_open(__wasi_fd_t fd, __wasi_lookupflags_t look, const char *path, __wasi_oflags_t oflags,
-                     __wasi_rights_t base, __wasi_rights_t inheriting, __wasi_fdflags_t flags, __wasi_fd_t *opened) {
-    if (!is_root(fd, path)) return oflags & __WASI_OFLAGS_CREAT ? read_only(fd) : missing(fd);
-    if (oflags & (__WASI_OFLAGS_CREAT | __WASI_OFLAGS_TRUNC) || base & __WASI_RIGHTS_FD_WRITE) return __WASI_ERRNO_ISDIR;
-    *opened = ROOT;
-    return 0;
-}
-err __wasi_path_filestat_get(__wasi_fd_t fd, __wasi_lookupflags_t look, const char *path, __wasi_filestat_t *s) {
-    return is_root(fd, path) ? __wasi_fd_filestat_get(ROOT, s) : missing(fd);
-}
-err __wasi_path_filestat_set_times(__wasi_fd_t fd, __wasi_lookupflags_t look, const char *path, __wasi_timestamp_t a,
-                                   __wasi_timestamp_t m, __wasi_fstflags_t f) {
-    return is_root(fd, path) ? __WASI_ERRNO_ROFS : missing(fd);
-}
-err __wasi_path_create_directory(__wasi_fd_t fd, const char *path) { return read_only(fd); }
-err __wasi_path_link(__wasi_fd_t fd, __wasi_lookupflags_t look, const char *old, __wasi_fd_t to, const char *path) {
-    return missing(fd);
-}
-err __wasi_path_readlink(__wasi_fd_t fd, const char *path, uint8_t *buf, __wasi_size_t n, __wasi_size_t *used) {
-    return is_root(fd, path) ? __WASI_ERRNO_INVAL : missing(fd);
-}
-err __wasi_path_remove_directory(__wasi_fd_t fd, const char *path) { return missing(fd); }
-err __wasi_path_rename(__wasi_fd_t fd, const char *old, __wasi_fd_t to, const char *path) { return missing(fd); }
-err __wasi_path_symlink(const char *old, __wasi_fd_t fd, const char *path) { return read_only(fd); }
-err __wasi_path_unlink_file(__wasi_fd_t fd, const char *path) { return missing(fd); }
-
 /* ---- no sockets */
-err __wasi_sock_accept(__wasi_fd_t fd, __wasi_fdflags_t flags, __wasi_fd_t *got) { return of_stream(fd, __WASI_ERRNO_NOTSOCK); }
+err __wasi_sock_accept(__wasi_fd_t fd, __wasi_fdflags_t flags, __wasi_fd_t *got) { return __WASI_ERRNO_NOTSOCK; }
 err __wasi_sock_recv(__wasi_fd_t fd, const __wasi_iovec_t *v, size_t n, __wasi_riflags_t flags, __wasi_size_t *got,
                      __wasi_roflags_t *out) {
-    return of_stream(fd, __WASI_ERRNO_NOTSOCK);
+    return __WASI_ERRNO_NOTSOCK;
 }
 err __wasi_sock_send(__wasi_fd_t fd, const __wasi_ciovec_t *v, size_t n, __wasi_siflags_t flags, __wasi_size_t *sent) {
-    return of_stream(fd, __WASI_ERRNO_NOTSOCK);
+    return __WASI_ERRNO_NOTSOCK;
 }
-err __wasi_sock_shutdown(__wasi_fd_t fd, __wasi_sdflags_t how) { return of_stream(fd, __WASI_ERRNO_NOTSOCK); }
+err __wasi_sock_shutdown(__wasi_fd_t fd, __wasi_sdflags_t how) { return __WASI_ERRNO_NOTSOCK; }

@@ -35,6 +35,15 @@ Packages = Annotated[
     list[str] | None,
     typer.Option("--package", metavar="PATH", help="Wheel, zip or folder that the node may import; may be repeated."),
 ]
+Mounts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mount",
+        metavar="HOST:GUEST[:rw]",
+        help="Folder that the node may read at GUEST, or write too; may be repeated.",
+    ),
+]
+Scratch = Annotated[str, typer.Option(metavar="BYTES", help="Size of the node's own /tmp, in its memory; 0 for none.")]
 Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")]
 Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the guest; K, M and G are understood.")]
 MeteringOption = Annotated[Metering, typer.Option(help="How the guest's time is bounded.")]
@@ -61,6 +70,8 @@ def run(
     target: Annotated[str, typer.Option("--output", help="File to write, - for stdout.")] = "-",
     param: Params = None,
     package: Packages = None,
+    mount: Mounts = None,
+    scratch: Scratch = "0",
     chunk: Annotated[
         int, typer.Option(min=1, help="Samples, or rows of an array, per item. A line of JSON is one item.")
     ] = 4096,
@@ -89,7 +100,7 @@ def run(
         job = _run.Job(
             node=_options.node(node),
             params=_options.params(param or ()),
-            grants=Grants(packages=package or ()),
+            grants=_options.grants(package or (), mount or (), scratch),
             source=source,
             target=target,
             chunk=chunk,
@@ -112,6 +123,8 @@ def check(
     node: NodeArgument,
     param: Params = None,
     package: Packages = None,
+    mount: Mounts = None,
+    scratch: Scratch = "0",
     deadline: Deadline = "10",
     memory: Memory = "256M",
     metering: MeteringOption = "epoch",
@@ -123,7 +136,7 @@ def check(
         found = _check.check(
             _options.node(node),
             _options.params(param or ()),
-            Grants(packages=package or ()),
+            _options.grants(package or (), mount or (), scratch),
             _options.limits(deadline, memory, None, "info"),
             metering,
         )
@@ -175,6 +188,8 @@ def bench(
     ] = None,
     param: Params = None,
     package: Packages = None,
+    mount: Mounts = None,
+    scratch: Scratch = "0",
     chunk: Annotated[
         list[int] | None,
         typer.Option(

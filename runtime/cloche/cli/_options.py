@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from cloche._mount import Mount
+    from cloche.grants import Grants
     from cloche.limits import Limits
 
-__all__ = ["limits", "node", "params", "size"]
+__all__ = ["grants", "limits", "node", "params", "size"]
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE = re.compile(r"([0-9]+)(?:([kmg])(?:ib)?)?", re.IGNORECASE)
 
 
 def node(text: str) -> tuple[str, str | None]:
@@ -44,14 +48,43 @@ def params(items: Iterable[str]) -> dict[str, Any]:
     return result
 
 
-def size(text: str) -> int:
-    """A number of bytes: ``512M``, ``1g``, ``65536``."""
-    digits, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in _UNITS else (text, "")
-    if not digits.isdecimal():
+def size(text: str, option: str = "--memory") -> int:
+    """A number of bytes: ``512M``, ``16MiB``, ``1g``, ``65536``."""
+    number = _SIZE.fullmatch(text)
+    if number is None:
         raise typer.BadParameter(
-            f"{text!r} is no size: give a number of bytes, or one with K, M or G", param_hint="--memory"
+            f"{text!r} is no size: give a number of bytes, or one with K, M or G", param_hint=option
         )
-    return int(digits) * _UNITS.get(unit, 1)
+    return int(number[1]) * _UNITS.get((number[2] or "").lower(), 1)
+
+
+def grants(packages: Iterable[str], mounts: Iterable[str] = (), scratch: str = "0") -> Grants:
+    """What the options give the node; each mount is ``HOST:GUEST`` or ``HOST:GUEST:rw``."""
+    from cloche.grants import Grants
+
+    try:
+        return Grants(
+            packages=tuple(packages),
+            mounts=dict(_mount(text) for text in mounts),
+            scratch_bytes=size(scratch, "--scratch"),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _mount(text: str) -> tuple[str, Mount]:
+    from cloche._mount import Mount
+
+    place, _, mode = text.rpartition(":")
+    if mode not in ("ro", "rw"):
+        place, mode = text, "ro"
+    folder, colon, point = place.rpartition(":")
+    if not colon or not folder or not point.startswith("/"):
+        raise typer.BadParameter(
+            f"{text!r} is not HOST:GUEST or HOST:GUEST:rw, where GUEST is an absolute path in the node, such as models:/models",
+            param_hint="--mount",
+        )
+    return point, Mount(folder, writable=mode == "rw")
 
 
 def limits(deadline: str, memory: str, fuel: int | None, log_level: str) -> Limits:

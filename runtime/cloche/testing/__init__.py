@@ -38,7 +38,7 @@ class LocalGuest(Node):
 
     Differences from the sandbox: threads, files and sockets are there; time, memory and recursion are not limited;
     asyncio has its usual loop inside `asyncio.run`, and packages installed here come before granted ones. Snapshots
-    and clones are refused.
+    and clones are refused, and so are grants of mounts and scratch files: the files are this machine's.
 
     Args:
         source: as in `Runtime.load`.
@@ -53,6 +53,7 @@ class LocalGuest(Node):
 
     Raises:
         NodeLoadError: as in `Runtime.load`.
+        ClocheError: `grants` has mounts or scratch_bytes.
     """
 
     _instance: LocalInstance  # type: ignore[assignment]  # what Node uses of an instance, it has
@@ -71,6 +72,10 @@ class LocalGuest(Node):
         capture: bool = True,
     ) -> None:
         limits, grants = limits or Limits(), grants or Grants()
+        if grants.mounts or grants.scratch_bytes:
+            raise ClocheError(
+                "a LocalGuest has this machine's files and no others: test what Grants.mounts and scratch_bytes give with a Runtime"
+            )
         modules = _source.read(source, grants)
         label = name or entry or modules.main
         host = Host(label)

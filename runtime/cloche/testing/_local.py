@@ -165,6 +165,9 @@ class LocalInstance:
         answer: list[Any] = self._asks.reply(crossed, self._across)
         return answer
 
+    def scratch(self, size: int) -> None:
+        """Never asked for: `LocalGuest` refuses the grant."""
+
     def _across(self, message: list[Any], root: str) -> Any:
         try:
             return self._codec.decode(self._codec.encode(message, root))

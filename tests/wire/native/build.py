@@ -1,4 +1,4 @@
-"""Builds the guest's C codec as an extension module of the Python that runs the tests."""
+"""Builds the guest's C code as extension modules of the Python that runs the tests: the codec, and the files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cloche_guest import values
 HERE = Path(__file__).parent
 SHIM = HERE.parents[2] / "wasm" / "shim"
 SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "meet", "write", "path")
+FILES = ("files", "memfs", "hostfs")
 OWN_BLOCKS = ("codec", "decode")  # where free() means a block of a request: the harness keeps count of those
 WARNINGS = (
     "-Wall",
@@ -45,7 +46,16 @@ def compiler() -> str:
 
 
 def build(folder: Path, sanitize: bool = False) -> Path:
-    """Compile into `folder`; the module's file."""
+    """Compile the codec into `folder`; the module's file."""
+    return _compile(folder, "cloche_native", SOURCES, "harness", sanitize)
+
+
+def build_files(folder: Path, sanitize: bool = False) -> Path:
+    """Compile the file code into `folder`; the module's file."""
+    return _compile(folder, "cloche_files", FILES, "files_harness", sanitize)
+
+
+def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str, sanitize: bool) -> Path:
     command = [
         compiler(),
         "-std=c11",
@@ -59,24 +69,30 @@ def build(folder: Path, sanitize: bool = False) -> Path:
     if sanitize:
         command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     objects = []
-    for source in (*(SHIM / f"{name}.c" for name in SOURCES), HERE / "harness.c"):
+    for source in (*(SHIM / f"{stem}.c" for stem in sources), HERE / f"{harness}.c"):
         target = folder / f"{source.stem}.o"
         counted = ["-include", str(HERE / "counted.h")] if source.stem in OWN_BLOCKS else []
         subprocess.run([*command, *counted, "-c", str(source), "-o", str(target)], check=True)
         objects.append(str(target))
-    module = folder / f"cloche_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+    module = folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
     subprocess.run([*command, "-shared", *objects, "-o", str(module)], check=True)
     return module
 
 
 def load(module: Path) -> Any:
-    """Import it, with the guest's hooks."""
-    spec = importlib.util.spec_from_file_location("cloche_native", module)
+    """Import the codec, with the guest's hooks."""
+    native = load_files(module)
+    native.hooks(values.encode, values.decode)
+    return native
+
+
+def load_files(module: Path) -> Any:
+    """Import the file code. A copy of the file has a state of its own."""
+    spec = importlib.util.spec_from_file_location(module.name.partition(".")[0], module)
     assert spec is not None
     assert spec.loader is not None
     native = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(native)
-    native.hooks(values.encode, values.decode)
     return native
 
 

@@ -1,0 +1,253 @@
+"""The desk for files: what a node asks of the folders that `Grants.mounts` gives it. One `Mounts` per instance.
+
+The guest names absolute paths, and numbers for what it has open; which file of the host that is, is found out here, each time
+anew (`_roots`, `_beneath`). An answer has numbers, names and contents, and never a path, an inode or a text of the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche import _beneath
+from cloche._asks import Answer, Refused
+from cloche._ledger import refusal
+from cloche._opened import CHANGES, Opened, key_of
+from cloche._roots import Root, Roots
+from cloche_wire import Ask
+from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open
+
+if TYPE_CHECKING:
+    from cloche._mount import Mount
+    from cloche.errors import EncodeError
+    from cloche.limits import Limits
+
+__all__ = ["MAX_OPEN", "Mounts"]
+
+MAX_OPEN: Final = 64
+"""Files and folders of the host that one node may have open."""
+
+_NUMBERS: Final = {getattr(errno, name): number for name, number in ERRNOS.items()}
+_MAX_NUMBER: Final = (1 << 63) - 1
+_TRIES: Final = 3
+"""Openings of a file that somebody else makes and removes meanwhile."""
+
+
+class Mounts:
+    """Answers the file operations of `cloche_wire.Ask`.
+
+    Args:
+        mounts: path in the node -> folder of the host.
+        limits: `request_bytes` bounds an answer.
+
+    Raises:
+        OSError: a folder does not exist, or is none.
+    """
+
+    def __init__(self, mounts: Mapping[str, Mount], limits: Limits) -> None:
+        self.answers: Mapping[int, Answer] = {int(ask): partial(self._answer, ask) for ask in _OPERATIONS}
+        self._chunk = min(CHUNK_BYTES, limits.request_bytes - 64)
+        self._page = min(CHUNK_BYTES // 16, limits.request_bytes // 2)
+        self._opened: dict[int, Opened] = {}
+        # numbers that a snapshot remembers from an earlier life mean nothing in this one
+        self._last = int.from_bytes(os.urandom(5), "little") << 8
+        self._roots = Roots(mounts)
+
+    def unsendable(self, operands: list[Any], error: EncodeError) -> int:
+        """A name that is longer than an answer may be."""
+        return ERRNOS["ENAMETOOLONG"]
+
+    def close(self) -> None:
+        """The instance is closed: so is all that it had open."""
+        for opened in self._opened.values():
+            opened.close()
+        self._opened.clear()
+        self._roots.close()
+
+    def _answer(self, ask: Ask, operands: list[Any]) -> Any:
+        operation, kinds = _OPERATIONS[ask]
+        try:
+            if not _fit(operands, kinds):
+                raise refusal(errno.EINVAL)
+            return operation(self, *operands)
+        except OSError as error:
+            raise Refused(_NUMBERS.get(error.errno or 0, ERRNOS["EIO"])) from None
+
+    def _at(self, handle: int) -> Opened:
+        opened = self._opened.get(handle)
+        if opened is None:
+            raise refusal(errno.EBADF)
+        return opened
+
+    def _open(self, path: bytes, flags: int) -> list[int]:
+        if len(self._opened) >= MAX_OPEN:
+            raise refusal(errno.EMFILE)
+        try:
+            root, parts = self._roots.find(path)
+        except FileNotFoundError:
+            if flags & Open.CREATE:
+                self._roots.inside(path)
+            raise
+        if root is not None and parts:
+            opened = self._open_in(root, parts, flags)
+        elif flags & CHANGES:
+            raise refusal(errno.EISDIR)
+        elif root is None:
+            opened = Opened(None, None, Kind.DIRECTORY, flags, self._roots.names(parts))
+        else:
+            opened = Opened(_beneath.open_folder(root.fd), root, Kind.DIRECTORY, flags)
+        self._last += 1
+        self._opened[self._last] = opened
+        return [self._last, int(opened.kind)]
+
+    def _open_in(self, root: Root, parts: tuple[bytes, ...], flags: int) -> Opened:
+        if flags & CHANGES:
+            root.check_writable()
+        with _beneath.parent(root.fd, parts) as (folder, name):
+            for _ in range(_TRIES):
+                if not flags & Open.EXCLUSIVE or not flags & Open.CREATE:
+                    try:
+                        return Opened.existing(root, folder, name, flags)
+                    except FileNotFoundError:
+                        if not flags & Open.CREATE:
+                            raise
+                try:
+                    return Opened.create(root, folder, name, flags)
+                except FileExistsError:
+                    if flags & Open.EXCLUSIVE:
+                        raise
+        raise refusal(errno.EBUSY)
+
+    def _close(self, handle: int) -> None:
+        opened = self._at(handle)
+        del self._opened[handle]
+        opened.close()
+        if opened.unlinked and opened.key and opened.root and not self._holders(opened.key):
+            opened.root.ledger.gone(opened.key)
+
+    def _read(self, handle: int, at: int, count: int) -> bytes:
+        return self._at(handle).read(at, min(count, self._chunk))
+
+    def _write(self, handle: int, data: bytes, at: int | None = None) -> int:
+        return self._at(handle).write(data, at)
+
+    def _resize(self, handle: int, size: int) -> None:
+        self._at(handle).resize(size)
+
+    def _list(self, handle: int, again: int) -> list[bytes | int]:
+        page = self._at(handle).page(bool(again), self._page)
+        return [item for name, kind in page for item in (name, int(kind))]
+
+    def _status(self, what: int | bytes) -> list[int]:
+        if isinstance(what, int):
+            fd = self._at(what).fd
+            return [int(Kind.DIRECTORY), 0, 0] if fd is None else _shown(os.fstat(fd))
+        root, parts = self._roots.find(what)
+        if root is None:
+            return [int(Kind.DIRECTORY), 0, 0]
+        if not parts:
+            return _shown(os.fstat(root.fd))
+        with _beneath.parent(root.fd, parts) as (folder, name):
+            return _shown(_beneath.look(folder, name))
+
+    def _touch(self, what: int | bytes, changed: int) -> None:
+        if isinstance(what, int):
+            self._at(what).touch(changed)
+            return
+        root, parts = self._roots.inside(what)
+        with _beneath.parent(root.fd, parts) as (folder, name):
+            status = _beneath.look(folder, name)
+            if status.st_nlink > 1 and _beneath.kind_of(status) is not Kind.DIRECTORY:
+                raise refusal(errno.EACCES)
+            os.utime(name, ns=(changed, changed), dir_fd=folder, follow_symlinks=False)
+
+    def _mkdir(self, path: bytes) -> None:
+        root, parts = self._roots.inside(path)
+        with _beneath.parent(root.fd, parts) as (folder, name):
+            root.ledger.check_file()
+            os.mkdir(name, 0o700, dir_fd=folder)
+            root.ledger.made(key_of(_beneath.look(folder, name)))
+
+    def _unlink(self, path: bytes) -> None:
+        root, parts = self._roots.inside(path)
+        with _beneath.parent(root.fd, parts) as (folder, name):
+            status = _beneath.look(folder, name)
+            os.unlink(name, dir_fd=folder)
+        self._gone(root, status)
+
+    def _rmdir(self, path: bytes) -> None:
+        root, parts = self._roots.inside(path)
+        with _beneath.parent(root.fd, parts) as (folder, name):
+            status = _beneath.look(folder, name)
+            os.rmdir(name, dir_fd=folder)
+        self._gone(root, status)
+
+    def _rename(self, old: bytes, new: bytes) -> None:
+        (root, here), (target, there) = self._roots.inside(old), self._roots.inside(new)
+        if root is not target:
+            raise refusal(errno.EXDEV)
+        with (
+            _beneath.parent(root.fd, here) as (folder, name),
+            _beneath.parent(root.fd, there) as (onto, other),
+        ):
+            moved, replaced = _beneath.look(folder, name), None
+            if _beneath.kind_of(moved) is Kind.SYMLINK:
+                raise refusal(errno.ELOOP)
+            try:
+                replaced = _beneath.look(onto, other)
+            except FileNotFoundError:
+                pass
+            os.rename(name, other, src_dir_fd=folder, dst_dir_fd=onto)
+        if replaced is not None and key_of(replaced) != key_of(moved):
+            self._gone(root, replaced)
+
+    def _gone(self, root: Root, status: os.stat_result) -> None:
+        """A name is gone. The file is as well, unless it has another name, or is open here."""
+        if status.st_nlink > 1 and _beneath.kind_of(status) is not Kind.DIRECTORY:
+            return
+        holders = self._holders(key_of(status))
+        for opened in holders:
+            opened.unlinked = True
+        if not holders:
+            root.ledger.gone(key_of(status))
+
+    def _holders(self, key: tuple[int, int]) -> list[Opened]:
+        return [opened for opened in self._opened.values() if opened.key == key]
+
+
+def _shown(status: os.stat_result) -> list[int]:
+    kind = _beneath.kind_of(status)
+    return [int(kind), status.st_size if kind is Kind.FILE else 0, max(0, status.st_mtime_ns)]
+
+
+def _fit(operands: list[Any], kinds: tuple[str, ...]) -> bool:
+    """Whether the operands are what an operation takes; "end?" may be missing."""
+    needed = len(kinds) - kinds.count("number?")
+    if not needed <= len(operands) <= len(kinds):
+        return False
+    for operand, kind in zip(operands, kinds, strict=False):
+        if type(operand) is bytes and kind in ("bytes", "either"):
+            continue
+        if type(operand) is int and kind != "bytes" and 0 <= operand <= _MAX_NUMBER:
+            continue
+        return False
+    return True
+
+
+_OPERATIONS: Final[dict[Ask, tuple[Callable[..., Any], tuple[str, ...]]]] = {
+    Ask.OPEN: (Mounts._open, ("bytes", "number")),
+    Ask.CLOSE: (Mounts._close, ("number",)),
+    Ask.READ: (Mounts._read, ("number", "number", "number")),
+    Ask.WRITE: (Mounts._write, ("number", "bytes", "number?")),
+    Ask.STATUS: (Mounts._status, ("either",)),
+    Ask.LIST: (Mounts._list, ("number", "number")),
+    Ask.MKDIR: (Mounts._mkdir, ("bytes",)),
+    Ask.UNLINK: (Mounts._unlink, ("bytes",)),
+    Ask.RMDIR: (Mounts._rmdir, ("bytes",)),
+    Ask.RENAME: (Mounts._rename, ("bytes", "bytes")),
+    Ask.RESIZE: (Mounts._resize, ("number", "number")),
+    Ask.TOUCH: (Mounts._touch, ("either", "number")),
+}

@@ -1,0 +1,104 @@
+"""Where a node's mounts are: which folder of the host an absolute path of the guest leads into."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from cloche import _beneath
+from cloche._ledger import Ledger, refusal
+
+if TYPE_CHECKING:
+    from cloche._mount import Mount
+
+__all__ = ["Root", "Roots"]
+
+Parts = tuple[bytes, ...]
+
+
+class Root:
+    """One mounted folder: a descriptor of it, its rule, and what the node has put into it."""
+
+    __slots__ = ("fd", "ledger", "writable")
+
+    def __init__(self, mount: Mount) -> None:
+        self.fd = _beneath.open_root(mount.path)
+        self.writable = mount.writable
+        self.ledger = Ledger(mount)
+
+    def check_writable(self) -> None:
+        """Raises:
+        OSError: EROFS.
+        """
+        if not self.writable:
+            raise refusal(errno.EROFS)
+
+
+class Roots:
+    """All mounts of one node. The folders on the way to them (``/a`` for ``/a/b``) exist in the guest alone.
+
+    Args:
+        mounts: path in the node -> folder of the host, as `checked_mounts` gives them.
+
+    Raises:
+        OSError: a folder of the host does not exist, or is none.
+    """
+
+    def __init__(self, mounts: Mapping[str, Mount]) -> None:
+        self._roots: dict[Parts, Root] = {}
+        self._between: dict[Parts, set[bytes]] = {(): set()}
+        try:
+            for point, mount in mounts.items():
+                parts = _beneath.components(os.fsencode(point)[1:])
+                self._roots[parts] = Root(mount)
+                for depth in range(len(parts)):
+                    self._between.setdefault(parts[:depth], set()).add(parts[depth])
+        except OSError:
+            self.close()
+            raise
+
+    def find(self, path: bytes) -> tuple[Root | None, Parts]:
+        """The mount that a path lies in, and its parts from there on; None: it is a folder on the way to one.
+
+        Raises:
+            OSError: ENOENT: neither; or it is no path.
+        """
+        parts = _beneath.components(path)
+        for depth in range(1, len(parts) + 1):
+            root = self._roots.get(parts[:depth])
+            if root is not None:
+                return root, parts[depth:]
+        if parts not in self._between:
+            raise refusal(errno.ENOENT)
+        return None, parts
+
+    def names(self, parts: Parts) -> list[bytes]:
+        """What is in a folder on the way."""
+        return sorted(self._between[parts])
+
+    def inside(self, path: bytes) -> tuple[Root, Parts]:
+        """As `find`, of something that is to be changed: in a writable mount, and not the mount itself.
+
+        Raises:
+            OSError: EROFS, EBUSY or ENOENT.
+        """
+        try:
+            root, parts = self.find(path)
+        except FileNotFoundError:
+            if _beneath.components(path)[:-1] in self._between:
+                raise refusal(errno.EROFS) from None
+            raise
+        if root is None:
+            raise refusal(errno.EROFS)
+        root.check_writable()
+        if not parts:
+            raise refusal(errno.EBUSY)
+        return root, parts
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for root in self._roots.values():
+            os.close(root.fd)
+        self._roots.clear()

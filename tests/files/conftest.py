@@ -1,0 +1,66 @@
+"""The guest's C file code and the host's desk, natively: no image, no wasm, milliseconds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloche import Limits
+from cloche._asks import Refused
+from cloche._codec import Codec
+from cloche._mount import Mount
+from cloche._mounts import Mounts
+from tests.wire.native import build
+
+ROOT = 3
+READ, WRITE, CREATE, EXCLUSIVE, TRUNCATE, DIRECTORY = (1 << bit for bit in range(6))
+
+
+@pytest.fixture(scope="session")
+def files_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return build.build_files(
+            tmp_path_factory.mktemp("files"), sanitize="libasan" in os.environ.get("LD_PRELOAD", "")
+        )
+    except build.Unavailable as reason:
+        pytest.skip(f"the file code cannot be built natively: {reason}")
+
+
+@pytest.fixture
+def files(files_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The guest's file code, as at its birth: every copy of a library has memory of its own."""
+    copy = tmp_path_factory.mktemp("copy") / files_module.name
+    shutil.copy(files_module, copy)
+    return build.load_files(copy)
+
+
+@pytest.fixture
+def mounted(files: Any) -> Iterator[Callable[..., Mounts]]:
+    """mounted({"/data": Mount(...)}) puts a desk behind the guest's file code."""
+    desks: list[Mounts] = []
+
+    def mount(mounts: dict[str, Mount], limits: Limits | None = None) -> Mounts:
+        limits = limits or Limits()
+        desk = Mounts(mounts, limits)
+        desks.append(desk)
+        codec = Codec(limits, files.place, files.lift)
+
+        def answer(request: bytes) -> bytes:
+            ask, *operands = codec.decode(request)
+            try:
+                return codec.encode([True, desk.answers[ask](operands)], "answer")
+            except Refused as refused:
+                return codec.encode([False, refused.failure], "answer")
+
+        files.ask(answer)
+        return desk
+
+    yield mount
+    files.ask(None)
+    for desk in desks:
+        desk.close()

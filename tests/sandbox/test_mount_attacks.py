@@ -1,0 +1,106 @@
+"""A node with folders mounted that wants out of them, or more than its share. The same from inside as tests/files has from outside."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+import cloche
+
+from .test_mounts import EXEC
+
+SECRET = "s3cret"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """inside/ is mounted; around it lie secrets, and in it are the ways that might lead there."""
+    inside = tmp_path / "inside"
+    (inside / "sub").mkdir(parents=True)
+    (inside / "a.txt").write_text("inside")
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "a.txt").write_text(SECRET)
+    (inside / "passwd").symlink_to("/etc/passwd")
+    (inside / "file").symlink_to(tmp_path / "secret")
+    (inside / "relative").symlink_to("../secret")
+    (inside / "folder").symlink_to(tmp_path / "outside")
+    (inside / "harmless").symlink_to("a.txt")
+    (inside / "root").symlink_to("/")
+    (inside / "self").symlink_to("self")
+    (inside / "dangling").symlink_to(tmp_path / "made-outside")
+    os.link(tmp_path / "secret", inside / "hard")
+    os.mkfifo(inside / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(inside / "socket"))
+    return inside
+
+
+@pytest.fixture
+def node(load, folder):
+    """The folder at /data, read-only, and at /w, writable."""
+    mounts = {"/data": folder, "/w": cloche.Mount(folder, writable=True)}
+    return load(EXEC, "f", grants=cloche.Grants(mounts=mounts, scratch_bytes=1 << 20))
+
+
+def outside(folder):
+    """All that is around the mounted folder."""
+    around = [path for path in folder.parent.rglob("*") if folder not in path.parents]
+    return sorted(
+        (str(p), p.lstat().st_size, p.lstat().st_mtime_ns if p.is_file() else 0) for p in around if p != folder
+    )
+
+
+PATHS = [
+    "{0}/passwd", "{0}/file", "{0}/relative", "{0}/folder/a.txt", "{0}/folder/../secret", "{0}/root/etc/passwd", "{0}/root/root/etc/passwd", "{0}/self",
+    "{0}/harmless", "{0}/dangling", "{0}/../secret", "{0}/../../../../../../../../etc/passwd", "{0}/sub/../../secret", "{0}/sub/../../../etc/passwd",
+    "{0}/./../{1}/secret", "{0}/..", "{0}//../secret", "{0}/a.txt/", "{0}/a.txt/.", "{0}/a.txt/..", "{0}/a.txt/../a.txt", "{0}/file/", "{0}/folder/",
+    "{0}/folder/.", "/etc/passwd", "//etc/passwd", "../etc/passwd", "etc/passwd", "/proc/self/environ", "/proc/self/root/etc/passwd", "/dev/zero",
+    "{0}/fifo", "{0}/socket", "{0}/\ud800", "{0}/" + "x" * 256, "{0}/" + "sub/../" * 300 + "secret", "{0}" + "/deep" * 3000, "{0}/a.txt\x00b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["/data", "/w"])
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: repr(path[:40]))
+def test_no_path_leads_to_a_file_outside(node, folder, place, path):
+    """Neither to read nor to write nor to create, remove, move, list or look at."""
+    before = outside(folder)
+    code = """
+import os
+path, place = values
+found, ways = [], [lambda: open(path, "rb").read(), lambda: open(path, "r+b").read(), lambda: open(path, "ab").write(b"x"),
+    lambda: open(path, "wb").write(b"x"), lambda: open(path, "xb").write(b"x"), lambda: os.open(path, os.O_RDONLY | os.O_TRUNC),
+    lambda: os.open(path, os.O_RDONLY | os.O_CREAT), lambda: os.truncate(path, 0), lambda: os.listdir(path), lambda: os.stat(path).st_size,
+    lambda: os.readlink(path), lambda: os.rename(path, place + "/x"), lambda: os.rename(place + "/sub", path), lambda: os.mkdir(path + "/made"),
+    lambda: os.utime(path, (1, 1)), lambda: os.open("a.txt", os.O_RDONLY, dir_fd=os.open(path, os.O_RDONLY))]
+for way in ways:
+    try: found.append(way())
+    except (OSError, ValueError): pass
+r = found
+"""
+    place_name = folder.name
+    found = node.process(code, path.replace("{0}", place).replace("{1}", place_name), place)
+    assert outside(folder) == before
+    assert SECRET not in repr(found)
+    assert "root:" not in repr(found)
+    assert all((folder / name).is_symlink() for name in ("passwd", "file", "relative", "folder", "root"))
+
+
+def test_a_hard_link_is_read_and_never_changed(node, folder):
+    """The other name may be outside, as here."""
+    with pytest.raises(cloche.NodeRaisedError) as caught:
+        node.process("open('/w/hard', 'a')")
+    assert caught.value.exc_type == "PermissionError"
+    for code in (
+        "open('/w/hard', 'w')",
+        "open('/w/hard', 'r+')",
+        "import os; os.truncate('/w/hard', 0)",
+        "import os; os.utime('/w/hard')",
+    ):
+        with pytest.raises(cloche.NodeRaisedError):
+            node.process(code)
+    assert node.process("r = open('/w/hard').read()") == SECRET
+    node.process("import os; os.remove('/w/hard')")
+    assert (folder.parent / "secret").read_text() == SECRET

@@ -1,0 +1,366 @@
+#include "files.h"
+#include "hostfs.h"
+#include "memfs.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEVICE_HOST = 2 };
+static const char scratch[] = "tmp"; /* where memfs is, if it is there */
+
+typedef struct {
+    int holders;      /* descriptors that it has */
+    Mode mode;
+    uint64_t at;      /* a file's position, or which entry of a directory is the one shown, from 1 */
+    Mem *mem;         /* NULL: the host's */
+    uint64_t handle;  /* the host's; 0 for the root directory, until it is listed */
+    Page page;        /* entries that the host has sent and that have not been shown */
+    int ended, tail;  /* the host has no more entries; how many were shown behind them */
+    Entry shown;      /* kept, for a caller that had no room for it comes again */
+    char path[];      /* absolute, without the leading slash */
+} File;
+static File *files[FILES_MAX - FILES_FIRST];
+
+static File *file_at(int fd) { return fd >= FILES_FIRST && fd < FILES_MAX ? files[fd - FILES_FIRST] : NULL; }
+
+/* ---- paths */
+typedef struct {
+    char text[FS_PATH_BYTES + 1]; /* absolute, without the leading slash, and with no empty, "." or ".." component */
+    size_t length;
+    int must_be_directory; /* it ended in a slash or a dot */
+} Path;
+
+/* What of it memfs keeps; NULL: it is the host's. */
+static const char *in_scratch(const char *path) {
+    size_t n = sizeof scratch - 1;
+    if (!memfs_exists() || strncmp(path, scratch, n)) return NULL;
+    return !path[n] ? path + n : path[n] == '/' ? path + n + 1 : NULL;
+}
+
+/* Inodes of the host's files are FNV-1a hashes of their paths: the host's own numbers stay with it. */
+#define FNV 0xcbf29ce484222325u
+static uint64_t hash(uint64_t so_far, const char *p, size_t n) {
+    for (size_t i = 0; i < n; i++) so_far = (so_far ^ (uint8_t)p[i]) * 0x100000001b3u;
+    return so_far;
+}
+static fs_err find(const char *path, Status *status) {
+    Mem *node;
+    fs_err e = 0;
+    const char *rest = in_scratch(path);
+    if (rest) {
+        if (!(e = memfs_find(rest, &node))) memfs_status(node, status);
+        return e;
+    }
+    if (*path) e = hostfs_find(path, status);
+    else *status = (Status){.kind = FS_KIND_DIRECTORY};
+    status->device = DEVICE_HOST;
+    status->inode = hash(FNV, path, strlen(path));
+    return e;
+}
+static fs_err is_directory(const char *path) {
+    Status status;
+    fs_err e = find(path, &status);
+    return e ? e : status.kind == FS_KIND_DIRECTORY ? 0 : FS_NOTDIR;
+}
+static fs_err up(Path *p) {
+    fs_err e = p->length ? is_directory(p->text) : 0;
+    if (e) return e;
+    while (p->length && p->text[p->length - 1] != '/') p->length--;
+    if (p->length) p->length--;
+    p->text[p->length] = 0;
+    return 0;
+}
+static fs_err down(Path *p, const char *name, size_t n) {
+    size_t slash = p->length != 0;
+    if (n > FS_NAME_BYTES || n + slash > FS_PATH_BYTES - p->length) return FS_NAMETOOLONG;
+    if (slash) p->text[p->length++] = '/';
+    memcpy(p->text + p->length, name, n);
+    p->length += n;
+    p->text[p->length] = 0;
+    return 0;
+}
+static fs_err resolve(int fd, const char *path, Path *p) {
+    const File *from = file_at(fd);
+    p->length = 0;
+    p->text[0] = 0;
+    p->must_be_directory = 0;
+    if (fd != FILES_ROOT && !from) return fd < FILES_ROOT && fd >= 0 ? FS_NOTDIR : FS_BADF;
+    if (from && from->mode.kind != FS_KIND_DIRECTORY) return FS_NOTDIR;
+    if (!*path) return FS_NOENT;
+    fs_err e = from && *from->path && *path != '/' ? down(p, from->path, strlen(from->path)) : 0;
+    while (!e && *path) {
+        size_t n = strcspn(path, "/");
+        int dots = n == 1 && path[0] == '.' ? 1 : n == 2 && path[0] == '.' && path[1] == '.' ? 2 : 0;
+        if (n && !dots) e = down(p, path, n);
+        else if (dots == 2) e = up(p);
+        path += n;
+        p->must_be_directory = dots || *path;
+        path += *path == '/';
+    }
+    return e;
+}
+/* For calls that take a file's path: one that ends like a directory's has to be one. */
+static fs_err resolve_file(int fd, const char *path, Path *p) {
+    fs_err e = resolve(fd, path, p);
+    return e || !p->must_be_directory ? e : is_directory(p->text);
+}
+
+/* ---- open and close */
+static fs_err open_host(const char *path, int flags, uint64_t *handle, int *kind) {
+    if (*path) return hostfs_open(path, flags, handle, kind);
+    if (flags & (FS_OPEN_WRITE | FS_OPEN_CREATE | FS_OPEN_TRUNCATE)) return FS_ISDIR;
+    *kind = FS_KIND_DIRECTORY;
+    return 0;
+}
+static fs_err open_into(File *f, int flags) {
+    const char *rest = in_scratch(f->path);
+    fs_err e;
+    if (rest) {
+        if (!(e = memfs_open(rest, flags, &f->mem))) {
+            Status status;
+            memfs_status(f->mem, &status);
+            f->mode.kind = status.kind;
+        }
+        return e;
+    }
+    return open_host(f->path, flags, &f->handle, &f->mode.kind);
+}
+static int free_slot(void) {
+    for (int slot = 0; slot < FILES_MAX - FILES_FIRST; slot++)
+        if (!files[slot]) return slot;
+    return -1;
+}
+fs_err files_open(int fd, const char *path, int flags, int append, int *opened) {
+    Path p;
+    int slot;
+    fs_err e = resolve(fd, path, &p);
+    if (e) return e;
+    if (p.must_be_directory) {
+        if (flags & FS_OPEN_CREATE) return FS_ISDIR;
+        flags |= FS_OPEN_DIRECTORY;
+    }
+    if ((slot = free_slot()) < 0) return FS_MFILE;
+    File *f = calloc(1, sizeof *f + p.length + 1);
+    if (!f) return FS_NOMEM;
+    memcpy(f->path, p.text, p.length);
+    f->mode = (Mode){.reads = (flags & FS_OPEN_READ) != 0, .writes = (flags & FS_OPEN_WRITE) != 0, .append = append};
+    if ((e = open_into(f, flags))) {
+        free(f);
+        return e;
+    }
+    f->holders = 1;
+    files[slot] = f;
+    *opened = FILES_FIRST + slot;
+    return 0;
+}
+fs_err files_dup(int fd, int *opened) {
+    File *f = file_at(fd);
+    int slot = free_slot();
+    if (!f) return fd >= 0 && fd < FILES_FIRST ? FS_NOTSUP : FS_BADF;
+    if (slot < 0) return FS_MFILE;
+    f->holders++;
+    files[slot] = f;
+    *opened = FILES_FIRST + slot;
+    return 0;
+}
+fs_err files_close(int fd) {
+    File *f = file_at(fd);
+    if (!f) return FS_BADF;
+    files[fd - FILES_FIRST] = NULL;
+    if (--f->holders) return 0;
+    if (f->mem) memfs_close(f->mem);
+    else if (f->handle) hostfs_close(f->handle);
+    page_free(&f->page);
+    free(f);
+    return 0;
+}
+
+/* ---- content */
+static fs_err content(int fd, int write, File **f) {
+    *f = file_at(fd);
+    if (!*f) return fd == FILES_ROOT ? FS_ISDIR : FS_BADF;
+    if ((*f)->mode.kind == FS_KIND_DIRECTORY) return FS_ISDIR;
+    return (write ? (*f)->mode.writes : (*f)->mode.reads) ? 0 : FS_BADF;
+}
+fs_err files_read_at(int fd, uint64_t at, uint8_t *p, size_t n, size_t *got) {
+    File *f;
+    *got = 0;
+    fs_err e = content(fd, 0, &f);
+    if (e) return e;
+    if (at > INT64_MAX) return FS_INVAL;
+    return f->mem ? memfs_read(f->mem, at, p, n, got) : hostfs_read(f->handle, at, p, n, got);
+}
+fs_err files_write_at(int fd, uint64_t at, const uint8_t *p, size_t n, size_t *put) {
+    File *f;
+    *put = 0;
+    fs_err e = content(fd, 1, &f);
+    if (e) return e;
+    if (at > INT64_MAX) return FS_INVAL;
+    return f->mem ? memfs_write(f->mem, at, p, n, put) : hostfs_write(f->handle, at, p, n, put);
+}
+fs_err files_read(int fd, uint8_t *p, size_t n, size_t *got) {
+    File *f = file_at(fd);
+    fs_err e = files_read_at(fd, f ? f->at : 0, p, n, got);
+    if (!e) f->at += *got;
+    return e;
+}
+static fs_err append_to(File *f, const uint8_t *p, size_t n, size_t *put) {
+    Status status;
+    fs_err e;
+    if (f->mem) {
+        memfs_status(f->mem, &status);
+        e = memfs_write(f->mem, status.size, p, n, put);
+    } else if (!(e = hostfs_write(f->handle, UINT64_MAX, p, n, put)))
+        e = hostfs_status(f->handle, &status), status.size -= status.size < *put ? status.size : *put;
+    if (!e) f->at = status.size + *put;
+    return e;
+}
+fs_err files_write(int fd, const uint8_t *p, size_t n, size_t *put) {
+    File *f;
+    *put = 0;
+    fs_err e = content(fd, 1, &f);
+    if (e) return e;
+    if (f->mode.append) return append_to(f, p, n, put);
+    e = files_write_at(fd, f->at, p, n, put);
+    f->at += *put;
+    return e;
+}
+fs_err files_seek(int fd, int64_t offset, int whence, uint64_t *at) {
+    File *f;
+    Status status = {0};
+    fs_err e = content(fd, 0, &f);
+    if (e == FS_BADF && f) e = 0; /* a file that is only written has a position as well */
+    if (!e && whence == 2) e = files_status(fd, &status);
+    if (e) return e;
+    uint64_t base = whence == 0 ? 0 : whence == 1 ? f->at : status.size;
+    if (whence > 2 || (offset < 0 ? base < -(uint64_t)offset : base > INT64_MAX - (uint64_t)offset)) return FS_INVAL;
+    *at = f->at = base + (uint64_t)offset;
+    return 0;
+}
+fs_err files_resize(int fd, uint64_t size) {
+    File *f;
+    fs_err e = content(fd, 1, &f);
+    if (e) return f && e == FS_BADF ? FS_INVAL : e;
+    if (size > INT64_MAX) return FS_INVAL;
+    return f->mem ? memfs_resize(f->mem, size) : hostfs_resize(f->handle, size);
+}
+
+/* ---- what is known of a descriptor */
+fs_err files_status(int fd, Status *status) {
+    const File *f = file_at(fd);
+    fs_err e = 0;
+    if (f && f->mem) return memfs_status(f->mem, status), 0;
+    *status = (Status){.kind = FS_KIND_DIRECTORY};
+    if (!f && fd != FILES_ROOT) return FS_BADF;
+    if (f && f->handle) e = hostfs_status(f->handle, status);
+    status->device = DEVICE_HOST;
+    status->inode = f ? hash(FNV, f->path, strlen(f->path)) : FNV;
+    return e;
+}
+fs_err files_touch(int fd, uint64_t changed) {
+    File *f = file_at(fd);
+    if (!f) return fd == FILES_ROOT ? FS_ROFS : FS_BADF;
+    if (!f->mem) return f->handle ? hostfs_touch(f->handle, changed) : FS_ROFS;
+    memfs_touch(f->mem, changed);
+    return 0;
+}
+fs_err files_mode(int fd, Mode *mode) {
+    const File *f = file_at(fd);
+    *mode = f ? f->mode : (Mode){.kind = FS_KIND_DIRECTORY, .reads = 1};
+    return f || fd == FILES_ROOT ? 0 : FS_BADF;
+}
+fs_err files_set_append(int fd, int append) {
+    File *f = file_at(fd);
+    if (f) f->mode.append = append;
+    return f || fd == FILES_ROOT ? 0 : FS_BADF;
+}
+
+/* ---- directories */
+
+/* Takes the next entry of a directory of the host, or of the root, into `shown`; behind the host's comes /tmp. */
+static fs_err advance(File *f) {
+    int is_root = !*f->path, kind;
+    if (is_root && !f->at) (void)hostfs_open("", FS_OPEN_READ | FS_OPEN_DIRECTORY, &f->handle, &kind);
+    if (!f->page.used && f->handle && !f->ended) {
+        page_free(&f->page);
+        fs_err e = page_get(f->handle, f->at == 0, &f->page);
+        if (e) return e;
+        f->ended = !f->page.used;
+    }
+    if (!page_next(&f->page, &f->shown)) {
+        f->shown = (Entry){0};
+        if (is_root && memfs_exists() && !f->tail++)
+            f->shown = (Entry){.name = scratch, .length = sizeof scratch - 1, .kind = FS_KIND_DIRECTORY};
+    }
+    f->shown.next = ++f->at;
+    f->shown.inode = hash(is_root ? FNV : hash(hash(FNV, f->path, strlen(f->path)), "/", 1), f->shown.name, f->shown.length);
+    return 0;
+}
+fs_err files_next(int fd, uint64_t cookie, Entry *entry) {
+    File *f = file_at(fd);
+    *entry = (Entry){0};
+    if (!f) return fd == FILES_ROOT ? 0 : FS_BADF;
+    if (f->mode.kind != FS_KIND_DIRECTORY) return FS_NOTDIR;
+    if (f->mem) return memfs_next(f->mem, cookie, entry);
+    if (cookie + 1 < f->at) { /* from the start again, for rewinddir */
+        if (!*f->path && f->handle) hostfs_close(f->handle), f->handle = 0;
+        page_free(&f->page);
+        f->at = 0;
+        f->ended = f->tail = 0;
+    }
+    for (fs_err e; f->at <= cookie; ) {
+        if ((e = advance(f))) return e;
+        if (!f->shown.length) break;
+    }
+    *entry = f->shown;
+    return 0;
+}
+
+/* ---- by path */
+fs_err files_find(int fd, const char *path, Status *status) {
+    Path p;
+    fs_err e = resolve(fd, path, &p);
+    if (!e) e = find(p.text, status);
+    return e || !p.must_be_directory || status->kind == FS_KIND_DIRECTORY ? e : FS_NOTDIR;
+}
+fs_err files_change(int fd, const char *path, uint64_t changed) {
+    Path p;
+    Mem *node;
+    fs_err e = resolve_file(fd, path, &p);
+    if (e) return e;
+    const char *rest = in_scratch(p.text);
+    if (!rest) return *p.text ? hostfs_change(p.text, changed) : FS_ROFS;
+    if (!(e = memfs_find(rest, &node))) memfs_touch(node, changed);
+    return e;
+}
+fs_err files_make_directory(int fd, const char *path) {
+    Path p;
+    fs_err e = resolve(fd, path, &p);
+    if (e) return e;
+    const char *rest = in_scratch(p.text);
+    return rest ? memfs_make_directory(rest) : *p.text ? hostfs_path(ASK_MKDIR, p.text) : FS_EXIST;
+}
+fs_err files_unlink(int fd, const char *path) {
+    Path p;
+    fs_err e = resolve_file(fd, path, &p);
+    if (e) return e;
+    const char *rest = in_scratch(p.text);
+    return rest ? memfs_remove(rest, FS_KIND_FILE) : *p.text ? hostfs_path(ASK_UNLINK, p.text) : FS_ISDIR;
+}
+fs_err files_remove_directory(int fd, const char *path) {
+    Path p;
+    fs_err e = resolve(fd, path, &p);
+    if (e) return e;
+    const char *rest = in_scratch(p.text);
+    return rest ? memfs_remove(rest, FS_KIND_DIRECTORY) : *p.text ? hostfs_path(ASK_RMDIR, p.text) : FS_BUSY;
+}
+fs_err files_rename(int fd, const char *old, int to, const char *new) {
+    Path from, onto;
+    fs_err e = resolve_file(fd, old, &from);
+    if (!e) e = resolve(to, new, &onto);
+    if (e) return e;
+    if (!*from.text || !*onto.text) return FS_BUSY;
+    if (onto.must_be_directory && (e = is_directory(from.text))) return e;
+    const char *rest = in_scratch(from.text), *target = in_scratch(onto.text);
+    if (!rest != !target) return FS_XDEV;
+    return rest ? memfs_rename(rest, target) : hostfs_rename(from.text, onto.text);
+}
