@@ -14,3 +14,10 @@ def runtime() -> Iterator[cloche.Runtime]:
     """Epoch metering; logs on, and no node of the benches writes any."""
     with cloche.Runtime(limits=cloche.Limits(deadline_s=30.0)) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Iterator[cloche.Runtime]:
+    """As `runtime`, with deadlines by page guard."""
+    with cloche.Runtime(limits=cloche.Limits(deadline_s=30.0), metering="guard") as made:
+        yield made

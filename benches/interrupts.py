@@ -1,8 +1,9 @@
-"""Stops guests at random moments of sixteen kinds of work, many times and on many threads, and says how late each stop came.
+"""Stops guests at random moments of seventeen kinds of work, many times and on many threads, and says how late each stop came.
 
 A guest that were stopped wrongly would take the process with it (docs/architecture.md, "Time"), so the proof of `metering="guard"` is
 that a run of 100,000 ends at all; `--metering epoch` gives the precision of epochs beside it. Every stop is checked: its error, that the
-node is broken, and now and then that a bystander answers. The exit code is 1 if anything was wrong.
+node is broken, and now and then that a bystander answers. Meanwhile a thread of the host writes to arrays that lie in the memories of
+guests that are being stopped. The exit code is 1 if anything was wrong.
 
     .venv/bin/python -m benches.interrupts --count 100000 --threads 8
 """
@@ -13,8 +14,9 @@ import random
 import sys
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import structlog
 import typer
@@ -40,6 +42,7 @@ KINDS: Final = {
     "memory": "while True:\n    a = []\n    for i in range(40): a.append(bytearray(1 << 16)); a[-1][::64] = bytes(1024)",
     "logs": "import logging\nwhile True: logging.warning('x', extra={'a': 1}); print('y')",
     "matmul": "import numpy as np; a = np.ones((120, 120))\nwhile True: a @ a",
+    "services": "from cloche_guest import services\nwhile True: x = services.echo([1, 'x' * 100, {'a': 2.5}])",
     "numpy": "import numpy as np; a = np.arange(20_000.0)\nwhile True: np.sort(np.sin(a[::-1]) + a.cumsum())[a > 3].copy()",
 }
 SOURCE: Final = cloche.Source(
@@ -47,6 +50,7 @@ SOURCE: Final = cloche.Source(
     "interrupts.py",
 )
 BYSTANDER: Final = cloche.Source("def f(x): return x + 1", "bystander.py")
+GRANTS: Final = cloche.Grants(services={"echo": lambda value: value})
 SHORTEST_S: Final = 0.001
 LONGEST_S: Final = 0.008
 
@@ -58,11 +62,14 @@ class Tally:
     Attributes:
         late_s: for each stop, how long after its deadline the caller had the error.
         wrong: what was not as it should be.
+        loading: how many of them had not got further than loading the node.
+        buffers: arrays in the memory of guests.
     """
 
     late_s: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     loading: int = 0
+    buffers: deque[Any] = field(default_factory=lambda: deque(maxlen=16))
 
     @property
     def count(self) -> int:
@@ -74,13 +81,27 @@ class Tally:
         return sorted(self.late_s)[int(share * (self.count - 1))] if self.late_s else 0.0
 
 
-def interrupt(runtime: cloche.Runtime, kind: str, deadline_s: float, tally: Tally) -> None:
-    """Stop one guest at its deadline, wherever it is then: perhaps still in loading."""
+def interrupt(
+    runtime: cloche.Runtime, kind: str, deadline_s: float, tally: Tally, saved: cloche.Snapshot | None
+) -> None:
+    """Stop one guest at its deadline, wherever it is then.
+
+    Args:
+        runtime: whose guest.
+        kind: what it does.
+        deadline_s: for each of its calls.
+        tally: gets the result.
+        saved: the node, loaded; None: it is loaded within the deadline, or not.
+    """
     node = None
     limits = cloche.Limits(deadline_s=deadline_s, memory_bytes=96 << 20, output_bytes=(1 << 31) - 1)
     began = time.perf_counter()
     try:
-        node = runtime.load(SOURCE, "N", limits=limits)
+        if saved is None:
+            node = runtime.load(SOURCE, "N", limits=limits, grants=GRANTS)
+        else:
+            node = runtime.restore(saved, limits=limits, grants=GRANTS, reseed=False)
+            tally.buffers.append(node.buffer(5_000))
         began = time.perf_counter()
         node.process(kind)
         tally.wrong.append(f"{kind}: returned")
@@ -102,6 +123,14 @@ def interrupt_all(runtime: cloche.Runtime, *, count: int, threads: int, tally: T
     kinds = list(KINDS)
     numbers = iter(range(count))
     lock = threading.Lock()
+    done = threading.Event()
+    with runtime.load(SOURCE, "N", grants=GRANTS, limits=cloche.Limits(deadline_s=60)) as node:
+        saved = node.snapshot()
+
+    def touch() -> None:
+        while not done.wait(0.001):
+            for buffer in tuple(tally.buffers):
+                buffer[::512] = buffer[-1] + 1
 
     def work(luck: random.Random) -> None:
         while True:
@@ -109,17 +138,26 @@ def interrupt_all(runtime: cloche.Runtime, *, count: int, threads: int, tally: T
                 number = next(numbers, None)
             if number is None:
                 return
-            interrupt(runtime, kinds[number % len(kinds)], luck.uniform(SHORTEST_S, LONGEST_S), tally)
+            interrupt(
+                runtime,
+                kinds[number % len(kinds)],
+                luck.uniform(SHORTEST_S, LONGEST_S),
+                tally,
+                saved if number % 8 else None,
+            )
             if not number % 100:
                 with runtime.load(BYSTANDER, limits=cloche.Limits(deadline_s=60)) as node:
                     if node.process(number) != number + 1:
                         tally.wrong.append("the bystander")
 
     workers = [threading.Thread(target=work, args=(random.Random(f"{seed} {n}"),)) for n in range(threads)]
-    for worker in workers:
+    toucher = threading.Thread(target=touch)
+    for worker in (toucher, *workers):
         worker.start()
     for worker in workers:
         worker.join()
+    done.set()
+    toucher.join()
 
 
 def main(

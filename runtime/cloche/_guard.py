@@ -97,6 +97,10 @@ class Guard:
                         _mprotect(address, size, _NONE)  # should it fail: the watchdog comes again
 
 
+_call: Final = _ffi.Call.__call__
+_four: Final = _ffi.Call.four
+
+
 class GuardedCall(_ffi.Call):
     """An exported function whose guest can be stopped."""
 
@@ -111,7 +115,7 @@ class GuardedCall(_ffi.Call):
         try:
             if not guard.enter():
                 raise _ffi.Trapped("stopped by the host", "")
-            return super().__call__(*arguments)
+            return _call(self, *arguments)
         finally:
             guard.leave()
 
@@ -120,7 +124,7 @@ class GuardedCall(_ffi.Call):
         try:
             if not guard.enter():
                 raise _ffi.Trapped("stopped by the host", "")
-            return super().four(a, b, c, d)
+            return _four(self, a, b, c, d)
         finally:
             guard.leave()
 

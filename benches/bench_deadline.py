@@ -1,0 +1,121 @@
+"""What deadlines cost and how late they are: by epochs, by page guard, and natively by a timer signal.
+
+Timed in "stop": `Node.process` of an endless loop from entry to the error, less the deadline of 5 ms when you read it; not timed: loading
+the node anew for each round. "busy" has another Python thread that never waits, so that everybody has to ask for the GIL. Levels: a guard is
+at most 2 ms late, an epoch 20. Timed in "cost": a loop of pure Python, and the round trip of a 5-key dict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import cloche
+
+DEADLINE_S = 0.005
+SPIN = cloche.Source("def f(x):\n    while True: pass\n", "spin.py")
+COUNT = "def f(n):\n    total = 0\n    for i in range(n):\n        total += i & 3\n    return total\n"
+
+
+@pytest.fixture(params=["epoch", "guard"])
+def metered(request: pytest.FixtureRequest, runtime: cloche.Runtime, guarded: cloche.Runtime) -> cloche.Runtime:
+    """Both, side by side."""
+    return runtime if request.param == "epoch" else guarded
+
+
+@contextlib.contextmanager
+def busy(wanted: bool) -> Iterator[None]:
+    """In the block, a thread that never waits; if wanted."""
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.is_set():
+            sum(range(100))
+
+    thread = threading.Thread(target=run)
+    if wanted:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if wanted:
+            thread.join()
+
+
+@pytest.mark.parametrize("host", ["idle", "busy"])
+def bench_stop(benchmark: Any, metered: cloche.Runtime, host: str) -> None:
+    """An endless loop, stopped."""
+    benchmark.group = f"stop after a deadline of {DEADLINE_S * 1e3:g} ms, host {host}"
+
+    def run(node: cloche.Node) -> None:
+        with contextlib.suppress(cloche.DeadlineError):
+            node.process(0)
+            raise AssertionError("it was not stopped")
+
+    with metered.load(SPIN) as node:
+        saved = node.snapshot()
+
+    def restored() -> tuple[tuple[cloche.Node], dict[str, Any]]:
+        return (metered.restore(saved, limits=cloche.Limits(deadline_s=DEADLINE_S), reseed=False),), {}
+
+    with busy(host == "busy"):
+        benchmark.pedantic(run, setup=restored, rounds=60, warmup_rounds=3)
+
+
+@pytest.mark.parametrize("host", ["idle", "busy"])
+def bench_stop_native(benchmark: Any, host: str) -> None:
+    """A timer's signal, whose handler raises: works in the main thread, between two bytecodes."""
+    benchmark.group = f"stop after a deadline of {DEADLINE_S * 1e3:g} ms, host {host}"
+
+    def late(*_: Any) -> None:
+        raise TimeoutError
+
+    def run() -> None:
+        with contextlib.suppress(TimeoutError):
+            signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
+            while True:
+                pass
+
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        with busy(host == "busy"):
+            benchmark.pedantic(run, rounds=60, warmup_rounds=3)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def bench_loop(benchmark: Any, metered: cloche.Runtime) -> None:
+    """200,000 turns of a Python loop."""
+    benchmark.group = "cost of deadlines: a Python loop"
+    with metered.load(cloche.Source(COUNT)) as node:
+        assert benchmark(node.process, 200_000) == 300_000
+
+
+def bench_loop_native(benchmark: Any) -> None:
+    """The same text in this interpreter."""
+    benchmark.group = "cost of deadlines: a Python loop"
+    env: dict[str, Any] = {}
+    exec(compile(COUNT, "node.py", "exec"), env)  # the bench's own text
+    assert benchmark(env["f"], 200_000) == 300_000
+
+
+def bench_call(benchmark: Any, metered: cloche.Runtime) -> None:
+    """The round trip of a 5-key dict."""
+    benchmark.group = "cost of deadlines: a call"
+    value = {"a": 1, "b": 2.5, "c": "text", "d": True, "e": None}
+    with metered.load(cloche.Source("def f(x): return x")) as node:
+        assert benchmark(node.process, value) == value
+
+
+def bench_call_native(benchmark: Any) -> None:
+    """The same function in this interpreter."""
+    benchmark.group = "cost of deadlines: a call"
+    value = {"a": 1, "b": 2.5, "c": "text", "d": True, "e": None}
+    assert benchmark(lambda x: x, value) == value
