@@ -266,6 +266,15 @@ def test_times_have_a_unit_and_three_digits(seconds: float, text: str) -> None:
     assert _scale.time_text(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(None, "–"), (1.0, "1×"), (0.02326, "0.0233×"), (2.345, "2.35×"), (1387, "1,387×"), (147_030, "147k×")],
+)
+def test_ratios_stay_short(ratio: float | None, text: str) -> None:
+    """They stand in a narrow column."""
+    assert _scale.ratio_text(ratio) == text
+
+
 @pytest.mark.parametrize(("low", "high"), [(1, 2), (0.9, 1.1), (1e-9, 1e3), (0.02, 1400), (99, 101)])
 def test_axes_have_some_ticks_inside(low: float, high: float) -> None:
     """Too few cannot be read, too many lie on each other."""

@@ -78,40 +78,19 @@ def changes(found: Sequence[Change], contenders: Mapping[str, Contender], most: 
     left, parts, rows = 0.36, [], []
     for index, change in enumerate(known):
         y = 30.0 + 20 * index
-        contender = contenders[change.contender]
-        parts.append(el("text", f"{change.case} · {change.contender}", x="0", y=y + 4, cls="label"))
-        ends = [percent(across(scale.at(value), left)) for value in (change.low, change.high)]
-        kind = "good" if change.verdict == "faster" else "bad"
-        parts.append(el("line", x1=ends[0], x2=ends[1], y1=y, y2=y, cls=f"range {kind}"))
-        parts.append(
-            el(
-                "svg",
-                el("path", d=SHAPES[contender.slot], cls=f"mark {kind}"),
-                x=percent(across(scale.at(change.change), left)),
-                y=y,
-                overflow="visible",
-            )
+        low, middle, high = (
+            percent(across(scale.at(value), left)) for value in (change.low, change.change, change.high)
         )
-        parts.append(
-            el(
-                "text",
-                f"{ratio_text(change.change)}",
-                x=percent(across(scale.at(change.high), left)),
-                dx="9",
-                y=y + 4,
-                cls="value",
-            )
-        )
-        rows.append(
-            [
-                change.case,
-                change.contender,
-                change.basis,
-                ratio_text(change.change),
-                f"{ratio_text(change.low)} to {ratio_text(change.high)}",
-                change.verdict,
-            ]
-        )
+        kind, times = "good" if change.verdict == "faster" else "bad", ratio_text(change.change)
+        shape = el("path", d=SHAPES[contenders[change.contender].slot], cls=f"mark {kind}")
+        parts += [
+            el("line", x1=low, x2=high, y1=y, y2=y, cls=f"range {kind}"),
+            el("svg", shape, x=middle, y=y, overflow="visible"),
+            el("text", f"{change.case} · {change.contender}", x="0", y=y + 4, cls="label"),
+            el("text", times, x=high, dx="9", y=y + 4, cls="value"),
+        ]
+        interval = f"{ratio_text(change.low)} to {ratio_text(change.high)}"
+        rows.append([change.case, change.contender, change.basis, times, interval, change.verdict])
     bottom = 30.0 + 20 * len(known) - 6
     frame = grid(scale, 16, bottom, [(tick, ratio_text(tick)) for tick in scale.ticks(6)], base=1.0, left=left)
     return Figure(

@@ -96,5 +96,7 @@ def count_text(count: float | None) -> str:
 
 
 def ratio_text(ratio: float | None) -> str:
-    """How many times as long: "2.31×"."""
-    return "–" if ratio is None else f"{_short(ratio)}×"
+    """How many times as long: "2.31×", "38.2k×"."""
+    if ratio is None:
+        return "–"
+    return f"{_short(ratio) if ratio < 9999.5 else count_text(float(f'{ratio:.3g}'))}×"

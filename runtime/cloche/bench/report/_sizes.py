@@ -35,7 +35,7 @@ def sizes(report: Report, group: Group) -> Figure | None:
         return None
     along = Log.around([size for points in lines.values() for size, _ in points], pad=0.03)
     up = Log.around([spent for points in lines.values() for _, spent in points], pad=0.05)
-    height, left, right, top = 340.0, 0.09, 0.83, 14.0
+    height, left, right, top = 340.0, 0.09, 0.8, 14.0
     kinds = list(dict.fromkeys(kind for _, kind in lines))
     parts = []
     for tick in up.ticks(7):
@@ -61,10 +61,8 @@ def sizes(report: Report, group: Group) -> Figure | None:
     rows = []
     labels: list[tuple[float, str, int]] = []
     for (name, kind), points in lines.items():
-        contender, spots = (
-            owner[name],
-            [(across(along.at(size), left, right), _y(up, spent, height, top)) for size, spent in points],
-        )
+        contender = owner[name]
+        spots = [(across(along.at(size), left, right), _y(up, spent, height, top)) for size, spent in points]
         outline = "M" + "L".join(f"{num(1000 * x)} {num(y)}" for x, y in spots)
         dashed = f" d{kinds.index(kind) % 4}"
         parts.append(layer(height + top, el("path", d=outline, cls=f"line c{contender.slot}{dashed}")))

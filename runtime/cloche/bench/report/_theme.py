@@ -32,6 +32,7 @@ def page_style() -> str:
     themes = (
         f":root{{{LIGHT}}}:root[data-theme=dark]{{{DARK}}}"
         f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{DARK}}}}}"
+        f"@media print{{:root:root:root{{{LIGHT}}}}}"
     )
     return f"{themes}\n{_file('figure.css')}{_file('page.css')}"
 
