@@ -55,7 +55,15 @@ class FakeProcess:
 
 def answer(kind: int = Answer.DONE, frame: bytes = OK, **fields: Any) -> bytes:
     """An answer as an honest worker sends it, but for what is given."""
-    values = {"outside": 0, "ranges": 0, "length": len(frame), "logs": 0, "dropped": 0, "memory": 43 << 20, "fuel": 0} | fields
+    values = {
+        "outside": 0,
+        "ranges": 0,
+        "length": len(frame),
+        "logs": 0,
+        "dropped": 0,
+        "memory": 43 << 20,
+        "fuel": 0,
+    } | fields
     return ANSWER.pack(kind, *values.values()) + frame
 
 

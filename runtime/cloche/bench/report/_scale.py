@@ -99,4 +99,5 @@ def ratio_text(ratio: float | None) -> str:
     """How many times as long: "2.31×", "38.2k×"."""
     if ratio is None:
         return "–"
-    return f"{_short(ratio) if ratio < 9999.5 else count_text(float(f'{ratio:.3g}'))}×"
+    text = _short(ratio) if ratio < 9999.5 else count_text(float(f"{ratio:.3g}")).replace(" ", "")
+    return f"{text}×"
