@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any, Final, Literal, get_args
 
 import wasmtime
@@ -118,7 +119,9 @@ class Engine:
         self._callbacks = _ffi.define_imports(linker, abi.IMPORT_MODULE, abi.IMPORTS, functions)
         self.template = linker.instantiate_pre(self.module)
         tick = self.wasmtime.increment_epoch
-        self.watchdog = Watchdog(_guard.stopper(self.handlers.ensure) if guarded else lambda _: tick())
+        self.watchdog = Watchdog(
+            _guard.stopper(partial(self.handlers.ensure, closely=True)) if guarded else lambda _: tick()
+        )
         memory = next(e.type for e in self.module.exports if e.name == "memory")
         self.image_bytes: int = memory.limits.min * WASM_PAGE  # its type: see check_abi
         self.cells = Cells(self)

@@ -70,11 +70,15 @@ class Handlers:
         self._libc.sigaction(number, None, action)
         return action.raw
 
-    def ensure(self) -> None:
-        """Put the handlers back if `faulthandler` was switched; look at the handlers themselves every 50 ms (5 us)."""
+    def ensure(self, *, closely: bool = False) -> None:
+        """Put the handlers back if `faulthandler` was switched; look at the handlers themselves every 50 ms (5 us).
+
+        Args:
+            closely: look at them in any case: a guest is about to fault.
+        """
         enabled = faulthandler.is_enabled()
         now = time.monotonic()
-        if enabled is self._faulthandler and now < self._look_at:
+        if enabled is self._faulthandler and now < self._look_at and not closely:
             return
         if self._chained and not enabled:
             # wasmtime hands a crash of the host on to faulthandler, whose handler returns at once while it is disabled: the

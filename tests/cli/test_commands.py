@@ -138,8 +138,9 @@ def test_a_failing_node_shows_its_traceback_and_leaves_no_file(run: Run, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["nodes.py"]
 
 
-def test_a_deadline_stops_an_endless_node(run: Run) -> None:
-    done = run("run", "nodes.py:Endless", "--input", "-", "--deadline", "0.2", stdin="1\n")
+@pytest.mark.parametrize("metering", ["epoch", "guard"])
+def test_a_deadline_stops_an_endless_node(run: Run, metering: str) -> None:
+    done = run("run", "nodes.py:Endless", "--input", "-", "--deadline", "0.2", "--metering", metering, stdin="1\n")
     assert done.returncode == 1
     assert "error: " in done.stderr
     assert "deadline_s" in done.stderr

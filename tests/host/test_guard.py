@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import threading
@@ -70,6 +71,20 @@ def test_a_stop_before_the_guest_is_entered_keeps_it_out(guarded):
     instance._engine.watchdog.cancel(host)
     assert not host.guard.enter()
     assert call(instance) == (Reply.RESULT, None)  # a call that begins later is not meant
+
+
+def test_faulthandler_switched_on_while_the_guest_runs_does_no_harm(guarded):
+    """It would get the fault first, and end the process."""
+    was = faulthandler.is_enabled()
+    faulthandler.disable()
+    try:
+        instance = guarded(READS, limits=Limits(deadline_s=0.1, memory_bytes=32 << 20))
+        timer = threading.Timer(0.03, faulthandler.enable)
+        timer.start()
+        with pytest.raises(DeadlineError):
+            call(instance)
+    finally:
+        faulthandler.enable() if was else faulthandler.disable()
 
 
 def test_cancel_stops_a_call_without_a_deadline(guarded):

@@ -46,7 +46,9 @@ Mounts = Annotated[
 Scratch = Annotated[str, typer.Option(metavar="BYTES", help="Size of the node's own /tmp, in its memory; 0 for none.")]
 Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")]
 Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the guest; K, M and G are understood.")]
-MeteringOption = Annotated[Metering, typer.Option(help="How the guest's time is bounded.")]
+MeteringOption = Annotated[
+    Metering, typer.Option(help="How the guest's time is bounded: epoch and guard keep the deadline, see Runtime.")
+]
 Fuel = Annotated[int | None, typer.Option(help="Instructions that one call may use, with --metering fuel.")]
 ShapeOption = Annotated[
     Shape,
