@@ -15,6 +15,7 @@ from cloche._profile import Profile, profile
 from cloche._runtime import Runtime
 from cloche._snapshot import Snapshot
 from cloche._source import Source
+from cloche._stream import StreamPosition
 from cloche.errors import (
     BrokenInstanceError,
     ClocheError,
@@ -80,6 +81,7 @@ __all__ = [
     "Source",
     "Stats",
     "StreamLimitError",
+    "StreamPosition",
     "__version__",
     "profile",
 ]

@@ -21,6 +21,7 @@ from cloche_wire import Reply, abi
 if TYPE_CHECKING:
     from cloche._asks import Desk
     from cloche._engine import Engine
+    from cloche._stream import StreamPosition
     from cloche.limits import Limits
 
 __all__ = ["Instance"]
@@ -246,12 +247,25 @@ class Instance:
             self.fuel += self.last_fuel
             self._given_fuel = 0
 
-    def snapshot(self, info: dict[str, Any]) -> Snapshot:
-        """The state at rest, copied out."""
+    def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
+        """The state at rest, copied out.
+
+        Args:
+            info: as `Node.info`.
+            stream: where the stream is that the node has open.
+        """
         memory = self._memory
         runs = memory.dirty_runs()
         return Snapshot(
-            self._engine.image, self.name, info, memory.size, tuple(runs), memory.save(runs), self._request, self.calls
+            self._engine.image,
+            self.name,
+            info,
+            memory.size,
+            tuple(runs),
+            memory.save(runs),
+            self._request,
+            self.calls,
+            stream,
         )
 
     def cancel(self) -> None:

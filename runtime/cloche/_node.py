@@ -15,7 +15,7 @@ from cloche import _logs, _stream
 from cloche._broken import name_limit
 from cloche._serving import Turns
 from cloche._snapshot import Snapshot
-from cloche._stream import Steps
+from cloche._stream import Steps, StreamPosition, advanced
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
 from cloche_wire import Failure, Op, Reply
 
@@ -100,7 +100,11 @@ class Node:
     """
 
     def __init__(
-        self, instance: Instance | RemoteInstance, info: dict[str, Any], restore: Callable[[Snapshot, str, bool], Node]
+        self,
+        instance: Instance | RemoteInstance,
+        info: dict[str, Any],
+        restore: Callable[[Snapshot, str, bool], Node],
+        stream: StreamPosition | None = None,
     ) -> None:
         self.name = instance.name
         self.info = info
@@ -111,6 +115,8 @@ class Node:
         self._busy = False
         self._token: object = None
         self._streaming = False
+        self._position = stream
+        self._generation = 0  # instances that the node has had before this one
         self._closed = False
 
     def process(self, *data: Any) -> Any:
@@ -176,6 +182,26 @@ class Node:
         """
         return _stream.run(Steps(self), items)
 
+    def resume(self, items: Iterable[Any] = ()) -> Iterator[Any]:
+        """Go on with the stream that was open when the node's snapshot, or its last checkpoint, was taken.
+
+        Args:
+            items: those that follow the first ``stream_position.items``, which the node was given before that. Outputs that it
+                gave after that come a second time.
+
+        Yields:
+            as `stream`.
+
+        Raises:
+            ClocheError: no such stream is open. Otherwise as `stream`.
+        """
+        return _stream.run(Steps(self, resume=True), items)
+
+    @property
+    def stream_position(self) -> StreamPosition | None:
+        """Where the stream is that the node has open; None: it has none."""
+        return self._position
+
     async def aprocess(self, *data: Any) -> Any:
         """As `process`, awaitable under asyncio and trio; the guest runs on a worker thread.
 
@@ -208,6 +234,12 @@ class Node:
         from cloche import _async
 
         return _async.stream(self, Steps(self), items)
+
+    def aresume(self, items: AsyncIterable[Any] | Iterable[Any] = ()) -> AsyncIterator[Any]:
+        """As `resume`, for ``async for``, with items as `astream` takes them."""
+        from cloche import _async
+
+        return _async.stream(self, Steps(self, resume=True), items)
 
     async def _await(self, function: Callable[[], Any]) -> Any:
         from cloche import _async  # anyio takes 30 ms to import: only who awaits pays
@@ -269,7 +301,7 @@ class Node:
         """
         with self._lock:
             self._check_free()
-            return self._instance.snapshot(self.info)
+            return self._instance.snapshot(self.info, self._position)
 
     def clone(self, *, name: str | None = None, reseed: bool = True) -> Node:
         """A second node with the same state, which evolves alone. Raises as `snapshot` and `Runtime.restore` do.
@@ -279,6 +311,11 @@ class Node:
             reseed: seed its random generators anew, so that the two draw different numbers.
         """
         return self._restore(self.snapshot(), name or self.name, reseed)
+
+    @property
+    def checkpoint(self) -> Snapshot | None:
+        """The state that the node would go on from if it broke now; None with ``on_break="raise"``."""
+        return None
 
     @property
     def stats(self) -> Stats:
@@ -352,7 +389,10 @@ class Node:
             if within is not None:
                 instance.hurry(within)
             try:
-                return instance.exchange(op, operands, root)
+                kind, value = instance.exchange(op, operands, root)
+                if op >= Op.STREAM_OPEN:
+                    self._position = advanced(self._position, op, kind)
+                return kind, value
             finally:
                 self._busy = False
                 if within is not None:
@@ -383,10 +423,17 @@ class Node:
             name_limit(error, instance.limits, instance.memory_bytes)
             raise
 
-    def _begin_stream(self) -> None:
-        if self._streaming:
-            raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")
-        self._streaming = True
+    def _begin_stream(self, resume: bool) -> StreamPosition | None:
+        """Open a stream; where it goes on, if it is not a new one."""
+        with self._lock:
+            if self._streaming:
+                raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")
+            if resume and self._position is None:
+                raise ClocheError(f"node {self.name!r} has no stream to resume: begin one with stream()")
+            if self._position is not None and not resume:  # it came with the state that the node was restored from
+                self._call(Op.STREAM_CLOSE, [], "")
+            self._streaming = True
+            return self._position
 
     def _end_stream(self, ended: bool) -> None:
         """The stream is over; unless the guest has said so itself, its generators are closed."""

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,6 +19,7 @@ from cloche._host import Host
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
 from cloche._pool import Pool
+from cloche._recovery import OnBreak, Policy, RecoveringNode
 from cloche._snapshot import Snapshot
 from cloche._source import Source
 from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, ProtocolError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from cloche._isolation import Workers
     from cloche._isolation._process import WorkerInfo
     from cloche._isolation._remote import RemoteInstance
+    from cloche._stream import StreamPosition
 
 __all__ = ["Runtime"]
 
@@ -111,6 +114,9 @@ class Runtime:
         limits: Limits | None = None,
         grants: Grants | None = None,
         session_id: str | None = None,
+        on_break: OnBreak = "raise",
+        checkpoint_every: int | None = None,
+        max_restarts: int = 3,
     ) -> Node:
         """Load a node into a sandbox of its own: compile, import, find the entry, call ``__init__(**params)``.
 
@@ -123,6 +129,13 @@ class Runtime:
             limits: None: the runtime's.
             grants: what it may use besides its own code; None: nothing.
             session_id: handed to nodes that keep sessions.
+            on_break: what becomes of the node when its instance breaks (deadline, trap, exit ...). The call that broke raises in
+                any case, with what it was given, and is never made again by itself. "raise": the node is broken, too. "restart":
+                it goes on in a new instance, from the state after loading, or after the last `Node.initialize`. "restore": from
+                its last checkpoint.
+            checkpoint_every: answered calls, or steps of a stream, from one checkpoint to the next; None: each one, so that
+                nothing is lost. A checkpoint copies what the node has written to, at least 0.6 MB, in some 0.3 ms.
+            max_restarts: how often in a row it is brought back without having answered a call; then it stays broken.
 
         Raises:
             NodeLoadError: it does not compile or import, has no such entry, or ``__init__`` raised; with a remedy.
@@ -131,6 +144,7 @@ class Runtime:
             FileNotFoundError: no such path.
         """
         self._check_open()
+        policy = Policy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
         limits = limits or self.limits
         grants = grants or Grants()
         modules = _source.read(source, grants)
@@ -163,7 +177,7 @@ class Runtime:
             raise
         if not name and not entry:
             instance.name = value["entry"]
-        return self._add(instance, value, limits, grants)
+        return self._add(instance, value, limits, grants, policy)
 
     def restore(
         self,
@@ -173,6 +187,9 @@ class Runtime:
         limits: Limits | None = None,
         grants: Grants | None = None,
         reseed: bool = True,
+        on_break: OnBreak = "raise",
+        checkpoint_every: int | None = None,
+        max_restarts: int = 3,
     ) -> Node:
         """Bring a snapshot back to life, in a sandbox of its own. Any number of times.
 
@@ -183,6 +200,9 @@ class Runtime:
             grants: what the node may ask of the host from now on (services; the snapshot has none); None: nothing. What
                 it was loaded with (packages, opaque) it has.
             reseed: seed the random generators anew, so that two restored nodes draw different numbers.
+            on_break: as for `load`; "restart" brings this snapshot back.
+            checkpoint_every: as for `load`.
+            max_restarts: as for `load`.
 
         Raises:
             ImageError: the snapshot was made with another image.
@@ -200,16 +220,9 @@ class Runtime:
         if not _is_info(snapshot.info):
             raise ClocheError("the snapshot describes no node")
         label = name or snapshot.name
-        instance = self._instance(limits, label, grants, snapshot)
-        try:
-            if reseed:
-                kind, _ = instance.exchange(Op.RESEED, [os.urandom(32)], "seed")
-                if kind is not Reply.RESULT:
-                    raise ProtocolError(f"node {label!r}: {kind.name} is no answer to RESEED", node=label)
-        except BaseException:
-            instance.close()
-            raise
-        return self._add(instance, snapshot.info, limits, grants)
+        policy = Policy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
+        instance = self._revived(snapshot, limits, label, grants, reseed)
+        return self._add(instance, snapshot.info, limits, grants, policy, snapshot.stream)
 
     def pool(
         self,
@@ -237,11 +250,13 @@ class Runtime:
             reset: a pristine clone for every item: nothing crosses from one to the next.
             max_calls: replace a clone after so many items.
             max_age_s: replace a clone after so many seconds.
-            **options: `name`, `limits`, `grants` and `session_id`, as for `load`.
+            **options: `name`, `limits`, `grants` and `session_id`, as for `load`. A clone that breaks is replaced in any case.
 
         Raises:
             NodeLoadError: as `load`.
         """
+        if refused := options.keys() - {"name", "limits", "grants", "session_id"}:
+            raise TypeError(f"a pool takes no {', '.join(sorted(refused))}: it replaces a clone that breaks")
         workers = size if size is not None else os.cpu_count() or 1
         node = self.load(source, entry, params, **options)
         try:
@@ -278,8 +293,44 @@ class Runtime:
                 desk.close()
             raise
 
-    def _add(self, instance: Instance | RemoteInstance, info: dict[str, Any], limits: Limits, grants: Grants) -> Node:
-        node = Node(instance, info, lambda s, n, r: self.restore(s, name=n, limits=limits, grants=grants, reseed=r))
+    def _revived(
+        self, snapshot: Snapshot, limits: Limits, name: str, grants: Grants, reseed: bool
+    ) -> Instance | RemoteInstance:
+        """A snapshot of this image in an instance of its own."""
+        self._check_open()
+        instance = self._instance(limits, name, grants, snapshot)
+        try:
+            if reseed:
+                kind, _ = instance.exchange(Op.RESEED, [os.urandom(32)], "seed")
+                if kind is not Reply.RESULT:
+                    raise ProtocolError(f"node {name!r}: {kind.name} is no answer to RESEED", node=name)
+        except BaseException:
+            instance.close()
+            raise
+        return instance
+
+    def _add(
+        self,
+        instance: Instance | RemoteInstance,
+        info: dict[str, Any],
+        limits: Limits,
+        grants: Grants,
+        policy: Policy,
+        stream: StreamPosition | None = None,
+    ) -> Node:
+        name = instance.name
+
+        def restore(snapshot: Snapshot, name: str, reseed: bool) -> Node:
+            options = asdict(policy)
+            return self.restore(snapshot, name=name, limits=limits, grants=grants, reseed=reseed, **options)
+
+        def revive(snapshot: Snapshot) -> Instance | RemoteInstance:
+            return self._revived(snapshot, limits, name, grants, True)
+
+        if policy.on_break == "raise":
+            node = Node(instance, info, restore, stream)
+        else:
+            node = RecoveringNode(instance, info, restore, stream, policy, revive)
         with self._lock:
             self._nodes.add(node)
         return node

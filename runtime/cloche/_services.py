@@ -78,6 +78,11 @@ class ServiceDesk:
         """The last KEPT_RECORDS calls."""
         return tuple(self._records)
 
+    def continue_from(self, other: ServiceDesk) -> None:
+        """Take over what an earlier instance of the node has recorded."""
+        self._records.extendleft(reversed(other._records))
+        self.count += other.count
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -55,6 +55,10 @@ class Turns:
         self._host = id(host)
         self._name = host.node
 
+    def serve(self, host: Host) -> None:
+        """The node lives in another instance from now on."""
+        self._host = id(host)
+
     def __enter__(self) -> bool:
         if any(service.active and service.host == self._host for service in _under_way.get()):
             raise ClocheError(f"node {self._name!r} was called from inside its own call")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
+from cloche._stream import StreamPosition
 from cloche.errors import ClocheError
 
 __all__ = ["PAGE_BYTES", "Snapshot"]
@@ -22,6 +23,7 @@ _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<16sIII")  # magic, version, bytes of the description, 0
 _DIGEST_BYTES: Final = 32
 _MAX_DESCRIPTION: Final = 1 << 20
+_MOST_MEMORY: Final = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class Snapshot:
         pages: their content, in order.
         request: address of the request buffer in the guest.
         calls: calls that the node had answered.
+        stream: where the stream is that it had open, for `Node.resume`; None: it had none.
+
+    Raises:
+        ClocheError: they do not fit together.
     """
 
     image: str
@@ -47,8 +53,14 @@ class Snapshot:
     pages: bytes
     request: int
     calls: int
+    stream: StreamPosition | None = None
 
     def __post_init__(self) -> None:
+        numbers = (self.memory_bytes, self.request, self.calls)
+        if any(type(number) is not int or number < 0 for number in numbers) or self.memory_bytes > _MOST_MEMORY:
+            raise ClocheError(f"the snapshot's numbers (memory_bytes, request, calls) are {numbers}")
+        if type(self.name) is not str or type(self.image) is not str or type(self.info) is not dict:
+            raise ClocheError("the snapshot's name and image are no texts, or its info is no dict")
         end = 0
         total = 0
         for first, count in self.runs:
@@ -74,6 +86,7 @@ class Snapshot:
                 "runs": self.runs,
                 "request": self.request,
                 "calls": self.calls,
+                "stream": self.stream and astuple(self.stream),
             },
             separators=(",", ":"),
         ).encode()
@@ -108,14 +121,17 @@ class Snapshot:
             raise ClocheError("the snapshot's description is too long")
         try:
             described = json.loads(body[_HEAD.size : _HEAD.size + size])
+            stream = described.pop("stream")
             runs = tuple((int(first), int(count)) for first, count in described.pop("runs"))
             wanted = sum(count for _, count in runs) * PAGE_BYTES
             if not 0 <= wanted <= max_bytes:
                 raise ClocheError(f"the snapshot has {wanted} bytes of pages, over max_bytes={max_bytes}")
             inflate = zlib.decompressobj()
             pages = inflate.decompress(body[_HEAD.size + size :], wanted + 1)
-            return cls(pages=pages, runs=runs, **described)
-        except (ValueError, TypeError, KeyError, zlib.error) as error:
+            if inflate.unconsumed_tail or inflate.unused_data or not inflate.eof:
+                raise ClocheError("the snapshot's pages are not of the size that it says")
+            return cls(pages=pages, runs=runs, stream=_position(stream), **described)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, zlib.error) as error:
             raise ClocheError(f"the snapshot cannot be read: {error}") from error
 
 
@@ -123,3 +139,13 @@ def _digest(body: bytes, key: bytes) -> bytes:
     import hashlib  # slow to import: it loads OpenSSL
 
     return hashlib.blake2b(body, digest_size=_DIGEST_BYTES, key=key).digest()
+
+
+def _position(stream: Any) -> StreamPosition | None:
+    match stream:
+        case None:
+            return None
+        case [int(items), int(outputs), bool(wants)] if items >= 0 and outputs >= 0:
+            return StreamPosition(items, outputs, wants)
+        case _:
+            raise ClocheError(f"the snapshot's stream is {stream!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
@@ -12,7 +13,30 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._node import Node
 
-__all__ = ["Steps", "run"]
+__all__ = ["Steps", "StreamPosition", "advanced", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPosition:
+    """Where an open stream is, between two steps.
+
+    Attributes:
+        items: items that the node was given.
+        outputs: outputs that it has given.
+        wants: whether it waits for the next item; if not, it goes on by itself when it is let.
+    """
+
+    items: int
+    outputs: int
+    wants: bool
+
+
+def advanced(position: StreamPosition | None, op: Op, kind: Reply) -> StreamPosition | None:
+    """Where the stream is after a step; None: it is over."""
+    if kind not in (Reply.NEED, Reply.YIELD, Reply.YIELD_NEED):
+        return None
+    items, outputs = (0, 0) if position is None or op is Op.STREAM_OPEN else (position.items, position.outputs)
+    return StreamPosition(items + (op is Op.STREAM_FEED), outputs + (kind is not Reply.NEED), kind is not Reply.YIELD)
 
 
 class Steps:
@@ -25,8 +49,10 @@ class Steps:
         ended: whether the stream is over.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *, resume: bool = False) -> None:
         self._node = node
+        self._resume = resume
+        self._generation = 0
         self._limits = node._instance.limits
         self._thrown: BaseException | None = None
         self._opened = False
@@ -39,14 +65,18 @@ class Steps:
         self.ended = False
 
     def open(self) -> None:
-        """Start.
+        """Start; or take up again what the state that the node was restored from had open.
 
         Raises:
-            ClocheError: the node has another stream open.
+            ClocheError: the node has another stream open; or there is none to take up.
         """
-        self._node._begin_stream()
+        position = self._node._begin_stream(self._resume)
         self._opened = True
-        self._step(Op.STREAM_OPEN, [])
+        self._generation = self._node._generation
+        if position is None:
+            self._step(Op.STREAM_OPEN, [])
+        else:
+            self._fed, self._outputs, self.wants = position.items, position.outputs, position.wants
 
     def next(self) -> None:
         """Let the node go on after an output."""
@@ -70,10 +100,21 @@ class Steps:
         """Give up the stream: unless it has ended, the node's generators are closed and their finally blocks run."""
         if self._opened:
             self._opened = False
-            self._node._end_stream(self.ended)
+            if not self._is_lost:
+                self._node._end_stream(self.ended)
             self.ended = True
 
+    @property
+    def _is_lost(self) -> bool:
+        """Whether the instance that had it open has broken, and the node lives on in another one."""
+        return self._generation != self._node._generation
+
     def _step(self, op: Op, operands: list[Any]) -> None:
+        if self._is_lost:
+            self.ended = True
+            raise ClocheError(
+                f"node {self._node.name!r} broke and was brought back: this stream has ended, see Node.resume"
+            )
         try:
             if self._limits.stream_s is None:
                 kind, value = self._node._exchange(op, operands, "item")

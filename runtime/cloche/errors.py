@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cloche._logs import LogRecord
+    from cloche._stream import StreamPosition
     from cloche_wire import Failure, Frame
 
 __all__ = [
@@ -174,11 +175,13 @@ class BrokenInstanceError(ClocheError):
         data: what the node was given when it broke: the arguments of ``process``, the item of a stream; empty otherwise.
         recovered: "restart" or "restore" if the node lives on, in a new instance; None if it is broken.
         lost_calls: answered calls and steps of streams whose effect on the node's state is gone with the instance.
+        resume_at: where the stream goes on that `Node.resume` takes up again; None: there is none.
     """
 
     data: tuple[Any, ...] = ()
     recovered: Literal["restart", "restore"] | None = None
     lost_calls: int = 0
+    resume_at: StreamPosition | None = None
 
     def __init__(self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = ()) -> None:
         super().__init__(message)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cloche._asks import Desk
     from cloche._host import Host
     from cloche._isolation._process import Process
+    from cloche._stream import StreamPosition
     from cloche.limits import Limits
 
 __all__ = ["RemoteInstance"]
@@ -196,8 +197,8 @@ class RemoteInstance:
         self._buffers.append((address_of(area.view), area, address))
         return area.view
 
-    def snapshot(self, info: dict[str, Any]) -> Snapshot:
-        """The state at rest, copied out."""
+    def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
+        """As `Instance.snapshot`."""
         most = self.limits.memory_bytes
         self._send(Request.SNAPSHOT)
         frame = self._receive(most + most // PAGE_BYTES * RUN.size).frame
@@ -211,7 +212,7 @@ class RemoteInstance:
         runs = tuple(RUN.iter_unpack(bytes(view[pages:end])))
         try:
             taken = Snapshot(
-                self._process.image, self.name, info, memory, runs, bytes(view[:pages]), request, self.calls
+                self._process.image, self.name, info, memory, runs, bytes(view[:pages]), request, self.calls, stream
             )
         except ClocheError as error:
             raise self._refused(str(error)) from None

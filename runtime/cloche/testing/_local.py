@@ -133,7 +133,7 @@ class LocalInstance:
         """A buffer like any other."""
         return memoryview(bytearray(length))
 
-    def snapshot(self, info: dict[str, Any]) -> NoReturn:
+    def snapshot(self, info: dict[str, Any], stream: Any = None) -> NoReturn:
         """Refused."""
         raise ClocheError("a LocalGuest has no memory of its own that could be saved or cloned: use a Runtime")
 
