@@ -51,7 +51,14 @@ class Contender(ABC):
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
-        self.loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """An event loop for what a case awaits."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop
 
     def load(self, module: str, entry: str, **params: Any) -> Any:
         """A node of one of the benches' modules, closed by `release`."""
@@ -104,7 +111,8 @@ class Contender(ABC):
     def close(self) -> None:
         """Free everything."""
         self.release()
-        self.loop.close()
+        if self._loop is not None:
+            self._loop.close()
 
 
 class Native(Contender):

@@ -149,9 +149,12 @@ class WasiPython(Contender):
             line = json.dumps(message)
         except TypeError as error:
             raise Unsupported(f"values cross as JSON: {error}") from None
-        pipe.write(line + "\n")
-        pipe.flush()
-        answer = answers.readline()
+        try:
+            pipe.write(line + "\n")
+            pipe.flush()
+            answer = answers.readline()
+        except BrokenPipeError:
+            answer = ""
         if not answer:
             raise Unsupported("its process has ended")
         done, value = json.loads(answer)
@@ -180,5 +183,5 @@ class WasiPython(Contender):
 
     def close(self) -> None:
         super().close()
-        self._process.terminate()
-        self._process.wait(10)
+        self._process.kill()
+        self._process.communicate()  # waits, and closes the pipes

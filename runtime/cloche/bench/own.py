@@ -60,7 +60,7 @@ def linear_fit(points: Sequence[tuple[float, float]]) -> tuple[float, float | No
     """(start, slope) of the line through the points, each weighted by 1 / y**2, for errors grow with the figure.
 
     Returns:
-        the start, not below 0; the slope is None if there is one size only.
+        neither below 0; the slope is None if there is one size only.
     """
     if len({x for x, _ in points}) < 2:
         return statistics.median([y for _, y in points]), None
@@ -70,11 +70,13 @@ def linear_fit(points: Sequence[tuple[float, float]]) -> tuple[float, float | No
     mean_y = sum(w * y for w, (_, y) in zip(weights, points, strict=True)) / total
     spread = sum(w * (x - mean_x) ** 2 for w, (x, _) in zip(weights, points, strict=True))
     slope = sum(w * (x - mean_x) * (y - mean_y) for w, (x, y) in zip(weights, points, strict=True)) / spread
+    if slope < 0:
+        return mean_y, 0.0
     start = mean_y - slope * mean_x
     if start < 0:  # the line through the origin
         squares = sum(w * x * x for w, (x, _) in zip(weights, points, strict=True))
         return 0.0, sum(w * x * y for w, (x, y) in zip(weights, points, strict=True)) / squares
-    return start, max(0.0, slope)
+    return start, slope
 
 
 @dataclass

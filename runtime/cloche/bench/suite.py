@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,8 +26,8 @@ UNFAIR: Final = [
         "the ratio is the price of the boundary over nothing, and only its absolute value means something."
     ),
     (
-        "Native numpy uses SIMD chosen at run time and a tuned BLAS, perhaps on several threads; the guest has one thread and "
-        "128-bit SIMD."
+        "Native numpy uses SIMD chosen at run time and a BLAS on all cores, unless OPENBLAS_NUM_THREADS says otherwise (see the "
+        "flags); the guest has one thread and 128-bit SIMD."
     ),
     "The subprocess is trusted: it has no limits, and the host unpickles what it sends. A real wall around it costs more.",
     "Contenders take turns in one process: each finds the caches as the others left them, which favours small ones.",
@@ -60,6 +61,8 @@ class Suite:
         cases: what to measure.
         contenders: where.
         settings: for how long.
+        total_s: about how long all of it may take: cases get less time as it runs short, and those that are left when it
+            is over are left out, with a note; None: no limit.
         quick: whether this is the quick selection.
         command: what was typed.
         notes: what was left out, and why.
@@ -71,6 +74,7 @@ class Suite:
     cases: Sequence[Case]
     contenders: Sequence[Contender]
     settings: Settings
+    total_s: float | None = None
     quick: bool = False
     command: str = "cloche bench"
     notes: list[str] = field(default_factory=list)
@@ -92,15 +96,31 @@ class Suite:
         Raises:
             KeyboardInterrupt: the cases measured so far stay.
         """
+        began = time.monotonic()
         try:
-            for case in self.cases:
+            for index, case in enumerate(self.cases):
+                settings = self._affordable(time.monotonic() - began, len(self.cases) - index)
+                if settings is None:
+                    left = [case.id for case in self.cases[index:]]
+                    self.notes.append(f"{len(left)} cases were left out, for the time was over: {', '.join(left)}")
+                    return
                 tell(case)
-                self.entries.append(self._one(case))
+                self.entries.append(self._one(case, settings))
         except KeyboardInterrupt:
             self.interrupted = True
             raise
 
-    def _one(self, case: Case) -> dict[str, Any]:
+    def _affordable(self, spent_s: float, cases: int) -> Settings | None:
+        """The settings, with less time if there is too little left; None if there is none."""
+        if self.total_s is None:
+            return self.settings
+        share = (self.total_s - spent_s) / (cases * max(1, len(self.contenders)))
+        if share <= 0:
+            return None
+        seconds = min(self.settings.seconds, share / 1.5)  # the rest is loading and warming up
+        return Settings(seconds=seconds, warmup_s=min(self.settings.warmup_s, seconds / 4))
+
+    def _one(self, case: Case, settings: Settings) -> dict[str, Any]:
         lanes = []
         try:
             for contender in self.contenders:
@@ -111,7 +131,7 @@ class Suite:
                 except Exception as error:
                     lane.fail(error)
             measure.verify(lanes, lambda a, b: close_to(a, b, exact=case.exact))
-            measure.measure(lanes, self.settings, self._rng)
+            measure.measure(lanes, settings, self._rng)
         finally:
             for contender in self.contenders:
                 contender.release()

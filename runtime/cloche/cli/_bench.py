@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Job", "run"]
 
 QUICK_SECONDS = 0.08
+QUICK_TOTAL_S = 150.0
+"""With what comes before and after, a quick run takes less than three minutes, however busy the machine."""
 SECONDS = 0.5
 
 
@@ -67,9 +69,7 @@ def run(job: Job) -> None:
                 made.append(make())
             except cases.Unsupported as error:
                 notes.append(f"{name} was left out: {error}")
-        for note in notes:
-            say(f"note: {note}")
-        suite = Suite(chosen, made, _settings(job), job.quick, _command(), notes)
+        suite = Suite(chosen, made, _settings(job), QUICK_TOTAL_S if job.quick else None, job.quick, _command(), notes)
         try:
             with Bar("bench", len(chosen), job.quiet) as bar:
                 _measure(job, suite, bar)
@@ -133,6 +133,8 @@ def _makers(job: Job) -> dict[str, Any]:
 
 def _deliver(data: dict[str, Any], job: Job, old: dict[str, Any] | None) -> None:
     """Files first: a broken pipe on stdout must not cost them."""
+    for note in data["notes"]:
+        say(f"note: {note}")
     if data["interrupted"]:
         say(f"interrupted: {len(data['cases'])} cases were measured")
     if job.json:
