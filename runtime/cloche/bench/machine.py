@@ -64,19 +64,20 @@ def _os_name() -> str:
         return platform.system()
 
 
-def versions(runtime: Runtime) -> dict[str, str]:
-    """Of all that takes part; the guest is asked for its own."""
+def versions(runtime: Runtime | None) -> dict[str, str]:
+    """Of all that takes part; the guest, if there is one, is asked for its own."""
     import cloche
 
     found = {
         "cloche": cloche.__version__,
-        "image": runtime.image.sha256,
         "python": f"{platform.python_version()} ({platform.python_compiler()})",
     }
-    with runtime.load(cloche.Source(_ASK), "ask") as node:
-        version, compiler, numpy = node.process(None)
-    found["guest_python"] = f"{version} ({compiler})"
-    found["guest_numpy"] = str(numpy)
+    if runtime is not None:
+        with runtime.load(cloche.Source(_ASK), "ask") as node:
+            version, compiler, numpy = node.process(None)
+        found["image"] = runtime.image.sha256
+        found["guest_python"] = f"{version} ({compiler})"
+        found["guest_numpy"] = str(numpy)
     for package in ("numpy", "wasmtime", "cbor2", "pyperformance", "pydantic-monty"):
         try:
             found[package] = importlib.metadata.version(package)

@@ -81,11 +81,10 @@ def _facts(
         ("machine", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / (1 << 30):.0f} GiB"),
         ("system", f"{machine['os']}, Linux {machine['kernel']}"),
         ("load before", ", ".join(map(str, machine["load"]))),
-        ("Cloche", f"{versions['cloche']}, image {versions['image'][:12]}"),
-        ("native Python", versions["python"]),
-        ("guest's Python", versions["guest_python"]),
-        ("numpy", f"native {versions.get('numpy', 'none')}, guest {versions['guest_numpy']}"),
-        ("wasmtime", versions["wasmtime"]),
+        ("Cloche", f"{versions.get('cloche', 'none')}, image {versions.get('image', 'none')[:12]}"),
+        ("Python", f"native {versions.get('python', '?')}, guest {versions.get('guest_python', 'none')}"),
+        ("numpy", f"native {versions.get('numpy', 'none')}, guest {versions.get('guest_numpy', 'none')}"),
+        ("wasmtime", versions.get("wasmtime", "none")),
         ("flags", flags),
     ]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche._logs import clean
 from cloche._source import Source
 from cloche.bench import measure, nodes, timeline
 from cloche.bench.cases import Case, Operation, Unsupported
@@ -186,7 +187,7 @@ class OwnNode:
     def _name(self, contender: ClocheContender) -> str:
         node = self._loaded(contender)
         contender.release()
-        return str(node.info["entry"])
+        return clean(str(node.info["entry"]))
 
     def _run(self, node: Any, sample: Sample) -> Callable[[], Any]:
         """A function that gives the node the next of the inputs."""

@@ -150,7 +150,7 @@ class Suite:
             "command": self.command,
             "interrupted": self.interrupted,
             "machine": self._machine,
-            "versions": machine.versions(runtime) if runtime else {},
+            "versions": machine.versions(runtime),
             "flags": {
                 "seconds_per_case": self.settings.seconds,
                 "warmup_s": self.settings.warmup_s,

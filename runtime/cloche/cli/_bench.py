@@ -149,7 +149,7 @@ def _deliver(data: dict[str, Any], job: Job, old: dict[str, Any] | None) -> None
         markdown.save(data, job.markdown)
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
     for one in table.group_tables(data):
         console.print(one)
     if data["geomean"]:
