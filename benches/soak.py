@@ -17,6 +17,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -60,6 +61,14 @@ class Awaiter:
     async def later(self, x):
         await asyncio.sleep(0)
         return x
+class Granted:
+    def process(self, x):
+        from cloche_guest import services
+        with open("/mount/number") as file:
+            number = int(file.read())
+        with open("/tmp/scratch", "w") as file:
+            file.write("x" * x)
+        return services.double(number) + os.path.getsize("/tmp/scratch")
 class Raiser:
     def process(self, x):
         log.warning("about to raise %s", x)
@@ -115,6 +124,11 @@ class Work:
     def __init__(self, runtime: cloche.Runtime) -> None:
         self.runtime = runtime
         self.steady = runtime.load(SOURCE, "Worker")
+        self._folder = tempfile.TemporaryDirectory(prefix="cloche-soak-")
+        Path(self._folder.name, "number").write_text("21")
+        self.grants = cloche.Grants(
+            services={"double": lambda x: 2 * x}, mounts={"/mount": self._folder.name}, scratch_bytes=1 << 16
+        )
         with runtime.load(SOURCE, "Worker", {"start": 7}) as node:
             self.saved = node.snapshot().to_bytes()
 
@@ -188,8 +202,24 @@ class Work:
         count["awaited"] += 1
         count["loads"] += 1
 
+    def granted(self, count: Counter[str], rng: random.Random) -> None:
+        with self.runtime.load(SOURCE, "Granted", grants=self.grants) as node:
+            check(node.process(1000) == 1042, "a service, a mount and /tmp")
+        count["granted"] += 1
+        count["loads"] += 1
+
+    def recovered(self, count: Counter[str], rng: random.Random) -> None:
+        with self.runtime.load(SOURCE, "Breaker", on_break="restart") as node:
+            for how in ("exit", "abort"):
+                self._expect(node, how)
+            check(node.process("nothing") is None, "a node after its breaks")
+        count["breaks"] += 2
+        count["recovered"] += 1
+        count["loads"] += 1
+
     def close(self) -> None:
         self.steady.close()
+        self._folder.cleanup()
 
 
 @dataclass(frozen=True)
@@ -234,7 +264,7 @@ class Round:
 
     def __init__(self, work: Work, threads: int, seed: int) -> None:
         mix: list[Callable[[Counter[str], random.Random], None]] = [work.load] * 30
-        mix += [work.break_it] * 4 + [work.fail, work.stream, work.clone, work.awaited]
+        mix += [work.break_it] * 4 + [work.fail, work.stream, work.clone, work.awaited, work.granted, work.recovered]
         self.counts = [Counter[str]() for _ in range(threads)]
         self._jobs = [[work.call] if index == 0 else mix for index in range(threads)]
         self._rngs = [random.Random(seed * 1000 + index) for index in range(threads)]

@@ -37,4 +37,6 @@ def test_nothing_grows(request: pytest.FixtureRequest):
     assert figures["leaks"] == {}
     counts = figures["counts"]
     assert counts["calls"] > 1000 and counts["loads"] > 100 and counts["breaks"] > 10, counts
-    assert min(counts[what] for what in ("awaited", "clones", "failures", "streams")) > 0, counts
+    assert min(counts[what] for what in ("awaited", "clones", "failures", "granted", "recovered", "streams")) > 0, (
+        counts
+    )
