@@ -55,7 +55,7 @@ class Guard:
 
     def renew(self) -> None:
         """A new lock: in the child of a fork, whose parent's other threads may have held the old one."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may run in the middle of it, and cancel
 
     def watch(self, memory: Memory, reach: int) -> None:
         """The memory to protect, and how far it can grow, in bytes."""
@@ -81,6 +81,14 @@ class Guard:
                     if _mprotect(address, size, _READ_WRITE):
                         raise InternalError(f"a guest's memory stays locked: mprotect failed ({ctypes.get_errno()})")
                 self._protected = False
+
+    def surely_leave(self) -> None:
+        """As `leave`, also if a signal's handler raises in the middle of it: the memory must not stay locked."""
+        try:
+            self.leave()
+        except BaseException:
+            self.leave()
+            raise
 
     def stop(self, must_stop: Callable[[], bool]) -> None:
         """Stop the guest now, or as soon as the host function that it called returns.
@@ -117,7 +125,7 @@ class GuardedCall(_ffi.Call):
                 raise _ffi.Trapped("stopped by the host", "")
             return _call(self, *arguments)
         finally:
-            guard.leave()
+            guard.surely_leave()
 
     def four(self, a: int, b: int, c: int, d: int) -> int:
         guard = self._guard
@@ -126,7 +134,7 @@ class GuardedCall(_ffi.Call):
                 raise _ffi.Trapped("stopped by the host", "")
             return _four(self, a, b, c, d)
         finally:
-            guard.leave()
+            guard.surely_leave()
 
 
 class GuardedHost(Host):

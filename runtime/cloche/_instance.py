@@ -187,6 +187,12 @@ class Instance:
         except ProtocolError as error:
             with_data(self.fail(error), op, operands)
             raise
+        except BaseException as error:
+            if (
+                not isinstance(error, Exception) and not self._cell.at_rest
+            ):  # KeyboardInterrupt, just as the guest was stopped
+                self._end(error)
+            raise
         finally:
             if self._deadline_s is not None:
                 watchdog.disarm(host)

@@ -272,7 +272,7 @@ class Memory:
             unpinned: leave out the pages of views that live.
         """
         end = self._base + (reach or self.size)
-        pinned = [view() for view in tuple(self._pinned.values())] if unpinned else []
+        pinned = [view() for view in list(self._pinned.values())] if unpinned else []  # list: no collection in between
         holes = sorted((ctypes.addressof(view), ctypes.sizeof(view)) for view in pinned if view is not None)
         found, start = [], self._base
         for address, size in holes:

@@ -14,6 +14,7 @@ import pytest
 from cloche import DeadlineError, ImageError, Limits
 from cloche._broken import Cancelled
 from cloche._engine import options
+from cloche._guard import Guard
 from cloche_wire import Op, Reply
 
 from . import guests
@@ -199,6 +200,25 @@ def test_a_deadline_that_comes_as_the_guest_returns_does_no_harm(guarded):
         thread.join()
         current[0].close()
     assert results[True] and results[False]
+
+
+def test_an_interrupt_while_the_memory_is_made_accessible_leaves_it_accessible(guarded, monkeypatch):
+    """KeyboardInterrupt may be raised between any two bytecodes of the main thread. The guest is beyond use, its logs are not."""
+    instance = guarded(f"(i32.store (i32.const {guests.RING + 20}) (i32.const 7)) {READS}", limits=SHORT)
+    guard, leave, raised = instance.host.guard, Guard.leave, []
+
+    def interrupted(self):
+        if self is guard and self._protected and not raised:
+            raised.append(1)
+            raise KeyboardInterrupt
+        leave(self)
+
+    monkeypatch.setattr(Guard, "leave", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call(instance)
+    assert raised
+    assert instance.closed
+    assert "7 log records dropped" in guarded.records[0].message
 
 
 def test_a_store_whose_memory_was_locked_is_not_used_again(guarded):
