@@ -6,11 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cloche.errors import ClosedError
+from cloche.errors import ClocheError, ClosedError
 
 if TYPE_CHECKING:
     from cloche._node import Node
@@ -58,14 +59,21 @@ class Pool:
         self._closed = False
         self.replaced = 0
         """Nodes replaced so far, for whatever reason."""
-        for _ in range(min(warm, size)):
-            self._idle.append(_Worker(clone()))
+        try:
+            for _ in range(min(warm, size)):
+                self._idle.append(_Worker(clone()))
+        except BaseException:
+            self.close(cancel=True)
+            raise
 
     def submit(self, *data: Any) -> Future[Any]:
         """Run one item; the future gives what `Node.process` gives, or raises what it raises. First come, first served."""
         if self._closed:
             raise ClosedError("the pool is closed")
-        return self._executor.submit(self._run, data)
+        try:
+            return self._executor.submit(self._run, data)
+        except RuntimeError as error:  # closed in this moment, by another thread
+            raise ClosedError("the pool is closed") from error
 
     def map(self, items: Iterable[Any], *, progress: Progress | None = None) -> Iterator[Any]:
         """Yield the results in the order of `items`, which are taken a few ahead only: endless ones are fine.
@@ -75,38 +83,14 @@ class Pool:
             progress: called with the number of results so far, after each.
 
         Raises:
-            ClocheError: what the next item in order raised; the iteration ends there and the items behind it are cancelled.
+            ClocheError: what the next item in order raised, with its index as ``item``; the iteration ends there and the items
+                behind it are cancelled.
         """
-        window: deque[Future[Any]] = deque()
-        source = iter(items)
-        done = 0
-        try:
-            while self._fill(window, source) or window:
-                yield window.popleft().result()
-                done += 1
-                if progress is not None:
-                    progress(done)
-        finally:
-            for future in window:
-                future.cancel()
+        return self._results(items, progress, _next_in_order)
 
     def imap_unordered(self, items: Iterable[Any], *, progress: Progress | None = None) -> Iterator[Any]:
         """As `map`, in the order in which the items finish."""
-        window: deque[Future[Any]] = deque()
-        source = iter(items)
-        done = 0
-        try:
-            while self._fill(window, source) or window:
-                finished, pending = wait(window, return_when=FIRST_COMPLETED)
-                window = deque(pending)
-                for future in finished:
-                    yield future.result()
-                    done += 1
-                    if progress is not None:
-                        progress(done)
-        finally:
-            for future in window:
-                future.cancel()
+        return self._results(items, progress, _next_to_finish)
 
     async def asubmit(self, *data: Any) -> Any:
         """As `submit`, awaited under asyncio or trio. Cancelling gives up an item that has not begun; one that has goes on."""
@@ -118,38 +102,58 @@ class Pool:
         finally:
             future.cancel()
 
-    async def amap(self, items: Iterable[Any]) -> AsyncIterator[Any]:
+    def amap(self, items: Iterable[Any], *, progress: Progress | None = None) -> AsyncIterator[Any]:
         """As `map`, for ``async for``."""
-        import anyio.to_thread
+        return _awaited(self.map(items, progress=progress))
 
-        results = self.map(items)
-        end = object()
-        try:
-            while (result := await anyio.to_thread.run_sync(next, results, end)) is not end:
-                yield result
-        finally:
-            results.close()  # type: ignore[attr-defined]  # map is a generator
+    def aimap_unordered(self, items: Iterable[Any], *, progress: Progress | None = None) -> AsyncIterator[Any]:
+        """As `imap_unordered`, for ``async for``."""
+        return _awaited(self.imap_unordered(items, progress=progress))
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for the items under way and those that wait, then close every node. Again: nothing.
 
         Args:
             cancel: give up the items that have not begun.
+
+        Raises:
+            ClocheError: what the first ``cleanup`` that failed raised; the nodes are closed all the same.
         """
         self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=cancel)
+        failure: ClocheError | None = None
         while self._idle:
-            self._idle.pop().node.close()
+            try:
+                self._idle.pop().node.close()
+            except ClocheError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
-    def _fill(self, window: deque[Future[Any]], source: Iterator[Any]) -> bool:
+    def _results(self, items: Iterable[Any], progress: Progress | None, take: _Take) -> Iterator[Any]:
+        window: deque[_Job] = deque()
+        source = enumerate(items)
+        done = 0
+        try:
+            while self._fill(window, source) or window:
+                for job in take(window):
+                    yield job.result()
+                    done += 1
+                    if progress is not None:
+                        progress(done)
+        finally:
+            for job in window:
+                job.future.cancel()
+
+    def _fill(self, window: deque[_Job], source: Iterator[tuple[int, Any]]) -> bool:
         """Keep every worker busy and one more item ready for each; whether anything was added."""
         added = False
         while len(window) < 2 * self.size:
             try:
-                item = next(source)
+                index, item = next(source)
             except StopIteration:
                 break
-            window.append(self.submit(item))
+            window.append(_Job(index, self.submit(item)))
             added = True
         return added
 
@@ -187,6 +191,54 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<cloche.Pool of {self.size} {'closed' if self._closed else 'open'}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An item of a map, under way."""
+
+    index: int
+    future: Future[Any]
+
+    def result(self) -> Any:
+        """Wait for it."""
+        try:
+            return self.future.result()
+        except CancelledError:
+            error: ClocheError = ClosedError("the pool was closed before this item began")
+            error.item = self.index
+            raise error from None
+        except ClocheError as error:
+            error.item = self.index
+            raise
+
+
+_Take = Callable[[deque[_Job]], Iterable[_Job]]
+
+
+def _next_in_order(window: deque[_Job]) -> list[_Job]:
+    return [window.popleft()]
+
+
+def _next_to_finish(window: deque[_Job]) -> list[_Job]:
+    """All that have finished by now, one at least."""
+    finished, _ = wait([job.future for job in window], return_when=FIRST_COMPLETED)
+    jobs = list(window)
+    window.clear()
+    window.extend(job for job in jobs if job.future not in finished)
+    return [job for job in jobs if job.future in finished]
+
+
+async def _awaited(results: Iterator[Any]) -> AsyncIterator[Any]:
+    """Each of them waited for on a worker thread."""
+    import anyio.to_thread
+
+    end = object()
+    try:
+        while (result := await anyio.to_thread.run_sync(next, results, end)) is not end:
+            yield result
+    finally:
+        results.close()  # type: ignore[attr-defined]  # a generator
 
 
 class _Worker:

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 import cloche
-from cloche import Limits, Snapshot, Source
+from cloche import Limits, Snapshot
 
 COUNTER = """
 import random
@@ -163,60 +163,3 @@ def test_closed_and_broken_nodes_have_no_snapshot(load):
         node.process(0)
     with pytest.raises(cloche.ClosedError):
         node.snapshot()
-
-
-def test_pool_runs_items_in_parallel_and_in_order(runtime):
-    """Clones of one node."""
-    with runtime.pool(Source(COUNTER), "N", size=3) as pool:
-        assert max(pool.imap_unordered([1] * 30)) <= 30
-    with runtime.pool(Source("def f(x):\n    return x * x\n"), "f", size=3) as pool:
-        assert list(pool.map(range(50))) == [x * x for x in range(50)]
-
-
-def test_pool_with_reset_lets_nothing_cross(runtime):
-    """Every item meets a pristine node."""
-    with runtime.pool(Source(COUNTER), "N", size=2, reset=True) as pool:
-        assert list(pool.map([1] * 20)) == [1] * 20
-        assert pool.replaced == 20
-
-
-def test_pool_survives_items_that_break_their_node(runtime):
-    """The item is reported, never tried again; the others get their results."""
-    source = Source(
-        "import os\ndef f(x):\n    if x == 3: os.abort()\n    if x == 5: raise ValueError(x)\n    return x\n"
-    )
-    with runtime.pool(source, "f", size=2) as pool:
-        futures = [pool.submit(x) for x in range(8)]
-        outcomes = [type(future.exception()).__name__ if future.exception() else future.result() for future in futures]
-    assert outcomes == [0, 1, 2, "GuestTrapError", 4, "NodeRaisedError", 6, 7]
-
-
-def test_pool_takes_endless_input_a_few_ahead(runtime):
-    """Backpressure."""
-    taken = 0
-
-    def endless():
-        nonlocal taken
-        while True:
-            taken += 1
-            yield taken
-
-    with runtime.pool(Source("def f(x):\n    return -x\n"), "f", size=2) as pool:
-        results = pool.map(endless())
-        assert [next(results) for _ in range(10)] == [-x for x in range(1, 11)]
-        results.close()
-    assert taken < 20
-
-
-def test_pool_recycles_by_count(runtime):
-    """max_calls bounds what one clone accumulates."""
-    with runtime.pool(Source(COUNTER), "N", size=1, max_calls=5) as pool:
-        assert list(pool.map([1] * 12)) == [1, 2, 3, 4, 5] * 2 + [1, 2]
-
-
-def test_closed_pool_takes_nothing(runtime):
-    """ClosedError, as everywhere."""
-    pool = runtime.pool(Source("def f(x):\n    return x\n"), "f", size=1)
-    pool.close()
-    with pytest.raises(cloche.ClosedError):
-        pool.submit(1)
