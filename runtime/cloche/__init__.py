@@ -7,11 +7,12 @@
 42
 """
 
+from typing import TYPE_CHECKING
+
 from cloche._logs import LogRecord
 from cloche._mount import Mount
 from cloche._node import Node, Stats
 from cloche._pool import Pool
-from cloche._profile import Profile, profile
 from cloche._runtime import Runtime
 from cloche._snapshot import Snapshot
 from cloche._source import Source
@@ -42,6 +43,9 @@ from cloche.services import Service, ServiceCall, ServiceRecord
 from cloche_wire.array import Array
 from cloche_wire.record import Record
 from cloche_wire.tagged import Opaque
+
+if TYPE_CHECKING:
+    from cloche._profile import Profile, profile
 
 __version__ = "0.1.0"
 
@@ -85,3 +89,11 @@ __all__ = [
     "__version__",
     "profile",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Profile", "profile"):  # a tenth of the time that this import takes, and few need it
+        from cloche import _profile
+
+        return getattr(_profile, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
 """Where the time of a call goes: phase by phase, on the host's clock, while someone asks for it.
 
 A node that is not recorded pays nothing: `record` replaces what its one instance calls with timed twins, and puts the
-originals back. Phases do not overlap: what is placed in guest memory during encoding is "lower" and not "encode".
+originals back. Phases do not overlap: what is placed in guest memory during encoding is "lower" and not "encode". While the guest
+runs, all is "guest", also what the host does to answer it (services, mounts).
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Recorder:
         """`function`, which counts as phase `name`."""
 
         def call(*arguments: Any, **options: Any) -> Any:
-            if not self.under_way:
+            if not self.under_way or "guest" in self._open:  # what the guest waits for is its own time
                 return function(*arguments, **options)
             self.enter(name)
             try:

@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 from cloche import _phases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cloche._phases import CallPhases
     from cloche._profile import Profile
     from cloche._tree import Function, Tree
 
@@ -41,9 +38,10 @@ def trace(profile: Profile, total: Tree, functions: list[Function]) -> str:
         start, end = _ns(phases.start), _ns(phases.end)
         name = f"{phases.op} ({phases.failed})" if phases.failed else phases.op
         events.append(_bar(_CALLS, name, f"call {phases.call}", start, end))
-        for name, begin, stop in _stretches(phases):
-            events.append(_bar(_CALLS, name, "host", max(begin, start + 1), min(stop, end) - 1))
-            if name == "guest" and call.tree is not None:
+        for phase in phases.phases:
+            begin, stop = max(_ns(phase.start), start + 1), min(_ns(phase.end), end)
+            events.append(_bar(_CALLS, phase.name, "host", begin, stop - 1))
+            if phase.name == "guest" and call.tree is not None:
                 events += _functions(_CALLS, call.tree, functions, begin, stop - 1)
     events += _sums(profile, total, functions)
     about_all = {
@@ -55,18 +53,6 @@ def trace(profile: Profile, total: Tree, functions: list[Function]) -> str:
         "about": "functions: the guest's own word; several calls under one caller are one bar, its category says how many",
     }
     return json.dumps({"displayTimeUnit": "ns", "otherData": about_all, "traceEvents": events}, separators=(",", ":"))
-
-
-def _stretches(call: CallPhases) -> Iterator[tuple[str, int, int]]:
-    """The phases in nanoseconds; the guest's as one, also where the host served it in between."""
-    guest = [(_ns(phase.start), _ns(phase.end)) for phase in call.phases if phase.name == "guest"]
-    first, last = (guest[0][0], guest[-1][1]) if guest else (0, 0)
-    for phase in call.phases:
-        begin, stop = _ns(phase.start), _ns(phase.end)
-        if guest and begin == first:
-            yield "guest", first, last
-        elif stop <= first or begin >= last:
-            yield phase.name, begin, stop
 
 
 def _sums(profile: Profile, total: Tree, functions: list[Function]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,3 +111,12 @@ def test_a_node_is_recorded_once_at_a_time(echo: cloche.Node) -> None:
     echo.close()
     with pytest.raises(cloche.ClosedError), _phases.record(echo):
         pass
+
+
+def test_what_the_guest_waits_for_is_the_guests_time(load: Callable[..., cloche.Node], tmp_path: Path) -> None:
+    """The host copies the answers to its questions too, and that is neither lower nor lift of the call."""
+    (tmp_path / "text").write_text("x" * 100_000)
+    node = load("def size(path): return len(open(path).read())", grants=cloche.Grants(mounts={"/data": tmp_path}))
+    with _phases.record(node) as recorder:
+        assert node.process("/data/text") == 100_000
+    assert [phase.name for phase in recorder.calls[0].phases] == ["encode", "lower", "guest", "lift", "decode"]
