@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import struct
 import subprocess
 import sys
 import textwrap
+import tracemalloc
+import zlib
 
 import pytest
 
@@ -163,3 +169,116 @@ def test_closed_and_broken_nodes_have_no_snapshot(load):
         node.process(0)
     with pytest.raises(cloche.ClosedError):
         node.snapshot()
+
+
+def _forged(snapshot: Snapshot, pages: bytes | None = None, **changes: object) -> bytes:
+    """Well-formed bytes, with a right digest: what somebody without a key may send."""
+    described = {
+        "image": snapshot.image, "name": snapshot.name, "info": snapshot.info, "memory_bytes": snapshot.memory_bytes,
+        "runs": snapshot.runs, "request": snapshot.request, "calls": snapshot.calls, "stream": None, **changes,
+    }  # fmt: skip
+    text = json.dumps(described).encode()
+    body = struct.pack("<16sIII", b"cloche snapshot\n", 1, len(text), 0) + text
+    body += zlib.compress(snapshot.pages if pages is None else pages)
+    return body + hashlib.blake2b(body, digest_size=32).digest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"memory_bytes": -1}, {"memory_bytes": 1 << 40}, {"memory_bytes": "1"}, {"memory_bytes": True}, {"request": None},
+        {"request": -5}, {"calls": 1.5}, {"calls": -1}, {"name": 5}, {"name": None}, {"image": []}, {"info": []},
+        {"runs": [[0, 1 << 40]]}, {"runs": [[0, -1]]}, {"runs": [[5, 1], [5, 1]]}, {"runs": [[1 << 70, 1]]}, {"runs": 7},
+        {"runs": [[0]]}, {"runs": [["x", 1]]}, {"runs": [[0, float("inf")]]}, {"stream": [1]}, {"stream": [-1, 0, True]},
+        {"stream": [0, 0, 1]}, {"stream": "abc"}, {"pages": b""}, {"pages": b"x"}, {"more": 1},
+        {"pages": bytes(64 << 20)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_forged_description_is_refused(load, changes):
+    """The digest only tells damage; without a key anybody can make one. Every field is checked."""
+    snapshot = load(COUNTER).snapshot()
+    assert Snapshot.from_bytes(_forged(snapshot)) == snapshot
+    with pytest.raises(cloche.ClocheError, match="snapshot"):
+        Snapshot.from_bytes(_forged(snapshot, **changes))
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b"null", b"[" * 100_000, b'"x"', b"{" * 10, b"\xff\xfe"])
+def test_a_description_that_is_none_is_refused(text):
+    """Nested JSON overflows a parser's stack: an error all the same."""
+    body = struct.pack("<16sIII", b"cloche snapshot\n", 1, len(text), 0) + text + zlib.compress(b"")
+    with pytest.raises(cloche.ClocheError, match="snapshot"):
+        Snapshot.from_bytes(body + hashlib.blake2b(body, digest_size=32).digest())
+
+
+def test_every_truncation_is_refused(load):
+    """At any length."""
+    data = load(COUNTER).snapshot().to_bytes()
+    for size in [*range(0, 400, 7), len(data) // 2, len(data) - 1]:
+        with pytest.raises(cloche.ClocheError, match="snapshot"):
+            Snapshot.from_bytes(data[:size])
+
+
+def test_a_bomb_takes_no_memory(load):
+    """64 MiB of zeros in 64 KiB, where the description says one page: no more than that is decompressed."""
+    snapshot = load(COUNTER).snapshot()
+    bomb = _forged(snapshot, bytes(256 << 20), runs=[[0, 1]])
+    assert len(bomb) < 1 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(cloche.ClocheError, match="not of the size"):
+            Snapshot.from_bytes(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_two_that_were_swapped_are_two_nodes(load, runtime):
+    """A snapshot carries its node's name and what it is: the mix-up shows, and with a key one's cannot pass for the other's."""
+    other = "class M:\n    def process(self, x): return 'other'\n"
+    one, two = load(COUNTER, "N", name="one"), load(other, "M", name="two")
+    first, second = one.snapshot().to_bytes(key=b"tenant 1"), two.snapshot().to_bytes(key=b"tenant 2")
+    for data, key in ((first, b"tenant 2"), (second, b"tenant 1")):
+        with pytest.raises(cloche.ClocheError, match="another key"):
+            Snapshot.from_bytes(data, key=key)
+    with runtime.restore(Snapshot.from_bytes(second, key=b"tenant 2")) as back:
+        assert (back.name, back.info["entry"], back.process(1)) == ("two", "M", "other")
+
+
+def test_pages_of_one_under_the_description_of_another_stay_in_their_sandbox(load, runtime):
+    """Whatever the pages are: the worst is a guest that breaks."""
+    one = load(COUNTER).snapshot()
+    junk = os.urandom(len(one.pages))
+    limits = Limits(deadline_s=2)
+    try:
+        with runtime.restore(Snapshot.from_bytes(_forged(one, junk)), limits=limits) as back:
+            back.process(1)
+    except cloche.ClocheError:
+        pass
+    with runtime.restore(one) as back:
+        assert back.process(1) == 1
+
+
+def test_an_open_stream_and_a_pending_task_go_to_another_process(load, runtime, tmp_path):
+    """Generators in mid-air, a task that sleeps, an array: all of it is memory."""
+    node = load(
+        "import asyncio, numpy as np\nclass N:\n    is_streaming = True\n    def __init__(self):\n"
+        "        self.done = []; self.a = np.arange(1000.0)\n    async def process(self, items):\n"
+        "        async def later(): await asyncio.sleep(0.01); self.done.append('later')\n"
+        "        task = asyncio.ensure_future(later())\n        async for x in items:\n            yield x * float(self.a[3])\n"
+        "        await task\n        yield self.done\n"
+    )
+    stream = node.stream(range(1, 9))
+    assert [next(stream), next(stream)] == [3.0, 6.0]
+    path = tmp_path / "node.snapshot"
+    path.write_bytes(node.snapshot().to_bytes())
+    code = f"""
+        import cloche, pathlib
+        with cloche.Runtime({str(runtime.image.folder)!r}) as runtime:
+            node = runtime.restore(cloche.Snapshot.from_bytes(pathlib.Path({str(path)!r}).read_bytes()))
+            at = node.stream_position
+            print(at.items, at.outputs, list(node.resume(range(1 + at.items, 5))))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "2 2 [9.0, 12.0, ['later']]", done.stderr
+    assert list(stream)[-1] == ["later"]
