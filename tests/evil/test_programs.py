@@ -54,11 +54,11 @@ def source(program: Program, entry: str) -> cloche.Source:
     )
 
 
-def attack(runtime: cloche.Runtime, program: Program, entry: str) -> str:
+def attack(runtime: cloche.Runtime, program: Program, entry: str, grants: cloche.Grants | None = None) -> str:
     """Run it through the whole life of a node; how it ended."""
     node = None
     try:
-        node = runtime.load(source(program, entry), "N", limits=LIMITS)
+        node = runtime.load(source(program, entry), "N", limits=LIMITS, grants=grants)
         node.initialize()
         if entry in ("generator", "finally"):
             stream = node.stream([1])

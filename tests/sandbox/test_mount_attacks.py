@@ -28,7 +28,7 @@ def folder(tmp_path):
     (inside / "relative").symlink_to("../secret")
     (inside / "folder").symlink_to(tmp_path / "outside")
     (inside / "harmless").symlink_to("a.txt")
-    (inside / "root").symlink_to("/")
+    (inside / "top").symlink_to("/")
     (inside / "self").symlink_to("self")
     (inside / "dangling").symlink_to(tmp_path / "made-outside")
     os.link(tmp_path / "secret", inside / "hard")
@@ -54,10 +54,10 @@ def outside(folder):
 
 
 PATHS = [
-    "{0}/passwd", "{0}/file", "{0}/relative", "{0}/folder/a.txt", "{0}/folder/../secret", "{0}/root/etc/passwd", "{0}/root/root/etc/passwd", "{0}/self",
+    "{0}/passwd", "{0}/file", "{0}/relative", "{0}/folder/a.txt", "{0}/folder/../secret", "{0}/top/etc/passwd", "{0}/top/top/etc/passwd", "{0}/self",
     "{0}/harmless", "{0}/dangling", "{0}/../secret", "{0}/../../../../../../../../etc/passwd", "{0}/sub/../../secret", "{0}/sub/../../../etc/passwd",
     "{0}/./../{1}/secret", "{0}/..", "{0}//../secret", "{0}/a.txt/", "{0}/a.txt/.", "{0}/a.txt/..", "{0}/a.txt/../a.txt", "{0}/file/", "{0}/folder/",
-    "{0}/folder/.", "/etc/passwd", "//etc/passwd", "../etc/passwd", "etc/passwd", "/proc/self/environ", "/proc/self/root/etc/passwd", "/dev/zero",
+    "{0}/folder/.", "/etc/passwd", "//etc/passwd", "../etc/passwd", "etc/passwd", "/proc/self/environ", "/proc/1/environ", "/dev/zero",
     "{0}/fifo", "{0}/socket", "{0}/\ud800", "{0}/" + "x" * 256, "{0}/" + "sub/../" * 300 + "secret", "{0}" + "/deep" * 3000, "{0}/a.txt\x00b",
 ]  # fmt: skip
 
@@ -85,7 +85,7 @@ r = found
     assert outside(folder) == before
     assert SECRET not in repr(found)
     assert "root:" not in repr(found)
-    assert all((folder / name).is_symlink() for name in ("passwd", "file", "relative", "folder", "root"))
+    assert all((folder / name).is_symlink() for name in ("passwd", "file", "relative", "folder", "top"))
 
 
 def test_a_hard_link_is_read_and_never_changed(node, folder):

@@ -1,0 +1,48 @@
+"""Hostile programs of a node that has folders: /r to read, /w to write, and a /tmp. Numbered and written as those in programs.py."""
+
+from __future__ import annotations
+
+from .programs import _p
+
+MOUNTED = [
+    _p(36, "read-passwd", "node", "open('/etc/passwd').read()"),
+    _p(36, "read-link", "node", "open('/r/passwd').read()"),
+    _p(36, "read-through-link", "node", "open('/r/top/etc/passwd').read()"),
+    _p(36, "stat-link", "node", "import os; os.stat('/r/passwd')"),
+    _p(36, "read-pipe", "node", "open('/r/pipe').read()"),
+    _p(36, "write-pipe", "node", "open('/w/pipe', 'w').write('x')"),
+    _p(36, "write-link", "node", "open('/w/outside/x', 'w').write('x')"),
+    _p(36, "append-hard-link", "node", "open('/w/hard', 'a').write('x')"),
+    _p(36, "make-links", "node", "import os\nfor make in (os.symlink, os.link):\n    try: make('/etc/passwd', '/w/l')\n    except OSError: pass\n    else: raise SystemExit('made')\nopen('/w/l')"),
+    _p(37, "traversal", "node", "open('/r/' + '../' * 20 + 'etc/passwd').read()"),
+    _p(37, "traversal-raw", "value", "import _cloche\nfor p in (b'r/../secret', b'../secret', b'/etc/passwd', b'r/outside/secret', b'r//x', b'r/.', b'\\0', b'r/passwd'):\n    for a in range(16, 28):\n        answer = _cloche.call([a, p, 1] if a in (16, 25, 27) else [a, p])\n        assert not answer[0] or a == 20 and answer[1][0] == 7, (a, p, answer)"),
+    _p(37, "rename-out", "node", "import os; os.rename('/w/a', '/w/../b')"),
+    _p(37, "rename-through-link", "node", "import os; os.rename('/w/a', '/w/outside/a')"),
+    _p(37, "trailing-slash", "node", "open('/r/passwd/').read()"),
+    _p(37, "dir-fd", "node", "import os; os.open('../secret', os.O_RDONLY, dir_fd=os.open('/r', os.O_RDONLY))"),
+    _p(42, "open-many", "node", "held = []\nwhile True: held.append(open('/r/a'))"),
+    _p(42, "list-many", "node", "import os\nheld = []\nwhile True: held.append(os.scandir('/r')); next(held[-1])"),
+    _p(42, "open-close", "deadline", "while True: open('/r/a').close()"),
+    _p(42, "scratch-many", "node", "held = []\nwhile True: held.append(open(f'/tmp/{len(held)}', 'w'))"),
+    _p(42, "guess-handles", "deadline value", "import _cloche\nfor n in range(10**6): assert not _cloche.call([18, n, 0, 10])[0]"),
+    _p(43, "write-stdlib", "node", "import os; open(os.__file__, 'w').write('x')"),
+    _p(43, "write-read-only", "node", "open('/r/a', 'w').write('x')"),
+    _p(43, "truncate-read-only", "node", "import os; os.open('/r/a', os.O_RDONLY | os.O_TRUNC)"),
+    _p(43, "write-flood", "node", "f = open('/w/big', 'wb')\nwhile True: f.write(bytes(1 << 16))"),
+    _p(43, "hole", "node", "import os; os.truncate(os.open('/w/big', os.O_WRONLY | os.O_CREAT), 1 << 40)"),
+    _p(43, "sparse-write", "node", "import os; os.pwrite(os.open('/w/big', os.O_WRONLY | os.O_CREAT), b'x', 1 << 40)"),
+    _p(43, "file-flood", "node", "i = 0\nwhile True: open(f'/w/{i}', 'w').close(); i += 1"),
+    _p(43, "folder-flood", "node", "import os\np = '/w'\nwhile True: p += '/d'; os.mkdir(p)"),
+    _p(43, "rewrite", "deadline", "while True: open('/w/x', 'w').write('x' * 10_000)"),
+    _p(43, "unlink-open", "node", "import os\nheld = []\nwhile True:\n    f = open('/w/x', 'wb', 0); held.append(f)\n    if f.write(bytes(100_000)) < 100_000: raise OSError('full')\n    os.remove('/w/x')"),
+    _p(43, "scratch-flood", "node", "f = open('/tmp/big', 'wb')\nwhile True: f.write(bytes(1 << 16))"),
+    _p(43, "scratch-folders", "node", "import os\np = '/tmp'\nwhile True: p += '/d'; os.mkdir(p)"),
+    _p(43, "scratch-holes", "value node", "import os\nfd = os.open('/tmp/h', os.O_RDWR | os.O_CREAT)\nfor i in range(31): os.pwrite(fd, b'x', (1 << i) - 1)"),
+    _p(44, "close-all", "value node", "import os; open('/r/a'); f = os.open('/w/a', os.O_RDONLY); os.closerange(0, 1000); os.read(f, 1)"),
+    _p(44, "read-flood", "deadline", "while True: open('/r/a').read()"),
+    _p(44, "list-flood", "deadline", "import os\nwhile True: os.listdir('/r')"),
+    _p(44, "huge-read", "value node memory", "import os; os.read(os.open('/r/huge', os.O_RDONLY), 1 << 30)"),
+    _p(44, "raw-garbage", "value", "import _cloche, random\nvalues = [0, 1, -1, 2**63, 2**70, None, True, 1.5, '', 'r/a', b'', b'r/a', b'w/x' * 2000, [], {}, [b'r'], (1,), {1}]\nfor _ in range(3000):\n    try: _cloche.call([random.randrange(16, 30), *random.choices(values, k=random.randrange(5))])\n    except ValueError: pass"),
+    _p(44, "raw-request", "value node", "import _cloche\nfor r in ([16], [16, b'r/a', 1, 2], [99], [20, b'r' * 5000], [19, 1, b'x' * 5000, 0]): _cloche.call(r)"),
+    _p(44, "huge-request", "protocol node memory", "import _cloche; _cloche.call([19, 1, bytes(32 << 20), 0])"),
+]  # fmt: skip
