@@ -16,8 +16,9 @@ __all__ = ["NO_DIFFERENCE", "Change", "as_rows", "compare", "warnings"]
 NO_DIFFERENCE: Final = "no difference shown"
 CAUTION: Final = 1.7
 """Intervals are widened by it for a verdict: some hundred are given at once, and at 95 % each, one in twenty would be wrong."""
-LEAST: Final = 0.05
-"""Changes smaller than this get no verdict: two runs of the same code differ by as much, through where memory happens to lie."""
+BETWEEN_RUNS: Final = 0.04
+"""Half of the interval by which two runs of the same code differ, on the scale of logarithms: where memory happens to lie, what else
+was loaded. No interval from within one run knows of it, so it is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ def _change(case: str, contender: str, then: Mapping[str, Any], now: Mapping[str
     new, new_low, new_high = (now.get(name) or now["median"] for name in fields)
     change = new / old
     # errors of the two runs are independent: their squares add, on the scale of logarithms
-    below = math.hypot(math.log(new / new_low), math.log(old_high / old))
-    above = math.hypot(math.log(new_high / new), math.log(old / old_low))
+    below = math.hypot(math.log(new / new_low), math.log(old_high / old), BETWEEN_RUNS)
+    above = math.hypot(math.log(new_high / new), math.log(old / old_low), BETWEEN_RUNS)
     return Change(
         case, contender, basis, change, change * math.exp(-below), change * math.exp(above),
         _verdict(math.log(change), below, above),
@@ -71,10 +72,9 @@ def _change(case: str, contender: str, then: Mapping[str, Any], now: Mapping[str
 
 
 def _verdict(change: float, below: float, above: float) -> str:
-    least = math.log1p(LEAST)
-    if change + CAUTION * above < 0 and change < -least:
+    if change + CAUTION * above < 0:
         return "faster"
-    if change - CAUTION * below > 0 and change > least:
+    if change - CAUTION * below > 0:
         return "slower"
     return NO_DIFFERENCE
 
