@@ -36,6 +36,19 @@ def where(item):
 
 def bad(item):
     raise ValueError("no")
+
+class Sums:
+    is_streaming = True
+    async def process(self, items):
+        total = 0
+        async for item in items:
+            total += item
+            yield total
+
+class Ticks:
+    is_source = True
+    def process(self):
+        yield from range(3)
 '''
 
 
@@ -128,9 +141,8 @@ def test_a_users_node_with_arrays(run: Run, tmp_path: Path) -> None:
 def test_a_users_node_stays_in_the_sandbox(run: Run, tmp_path: Path) -> None:
     """No native contender unless it is asked for; then the results are compared, and this one gives itself away."""
     (tmp_path / "in.jsonl").write_text("1\n2\n")
-    done = run("nodes.py:where", *BRIEF, "--inputs", "in.jsonl", "--json", "r.json")
+    done = run("nodes.py:where", *BRIEF, "--inputs", "in.jsonl", "--contenders", "epoch", "--json", "r.json")
     assert done.returncode == 0, done.stderr
-    assert not {"native", "pipe"} & cases(tmp_path / "r.json")["node/in.jsonl"].keys()
     refused = run("nodes.py:where", *BRIEF, "--inputs", "in.jsonl", "--contenders", "native,epoch")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "there is no contender 'native' here" in refused.stderr
@@ -145,12 +157,36 @@ def test_a_users_node_stays_in_the_sandbox(run: Run, tmp_path: Path) -> None:
 
 def test_a_users_node_against_native(run: Run, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "a b c"}\n{"text": "d"}\n')
-    done = run("nodes.py:words", *BRIEF, "--inputs", "in.jsonl", "--native", "--json", "r.json")
+    done = run(
+        "nodes.py:words",
+        *BRIEF,
+        "--inputs",
+        "in.jsonl",
+        "--native",
+        "--contenders",
+        "native,pipe,epoch",
+        "--json",
+        "r.json",
+    )
     assert done.returncode == 0, done.stderr
     figures = cases(tmp_path / "r.json")["node/in.jsonl"]
     assert figures["epoch"]["ratio"] > 0 and figures["pipe"]["ratio"] > 0
     (row,) = results.load(tmp_path / "r.json")["node"]["inputs"]
     assert row["native"] == figures["native"]["median"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "inputs"), [("Sums", ["--inputs", "in.jsonl"]), ("Ticks", [])], ids=["stream", "source"]
+)
+def test_streams_and_sources_are_measured_as_a_whole(run: Run, tmp_path: Path, entry: str, inputs: list[str]) -> None:
+    """One operation is the stream over all items; nothing of it could be batched."""
+    (tmp_path / "in.jsonl").write_text("1\n2\n3\n")
+    done = run(f"nodes.py:{entry}", *BRIEF, *inputs, "--native", "--contenders", "native,epoch", "--json", "r.json")
+    assert done.returncode == 0, done.stderr
+    node = results.load(tmp_path / "r.json")["node"]
+    assert [each["bytes_out"] for each in node["inputs"]] == [24]
+    assert node["inputs"][0]["native"] > 0
+    assert node["advice"] == []
 
 
 @pytest.mark.parametrize(
@@ -162,11 +198,23 @@ def test_a_users_node_against_native(run: Run, tmp_path: Path) -> None:
         (["--compare", "nodes.py"], 1, "nodes.py is not JSON"),
         (["--json", "no/folder/r.json"], 1, "there is no folder for no/folder/r.json"),
         (["--inputs", "nodes.py"], 2, "inputs are for a node"),
-        (["nodes.py:bad", "--inputs", "one.jsonl"], 1, "ValueError: no"),
+        (["nodes.py:bad", "--inputs", "one.jsonl", "--contenders", "epoch"], 1, "ValueError: no"),
+        (["nodes.py:words", "--inputs", "one.jsonl", "--contenders", "process"], 1, "add epoch to --contenders"),
         (["nodes.py:words", "--inputs", "missing.jsonl"], 1, "missing.jsonl"),
         (["nodes.py:words", "--inputs", "empty.jsonl"], 1, "empty.jsonl has no items"),
     ],
-    ids=["only", "contender", "no file", "no json", "no folder", "no node", "node fails", "no input", "empty"],
+    ids=[
+        "only",
+        "contender",
+        "no file",
+        "no json",
+        "no folder",
+        "no node",
+        "node fails",
+        "no sandbox here",
+        "no input",
+        "empty",
+    ],
 )
 def test_mistakes_are_said_before_anything_is_measured(
     run: Run, tmp_path: Path, arguments: list[str], code: int, message: str

@@ -17,8 +17,8 @@ NO_DIFFERENCE: Final = "no difference shown"
 CAUTION: Final = 1.7
 """Intervals are widened by it for a verdict: some hundred are given at once, and at 95 % each, one in twenty would be wrong."""
 BETWEEN_RUNS: Final = 0.04
-"""Half of the interval by which two runs of the same code differ, on the scale of logarithms: where memory happens to lie, what else
-was loaded. No interval from within one run knows of it, so it is added."""
+"""Half of the interval by which two runs of the same code differ, on the scale of logarithms: where memory happens to lie,
+what else was loaded. No interval from within one run knows of it, so it is added."""
 
 
 @dataclass(frozen=True, slots=True)
