@@ -286,6 +286,76 @@ def test_trsm_and_trmm(blas: Blas, prefix: str) -> None:
             full = np.linalg.inv(full)
 
 
+def test_fortran_rank_updates(blas: Blas, prefix: str) -> None:
+    """One triangle of A A' and of A B' + B A', conjugated for complex types; and A + x y'."""
+    for seed in range(ROUNDS):
+        draw = Draw(prefix, seed)
+        n, k = draw.size(), draw.size()
+        uplo, transpose = draw.one(b"U", b"l"), draw.one(PLAIN, CONJUGATED if draw.complex else TRANSPOSED)
+        shape = (n, k) if transpose == PLAIN else (k, n)
+        (a, a_matrix, lda), (b, b_matrix, ldb) = draw.matrix(*shape, COLUMN_MAJOR), draw.matrix(*shape, COLUMN_MAJOR)
+        c, c_matrix, ldc = draw.matrix(n, n, COLUMN_MAJOR)
+        c_matrix[np.diag_indices(n)] = c_matrix.diagonal().real
+        left, right = op(a_matrix, transpose), op(b_matrix, transpose)
+        alpha, beta = draw.factor(), draw.one(0, 1, -0.5)
+        kept = np.triu_indices(n) if uplo == b"U" else np.tril_indices(n)
+        real = np.dtype(draw.dtype.char.lower())
+        for double in (False, True):
+            factor = alpha if double else np.real(alpha)
+            full = factor * (left @ (right if double else left).conj().T)
+            full = full + full.conj().T if double else full
+            wanted = c.copy()
+            place = draw.view(wanted, n, n, COLUMN_MAJOR, ldc)
+            place[kept] = (full + scaled(beta, place))[kept]
+            name = ("her" if draw.complex else "syr") + ("2k" if double else "k")
+            scalar = np.array([factor], draw.dtype if double else real)
+            second = (b, ldb) if double else ()
+            found = blas.fortran(
+                f"{prefix}{name}_",
+                uplo,
+                LETTERS[transpose],
+                n,
+                k,
+                scalar,
+                a,
+                lda,
+                *second,
+                np.array([beta], real),
+                c,
+                ldc,
+            )[-1]
+            assert_close(found, wanted, 2 * k)
+        incx, incy = draw.step(), draw.step()
+        (x, x_vector), (y, y_vector) = draw.vector(n, incx), draw.vector(k, incy)
+        for name, right in (("geru", y_vector), ("gerc", y_vector.conj())) if draw.complex else (("ger", y_vector),):
+            a, a_matrix, lda = draw.matrix(n, k, COLUMN_MAJOR)
+            wanted = a.copy()
+            draw.view(wanted, n, k, COLUMN_MAJOR, lda)[...] += alpha * np.outer(x_vector, right)
+            scalar = np.array([alpha], draw.dtype)
+            assert_close(blas.fortran(f"{prefix}{name}_", n, k, scalar, x, incx, y, incy, a, lda)[-1], wanted, 2)
+
+
+def test_symmetric_matrix_times_vector(blas: Blas, prefix: str) -> None:
+    """Only one triangle is read, and of a Hermitian matrix only the real part of the diagonal."""
+    for seed in range(ROUNDS):
+        draw = Draw(prefix, seed)
+        n, uplo, alpha, beta = draw.size(), draw.one(b"U", b"l"), draw.factor(), draw.factor()
+        incx, incy = draw.step(), draw.step()
+        a, matrix, lda = draw.matrix(n, n, COLUMN_MAJOR)
+        triangle = np.triu(matrix, 1) if uplo == b"U" else np.tril(matrix, -1)
+        full = triangle + triangle.conj().T + np.diag(matrix.diagonal().real)
+        matrix[np.tril_indices(n, -1) if uplo == b"U" else np.triu_indices(n, 1)] = np.nan
+        (x, x_vector), (y, y_vector) = draw.vector(n, incx), draw.vector(n, incy)
+        if beta == 0:
+            y_vector[...] = np.nan
+        wanted = y.copy()
+        place = wanted[: n * abs(incy)][:: abs(incy)][:: 1 if incy > 0 else -1]
+        place[...] = alpha * (full @ x_vector) + scaled(beta, place)
+        one, other = (np.array([value], draw.dtype) for value in (alpha, beta))
+        name = f"{prefix}{'he' if draw.complex else 'sy'}mv_"
+        assert_close(blas.fortran(name, uplo, n, one, a, lda, x, incx, other, y, incy)[-1], wanted, n)
+
+
 def test_not_a_number_and_infinity(blas: Blas, prefix: str) -> None:
     """They go where arithmetic takes them, in whole tiles and at the edges, and nowhere else."""
     n = 37

@@ -1,38 +1,113 @@
 /* multiply, dot, add and apply for one complex type: include with T, P, R (the type of its parts), Q (its prefix) and LANES defined. */
+#include <stdlib.h>
+
 #include "core.h"
 
 typedef R vector __attribute__((ext_vector_type(LANES), aligned(sizeof(R))));
 typedef JOIN(P, matrix) matrix;
 
-enum { PAIRS = LANES / 2 };
+enum {
+    PAIRS = LANES / 2,
+    SIDE = 128,
+    SMALL = 2048 /* elements of planes that are kept on the stack */
+};
 
-/* The real or the imaginary part of a matrix. */
-static JOIN(Q, matrix) part(matrix a, int imaginary)
+/* A block of a complex matrix as two real ones, the imaginary one `apart` behind the real one. */
+typedef struct {
+    R *at;
+    ptrdiff_t rows, columns, apart;
+} planes;
+
+/* Lies in memory as the matrix does, which makes the copies cheap. */
+static planes laid_out(R *at, int m, int n, int by_rows)
 {
-    return (JOIN(Q, matrix)){(const R *)a.at + imaginary, 2 * a.rows, 2 * a.columns, 0};
+    return (planes){at, by_rows ? n : 1, by_rows ? 1 : m, (ptrdiff_t)m * n};
 }
 
-/* C = alpha A B + beta C as real products of parts; those of alpha's imaginary part are rarely needed. */
+static planes split(matrix a, int i, int j, int m, int n, R *at)
+{
+    const int by_rows = a.columns == 1, outer = by_rows ? m : n, inner = by_rows ? n : m;
+    const planes to = laid_out(at, m, n, by_rows);
+    const R sign = a.conjugate ? -1 : 1;
+    for (int x = 0; x < outer; x++) {
+        const R *from = (const R *)(a.at + i * a.rows + j * a.columns + x * (by_rows ? a.rows : a.columns));
+        const ptrdiff_t step = 2 * (by_rows ? a.columns : a.rows);
+        for (int y = 0; y < inner; y++, at++, from += step)
+            at[0] = from[0], at[to.apart] = sign * from[1];
+    }
+    return to;
+}
+
+static JOIN(Q, matrix) plane(planes p, int imaginary)
+{
+    return (JOIN(Q, matrix)){p.at + imaginary * p.apart, p.rows, p.columns, 0};
+}
+
+static void multiply_planes(int m, int n, int k, planes a, planes b, R kept, planes c)
+{
+    const struct {
+        int a, b, c;
+        R factor, kept;
+    } products[] = {{0, 0, 0, 1, kept}, {1, 1, 0, -1, 1}, {0, 1, 1, 1, kept}, {1, 0, 1, 1, 1}};
+    for (int i = 0; i < 4; i++)
+        JOIN(Q, multiply)(m, n, k, products[i].factor, plane(a, products[i].a), plane(b, products[i].b), products[i].kept,
+                          c.at + products[i].c * c.apart, c.rows, c.columns);
+}
+
+static void add_planes(int m, int n, T alpha, planes from, T *c, ptrdiff_t rows, ptrdiff_t columns)
+{
+    const R re = __real__ alpha, im = __imag__ alpha;
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++) {
+            const R *product = from.at + i * from.rows + j * from.columns;
+            R *to = (R *)(c + i * rows + j * columns);
+            to[0] += im == 0 ? re * product[0] : re * product[0] - im * product[from.apart];
+            to[1] += im == 0 ? re * product[from.apart] : re * product[from.apart] + im * product[0];
+        }
+}
+
+/* What is left when there is no memory for planes. */
+static void plainly(int m, int n, int k, T alpha, matrix a, matrix b, T *c, ptrdiff_t rows, ptrdiff_t columns)
+{
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++)
+            for (int p = 0; p < k; p++) {
+                T left = a.at[i * a.rows + p * a.columns], right = b.at[p * b.rows + j * b.columns];
+                left = a.conjugate ? __builtin_complex(__real__ left, -__imag__ left) : left;
+                right = b.conjugate ? __builtin_complex(__real__ right, -__imag__ right) : right;
+                c[i * rows + j * columns] += alpha * (left * right);
+            }
+}
+
+/* Four real products for each block of at most SIDE x SIDE. */
 void JOIN(P, multiply)(int m, int n, int k, T alpha, matrix a, matrix b, T beta, T *c, ptrdiff_t rows, ptrdiff_t columns)
 {
-    for (int i = 0; i < m && beta != 0 && beta != 1; i++)
-        for (int j = 0; j < n; j++)
-            c[i * rows + j * columns] *= beta;
-    const R left = a.conjugate ? -1 : 1, right = b.conjugate ? -1 : 1;
-    const R re = __real__ alpha, im = __imag__ alpha, kept = beta != 0;
-    R *real = (R *)c, *imaginary = real + 1;
-    const struct {
-        R factor;
-        int a, b;
-        R kept, *place;
-    } products[] = {
-        {re, 0, 0, kept, real},       {-re * left * right, 1, 1, 1, real}, {re * right, 0, 1, kept, imaginary},
-        {re * left, 1, 0, 1, imaginary}, {-im * right, 0, 1, 1, real},     {-im * left, 1, 0, 1, real},
-        {im, 0, 0, 1, imaginary},     {-im * left * right, 1, 1, 1, imaginary},
-    };
-    for (int i = 0; i < (im == 0 ? 4 : 8); i++)
-        JOIN(Q, multiply)(m, n, k, products[i].factor, part(a, products[i].a), part(b, products[i].b), products[i].kept,
-                          products[i].place, 2 * rows, 2 * columns);
+    for (int i = 0; i < m && beta != 1; i++)
+        for (int j = 0; j < n; j++) {
+            T *place = c + i * rows + j * columns;
+            *place = beta == 0 ? 0 : beta * *place;
+        }
+    if (m <= 0 || n <= 0 || k <= 0 || alpha == 0)
+        return;
+    const int tall = least(m, SIDE), wide = least(n, SIDE), deep = least(k, SIDE);
+    const int left = 2 * tall * deep, right = 2 * deep * wide, size = left + right + 2 * tall * wide;
+    R small[SMALL], *space = size <= SMALL ? small : malloc(size * sizeof(R));
+    if (!space) {
+        plainly(m, n, k, alpha, a, b, c, rows, columns);
+        return;
+    }
+    for (int i = 0; i < m; i += SIDE)
+        for (int j = 0; j < n; j += SIDE) {
+            const int x = least(m - i, SIDE), y = least(n - j, SIDE);
+            const planes block = laid_out(space + left + right, x, y, columns == 1);
+            for (int p = 0; p < k; p += SIDE) {
+                const int z = least(k - p, SIDE);
+                multiply_planes(x, y, z, split(a, i, p, x, z, space), split(b, p, j, z, y, space + left), p != 0, block);
+            }
+            add_planes(x, y, alpha, block, c + i * rows + j * columns, rows, columns);
+        }
+    if (space != small)
+        free(space);
 }
 
 static vector swapped(vector v)

@@ -21,6 +21,7 @@ typedef double _Complex cdouble;
  *   solve     X = alpha inv(A) X; A is triangular, m x m, with ones on its diagonal if `unit`; X is m x n
  *   replace   X = alpha A X, likewise
  *   apply     y = alpha A x + beta y; A is m x n
+ *   symmetric the same for a symmetric A, Hermitian if `conjugate`, of which only one triangle is read
  *   add       y = alpha x + y
  *   dot       the sum of x * y; of conj(x) * y if `conjugate`
  * `conjugate` means conj(A) and is ignored for real types.
@@ -38,6 +39,8 @@ typedef double _Complex cdouble;
     void p##solve(int upper, int unit, int m, int n, T alpha, p##matrix a, T *x, ptrdiff_t rows, ptrdiff_t columns); \
     void p##replace(int upper, int unit, int m, int n, T alpha, p##matrix a, T *x, ptrdiff_t rows, ptrdiff_t columns); \
     void p##apply(int m, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy);   \
+    void p##symmetric(int upper, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y,            \
+                      ptrdiff_t incy);                                                                            \
     void p##add(int n, T alpha, const T *x, ptrdiff_t incx, T *y, ptrdiff_t incy);                                 \
     T p##dot(int n, int conjugate, const T *x, ptrdiff_t incx, const T *y, ptrdiff_t incy);
 

@@ -1,4 +1,4 @@
-/* triangle, solve and replace for one type: include with T and P defined. They halve the matrix until it is small, so that
+/* triangle, symmetric, solve and replace for one type: include with T and P defined. Those on matrices halve them until they are small, so that
  * almost all of the work is `multiply`'s.
  */
 #include "core.h"
@@ -133,4 +133,21 @@ void JOIN(P, replace)(int upper, int unit, int m, int n, T alpha, matrix_ a, T *
     scale_(m, n, alpha, x, rows, columns);
     if (alpha != 0)
         replace(upper, unit, m, n, a, x, rows, columns);
+}
+
+/* Column j below the diagonal serves row j to its right as well. */
+void JOIN(P, symmetric)(int upper, int n, T alpha, matrix_ a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy)
+{
+    scale_(n, 1, beta, y, incy, 1);
+    for (int j = 0; j < n && alpha != 0; j++) {
+        const int first = upper ? 0 : j + 1, count = upper ? j : n - 1 - j;
+        const T *column = a.at + first * a.rows + j * a.columns;
+        T middle = a.at[j * (a.rows + a.columns)];
+#ifdef COMPLEX
+        middle = a.conjugate ? __real__ middle : middle;
+#endif
+        JOIN(P, add)(count, alpha * x[j * incx], column, a.rows, y + first * incy, incy);
+        y[j * incy] += alpha * (middle * x[j * incx] +
+                                JOIN(P, dot)(count, a.conjugate, column, a.rows, x + first * incx, incx));
+    }
 }

@@ -8,7 +8,10 @@ from imagebuild.toolchain import Toolchain
 
 NAME, VERSION = "cloche-blas", "1"
 # What is replaced of the Fortran BLAS that numpy's LAPACK brings as a translation.
-FORTRAN = tuple(f"{prefix}{name}_" for prefix in "sdcz" for name in ("gemm", "gemv", "trsm", "trmm"))
+_ALL = "gemm gemv trsm trmm"
+_REAL = f"{_ALL} ger symv syrk syr2k"
+_COMPLEX = f"{_ALL} geru gerc hemv herk her2k"
+FORTRAN = tuple(f"{prefix}{name}_" for prefix in "sdcz" for name in (_REAL if prefix in "sd" else _COMPLEX).split())
 # Complex products without a test for NaN, divisions after Smith: as Fortran has them.
 FLAGS = ("-msimd128", "-fstrict-overflow", "-std=c11", "-fcomplex-arithmetic=improved", "-Wall", "-Wextra", "-Werror")
 
