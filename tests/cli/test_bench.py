@@ -151,7 +151,7 @@ def test_a_users_node_stays_in_the_sandbox(run: Run, tmp_path: Path) -> None:
     )
     assert asked.returncode == 0, asked.stderr
     figures = cases(tmp_path / "r.json")["node/in.jsonl"]
-    assert "median" in figures["native"]
+    assert figures["native"]["median"] > 0
     assert figures["epoch"]["error"].startswith("ValueError: refused, for its result differs: [False, False]")
 
 

@@ -102,7 +102,7 @@ def _geomeans(results: Mapping[str, Any]) -> Iterator[str]:
 def _group(results: Mapping[str, Any], group: str) -> Iterator[str]:
     cases = [case for case in results["cases"] if case["group"] == group]
     contenders = [
-        c for c in results["contenders"] if any("median" in case["contenders"].get(c["id"], {}) for case in cases)
+        c for c in results["contenders"] if any(case["contenders"].get(c["id"], {}).get("median") for case in cases)
     ]
     quoted = [q for q in results.get("published", ()) if any(case["id"] in q["cases"] for case in cases)]
     rows = [
@@ -118,7 +118,7 @@ def _group(results: Mapping[str, Any], group: str) -> Iterator[str]:
 
 
 def _figures(figures: Mapping[str, Any]) -> str:
-    if "median" not in figures:
+    if figures.get("median") is None:
         return ""
     if figures["ratio"] in (None, 1.0):
         return duration(figures["median"])

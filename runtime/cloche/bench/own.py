@@ -145,7 +145,10 @@ class OwnNode:
             calls = timeline.recorded(node, run, PHASE_CALLS)
             figures = case["contenders"].get(contender.id, {})
             total = figures.get("median") or statistics.median([call.end - call.start for call in calls])
-            bytes_in, bytes_out = case["bytes"], payload_bytes(output)
+            bytes_in = sum(map(payload_bytes, sample.items))
+            if not node.info["is_streaming"]:  # else, all items are one operation
+                bytes_in //= max(1, len(sample.items))
+            bytes_out = payload_bytes(output)
             recorded = statistics.median([call.end - call.start for call in calls])
             inputs.append(
                 {

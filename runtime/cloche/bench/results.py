@@ -33,7 +33,8 @@ __all__ = [
 SCHEMA: Final = 1
 MAX_SAMPLES: Final = 200
 FIGURES: Final = ("median", "mean", "p95", "p99", "min", "max", "stdev", "throughput")
-COLUMNS: Final = ("case", "title", "contender", "n", *FIGURES, "ratio", "ratio_low", "ratio_high", "error")
+_ALL: Final = ("n", *FIGURES, "ratio", "ratio_low", "ratio_high")
+COLUMNS: Final = ("case", "title", "contender", *_ALL, "error")
 
 
 class ResultsError(ClocheError):
@@ -50,7 +51,7 @@ def case_entry(case: Case, lanes: Sequence[Lane], rng: Random) -> dict[str, Any]
     entries: dict[str, Any] = {}
     for lane in lanes:
         if not lane.rounds:
-            entries[lane.id] = {"error": lane.error or "not measured"}
+            entries[lane.id] = dict.fromkeys(_ALL) | {"error": lane.error or "not measured"}
             continue
         figures = _figures(lane, case.items)
         resampled = stats.bootstrap_medians(_medians(lane, rounds), chosen)
