@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cloche._mount import Mount
 
 __all__ = ["Key", "Ledger", "refusal"]
+
+_MAX_CHARGED: Final = 10_000
+"""Files that are kept account of. What more of them grow by is not given back."""
 
 Key = tuple[int, int]
 """A file on the host: device and inode."""
@@ -22,16 +25,17 @@ def refusal(code: int) -> OSError:
 class Ledger:
     """Holds `Mount.quota_bytes` and `Mount.max_files`.
 
-    Growth of any file is charged; only what the node has made itself is given back when it shrinks or goes. So the ledger has at
-    most `max_files` entries, and a node cannot make room by emptying what the host has put there.
+    Growth of any file is charged, to that file; when it shrinks or goes, what was charged is given back, and no more. So a node
+    cannot make room by emptying what the host has put there, and may rewrite a file as often as it likes.
     """
 
-    __slots__ = ("_bytes", "_files", "_made")
+    __slots__ = ("_bytes", "_charged", "_files", "_made")
 
     def __init__(self, mount: Mount) -> None:
         self._bytes = mount.quota_bytes
         self._files = mount.max_files
-        self._made: dict[Key, int] = {}
+        self._made: set[Key] = set()
+        self._charged: dict[Key, int] = {}
 
     @property
     def room(self) -> int:
@@ -47,21 +51,22 @@ class Ledger:
 
     def made(self, key: Key) -> None:
         """The node has made a file or a folder."""
-        self._made[key] = 0
+        self._made.add(key)
 
     def grown(self, key: Key, count: int) -> None:
         """A file has become larger, by `room` at most."""
         self._bytes -= count
-        if key in self._made:
-            self._made[key] += count
+        if key in self._charged or len(self._charged) < _MAX_CHARGED:
+            self._charged[key] = self._charged.get(key, 0) + count
 
     def shrunk(self, key: Key, count: int) -> None:
         """A file has become smaller."""
-        back = min(count, self._made.get(key, 0))
+        back = min(count, self._charged.get(key, 0))
         if back:
-            self._made[key] -= back
+            self._charged[key] -= back
             self._bytes += back
 
     def gone(self, key: Key) -> None:
         """A file or folder is no more, on the disk either."""
-        self._bytes += self._made.pop(key, 0)
+        self._made.discard(key)
+        self._bytes += self._charged.pop(key, 0)

@@ -26,7 +26,7 @@ class Mount:
         path: the folder. It is opened when the node is loaded: symbolic links in the path itself are followed, then, by the host;
             in the folder none is.
         writable: whether the node may change what is in it.
-        quota_bytes: bytes by which one node may make the folder's files grow. What it frees of files that it has made itself
+        quota_bytes: bytes by which one node may make the folder's files grow. What it adds to a file and cuts off or removes again
             counts no longer; each clone has a quota of its own.
         max_files: files and folders that one node may have made in it.
     """

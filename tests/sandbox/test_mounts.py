@@ -156,7 +156,7 @@ r += [fill(), os.path.getsize("/tmp/hole")]
 
 
 def test_a_mount_has_quotas(load, tmp_path):
-    """Bytes and files; what the node has made itself and removes again counts no longer, what was there before does not help."""
+    """Bytes and files; what the node has added and removes again counts no longer, what was there before does not help."""
     (tmp_path / "old").write_bytes(bytes(50_000))
     mount = cloche.Mount(tmp_path, writable=True, quota_bytes=100_000, max_files=3)
     node = load(EXEC, "f", grants=cloche.Grants(mounts={"/out": mount}))
@@ -307,3 +307,18 @@ def test_small_limits_on_messages_do_not_break_files(load, folder):
     code = "b = open('/out/sub/b.bin', 'rb').read(); open('/out/c', 'wb').write(b); import os; r = [len(b), os.listdir('/out/sub')]"
     assert node.process(code) == [256 * 20_000, ["b.bin"]]
     assert (folder / "c").read_bytes() == (folder / "sub" / "b.bin").read_bytes()
+
+
+def test_a_file_that_was_there_is_rewritten_as_often_as_one_likes(load, tmp_path):
+    """A node that is loaded again and keeps one file up to date must not run into its quota."""
+    (tmp_path / "state").write_bytes(bytes(900))
+    mount = cloche.Mount(tmp_path, writable=True, quota_bytes=1000)
+    node = load(EXEC, "f", grants=cloche.Grants(mounts={"/out": mount}))
+    rewrite = "for i in range(20):\n    with open('/out/state', 'wb') as file: file.write(bytes(1000 - i))\n"
+    replace = (
+        "import os\nfor i in range(20):\n    open('/out/new', 'w').close(); os.replace('/out/new', '/out/state')\n"
+    )
+    node.process(rewrite + replace + rewrite)
+    assert (tmp_path / "state").stat().st_size == 981
+    with pytest.raises(cloche.NodeRaisedError, match="Quota"):
+        node.process("with open('/out/more', 'wb') as file: file.write(bytes(100))")
