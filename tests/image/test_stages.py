@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,26 @@ def test_two_builds_of_one_cache_take_turns(tmp_path: Path) -> None:
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize(("changed", "again"), [("c", "acd"), ("d", "d")], ids=["read from", "not read from"])
+def test_a_stage_that_does_not_work_here_is_made_anew(tmp_path: Path, changed: str, again: str) -> None:
+    """A cache copied from another machine, say; its key stays, so that nothing else has to run for it."""
+    build(stages([]), tmp_path, quiet())
+    ran: list[str] = []
+    graph = stages(ran, **{changed: "new"})
+    before = keys(graph)
+    graph[0] = replace(graph[0], usable=lambda folder: not (folder / "file").exists())
+    assert keys(graph) == before
+    build(graph, tmp_path, quiet())
+    assert "".join(sorted(ran)) == again
+
+
+def test_a_stage_that_works_is_kept(tmp_path: Path) -> None:
+    """It was asked, and said so."""
+    build(stages([]), tmp_path, quiet())
+    ran: list[str] = []
+    graph = stages(ran, c="new")
+    graph[0] = replace(graph[0], usable=lambda folder: (folder / "file").exists())
+    build(graph, tmp_path, quiet())
+    assert ran == ["c", "d"]

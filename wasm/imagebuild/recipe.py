@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagebuild import (
@@ -74,7 +74,11 @@ class Recipe:
 
         runs = code("driver", "cbor") + file_digest(self.wire / "abi.py")
         return [
-            stage("toolchain", "", pinned(*tools), code("toolchain", "archive")),
+            # which of the compiler's own libraries it brings depends on the machine, and so is no part of the key
+            replace(
+                stage("toolchain", "", pinned(*tools), code("toolchain", "archive")),
+                usable=lambda folder: not toolchain.missing_libraries(folder),
+            ),
             stage("cpython-source", "", pinned("cpython", *patches), code("sources", "patch", "archive")),
             stage("numpy-source", "", pinned("numpy"), code("archive")),
             stage("host-tools", "", pinned("cython", "ninja"), code("archive")),

@@ -31,12 +31,15 @@ class Stage:
         needs: the stages it reads from.
         inputs: everything else that its result depends on, as texts (digests, flags, versions).
         run: fills the empty folder it is given. Its source text counts as an input.
+        usable: whether what an earlier build has put there works on this machine; None: it does on any. It is asked only when
+            a stage that needs this one is to run.
     """
 
     name: str
     needs: tuple[str, ...]
     inputs: tuple[str, ...]
     run: Callable[[Path, Folders], None]
+    usable: Callable[[Path], bool] | None = None
 
 
 class BuildError(Exception):
@@ -70,6 +73,9 @@ def build(stages: list[Stage], root: Path, progress: Progress, wide: int = 3) ->
     names = keys(stages)
     folders = {name: root / f"{name}-{key}" for name, key in names.items()}
     todo = {stage.name: stage for stage in stages if not folders[stage.name].exists()}
+    for stage in _unusable(stages, folders, todo):
+        shutil.rmtree(folders[stage.name])
+        todo[stage.name] = stage
     running: dict[Future[None], str] = {}
     root.mkdir(parents=True, exist_ok=True)
     cancelled.clear()
@@ -87,6 +93,12 @@ def build(stages: list[Stage], root: Path, progress: Progress, wide: int = 3) ->
             cancelled.set()
             raise
     return folders
+
+
+def _unusable(stages: list[Stage], folders: Folders, todo: Mapping[str, Stage]) -> list[Stage]:
+    """Stages done on another machine, or before this one was changed, that others have to read from now."""
+    wanted = {need for stage in todo.values() for need in stage.needs} - todo.keys()
+    return [s for s in stages if s.name in wanted and s.usable is not None and not s.usable(folders[s.name])]
 
 
 cancelled = threading.Event()
