@@ -44,7 +44,9 @@ async def call(node: Node, function: Callable[[], T]) -> T:
             token.begun = True  # first: either we see that we are cancelled, or who cancels sees that we have begun
             try:
                 if token.cancelled:
-                    raise Cancelled(f"the call on node {node.name!r} was cancelled before it began", node=node.name)
+                    raise Cancelled(
+                        f"the call on node {node.name!r} was cancelled before it began", node=node.name, begun=False
+                    )
                 return function()
             finally:
                 token.ended = True

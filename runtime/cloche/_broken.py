@@ -33,7 +33,20 @@ _COUNT_MASK: Final = abi.EXIT_OUTPUT - 1
 
 
 class Cancelled(BrokenInstanceError):
-    """The call was cancelled by the host, and the guest had to be stopped for it."""
+    """The call was cancelled by the host, and the guest had to be stopped for it; or it had not begun, and nothing is lost.
+
+    Args:
+        begun: whether it had.
+    """
+
+    def __init__(
+        self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = (), begun: bool = True
+    ) -> None:
+        super().__init__(message, node=node, last_logs=last_logs)
+        self._begun = begun
+
+    def __str__(self) -> str:
+        return super().__str__() if self._begun else str(self.args[0])
 
 
 @dataclass(frozen=True, slots=True)

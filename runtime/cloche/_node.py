@@ -131,8 +131,9 @@ class Node:
         Raises:
             EncodeError: `data` cannot be sent; the node was not called.
             NodeRaisedError: the node raised, or returned what cannot be encoded; it stays usable.
-            BrokenInstanceError: a limit, a trap, an exit; the node is closed.
-            ClosedError: it was closed before.
+            BrokenInstanceError: a limit, a trap, an exit; the instance is closed, and the node broken, unless it was loaded with
+                another ``on_break``.
+            ClosedError: it was closed or broken before.
         """
         with self._lock:  # as _call does, but this is the one that is timed in microseconds
             if self._busy or self._closed:
