@@ -49,6 +49,13 @@ def test_links_lead_somewhere(target: str) -> None:
     assert (TREE / target).exists()
 
 
+@pytest.mark.parametrize("picture", sorted(set(re.findall(r'(?:src|srcset)="([^"]+)"', README))))
+def test_pictures_are_there_and_small(picture: str) -> None:
+    """One for each colour scheme: scripts/bench --publish draws them."""
+    assert picture.startswith("docs/figures/")
+    assert 1000 < (TREE / picture).stat().st_size < 150_000
+
+
 def test_ci_runs_the_command_that_the_readme_names() -> None:
     """A newcomer and CI do the same."""
     assert "scripts/test" in (TREE / ".ci" / "run").read_text().split()

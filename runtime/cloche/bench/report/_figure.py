@@ -81,10 +81,12 @@ def grid(
     *,
     base: float | None = None,
     left: float = LEFT,
+    right: float = RIGHT,
 ) -> Markup:
+    """Lines from top to bottom, with the ticks' texts above; `base` is the one to compare with."""
     parts = []
     for index, (tick, text) in enumerate(ticks):
-        place = percent(across(scale.at(tick), left))
+        place = percent(across(scale.at(tick), left, right))
         parts.append(el("line", x1=place, x2=place, y1=top, y2=bottom, cls="base" if tick == base else "grid"))
         parts.append(el("text", text, x=place, y=top - 5, text_anchor="middle", cls=tick_class(index)))
     return Markup("").join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from markupsafe import Markup
 
@@ -14,56 +15,59 @@ from cloche.bench.report._svg import el, percent
 
 __all__ = ["changes", "means"]
 
+_DRAWN: Final = frozenset({"pipe", "epoch", "guard", "monty"})
+"""What would lie on these, or is of interest to few, is in the table only."""
+_LINE: Final = 27.0
+_RATIOS: Final = 0.86
+
 
 def means(report: Report) -> Figure | None:
-    """Geometric means of the ratios to native, group by group; None if nothing is compared with native."""
+    """Geometric means of the ratios to native, a line for each group; None if nothing is compared with native."""
     groups = [group for group in report.groups if any(mean[0].id != "native" for mean in group.means)]
     if not groups:
         return None
-    shown = ordered([mean[0] for group in groups for mean in group.means if mean[0].id != "native"], report)
-    scale = Log.around([value for group in groups for mean in group.means for value in mean[1:4]], include=(1.0,))
-    parts: list[Markup] = []
-    y = 22.0
+    found = ordered([mean[0] for group in groups for mean in group.means if mean[0].id != "native"], report)
+    shown = [contender for contender in found if contender.id in _DRAWN] or found[:4]
+    main = report.main if report.main in shown else shown[0]
+    drawn = [mean for group in groups for mean in group.means if mean[0] in shown]
+    scale = Log.around([value for mean in drawn for value in mean[1:4]], include=(1.0,))
+    parts, y = [el("text", main.label, x="100%", y="11", text_anchor="end", cls=f"end c{main.slot}")], 22.0
     rows: list[list[str]] = []
     for group in groups:
-        entries = [mean for mean in group.means if mean[0].id != "native"]
-        height = 13.0 * len(entries) + 9.0
+        middle = y + _LINE / 2
         parts.append(el("line", x1="0", x2="100%", y1=y, y2=y, cls="rule"))
-        parts.append(el("text", group.title, x="0", y=y + 17, cls="label"))
-        for index, (contender, ratio, low, high, cases) in enumerate(entries):
-            at = y + 12 + 13 * index
-            parts += _interval(scale, contender, low, ratio, high, at)
-            end = max(across(scale.at(high)), across(scale.at(ratio)))
-            parts.append(el("text", ratio_text(ratio), x=percent(end), dx="9", y=at + 4, cls="value"))
-            rows.append(
-                [
-                    group.title,
-                    contender.label,
-                    ratio_text(ratio),
-                    f"{ratio_text(low)} to {ratio_text(high)}",
-                    str(cases or ""),
-                ]
-            )
-        y += height
-    frame = grid(scale, 16, y, [(tick, ratio_text(tick)) for tick in scale.ticks(7)], base=1.0)
-    low_group, high_group = _extremes(groups, report.main)
+        parts.append(el("text", group.title, x="0", y=middle + 4, cls="label"))
+        for contender, ratio, low, high, _ in sorted(group.means, key=lambda mean: mean[0] == main):
+            if contender in shown:
+                parts += _interval(scale, contender, low, ratio, high, middle)
+            if contender == main:
+                parts.append(el("text", ratio_text(ratio), x="100%", y=middle + 4, text_anchor="end", cls="value"))
+        for contender, ratio, low, high, cases in group.means:
+            if contender.id != "native":
+                interval = f"{ratio_text(low)} to {ratio_text(high)}"
+                rows.append([group.title, contender.label, ratio_text(ratio), interval, str(cases or "")])
+        y += _LINE
+    frame = grid(scale, 16, y, [(tick, ratio_text(tick)) for tick in scale.ticks(7)], base=1.0, right=_RATIOS)
+    extremes = _extremes(groups, main)
     return Figure(
         "ratios", "How many times as long as native",
-        "Geometric mean of the ratios to a native call by group, on a logarithmic axis; lines are 95 % intervals, left is faster."
-        + (f" {report.main.label}: from {low_group} to {high_group}." if report.main and low_group != high_group else ""),
+        "Geometric means of the ratios to a native call by group of cases, on a logarithmic axis: left is faster. "
+        "Lines are 95 % intervals." + (" The other contenders are in the table." if len(shown) < len(found) else "") + extremes,
         y + 6, Markup("").join([frame, *parts]), shown,
         ("group", "contender", "ratio to native", "95 % interval", "cases"), rows,
     )  # fmt: skip
 
 
-def _extremes(groups: Sequence[Group], main: Contender | None) -> tuple[str, str]:
+def _extremes(groups: Sequence[Group], main: Contender) -> str:
     found = sorted((mean[1], group.title) for group in groups for mean in group.means if mean[0] == main)
-    return tuple(f"{ratio_text(ratio)} ({title})" for ratio, title in (found[0], found[-1])) if found else ("", "")  # type: ignore[return-value]  # two
+    if len(found) < 2:
+        return ""
+    low, high = (f"{ratio_text(ratio)} ({title})" for ratio, title in (found[0], found[-1]))
+    return f" {main.label}: from {low} to {high}."
 
 
 def _interval(scale: Log, contender: Contender, low: float, middle: float, high: float, y: float) -> Iterator[Markup]:
-    place = percent(across(scale.at(middle)))
-    ends = percent(across(scale.at(low))), percent(across(scale.at(high)))
+    place, *ends = (percent(across(scale.at(value), right=_RATIOS)) for value in (middle, low, high))
     yield el("line", x1=ends[0], x2=ends[1], y1=y, y2=y, cls=f"range c{contender.slot}")
     yield marker(contender, place, y)
 
