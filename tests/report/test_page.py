@@ -285,6 +285,12 @@ def test_axes_have_some_ticks_inside(low: float, high: float) -> None:
     assert axis.at(low * 1e-6) == 0 and axis.at(high * 1e6) == 1 and axis.at(0) == 0
 
 
+@pytest.mark.parametrize("high", [10**power for power in range(1, 12)])
+def test_ratios_have_a_tick_at_one(high: float) -> None:
+    """It is what they are compared with."""
+    assert 1.0 in _scale.Log.around([1e-3, high]).ticks(7)
+
+
 def luminance(colour: str) -> float:
     """WCAG 2.2, relative luminance."""
     digits = colour.lstrip("#")

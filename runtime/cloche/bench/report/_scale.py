@@ -49,7 +49,8 @@ class Log:
             found = [value for value in found if self.low <= value <= self.high]
             if len(found) <= most:
                 return found
-        return found[:: -(-len(found) // most)]
+        step = -(-len(found) // most)
+        return found[found.index(1.0) % step if 1.0 in found else 0 :: step]
 
 
 def round_steps(end: float, most: int = 5) -> list[float]:
