@@ -70,6 +70,21 @@ def native_process() -> None:
     print(f"a forked native process with numpy: {int(os.read(reader, 32)) / 2**20:.3f} MiB private")
 
 
+def worker() -> None:
+    """Private memory of a worker process (`isolation="process"`), and of one node more in it."""
+    with cloche.Runtime(isolation="process", workers=1) as runtime:
+        nodes = []
+        for _ in range(11):
+            nodes.append(runtime.load(SOURCE, "N"))
+            nodes[-1].process(10)
+            if len(nodes) == 1:
+                first = private_bytes(runtime.workers[0].pid)
+        more = (private_bytes(runtime.workers[0].pid) - first) / 10
+        print(
+            f"a worker process with one node: {first / 2**20:.1f} MiB private, {more / 2**20:.3f} MiB for each node more"
+        )
+
+
 def aot() -> None:
     """Compile once, load afterwards."""
     image = _image.find()
@@ -90,4 +105,5 @@ if __name__ == "__main__":
     with cloche.Runtime() as made:
         native_process()
         live_sandboxes(made, int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    worker()
     aot()

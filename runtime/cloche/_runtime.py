@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from cloche import _image, _loading, _logs, _source
 from cloche._broken import name_limit
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from cloche._isolation._remote import RemoteInstance
     from cloche._stream import StreamPosition
 
-__all__ = ["Runtime"]
+__all__ = ["Isolation", "Runtime"]
+
+Isolation = Literal["none", "process"]
 
 
 class Runtime:
@@ -68,11 +70,11 @@ class Runtime:
         metering: Metering = "epoch",
         logger: Any = None,
         *,
-        isolation: Literal["none", "process"] = "none",
+        isolation: Isolation = "none",
         workers: int | Literal["each"] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        if isolation not in ("none", "process"):
+        if isolation not in get_args(Isolation):
             raise ValueError(f"isolation is {isolation!r}: give 'none' or 'process'")
         if isolation == "none" and workers is not None:
             raise ValueError("workers are for isolation='process'")

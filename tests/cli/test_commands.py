@@ -138,6 +138,16 @@ def test_a_failing_node_shows_its_traceback_and_leaves_no_file(run: Run, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["nodes.py"]
 
 
+def test_a_node_runs_in_a_process_of_its_own(run: Run) -> None:
+    """And its deadline is the same."""
+    done = run("run", "nodes.py:Total", "--input", "-", "--isolation", "process", stdin='{"value": 1}\n{"value": 2}\n')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    late = run("run", "nodes.py:Endless", "--input", "-", "--deadline", "0.2", "--isolation", "process", stdin="1\n")
+    assert late.returncode == 1
+    assert "deadline_s" in late.stderr
+
+
 @pytest.mark.parametrize("metering", ["epoch", "guard"])
 def test_a_deadline_stops_an_endless_node(run: Run, metering: str) -> None:
     done = run("run", "nodes.py:Endless", "--input", "-", "--deadline", "0.2", "--metering", metering, stdin="1\n")

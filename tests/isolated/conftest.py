@@ -15,6 +15,9 @@ def runtime(recorder: Recorder) -> Iterator[cloche.Runtime]:
     """The real image, in two worker processes."""
     limits = cloche.Limits(deadline_s=20.0)
     with cloche.Runtime(logger=recorder, limits=limits, isolation="process", workers=2) as made:
+        source = cloche.Source("def f(x): return x")
+        with made.load(source), made.load(source):  # start both now: tests that count descriptors need not know
+            pass
         yield made
 
 

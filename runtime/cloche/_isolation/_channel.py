@@ -91,6 +91,7 @@ class Channel:
         bodies: Sequence[tuple[int, memoryview]],
         uses: Sequence[tuple[int, int, int]],
         kind: int = _CALL,
+        b: int = 0,
     ) -> None:
         """Send a message for the guest.
 
@@ -99,9 +100,10 @@ class Channel:
             bodies: what lies beside it, and where in it the address of each is to be written.
             uses: shared buffers that it names: number, offset, length.
             kind: CALL or ANSWER.
+            b: of an ANSWER.
         """
         if len(frame) <= INLINE and not bodies and not uses:
-            self._transmit(REQUEST.pack(kind, 0, 0, 0, len(frame), self.hurry_us, 0) + frame)
+            self._transmit(REQUEST.pack(kind, 0, 0, 0, len(frame), self.hurry_us, b) + frame)
             return
         inside = BODY.size * len(bodies) + SHARED.size * len(uses) + len(frame)
         outside = inside > INLINE
@@ -118,7 +120,7 @@ class Channel:
             at = end
         table += [SHARED.pack(*use) for use in uses]
         payload = b"".join([*table, frame])
-        head = REQUEST.pack(kind, outside, len(bodies), len(uses), len(frame), self.hurry_us, 0)
+        head = REQUEST.pack(kind, outside, len(bodies), len(uses), len(frame), self.hurry_us, b)
         if outside:
             area[:inside] = payload
             self._transmit(head)

@@ -14,11 +14,11 @@ from cloche._asks import FramedAsks
 from cloche._broken import with_data
 from cloche._host import Stopped
 from cloche._isolation import _errors
-from cloche._isolation._area import Area, create
+from cloche._isolation._area import create
+from cloche._isolation._beside import Beside
 from cloche._isolation._channel import GRACE_S, Channel, Received
 from cloche._isolation._codec import RemoteCodec
 from cloche._isolation._wire import RUN, SNAPSHOT, Answer, Request
-from cloche._memory import address_of
 from cloche._services import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
@@ -83,13 +83,11 @@ class RemoteInstance:
         self._began = 0.0
         self.closed = False
         self.lease = False
-        self._buffers: list[tuple[int, Area, int]] = []
-        self._uses: list[tuple[int, int, int]] = []
-        self._ranges: dict[tuple[int, int], memoryview] = {}
-        self._codec = RemoteCodec(limits, self._lift, self._shared)
         self._asks: FramedAsks | None = None
         self._most = 2 * limits.reply_bytes + abi.RING_CAPACITY + _TABLES
         self._channel = Channel(process, host.node, limits.deadline_s)
+        self._beside = Beside(self._channel)
+        self._codec = RemoteCodec(limits, self._beside.lift, self._beside.shared)
         process.instances.add(self)
         try:
             self._open(host.node, snapshot, bool(desks))
@@ -156,15 +154,15 @@ class RemoteInstance:
                 self.host.deadline = time.monotonic() + self.limits.deadline_s
         self.last_fuel = 0
         codec, channel = self._codec, self._channel
-        self._uses.clear()
+        self._beside.uses.clear()
         records: list[_logs.LogRecord] = []
         try:
             frame = codec.encode([op, self.calls, *operands], root)
-            channel.call(frame, codec.bodies, self._uses)
+            channel.call(frame, codec.bodies, self._beside.uses)
             received = self._receive(self._most)
             if received.records or received.dropped:
                 records = self._parse(received)
-            self._ranges = received.ranges
+            self._beside.ranges = received.ranges
             reply = codec.decode(received.frame, lease=self.lease)
             if type(reply) is not list or len(reply) != 2 or type(reply[0]) is not int:
                 raise ProtocolError("a reply is [kind, value]")
@@ -179,7 +177,7 @@ class RemoteInstance:
             with_data(error, op, operands)
             raise
         finally:
-            self._ranges = {}
+            self._beside.ranges = {}
             self.fuel += self.last_fuel
             self.guest_seconds += time.perf_counter() - self._began
         if records:
@@ -194,7 +192,7 @@ class RemoteInstance:
         address = int.from_bytes(frame, "little")
         if len(frame) != 4 or not address:
             raise self._refused("SHARE was not answered with an address")
-        self._buffers.append((address_of(area.view), area, address))
+        self._beside.add(area, address)
         return area.view
 
     def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
@@ -273,13 +271,13 @@ class RemoteInstance:
         """Answer what the guest asks while it runs."""
         if self._asks is None or self._is_overdue():
             raise self._channel.refuse("it asks for what it was not granted, or after its deadline")
-        self._ranges = received.ranges
-        self._uses.clear()
+        self._beside.ranges = received.ranges
+        self._beside.uses.clear()
         try:
             frame = self._asks.respond(received.frame)
-        except Stopped:  # the worker finds out by itself: its deadline is the same, and it has been told of a cancel
+        except Stopped:  # the worker finds out by itself: its deadline is the same, and of a cancel it is told here
             frame = self._codec.encode([False, _EINTR], "answer")
-        self._channel.call(frame, self._codec.bodies, self._uses, _ANSWER)
+        self._channel.call(frame, self._codec.bodies, self._beside.uses, _ANSWER, int(self.host.cancelled))
 
     def _is_overdue(self) -> bool:
         deadline = self.limits.deadline_s
@@ -310,27 +308,6 @@ class RemoteInstance:
         except Exception as error:
             cause.add_note(f"and its log records could not be delivered: {error!r}")
 
-    def _lift(self, address: int, length: int) -> memoryview:
-        """What lies in the guest's memory: sent along with the reply, as a rule, or asked for now."""
-        view = self._ranges.get((address, length))
-        if view is None:
-            area, descriptor = create(max(1, length), exact=True)
-            self._send(Request.READ, b"", address, length, descriptor)
-            self._receive(0)
-            view = area.view[:length]
-        return view
-
-    def _shared(self, view: memoryview) -> int:
-        """The guest's address of a contiguous view, if it lies in a buffer that `share` made; else 0."""
-        if not self._buffers or not view.nbytes:
-            return 0
-        start = address_of(view)
-        for number, (base, area, address) in enumerate(self._buffers):
-            if base <= start and start + view.nbytes <= base + area.size:
-                self._uses.append((number, start - base, view.nbytes))
-                return address + start - base
-        return 0
-
     def abandon(self) -> None:
         """In the child of a fork: it is the parent's."""
         self.closed = True
@@ -346,7 +323,7 @@ class RemoteInstance:
             return
         self.closed = True
         self._channel.close(keep=keep)
-        self._buffers.clear()
+        self._beside.buffers.clear()
         self._process.instances.discard(self)
         if self._asks is not None:
             self._asks.close()

@@ -288,8 +288,10 @@ class Served:
         assert self._instance is not None  # its guest asks
         self._answer(Answer.ASK, request, self._instance.prefetch(request) if request else ())
         while (received := self._receive()) is not None:
-            kind, payload, bodies, shared, length, *_ = received
+            kind, payload, bodies, shared, length, _, cancelled, _ = received
             if kind == Request.ANSWER:
+                if cancelled:  # by the host, whose other message may come too late
+                    self._instance.host.cancel()
                 return self._message(payload, bodies, shared, length)
             self._serve(*received)  # ROOM, READ
         raise BrokenPipeError("the host has gone")

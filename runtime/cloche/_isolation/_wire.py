@@ -52,7 +52,7 @@ class Request(IntEnum):
     RENAME = 7
     """frame: the node's new name. Not answered"""
     ANSWER = 8
-    """what the host answers to ASK, with its bodies as in CALL"""
+    """what the host answers to ASK, with its bodies as in CALL; `b`: 1 if the call has been cancelled meanwhile"""
     CLOSE = 9
     """the guest is at rest and not wanted any more. Not answered"""
 

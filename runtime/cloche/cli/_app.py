@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cloche._engine import Metering
+from cloche._runtime import Isolation
 from cloche.cli import _options
 from cloche.grants import Grants
 
@@ -49,6 +50,9 @@ Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the
 MeteringOption = Annotated[
     Metering, typer.Option(help="How the guest's time is bounded: epoch and guard keep the deadline, see Runtime.")
 ]
+IsolationOption = Annotated[
+    Isolation, typer.Option(help="Where the node runs: in this process, or in a confined one of its own.")
+]
 Fuel = Annotated[int | None, typer.Option(help="Instructions that one call may use, with --metering fuel.")]
 ShapeOption = Annotated[
     Shape,
@@ -89,6 +93,7 @@ def run(
     memory: Memory = "256M",
     metering: MeteringOption = "epoch",
     fuel: Fuel = None,
+    isolation: IsolationOption = "none",
     log_level: Annotated[Level, typer.Option(help="Least severe of the node's log records to show.")] = "info",
     profile: Annotated[
         str | None, typer.Option(metavar="PATH.json", help="Write where the time goes, for speedscope or Perfetto.")
@@ -114,6 +119,7 @@ def run(
             channels=channels,
             limits=_options.limits(deadline, memory, fuel, "warning" if quiet else log_level),
             metering=metering,
+            isolation=isolation,
             profile=profile,
             quiet=quiet,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloche._profile import profile
-from cloche._runtime import Runtime
+from cloche._runtime import Isolation, Runtime
 from cloche.cli._console import Bar, logger, say
 from cloche.cli._input import open_input
 from cloche.cli._output import open_output
@@ -45,6 +45,7 @@ class Job:
     channels: int
     limits: Limits
     metering: Metering
+    isolation: Isolation
     profile: str | None
     quiet: bool
 
@@ -60,7 +61,9 @@ def run(job: Job) -> None:
             job.source, job.input_format, chunk=job.chunk, dtype=job.dtype, channels=job.channels, rate=job.rate
         ) as source,
         open_output(job.target, job.output_format, rate=job.rate or source.rate, subtype=source.subtype) as target,
-        Runtime(limits=job.limits, metering=job.metering, logger=logger(), progress=say) as runtime,
+        Runtime(
+            limits=job.limits, metering=job.metering, logger=logger(), isolation=job.isolation, progress=say
+        ) as runtime,
         Bar(f"{job.node[1] or job.node[0]}", source.total, job.quiet) as bar,
     ):
         progress = _Progress(source, job.shape, bar)

@@ -1,0 +1,68 @@
+"""What travels beside an instance's messages: bodies that its replies name, and the buffers that it shares with the host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cloche._isolation._area import Area, create
+from cloche._isolation._wire import Answer, Request
+from cloche._memory import address_of
+from cloche.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from cloche._isolation._channel import Channel
+
+__all__ = ["Beside"]
+
+
+class Beside:
+    """The memory of a guest that is out of reach, as far as the codec needs it.
+
+    Args:
+        channel: to its worker.
+
+    Attributes:
+        ranges: (guest address, length) -> what lies there, sent along with the last answer.
+        buffers: address in this process, the shared memory there, the guest's address.
+        uses: the buffers that the message under way names: number, offset, length.
+    """
+
+    __slots__ = ("_channel", "buffers", "ranges", "uses")
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.ranges: dict[tuple[int, int], memoryview] = {}
+        self.buffers: list[tuple[int, Area, int]] = []
+        self.uses: list[tuple[int, int, int]] = []
+
+    def add(self, area: Area, address: int) -> None:
+        """A buffer is shared from now on."""
+        self.buffers.append((address_of(area.view), area, address))
+
+    def lift(self, address: int, length: int) -> memoryview:
+        """What lies in the guest's memory: sent along with the answer, as a rule, or asked for now.
+
+        Raises:
+            ProtocolError: it is outside of the guest's memory.
+            BrokenInstanceError: the worker has died.
+        """
+        view = self.ranges.get((address, length))
+        if view is None:
+            area, descriptor = create(max(1, length), exact=True)
+            self._channel.send(Request.READ, b"", address, length, descriptor)
+            received = self._channel.receive(0)
+            if received.kind != Answer.DONE:
+                raise ProtocolError(f"guest range [{address}, +{length}) refused by its worker")
+            view = area.view[:length]
+        return view
+
+    def shared(self, view: memoryview) -> int:
+        """The guest's address of a contiguous view, if it lies in a buffer; else 0."""
+        if not self.buffers or not view.nbytes:
+            return 0
+        start = address_of(view)
+        for number, (base, area, address) in enumerate(self.buffers):
+            if base <= start and start + view.nbytes <= base + area.size:
+                self.uses.append((number, start - base, view.nbytes))
+                return address + start - base
+        return 0
