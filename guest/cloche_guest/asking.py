@@ -23,26 +23,29 @@ def _nobody(_request: list[Any], /) -> None:
 
 
 _call: Callable[[list[Any]], Any] = _nobody
+_known: Callable[[list[Any]], Any] = _nobody
 
 
 def bind(call: Callable[[list[Any]], Any] | None) -> Callable[[list[Any]], Any]:
     """Take the function that asks the host (see `_host.Host.call`); None: there is no host. Returns the one before."""
-    global _call
+    global _call, _known
     before, _call = _call, call or _nobody
+    if _call not in (_nobody, _known):
+        _known = _call
+        for forget in forgets:
+            forget()
     return before
 
 
-def host() -> Callable[[list[Any]], Any]:
-    """The function that asks the host."""
-    return _call
+forgets: Final[list[Callable[[], None]]] = []
+"""Called when there is another host: what the last one said does not hold any more."""
 
 
-def ask(number: int, *operands: Any) -> Any:
+def ask(request: list[Any]) -> Any:
     """The host's answer.
 
     Args:
-        number: of `cloche_wire.Ask`.
-        operands: what the request carries.
+        request: a number of `cloche_wire.Ask`, as a plain int, and its operands.
 
     Raises:
         NothingGrantedError: there is nothing that the host would be asked for.
@@ -51,7 +54,7 @@ def ask(number: int, *operands: Any) -> Any:
         MemoryError: no memory left for the answer.
         Exception: what the host refuses with: a builtin exception; OSError for an errno.
     """
-    answer = _call([int(number), *operands])
+    answer = _call(request)
     if answer is None:
         raise NothingGrantedError("nothing that the host would be asked for is granted to this node")
     granted, value = answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -194,6 +195,8 @@ class Guest:
         if scratch := wanted.get("scratch_bytes"):
             self.host.scratch(scratch)
         thaw(wanted["seed"])
+        if "env" in wanted:
+            os.environ.update(wanted["env"])
 
         self._phase = "import"
         name, files = modules.unshadowed(wanted["main"], wanted["modules"])

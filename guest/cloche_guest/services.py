@@ -36,7 +36,7 @@ class _Service:
             Exception: it failed; what kind of exception it was is all that is known.
         """
         try:
-            return _asking.ask(_SERVICE, self.__name__, list(arguments), keywords)
+            return _asking.ask([_SERVICE, self.__name__, [*arguments], keywords])
         except _asking.NothingGrantedError:
             raise LookupError(f"no service {self.__name__!r}: {_NONE}") from None
         except (TypeError, ValueError) as error:
@@ -62,43 +62,41 @@ def _rename(error: Exception, name: str) -> None:
             error.args = (called + text.removeprefix(place).removeprefix("."),)
 
 
-class _Known:
-    """Services that have been granted; asked for once. One that is not granted any more says so when it is called."""
-
-    def __init__(self) -> None:
-        self.host: object = None
-        self.services: dict[str, _Service] = {}
-
-
-_known = _Known()
-
-
 class _Services(_ModuleType):
     def __getattr__(self, name: str) -> _Service:
         if name.startswith("_"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        if _asking.host() != _known.host:
-            _known.host = _asking.host()
-            _known.services.clear()
-        service = _known.services.get(name)
-        if service is None:
-            names = _granted()
-            _known.services = {name: _Service(name) for name in names}
-            service = _known.services.get(name)
-        if service is None:
+        names = _granted()
+        if name not in names:
             granted = f"granted are {', '.join(names)}" if names else _NONE
             raise AttributeError(f"no service {name!r}: {granted}")
-        return service
+        _found.update((name, _Service(name)) for name in names if name not in vars(self))
+        vars(self).update(_found)  # found as any attribute from now on
+        return _found[name]
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *_granted()]
 
 
+_found: dict[str, _Service] = {}
+"""Of the present host. One that is not granted any more, in a restored node, says so when it is called."""
+
+
+def _forget() -> None:
+    """There is another host. What a test has put in a service's place stays."""
+    module = _sys.modules[__name__]
+    for name, service in _found.items():
+        if vars(module).get(name) is service:
+            delattr(module, name)
+    _found.clear()
+
+
 def _granted() -> list[str]:
     try:
-        return list(_asking.ask(_SERVICES))
+        return list(_asking.ask([_SERVICES]))
     except (_asking.NothingGrantedError, OSError):  # nothing, or other things than services
         return []
 
 
 _sys.modules[__name__].__class__ = _Services
+_asking.forgets.append(_forget)

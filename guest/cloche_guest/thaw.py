@@ -35,6 +35,6 @@ def thaw(seed: bytes) -> None:
     if seed:
         _random.Random.seed(_inst, int.from_bytes(seed, "little"))  # as random.seed does, without hashing first
         _inst.gauss_next = None
-        numpy_seeder(seed)
+        numpy_seeder(seed[::-1])  # the same algorithm as Python's: the same key would give the same numbers
     start = time.time_ns() if sys.version_info >= (3, 13) else time.time()
     logging._startTime = start  # type: ignore[attr-defined]  # what LogRecord.relativeCreated counts from

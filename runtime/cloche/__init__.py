@@ -17,6 +17,7 @@ from cloche._runtime import Runtime
 from cloche._snapshot import Snapshot
 from cloche._source import Source
 from cloche._stream import StreamPosition
+from cloche.clock import Clock
 from cloche.errors import (
     BrokenInstanceError,
     ClocheError,
@@ -53,6 +54,7 @@ __all__ = [
     "Array",
     "BrokenInstanceError",
     "ClocheError",
+    "Clock",
     "ClosedError",
     "DeadlineError",
     "EncodeError",

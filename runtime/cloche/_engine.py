@@ -11,6 +11,7 @@ import wasmtime
 from cloche import _ffi, _guard, _host
 from cloche._cell import Cells
 from cloche._memory import WASM_PAGE
+from cloche._outside import Outside
 from cloche._signals import handlers
 from cloche._stack import GUEST_STACK_BYTES
 from cloche._watchdog import Watchdog
@@ -126,13 +127,14 @@ class Engine:
         self.image_bytes: int = memory.limits.min * WASM_PAGE  # its type: see check_abi
         self.cells = Cells(self)
 
-    def host(self, node: str) -> _host.Host:
+    def host(self, node: str, outside: Outside = _host.REAL) -> _host.Host:
         """What a guest on this engine sees of the outside.
 
         Args:
             node: the node's name.
+            outside: what its clocks and its random source start from.
         """
-        return (_guard.GuardedHost if self.metering == "guard" else _host.Host)(node)
+        return (_guard.GuardedHost if self.metering == "guard" else _host.Host)(node, outside)
 
     def close(self) -> None:
         """Free the idle cells, end the deadline thread. Instances that still live keep the engine's memory alive."""

@@ -23,8 +23,9 @@ from typing import Any, Final
 import wasmtime
 
 from cloche import _ffi
-from cloche._host import FUNCTIONS, Host
+from cloche._host import FUNCTIONS, REAL, Host
 from cloche._memory import Memory
+from cloche._outside import Outside
 from cloche.errors import InternalError
 
 __all__ = ["GUARDED_FUNCTIONS", "Guard", "GuardedCall", "GuardedHost", "stopper"]
@@ -145,8 +146,8 @@ class GuardedHost(Host):
 
     __slots__ = ("guard",)
 
-    def __init__(self, node: str = "") -> None:
-        super().__init__(node)
+    def __init__(self, node: str = "", outside: Outside = REAL) -> None:
+        super().__init__(node, outside)
         self.guard = Guard()  # its store's, once it has one
 
     def begin(self) -> None:

@@ -6,13 +6,13 @@ Nothing here raises into wasmtime: a method that must stop the guest says so, an
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche._outside import Outside, Stream, Time
 from cloche.errors import ProtocolError
 from cloche_wire import abi
 
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FUNCTIONS", "Host", "Stop", "Stopped"]
 
-_RANDOM_CHUNK: Final = 512
 _MASK = (1 << 64) - 1
+
+
+REAL: Final = Outside()
+"""The host's clocks and the operating system's random source."""
 
 
 class Stop(Enum):
@@ -50,11 +53,13 @@ class Host:
         asks: who answers `call`; None: nothing is granted.
         node: the node's name.
         calls: calls on the node so far, the one under way included.
+        outside: what its clocks and its random source have started from.
     """
 
     __slots__ = (
         "_asking",
-        "_random",
+        "_stream",
+        "_time",
         "_wake",
         "asks",
         "calls",
@@ -63,11 +68,15 @@ class Host:
         "error",
         "exit_code",
         "node",
+        "outside",
         "stop",
     )
 
-    def __init__(self, node: str = "") -> None:
+    def __init__(self, node: str = "", outside: Outside = REAL) -> None:
         self.node = node
+        self.outside = outside
+        self._time = Time(*outside.clock) if outside.clock is not None else None
+        self._stream = Stream(outside.key, outside.drawn)
         self.calls = 0
         self.deadline: float | None = None
         self.cancelled = False
@@ -77,7 +86,6 @@ class Host:
         self.asks: GuestAsks | None = None
         self._asking = False
         self._wake: threading.Event | None = None
-        self._random = b""
 
     def begin(self) -> None:
         """A call begins: a cancel that came too late for the last one does not count for it."""
@@ -104,28 +112,41 @@ class Host:
             return True
         return False
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where clocks and random source are, as far as they are not the host's: `Snapshot.outside`."""
+        state: dict[str, Any] = {}
+        if self._time is not None:
+            state["clock"] = self._time.state
+        if self.outside.key is not None:
+            state["drawn"] = self._stream.drawn
+        return state
+
     def clock(self, slots: Any) -> bool:
         """clock(id) -> nanoseconds."""
-        match slots[0] & 0xFFFF_FFFF:
-            case abi.CLOCK_REALTIME:
-                slots[0] = time.time_ns()
-            case abi.CLOCK_MONOTONIC:
-                slots[0] = time.monotonic_ns()
-            case _:
-                slots[0] = time.thread_time_ns()
+        which = slots[0] & 0xFFFF_FFFF
+        if self._time is not None:
+            slots[0] = self._time.read(which)
+        elif which == abi.CLOCK_REALTIME:
+            slots[0] = time.time_ns()
+        elif which == abi.CLOCK_MONOTONIC:
+            slots[0] = time.monotonic_ns()
+        else:
+            slots[0] = time.thread_time_ns()
         return True
 
     def random(self, slots: Any) -> bool:
-        """random() -> 8 bytes from the operating system's generator, each used once."""
-        if not self._random:
-            self._random = os.urandom(_RANDOM_CHUNK)
-        slots[0] = int.from_bytes(self._random[:8], "little", signed=True)
-        self._random = self._random[8:]
+        """random() -> 8 bytes, each used once."""
+        slots[0] = self._stream.word()
         return True
 
     def sleep(self, slots: Any) -> bool:
         """sleep(ns) -> 0. Ends the guest at its deadline, or when it is cancelled."""
-        if not self._wait_until(time.monotonic() + max(0, slots[0]) / 1e9):
+        if self._time is not None:
+            self._time.sleep(slots[0])
+            if self.must_stop():
+                return False
+        elif not self._wait_until(time.monotonic() + max(0, slots[0]) / 1e9):
             return False
         slots[0] = 0
         return True

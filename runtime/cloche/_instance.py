@@ -262,16 +262,18 @@ class Instance:
         """
         memory = self._memory
         runs = memory.dirty_runs()
+        pages, host = memory.save(runs), self.host
         return Snapshot(
             self._engine.image,
-            self.name,
+            host.node,
             info,
             memory.size,
             tuple(runs),
-            memory.save(runs),
+            pages,
             self._request,
-            self.calls,
+            host.calls,
             stream,
+            host.state,
         )
 
     def cancel(self) -> None:

@@ -51,4 +51,5 @@ def operand(
         "packages": grants.archives(),
         "opaque": grants.opaque,
         "scratch_bytes": grants.scratch_bytes,
+        **({"env": dict(grants.env)} if grants.env else {}),
     }

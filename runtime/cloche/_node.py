@@ -309,7 +309,8 @@ class Node:
 
         Args:
             name: for logs and errors; None: this node's.
-            reseed: seed its random generators anew, so that the two draw different numbers.
+            reseed: seed its random generators anew, so that the two draw different numbers; with `Grants.seed` the same ones
+                for the same clone each time.
         """
         return self._restore(self.snapshot(), name or self.name, reseed)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -18,6 +19,7 @@ from cloche._engine import Engine, Metering, options
 from cloche._host import Host
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
+from cloche._outside import Outside, child
 from cloche._pool import Pool
 from cloche._recovery import OnBreak, Policy, RecoveringNode
 from cloche._snapshot import Snapshot
@@ -151,6 +153,7 @@ class Runtime:
         grants = grants or Grants()
         modules = _source.read(source, grants)
         label = name or entry or modules.main
+        outside = Outside.of(grants)
         message = _loading.operand(
             modules,
             grants,
@@ -159,9 +162,9 @@ class Runtime:
             entry=entry,
             params=params,
             session_id=session_id,
-            seed=os.urandom(32),
+            seed=outside.seed,
         )
-        instance = self._instance(limits, label, grants)
+        instance = self._instance(limits, self._host(label, outside), grants)
         try:
             kind, value = instance.exchange(Op.LOAD, [message], "params")
             if kind is Reply.FAILURE:
@@ -199,9 +202,10 @@ class Runtime:
             snapshot: from `Node.snapshot`, of this process or another.
             name: for logs and errors; None: as before.
             limits: None: the runtime's.
-            grants: what the node may ask of the host from now on (services; the snapshot has none); None: nothing. What
-                it was loaded with (packages, opaque) it has.
-            reseed: seed the random generators anew, so that two restored nodes draw different numbers.
+            grants: what the node may ask of the host from now on (services, clock, seed); None: nothing. What it was loaded
+                with (packages, opaque, env) it has; a clock that is not real goes on from where it was.
+            reseed: seed the random generators anew, so that two restored nodes draw different numbers (not if `grants` have the
+                same seed: then they draw the same ones). False: go on with those of the snapshot.
             on_break: as for `load`; "restart" brings this snapshot back.
             checkpoint_every: as for `load`.
             max_restarts: as for `load`.
@@ -267,7 +271,11 @@ class Runtime:
             pristine = node.snapshot()
         finally:
             node._discard()
-        clone = partial(self.restore, pristine, limits=options.get("limits"), grants=options.get("grants"))
+        limits, grants, number = options.get("limits"), options.get("grants") or Grants(), itertools.count(1)
+
+        def clone() -> Node:
+            return self.restore(pristine, limits=limits, grants=_of_clone(grants, next(number)))
+
         return Pool(
             clone,
             workers,
@@ -281,11 +289,14 @@ class Runtime:
         if self._closed:
             raise ClosedError("the runtime is closed")
 
+    def _host(self, name: str, outside: Outside) -> Host:
+        engine = self._engine
+        return engine.host(name, outside) if isinstance(engine, Engine) else Host(name, outside)
+
     def _instance(
-        self, limits: Limits, name: str, grants: Grants, snapshot: Snapshot | None = None
+        self, limits: Limits, host: Host, grants: Grants, snapshot: Snapshot | None = None
     ) -> Instance | RemoteInstance:
         logger, engine = self._logger, self._engine
-        host = engine.host(name) if isinstance(engine, Engine) else Host(name)
         make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
         made = desks(grants, limits, host, logger)
         try:
@@ -300,10 +311,11 @@ class Runtime:
     ) -> Instance | RemoteInstance:
         """A snapshot of this image in an instance of its own."""
         self._check_open()
-        instance = self._instance(limits, name, grants, snapshot)
+        outside = Outside.of(grants).resumed(snapshot.outside, stream=not reseed)
+        instance = self._instance(limits, self._host(name, outside), grants, snapshot)
         try:
             if reseed:
-                kind, _ = instance.exchange(Op.RESEED, [os.urandom(32)], "seed")
+                kind, _ = instance.exchange(Op.RESEED, [outside.seed], "seed")
                 if kind is not Reply.RESULT:
                     raise ProtocolError(f"node {name!r}: {kind.name} is no answer to RESEED", node=name)
         except BaseException:
@@ -320,14 +332,14 @@ class Runtime:
         policy: Policy,
         stream: StreamPosition | None = None,
     ) -> Node:
-        name = instance.name
+        name, number = instance.name, itertools.count(1)
 
         def restore(snapshot: Snapshot, name: str, reseed: bool) -> Node:
-            options = asdict(policy)
-            return self.restore(snapshot, name=name, limits=limits, grants=grants, reseed=reseed, **options)
+            own = _of_clone(grants, next(number)) if reseed else grants
+            return self.restore(snapshot, name=name, limits=limits, grants=own, reseed=reseed, **asdict(policy))
 
         def revive(snapshot: Snapshot) -> Instance | RemoteInstance:
-            return self._revived(snapshot, limits, name, grants, True)
+            return self._revived(snapshot, limits, name, _of_clone(grants, next(number)), True)
 
         if policy.on_break == "raise":
             node = Node(instance, info, restore, stream)
@@ -362,6 +374,11 @@ class Runtime:
         return (
             f"<cloche.Runtime metering={self.metering!r} {'closed' if self._closed else f'{len(self._nodes)} nodes'}>"
         )
+
+
+def _of_clone(grants: Grants, number: int) -> Grants:
+    """The grants of a node's clone: those of the node, but for the seed, if it has one."""
+    return grants if grants.seed is None else replace(grants, seed=child(grants.seed, number))
 
 
 def _is_info(value: Any) -> bool:

@@ -60,8 +60,9 @@ class ServiceDesk:
         self._services = services
         self.host = host
         self._logger = logger
+        self._logs_calls = not isinstance(logger, _logs.DefaultLogger)  # it shows every level: nobody asked for so much
         self._max_records = records
-        self._records: deque[ServiceRecord] = deque(maxlen=KEPT_RECORDS)
+        self._records: deque[tuple[Any, ...]] = deque(maxlen=KEPT_RECORDS)
         self._call = 0
         self._used: dict[str, int] = {}
         self._failures = self._calls_logged = 0
@@ -76,7 +77,7 @@ class ServiceDesk:
     @property
     def records(self) -> tuple[ServiceRecord, ...]:
         """The last KEPT_RECORDS calls."""
-        return tuple(self._records)
+        return tuple(ServiceRecord(*record) for record in list(self._records))
 
     def continue_from(self, other: ServiceDesk) -> None:
         """Take over what an earlier instance of the node has recorded."""
@@ -97,7 +98,7 @@ class ServiceDesk:
 
     def _serve(self, operands: list[Any]) -> Any:
         match operands:
-            case [str(name), list(arguments), dict(keywords)] if all(type(key) is str for key in keywords):
+            case [str(name), list(arguments), dict(keywords)] if not keywords or set(map(type, keywords)) == {str}:
                 pass
             case _:
                 raise ProtocolError("a request for a service is [name, [*arguments], {keyword arguments}]")
@@ -117,7 +118,7 @@ class ServiceDesk:
             outcome = told.outcome
             raise Refused([told.kind, told.message]) from None
         finally:
-            self._record(ServiceRecord(name, host.node, host.calls, size, time.perf_counter() - began, outcome))
+            self._record(name, size, time.perf_counter() - began, outcome)
 
     def _checked(self, name: str, arguments: list[Any], keywords: dict[str, Any], size: int) -> Any:
         """Call the service, if nothing speaks against it."""
@@ -200,22 +201,14 @@ class ServiceDesk:
         more = {"note": "further ones of this call are not logged"} if self._failures == LOGGED_FAILURES else {}
         self._logger.error(event, node=self.host.node, call=self.host.calls, service=name, exc_info=error, **more)
 
-    def _record(self, record: ServiceRecord) -> None:
+    def _record(self, name: str, size: int, seconds: float, outcome: str) -> None:
+        host = self.host
         self.count += 1
-        self._records.append(record)
-        if isinstance(self._logger, _logs.DefaultLogger):  # it shows every level: nobody has asked for so much
-            return
-        self._calls_logged += 1
-        if self._calls_logged <= self._max_records:
-            self._logger.debug(
-                "service called",
-                node=record.node,
-                call=record.call,
-                service=_logs.clean(record.service),
-                request_bytes=record.request_bytes,
-                seconds=record.seconds,
-                outcome=record.outcome,
-            )
+        self._records.append((name, host.node, host.calls, size, seconds, outcome))
+        if self._logs_calls and self._calls_logged < self._max_records:
+            self._calls_logged += 1
+            about = {"request_bytes": size, "seconds": seconds, "outcome": outcome}
+            self._logger.debug("service called", node=host.node, call=host.calls, service=_logs.clean(name), **about)
 
 
 def _submit(service: Service, function: partial[Any]) -> Future[Any]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
 from typing import Any, Final
 
+from cloche._outside import check_state
 from cloche._stream import StreamPosition
 from cloche.errors import ClocheError
 
@@ -40,6 +42,7 @@ class Snapshot:
         request: address of the request buffer in the guest.
         calls: calls that the node had answered.
         stream: where the stream is that it had open, for `Node.resume`; None: it had none.
+        outside: where its clocks and its random source were, if they are not the host's (`Grants.clock`, `Grants.seed`).
 
     Raises:
         ClocheError: they do not fit together.
@@ -54,8 +57,10 @@ class Snapshot:
     request: int
     calls: int
     stream: StreamPosition | None = None
+    outside: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_state(self.outside)
         numbers = (self.memory_bytes, self.request, self.calls)
         if any(type(number) is not int or number < 0 for number in numbers) or self.memory_bytes > _MOST_MEMORY:
             raise ClocheError(f"the snapshot's numbers (memory_bytes, request, calls) are {numbers}")
@@ -87,6 +92,7 @@ class Snapshot:
                 "request": self.request,
                 "calls": self.calls,
                 "stream": self.stream and astuple(self.stream),
+                "outside": dict(self.outside),
             },
             separators=(",", ":"),
         ).encode()

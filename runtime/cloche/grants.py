@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cloche._mount import Mount, checked_mounts, checked_scratch
 from cloche._source import walk
+from cloche.clock import Clock, Mode
 from cloche.errors import ClocheError
 from cloche.services import Service, checked
 
@@ -35,6 +36,11 @@ class Grants:
         mounts: folders of the host that the node's file functions reach: path in the node -> folder, or a `Mount` that says
             what may be written. A path alone is read-only.
         scratch_bytes: size of a private /tmp in the node's own memory, which counts for `Limits.memory_bytes`; 0: there is none.
+        env: environment variables: ``os.environ`` as the node finds it. What it changes there stays its own.
+        clock: "real": the host's clocks. "frozen": they stand still. "virtual": they advance by sleeping, which takes no time.
+            Or a `cloche.Clock`, to say when they start.
+        seed: makes all randomness a function of it: ``random``, numpy, ``uuid``, ``secrets``, ``os.urandom``. None: it is
+            the operating system's. With a clock that is not real as well, the same inputs give the same outputs.
     """
 
     packages: Sequence[str | os.PathLike[str]] = ()
@@ -42,6 +48,9 @@ class Grants:
     services: Mapping[str, Callable[..., Any] | Service] = field(default_factory=dict)
     mounts: Mapping[str, str | os.PathLike[str] | Mount] = field(default_factory=dict, hash=False)
     scratch_bytes: int = 0
+    env: Mapping[str, str] = field(default_factory=dict)
+    clock: Clock | Mode = "real"
+    seed: int | bytes | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.packages, (str, os.PathLike)):
@@ -50,6 +59,11 @@ class Grants:
         object.__setattr__(self, "services", MappingProxyType(checked(self.services)))
         object.__setattr__(self, "mounts", checked_mounts(self.mounts))
         checked_scratch(self.scratch_bytes, self.mounts)
+        object.__setattr__(self, "env", MappingProxyType(_checked_env(self.env)))
+        if not isinstance(self.clock, Clock):
+            object.__setattr__(self, "clock", Clock(self.clock))
+        if type(self.seed) not in (int, bytes, type(None)):
+            raise TypeError(f"Grants.seed is {self.seed!r}: give an int or bytes")
 
     def archives(self) -> dict[str, bytes]:
         """Read the packages: archive name -> content of a wheel or zip.
@@ -66,6 +80,23 @@ class Grants:
                 raise ClocheError(f"two granted packages are called {name}: rename one")
             found[name] = _zipped(path.resolve()) if path.is_dir() else _archive(path)
         return found
+
+
+def _checked_env(env: Mapping[Any, Any]) -> dict[str, str]:
+    if not isinstance(env, Mapping):
+        raise TypeError(f"Grants.env is {env!r}: give a dict of texts")
+    for name, value in env.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"Grants.env has {name!r}: {value!r}: give a dict of texts")
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise ValueError(
+                f"Grants.env has {name!r}: a name has no =, is not empty, and neither it nor its value has a NUL"
+            )
+        try:
+            (name + value).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"Grants.env has {name!r}: {value!r}, which is not valid Unicode") from None
+    return dict(env)
 
 
 def _archive(path: Path) -> bytes:

@@ -12,6 +12,7 @@ import cbor2
 from cloche import _logs
 from cloche._asks import FramedAsks
 from cloche._broken import with_data
+from cloche._codec import decode_record
 from cloche._host import Stopped
 from cloche._isolation import _errors
 from cloche._isolation._area import create
@@ -100,6 +101,7 @@ class RemoteInstance:
 
     def _open(self, name: str, snapshot: Snapshot | None, asks: bool) -> None:
         how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "asks": asks}
+        how["outside"] = asdict(self.host.outside)
         if snapshot is None:
             self._send(Request.OPEN, cbor2.dumps(how))
         else:
@@ -201,18 +203,28 @@ class RemoteInstance:
         self._send(Request.SNAPSHOT)
         frame = self._receive(most + most // PAGE_BYTES * RUN.size).frame
         view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
-        if len(frame) != SNAPSHOT.size:
+        if len(frame) < SNAPSHOT.size:
             raise self._refused("SNAPSHOT was not answered with one")
-        memory, pages, count, request = SNAPSHOT.unpack(frame)
+        memory, pages, count, request = SNAPSHOT.unpack_from(frame)
         end = pages + RUN.size * count
         if memory > most or end > len(view):
             raise self._refused(f"a snapshot of {end} bytes of a memory of {memory}")
         runs = tuple(RUN.iter_unpack(bytes(view[pages:end])))
         try:
+            (outside,) = decode_record(frame[SNAPSHOT.size :])
             taken = Snapshot(
-                self._process.image, self.name, info, memory, runs, bytes(view[:pages]), request, self.calls, stream
+                self._process.image,
+                self.name,
+                info,
+                memory,
+                runs,
+                bytes(view[:pages]),
+                request,
+                self.calls,
+                stream,
+                outside,
             )
-        except ClocheError as error:
+        except (ClocheError, ValueError) as error:
             raise self._refused(str(error)) from None
         del view
         self._channel.tidy()

@@ -15,6 +15,7 @@ import cbor2
 
 from cloche._asks import GuestAsks
 from cloche._engine import Engine
+from cloche._host import Host
 from cloche._instance import Instance
 from cloche._isolation import _errors
 from cloche._isolation._area import Area, attach
@@ -33,6 +34,7 @@ from cloche._isolation._wire import (
     Request,
 )
 from cloche._memory import Memory
+from cloche._outside import Outside
 from cloche._snapshot import Snapshot
 from cloche.errors import ClocheError, EncodeError, InternalError
 from cloche.limits import Limits
@@ -110,13 +112,13 @@ class _Relayed(Instance):
         self,
         engine: Engine,
         limits: Limits,
-        name: str,
+        host: Host,
         snapshot: Snapshot | None,
         ask: Callable[[bytes], _Message] | None,
     ) -> None:
         self.records: list[bytes] = []
         self.dropped = 0
-        super().__init__(engine, limits, name, lambda records, node: None, snapshot)
+        super().__init__(engine, limits, host, lambda records, node: None, snapshot)
         relay = _Relay(self._memory)
         self._codec = relay  # type: ignore[assignment]  # it has what exchange uses
         if ask is not None:
@@ -266,8 +268,10 @@ class Served:
             snapshot = Snapshot(
                 self._engine.image, how["name"], {}, how["memory"], runs, bytes(area.view[:pages]), how["request"], how["calls"]
             )  # fmt: skip
+        clock, key, drawn = (how["outside"][name] for name in ("clock", "key", "drawn"))
+        host = self._engine.host(how["name"], Outside(None if clock is None else tuple(clock), key, drawn))
         self._instance = _Relayed(
-            self._engine, Limits(**how["limits"]), how["name"], snapshot, self._ask if how["asks"] else None
+            self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["asks"] else None
         )
         self._answered = self._instance.calls
 
@@ -303,7 +307,7 @@ class Served:
         area[: len(taken.pages)] = taken.pages
         area[len(taken.pages) : len(taken.pages) + len(runs)] = runs
         about = SNAPSHOT.pack(taken.memory_bytes, len(taken.pages), len(taken.runs), taken.request)
-        self._answer(Answer.DONE, about)
+        self._answer(Answer.DONE, about + cbor2.dumps([dict(taken.outside)]))
 
     def _answer(self, kind: Answer, frame: bytes = b"", ranges: list[tuple[int, memoryview]] | tuple[()] = ()) -> None:
         instance = self._instance

@@ -46,7 +46,7 @@ class Request(IntEnum):
     SHARE = 4
     """`a` bytes for host and guest together, in the area that comes as a descriptor -> frame: the guest's address"""
     SNAPSHOT = 5
-    """-> frame: SNAPSHOT; the area: pages, then runs"""
+    """-> frame: SNAPSHOT, and a list of `Snapshot.outside`; the area: pages, then runs"""
     ROOM = 6
     """use the area of `a` bytes that comes as a descriptor from now on; 0: none. Not answered"""
     RENAME = 7

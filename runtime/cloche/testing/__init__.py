@@ -23,6 +23,7 @@ from cloche._desks import desks
 from cloche._host import Host
 from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
+from cloche._outside import Outside
 from cloche._source import Source
 from cloche.errors import ClocheError
 from cloche.grants import Grants
@@ -36,7 +37,8 @@ __all__ = ["LocalGuest"]
 class LocalGuest(Node):
     """A node that runs in this process, for tests.
 
-    Differences from the sandbox: threads, files and sockets are there; time, memory and recursion are not limited;
+    Differences from the sandbox: threads, files and sockets are there; time, memory and recursion are not limited; the clocks
+    and ``os.urandom`` are this process's, whatever is granted;
     asyncio has its usual loop inside `asyncio.run`, and packages installed here come before granted ones. Snapshots
     and clones are refused, and so are grants of mounts and scratch files: the files are this machine's.
 
@@ -80,7 +82,7 @@ class LocalGuest(Node):
         label = name or entry or modules.main
         host = Host(label)
         made = desks(grants, limits, host, _logs.DefaultLogger())
-        instance = LocalInstance(limits, host, frozenset(modules.files), capture, made)
+        instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
         message = _loading.operand(
             modules,
             replace(grants, opaque=False),  # unpickling what a stranger sends belongs into a sandbox
@@ -89,7 +91,7 @@ class LocalGuest(Node):
             entry=entry,
             params=params,
             session_id=session_id,
-            seed=seed or b"",
+            seed=seed or (b"" if grants.seed is None else Outside.of(grants).seed),
         )
         kind, value = instance.exchange(Op.LOAD, [message], "params")
         if kind is Reply.FAILURE:

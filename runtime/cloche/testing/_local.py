@@ -41,6 +41,7 @@ class LocalInstance:
         names: modules of the node's own, which may hide others of that name while the node runs.
         capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
         desks: who answers what the node asks.
+        variables: whether the node is given environment variables.
 
     Attributes:
         memory_bytes: it has none of its own.
@@ -55,7 +56,14 @@ class LocalInstance:
     lease = False
 
     def __init__(
-        self, limits: Limits, host: Host, names: frozenset[str], capture: bool, desks: Sequence[Desk] = ()
+        self,
+        limits: Limits,
+        host: Host,
+        names: frozenset[str],
+        capture: bool,
+        desks: Sequence[Desk] = (),
+        *,
+        variables: bool = False,
     ) -> None:
         self.limits = limits
         self.host = host
@@ -67,7 +75,7 @@ class LocalInstance:
         self._frames: list[bytes] = []
         self._output = 0
         self._guest = Guest(self)
-        self._surroundings = Surroundings(self._guest, names, capture)
+        self._surroundings = Surroundings(self._guest, names, capture, variables=variables)
         self.records: list[_logs.LogRecord] = []
         self.dropped_records = 0
         self.guest_seconds = 0.0

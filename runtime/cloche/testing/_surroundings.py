@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,13 +24,15 @@ class Surroundings:
         guest: the node's.
         names: modules of the node's own; others of that name are hidden from it.
         capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
+        variables: whether the node was given environment variables, and may change them.
     """
 
-    def __init__(self, guest: Guest, names: frozenset[str], capture: bool = True) -> None:
+    def __init__(self, guest: Guest, names: frozenset[str], capture: bool = True, *, variables: bool = False) -> None:
         self._guest = guest
         self._names = names
         self._capture = capture
         self._modules: dict[str, ModuleType] = {}
+        self._environment: dict[str, str | None] | None = {} if variables else None
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -45,6 +48,8 @@ class Surroundings:
             stack.enter_context(warnings.catch_warnings())
             warnings.showwarning = showwarning
             stack.enter_context(self._imports())
+            if self._environment is not None:
+                stack.enter_context(self._variables())
             stack.callback(asking.bind, asking.bind(guest.host.call))
             stack.callback(sys.set_asyncgen_hooks, *guest.loop.watch_generators())
             yield
@@ -62,6 +67,17 @@ class Surroundings:
             root.handlers = handlers
             root.setLevel(level)
             logging.disable(disabled)
+
+    @contextmanager
+    def _variables(self) -> Iterator[None]:
+        before = dict(os.environ)
+        _set_variables(self._environment or {})
+        try:
+            yield
+        finally:
+            now = dict(os.environ)
+            self._environment = {name: now.get(name) for name in {*now, *before} if now.get(name) != before.get(name)}
+            _set_variables({name: before.get(name) for name in self._environment})
 
     @contextmanager
     def _imports(self) -> Iterator[None]:
@@ -82,3 +98,11 @@ class Surroundings:
                     own[name] = sys.modules.pop(name)
             sys.modules.update(hidden)
             sys.meta_path[:] = finders
+
+
+def _set_variables(values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

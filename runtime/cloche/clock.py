@@ -1,0 +1,65 @@
+"""What time it is in a sandbox: the host's, or one that depends on nothing but what the node does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from datetime import datetime
+from typing import Final, Literal, get_args
+
+__all__ = ["Clock", "Mode"]
+
+Mode = Literal["real", "frozen", "virtual"]
+
+MAX_S: Final = (1 << 63) // 10**9 - 1
+"""Clocks count nanoseconds in 64 bits: until the year 2262."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The clocks of a node: ``time.time``, ``monotonic``, ``perf_counter``, ``process_time``, ``datetime.now`` and asyncio's.
+
+    Attributes:
+        mode: "real": the host's clocks. "frozen": they stand still, and sleeping returns at once without making it later.
+            "virtual": sleeping returns at once and makes it later by so much; each reading makes it later by `step_ns`.
+        start: what time it is when the node is loaded, if not now: seconds since the epoch, or an aware datetime.
+        step_ns: nanoseconds by which a virtual clock advances with each reading, so that a loop that waits for a time comes to
+            an end; 0: only sleeping advances it.
+    """
+
+    mode: Mode = "real"
+    _: KW_ONLY
+    start: float | datetime | None = None
+    step_ns: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"clock is {self.mode!r}: give one of {', '.join(map(repr, get_args(Mode)))}")
+        if type(self.step_ns) is not int or not 0 <= self.step_ns <= 10**9:
+            raise ValueError(f"Clock.step_ns is {self.step_ns!r}: give a whole number from 0 to {10**9}")
+        if self.start is None:
+            return
+        if self.mode == "real":
+            raise ValueError("Clock.start is for a frozen or virtual clock; the real one cannot be set")
+        if isinstance(self.start, datetime):
+            if self.start.tzinfo is None:
+                raise ValueError(
+                    f"Clock.start is {self.start!r}, which has no time zone: give it one, e.g. timezone.utc"
+                )
+        elif isinstance(self.start, bool) or not isinstance(self.start, (int, float)):
+            raise TypeError(f"Clock.start is {self.start!r}: give seconds since the epoch, or an aware datetime")
+        if not math.isfinite(seconds := _seconds(self.start)) or not 0 <= seconds <= MAX_S:
+            raise ValueError(f"Clock.start is {self.start!r}: give a time from 1970 to 2262")
+
+    def start_ns(self, now_ns: int) -> int:
+        """Nanoseconds since the epoch at which it starts, if it is `now_ns`."""
+        if self.start is None:
+            return now_ns
+        if isinstance(self.start, int):
+            return self.start * 10**9
+        whole = int(seconds := _seconds(self.start))
+        return whole * 10**9 + round((seconds - whole) * 10**6) * 1000
+
+
+def _seconds(start: float | datetime) -> float:
+    return start.timestamp() if isinstance(start, datetime) else start
