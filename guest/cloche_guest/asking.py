@@ -23,22 +23,29 @@ def _nobody(_request: list[Any], /) -> None:
 
 
 _call: Callable[[list[Any]], Any] = _nobody
-_known: Callable[[list[Any]], Any] = _nobody
+_known = 0  # identity of the host that was asked last: a reference would keep it
 
 
 def bind(call: Callable[[list[Any]], Any] | None) -> Callable[[list[Any]], Any]:
     """Take the function that asks the host (see `_host.Host.call`); None: there is no host. Returns the one before."""
     global _call, _known
     before, _call = _call, call or _nobody
-    if _call not in (_nobody, _known):
-        _known = _call
-        for forget in forgets:
-            forget()
+    if _call is not _nobody and id(getattr(_call, "__self__", _call)) != _known:
+        forget()
+        _known = id(getattr(_call, "__self__", _call))
     return before
 
 
+def forget() -> None:
+    """There is another host, or none any more: what the last one said does not hold."""
+    global _known
+    _known = 0
+    for function in forgets:
+        function()
+
+
 forgets: Final[list[Callable[[], None]]] = []
-"""Called when there is another host: what the last one said does not hold any more."""
+"""What `forget` calls."""
 
 
 def ask(request: list[Any]) -> Any:

@@ -14,7 +14,8 @@ the node runs as ordinary Python of this process, without a deadline, and can do
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -28,19 +29,21 @@ from cloche._source import Source
 from cloche.errors import ClocheError
 from cloche.grants import Grants
 from cloche.limits import Limits
+from cloche.services import Service
 from cloche.testing._local import LocalInstance
+from cloche_guest import asking
 from cloche_wire import Op, Reply
 
-__all__ = ["LocalGuest"]
+__all__ = ["LocalGuest", "services"]
 
 
 class LocalGuest(Node):
     """A node that runs in this process, for tests.
 
     Differences from the sandbox: threads, files and sockets are there; time, memory and recursion are not limited; the clocks
-    and ``os.urandom`` are this process's, whatever is granted;
-    asyncio has its usual loop inside `asyncio.run`, and packages installed here come before granted ones. Snapshots
-    and clones are refused, and so are grants of mounts and scratch files: the files are this machine's.
+    and ``os.urandom`` are this process's, whatever is granted; asyncio has its usual loop inside `asyncio.run`, and packages
+    installed here come before granted ones. Snapshots and clones are refused, and so are grants of mounts and scratch files:
+    the files are this machine's.
 
     Args:
         source: as in `Runtime.load`.
@@ -105,6 +108,26 @@ class LocalGuest(Node):
     def records(self) -> Sequence[LogRecord]:
         """What the node has logged and printed so far, as the host's logger would get it."""
         return tuple(self._instance.records)
+
+
+@contextmanager
+def services(**functions: Callable[..., Any] | Service) -> Iterator[None]:
+    """In the block, `cloche_guest.services` has these functions, for tests that import a node's code and call it directly.
+
+    They are called as a host's are: arguments and results are encoded and decoded, signatures checked, failures made anonymous.
+
+    Args:
+        functions: as for `Grants.services`.
+    """
+    host = Host("test")
+    made = desks(Grants(services=functions), Limits(), host, _logs.DefaultLogger())
+    instance = LocalInstance(Limits(), host, frozenset(), capture=False, desks=made)
+    before = asking.bind(instance.call)
+    try:
+        yield
+    finally:
+        asking.bind(before)
+        instance.close()  # forgets what it granted
 
 
 def _refuse(*_: object) -> NoReturn:

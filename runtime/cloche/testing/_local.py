@@ -21,6 +21,7 @@ from cloche._services import ServiceDesk
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
 from cloche.limits import Limits
 from cloche.testing._surroundings import Surroundings
+from cloche_guest import asking
 from cloche_guest.dispatch import Guest
 from cloche_wire import Reply, abi
 
@@ -107,6 +108,7 @@ class LocalInstance:
             self.closed = True
             with self._surroundings.lent():
                 self._guest.close()
+            asking.forget()
             self._asks.close()
             self.host.asks = None
             self._drain()

@@ -1,0 +1,34 @@
+"""A node that asks its host: prices come from a service, so the node needs no catalogue, and the host decides what it tells.
+
+Run it with ``Grants(services={"price": ..., "discount": ...})``; see docs/grants.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from cloche_guest import services
+
+log = logging.getLogger("basket")
+
+
+class Basket:
+    """Sums up what is in a basket; remembers prices within one basket only, since they may change."""
+
+    def __init__(self, currency: str = "EUR") -> None:
+        self.currency = currency
+
+    def process(self, basket: dict[str, int]) -> dict[str, Any]:
+        """The total of ``{name: count}``; names that the host does not know are listed and cost nothing."""
+        total, unknown = 0.0, []
+        for name, count in basket.items():
+            try:
+                total += count * services.price(name, currency=self.currency)
+            except LookupError:
+                unknown.append(name)
+        try:
+            total -= services.discount(total)
+        except PermissionError as refusal:
+            log.info("no discount: %s", refusal)
+        return {"total": round(total, 2), "currency": self.currency, "unknown": unknown}
