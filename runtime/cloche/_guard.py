@@ -62,6 +62,10 @@ class Guard:
         """The memory to protect, and how far it can grow, in bytes."""
         self._memory, self._reach = memory, reach
 
+    def forget(self) -> None:
+        """The instance is closed. Its memory must not hang on a cycle of references."""
+        self._memory = None
+
     def begin(self) -> None:
         """A call begins: what stopped the last one does not count for it."""
         with self._lock:

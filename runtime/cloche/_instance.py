@@ -326,6 +326,8 @@ class Instance:
         if self.host.asks is not None:
             self.host.asks.close()
             self.host.asks = None
+        if self._cell.guard is not None:
+            self._cell.guard.forget()
         pinned = kept = False
         if hasattr(self, "_memory"):
             pinned = self._memory.is_pinned

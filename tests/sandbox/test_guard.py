@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -71,6 +73,26 @@ def test_a_buffer_lives_through_the_stop_of_its_node(load):
         node.flush()
     assert float(buffer.sum()) == 700_000
     buffer[:] = 1
+
+
+@pytest.mark.parametrize("metering", ["epoch", "guard"])
+def test_the_last_view_frees_the_memory_of_a_closed_node(runtime, guarded_runtime, metering):
+    """At once, not at some collection of cycles: it may be gigabytes."""
+    chosen = guarded_runtime if metering == "guard" else runtime
+    node = chosen.load(cloche.Source(COUNTER), "N")
+    buffer = node.buffer(1000)
+    store = weakref.ref(node._instance._store)
+    gc.collect()
+    gc.disable()
+    try:
+        node.close()
+        del node
+        assert store() is not None
+        buffer[:] = 1
+        del buffer
+        assert store() is None
+    finally:
+        gc.enable()
 
 
 def test_clones_snapshots_and_recycled_stores_work(load, guarded_runtime):
