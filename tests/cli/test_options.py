@@ -110,3 +110,23 @@ def test_mounts_are_read_only_unless_they_say_rw() -> None:
 def test_a_mount_that_is_none_is_refused(mounts: list[str], scratch: str, message: str) -> None:
     with pytest.raises(typer.BadParameter, match=message):
         _options.grants([], mounts, scratch)
+
+
+def test_variables_clock_and_seed() -> None:
+    """A start without a time zone is UTC."""
+    grants = _options.grants([], env=["A=1", "B=x=y", "C="], clock="virtual@2024-02-29T12:00:00", seed=7)
+    assert dict(grants.env) == {"A": "1", "B": "x=y", "C": ""}
+    assert grants.clock.start_ns(0) == 1709208000 * 10**9  # type: ignore[union-attr]
+    assert (grants.clock.mode, grants.seed) == ("virtual", 7)  # type: ignore[union-attr]
+    assert _options.grants([], clock="frozen").clock.start is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("env", "clock", "message"),
+    [(["A"], "real", "is not NAME=VALUE"), (["=1"], "real", "a name has no ="), ([], "slow", "give one of"),
+     ([], "frozen@noon", "isoformat"), ([], "real@2024-01-01", "cannot be set")],
+)  # fmt: skip
+def test_variables_and_clocks_that_are_none_are_refused(env: list[str], clock: str, message: str) -> None:
+    """With what is wrong."""
+    with pytest.raises(typer.BadParameter, match=message):
+        _options.grants([], env=env, clock=clock)

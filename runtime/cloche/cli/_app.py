@@ -45,6 +45,17 @@ Mounts = Annotated[
     ),
 ]
 Scratch = Annotated[str, typer.Option(metavar="BYTES", help="Size of the node's own /tmp, in its memory; 0 for none.")]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME=VALUE", help="Environment variable of the node; may be repeated."),
+]
+ClockOption = Annotated[
+    str,
+    typer.Option(
+        metavar="real|frozen|virtual[@START]", help="The node's clocks; START is an ISO time, UTC if it says none."
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Makes all of the node's randomness a function of it.")]
 Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")]
 Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the guest; K, M and G are understood.")]
 MeteringOption = Annotated[
@@ -78,6 +89,9 @@ def run(
     package: Packages = None,
     mount: Mounts = None,
     scratch: Scratch = "0",
+    env: Variables = None,
+    clock: ClockOption = "real",
+    seed: Seed = None,
     chunk: Annotated[
         int, typer.Option(min=1, help="Samples, or rows of an array, per item. A line of JSON is one item.")
     ] = 4096,
@@ -107,7 +121,7 @@ def run(
         job = _run.Job(
             node=_options.node(node),
             params=_options.params(param or ()),
-            grants=_options.grants(package or (), mount or (), scratch),
+            grants=_options.grants(package or (), mount or (), scratch, env=env or (), clock=clock, seed=seed),
             source=source,
             target=target,
             chunk=chunk,

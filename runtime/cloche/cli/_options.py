@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from cloche._mount import Mount
+    from cloche.clock import Clock
     from cloche.grants import Grants
     from cloche.limits import Limits
 
@@ -58,8 +59,25 @@ def size(text: str, option: str = "--memory") -> int:
     return int(number[1]) * _UNITS.get((number[2] or "").lower(), 1)
 
 
-def grants(packages: Iterable[str], mounts: Iterable[str] = (), scratch: str = "0") -> Grants:
-    """What the options give the node; each mount is ``HOST:GUEST`` or ``HOST:GUEST:rw``."""
+def grants(
+    packages: Iterable[str],
+    mounts: Iterable[str] = (),
+    scratch: str = "0",
+    *,
+    env: Iterable[str] = (),
+    clock: str = "real",
+    seed: int | None = None,
+) -> Grants:
+    """What the options give the node.
+
+    Args:
+        packages: paths.
+        mounts: each is ``HOST:GUEST`` or ``HOST:GUEST:rw``.
+        scratch: a size.
+        env: each is ``NAME=VALUE``.
+        clock: a mode, and if not now, ``@`` and the ISO date and time at which it starts.
+        seed: of all randomness.
+    """
     from cloche.grants import Grants
 
     try:
@@ -67,9 +85,32 @@ def grants(packages: Iterable[str], mounts: Iterable[str] = (), scratch: str = "
             packages=tuple(packages),
             mounts=dict(_mount(text) for text in mounts),
             scratch_bytes=size(scratch, "--scratch"),
+            env=dict(_variable(text) for text in env),
+            clock=_clock(clock),
+            seed=seed,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--env")
+    return name, value
+
+
+def _clock(text: str) -> Clock:
+    from datetime import UTC, datetime
+
+    from cloche.clock import Clock
+
+    mode, at, start = text.partition("@")
+    try:
+        began = datetime.fromisoformat(start) if at else None
+        return Clock(mode, start=began if began is None or began.tzinfo else began.replace(tzinfo=UTC))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--clock") from None
 
 
 def _mount(text: str) -> tuple[str, Mount]:

@@ -1,0 +1,79 @@
+"""One call of a service: out of the guest, through signature and records, into a host function, and back.
+
+Timed: `Node.process` of a node that calls the service CALLS times; a figure is for one of them, the one `process` around them
+included. A bare `process`, the call the other way, stands beside it. Not timed: loading.
+Level: an int through a plain service <= 15 us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cloche
+from cloche import Grants, Service
+
+CALLS = 200
+SOURCE = f"""
+from cloche_guest import services
+
+def f(value):
+    call = services.echo
+    for _ in range({CALLS}):
+        value = call(value)
+    return value
+"""
+
+
+def plain(value: Any) -> Any:
+    """On the node's thread."""
+    return value
+
+
+def annotated(value: int) -> int:
+    """Its annotation is checked."""
+    return value
+
+
+async def awaited(value: Any) -> Any:
+    """On Cloche's event loop."""
+    await asyncio.sleep(0)
+    return value
+
+
+SERVICES: dict[str, Any] = {
+    "plain": plain,
+    "annotated": annotated,
+    "gated": Service(plain, gate=lambda call: True, max_calls=CALLS),
+    "deadline": Service(plain, deadline_s=5.0),
+    "async": awaited,
+}
+VALUES: dict[str, Any] = {
+    "int": 42,
+    "5-key dict": {"a": 1, "b": 2.5, "c": "text", "d": True, "e": None},
+    "64 KiB float32": np.ones(1 << 14, "f4"),
+}
+
+
+@pytest.mark.parametrize("kind", [*SERVICES, "process"])
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def bench_service(
+    benchmark: Any, runtime: cloche.Runtime, request: pytest.FixtureRequest, value: Any, kind: str
+) -> None:
+    """There and back."""
+    if kind == "annotated" and not isinstance(value, int):
+        pytest.skip("it is for ints")
+    benchmark.group = f"service {request.node.callspec.id.removesuffix('-' + kind)}"
+    if kind == "process":
+        with runtime.load(cloche.Source("def f(x): return x")) as node:
+            np.testing.assert_equal(benchmark(node.process, value), value)
+        return
+    grants = Grants(services={"echo": SERVICES[kind]})
+    with runtime.load(cloche.Source(SOURCE), grants=grants, limits=cloche.Limits(deadline_s=60)) as node:
+        result = benchmark(node.process, value)
+        if benchmark.stats is not None:
+            benchmark.extra_info["us_per_call"] = benchmark.stats["median"] / CALLS * 1e6
+    np.testing.assert_equal(result, value)
