@@ -81,8 +81,8 @@ class Process:
         self._tell = tell
         self._watch = watch
         self._starting = threading.Lock()
-        self._is_up = False
-        self._lock = threading.Lock()
+        self.is_up = self._is_closed = False
+        self._lock = threading.RLock()  # the collector may close an instance, and with it this, wherever it likes
         self._cause: str | None = None
         self._count = 0
         self.instances: weakref.WeakSet[RemoteInstance] = weakref.WeakSet()
@@ -134,7 +134,7 @@ class Process:
             ClocheError: it does not start.
         """
         with self._starting:
-            if self._is_up:
+            if self.is_up:
                 return
             if self.dead:
                 raise ClocheError("the worker process did not start")
@@ -147,7 +147,7 @@ class Process:
             except BaseException:
                 self.end()
                 raise
-            self._is_up = True
+            self.is_up = True
             del self._tell  # it may lead back to the runtime, which would then never be dropped
 
     def _start(self) -> None:
@@ -238,9 +238,13 @@ class Process:
         return clean(text).strip()
 
     def close(self) -> None:
-        """Have it end, and see that it does."""
+        """Have it end, and see that it does. Again: nothing."""
         self.dead = True
-        if self._is_up:
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        if self.is_up:
             self._watch.discard(self)
         self.control.close()
         if self._popen is not None:

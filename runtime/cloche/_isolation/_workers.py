@@ -123,9 +123,9 @@ class Workers:
 
     @property
     def info(self) -> tuple[WorkerInfo, ...]:
-        """The processes that live."""
+        """The processes that live and are ready."""
         with self._lock:
-            return tuple(process.info for process in self._processes if not process.dead)
+            return tuple(process.info for process in self._processes if process.is_up and not process.dead)
 
     def close(self) -> None:
         """End all processes. Again: nothing."""
