@@ -184,6 +184,38 @@ def test_forged_failures_count_as_breaks(restarting):
     assert node.process(1) == 1, "the loaded state again"
 
 
+def test_a_checkpoint_that_cannot_be_woken_ends_the_node(restarting):
+    """Hostile code runs while it is brought back (it is seeded anew): within the deadline, and the first error is what is raised."""
+    node = restarting(
+        Source(
+            "import os\nimport cloche_guest.dispatch as dispatch\ndef thaw(seed):\n    while True: pass\n"
+            "class N:\n    def process(self, x):\n        dispatch.thaw = thaw\n        if x: os.abort()\n"
+        ),
+        on_break="restore",
+        limits=LIMITS,
+    )
+    node.process(0)
+    error = _break(node, 1)
+    assert type(error) is cloche.GuestTrapError
+    assert error.recovered is None
+    assert "it could not be brought back: node 'N' ran 0.5" in error.__notes__[0]
+    assert node.broken
+
+
+def test_a_checkpoint_that_breaks_at_each_call_ends_the_node(restarting):
+    """Its state is poisoned: a bounded number of attempts, all of them the caller's."""
+    node = restarting(
+        Source(
+            "import os\nclass N:\n    bad = False\n    def process(self, x):\n        if self.bad: os.abort()\n"
+            "        self.bad = True\n        return x\n"
+        ),
+        on_break="restore",
+    )
+    node.process(0)
+    assert [_break(node, 1).recovered for _ in range(4)] == ["restore"] * 3 + [None]
+    assert node.broken
+
+
 def test_what_it_logged_up_to_the_trap_arrives(restarting, logs):
     """Once, and on the error as well."""
     node = restarting()
