@@ -200,13 +200,17 @@ class Profiler:
 def _callbacks(tree: Tree, builtins: bool) -> dict[int, Callable[..., Any]]:
     """For sys.monitoring. DISABLE: do not tell of this place again."""
     events, disable, own = monitoring.events, monitoring.DISABLE, _OWN
-    enter, leave, enter_c, leave_c = tree.enter, tree.leave, tree.enter_c, tree.leave_c
+    enter, leave, enter_c, leave_c, stack = tree.enter, tree.leave, tree.enter_c, tree.leave_c, tree._stack
 
     def started(code: CodeType, _offset: int) -> Any:
-        return disable if code.co_filename.startswith(own) else enter(code)
+        if code.co_filename.startswith(own):
+            return disable
+        if stack or _called_by_own():
+            enter(code)
+        return None
 
     def thrown(code: CodeType, _offset: int, _error: BaseException) -> None:
-        if not code.co_filename.startswith(own):
+        if not code.co_filename.startswith(own) and (stack or _called_by_own()):
             enter(code)
 
     def ended(code: CodeType, _offset: int, _value: Any) -> Any:
@@ -217,7 +221,11 @@ def _callbacks(tree: Tree, builtins: bool) -> dict[int, Callable[..., Any]]:
             leave(code)
 
     def called(code: CodeType, _offset: int, function: Any, _first: Any) -> Any:
-        return disable if code.co_filename.startswith(own) else enter_c(function)
+        if code.co_filename.startswith(own):
+            return disable
+        if stack:
+            enter_c(function)
+        return None
 
     def returned(code: CodeType, _offset: int, _function: Any, _first: Any) -> None:
         if not code.co_filename.startswith(own):
@@ -246,8 +254,7 @@ def _legacy(tree: Tree, builtins: bool) -> Callable[[FrameType, str, Any], None]
         if code.co_filename.startswith(own):
             return
         if what == "call":
-            caller = frame.f_back
-            if stack or (caller is not None and caller.f_code.co_filename.startswith(own)):  # else it is the host's
+            if stack or _called_by_own():
                 enter(code)
         elif what == "return":
             leave(code)
@@ -258,6 +265,12 @@ def _legacy(tree: Tree, builtins: bool) -> Callable[[FrameType, str, Any], None]
                 leave_c()
 
     return event
+
+
+def _called_by_own() -> bool:
+    """Whether the guest runtime called what the callback is told of. Natively, other code runs between the node's calls."""
+    caller = sys._getframe(2).f_back  # 0 is this, 1 the callback
+    return caller is not None and caller.f_code.co_filename.startswith(_OWN)
 
 
 def _calibrate(tree: Tree) -> list[int]:
