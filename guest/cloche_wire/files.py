@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Final
 
 
-class Open(IntFlag):
-    """How OPEN opens."""
+class Open(IntEnum):
+    """How OPEN opens: bits."""
 
     READ = 1
     WRITE = 2

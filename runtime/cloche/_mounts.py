@@ -68,9 +68,9 @@ class Mounts:
         self._roots.close()
 
     def _answer(self, ask: Ask, operands: list[Any]) -> Any:
-        operation, kinds = _OPERATIONS[ask]
+        operation, shapes = _OPERATIONS[ask]
         try:
-            if not _fit(operands, kinds):
+            if not _fit(operands, shapes):
                 raise refusal(errno.EINVAL)
             return operation(self, *operands)
         except OSError as error:
@@ -223,31 +223,26 @@ def _shown(status: os.stat_result) -> list[int]:
     return [int(kind), status.st_size if kind is Kind.FILE else 0, max(0, status.st_mtime_ns)]
 
 
-def _fit(operands: list[Any], kinds: tuple[str, ...]) -> bool:
-    """Whether the operands are what an operation takes; "end?" may be missing."""
-    needed = len(kinds) - kinds.count("number?")
-    if not needed <= len(operands) <= len(kinds):
-        return False
-    for operand, kind in zip(operands, kinds, strict=False):
-        if type(operand) is bytes and kind in ("bytes", "either"):
-            continue
-        if type(operand) is int and kind != "bytes" and 0 <= operand <= _MAX_NUMBER:
-            continue
-        return False
-    return True
+def _fit(operands: list[Any], shapes: frozenset[tuple[type, ...]]) -> bool:
+    """Whether the operands are what an operation takes; no number is negative."""
+    return tuple(map(type, operands)) in shapes and all(0 <= o <= _MAX_NUMBER for o in operands if type(o) is int)
 
 
-_OPERATIONS: Final[dict[Ask, tuple[Callable[..., Any], tuple[str, ...]]]] = {
-    Ask.OPEN: (Mounts._open, ("bytes", "number")),
-    Ask.CLOSE: (Mounts._close, ("number",)),
-    Ask.READ: (Mounts._read, ("number", "number", "number")),
-    Ask.WRITE: (Mounts._write, ("number", "bytes", "number?")),
-    Ask.STATUS: (Mounts._status, ("either",)),
-    Ask.LIST: (Mounts._list, ("number", "number")),
-    Ask.MKDIR: (Mounts._mkdir, ("bytes",)),
-    Ask.UNLINK: (Mounts._unlink, ("bytes",)),
-    Ask.RMDIR: (Mounts._rmdir, ("bytes",)),
-    Ask.RENAME: (Mounts._rename, ("bytes", "bytes")),
-    Ask.RESIZE: (Mounts._resize, ("number", "number")),
-    Ask.TOUCH: (Mounts._touch, ("either", "number")),
+def _shapes(*shapes: tuple[type, ...]) -> frozenset[tuple[type, ...]]:
+    return frozenset(shapes)
+
+
+_OPERATIONS: Final[dict[Ask, tuple[Callable[..., Any], frozenset[tuple[type, ...]]]]] = {
+    Ask.OPEN: (Mounts._open, _shapes((bytes, int))),
+    Ask.CLOSE: (Mounts._close, _shapes((int,))),
+    Ask.READ: (Mounts._read, _shapes((int, int, int))),
+    Ask.WRITE: (Mounts._write, _shapes((int, bytes, int), (int, bytes))),
+    Ask.STATUS: (Mounts._status, _shapes((bytes,), (int,))),
+    Ask.LIST: (Mounts._list, _shapes((int, int))),
+    Ask.MKDIR: (Mounts._mkdir, _shapes((bytes,))),
+    Ask.UNLINK: (Mounts._unlink, _shapes((bytes,))),
+    Ask.RMDIR: (Mounts._rmdir, _shapes((bytes,))),
+    Ask.RENAME: (Mounts._rename, _shapes((bytes, bytes))),
+    Ask.RESIZE: (Mounts._resize, _shapes((int, int))),
+    Ask.TOUCH: (Mounts._touch, _shapes((bytes, int), (int, int))),
 }
