@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 
 import pytest
 
@@ -104,3 +105,118 @@ def test_a_hard_link_is_read_and_never_changed(node, folder):
     assert node.process("r = open('/w/hard').read()") == SECRET
     node.process("import os; os.remove('/w/hard')")
     assert (folder.parent / "secret").read_text() == SECRET
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_link_that_appears_while_the_guest_loops_leads_nowhere(load, folder, what):
+    """A thread of the host swaps a good entry for a link to the outside, thousands of times, while the node reads and writes."""
+    grants = cloche.Grants(mounts={"/w": cloche.Mount(folder, writable=True)})
+    node = load(EXEC, "f", grants=grants)
+    target, good, bad = folder / "swapped", folder / "good", folder / "bad"
+    if what == "folder":
+        good.mkdir()
+        (good / "a.txt").write_text("inside")
+        bad.symlink_to(folder.parent / "outside")
+    else:
+        good.write_text("inside")
+        bad.symlink_to(folder.parent / "secret")
+    good.rename(target)
+    done = threading.Event()
+    swaps = 0
+
+    def swap():
+        nonlocal swaps
+        while not done.is_set():
+            for old, new in ((target, good), (bad, target), (target, bad), (good, target)):
+                old.rename(new)
+            swaps += 2
+
+    before = outside(folder)
+    thread = threading.Thread(target=swap)
+    thread.start()
+    code = """
+import time
+path, seen = values[0], {}
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    for mode in ("r", "r+", "a"):
+        try:
+            with open(path, mode) as file:
+                text = file.read() if mode != "a" else "opened"
+                if mode == "a": file.write("")
+        except OSError as error: text = type(error).__name__
+        seen[text] = seen.get(text, 0) + 1
+r = seen
+"""
+    try:
+        seen = node.process(code, "/w/swapped/a.txt" if what == "folder" else "/w/swapped")
+    finally:
+        done.set()
+        thread.join()
+    assert swaps > 1000
+    assert seen["inside"] > 0
+    assert set(seen) <= {
+        "inside",
+        "",
+        "opened",
+        "OSError",
+        "FileNotFoundError",
+        "NotADirectoryError",
+        "PermissionError",
+    }
+    assert len(seen) > 2, "it has to be swapped while it is opened"
+    assert outside(folder) == before
+
+
+def test_a_hundred_thousand_files_are_listed_within_the_limits(load, tmp_path):
+    """In pages: neither the host nor an answer ever holds them all, and the node may stop early."""
+    for index in range(100_000):
+        os.close(os.open(tmp_path / f"{index:06}", os.O_CREAT | os.O_WRONLY))
+    limits = cloche.Limits(deadline_s=20, request_bytes=65_536, value_nodes=10_000)
+    node = load(EXEC, "f", grants=cloche.Grants(mounts={"/data": tmp_path}), limits=limits)
+    assert node.process("import os; r = len(set(os.listdir('/data')))") == 100_000
+    early = "import os\nwith os.scandir('/data') as found: r = len([next(found).name for _ in range(1000)])"
+    assert node.process(early) == 1000
+
+
+def test_what_the_node_has_open_changes_under_it(load, tmp_path):
+    """Cut off, removed, replaced by a folder, its folder gone: an ordinary OSError, or an end of file."""
+    for name in ("cut", "removed", "replaced"):
+        (tmp_path / name).write_text("0123456789")
+    (tmp_path / "sub").mkdir()
+    node = load(EXEC, "f", grants=cloche.Grants(mounts={"/data": tmp_path}))
+    node.process(
+        "import __main__ as m, os\n"
+        "m.files = [open('/data/' + name, 'rb', 0) for name in ('cut', 'removed', 'replaced')]\n"
+        "m.listing = os.open('/data/sub', os.O_RDONLY)"
+    )
+    os.truncate(tmp_path / "cut", 2)
+    (tmp_path / "removed").unlink()
+    (tmp_path / "replaced").unlink()
+    (tmp_path / "replaced").mkdir()
+    (tmp_path / "sub").rmdir()
+    code = """
+import __main__ as m, os
+r = [file.read() for file in m.files]
+for action in (lambda: open('/data/removed'), lambda: open('/data/replaced'), lambda: os.listdir('/data/sub'), lambda: os.stat('x', dir_fd=m.listing)):
+    try: r.append(action())
+    except OSError as error: r.append(type(error).__name__)
+"""
+    assert node.process(code) == [
+        b"01", b"0123456789", b"0123456789",
+        "FileNotFoundError", "IsADirectoryError", "FileNotFoundError", "FileNotFoundError",
+    ]  # fmt: skip
+
+
+def test_a_mounted_folder_may_go_away_as_a_whole(load, tmp_path):
+    """What is read then is what is there: nothing."""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "a").write_text("a")
+    node = load(EXEC, "f", grants=cloche.Grants(mounts={"/data": inside}))
+    (inside / "a").unlink()
+    inside.rmdir()
+    inside.symlink_to("/etc")
+    with pytest.raises(cloche.NodeRaisedError, match="No such file"):
+        node.process("open('/data/passwd')")
+    assert node.process("import os; r = os.listdir('/data')") == []
