@@ -69,9 +69,9 @@ static fs_err up(Path *p) {
     p->text[p->length] = 0;
     return 0;
 }
-static fs_err down(Path *p, const char *name, size_t n) {
+static fs_err down(Path *p, const char *name, size_t n) { /* one name, or a clean path */
     size_t slash = p->length != 0;
-    if (n > FS_NAME_BYTES || n + slash > FS_PATH_BYTES - p->length) return FS_NAMETOOLONG;
+    if (n + slash > FS_PATH_BYTES - p->length) return FS_NAMETOOLONG;
     if (slash) p->text[p->length++] = '/';
     memcpy(p->text + p->length, name, n);
     p->length += n;
@@ -90,7 +90,7 @@ static fs_err resolve(int fd, const char *path, Path *p) {
     while (!e && *path) {
         size_t n = strcspn(path, "/");
         int dots = n == 1 && path[0] == '.' ? 1 : n == 2 && path[0] == '.' && path[1] == '.' ? 2 : 0;
-        if (n && !dots) e = down(p, path, n);
+        if (n && !dots) e = n > FS_NAME_BYTES ? FS_NAMETOOLONG : down(p, path, n);
         else if (dots == 2) e = up(p);
         path += n;
         p->must_be_directory = dots || *path;
@@ -209,9 +209,10 @@ static fs_err append_to(File *f, const uint8_t *p, size_t n, size_t *put) {
     if (f->mem) {
         memfs_status(f->mem, &status);
         e = memfs_write(f->mem, status.size, p, n, put);
+        status.size += *put;
     } else if (!(e = hostfs_write(f->handle, UINT64_MAX, p, n, put)))
-        e = hostfs_status(f->handle, &status), status.size -= status.size < *put ? status.size : *put;
-    if (!e) f->at = status.size + *put;
+        e = hostfs_status(f->handle, &status);
+    if (!e) f->at = status.size;
     return e;
 }
 fs_err files_write(int fd, const uint8_t *p, size_t n, size_t *put) {
