@@ -45,10 +45,10 @@ class Grants:
 
     packages: Sequence[str | os.PathLike[str]] = ()
     opaque: bool = False
-    services: Mapping[str, Callable[..., Any] | Service] = field(default_factory=dict)
+    services: Mapping[str, Callable[..., Any] | Service] = field(default_factory=dict, hash=False)
     mounts: Mapping[str, str | os.PathLike[str] | Mount] = field(default_factory=dict, hash=False)
     scratch_bytes: int = 0
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
     clock: Clock | Mode = "real"
     seed: int | bytes | None = None
 

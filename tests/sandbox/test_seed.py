@@ -257,3 +257,6 @@ def test_clock_and_seed_show_in_the_texts_of_grants():
     grants = Grants(clock=Clock("frozen", start=5), seed=3)
     assert "frozen" in repr(grants) and "seed=3" in repr(grants)
     assert cloche.Grants().clock == Clock()
+    same = Grants(clock=Clock("frozen", start=5), seed=3, services={"f": len}, env={"A": "1"})
+    assert hash(same) == hash(grants)
+    assert same != grants
