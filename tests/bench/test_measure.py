@@ -58,6 +58,33 @@ def test_the_cleaning_up_follows_each_run() -> None:
     assert events == ["run", "after"] * (len(events) // 2)
 
 
+def test_preempted_samples_are_left_out_while_there_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every other sample loses the processor, and takes a thousand times as long."""
+    lost = 0
+    turns = itertools.count()
+
+    def timed(loops: int) -> float:
+        nonlocal lost
+        preempted = next(turns) % 2
+        lost += preempted
+        return (1.0 if preempted else 0.001) * loops
+
+    monkeypatch.setattr(measure, "_preemptions", lambda: lost)
+    each = lane("a", lambda: None, timed=timed)
+    measure.measure([each], Settings(seconds=0.05, warmup_s=0.0005), random.Random(1))
+    kept = [sample for samples in each.rounds for sample in samples]
+    assert kept.count(1.0) <= 3 < kept.count(0.001)  # a burst that a busy machine cut short may have no other
+    assert each.preempted > 100
+
+
+def test_a_burst_without_a_clean_sample_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = itertools.count()
+    monkeypatch.setattr(measure, "_preemptions", lambda: next(counts))
+    each = lane("a", lambda: None)
+    measure.measure([each], BRIEF, random.Random(1))
+    assert all(each.rounds) and each.preempted == sum(map(len, each.rounds))
+
+
 def test_a_contender_that_computes_something_else_is_refused() -> None:
     """A fast wrong answer is no result."""
     lanes = [lane("native", lambda: 1.0), lane("liar", lambda: 2.0), lane("honest", lambda: 1.0)]

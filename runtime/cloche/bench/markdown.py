@@ -15,7 +15,8 @@ _HOW = """\
 Each case is run by all contenders in one process, in turns: a round is a short burst of each, in random order, so that whatever
 else the machine does falls on all alike. Every contender runs the same source and must give the same results, or it is
 refused. A figure is the median of one operation; beside it stands the ratio to native, with a 95 % interval from a
-bootstrap over rounds. `cloche bench --json` has the mean, P95, P99, minimum, maximum, standard deviation and throughput too, and
+bootstrap over rounds. Samples during which the kernel gave the processor to another program are left out where there are
+others. `cloche bench --json` has the mean, P95, P99, minimum, maximum, standard deviation and throughput too, and
 `cloche bench --compare OLD.json` says what changed, where that is outside the noise."""
 
 

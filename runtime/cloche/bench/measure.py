@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import random
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class Lane:
         loops: operations in one sample.
         estimate_s: about what one operation takes.
         rounds: seconds of one operation, by round.
+        preempted: samples during which the thread lost the processor.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Lane:
     loops: int = 1
     estimate_s: float = 0.0
     rounds: list[list[float]] = field(default_factory=list)
+    preempted: int = 0
 
     def fail(self, error: BaseException) -> None:
         """It takes no further part."""
@@ -156,16 +159,29 @@ def _prepare(lane: Lane, settings: Settings) -> float:
 
 
 def _turn(lane: Lane, seconds: float) -> list[float]:
-    """One burst. A short operation is run once before, untimed: it finds the caches as the others left them."""
+    """One burst. A short operation is run once before, untimed: it finds the caches as the others left them.
+
+    Samples during which the kernel gave the processor to somebody else say how busy the machine is, and the longer an
+    operation, the more of them it has. They are left out and counted, unless the burst has no others.
+    """
     operation, loops = lane.operation, lane.loops
     assert operation is not None
     if lane.estimate_s * loops < seconds:
         _sample(operation, loops)
     end = time.perf_counter() + seconds
-    samples: list[float] = []
-    while not samples or (len(samples) < MAX_BATCH and time.perf_counter() < end):
-        samples.append(_sample(operation, loops))
-    return samples
+    clean: list[float] = []
+    preempted: list[float] = []
+    while not (clean or preempted) or (len(clean) < MAX_BATCH and time.perf_counter() < end):
+        before = _preemptions()
+        sample = _sample(operation, loops)
+        (clean if _preemptions() == before else preempted).append(sample)
+    lane.preempted += len(preempted)
+    return clean or preempted
+
+
+def _preemptions() -> int:
+    """How often this thread had to give up the processor. Half a microsecond, outside of what is timed."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
 def _sample(operation: Operation, loops: int) -> float:

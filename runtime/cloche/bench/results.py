@@ -88,6 +88,7 @@ def _figures(lane: Lane, items: int) -> dict[str, Any]:
         "n": len(ordered),
         "loops": lane.loops,
         "rounds": len(lane.rounds),
+        "preempted": lane.preempted,
         "median": stats.quantile(ordered, 0.5),
         "mean": mean,
         "p95": stats.quantile(ordered, 0.95),
