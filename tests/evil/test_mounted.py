@@ -7,6 +7,7 @@ import os
 import pytest
 
 import cloche
+from tests.sandbox.test_mounts import descriptors
 
 from .mounted import MOUNTED
 from .test_programs import BYSTANDER, attack
@@ -49,10 +50,10 @@ def test_program_stays_in_its_folders(request, place, program, entry, made):
     inside = place / "inside"
     writable = cloche.Mount(inside, writable=True, quota_bytes=QUOTA, max_files=FILES)
     grants = cloche.Grants(mounts={"/r": inside, "/w": writable}, scratch_bytes=QUOTA)
-    descriptors, (size, count) = len(os.listdir("/proc/self/fd")), weight(inside)
+    size, count = weight(inside)
     ended = attack(runtime, program, entry, grants)
     assert ended in program.ends
-    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert descriptors(place) == 0
     assert sorted(path.name for path in place.iterdir()) == ["inside", "secret"]
     assert (place / "secret").read_text() == "secret"
     after, files = weight(inside)
