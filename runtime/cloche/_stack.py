@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Final, TypeVar
 
 __all__ = ["GUEST_STACK_BYTES", "run", "sufficient"]
@@ -48,11 +49,11 @@ def sufficient() -> bool:
 
 
 def run(function: Callable[[], T]) -> T:
-    """Run `function` on a thread with enough stack, and wait for it."""
+    """Run `function` on a thread with enough stack, in the caller's context, and wait for it."""
     previous = threading.stack_size(GUEST_STACK_BYTES + 4 * _MARGIN)
     try:
         pool = ThreadPoolExecutor(1, "cloche-stack")
-        future = pool.submit(function)
+        future = pool.submit(copy_context().run, function)
     finally:
         threading.stack_size(previous)
     with pool:

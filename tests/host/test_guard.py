@@ -188,7 +188,7 @@ def test_a_deadline_that_comes_as_the_guest_returns_does_no_harm(guarded):
     thread = threading.Thread(target=disturb)
     thread.start()
     try:
-        for _ in range(1500):
+        while sum(results.values()) < 1000 or min(results.values()) < 20:
             try:
                 assert call(current[0]) == (Reply.RESULT, None)
                 results[True] += 1
@@ -199,7 +199,6 @@ def test_a_deadline_that_comes_as_the_guest_returns_does_no_harm(guarded):
         done.set()
         thread.join()
         current[0].close()
-    assert results[True] and results[False]
 
 
 def test_an_interrupt_while_the_memory_is_made_accessible_leaves_it_accessible(guarded, monkeypatch):

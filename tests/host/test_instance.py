@@ -147,8 +147,10 @@ def test_endless_recursion_is_a_trap_on_a_thread_with_a_small_stack_too(enter):
     deep = "(func $deep (param i64) (result i64) (i64.add (call $deep (local.get 0)) (i64.const 1)))"
     instance = enter("(call $deep (i64.const 0))", extra=deep)
     caught = []
+    restored = threading.Event()
 
     def run():
+        restored.wait()  # the size is the process's: what the call takes for it, it would put back
         try:
             call(instance)
         except GuestTrapError as error:
@@ -160,6 +162,7 @@ def test_endless_recursion_is_a_trap_on_a_thread_with_a_small_stack_too(enter):
         thread.start()
     finally:
         threading.stack_size(before)
+    restored.set()
     thread.join()
     assert caught == ["STACK_OVERFLOW"]
 
