@@ -83,13 +83,23 @@ def _not_headers(folder: str, names: list[str]) -> list[str]:
 
 
 def compile_objects(toolchain: Toolchain, folder: Path, source: Path, config: Path, headers: Path, out: Path) -> None:
-    """Compile the sources that cpython/objects.toml lists."""
+    """Compile the sources that cpython/objects.toml lists; those of a ``whole`` group become one object."""
     units: list[tuple[Path, Path, list[str]]] = []
+    whole: list[Path] = []
     common = ["-std=c11", "-fvisibility=hidden", "-w", "-Wno-int-conversion", *includes(source, config), f"-I{headers}"]
     for group in tomllib.loads((folder / "objects.toml").read_text("utf-8"))["group"]:
         flags = [flag.replace("-I", f"-I{source}/", 1) if flag.startswith("-I") else flag for flag in group["flags"]]
-        units += [(source / name, (out / name).with_suffix(".o"), [*flags, *common]) for name in group["sources"]]
+        targets = [(out / name).with_suffix(".o") for name in group["sources"]]
+        if group.get("whole"):
+            flags.append("-flto")
+            whole += targets
+        units += [
+            (source / name, target, [*flags, *common]) for name, target in zip(group["sources"], targets, strict=True)
+        ]
     toolchain.compile_all(units)
+    toolchain.join(sorted(whole), out / "whole.o")
+    for path in whole:
+        path.unlink()
 
 
 def objects(folder: Path) -> list[Path]:

@@ -131,6 +131,14 @@ class Toolchain:
         command: list[str | Path] = [self.bin / "clang", *self.flags(), *OPTIMISE, *flags, "-c", source, "-o", target]
         self.run(command, f"compile {source.name}")
 
+    def join(self, objects: Sequence[Path], target: Path) -> None:
+        """Optimise objects of ``-flto`` together, into one ordinary object."""
+        response = target.with_suffix(".objects")
+        response.write_text("".join(f"{shlex.quote(str(path))}\n" for path in objects), "utf-8")
+        command = [self.bin / "wasm-ld-19", "-r", "--lto-O3", f"@{response}", "-o", target]
+        self.run(command, f"optimise {target.name} as a whole")
+        response.unlink()
+
     def link(
         self, objects: Sequence[Path], target: Path, flags: Sequence[str] = (), *, libraries: Sequence[str] = ()
     ) -> None:
