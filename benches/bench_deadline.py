@@ -23,9 +23,9 @@ COUNT = "def f(n):\n    total = 0\n    for i in range(n):\n        total += i & 
 
 
 @pytest.fixture(params=["epoch", "guard"])
-def metered(request: pytest.FixtureRequest, runtime: cloche.Runtime, guarded: cloche.Runtime) -> cloche.Runtime:
+def metered(request: pytest.FixtureRequest, runtime: cloche.Runtime, epoch: cloche.Runtime) -> cloche.Runtime:
     """Both, side by side."""
-    return runtime if request.param == "epoch" else guarded
+    return runtime if request.param == runtime.metering else epoch
 
 
 @contextlib.contextmanager

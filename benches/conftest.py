@@ -11,13 +11,13 @@ import cloche
 
 @pytest.fixture(scope="session")
 def runtime() -> Iterator[cloche.Runtime]:
-    """Epoch metering; logs on, and no node of the benches writes any."""
+    """The default metering; logs on, and no node of the benches writes any."""
     with cloche.Runtime(limits=cloche.Limits(deadline_s=30.0)) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def guarded() -> Iterator[cloche.Runtime]:
-    """As `runtime`, with deadlines by page guard."""
-    with cloche.Runtime(limits=cloche.Limits(deadline_s=30.0), metering="guard") as made:
+def epoch() -> Iterator[cloche.Runtime]:
+    """As `runtime`, with deadlines by epochs."""
+    with cloche.Runtime(limits=cloche.Limits(deadline_s=30.0), metering="epoch") as made:
         yield made

@@ -298,14 +298,15 @@ def soak(
     threads: Annotated[int, typer.Option(min=2, help="The first one calls one node all the time.")] = 8,
     rounds: Annotated[int, typer.Option(min=8, help="The process is weighed after each.")] = 24,
     seed: Annotated[int, typer.Option(help="Of the order of the work.")] = 1,
-    metering: Annotated[str, typer.Option(help="As for cloche.Runtime.")] = "epoch",
+    metering: Annotated[str | None, typer.Option(help="As for cloche.Runtime; its default if not given.")] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
 ) -> None:
     """Work for a while with many threads, and fail if anything grows."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     console = Console(stderr=True)
     limits = cloche.Limits(deadline_s=60.0)
-    with cloche.Runtime(limits=limits, metering=metering) as runtime:  # type: ignore[arg-type]
+    options: dict[str, Any] = {} if metering is None else {"metering": metering}
+    with cloche.Runtime(limits=limits, **options) as runtime:
         work = Work(runtime)
         jobs = Round(work, threads, seed)
         weights: list[Weight] = []

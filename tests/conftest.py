@@ -63,9 +63,9 @@ def runtime(recorder: Recorder) -> Iterator[cloche.Runtime]:
 
 
 @pytest.fixture(scope="session")
-def guarded_runtime(recorder: Recorder) -> Iterator[cloche.Runtime]:
-    """As `runtime`, with deadlines by page guard."""
-    with cloche.Runtime(logger=recorder, limits=cloche.Limits(deadline_s=20.0), metering="guard") as made:
+def epoch_runtime(recorder: Recorder) -> Iterator[cloche.Runtime]:
+    """As `runtime`, with deadlines by epochs, where that is not the default."""
+    with cloche.Runtime(logger=recorder, limits=cloche.Limits(deadline_s=20.0), metering="epoch") as made:
         yield made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from typing import Any, Final, Literal, get_args
@@ -18,9 +19,11 @@ from cloche._watchdog import Watchdog
 from cloche.errors import ImageError
 from cloche_wire import abi
 
-__all__ = ["Engine", "Metering", "check_abi", "config", "options"]
+__all__ = ["DEFAULT_METERING", "Engine", "Metering", "check_abi", "config", "options"]
 
 Metering = Literal["epoch", "guard", "fuel", "none"]
+DEFAULT_METERING: Final[Metering] = "guard" if sys.platform == "linux" and os.uname().machine == "x86_64" else "epoch"
+"""Where it has been tested by the hundred thousand, the one that makes guests faster."""
 
 _MEMORY_RESERVATION: Final = 4 << 30
 """All that a 32-bit memory can grow to, so that it never moves."""

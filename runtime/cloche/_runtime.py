@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from cloche import _image, _loading, _logs, _source
 from cloche._broken import name_limit
 from cloche._desks import desks
-from cloche._engine import Engine, Metering, options
+from cloche._engine import DEFAULT_METERING, Engine, Metering, options
 from cloche._host import Host
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
@@ -49,9 +49,10 @@ class Runtime:
     Args:
         image: folder with cloche.wasm and manifest.json; None: the one that came with the package, or the checkout's.
         limits: for every node that is not given its own.
-        metering: how the guest's time is bounded: "epoch" (deadlines, by checks compiled in), "guard" (deadlines, by locking the
-            guest's memory: faster code, on Linux only), "fuel" (deadlines while asleep only, and a deterministic count of
-            instructions), "none" (deadlines while asleep only: for code that you trust).
+        metering: how the guest's time is bounded: "guard" (deadlines, by locking the guest's memory: the faster code; on Linux,
+            and the default on x86-64), "epoch" (deadlines, by checks compiled in; the default elsewhere), "fuel" (deadlines
+            while asleep only, and a deterministic count of instructions), "none" (deadlines while asleep only: for code
+            that you trust).
         logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
         isolation: "none": nodes run in this process, walled in by WebAssembly alone. "process": in worker processes, for who does
             not want to trust that wall alone (Linux; docs/threat-model.md says what it adds, and what it costs). A worker
@@ -69,7 +70,7 @@ class Runtime:
         self,
         image: str | os.PathLike[str] | None = None,
         limits: Limits | None = None,
-        metering: Metering = "epoch",
+        metering: Metering = DEFAULT_METERING,
         logger: Any = None,
         *,
         isolation: Isolation = "none",

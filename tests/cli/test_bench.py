@@ -104,7 +104,9 @@ def test_an_interrupted_run_leaves_what_it_has(tmp_path: Path) -> None:
     """Ctrl-C after some cases: they are written, and the exit code says so."""
     command = [sys.executable, "-u", "-m", "cloche.cli", "bench", "--seconds", "0.3", "--only", "passthrough",
                "--only", "python", "--contenders", "native,epoch", "--json", "r.json"]  # fmt: skip
+    listening = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits "ignore"
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, listening)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("passthrough/str"):

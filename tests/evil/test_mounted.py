@@ -41,7 +41,7 @@ def weight(folder):
     return sum(p.stat().st_size for p in found if p.is_file()), len(found)
 
 
-@pytest.mark.parametrize("made", ["runtime", "guarded_runtime"])
+@pytest.mark.parametrize("made", ["runtime", "epoch_runtime"])
 @pytest.mark.parametrize("entry", ["import", "process", "finally", "cleanup"])
 @pytest.mark.parametrize("program", MOUNTED, ids=str)
 def test_program_stays_in_its_folders(request, place, program, entry, made):

@@ -96,18 +96,18 @@ def test_program_ends_within_its_limit(runtime, program, entry):
 
 @pytest.mark.parametrize("entry", ["import", "process", "finally"])
 @pytest.mark.parametrize("program", [program for program in PROGRAMS if "deadline" in program.ends], ids=str)
-def test_program_of_endless_time_ends_under_a_page_guard_too(guarded_runtime, program, entry):
-    """Code without checks: the guest's memory is taken away."""
-    ended = attack(guarded_runtime, program, entry)
+def test_program_of_endless_time_ends_under_epochs_too(epoch_runtime, program, entry):
+    """Code with checks, where it is not the default."""
+    ended = attack(epoch_runtime, program, entry)
     assert ended in program.ends
-    with guarded_runtime.load(BYSTANDER) as node:
+    with epoch_runtime.load(BYSTANDER) as node:
         assert node.process(1) == 2
 
 
 @pytest.mark.parametrize("metering", ["epoch", "guard"])
 def test_all_programs_on_eight_threads(request, metering):
     """Faults in one thread never surface in another one."""
-    runtime = request.getfixturevalue("runtime" if metering == "epoch" else "guarded_runtime")
+    runtime = request.getfixturevalue("epoch_runtime" if metering == "epoch" else "runtime")
     jobs = list(PROGRAMS)
     wrong: list[str] = []
     lock = threading.Lock()

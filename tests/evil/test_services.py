@@ -119,7 +119,7 @@ def grants():
     release.set()
 
 
-@pytest.mark.parametrize("made", ["runtime", "guarded_runtime"])
+@pytest.mark.parametrize("made", ["runtime", "epoch_runtime"])
 @pytest.mark.parametrize("entry", ["import", "process", "finally", "cleanup"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_program_ends_within_its_limit(request, grants, program, entry, made):
@@ -131,7 +131,7 @@ def test_program_ends_within_its_limit(request, grants, program, entry, made):
         assert node.process(1) == 2
 
 
-@pytest.mark.parametrize("made", ["runtime", "guarded_runtime"])
+@pytest.mark.parametrize("made", ["runtime", "epoch_runtime"])
 def test_services_that_block_past_the_deadline_on_eight_threads(request, grants, made):
     """Each call ends by its own deadline, on its own thread, whatever the services do."""
     runtime = request.getfixturevalue(made)

@@ -219,11 +219,15 @@ def test_interrupting_the_host_ends_the_call_not_the_worker(own):
     """Ctrl-C goes to the host; the node whose call it ended is gone, the others in that worker are not."""
     node, _, bystander = own.load(SPIN), own.load(ECHO), own.load(ECHO)
     before = pids(own)
-    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits "ignore"
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        node.process(1)
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            node.process(1)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, heard)
     assert node.broken
     for worker in before:
         os.kill(worker, signal.SIGINT)

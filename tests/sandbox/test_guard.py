@@ -29,12 +29,12 @@ class N:
 
 
 @pytest.fixture
-def load(guarded_runtime):
-    """Load source text as a node of the guarded runtime."""
+def load(runtime):
+    """Load source text as a node of the runtime."""
     nodes = []
 
     def make(text, entry=None, **options):
-        nodes.append(guarded_runtime.load(cloche.Source(text, "node.py"), entry, **options))
+        nodes.append(runtime.load(cloche.Source(text, "node.py"), entry, **options))
         return nodes[-1]
 
     yield make
@@ -42,10 +42,10 @@ def load(guarded_runtime):
         node._discard()
 
 
-def test_every_kind_of_program_is_interrupted_at_random_moments(guarded_runtime):
+def test_every_kind_of_program_is_interrupted_at_random_moments(runtime):
     """What the proof by 100,000 interrupts (benches/interrupts.py) does, some hundreds of times."""
     tally = Tally()
-    interrupt_all(guarded_runtime, count=16 * len(KINDS), threads=4, tally=tally, seed=1)
+    interrupt_all(runtime, count=16 * len(KINDS), threads=4, tally=tally, seed=1)
     assert tally.wrong == []
     assert tally.count == 16 * len(KINDS)
 
@@ -76,9 +76,9 @@ def test_a_buffer_lives_through_the_stop_of_its_node(load):
 
 
 @pytest.mark.parametrize("metering", ["epoch", "guard"])
-def test_the_last_view_frees_the_memory_of_a_closed_node(runtime, guarded_runtime, metering):
+def test_the_last_view_frees_the_memory_of_a_closed_node(runtime, epoch_runtime, metering):
     """At once, not at some collection of cycles: it may be gigabytes."""
-    chosen = guarded_runtime if metering == "guard" else runtime
+    chosen = runtime if metering == runtime.metering else epoch_runtime
     node = chosen.load(cloche.Source(COUNTER), "N")
     buffer = node.buffer(1000)
     store = weakref.ref(node._instance._store)
@@ -95,15 +95,15 @@ def test_the_last_view_frees_the_memory_of_a_closed_node(runtime, guarded_runtim
         gc.enable()
 
 
-def test_clones_snapshots_and_recycled_stores_work(load, guarded_runtime):
+def test_clones_snapshots_and_recycled_stores_work(load, runtime):
     """A node that was restored is stopped as its original is."""
     node = load(COUNTER, "N")
     node.process(None)
     with node.clone() as twin:
         assert twin.process(None) == node.process(None) == (2, None)
-    restored = guarded_runtime.restore(node.snapshot())
+    restored = runtime.restore(node.snapshot())
     for _ in range(12):
-        with guarded_runtime.load(cloche.Source(COUNTER), "N") as other:
+        with runtime.load(cloche.Source(COUNTER), "N") as other:
             assert other.process("x") == (1, "x")
     restored._instance._deadline_s = 0.05
     with pytest.raises(cloche.DeadlineError):
@@ -147,7 +147,7 @@ def test_logs_up_to_the_stop_are_delivered(load):
     assert "before" in [record.message for record in caught.value.last_logs]
 
 
-def test_growth_while_the_deadline_comes(guarded_runtime):
+def test_growth_while_the_deadline_comes(runtime):
     """memory.grow makes new pages accessible; the old ones stay locked."""
     source = cloche.Source(
         "def f(x):\n    while True:\n        a = []\n        for n in range(100): a.append(bytearray(1 << 17))\n"
@@ -158,7 +158,7 @@ def test_growth_while_the_deadline_comes(guarded_runtime):
         for _ in range(10):
             limits = cloche.Limits(deadline_s=0.02 + luck.random() * 0.02, memory_bytes=128 << 20)
             try:
-                node = guarded_runtime.load(source, "f", limits=limits)
+                node = runtime.load(source, "f", limits=limits)
                 node.process(0)
             except cloche.DeadlineError:
                 ended.append(1)

@@ -27,9 +27,9 @@ def run(load):
      "import asyncio; asyncio.run(asyncio.sleep(1e6))", "import numpy as np; a = np.ones((400, 400))\nwhile True: a @ a"],
     ids=["loop", "sleep", "power", "sum", "regex", "swallow", "iter", "asyncio", "matmul"],
 )  # fmt: skip
-def test_deadline(runtime, guarded_runtime, code, metering):
+def test_deadline(runtime, epoch_runtime, code, metering):
     """Time in C code, in sleep and in except clauses counts alike."""
-    chosen = guarded_runtime if metering == "guard" else runtime
+    chosen = runtime if metering == runtime.metering else epoch_runtime
     node = chosen.load(cloche.Source(RUN), "N", limits=cloche.Limits(deadline_s=0.2))
     with pytest.raises(cloche.DeadlineError) as caught:
         node.process(code)
@@ -38,9 +38,9 @@ def test_deadline(runtime, guarded_runtime, code, metering):
 
 
 @pytest.mark.parametrize("metering", ["epoch", "guard"])
-def test_deadline_holds_for_init(runtime, guarded_runtime, metering):
+def test_deadline_holds_for_init(runtime, epoch_runtime, metering):
     """Loading is a call too."""
-    chosen = guarded_runtime if metering == "guard" else runtime
+    chosen = runtime if metering == runtime.metering else epoch_runtime
     with pytest.raises(cloche.DeadlineError):
         chosen.load(cloche.Source("while True: pass"), "N", limits=cloche.Limits(deadline_s=0.2))
 

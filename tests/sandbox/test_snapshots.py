@@ -193,7 +193,7 @@ def _forged(snapshot: Snapshot, pages: bytes | None = None, **changes: object) -
         {"stream": [0, 0, 1]}, {"stream": "abc"}, {"pages": b""}, {"pages": b"x"}, {"more": 1},
         {"pages": bytes(64 << 20)},
     ],
-    ids=str,
+    ids=lambda changes: str(changes)[:60],
 )  # fmt: skip
 def test_a_forged_description_is_refused(load, changes):
     """The digest only tells damage; without a key anybody can make one. Every field is checked."""

@@ -52,7 +52,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": int(memory or 0) * 1024,
         "os": _os_name(),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "load": [round(load, 2) for load in os.getloadavg()],
     }
 

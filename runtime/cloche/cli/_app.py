@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cloche._engine import Metering
+from cloche._engine import DEFAULT_METERING, Metering
 from cloche._runtime import Isolation
 from cloche.cli import _options
 from cloche.grants import Grants
@@ -59,7 +59,7 @@ Seed = Annotated[int | None, typer.Option(help="Makes all of the node's randomne
 Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")]
 Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the guest; K, M and G are understood.")]
 MeteringOption = Annotated[
-    Metering, typer.Option(help="How the guest's time is bounded: epoch and guard keep the deadline, see Runtime.")
+    Metering, typer.Option(help="How the guest's time is bounded: guard and epoch keep the deadline, see Runtime.")
 ]
 IsolationOption = Annotated[
     Isolation, typer.Option(help="Where the node runs: in this process, or in a confined one of its own.")
@@ -105,7 +105,7 @@ def run(
     channels: Channels = 1,
     deadline: Deadline = "2",
     memory: Memory = "256M",
-    metering: MeteringOption = "epoch",
+    metering: MeteringOption = DEFAULT_METERING,
     fuel: Fuel = None,
     isolation: IsolationOption = "none",
     log_level: Annotated[Level, typer.Option(help="Least severe of the node's log records to show.")] = "info",
@@ -149,7 +149,7 @@ def check(
     scratch: Scratch = "0",
     deadline: Deadline = "10",
     memory: Memory = "256M",
-    metering: MeteringOption = "epoch",
+    metering: MeteringOption = DEFAULT_METERING,
 ) -> None:
     """Load a node in the sandbox and say what it is, and which of its imports are missing there."""
     from cloche.cli import _check, _console
@@ -258,7 +258,7 @@ def build(quiet: Quiet = False) -> None:
 
 
 @image.command()
-def prepare(metering: MeteringOption = "epoch", quiet: Quiet = False) -> None:
+def prepare(metering: MeteringOption = DEFAULT_METERING, quiet: Quiet = False) -> None:
     """Compile the image to native code for this machine, if that has not been done (about ten seconds)."""
     from cloche.cli import _console, _image
 
