@@ -7,8 +7,8 @@ It is sound because nothing but compiled code ever meets the protection:
 
 - the image has no bulk-memory instruction, the only ones that wasmtime runs in native code on the guest's bytes
   (the build and the engine's configuration refuse them), and `memory.grow` touches no byte that was there before;
-- the host touches a guest's memory only while it is outside of it, and `Guard` knows: memory is protected under a lock, while
-  the guest is inside, and made accessible again under the same lock before the host goes on;
+- the host touches a guest's memory only while it is outside of it, and `Guard` knows: memory is protected while the guest is
+  inside, and made accessible again before the host goes on;
 - pages of views that the host has been given (`Node.buffer`, leases) are never protected, since any thread may use them.
 """
 
@@ -40,23 +40,30 @@ _mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 class Guard:
     """Knows whether a guest is inside of its code, and can stop it there. One for each store.
 
-    Only the thread that calls the guest may use `begin`, `enter` and `leave`; any thread may `stop`.
+    Only the thread that calls the guest may use `begin`, `enter` and `leave`; any thread may `stop`. A call that nobody stops takes
+    no lock: each side writes its own flag first and then reads the other's (Dekker), so that at least one of them sees
+    the other. The GIL keeps both in order.
 
     Attributes:
-        used: whether the memory has ever been protected.
+        inside: whether the guest runs, or is about to.
+        stopped: whether it must not run on.
+        stopping: whether a `stop` is under way.
+        protected: whether the memory is, or is about to be, inaccessible.
+        used: whether it has ever been.
     """
 
-    __slots__ = ("_inside", "_lock", "_memory", "_protected", "_reach", "_stopped", "used")
+    __slots__ = ("_lock", "_memory", "_reach", "inside", "protected", "stopped", "stopping", "used")
 
     def __init__(self) -> None:
         self._memory: Memory | None = None
         self._reach = 0
-        self._inside = self._protected = self._stopped = self.used = False
+        self.inside = self.protected = self.stopped = self.used = False
         self.renew()
 
     def renew(self) -> None:
         """A new lock: in the child of a fork, whose parent's other threads may have held the old one."""
         self._lock = threading.RLock()  # a signal's handler may run in the middle of it, and cancel
+        self.stopping = False
 
     def watch(self, memory: Memory, reach: int) -> None:
         """The memory to protect, and how far it can grow, in bytes."""
@@ -68,46 +75,45 @@ class Guard:
 
     def begin(self) -> None:
         """A call begins: what stopped the last one does not count for it."""
-        with self._lock:
-            self._stopped = False
+        if self.stopping:
+            with self._lock:
+                pass
+        self.stopped = False
 
     def enter(self) -> bool:
-        """The guest is about to run, or to run on after a host function; False if it has been stopped and must not."""
-        with self._lock:
-            self._inside = not self._stopped
-            return self._inside
+        """The guest is about to run, or to run on after a host function; False: it has been stopped and must not, so `leave`."""
+        self.inside = True
+        return not self.stopped
 
     def leave(self) -> None:
         """The guest has returned, has trapped, or waits for a host function: its memory is the host's to use. Again: nothing."""
+        self.inside = False
+        if not (self.stopping or self.protected):
+            return
         with self._lock:
-            self._inside = False
-            if self._protected and self._memory is not None:
+            if self.protected and self._memory is not None:
                 for address, size in self._memory.stretches():
                     if _mprotect(address, size, _READ_WRITE):
                         raise InternalError(f"a guest's memory stays locked: mprotect failed ({ctypes.get_errno()})")
-                self._protected = False
-
-    def surely_leave(self) -> None:
-        """As `leave`, also if a signal's handler raises in the middle of it: the memory must not stay locked."""
-        try:
-            self.leave()
-        except BaseException:
-            self.leave()
-            raise
+                self.protected = False
 
     def stop(self, must_stop: Callable[[], bool]) -> None:
         """Stop the guest now, or as soon as the host function that it called returns.
 
         Args:
-            must_stop: asked under the lock, because the call may have ended and another one begun.
+            must_stop: asked once a new call would wait, because the call may have ended and another one begun.
         """
         with self._lock:
-            if must_stop():
-                self._stopped = True
-                if self._inside and self._memory is not None:
-                    self._protected = self.used = True
-                    for address, size in self._memory.stretches(self._reach, unpinned=True):
-                        _mprotect(address, size, _NONE)  # should it fail: the watchdog comes again
+            self.stopping = True
+            try:
+                if must_stop():
+                    self.stopped = True
+                    if self.inside and self._memory is not None:
+                        self.protected = self.used = True
+                        for address, size in self._memory.stretches(self._reach, unpinned=True):
+                            _mprotect(address, size, _NONE)  # should it fail: the watchdog comes again
+            finally:
+                self.stopping = False
 
 
 _call: Final = _ffi.Call.__call__
@@ -130,16 +136,25 @@ class GuardedCall(_ffi.Call):
                 raise _ffi.Trapped("stopped by the host", "")
             return _call(self, *arguments)
         finally:
-            guard.surely_leave()
+            try:
+                guard.leave()
+            finally:
+                guard.leave()  # a signal's handler may have raised in the middle of it
 
     def four(self, a: int, b: int, c: int, d: int) -> int:
         guard = self._guard
         try:
-            if not guard.enter():
+            guard.inside = True  # as `enter` does, but this is what is timed in microseconds
+            if guard.stopped:
                 raise _ffi.Trapped("stopped by the host", "")
             return _four(self, a, b, c, d)
         finally:
-            guard.surely_leave()
+            guard.inside = False
+            if guard.stopping or guard.protected:
+                try:
+                    guard.leave()
+                finally:
+                    guard.leave()
 
 
 class GuardedHost(Host):
@@ -155,9 +170,9 @@ class GuardedHost(Host):
         self.guard = Guard()  # its store's, once it has one
 
     def begin(self) -> None:
-        super().begin()
-        self.stop = None  # a stop that came when the guest had just returned
         self.guard.begin()
+        self.stop = None  # a stop that came when the guest had just returned
+        super().begin()
 
     def forked(self) -> None:
         self.guard.renew()

@@ -106,7 +106,7 @@ def test_the_guest_waits_locked_out_while_the_host_answers(guarded):
             deadline = instance.host.deadline
             while time.monotonic() < deadline + 0.02:
                 time.sleep(0.005)
-            assert not instance.host.guard._protected
+            assert not instance.host.guard.protected
             instance._memory.read(guests.REPLY, 64, 64)
             return operands
 
@@ -207,7 +207,7 @@ def test_an_interrupt_while_the_memory_is_made_accessible_leaves_it_accessible(g
     guard, leave, raised = instance.host.guard, Guard.leave, []
 
     def interrupted(self):
-        if self is guard and self._protected and not raised:
+        if self is guard and self.protected and not raised:
             raised.append(1)
             raise KeyboardInterrupt
         leave(self)
