@@ -26,7 +26,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     figures.parent.mkdir(exist_ok=True)
     figures.unlink(missing_ok=True)
     minutes = "5" if os.environ.get("CI") else "0.4"
-    command = [sys.executable, str(session.config.rootpath / "benches/soak.py"), "--minutes", minutes]
+    command = ["nice", sys.executable, str(session.config.rootpath / "benches/soak.py"), "--minutes", minutes]
     started = subprocess.Popen(
         [*command, "--json", str(figures)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

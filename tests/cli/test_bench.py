@@ -71,10 +71,11 @@ def cases(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_a_selection_is_measured_and_written(run: Run, tmp_path: Path) -> None:
-    """Tables on stdout, everything in the files, nothing on stderr but where those are."""
+    """Tables on stdout, everything in the files, and where those are on stderr."""
     done = run(*BRIEF, "--only", "transform", "--only", "yields", "--contenders", "native,pipe,epoch", "--quiet",
                "--json", "r.json", "--csv", "r.csv")  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "written: r.json\nwritten: r.csv\n")
+    assert done.returncode == 0
+    assert done.stderr.endswith("written: r.json\nwritten: r.csv\n")  # before that, perhaps, that an image is compiled
     assert "5 Dict transform" in done.stdout
     assert "Geometric mean against native" in done.stdout
     data = results.load(tmp_path / "r.json")
