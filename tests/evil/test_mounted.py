@@ -41,8 +41,10 @@ def weight(folder):
     return sum(p.stat().st_size for p in found if p.is_file()), len(found)
 
 
-@pytest.mark.parametrize("made", ["runtime", "epoch_runtime"])
-@pytest.mark.parametrize("entry", ["import", "process", "finally", "cleanup"])
+@pytest.mark.parametrize(
+    ("entry", "made"),
+    [*((entry, "runtime") for entry in ("import", "process", "finally", "cleanup")), ("process", "epoch_runtime")],
+)
 @pytest.mark.parametrize("program", MOUNTED, ids=str)
 def test_program_stays_in_its_folders(request, place, program, entry, made):
     """It ends by its own limit; the host's descriptors, the secret and all around it are as before."""

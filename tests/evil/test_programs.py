@@ -94,7 +94,7 @@ def test_program_ends_within_its_limit(runtime, program, entry):
         assert node.process(1) == 2
 
 
-@pytest.mark.parametrize("entry", ["import", "process", "finally"])
+@pytest.mark.parametrize("entry", ["process", "finally"])
 @pytest.mark.parametrize("program", [program for program in PROGRAMS if "deadline" in program.ends], ids=str)
 def test_program_of_endless_time_ends_under_epochs_too(epoch_runtime, program, entry):
     """Code with checks, where it is not the default."""
