@@ -1,4 +1,30 @@
 """tests/sandbox/test_services.py and test_async_services.py, with the nodes in worker processes: services run in the host."""
 
+import asyncio
+
+import pytest
+
+import cloche
+from cloche._host import Host, Stopped
 from tests.sandbox.test_async_services import *  # noqa: F403
+from tests.sandbox.test_async_services import CALLER
 from tests.sandbox.test_services import *  # noqa: F403
+
+
+def test_the_hosts_clock_may_be_first(own, monkeypatch):
+    """The host starts counting before the worker does. A node whose wait ends at the host's deadline ends with it."""
+
+    def wait(self, seconds, future):
+        self.deadline = 0.0
+        raise Stopped
+
+    monkeypatch.setattr(Host, "wait", wait)
+
+    async def slow():
+        await asyncio.sleep(60)
+
+    node = own.load(cloche.Source(CALLER), grants=cloche.Grants(services={"slow": slow}))
+    with pytest.raises(cloche.DeadlineError) as caught:
+        node.process("slow")
+    assert caught.value.limit == "deadline_s"
+    assert node.broken

@@ -111,8 +111,7 @@ def test_the_calls_deadline_cancels_it(load, awaited):
             ended.set()
 
     node = load(CALLER, grants=Grants(services={"slow": slow}), limits=Limits(deadline_s=0.1))
-    # in a worker process the host's clock may be first: the node then sees the wait interrupted, just before its end
-    with pytest.raises((cloche.DeadlineError, cloche.NodeRaisedError), match="deadline_s|Interrupted"):
+    with pytest.raises(cloche.DeadlineError):
         asyncio.run(node.aprocess("slow")) if awaited else node.process("slow")
     assert ended.wait(10)
 

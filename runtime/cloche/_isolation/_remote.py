@@ -19,7 +19,7 @@ from cloche._isolation._area import create
 from cloche._isolation._beside import Beside
 from cloche._isolation._channel import GRACE_S, Channel, Received
 from cloche._isolation._codec import RemoteCodec
-from cloche._isolation._wire import RUN, SNAPSHOT, Answer, Request
+from cloche._isolation._wire import RUN, SNAPSHOT, Answer, Halt, Request
 from cloche._services import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
@@ -287,9 +287,12 @@ class RemoteInstance:
         self._beside.uses.clear()
         try:
             frame = self._asks.respond(received.frame)
-        except Stopped:  # the worker finds out by itself: its deadline is the same, and of a cancel it is told here
-            frame = self._codec.encode([False, _EINTR], "answer")
-        self._channel.call(frame, self._codec.bodies, self._beside.uses, _ANSWER, int(self.host.cancelled))
+        except Stopped:
+            frame = self._codec.encode([False, _EINTR], "answer")  # which the guest does not live to see
+        halt = Halt.NONE
+        if self.host.must_stop():
+            halt = Halt.CANCELLED if self.host.cancelled else Halt.DEADLINE
+        self._channel.call(frame, self._codec.bodies, self._beside.uses, _ANSWER, halt)
 
     def _is_overdue(self) -> bool:
         deadline = self.limits.deadline_s

@@ -31,6 +31,7 @@ from cloche._isolation._wire import (
     SHARED,
     SNAPSHOT,
     Answer,
+    Halt,
     Request,
 )
 from cloche._memory import Memory
@@ -292,10 +293,12 @@ class Served:
         assert self._instance is not None  # its guest asks
         self._answer(Answer.ASK, request, self._instance.prefetch(request) if request else ())
         while (received := self._receive()) is not None:
-            kind, payload, bodies, shared, length, _, cancelled, _ = received
+            kind, payload, bodies, shared, length, _, halt, _ = received
             if kind == Request.ANSWER:
-                if cancelled:  # by the host, whose other message may come too late
+                if halt == Halt.CANCELLED:  # the host's other message may come too late
                     self._instance.host.cancel()
+                elif halt == Halt.DEADLINE:
+                    self._instance.host.deadline = 0.0
                 return self._message(payload, bodies, shared, length)
             self._serve(*received)  # ROOM, READ
         raise BrokenPipeError("the host has gone")

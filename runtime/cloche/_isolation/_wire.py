@@ -23,6 +23,7 @@ __all__ = [
     "SHARED",
     "SNAPSHOT",
     "Answer",
+    "Halt",
     "Request",
 ]
 
@@ -52,9 +53,17 @@ class Request(IntEnum):
     RENAME = 7
     """frame: the node's new name. Not answered"""
     ANSWER = 8
-    """what the host answers to ASK, with its bodies as in CALL; `b`: 1 if the call has been cancelled meanwhile"""
+    """what the host answers to ASK, with its bodies as in CALL; `b`: a `Halt`"""
     CLOSE = 9
     """the guest is at rest and not wanted any more. Not answered"""
+
+
+class Halt(IntEnum):
+    """Whether the guest may run on once it has the host's answer. The host's clock started first, and decides."""
+
+    NONE = 0
+    CANCELLED = 1
+    DEADLINE = 2
 
 
 class Answer(IntEnum):
