@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cloche._asks import GuestAsks
 
-__all__ = ["FUNCTIONS", "Host", "Stop", "Stopped"]
+__all__ = ["FUNCTIONS", "Host", "Hosted", "Stop", "Stopped"]
 
 _MASK = (1 << 64) - 1
 
@@ -206,6 +206,27 @@ class Host:
         finally:
             self._asking = False
         return not self.must_stop()
+
+
+class Hosted:
+    """What has a `Host`, which knows the node's name and counts the calls on it."""
+
+    __slots__ = ()
+    host: Host
+
+    @property
+    def name(self) -> str:
+        """The node's name, for errors and logs."""
+        return self.host.node
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.host.node = name
+
+    @property
+    def calls(self) -> int:
+        """Calls into the guest so far."""
+        return self.host.calls
 
 
 FUNCTIONS: Final = {

@@ -12,7 +12,7 @@ from cloche._asks import GuestAsks
 from cloche._broken import Spent, reason, with_data
 from cloche._codec import Codec
 from cloche._guard import GuardedHost
-from cloche._host import Host
+from cloche._host import Host, Hosted
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
 from cloche.errors import ClosedError, ProtocolError
@@ -31,7 +31,7 @@ _ENDLESS_FUEL: Final = (1 << 63) - 1
 _U32: Final = 0xFFFF_FFFF
 
 
-class Instance:
+class Instance(Hosted):
     """A guest at rest or under way; not thread-safe: its `Node` lets in one call at a time.
 
     Args:
@@ -90,7 +90,7 @@ class Instance:
         self.guest_seconds = 0.0
         self.closed = False
         self.lease = False
-        self.services = next((desk for desk in desks if isinstance(desk, ServiceDesk)), None)
+        self.services = ServiceDesk.among(desks)
         self.host = engine.host(host) if isinstance(host, str) else host
         engine.handlers.ensure()
         if limits.memory_bytes < engine.image_bytes:
@@ -129,24 +129,6 @@ class Instance:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def name(self) -> str:
-        """The node's name, for errors and logs."""
-        return self.host.node
-
-    @name.setter
-    def name(self, name: str) -> None:
-        self.host.node = name
-
-    @property
-    def calls(self) -> int:
-        """Calls into the guest so far."""
-        return self.host.calls
-
-    @calls.setter
-    def calls(self, calls: int) -> None:
-        self.host.calls = calls
 
     @property
     def memory_bytes(self) -> int:

@@ -172,17 +172,16 @@ class Mounts:
             root.ledger.made(key_of(_beneath.look(folder, name)))
 
     def _unlink(self, path: bytes) -> None:
-        root, parts = self._roots.inside(path)
-        with _beneath.parent(root.fd, parts) as (folder, name):
-            status = _beneath.look(folder, name)
-            os.unlink(name, dir_fd=folder)
-        self._gone(root, status)
+        self._remove(path, os.unlink)
 
     def _rmdir(self, path: bytes) -> None:
+        self._remove(path, os.rmdir)
+
+    def _remove(self, path: bytes, remove: Callable[..., None]) -> None:
         root, parts = self._roots.inside(path)
         with _beneath.parent(root.fd, parts) as (folder, name):
             status = _beneath.look(folder, name)
-            os.rmdir(name, dir_fd=folder)
+            remove(name, dir_fd=folder)
         self._gone(root, status)
 
     def _rename(self, old: bytes, new: bytes) -> None:

@@ -193,7 +193,7 @@ def _ask(instance: Instance, *operands: Any) -> Any:
     """
     calls, seconds = instance.calls, instance.guest_seconds
     kind, value = Instance.exchange(instance, Op.PROFILE, operands, "")
-    instance.calls, instance.guest_seconds = calls, seconds
+    instance.host.calls, instance.guest_seconds = calls, seconds
     if kind is not Reply.RESULT:
         raise_failure(value, instance.name)
     return value

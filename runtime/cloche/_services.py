@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -21,7 +21,7 @@ from cloche_wire.failure import MAX_MESSAGE
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._asks import Answer
+    from cloche._asks import Answer, Desk
     from cloche._host import Host
     from cloche.services import Service
 
@@ -68,6 +68,11 @@ class ServiceDesk:
         self._failures = self._calls_logged = 0
         self.count = 0
         self.has_async = any(service.binder.is_async for service in services.values())
+
+    @classmethod
+    def among(cls, desks: Sequence[Desk]) -> ServiceDesk | None:
+        """The one of these that is for services."""
+        return next((desk for desk in desks if isinstance(desk, cls)), None)
 
     @property
     def answers(self) -> Mapping[int, Answer]:

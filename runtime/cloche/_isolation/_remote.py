@@ -13,7 +13,7 @@ from cloche import _logs
 from cloche._asks import FramedAsks
 from cloche._broken import with_data
 from cloche._codec import decode_record
-from cloche._host import Stopped
+from cloche._host import Hosted, Stopped
 from cloche._isolation import _errors
 from cloche._isolation._area import create
 from cloche._isolation._beside import Beside
@@ -44,7 +44,7 @@ _TABLES: Final = 64 * 1024
 """Room for the tables in front of an answer."""
 
 
-class RemoteInstance:
+class RemoteInstance(Hosted):
     """A guest in a worker; not thread-safe: its `Node` lets in one call at a time.
 
     Args:
@@ -76,8 +76,8 @@ class RemoteInstance:
         self._on_close = on_close
         self._memory_bytes = 0
         self.host = host
-        self.calls = snapshot.calls if snapshot is not None else 0
-        self.services = next((desk for desk in desks if isinstance(desk, ServiceDesk)), None)
+        host.calls = snapshot.calls if snapshot is not None else 0
+        self.services = ServiceDesk.among(desks)
         self.dropped_records = 0
         self.fuel = self.last_fuel = 0
         self.guest_seconds = 0.0
@@ -126,15 +126,6 @@ class RemoteInstance:
         self._send(Request.RENAME, name.encode(errors="replace"))
 
     @property
-    def calls(self) -> int:
-        """Calls into the guest so far."""
-        return self.host.calls
-
-    @calls.setter
-    def calls(self, calls: int) -> None:
-        self.host.calls = calls
-
-    @property
     def memory_bytes(self) -> int:
         """Size of the guest's linear memory after its last call; 0 once closed."""
         return 0 if self.closed else self._memory_bytes
@@ -148,7 +139,7 @@ class RemoteInstance:
         """
         if self.closed:
             raise ClosedError(f"node {self.name!r} is closed")
-        self.calls += 1
+        self.host.calls += 1
         self._began = time.perf_counter()
         if self._asks is not None:
             self.host.begin()

@@ -16,7 +16,7 @@ import cbor2
 from cloche import _logs
 from cloche._asks import Asks, Desk
 from cloche._codec import Codec
-from cloche._host import Host
+from cloche._host import Host, Hosted
 from cloche._services import ServiceDesk
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
 from cloche.limits import Limits
@@ -32,7 +32,7 @@ class _Output(BaseException):
     """Leaves the node when it has written too much; a node that catches it is stopped all the same."""
 
 
-class LocalInstance:
+class LocalInstance(Hosted):
     """Stands where `cloche._instance.Instance` does.
 
     Args:
@@ -68,7 +68,7 @@ class LocalInstance:
     ) -> None:
         self.limits = limits
         self.host = host
-        self.services = next((desk for desk in desks if isinstance(desk, ServiceDesk)), None)
+        self.services = ServiceDesk.among(desks)
         self._asks = Asks(desks)
         host.asks = self._asks  # type: ignore[assignment]  # for what it says of a request: there is no memory to answer into
         self._blocks: dict[int, bytes] = {}
@@ -112,20 +112,6 @@ class LocalInstance:
             self._asks.close()
             self.host.asks = None
             self._drain()
-
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return self.host.node
-
-    @name.setter
-    def name(self, name: str) -> None:
-        self.host.node = name
-
-    @property
-    def calls(self) -> int:
-        """Calls so far."""
-        return self.host.calls
 
     def hurry(self, seconds: float | None) -> None:
         """Nothing, for the same reason as `cancel`: it holds between the steps of a stream only."""
