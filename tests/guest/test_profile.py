@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 import sys
 from typing import Any
@@ -59,6 +60,7 @@ class Profiled:
     """A bench whose calls are counted, and the functions that it has named so far."""
 
     def __init__(self, bench: Bench, builtins: bool) -> None:
+        gc.collect()  # what other tests left would be finalised, and counted, in the middle of this one
         self.bench = bench
         bench.load(SOURCE, "process")
         kind, self.cost = bench.send(Op.PROFILE, "start", builtins)
