@@ -105,6 +105,9 @@ BREAKS: Final[dict[str, tuple[type[Exception], ...]]] = {
 }
 
 
+STACK_BYTES: Final = 64 << 20
+"""Of each thread: more than glibc keeps of threads that have ended (40 MiB), so that what a deep recursion touched goes with them."""
+
 TOGETHER: Final = 0.85
 """Of a round, the part in which all threads work."""
 
@@ -217,6 +220,11 @@ class Work:
         count["recovered"] += 1
         count["loads"] += 1
 
+    def rest(self) -> None:
+        """Fill what the runtime keeps of stores to use again, which is otherwise full by chance."""
+        for node in [self.runtime.load(SOURCE, "Worker") for _ in range(16)]:
+            node.close()
+
     def close(self) -> None:
         self.steady.close()
         self._folder.cleanup()
@@ -302,6 +310,7 @@ def soak(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
 ) -> None:
     """Work for a while with many threads, and fail if anything grows."""
+    threading.stack_size(STACK_BYTES)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     console = Console(stderr=True)
     limits = cloche.Limits(deadline_s=60.0)
@@ -317,6 +326,7 @@ def soak(
                 jobs.run(60.0 * minutes / rounds)
                 if jobs.errors:
                     raise jobs.errors[0]
+                work.rest()
                 weights.append(Weight.now(work.steady))
                 done = ", ".join(f"{n:,} {what}" for what, n in sorted(jobs.total.items()))
                 progress.update(task, advance=1, description=f"{done}; {weights[-1].anonymous_bytes / 2**20:.1f} MiB")
