@@ -1,4 +1,4 @@
-# Sourced by the other scripts. Makes what is missing: the virtual environment, the guest image.
+# Sourced by the other scripts. Makes what is missing: the virtual environment, the native core, the guest image.
 set -eu
 cd "$(dirname "$0")/.."
 say() { printf '== %s\n' "$*" >&2; }
@@ -20,7 +20,12 @@ need_venv() {
     echo "$stamp" > .venv/stamp
 }
 
+need_core() {
+    .venv/bin/python runtime/native/build.py > /dev/null
+}
+
 need_image() {
+    need_core
     .venv/bin/cloche image build --quiet
     .venv/bin/cloche image prepare --quiet
 }

@@ -15,6 +15,8 @@ from asyncio.tasks import _enter_task, _leave_task
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from cloche_guest import Interrupted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -24,9 +26,14 @@ _TICKS: Final = 16
 
 
 class _Selector:
-    """What `BaseEventLoop._run_once` asks to wait."""
+    """What `BaseEventLoop._run_once` asks to wait.
 
-    def __init__(self) -> None:
+    Args:
+        interrupted: called with an `Interrupted` that ended a wait.
+    """
+
+    def __init__(self, interrupted: Callable[[Interrupted], None]) -> None:
+        self._interrupted = interrupted
         self.may_wait = True
         self.ahead = 0.0  # by so much has a clock that stands still missed what was slept
 
@@ -37,7 +44,11 @@ class _Selector:
                 raise _DeadlockError
             if timeout > 0:
                 before = time.monotonic()
-                time.sleep(timeout)
+                try:
+                    time.sleep(timeout)
+                except Interrupted as exc:
+                    self._interrupted(exc)
+                    return ()
                 if time.monotonic() == before:
                     self.ahead += timeout
         return ()
@@ -59,8 +70,9 @@ class Loop(base_events.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._selector = _Selector()
+        self._selector = _Selector(self._raise_at_await)
         self._awaited: asyncio.Future[Any] | None = None
+        self._interrupted: Interrupted | None = None
 
     def time(self) -> float:
         """The monotonic clock's time; if that stands still, timers are due all the same."""
@@ -77,19 +89,32 @@ class Loop(base_events.BaseEventLoop):
             super()._run_once()  # type: ignore[misc]  # private, the same since 3.4
         except _DeadlockError:
             self._break_deadlock()
+        if self._interrupted is not None:
+            interrupted, self._interrupted = self._interrupted, None
+            raise interrupted
 
     def _break_deadlock(self) -> None:
-        """Raise where the awaited task waits: the traceback then names the ``await`` that never ends."""
+        self._raise_at_await(RuntimeError(_DEADLOCK))
+
+    def _raise_at_await(self, exc: BaseException) -> None:
+        """Raise where the awaited task waits: its ``finally`` blocks run, and the traceback names the ``await``."""
         waiter: Any = self._awaited
         while isinstance(waiter, asyncio.Task):
             waiter = waiter._fut_waiter  # type: ignore[attr-defined]  # both implementations have it
         if not isinstance(waiter, asyncio.Future) or waiter.done():
-            raise RuntimeError(_DEADLOCK)
-        waiter.set_exception(RuntimeError(_DEADLOCK))
+            raise exc
+        waiter.set_exception(exc)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log what nobody awaited, but for what a task has raised out of the loop as well: its caller has it."""
-        if not isinstance(context.get("exception"), (SystemExit, KeyboardInterrupt)):
+        """Log what nobody awaited, but for what a task has raised out of the loop as well: its caller has it.
+
+        An `Interrupted` out of a plain callback is not logged: `_run_once` raises it, as asyncio itself lets KeyboardInterrupt pass.
+        """
+        exception = context.get("exception")
+        if isinstance(exception, Interrupted):
+            if "handle" in context:
+                self._interrupted = exception
+        elif not isinstance(exception, (SystemExit, KeyboardInterrupt)):
             super().call_exception_handler(context)
 
     def run_until_complete(self, future: Any) -> Any:
@@ -143,6 +168,10 @@ class Loop(base_events.BaseEventLoop):
         try:
             while not ready():
                 self._run_once()
+        except Interrupted:
+            awaited.cancel()  # or else it would go on in a later call
+            self._step_without_waiting()
+            raise
         finally:
             self._leave(outer)
             self._awaited = None
@@ -159,16 +188,36 @@ class Loop(base_events.BaseEventLoop):
         """Let pending tasks advance without waiting for anything; a bounded number of steps."""
         if not self._ready and not (self._scheduled and self._scheduled[0].when() <= self.time()):
             return
-        self._selector.may_wait = False
         outer = self._enter()
+        try:
+            self._step_without_waiting()
+        finally:
+            self._leave(outer)
+
+    def _step_without_waiting(self) -> None:
+        self._selector.may_wait = False
         try:
             for _ in range(_TICKS):
                 self._run_once()
                 if not self._ready:
                     break
         finally:
-            self._leave(outer)
             self._selector.may_wait = True
+
+    def recover(self) -> None:
+        """Leave every loop that an interruption has left running; calls begin without one."""
+        for loop in (_get_running_loop(), self):
+            if loop is not None:
+                task = asyncio.current_task(loop)
+                if task is not None:
+                    _leave_task(loop, task)
+                if isinstance(loop, base_events.BaseEventLoop):
+                    loop._thread_id = None  # type: ignore[attr-defined]
+                    loop._stopping = False  # type: ignore[attr-defined]
+        _set_running_loop(None)
+        self._awaited = self._interrupted = None
+        self._selector.may_wait = True
+        self.watch_generators()
 
     def finish(self) -> None:
         """Cancel what is pending, let it unwind, and close the loop; the image never does, `cloche.testing` has to."""
@@ -227,7 +276,7 @@ def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any)
     outer = _step_out()
     try:
         future.set_result(func(*args, **kwargs))
-    except (SystemExit, KeyboardInterrupt):
+    except (SystemExit, KeyboardInterrupt, Interrupted):
         raise
     except BaseException as exc:  # an executor hands over whatever was raised
         future.set_exception(exc)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from cloche._memory import NoRoomError
+from cloche._wasm.memory import NoRoomError
 from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
     from cloche._codec import Codec
-    from cloche._memory import Memory
+    from cloche._wasm.memory import Memory
     from cloche.limits import Limits
 
 __all__ = ["Answer", "Asks", "Desk", "FramedAsks", "GuestAsks", "Refused"]
@@ -146,8 +146,8 @@ class GuestAsks(FramedAsks):
         super().__init__(codec, limits, desks)
         self._memory = memory
 
-    def answer(self, address: int, length: int) -> int:
-        """Answer the request that lies there: ``address << 32 | length`` of the answer, or one of ``abi.ANSWER_*``.
+    def answer(self, address: int, length: int) -> bytes | int:
+        """Answer the request that lies there: the answer's frame, or one of ``abi.ANSWER_*``.
 
         Raises:
             ProtocolError: the range, the bytes or the answer's block break the protocol.
@@ -161,9 +161,6 @@ class GuestAsks(FramedAsks):
         else:
             raise ProtocolError("a request to the host is not well-formed, or passes value_depth")
         try:
-            frame = self.respond(request)
-            place = memory.allocate(len(frame))
+            return self.respond(request)
         except NoRoomError:
             return abi.ANSWER_NO_MEMORY
-        memory.write(place, frame)
-        return place << 32 | len(frame)

@@ -1,109 +1,166 @@
-"""Why a guest was stopped: what the host knows, and what the trap says, as the error to raise."""
+"""Why a call did not return: what the core knows, and what the trap says, as the error to raise."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._ffi import Trapped
-from cloche._host import Host, Stop
+from cloche._wasm.call_state import Stop
+from cloche._wasm.core import Reason
 from cloche.errors import (
     BrokenInstanceError,
+    ClocheError,
     DeadlineError,
     FuelError,
     GuestExitError,
     GuestTrapError,
-    InternalError,
-    LimitError,
+    HardDeadlineError,
     NodeError,
     OutputError,
     ProtocolError,
 )
-from cloche_wire import Op, abi
+from cloche_wire import Failure, Op, abi
 
 if TYPE_CHECKING:
     from cloche._logs import LogRecord
+    from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits
 
-__all__ = ["Cancelled", "Spent", "name_limit", "reason", "with_data"]
+__all__ = ["CallUsage", "Cancelled", "CancelledHard", "interruption", "name_limit", "termination_error", "with_data"]
 
 _TAKING_DATA: Final = frozenset({int(Op.PROCESS), int(Op.STREAM_FEED)})
 _COUNT_MASK: Final = abi.EXIT_OUTPUT - 1
+_INTERRUPTIONS: Final = frozenset({"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled"})
 
 
-class Cancelled(BrokenInstanceError):
-    """The call was cancelled by the host, and the guest had to be stopped for it; or it had not begun, and nothing is lost.
+class Cancelled(ClocheError):
+    """The call was cancelled by the host. The node raised where it was, and stays usable.
 
     Args:
-        begun: whether it had.
+        begun: whether the call had begun; if not, nothing has happened.
     """
 
-    def __init__(
-        self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = (), begun: bool = True
-    ) -> None:
-        super().__init__(message, node=node, last_logs=last_logs)
-        self._begun = begun
+    def __init__(self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = (), begun: bool = True) -> None:
+        super().__init__(message)
+        self.node = node
+        self.last_logs = tuple(last_logs)
+        self.begun = begun
 
-    def __str__(self) -> str:
-        return super().__str__() if self._begun else str(self.args[0])
+
+class CancelledHard(Cancelled, BrokenInstanceError):
+    """The call was cancelled by the host, and the guest had to be stopped for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """What the call that ended had used.
+class CallUsage:
+    """How a call ended, and what it had used.
 
     Attributes:
+        stopped: why the host stopped the guest; NONE: the trap was its own.
+        trap: the engine's name of the trap, or "".
+        message: what the engine said.
+        exit_code: what the guest passed to `exit`.
         seconds: of wall time.
         fuel: instructions.
-        stream_s: seconds of its stream before it, if ``stream_s`` was what bounded it; else None.
+        limited_by: the field of `Limits` that bounded its time.
+        limit_s: the seconds that this field left it.
+        frames: the Python frames that the guest was in, the outermost first.
     """
 
-    seconds: float
+    stopped: Reason
+    trap: str = ""
+    message: str = ""
+    exit_code: int = 0
+    seconds: float = 0.0
     fuel: int = 0
-    stream_s: float | None = None
+    limited_by: str = "deadline_s"
+    limit_s: float = 0.0
+    frames: tuple[FrameInfo, ...] = ()
 
 
-def reason(
-    trapped: Trapped, stop: Stop | None, host: Host, limits: Limits, spent: Spent, node: str, logs: Sequence[LogRecord]
-) -> BaseException:
-    """The error for a guest that did not return. What the host knows of the reason comes before what the trap says."""
-    if isinstance(host.error, Trapped):  # the guest stopped inside node_alloc or node_check, for an answer
-        trapped = host.error
-    elif isinstance(host.error, ProtocolError):
-        host.error.node, host.error.last_logs = node, tuple(logs)
-        return host.error
-    elif host.error is not None:
-        if not isinstance(host.error, Exception):
-            return host.error  # KeyboardInterrupt, SystemExit
-        error = InternalError(f"a host function failed while node {node!r} ran: {host.error!r}")
-        error.__cause__ = host.error
+def termination_error(usage: CallUsage, limits: Limits, node: str, logs: Sequence[LogRecord]) -> BrokenInstanceError:
+    """The error for a guest that did not return. What the core knows of the reason comes before what the trap says."""
+    traceback = "".join(["Traceback (most recent call last):\n", *map(str, usage.frames)]) if usage.frames else ""
+    match usage.stopped:
+        case Reason.DEADLINE:
+            ran = f"{_time(usage, limits)}, and went on for {limits.grace_s:g} s of grace" if limits.grace_s else _time(usage, limits)
+            return HardDeadlineError(
+                f"node {node!r} {ran}; it was stopped ({_limit(usage, limits)})",
+                **_reached(usage, limits),
+                node=node,
+                last_logs=logs,
+                guest_traceback=traceback,
+            )
+        case Reason.CANCELLED:
+            return CancelledHard(f"the call on node {node!r} was cancelled", node=node, last_logs=logs)
+        case Reason.REENTERED:
+            return ProtocolError("the guest asked the host again from inside node_alloc or node_check", node=node, last_logs=logs)
+        case Reason.ABANDONED:
+            return BrokenInstanceError(f"the call on node {node!r} was given up by its host", node=node, last_logs=logs)
+        case Reason.EXITED if usage.exit_code & abi.EXIT_OUTPUT:
+            written = max(usage.exit_code & _COUNT_MASK, limits.output_bytes + 1)
+            message = f"node {node!r} wrote {written} bytes of output in one call (Limits.output_bytes={limits.output_bytes})"
+            return OutputError(message, limit="output_bytes", value=limits.output_bytes, reached=written, node=node, last_logs=logs)
+        case Reason.EXITED:
+            message = f"node {node!r} ended its own process with code {usage.exit_code}"
+            return GuestExitError(message, code=usage.exit_code, node=node, last_logs=logs)
+    if usage.trap == "OUT_OF_FUEL":
+        message = f"node {node!r} burned {usage.fuel} instructions in one call (Limits.fuel={limits.fuel})"
+        return FuelError(message, limit="fuel", value=limits.fuel or 0, reached=usage.fuel, node=node, last_logs=logs)
+    hint = "; it recursed too deeply in C" if usage.trap == "STACK_OVERFLOW" else ""
+    message = f"node {node!r} crashed its interpreter ({usage.trap or usage.message}){hint}"
+    return GuestTrapError(message, trap_code=usage.trap, node=node, last_logs=logs, guest_traceback=traceback)
+
+
+def _time(usage: CallUsage, limits: Limits) -> str:
+    match usage.limited_by:
+        case "load_s":
+            return f"was still loading after {usage.limit_s:g} s (its imports and __init__ count)"
+        case "stream_s":
+            return f"ran {_reached(usage, limits)['reached']:.3f} s in one stream"
+        case _:
+            return f"ran {usage.seconds:.3f} s in one call"
+
+
+def _limit(usage: CallUsage, limits: Limits) -> str:
+    return f"Limits.{usage.limited_by}={getattr(limits, usage.limited_by)}"
+
+
+def _reached(usage: CallUsage, limits: Limits) -> dict[str, Any]:
+    value = getattr(limits, usage.limited_by)
+    before = (value or 0.0) - usage.limit_s if usage.limited_by == "stream_s" else 0.0
+    return {"limit": usage.limited_by, "value": value, "reached": before + usage.seconds}
+
+
+def _chain(failure: Failure | None) -> Iterator[Failure]:
+    while failure is not None:
+        yield failure
+        failure = failure.cause
+
+
+def interruption(error: NodeError, told: Stop | None, usage: CallUsage, limits: Limits) -> ClocheError:
+    """What to raise for a failure of a guest that had been told to stop: the failure itself, unless that is what it is about.
+
+    Args:
+        error: the failure.
+        told: why the guest was told to stop.
+        usage: what the call had used.
+        limits: the node's.
+    """
+    if told is None or not any(failure.exc_type in _INTERRUPTIONS for failure in _chain(error.failure)):
         return error
-
-    def limit(kind: type[LimitError], field: str, reached: float, text: str) -> LimitError:
-        value = getattr(limits, field)
-        message = f"node {node!r} {text} (Limits.{field}={value})"
-        return kind(message, limit=field, value=value, reached=reached, node=node, last_logs=logs)
-
-    match stop:
-        case Stop.DEADLINE if spent.stream_s is not None:
-            seconds = spent.stream_s + spent.seconds
-            return limit(DeadlineError, "stream_s", seconds, f"ran {seconds:.3f} s in one stream")
-        case Stop.DEADLINE:
-            return limit(DeadlineError, "deadline_s", spent.seconds, f"ran {spent.seconds:.3f} s in one call")
-        case Stop.CANCELLED:
-            return Cancelled(f"the call on node {node!r} was cancelled", node=node, last_logs=logs)
-        case Stop.EXIT if host.exit_code & abi.EXIT_OUTPUT:
-            written = max(host.exit_code & _COUNT_MASK, limits.output_bytes + 1)
-            return limit(OutputError, "output_bytes", written, f"wrote {written} bytes of output in one call")
-        case Stop.EXIT:
-            message = f"node {node!r} ended its own process with code {host.exit_code}"
-            return GuestExitError(message, code=host.exit_code, node=node, last_logs=logs)
-    if trapped.code == "OUT_OF_FUEL":
-        return limit(FuelError, "fuel", spent.fuel, f"burned {spent.fuel} instructions in one call")
-    hint = "; it recursed too deeply in C" if trapped.code == "STACK_OVERFLOW" else ""
-    message = f"node {node!r} crashed its interpreter ({trapped.code or trapped}){hint}"
-    return GuestTrapError(message, trap_code=trapped.code, node=node, last_logs=logs)
+    node = error.node
+    if told is Stop.CANCELLED:
+        return Cancelled(f"the call on node {node!r} was cancelled", node=node)
+    made = DeadlineError(
+        f"node {node!r} {_time(usage, limits)} ({_limit(usage, limits)}); it was interrupted, and is usable",
+        **_reached(usage, limits),
+        node=node,
+        guest_traceback=error.guest_traceback,
+    )
+    made.failure = error.failure
+    return made
 
 
 def with_data(error: BaseException, op: int, operands: Sequence[Any]) -> BaseException:

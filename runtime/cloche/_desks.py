@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cloche._asks import Desk
-    from cloche._host import Host
+    from cloche._wasm.call_state import CallState
     from cloche._mount import Mount
     from cloche.grants import Grants
     from cloche.limits import Limits
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["desks"]
 
 
-def desks(grants: Grants, limits: Limits, host: Host, logger: Any) -> list[Desk]:
+def desks(grants: Grants, limits: Limits, host: CallState, logger: Any) -> list[Desk]:
     """Made anew for each instance, because they keep its state; empty if nothing is granted that has to be asked for.
 
     Args:

@@ -1,27 +1,30 @@
-"""One store with one instance of the image: enters the guest, and decides what a return, a trap or a stop means."""
+"""One guest in this process: sends it messages, and decides what a return, a trap or a stop means."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche import _ffi, _logs, _stack
+from cloche import _logs
 from cloche._asks import GuestAsks
-from cloche._broken import Spent, reason, with_data
+from cloche._broken import CallUsage, termination_error, with_data
 from cloche._codec import Codec
-from cloche._guard import GuardedHost
-from cloche._host import Host, Hosted
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
+from cloche._wasm import clocks
+from cloche._wasm.call_state import CallState, HasCallState, Stop, Stopped
+from cloche._wasm.core import Reason, State, Status, Word, core
+from cloche._wasm.frames import python_frames
+from cloche._wasm.memory import Memory, Trapped
 from cloche.errors import ClosedError, ProtocolError
 from cloche_wire import Reply, abi
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
-    from cloche._engine import Engine
     from cloche._stream import StreamPosition
+    from cloche._wasm.engine import Engine
+    from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits
 
 __all__ = ["Instance"]
@@ -29,15 +32,23 @@ __all__ = ["Instance"]
 _REPLIES: Final = tuple(Reply)
 _ENDLESS_FUEL: Final = (1 << 63) - 1
 _U32: Final = 0xFFFF_FFFF
+_POLL_NS: Final = 50_000_000
+"""How often a guest that computes lets Python look at its signals (Ctrl-C): a look takes some microseconds."""
+
+# As plain numbers: an attribute of an enum costs as much as a word is read in.
+_STATE, _RESULT, _RECORDS, _TOOK_NS = int(Word.STATE), int(Word.RESULT), int(Word.RECORDS), int(Word.TOOK_NS)
+_ASKS, _POLLS, _TRAPPED = int(Status.ASKS), int(Status.POLLS), int(Status.TRAPPED)
+_AT_REST, _WAITING, _BROKEN = int(State.AT_REST), int(State.WAITING), int(State.BROKEN)
+_TOLD: Final = {int(Reason.NONE): None, int(Reason.DEADLINE): Stop.DEADLINE, int(Reason.CANCELLED): Stop.CANCELLED}
 
 
-class Instance(Hosted):
+class Instance(HasCallState):
     """A guest at rest or under way; not thread-safe: its `Node` lets in one call at a time.
 
     Args:
         engine: what to instantiate.
         limits: what the guest may use.
-        host: the outside as the guest sees it; or the node's name, for errors and logs.
+        host: the state of its calls; or the node's name, for errors and logs.
         on_records: takes the records drained after each call, and the name.
         snapshot: a state to take over; None: as the image has it.
         desks: who answers what the guest asks; they are closed with the instance.
@@ -45,19 +56,17 @@ class Instance(Hosted):
 
     __slots__ = (
         "__weakref__",
-        "_cell",
+        "_call",
         "_codec",
-        "_deadline_s",
         "_engine",
         "_fuelled",
-        "_given_fuel",
-        "_hurry",
-        "_key",
+        "_handle",
+        "_limited_by",
+        "_look_at_handlers",
         "_memory",
-        "_node_call",
         "_on_records",
-        "_request",
-        "_store",
+        "_slot",
+        "_words",
         "closed",
         "dropped_records",
         "fuel",
@@ -73,42 +82,44 @@ class Instance(Hosted):
         self,
         engine: Engine,
         limits: Limits,
-        host: Host | str,
+        host: CallState | str,
         on_records: Callable[[list[_logs.LogRecord], str], None],
         snapshot: Snapshot | None = None,
         desks: Sequence[Desk] = (),
     ) -> None:
+        self.closed = True  # until there is something to close
         self._engine = engine
         self.limits = limits
         self._on_records = on_records
-        self._deadline_s = limits.deadline_s
-        self._hurry: float | None = None
         self._fuelled = engine.metering == "fuel"
-        self._given_fuel = 0
+        self._look_at_handlers = engine.fault_handlers.look
         self.fuel = self.last_fuel = 0
         self.dropped_records = 0
         self.guest_seconds = 0.0
-        self.closed = False
         self.lease = False
         self.services = ServiceDesk.among(desks)
-        self.host = engine.host(host) if isinstance(host, str) else host
-        engine.handlers.ensure()
+        self.host = CallState(host) if isinstance(host, str) else host
         if limits.memory_bytes < engine.image_bytes:
             raise ValueError(
                 f"Limits.memory_bytes is {limits.memory_bytes}: the interpreter alone takes {engine.image_bytes}, give more"
             )
-        self._cell = cell = engine.cells.take()
-        self._store = cell.store
-        self._node_call = cell.node_call
-        self._store.set_limits(memory_size=limits.memory_bytes)
-        self._key = _ffi.bind(self._store, self.host, engine.metering == "epoch")
+        self._call = core().call
+        self._slot = slot = engine.stores.take()
+        self._handle = slot.handle.value
+        self._words = words = slot.words
+        self._memory = Memory(slot)
+        self.closed = False
         try:
-            if self._fuelled:
-                self._store.set_fuel(_ENDLESS_FUEL)
-            self._memory = cell.view()
-            if cell.guard is not None and isinstance(self.host, GuardedHost):
-                cell.guard.watch(self._memory, limits.memory_bytes)
-                self.host.guard = cell.guard
+            if status := core().limit_memory(self._handle, limits.memory_bytes):
+                raise slot.failure(status)
+            words[Word.FUEL] = _ENDLESS_FUEL
+            words[Word.GRACE_NS] = round(limits.grace_s * 1e9)
+            words[Word.POLL_NS] = _POLL_NS
+            words[Word.MAX_NODES] = limits.value_nodes
+            words[Word.MAX_DEPTH] = limits.value_depth
+            words[Word.GRANTED] = bool(desks)
+            clocks.set_words(words, self.host.outside)
+            self.limit_next_calls(None)
             self._codec = Codec(
                 limits,
                 self._memory.place,
@@ -120,12 +131,16 @@ class Instance(Hosted):
             if desks:
                 self.host.asks = GuestAsks(self._memory, self._codec, limits, desks)
             if snapshot is None:
-                self._request = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
+                words[Word.REQUEST_AT] = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
             else:
                 self._memory.grow_to(snapshot.memory_bytes)
                 self._memory.overwrite(snapshot.runs, snapshot.pages)
-                self._request = self._memory.checked(snapshot.request, abi.REQUEST_BUFFER_BYTES)
+                words[Word.REQUEST_AT] = self._memory.checked(snapshot.request, abi.REQUEST_BUFFER_BYTES)
                 self.host.calls = snapshot.calls
+            if self._fuelled:
+                words[Word.FUEL] = _ENDLESS_FUEL if limits.fuel is None else limits.fuel
+        except Trapped as trapped:
+            raise self._broken(trapped) from None
         except BaseException:
             self.close()
             raise
@@ -134,6 +149,16 @@ class Instance(Hosted):
     def memory_bytes(self) -> int:
         """Size of the guest's linear memory; 0 once closed."""
         return 0 if self.closed else self._memory.size
+
+    @property
+    def told(self) -> Stop | None:
+        """What the guest was told in the call under way, or in the last one: to stop, and why."""
+        return _TOLD.get(self._words[Word.TOLD])
+
+    @property
+    def serial(self) -> int:
+        """Number of the call under way, or of the last one, for `cancel`."""
+        return int(self._words[Word.SERIAL])
 
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """Send one message and return the reply: kind and value. Logs are drained in every case.
@@ -149,91 +174,129 @@ class Instance(Hosted):
         """
         if self.closed:
             raise ClosedError(f"node {self.name!r} is closed")
-        if not _stack.sufficient():
-            return _stack.run(lambda: self.exchange(op, operands, root))
-        self._engine.handlers.ensure()
-        host, watchdog = self.host, self._engine.watchdog
+        self._look_at_handlers()
+        host, words = self.host, self._words
         host.calls += 1
-        host.begin()
-        if self._deadline_s is not None:
-            watchdog.arm(host, self._deadline_s)
-        if self._fuelled:
-            self._refuel()
-        began = time.perf_counter()
-        codec = self._codec
+        if host.asks is not None:
+            host.begin()
         try:
-            reply = codec.decode(self._enter(codec.encode([op, host.calls, *operands], root)), lease=self.lease)
-        except _ffi.Trapped as trapped:
-            broken = with_data(self._broken(trapped, time.perf_counter() - began), op, operands)
+            frame = self._codec.encode([op, host.calls, *operands], root)  # the caller's own time: nothing is armed yet
+            status = self._call(self._handle, frame, len(frame))
+            if status:
+                self._not_done(status, len(frame))
+            self.guest_seconds += words[_TOOK_NS] * 1e-9
+            if self._fuelled:
+                self._count_fuel()
+            packed = words[_RESULT]
+            start, size = packed >> 32, packed & _U32
+            if not start:
+                self._no_reply(size)
+            reply = self._codec.decode(self._memory.read(start, size, self.limits.reply_bytes), lease=self.lease)
+        except Trapped as trapped:
+            broken = with_data(self._broken(trapped), op, operands)
             raise broken from broken.__cause__
         except ProtocolError as error:
             with_data(self.fail(error), op, operands)
             raise
         except BaseException as error:
-            if (
-                not isinstance(error, Exception) and not self._cell.at_rest
-            ):  # KeyboardInterrupt, just as the guest was stopped
-                self._end(error)
+            self._let_go(error)
             raise
-        finally:
-            if self._deadline_s is not None:
-                watchdog.disarm(host)
-            self.guest_seconds += time.perf_counter() - began
-            if self._fuelled:
-                self._count_fuel()
-        if self._memory.has_records:
+        if words[_RECORDS]:
             self._drain()
         if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
             return _REPLIES[reply[0]], reply[1]
         raise with_data(self.fail(ProtocolError("a reply is [kind, value]")), op, operands)
 
-    def _enter(self, frame: bytes) -> bytes:
-        length = len(frame)
-        memory, limits = self._memory, self.limits
-        address = self._request if length <= abi.REQUEST_BUFFER_BYTES else memory.allocate(length)
-        memory.write(address, frame)
-        depth = limits.value_depth | abi.HOLD_REPLY if self.lease else limits.value_depth
-        packed = self._node_call.four(address, length, limits.value_nodes, depth)
-        if address != self._request:
-            memory.free(address)
-        start, size = packed >> 32 & _U32, packed & _U32
-        if not start:
-            if size == abi.REPLY_INVALID:
-                raise ProtocolError(f"the reply is not well-formed, or passes value_depth={limits.value_depth}")
-            raise ProtocolError("the guest could not make a reply")
-        return memory.read(start, size, limits.reply_bytes)
+    def _not_done(self, status: int, length: int) -> None:
+        """The call did not simply return: answer what the guest asks; then raise, unless it has returned after all."""
+        if status == _ASKS or status == _POLLS:
+            status = self._serve(status)
+        if not status:
+            return
+        if status == _TRAPPED:
+            raise Trapped
+        if status == Status.NO_ROOM:
+            raise self._memory.no_room(length)
+        if status == Status.REFUSED:
+            raise ProtocolError("the guest's allocator gave a block outside of its memory")
+        raise self._slot.failure(status)
+
+    def _no_reply(self, why: int) -> None:
+        if why == abi.REPLY_INVALID:
+            raise ProtocolError(f"the reply is not well-formed, or passes value_depth={self.limits.value_depth}")
+        raise ProtocolError("the guest could not make a reply")
+
+    def _serve(self, status: int) -> int:
+        """Answer what the guest asks, and let it go on, until its call has ended. Returns the last status.
+
+        Between two of its requests Python runs as it always does: also the handlers of signals.
+        """
+        host, words, calls = self.host, self._words, core()
+        stop_at = words[Word.TELL_AT] or words[Word.STOP_AT]
+        host.deadline = stop_at / 1e9 if stop_at else None
+        while status == _ASKS or status == _POLLS:
+            if status == _POLLS:
+                status = calls.go_on(self._handle)
+                continue
+            answer = self._answer()
+            if type(answer) is bytes:
+                status = calls.answer(self._handle, answer, len(answer), 0)
+                if status == Status.NO_ROOM:
+                    answer = abi.ANSWER_NO_MEMORY
+                elif status == Status.REFUSED:
+                    raise ProtocolError("the guest's allocator gave a block outside of its memory")
+                else:
+                    continue
+            status = calls.answer(self._handle, None, 0, answer)
+        return status
+
+    def _answer(self) -> bytes | int:
+        asks = self.host.asks
+        if not isinstance(asks, GuestAsks):
+            return abi.ANSWER_NONE
+        try:
+            return asks.answer(self._words[Word.ADDRESS], self._words[Word.LENGTH])
+        except Stopped:
+            return abi.ANSWER_INTERRUPTED
+
+    def _let_go(self, error: BaseException) -> None:
+        """The host's own code raised. If the guest is in the middle of its call, it is told to end it, and stopped if it does not.
+
+        A second exception meanwhile (another Ctrl-C) stops it at once.
+        """
+        words, calls = self._words, core()
+        try:
+            if words[_STATE] == _WAITING:
+                calls.cancel(self._handle, 0, not words[Word.GRACE_NS])
+                while calls.go_on(self._handle) in (_ASKS, _POLLS):
+                    pass
+        except BaseException:
+            calls.abandon(self._handle)
+            raise
+        finally:
+            if words[_STATE] == _BROKEN:
+                self._end(error)
+            elif words[_RECORDS] and words[_STATE] == _AT_REST and not self.closed:
+                self._deliver(error)
 
     def share(self, length: int) -> memoryview:
         """A buffer of guest memory for the host to fill. Raises as `exchange` does."""
-        self.host.begin()
-        if self._deadline_s is not None:
-            self._engine.watchdog.arm(self.host, self._deadline_s)
-        if self._fuelled:
-            self._refuel()
-        began = time.perf_counter()
+        self._look_at_handlers()
         try:
             return self._memory.share(length)
-        except _ffi.Trapped as trapped:
-            raise self._broken(trapped, time.perf_counter() - began) from None
-        finally:
-            self._engine.watchdog.disarm(self.host)
+        except Trapped as trapped:
+            raise self._broken(trapped) from None
 
-    def hurry(self, seconds: float | None) -> None:
-        """Bound the next calls by what ``stream_s`` has left; None: by ``deadline_s`` again."""
-        self._hurry = seconds
-        self._deadline_s = self.limits.deadline_s if seconds is None else seconds
-
-    def _refuel(self) -> None:
-        limit = self.limits.fuel
-        self._given_fuel = _ENDLESS_FUEL if limit is None else limit
-        self._store.set_fuel(self._given_fuel)
+    def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
+        """Bound the next calls by so many seconds, and name that field of `Limits` in their error; None: ``deadline_s`` again."""
+        if seconds is None:
+            seconds, field = self.limits.deadline_s, "deadline_s"
+        self._limited_by = field
+        self._words[Word.DEADLINE_NS] = 0 if seconds is None else max(1, round(seconds * 1e9))
 
     def _count_fuel(self) -> None:
-        """Add what the call has burned, once."""
-        if self._given_fuel:
-            self.last_fuel = self._given_fuel - self._store.get_fuel()
-            self.fuel += self.last_fuel
-            self._given_fuel = 0
+        self.last_fuel = int(self._words[Word.BURNED])
+        self.fuel += self.last_fuel
 
     def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
         """The state at rest, copied out.
@@ -242,25 +305,29 @@ class Instance(Hosted):
             info: as `Node.info`.
             stream: where the stream is that the node has open.
         """
-        memory = self._memory
+        memory, host = self._memory, self.host
         runs = memory.dirty_runs()
-        pages, host = memory.save(runs), self.host
         return Snapshot(
             self._engine.image,
             host.node,
             info,
             memory.size,
             tuple(runs),
-            pages,
-            self._request,
+            memory.save(runs),
+            int(self._words[Word.REQUEST_AT]),
             host.calls,
             stream,
-            host.state,
+            clocks.state_of(self._words, host.outside),
         )
 
-    def cancel(self) -> None:
-        """Stop the call under way, from another thread. It ends with `Cancelled`."""
-        self._engine.watchdog.cancel(self.host)
+    def cancel(self, serial: int = 0) -> None:
+        """Tell the call of that serial number (0: the one under way) to stop, from another thread."""
+        if core().cancel(self._handle, serial, 0) == Status.DONE:
+            self.host.cancel()
+
+    def where(self) -> tuple[FrameInfo, ...]:
+        """The Python frames that the guest is in, the outermost first; from any thread."""
+        return python_frames(self._slot, self._engine.layout)
 
     def _drain(self) -> list[_logs.LogRecord]:
         """Take the guest's log records and hand them on, the newest `log_records` of them."""
@@ -270,27 +337,62 @@ class Instance(Hosted):
         self._on_records(records, self.name)
         return records
 
-    def _end(self, cause: BaseException) -> list[_logs.LogRecord]:
-        """The instance is beyond use: save its logs, free its memory now rather than at some garbage collection."""
-        if self._fuelled:
-            self._count_fuel()
+    def _deliver(self, cause: BaseException) -> list[_logs.LogRecord]:
+        """Deliver what the guest has logged although its call failed: the logger's own failure must not hide why."""
         try:
             return self._drain()
-        except Exception as error:  # the logger's own: it must not hide why the guest broke
+        except Exception as error:
             cause.add_note(f"and its log records could not be delivered: {error!r}")
             return []
+
+    def _end(self, cause: BaseException) -> list[_logs.LogRecord]:
+        """The instance is beyond use: save its logs, free its memory now rather than at some garbage collection."""
+        if self.closed:
+            return []
+        try:
+            return self._deliver(cause)
         finally:
             self.close()
 
-    def _broken(self, trapped: _ffi.Trapped, seconds: float) -> BaseException:
-        stop = self.host.stop  # now: the deadline may come while a logger takes its time
-        logs = self._end(trapped)
-        stream_s = None if self._hurry is None else (self.limits.stream_s or 0.0) - self._hurry
-        spent = Spent(seconds, self.last_fuel, stream_s)
-        return reason(trapped, stop, self.host, self.limits, spent, self.name, logs)
+    def _broken(self, trapped: Trapped) -> BaseException:
+        words = self._words
+        if words[_STATE] != _BROKEN:  # an interrupt came in the middle of it
+            core().abandon(self._handle)
+        self.guest_seconds += words[_TOOK_NS] * 1e-9
+        if self._fuelled:
+            self._count_fuel()
+        try:
+            frames = self.where()
+        except Exception:  # whatever is wrong with its memory, the reason why it was stopped is more important
+            frames = ()
+        usage = self.usage(frames)
+        return termination_error(usage, self.limits, self.name, self._end(trapped))
+
+    def usage(self, frames: tuple[FrameInfo, ...] = ()) -> CallUsage:
+        """How the last call ended, and what it had used."""
+        words = self._words
+        return CallUsage(
+            stopped=Reason(words[Word.STOPPED]),
+            trap=self._trap_code(),
+            message=self._slot.message(),
+            exit_code=int(words[Word.EXIT_CODE]),
+            seconds=words[_TOOK_NS] * 1e-9,
+            fuel=self.last_fuel,
+            limited_by=self._limited_by,
+            limit_s=words[Word.DEADLINE_NS] / 1e9,
+            frames=frames,
+        )
+
+    def _trap_code(self) -> str:
+        from cloche._wasm.bindings import TRAP_CODES
+
+        number = self._words[Word.TRAP_CODE]
+        return TRAP_CODES[number] if number < len(TRAP_CODES) else ""
 
     def fail(self, error: ProtocolError) -> ProtocolError:
         """End it because the guest broke the protocol; the error, complete."""
+        if self._words[_STATE] == _WAITING:
+            core().abandon(self._handle)
         error.node = self.name
         error.last_logs = tuple(self._end(error))
         return error
@@ -299,25 +401,23 @@ class Instance(Hosted):
         """End it; further calls raise ClosedError. Its memory is freed at once, unless a view of it still lives.
 
         Args:
-            keep: the guest is at rest: its cell may be made pristine and used for the next one.
+            keep: the guest is at rest: its store may be made pristine and used for the next one.
         """
         if self.closed:
             return
         self.closed = True
-        _ffi.unbind(self._key)
-        if self.host.asks is not None:
-            self.host.asks.close()
-            self.host.asks = None
-        if self._cell.guard is not None:
-            self._cell.guard.forget()
-        pinned = kept = False
-        if hasattr(self, "_memory"):
-            pinned = self._memory.is_pinned
-            kept = keep and not pinned and self._engine.cells.give_back(self._cell, self._memory)
-            self._memory.close()
-        if not pinned and not kept:  # the last view that lives frees a pinned one
-            self._store.close()
+        try:
+            if self.host.asks is not None:
+                self.host.asks.close()
+                self.host.asks = None
+        finally:
+            memory = self._memory
+            pinned = memory.is_pinned
+            kept = keep and not pinned and self._engine.stores.release(self._slot, memory)
+            memory.close()
+            if not pinned and not kept:  # the last view that lives frees a pinned one
+                self._slot.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_key"):
+        if not getattr(self, "closed", True):
             self.close()

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import _logs, _stream
-from cloche._broken import name_limit
+from cloche._broken import interruption, name_limit
 from cloche._serving import Turns
 from cloche._snapshot import Snapshot
 from cloche._stream import Steps, StreamPosition, advanced
@@ -338,6 +338,15 @@ class Node:
         """The last calls that the node has made, or tried to make, of services it was granted; 100 at most, the newest last."""
         return self._services.records if self._services else ()
 
+    def where(self) -> str:
+        """Where the node is just now, as Python would print a traceback; "" if no Python code of it runs.
+
+        Any thread may ask, at any time, also while the node computes or hangs: the host reads the interpreter's frames from the
+        guest's memory, and the guest does not notice. What it says is untrusted text.
+        """
+        frames = self._instance.where()
+        return "".join(["Traceback (most recent call last):\n", *map(str, frames)]) if frames else ""
+
     @property
     def broken(self) -> bool:
         """Whether a `BrokenInstanceError` has ended the node."""
@@ -378,9 +387,11 @@ class Node:
                 self._token = None
 
     def _interrupt(self, token: object) -> None:
-        """Stop the guest if it works for `token`. Called from another thread."""
+        """Have the guest stop if it works for `token`. Called from another thread."""
+        instance = self._instance
+        serial = instance.serial  # first: if the token is still the same after that, it is this call's, or its next
         if self._token is token and self._busy:
-            self._instance.cancel()
+            instance.cancel(serial)
 
     def _exchange(self, op: Op, operands: list[Any], root: str, *, within: float | None = None) -> tuple[Reply, Any]:
         """One message, and the answer; `within` bounds its seconds further than ``deadline_s`` does."""
@@ -389,7 +400,7 @@ class Node:
             self._busy = True
             instance = self._instance
             if within is not None:
-                instance.hurry(within)
+                instance.limit_next_calls(within, "stream_s")
             try:
                 kind, value = instance.exchange(op, operands, root)
                 if op >= Op.STREAM_OPEN:
@@ -398,7 +409,7 @@ class Node:
             finally:
                 self._busy = False
                 if within is not None:
-                    instance.hurry(None)
+                    instance.limit_next_calls(None)
 
     def _check_free(self) -> None:
         if self._busy:
@@ -423,7 +434,12 @@ class Node:
             raise instance.fail(error) from None
         except NodeRaisedError as error:
             name_limit(error, instance.limits, instance.memory_bytes)
-            raise
+            if instance.told is None:
+                raise
+            raised = interruption(error, instance.told, instance.usage(), instance.limits)
+            if raised is error:
+                raise
+        raise raised
 
     def _begin_stream(self, resume: bool) -> StreamPosition | None:
         """Open a stream; where it goes on, if it is not a new one."""

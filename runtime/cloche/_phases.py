@@ -158,8 +158,6 @@ class _Recorded(Instance):
 
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         recorder: Recorder = self._codec.recorder  # type: ignore[attr-defined]  # a _Twin: see record
-        if recorder.under_way:  # the stack was too small for it, so it begins again on another
-            return super().exchange(op, operands, root)
         failed = ""
         recorder.begin()
         try:
@@ -220,10 +218,9 @@ def _replace(instance: Any, recorder: Recorder) -> None:
     twin.kept = codec._place, lifter._lift, lifter._pin  # type: ignore[attr-defined]  # for _restore
     codec._place = recorder.timed("lower", codec._place)
     lifter._lift, lifter._pin = recorder.timed("lift", lifter._lift), recorder.timed("lift", lifter._pin)
-    instance._memory = _Twin(
-        instance._memory, recorder, write="lower", allocate="lower", free="lower", place="lower", read="lift"
-    )
-    instance._node_call = _Twin(instance._node_call, recorder, four="guest")
+    instance._memory = _Twin(instance._memory, recorder, allocate="lower", free="lower", place="lower", read="lift")
+    twin.kept = (*twin.kept, instance._call)  # type: ignore[attr-defined]
+    instance._call = recorder.timed("guest", instance._call)
     instance.__class__ = _Recorded
 
 
@@ -233,8 +230,7 @@ def _restore(instance: Any) -> None:
     recorded: Any = instance
     twin = recorded._codec
     codec = twin.original
-    codec._place, codec._lifter._lift, codec._lifter._pin = twin.kept
+    codec._place, codec._lifter._lift, codec._lifter._pin, recorded._call = twin.kept
     recorded._codec = codec
     recorded._memory = recorded._memory.original
-    recorded._node_call = recorded._node_call.original
     recorded.__class__ = Instance

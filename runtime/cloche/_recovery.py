@@ -15,7 +15,7 @@ from cloche._broken import Cancelled
 from cloche._node import Node, Stats
 from cloche._serving import Turns
 from cloche._snapshot import Snapshot
-from cloche.errors import BrokenInstanceError, NodeRaisedError
+from cloche.errors import BrokenInstanceError, ClocheError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
@@ -131,10 +131,9 @@ class RecoveringNode(Node):
         with self._lock:
             try:
                 super()._finish(kind, value, op)
-            except NodeRaisedError:  # it has answered, and its state is what it is
-                self._answered()
-                raise
             except BaseException as error:
+                if isinstance(error, ClocheError) and not self._instance.closed:  # it has answered, and its state is what it is
+                    self._answered()
                 self._recover(error)
                 raise
 

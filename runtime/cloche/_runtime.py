@@ -12,18 +12,19 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from cloche import _image, _loading, _logs, _source
-from cloche._broken import name_limit
+from cloche import _loading, _logs, _source
+from cloche._broken import interruption, name_limit
 from cloche._desks import desks
-from cloche._engine import DEFAULT_METERING, Engine, Metering, options
-from cloche._host import Host
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
-from cloche._outside import Outside, child
 from cloche._pool import Pool
 from cloche._recovery import OnBreak, Policy, RecoveringNode
 from cloche._snapshot import Snapshot
 from cloche._source import Source
+from cloche._wasm import image as _image
+from cloche._wasm.call_state import CallState
+from cloche._wasm.clocks import Outside, child
+from cloche._wasm.engine import DEFAULT_METERING, Engine, Metering, options
 from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, ProtocolError
 from cloche.grants import Grants
 from cloche.limits import Limits
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Isolation", "Runtime"]
 
 Isolation = Literal["none", "process"]
+NO_LIMIT_S = 365 * 86400.0
+"""Stands for ``load_s=None``."""
 
 
 class Runtime:
@@ -165,19 +168,21 @@ class Runtime:
             session_id=session_id,
             seed=outside.seed,
         )
-        instance = self._instance(limits, self._host(label, outside), grants)
+        instance = self._instance(limits, CallState(label, outside), grants)
         try:
+            instance.limit_next_calls(limits.load_s or NO_LIMIT_S, "load_s")
             kind, value = instance.exchange(Op.LOAD, [message], "params")
+            instance.limit_next_calls(None)
             if kind is Reply.FAILURE:
                 raise_failure(value, label)
             if kind is not Reply.RESULT or not _is_info(value):
                 raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
         except NodeLoadError as error:
-            size = instance.memory_bytes
+            size, told, usage = instance.memory_bytes, instance.told, instance.usage()
             instance.close(keep=True)
             failed = NodeLoadError(error.failure, label, _remedy(error))
             name_limit(failed, limits, size)
-            raise failed from None
+            raise interruption(failed, told, usage, limits) from None
         except BaseException:
             instance.close()
             raise
@@ -290,12 +295,8 @@ class Runtime:
         if self._closed:
             raise ClosedError("the runtime is closed")
 
-    def _host(self, name: str, outside: Outside) -> Host:
-        engine = self._engine
-        return engine.host(name, outside) if isinstance(engine, Engine) else Host(name, outside)
-
     def _instance(
-        self, limits: Limits, host: Host, grants: Grants, snapshot: Snapshot | None = None
+        self, limits: Limits, host: CallState, grants: Grants, snapshot: Snapshot | None = None
     ) -> Instance | RemoteInstance:
         logger, engine = self._logger, self._engine
         make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
@@ -313,7 +314,7 @@ class Runtime:
         """A snapshot of this image in an instance of its own."""
         self._check_open()
         outside = Outside.of(grants).resumed(snapshot.outside, stream=not reseed)
-        instance = self._instance(limits, self._host(name, outside), grants, snapshot)
+        instance = self._instance(limits, CallState(name, outside), grants, snapshot)
         try:
             if reseed:
                 kind, _ = instance.exchange(Op.RESEED, [outside.seed], "seed")

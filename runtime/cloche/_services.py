@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from cloche._asks import Answer, Desk
-    from cloche._host import Host
+    from cloche._wasm.call_state import CallState
     from cloche.services import Service
 
 __all__ = ["KEPT_RECORDS", "ServiceDesk"]
@@ -56,7 +56,7 @@ class ServiceDesk:
         host: as above.
     """
 
-    def __init__(self, services: Mapping[str, Service], host: Host, logger: Any, records: int) -> None:
+    def __init__(self, services: Mapping[str, Service], host: CallState, logger: Any, records: int) -> None:
         self._services = services
         self.host = host
         self._logger = logger

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.errors import ClocheError
 
 if TYPE_CHECKING:
-    from cloche._host import Host
+    from cloche._wasm.call_state import CallState
 
 __all__ = ["PORTAL", "Turns", "serving"]
 
@@ -34,7 +34,7 @@ _under_way: ContextVar[tuple[_Service, ...]] = ContextVar("cloche_serving", defa
 
 
 @contextmanager
-def serving(host: Host) -> Iterator[None]:
+def serving(host: CallState) -> Iterator[None]:
     """In the block, contexts copied from this one are inside a call of `host`'s node."""
     service = _Service(id(host))
     token = _under_way.set((*_under_way.get(), service))
@@ -50,12 +50,12 @@ class Turns:
 
     __slots__ = ("_host", "_lock", "_name")
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: CallState) -> None:
         self._lock = threading.RLock()
         self._host = id(host)
         self._name = host.node
 
-    def serve(self, host: Host) -> None:
+    def serve(self, host: CallState) -> None:
         """The node lives in another instance from now on."""
         self._host = id(host)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Any, Final
 
-from cloche._outside import check_state
+from cloche._wasm.clocks import check_state
 from cloche._stream import StreamPosition
 from cloche.errors import ClocheError
 

@@ -1,6 +1,6 @@
 """Every error that Cloche raises, and for each: whose fault it is and whether the node can still be used.
 
-`NodeError` leaves the node usable. `BrokenInstanceError` means that its instance has been closed: load or restore it again, or have
+`NodeError` and `DeadlineError` leave the node usable. `BrokenInstanceError` means that its instance has been closed: load or restore it again, or have
 ``on_break`` of `Runtime.load` do it.
 """
 
@@ -24,6 +24,7 @@ __all__ = [
     "FuelError",
     "GuestExitError",
     "GuestTrapError",
+    "HardDeadlineError",
     "ImageError",
     "InternalError",
     "LimitError",
@@ -196,8 +197,13 @@ class BrokenInstanceError(ClocheError):
         return f"{super().__str__()}; the node goes on from the state {state}{lost}"
 
 
-class LimitError(BrokenInstanceError):
-    """A limit that ends the instance was passed: ``limit``, ``value`` and ``reached`` say which."""
+class LimitError(ClocheError):
+    """A limit that ends a call was passed: ``limit``, ``value`` and ``reached`` say which.
+
+    Attributes:
+        node: the node's name.
+        last_logs: the records drained afterwards; they also went to the logger.
+    """
 
     def __init__(
         self,
@@ -209,21 +215,51 @@ class LimitError(BrokenInstanceError):
         node: str = "",
         last_logs: Sequence[LogRecord] = (),
     ) -> None:
-        super().__init__(message, node=node, last_logs=last_logs)
+        Exception.__init__(self, message)
         self.limit = limit
         self.value = value
         self.reached = reached
+        self.node = node
+        self.last_logs = tuple(last_logs)
 
 
 class DeadlineError(LimitError, TimeoutError):
-    """The call ran longer than ``deadline_s``, or its stream than ``stream_s``."""
+    """The call ran longer than ``deadline_s``, its stream than ``stream_s``, or loading than ``load_s``.
+
+    The node was interrupted: its Python code raised ``cloche_guest.DeadlineExceeded`` where it was, its ``finally`` blocks ran, and
+    it stays usable, with its state. You get a `HardDeadlineError` instead if it was still running when the grace was over.
+
+    Attributes:
+        guest_traceback: where the node was, as Python would print it; untrusted text.
+        failure: the node's failure as data; None if it did not get so far.
+    """
+
+    failure: Failure | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str,
+        value: float,
+        reached: float,
+        node: str = "",
+        last_logs: Sequence[LogRecord] = (),
+        guest_traceback: str = "",
+    ) -> None:
+        super().__init__(message, limit=limit, value=value, reached=reached, node=node, last_logs=last_logs)
+        self.guest_traceback = guest_traceback
 
 
-class FuelError(LimitError):
+class HardDeadlineError(DeadlineError, BrokenInstanceError):
+    """The node was still running ``grace_s`` after its deadline: its instance was stopped and is closed."""
+
+
+class FuelError(LimitError, BrokenInstanceError):
     """The call burned more than ``fuel``."""
 
 
-class OutputError(LimitError):
+class OutputError(LimitError, BrokenInstanceError):
     """The call wrote more than ``output_bytes`` to stdout and stderr."""
 
 
@@ -232,13 +268,21 @@ class GuestTrapError(BrokenInstanceError):
 
     Attributes:
         trap_code: wasmtime's name of the trap, e.g. "MEMORY_OUT_OF_BOUNDS", or "" when it has none.
+        guest_traceback: where the node was, as Python would print it, read from the crashed interpreter; untrusted text.
     """
 
     def __init__(
-        self, message: str, *, trap_code: str = "", node: str = "", last_logs: Sequence[LogRecord] = ()
+        self,
+        message: str,
+        *,
+        trap_code: str = "",
+        node: str = "",
+        last_logs: Sequence[LogRecord] = (),
+        guest_traceback: str = "",
     ) -> None:
         super().__init__(message, node=node, last_logs=last_logs)
         self.trap_code = trap_code
+        self.guest_traceback = guest_traceback
 
 
 class GuestExitError(BrokenInstanceError):

@@ -17,7 +17,11 @@ class Limits:
     """Limits of one node; each holds on its own, and its error says which one it was.
 
     Attributes:
-        deadline_s: seconds that one call may take, sleeping and host services included; None: no deadline.
+        deadline_s: seconds that one call may take, sleeping and host services included; None: no deadline. Then the node's Python
+            code raises ``cloche_guest.DeadlineExceeded`` where it is, and the node stays usable.
+        grace_s: seconds that the node has to clean up after that. If it still runs then (it is inside a long C function, or goes on
+            regardless), its instance is stopped, which breaks the node. 0: it is stopped at its deadline.
+        load_s: seconds that loading may take: compiling, importing, ``__init__``; None: no limit. The grace comes on top here, too.
         memory_bytes: linear memory of the instance, the interpreter included (it starts with about 41 MiB). Beyond it the
             node gets a MemoryError.
         fuel: WebAssembly instructions that one call may use, under ``metering="fuel"``; None: not limited.
@@ -38,6 +42,8 @@ class Limits:
     """
 
     deadline_s: float | None = 2.0
+    grace_s: float = 0.1
+    load_s: float | None = 30.0
     memory_bytes: int = 256 * MIB
     fuel: int | None = None
     stack_depth: int = 10_000
@@ -66,9 +72,11 @@ class Limits:
                 raise ValueError(f"Limits.{field.name} is {value!r}: give a number from {lowest} to {highest}")
 
 
-_OPTIONAL = frozenset({"deadline_s", "fuel", "stream_items", "stream_s"})
+_OPTIONAL = frozenset({"deadline_s", "load_s", "fuel", "stream_items", "stream_s"})
 _RANGES: dict[str, tuple[float, float]] = {
     "deadline_s": (0.001, 365 * 86400.0),
+    "grace_s": (0.0, 86400.0),
+    "load_s": (0.001, 365 * 86400.0),
     "memory_bytes": (32 * MIB, 4096 * MIB),
     "fuel": (1, (1 << 63) - 1),
     "stack_depth": (100, 1_000_000),

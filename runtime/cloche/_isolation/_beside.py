@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cloche._isolation._area import Area, create
 from cloche._isolation._wire import Answer, Request
-from cloche._memory import address_of
+from cloche._wasm.memory import address_of
 from cloche.errors import ProtocolError
 
 if TYPE_CHECKING:

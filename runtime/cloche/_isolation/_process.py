@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 import cbor2
 
-from cloche import _image
+from cloche._wasm import image as _image
 from cloche._logs import clean
 from cloche.errors import ClocheError, ImageError
 
 if TYPE_CHECKING:
-    from cloche._engine import Metering
-    from cloche._image import Image
+    from cloche._wasm.engine import Metering
+    from cloche._wasm.image import Image
     from cloche._isolation._remote import RemoteInstance
     from cloche._isolation._watch import Watch
 

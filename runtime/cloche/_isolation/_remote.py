@@ -13,7 +13,7 @@ from cloche import _logs
 from cloche._asks import FramedAsks
 from cloche._broken import with_data
 from cloche._codec import decode_record
-from cloche._host import Hosted, Stopped
+from cloche._wasm.call_state import HasCallState, Stopped
 from cloche._isolation import _errors
 from cloche._isolation._area import create
 from cloche._isolation._beside import Beside
@@ -27,7 +27,7 @@ from cloche_wire import Reply, abi
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
-    from cloche._host import Host
+    from cloche._wasm.call_state import CallState
     from cloche._isolation._process import Process
     from cloche._stream import StreamPosition
     from cloche.limits import Limits
@@ -44,7 +44,7 @@ _TABLES: Final = 64 * 1024
 """Room for the tables in front of an answer."""
 
 
-class RemoteInstance(Hosted):
+class RemoteInstance(HasCallState):
     """A guest in a worker; not thread-safe: its `Node` lets in one call at a time.
 
     Args:
@@ -64,7 +64,7 @@ class RemoteInstance(Hosted):
         self,
         process: Process,
         limits: Limits,
-        host: Host,
+        host: CallState,
         on_records: Callable[[list[_logs.LogRecord], str], None],
         snapshot: Snapshot | None = None,
         desks: Sequence[Desk] = (),

@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from cloche._asks import GuestAsks
-from cloche._engine import Engine
-from cloche._host import Host
+from cloche._wasm.call_state import CallState
+from cloche._wasm.clocks import Outside
+from cloche._wasm.engine import Engine
+from cloche._wasm.memory import Memory
 from cloche._instance import Instance
 from cloche._isolation import _errors
 from cloche._isolation._area import Area, attach
@@ -34,8 +36,6 @@ from cloche._isolation._wire import (
     Halt,
     Request,
 )
-from cloche._memory import Memory
-from cloche._outside import Outside
 from cloche._snapshot import Snapshot
 from cloche.errors import ClocheError, EncodeError, InternalError
 from cloche.limits import Limits
@@ -113,7 +113,7 @@ class _Relayed(Instance):
         self,
         engine: Engine,
         limits: Limits,
-        host: Host,
+        host: CallState,
         snapshot: Snapshot | None,
         ask: Callable[[bytes], _Message] | None,
     ) -> None:
@@ -270,7 +270,7 @@ class Served:
                 self._engine.image, how["name"], {}, how["memory"], runs, bytes(area.view[:pages]), how["request"], how["calls"]
             )  # fmt: skip
         clock, key, drawn = (how["outside"][name] for name in ("clock", "key", "drawn"))
-        host = self._engine.host(how["name"], Outside(None if clock is None else tuple(clock), key, drawn))
+        host = CallState(how["name"], Outside(None if clock is None else tuple(clock), key, drawn))
         self._instance = _Relayed(
             self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["asks"] else None
         )

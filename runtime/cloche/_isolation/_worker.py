@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import cbor2
 
-from cloche import _image, _memory
-from cloche._engine import Engine
+from cloche._wasm import image as _image
+from cloche._wasm import memory as _memory
+from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
 from cloche._instance import Instance
 from cloche._isolation import _confine
 from cloche._isolation._serve import Served
-from cloche._stack import GUEST_STACK_BYTES
 from cloche.limits import Limits
 
 __all__ = ["main"]

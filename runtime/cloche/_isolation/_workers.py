@@ -17,9 +17,9 @@ from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
-    from cloche._engine import Metering
-    from cloche._host import Host
-    from cloche._image import Image
+    from cloche._wasm.engine import Metering
+    from cloche._wasm.call_state import CallState
+    from cloche._wasm.image import Image
     from cloche._logs import LogRecord
     from cloche._snapshot import Snapshot
     from cloche.limits import Limits
@@ -63,7 +63,7 @@ class Workers:
     def open(
         self,
         limits: Limits,
-        host: Host,
+        host: CallState,
         on_records: Callable[[list[LogRecord], str], None],
         snapshot: Snapshot | None = None,
         desks: Sequence[Desk] = (),
@@ -75,7 +75,7 @@ class Workers:
             return self._open(limits, host, on_records, snapshot, desks)
 
     def _open(
-        self, limits: Limits, host: Host, on_records: Any, snapshot: Snapshot | None, desks: Sequence[Desk]
+        self, limits: Limits, host: CallState, on_records: Any, snapshot: Snapshot | None, desks: Sequence[Desk]
     ) -> RemoteInstance:
         process = self._take()
         try:

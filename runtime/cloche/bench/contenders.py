@@ -17,14 +17,14 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from cloche import _engine
+from cloche._wasm import engine as _engine
 from cloche.bench import native, nodes
 from cloche.bench.cases import Call, Operation, Unsupported
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cloche._engine import Metering
+    from cloche._wasm.engine import Metering
     from cloche.grants import Grants
 
 __all__ = ["UNCONFINED", "ClocheContender", "Contender", "Native", "Pipe", "Unsupported", "available"]

@@ -14,7 +14,7 @@ from cloche.errors import ClocheError, NodeLoadError
 from cloche.grants import Grants
 
 if TYPE_CHECKING:
-    from cloche._engine import Metering
+    from cloche._wasm.engine import Metering
     from cloche.limits import Limits
 
 __all__ = ["check", "remedy"]

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cloche._image as images
-from cloche._engine import Engine, Metering
+import cloche._wasm.image as images
+from cloche._wasm.engine import Engine, Metering
 from cloche.cli._console import say
 from cloche.errors import ImageError
 

@@ -17,7 +17,7 @@ from cloche.cli._output import open_output
 from cloche.cli._profile import table
 
 if TYPE_CHECKING:
-    from cloche._engine import Metering
+    from cloche._wasm.engine import Metering
     from cloche._node import Node
     from cloche.cli._input import Input
     from cloche.cli._output import Output

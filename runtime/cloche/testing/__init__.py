@@ -21,10 +21,10 @@ from typing import Any, NoReturn
 
 from cloche import _loading, _logs, _source
 from cloche._desks import desks
-from cloche._host import Host
 from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
-from cloche._outside import Outside
+from cloche._wasm.call_state import CallState
+from cloche._wasm.clocks import Outside
 from cloche._source import Source
 from cloche.errors import ClocheError
 from cloche.grants import Grants
@@ -83,7 +83,7 @@ class LocalGuest(Node):
             )
         modules = _source.read(source, grants)
         label = name or entry or modules.main
-        host = Host(label)
+        host = CallState(label)
         made = desks(grants, limits, host, _logs.DefaultLogger())
         instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
         message = _loading.operand(
@@ -119,7 +119,7 @@ def services(**functions: Callable[..., Any] | Service) -> Iterator[None]:
     Args:
         functions: as for `Grants.services`.
     """
-    host = Host("test")
+    host = CallState("test")
     made = desks(Grants(services=functions), Limits(), host, _logs.DefaultLogger())
     instance = LocalInstance(Limits(), host, frozenset(), capture=False, desks=made)
     before = asking.bind(instance.call)

@@ -15,8 +15,10 @@ import cbor2
 
 from cloche import _logs
 from cloche._asks import Asks, Desk
+from cloche._broken import CallUsage
 from cloche._codec import Codec
-from cloche._host import Host, Hosted
+from cloche._wasm.call_state import CallState, HasCallState
+from cloche._wasm.core import Reason
 from cloche._services import ServiceDesk
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
 from cloche.limits import Limits
@@ -32,7 +34,7 @@ class _Output(BaseException):
     """Leaves the node when it has written too much; a node that catches it is stopped all the same."""
 
 
-class LocalInstance(Hosted):
+class LocalInstance(HasCallState):
     """Stands where `cloche._instance.Instance` does.
 
     Args:
@@ -59,7 +61,7 @@ class LocalInstance(Hosted):
     def __init__(
         self,
         limits: Limits,
-        host: Host,
+        host: CallState,
         names: frozenset[str],
         capture: bool,
         desks: Sequence[Desk] = (),
@@ -113,7 +115,7 @@ class LocalInstance(Hosted):
             self.host.asks = None
             self._drain()
 
-    def hurry(self, seconds: float | None) -> None:
+    def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """Nothing, for the same reason as `cancel`: it holds between the steps of a stream only."""
 
     def fail(self, error: ProtocolError) -> ProtocolError:
@@ -122,8 +124,19 @@ class LocalInstance(Hosted):
         error.node, error.last_logs = self.name, tuple(self.records)
         return error
 
-    def cancel(self) -> None:
+    told = None
+    serial = 0
+
+    def cancel(self, serial: int = 0) -> None:
         """Nothing: a node that runs in this process cannot be stopped."""
+
+    def where(self) -> tuple[()]:
+        """Nothing: a debugger of this process tells."""
+        return ()
+
+    def usage(self) -> CallUsage:
+        """What its last call has used: nothing that is bounded."""
+        return CallUsage(Reason.NONE)
 
     def share(self, length: int) -> memoryview:
         """A buffer like any other."""

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import wasmtime
-
-from cloche import _ffi
-from cloche._engine import Metering, options
+from cloche._wasm import bindings
+from cloche._wasm.bindings import EngineError
+from cloche._wasm.engine import Metering, Module, options
 from cloche.errors import ImageError
 from cloche_wire import abi
 
@@ -42,7 +41,7 @@ def cache_folder() -> Path:
 
 def source_tree() -> Path | None:
     """The checkout that this package is imported from, if it is one."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     return root if (root / "wasm" / "build.py").is_file() else None
 
 
@@ -113,14 +112,23 @@ def _remedy() -> str:
     return "Install the package anew: pip install --force-reinstall cloche"
 
 
-def _inputs_digest(tree: Path) -> str:
-    """Digest of all that the image is made of, by the build's own rule."""
-    spec = importlib.util.spec_from_file_location("_cloche_image_inputs", tree / "wasm" / "imagebuild" / "inputs.py")
-    if spec is None or spec.loader is None:
-        raise ImageError(f"{tree} is a checkout without wasm/imagebuild/inputs.py")
+def _rule(path: Path) -> Any:
+    """A module of the checkout's build that says what something is made of."""
+    spec = importlib.util.spec_from_file_location(f"_cloche_{path.parent.name}_inputs", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImageError(f"{path} is missing: this checkout is not whole")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return str(module.inputs_digest(tree))
+    return module
+
+
+def built_core(name: str) -> Path | None:
+    """Where the native core of this checkout is, or will be, by the build's own rule; None: this is no checkout."""
+    tree = source_tree()
+    if tree is None:
+        return None
+    folder = tree / "runtime" / "native"
+    return cache_folder() / "native" / str(_rule(folder / "inputs.py").core_digest(folder)) / name
 
 
 def find(folder: str | os.PathLike[str] | None = None) -> Image:
@@ -131,13 +139,13 @@ def find(folder: str | os.PathLike[str] | None = None) -> Image:
     """
     if folder is not None:
         return Image.open(Path(folder))
-    packaged = Path(__file__).parent / "_image"
+    packaged = Path(__file__).parents[1] / "_image"
     if (packaged / MANIFEST_NAME).exists():
         return Image.open(packaged)
     tree = source_tree()
     if tree is None:
         raise ImageError(f"this installation has no guest image. {_remedy()}")
-    built = cache_folder() / "images" / _inputs_digest(tree)
+    built = cache_folder() / "images" / str(_rule(tree / "wasm" / "imagebuild" / "inputs.py").inputs_digest(tree))
     if not built.exists():
         raise ImageError(f"the guest image of this checkout has not been built yet, or is stale. {_remedy()}")
     return Image.open(built)
@@ -155,7 +163,7 @@ def _aot_key(image: Image, metering: Metering) -> str:
     parts = [
         _AOT_FORMAT,
         image.sha256,
-        _ffi.library_bytes(),
+        bindings.library_path().stat().st_size,
         platform.machine(),
         cpu,
         sorted(options(metering).items()),
@@ -188,14 +196,14 @@ def artifact(image: Image, metering: Metering) -> Path:
 
 
 def load(
-    image: Image, metering: Metering, engine: wasmtime.Engine, progress: Callable[[str], None] = lambda text: None
-) -> wasmtime.Module:
+    image: Image, metering: Metering, engine: int, progress: Callable[[str], None] = lambda text: None
+) -> Module:
     """The compiled module: from the cache, or compiled now and put there.
 
     Args:
         image: what to load.
         metering: decides with which checks it is compiled.
-        engine: has been made with the same `metering`.
+        engine: address of a ``wasm_engine_t`` that was made with the same `metering`.
         progress: told before something that takes seconds, and after it.
 
     Raises:
@@ -213,12 +221,12 @@ def load(
         progress("compiling the guest image for this machine: once, about 10 seconds")
         began = time.perf_counter()
         image.verify()
-        module = wasmtime.Module.from_file(engine, str(image.wasm))
+        module = Module.compiled(engine, image.wasm.read_bytes())
         draft = path.with_suffix(f".{os.getpid()}.part")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "wb") as file:
-                file.write(module.serialize())
+                file.write(module.serialized())
             draft.replace(path)
         except OSError as error:
             draft.unlink(missing_ok=True)
@@ -227,11 +235,11 @@ def load(
         return module
 
 
-def _from_cache(path: Path, engine: wasmtime.Engine) -> wasmtime.Module | None:
+def _from_cache(path: Path, engine: int) -> Module | None:
     if not path.exists():
         return None
     try:
-        return wasmtime.Module.deserialize_file(engine, str(path))
-    except wasmtime.WasmtimeError:  # truncated, or made by another wasmtime: it is only a cache
+        return Module.from_file(engine, str(path))
+    except EngineError:  # truncated, or made by another wasmtime: it is only a cache
         path.unlink(missing_ok=True)
         return None

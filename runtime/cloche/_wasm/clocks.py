@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche._wasm.core import Word
 from cloche.clock import Clock
 from cloche.errors import ClocheError
-from cloche_wire import abi
 
 if TYPE_CHECKING:
     from cloche.grants import Grants
 
-__all__ = ["Outside", "Stream", "Time", "check_state", "child", "key"]
+__all__ = ["Outside", "check_state", "child", "key", "set_words", "state_of"]
 
 _MAX: Final = (1 << 63) - 1
-_MONOTONIC_START: Final = 10**9
-"""A monotonic clock that began at 0 would look like one that was never read."""
-
-_CHUNK: Final = 512
-
 
 @dataclass(frozen=True, slots=True)
 class Outside:
@@ -104,63 +100,36 @@ def _blake2b(data: bytes, size: int = 32, **options: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=size, **options).digest()  # type: ignore[arg-type]  # key and person
 
 
-class Time:
-    """Clocks that stand still, or advance by sleeping and by being read."""
-
-    __slots__ = ("_moving", "_sleeps", "_start", "_step", "_steps")
-
-    def __init__(self, start: int, slept: int, stepped: int, step: int) -> None:
-        self._start = start
-        self._sleeps = slept
-        self._steps = stepped
-        self._step = max(0, step)
-        self._moving = step >= 0
-
-    def read(self, clock: int) -> int:
-        """Nanoseconds of that clock (``abi.CLOCK_*``)."""
-        steps = self._steps
-        self._steps = steps + self._step
-        if clock == abi.CLOCK_REALTIME:
-            return min(_MAX, self._start + self._sleeps + steps)
-        if clock == abi.CLOCK_MONOTONIC:
-            return min(_MAX, _MONOTONIC_START + self._sleeps + steps)
-        return min(_MAX, steps)
-
-    def sleep(self, nanoseconds: int) -> None:
-        """Let so much time pass, in no time."""
-        if self._moving:
-            self._sleeps = min(_MAX, self._sleeps + max(0, nanoseconds))
-
-    @property
-    def state(self) -> list[int]:
-        """What `Outside.clock` begins with."""
-        return [self._start, self._sleeps, min(_MAX, self._steps)]
+_REAL, _MOVING, _STANDING = range(3)
+"""CLOCK_MODE of the native core, which has the clocks and the random source themselves (runtime/native/imports.c, random.c)."""
 
 
-class Stream:
-    """Words of 8 random bytes: blake2b in counter mode under a key, or the operating system's.
+def set_words(words: Any, outside: Outside) -> None:
+    """Tell the core what a guest's clocks and its random source start from.
 
-    Attributes:
-        drawn: how many so far.
+    Args:
+        words: the guest's (`core.Word`).
+        outside: what they start from.
     """
+    if outside.clock is None:
+        words[Word.CLOCK_MODE] = _REAL
+    else:
+        start, slept, stepped, step = outside.clock
+        words[Word.CLOCK_MODE] = _MOVING if step >= 0 else _STANDING
+        words[Word.CLOCK_START], words[Word.CLOCK_SLEPT], words[Word.CLOCK_STEPPED] = start, slept, stepped
+        words[Word.CLOCK_STEP] = max(0, step)
+    words[Word.SEEDED] = outside.key is not None
+    words[Word.DRAWN] = outside.drawn
+    if outside.key is not None:
+        for index, word in enumerate(struct.unpack("<4Q", outside.key)):
+            words[Word.KEY + index] = word
 
-    __slots__ = ("_bytes", "_more", "drawn")
 
-    def __init__(self, key: bytes | None = None, drawn: int = 0) -> None:
-        self._bytes = b""
-        self.drawn = drawn
-        self._more: Callable[[], bytes] = (lambda: os.urandom(_CHUNK)) if key is None else (lambda: self._block(key))
-        if key is not None and drawn % 8:
-            self._bytes = self._block(key)[8 * (drawn % 8) :]
-
-    def _block(self, key: bytes) -> bytes:
-        return _blake2b((self.drawn // 8).to_bytes(16, "little"), 64, key=key)
-
-    def word(self) -> int:
-        """The next one, as a signed number."""
-        if not self._bytes:
-            self._bytes = self._more()
-        word = int.from_bytes(self._bytes[:8], "little", signed=True)
-        self._bytes = self._bytes[8:]
-        self.drawn += 1
-        return word
+def state_of(words: Any, outside: Outside) -> dict[str, Any]:
+    """Where clocks and random source are, as far as they are not the host's: `Snapshot.outside`."""
+    state: dict[str, Any] = {}
+    if outside.clock is not None:
+        state["clock"] = [words[Word.CLOCK_START], words[Word.CLOCK_SLEPT], words[Word.CLOCK_STEPPED]]
+    if outside.key is not None:
+        state["drawn"] = words[Word.DRAWN]
+    return state

@@ -1,4 +1,8 @@
-"""Checked access to one guest's linear memory. No other module reads or writes it."""
+"""Checked access to one guest's linear memory. No other module reads or writes it.
+
+The host may look at a guest's memory at any time, also while the guest runs or is being stopped: a stop makes nothing inaccessible
+but the stop page, which holds nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +14,32 @@ import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-import wasmtime
-
-from cloche import _ffi
+from cloche._wasm.core import Function, Status, Word, core
 from cloche.errors import ClocheError, EncodeError, InternalError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined, unused-ignore]  # 3.12
 
-__all__ = ["Memory", "NoRoomError"]
+    from cloche._wasm.stores import Slot
+
+__all__ = ["WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of"]
 
 WASM_PAGE: Final = 65536
 _PAGE: Final = mmap.PAGESIZE
 _U32: Final = 0xFFFF_FFFF
+_RESERVED: Final = 1 << 32
+"""The engine reserves so many bytes of address space for each memory, and its address never changes."""
 # Flags of a page in the highest byte of its pagemap entry: 0x80 present, 0x40 swapped, 0x20 file-mapped.
 _IS_DIRTY: Final = bytes(bool(flags & 0xC0 and not flags & 0x20) for flags in range(256))
 _HEADER: Final = struct.Struct("<8I")
 _EMPTY: Final = struct.pack("<5I", 0, 0, 0, 0, 0)  # head, used, records, dropped, reserved0
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
-_USED_WORD: Final = abi.RING_WORDS.index("used")
-_DROPPED_WORD: Final = abi.RING_WORDS.index("dropped")
+_MEMORY_BYTES: Final = int(Word.MEMORY_BYTES)
+_RESULT: Final = int(Word.RESULT)
+# Plain numbers: ctypes would call Python code to convert an enum's member, which may raise at the end of the stack.
+_ALLOC, _FREE, _CHECK = int(Function.NODE_ALLOC), int(Function.NODE_FREE), int(Function.NODE_CHECK)
+_DONE, _TRAPPED = int(Status.DONE), int(Status.TRAPPED)
 
 
 def address_of(view: memoryview) -> int:
@@ -44,6 +53,10 @@ def address_of(view: memoryview) -> int:
 
 class NoRoomError(EncodeError):
     """The guest's allocator has no block of that size left."""
+
+
+class Trapped(Exception):
+    """The guest stopped before it returned. The words of its slot say why."""
 
 
 _pagemap = -1
@@ -64,73 +77,42 @@ def _read_pagemap(start: int, size: int) -> bytes:
 
 
 class Memory:
-    """The linear memory of one instance, and the guest's functions that hand out pieces of it and look at what lies there.
+    """The linear memory of one guest, and the guest's functions that hand out pieces of it and look at what lies there.
 
-    The memory's address never changes (the engine reserves all that it may grow to), but its size does, so the view
-    is made anew when something lies beyond it. After `close` nothing here can be used.
+    After `close` nothing here can be used.
+
+    Args:
+        slot: the guest.
     """
 
-    __slots__ = (
-        "_alloc",
-        "_base",
-        "_check",
-        "_free",
-        "_memory",
-        "_pinned",
-        "_ring",
-        "_ring_words",
-        "_shared",
-        "_size",
-        "_store",
-        "_view",
-    )
+    __slots__ = ("_base", "_pinned", "_ring", "_shared", "_slot", "_view", "_words")
 
-    def __init__(
-        self,
-        store: wasmtime.Store,
-        memory: wasmtime.Memory,
-        ring: int,
-        alloc: _ffi.Call,
-        free: _ffi.Call,
-        check: _ffi.Call,
-    ) -> None:
-        self._store = store
-        self._memory = memory
-        self._alloc = alloc
-        self._free = free
-        self._check = check
-        self._base = _ffi.memory_base(store, memory)
-        self._size = 0
-        self._view = memoryview(b"")
-        self._grown()
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._words = slot.words
+        self._base = slot.words[Word.BASE]
+        self._ring = slot.words[Word.RING]
+        self._view = memoryview((ctypes.c_char * _RESERVED).from_address(self._base)).cast("B")
         self._shared: list[tuple[int, int]] = []
         self._pinned: dict[int, weakref.ref[Any]] = {}
-        self._ring = ring
-        if not 0 < ring <= self._size - abi.RING_HEADER_BYTES - abi.RING_CAPACITY:
-            raise ProtocolError(f"the log ring at {ring} lies outside the memory of {self._size} bytes")
-        self._ring_words = self._view[ring : ring + abi.RING_HEADER_BYTES].cast("I")
+
+    @property
+    def layout_at(self) -> int:
+        """Address of the table of the image's layout (``abi.LAYOUT_WORDS``)."""
+        return self._words[Word.LAYOUT]
 
     @property
     def size(self) -> int:
-        """Bytes that the guest's memory has now."""
-        self._grown()
-        return self._size
-
-    def _grown(self) -> None:
-        size = _ffi.memory_size(self._store, self._memory)
-        if size != self._size:
-            self._view = memoryview((ctypes.c_char * size).from_address(self._base)).cast("B")
-            self._size = size
+        """Bytes that the guest's memory has, as of its last return to the host."""
+        return self._words[_MEMORY_BYTES]
 
     def _range(self, address: int, length: int, limit: int) -> int:
         """Check a range that the guest named; its end."""
         end = address + length
         if not 0 <= length <= limit or not 0 < address <= _U32:
             raise ProtocolError(f"guest range [{address}, +{length}) refused (limit {limit})")
-        if end > self._size:
-            self._grown()
-            if end > self._size:
-                raise ProtocolError(f"guest range [{address}, +{length}) lies outside its {self._size} bytes")
+        if end > self._words[_MEMORY_BYTES]:
+            raise ProtocolError(f"guest range [{address}, +{length}) lies outside its {self.size} bytes")
         return end
 
     def read(self, address: int, length: int, limit: int) -> bytes:
@@ -143,6 +125,19 @@ class Memory:
         # the range is checked: a memoryview slices like a list and would truncate silently
         return bytes(self._view[address:end])
 
+    def view(self, address: int, length: int, limit: int) -> memoryview:
+        """A view of guest bytes, to be copied before the guest runs again or the instance is closed."""
+        end = self._range(address, length, limit)
+        return self._view[address:end]
+
+    def _enter(self, function: int, a: int, b: int = 0, c: int = 0, d: int = 0) -> int:
+        status = core().enter(self._slot.handle.value, function, a, b, c, d)
+        if status == _DONE:
+            return self._words[_RESULT]
+        if status == _TRAPPED:
+            raise Trapped
+        raise self._slot.failure(status)
+
     def check(self, address: int, length: int, nodes: int, depth: int) -> bool:
         """Have the guest's validator look at bytes of the guest: whether they are exactly one item of docs/wire.md's profile, and
         lie inside its memory. It is code that nothing in memory can change, so the answer can be trusted.
@@ -150,12 +145,7 @@ class Memory:
         Raises:
             Trapped: the guest was stopped meanwhile.
         """
-        return bool(self._check.four(address, length, nodes, depth) & _U32)
-
-    def view(self, address: int, length: int, limit: int) -> memoryview:
-        """A view of guest bytes, to be copied before the guest runs again or the instance is closed."""
-        end = self._range(address, length, limit)
-        return self._view[address:end]
+        return bool(self._enter(_CHECK, address, length, nodes, depth) & _U32)
 
     def allocate(self, length: int) -> int:
         """Have the guest allocate `length` bytes.
@@ -165,16 +155,20 @@ class Memory:
             ProtocolError: it returned a block that lies outside its memory.
             NoRoomError: it has no such block left.
         """
-        address = self._alloc(max(1, length)) & _U32
+        address = self._enter(_ALLOC, max(1, length)) if length <= _U32 else 0
         if not address:
-            raise NoRoomError(
-                f"the guest has no {length} bytes left for this value, beside the {self.size} that it has: raise "
-                "Limits.memory_bytes",
-                limit="memory_bytes",
-                reached=self.size + length,
-            )
+            raise self.no_room(length)
         self._range(address, length, length)
         return address
+
+    def no_room(self, length: int) -> NoRoomError:
+        """The error for a block of that size which the guest does not have."""
+        return NoRoomError(
+            f"the guest has no {length} bytes left for this value, beside the {self.size} that it has: raise "
+            "Limits.memory_bytes",
+            limit="memory_bytes",
+            reached=self.size + length,
+        )
 
     def checked(self, address: int, length: int) -> int:
         """The address, if that many bytes lie there."""
@@ -183,14 +177,7 @@ class Memory:
 
     def free(self, address: int) -> None:
         """Give a block back to the guest's allocator."""
-        self._free(address)
-
-    def write(self, address: int, data: bytes) -> None:
-        """Copy `data` in, to a block that `allocate` returned."""
-        end = address + len(data)
-        if end > self._size:
-            raise InternalError(f"a write to [{address}, +{len(data)}) passes the memory's {self._size} bytes")
-        self._view[address:end] = data
+        self._enter(_FREE, address)
 
     def place(self, data: Buffer) -> int:
         """Copy a contiguous buffer into a block of its own, which then belongs to the guest; its address."""
@@ -198,12 +185,6 @@ class Memory:
         address = self.allocate(source.nbytes)
         self._view[address : address + source.nbytes] = source
         return address
-
-    @property
-    def has_records(self) -> bool:
-        """Whether the log ring holds anything, or has dropped something. Costs a tenth of a microsecond."""
-        words = self._ring_words
-        return bool(words[_USED_WORD] or words[_DROPPED_WORD])
 
     def drain(self) -> tuple[list[bytes], int]:
         """Take all records out of the log ring. It works after a trap too.
@@ -257,29 +238,10 @@ class Memory:
 
     def _keep(self, address: int, length: int) -> memoryview:
         array: Any = (ctypes.c_ubyte * length).from_address(self._base + address)
-        array._store = self._store  # numpy does not keep the store alive, and reading after its end would be a SIGSEGV
+        array._slot = self._slot  # the last view of a closed guest frees it: reading after that would be a SIGSEGV
         key, pinned = id(array), self._pinned
         pinned[key] = weakref.ref(array, lambda _: pinned.pop(key, None))
         return memoryview(array).cast("B")
-
-    def stretches(self, reach: int = 0, *, unpinned: bool = False) -> list[tuple[int, int]]:
-        """Where the memory lies in this process, for `Guard` to lock it: (address, bytes) of whole pages.
-
-        Args:
-            reach: how far, also beyond its present size; 0: as far as it goes now.
-            unpinned: leave out the pages of views that live.
-        """
-        end = self._base + (reach or self.size)
-        pinned = [view() for view in list(self._pinned.values())] if unpinned else []  # list: no collection in between
-        holes = sorted((ctypes.addressof(view), ctypes.sizeof(view)) for view in pinned if view is not None)
-        found, start = [], self._base
-        for address, size in holes:
-            if start < (stop := address & -_PAGE):
-                found.append((start, stop - start))
-            start = max(start, -(-(address + size) // _PAGE) * _PAGE)
-        if start < end:
-            found.append((start, end - start))
-        return found
 
     @property
     def is_pinned(self) -> bool:
@@ -287,13 +249,12 @@ class Memory:
         return bool(self._pinned)
 
     def dirty_runs(self) -> list[tuple[int, int]]:
-        """The stretches of pages that differ from the image, or may: (first page, number of pages).
+        """The runs of pages that differ from the image, or may: (first page, number of pages).
 
         The image is mapped copy on write: a page that was written to has become anonymous memory, and the kernel's
         pagemap tells (Documentation/admin-guide/mm/pagemap.rst: bit 61 file-mapped, 62 swapped, 63 present).
         """
-        self._grown()
-        first, count = self._base // _PAGE, self._size // _PAGE
+        first, count = self._base // _PAGE, self.size // _PAGE
         flags = _read_pagemap(8 * first, 8 * count)[7::8]  # the highest byte of each little-endian entry
         marks = flags.translate(_IS_DIRTY)
         runs = []
@@ -310,7 +271,7 @@ class Memory:
         """Overwrite every page that this guest has written to with the image's.
 
         Args:
-            image: the memory of an instance that has never run, of the same size.
+            image: the memory of a guest that has never run, of the same size.
         """
         view, source = self._view, image._view
         for first, count in self.dirty_runs():
@@ -318,18 +279,17 @@ class Memory:
             view[start:end] = source[start:end]
 
     def save(self, runs: Iterable[tuple[int, int]]) -> bytes:
-        """Copy stretches of pages out, one behind the other."""
+        """Copy runs of pages out, one behind the other."""
         view = self._view
         return b"".join([view[_PAGE * first : _PAGE * (first + count)] for first, count in runs])
 
     def overwrite(self, runs: Iterable[tuple[int, int]], pages: bytes | memoryview) -> None:
-        """Copy stretches of pages in. The memory has been grown to hold them."""
-        self._grown()
+        """Copy runs of pages in. The memory has been grown to hold them."""
         at, source = 0, memoryview(pages)
         for first, count in runs:
             start, length = _PAGE * first, _PAGE * count
-            if start + length > self._size:
-                raise InternalError(f"pages [{first}, +{count}) lie outside a memory of {self._size} bytes")
+            if start + length > self.size:
+                raise InternalError(f"pages [{first}, +{count}) lie outside a memory of {self.size} bytes")
             self._view[start : start + length] = source[at : at + length]
             at += length
 
@@ -339,15 +299,13 @@ class Memory:
         Raises:
             ClocheError: the instance's memory limit is smaller.
         """
-        self._grown()
-        if size > self._size:
-            try:
-                self._memory.grow(self._store, -(-(size - self._size) // WASM_PAGE))
-            except wasmtime.WasmtimeError as error:
-                raise ClocheError(f"the snapshot needs {size} bytes of memory: raise Limits.memory_bytes") from error
-            self._grown()
+        if size > self.size and core().grow(self._slot.handle.value, size):
+            raise ClocheError(f"the snapshot needs {size} bytes of memory: raise Limits.memory_bytes")
+
+    def words_at(self, address: int, count: int) -> tuple[int, ...]:
+        """So many 32-bit words that lie there, of a guest that has never run."""
+        return struct.unpack_from(f"<{count}I", self.read(address, 4 * count, 4 * count))
 
     def close(self) -> None:
-        """Drop every view, before the store goes."""
-        self._ring_words = self._view = memoryview(b"")
-        self._size = 0
+        """Drop the view, before the guest goes."""
+        self._view = memoryview(b"")

@@ -1,0 +1,223 @@
+"""One wasmtime engine with the guest image loaded: what all the nodes of a `Runtime` share."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final, Literal, get_args
+
+from cloche._wasm import bindings
+from cloche._wasm.bindings import EngineError, library
+from cloche._wasm.core import IMPORTS, METERINGS, Image, core
+from cloche._wasm.fault_handlers import fault_handlers
+from cloche._wasm.memory import WASM_PAGE
+from cloche._wasm.stores import StorePool
+from cloche.errors import ImageError
+from cloche_wire import abi
+
+__all__ = ["DEFAULT_METERING", "Engine", "Metering", "Module", "check_abi", "options"]
+
+Metering = Literal["epoch", "guard", "fuel", "none"]
+DEFAULT_METERING: Final[Metering] = "guard" if sys.platform == "linux" and os.uname().machine == "x86_64" else "epoch"
+"""Where it has been tested by the hundred thousand, the one that makes guests faster."""
+
+GUEST_STACK_BYTES: Final = 4 << 20
+"""Native stack that a guest may use. CPython's own recursion limit (500 levels of C on WASI) fits well."""
+_MEMORY_RESERVATION: Final = 4 << 30
+"""All that a 32-bit memory can grow to, so that it never moves."""
+_OPT_LEVEL_SPEED: Final = 1
+_RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
+
+
+def options(metering: Metering) -> dict[str, Any]:
+    """The engine options that compiled code depends on: part of an AOT artifact's key.
+
+    Raises:
+        ValueError: there is no such metering, or not on this platform.
+    """
+    if metering not in get_args(Metering):
+        raise ValueError(f"metering is {metering!r}: give one of {', '.join(map(repr, get_args(Metering)))}")
+    if metering == "guard" and sys.platform == "win32":
+        raise ValueError(f"metering='guard' does not work on {sys.platform}: give 'epoch'")
+    return {
+        "epoch_interruption": metering == "epoch",
+        "consume_fuel": metering == "fuel",
+        # wasmtime runs bulk-memory instructions in native code, which must never meet the locked stop page
+        "bulk_memory": False,
+        "cranelift_opt_level": "speed",
+        "memory_may_move": False,
+        "memory_reservation": _MEMORY_RESERVATION,
+        "stack": GUEST_STACK_BYTES,
+    }
+
+
+def _new_engine(metering: Metering) -> int:
+    """A ``wasm_engine_t`` with those options."""
+    chosen, lib = options(metering), library()
+    config = lib.wasm_config_new()
+    lib.wasmtime_config_epoch_interruption_set(config, chosen["epoch_interruption"])
+    lib.wasmtime_config_consume_fuel_set(config, chosen["consume_fuel"])
+    lib.wasmtime_config_wasm_bulk_memory_set(config, chosen["bulk_memory"])
+    lib.wasmtime_config_cranelift_opt_level_set(config, _OPT_LEVEL_SPEED)
+    lib.wasmtime_config_memory_may_move_set(config, chosen["memory_may_move"])
+    lib.wasmtime_config_memory_reservation_set(config, chosen["memory_reservation"])
+    # wasmtime aborts the process if its async stack, which is not used here, is not the larger one
+    lib.wasmtime_config_async_stack_size_set(config, chosen["stack"] + (2 << 20))
+    lib.wasmtime_config_max_wasm_stack_set(config, chosen["stack"])
+    return int(lib.wasm_engine_new_with_config(config))  # takes the configuration over
+
+
+class Module:
+    """A compiled module. Made by `compiled` or `from_file`, given to `Engine`.
+
+    Attributes:
+        address: of the ``wasmtime_module_t``.
+    """
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+
+    @classmethod
+    def compiled(cls, engine: int, wasm: bytes) -> Module:
+        """Compile a module: seconds for a guest image.
+
+        Raises:
+            EngineError: it is not valid, or uses what the engine's options refuse.
+        """
+        made = ctypes.c_void_p()
+        bindings.check(library().wasmtime_module_new(engine, wasm, len(wasm), ctypes.byref(made)))
+        return cls(made.value or 0)
+
+    @classmethod
+    def from_file(cls, engine: int, path: str) -> Module:
+        """Map native code that `serialized` gave. It is trusted: see `image`.
+
+        Raises:
+            EngineError: it belongs to another wasmtime or to other options.
+        """
+        made = ctypes.c_void_p()
+        bindings.check(library().wasmtime_module_deserialize_file(engine, os.fsencode(path), ctypes.byref(made)))
+        return cls(made.value or 0)
+
+    def serialized(self) -> bytes:
+        """The native code, for `from_file`."""
+        vector = bindings.Bytes()
+        bindings.check(library().wasmtime_module_serialize(self.address, ctypes.byref(vector)))
+        code = ctypes.string_at(vector.data, vector.size)
+        library().wasm_byte_vec_delete(ctypes.byref(vector))
+        return code
+
+    def __del__(self) -> None:
+        address, self.address = self.address, 0
+        if address:
+            library().wasmtime_module_delete(address)
+
+
+def check_abi(module: Module) -> int:
+    """Compare a module's imports and exports with `cloche_wire.abi`: nothing more, nothing less.
+
+    Returns:
+        bytes of memory that a guest begins with.
+
+    Raises:
+        ImageError: they differ; the message names the first difference.
+    """
+    found, exports, pages = bindings.types_of(module.address)
+    wanted = {(abi.IMPORT_MODULE, name): signature for name, signature in abi.IMPORTS.items()}
+    differences: list[tuple[str, Any, Any]] = [("import", found, wanted), ("export", exports, abi.EXPORTS)]
+    for what, have, want in differences:
+        if have != want:
+            names = sorted(map(str, have.keys() ^ want.keys())) or sorted(str(n) for n in have if have[n] != want[n])
+            raise ImageError(
+                f"the guest image does not fit ABI {abi.VERSION} of this version of Cloche: {what} {names[0]} differs. "
+                "Build or install the image that belongs to it: cloche image build"
+            )
+    return pages * WASM_PAGE
+
+
+class Engine:
+    """A wasmtime engine, the image's compiled module, and the stores made of them.
+
+    Args:
+        metering: how the guest's time is bounded.
+        load: makes the module, given the address of the ``wasm_engine_t`` (from the AOT cache, or by compiling).
+        image: digest of the image: what snapshots belong to.
+
+    Attributes:
+        image_address: of what the core has to know of the image.
+        image_bytes: memory that a guest begins with.
+        layout: where the interpreter keeps what `frames` reads (``abi.LAYOUT_WORDS``).
+    """
+
+    def __init__(self, metering: Metering, load: Callable[[int], Module], image: str = "") -> None:
+        self._instance_pre = self._engine = 0
+        self.metering: Metering = metering
+        self.image = image
+        self._engine = engine = _new_engine(metering)
+        self.fault_handlers = fault_handlers()
+        try:
+            self.module = load(engine)
+        except EngineError as error:
+            raise ImageError(f"the guest image does not compile with metering={metering!r}: {error}") from error
+        self.image_bytes = check_abi(self.module)
+        self._instance_pre = _linked(engine, self.module)
+        self._image = Image(
+            engine=engine,
+            instance_pre=self._instance_pre,
+            metering=METERINGS.index(metering),
+            wasm_stack_bytes=GUEST_STACK_BYTES,
+            ring_bytes=abi.RING_HEADER_BYTES + abi.RING_CAPACITY,
+            ring_used_at=_RING_OFFSETS["used"],
+            ring_dropped_at=_RING_OFFSETS["dropped"],
+            request_buffer_bytes=abi.REQUEST_BUFFER_BYTES,
+        )
+        self.image_address = ctypes.addressof(self._image)
+        self.stores = StorePool(self)
+        self.layout = self._layout()
+
+    def _layout(self) -> dict[str, int]:
+        """What the image says of itself, from a guest that never runs; and tell the core how to give a notice."""
+        memory = self.stores.pristine()
+        numbers = memory.words_at(memory.layout_at, len(abi.LAYOUT_WORDS))
+        layout = dict(zip(abi.LAYOUT_WORDS, numbers, strict=True))
+        self._image.notice_bit, self._image.notice_bit_at = layout["breaker_bit"], layout["breaker"]
+        return layout
+
+    def close(self) -> None:
+        """Free the idle stores. Instances that still live keep the engine's memory alive."""
+        self.stores.close()
+
+    def __del__(self) -> None:
+        pre, self._instance_pre = self._instance_pre, 0
+        engine, self._engine = self._engine, 0
+        if pre:
+            library().wasmtime_instance_pre_delete(pre)
+        if engine:
+            library().wasm_engine_delete(engine)
+
+
+def _linked(engine: int, module: Module) -> int:
+    """A ``wasmtime_instance_pre_t``: the module with the core's imports."""
+    lib, functions = library(), core().imports
+    linker = lib.wasmtime_linker_new(engine)
+    try:
+        space = abi.IMPORT_MODULE.encode()
+        for name in IMPORTS:
+            if name not in abi.IMPORTS:
+                continue
+            kind = bindings.function_type(*abi.IMPORTS[name])
+            label = name.encode()
+            error = lib.wasmtime_linker_define_func_unchecked(
+                linker, space, len(space), label, len(label), kind, functions[name], None, None
+            )
+            lib.wasm_functype_delete(kind)
+            bindings.check(error)
+        made = ctypes.c_void_p()
+        bindings.check(lib.wasmtime_linker_instantiate_pre(linker, module.address, ctypes.byref(made)))
+        return made.value or 0
+    finally:
+        lib.wasmtime_linker_delete(linker)
+
+

@@ -1,0 +1,179 @@
+"""Reads the Python frames of a guest from its memory, whatever the guest is doing: running, hanging, or stopped for good.
+
+All that is read is hostile: pointers lead anywhere, lists of frames have no end, texts are gigabytes. So every read is checked by
+the core (`cloche_read`), the number of frames and the length of texts are bounded, and what makes no sense ends the walk. Where
+things lie comes from the image itself (``abi.LAYOUT_WORDS``), as it was before any node ran.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cloche._logs import clean
+from cloche._wasm.core import Status, core
+
+if TYPE_CHECKING:
+    from cloche._wasm.stores import Slot
+
+__all__ = ["FrameInfo", "python_frames"]
+
+MAX_FRAMES: Final = 100
+_MAX_WALK: Final = 20_000
+_MAX_TEXT: Final = 200
+_MAX_TABLE: Final = 1 << 16
+_U32: Final = struct.Struct("<I")
+_OWN: Final = ("<cloche>/cloche_", "<frozen importlib")
+"""Files of the guest's runtime, and of the import system."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """One Python frame of a guest; untrusted text, made harmless.
+
+    Attributes:
+        file: of the code.
+        line: number, 0 if it cannot be told.
+        function: qualified name.
+    """
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f'  File "{self.file}", line {self.line}, in {self.function}\n'
+
+
+class _Unreadable(Exception):
+    """What lies there is not what it should be."""
+
+
+class _Reader:
+    def __init__(self, slot: Slot, layout: dict[str, int]) -> None:
+        self._handle = slot.handle.value
+        self._read = core().read
+        self.layout = layout
+
+    def bytes_at(self, address: int, length: int) -> bytes:
+        room = ctypes.create_string_buffer(length)
+        if not length or self._read(self._handle, address & 0xFFFF_FFFF, room, length) != Status.DONE:
+            raise _Unreadable
+        return room.raw
+
+    def word(self, address: int) -> int:
+        return int(_U32.unpack(self.bytes_at(address, 4))[0])
+
+    def text(self, address: int) -> str:
+        """A text object; its first characters."""
+        layout = self.layout
+        if self.word(address + layout["object_type"]) != layout["text_type"]:
+            raise _Unreadable
+        state = self.word(address + layout["text_state"])
+        if not state & layout["text_compact_bit"]:
+            raise _Unreadable
+        length = min(self.word(address + layout["text_length"]), _MAX_TEXT)
+        kind = state >> layout["text_kind_shift"] & layout["text_kind_mask"]
+        codec = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}.get(kind)
+        if codec is None or not length:
+            raise _Unreadable
+        at = layout["text_ascii_data" if state & layout["text_ascii_bit"] else "text_data"]
+        return clean(self.bytes_at(address + at, kind * length).decode(codec, "replace"))
+
+    def table(self, address: int) -> bytes:
+        layout = self.layout
+        if self.word(address + layout["object_type"]) != layout["bytes_type"]:
+            raise _Unreadable
+        return self.bytes_at(address + layout["bytes_data"], min(self.word(address + layout["object_size"]), _MAX_TABLE))
+
+
+def python_frames(slot: Slot, layout: dict[str, int]) -> tuple[FrameInfo, ...]:
+    """The frames that the guest is in now, the outermost first; those of the guest's own runtime are left out.
+
+    A guest that runs meanwhile changes them: what cannot be read is left out.
+
+    Args:
+        slot: the guest.
+        layout: where things lie (``abi.LAYOUT_WORDS``).
+    """
+    reader = _Reader(slot, layout)
+    found: list[FrameInfo] = []
+    for address in _walk(reader):
+        try:
+            info = _frame(reader, address)
+        except _Unreadable:
+            continue
+        if info is not None:
+            found.append(info)
+            if len(found) == MAX_FRAMES:
+                break
+    return tuple(reversed(found))
+
+
+def _walk(reader: _Reader) -> Iterator[int]:
+    layout = reader.layout
+    try:
+        address = reader.word(layout["current_frame"])
+        for _ in range(_MAX_WALK):
+            if not address:
+                return
+            if reader.bytes_at(address + layout["frame_owner"], 1)[0] != layout["frame_owned_by_cstack"]:
+                yield address
+            address = reader.word(address + layout["frame_previous"])
+    except _Unreadable:
+        return
+
+
+def _frame(reader: _Reader, address: int) -> FrameInfo | None:
+    layout = reader.layout
+    code = reader.word(address + layout["frame_executable"])
+    if reader.word(code + layout["object_type"]) != layout["code_type"]:
+        raise _Unreadable
+    file = reader.text(reader.word(code + layout["code_filename"]))
+    if file.startswith(_OWN):
+        return None
+    function = reader.text(reader.word(code + layout["code_qualname"]))
+    offset = reader.word(address + layout["frame_instr_ptr"]) - (code + layout["code_instructions"])
+    line = struct.unpack("<i", reader.bytes_at(code + layout["code_firstlineno"], 4))[0]
+    try:
+        line = _line(reader.table(reader.word(code + layout["code_linetable"])), line, offset)
+    except (_Unreadable, IndexError):
+        line = 0
+    return FrameInfo(file, line, function)
+
+
+def _line(table: bytes, line: int, offset: int) -> int:
+    """The line of an instruction (Objects/locations.md of CPython 3.13: entries of a byte code, length and varints)."""
+    at = start = 0
+    while at < len(table):
+        first = table[at]
+        at += 1
+        kind, length = first >> 3 & 15, 2 * ((first & 7) + 1)
+        delta = 0
+        if kind in (13, 14):  # no columns; all columns
+            delta, at = _signed(table, at)
+        elif kind in (10, 11, 12):  # one line
+            delta = kind - 10
+        line += delta
+        if start <= offset < start + length:
+            return 0 if kind == 15 else line
+        start += length
+        while at < len(table) and not table[at] & 128:
+            at += 1
+    raise IndexError
+
+
+def _signed(table: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = table[at]
+        at += 1
+        value |= (byte & 63) << shift
+        shift += 6
+        if not byte & 64:
+            return (-(value >> 1) if value & 1 else value >> 1), at
+        if shift > 30:
+            raise IndexError

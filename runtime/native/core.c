@@ -1,0 +1,582 @@
+/* Guests: made, entered, left in the middle, freed. See cloche.h for what each function promises. */
+#define _GNU_SOURCE
+#include "core.h"
+#include "signals.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct cloche_engine engine;
+
+/* ---- the table of guests. A guest's memory is never given back, only used again: Python may look at the words of one that is gone. */
+enum { CHUNK = 64, CHUNKS = 1 << 14 };
+static struct guest *chunks[CHUNKS];
+static uint32_t made; /* guests that have memory */
+static struct guest *unused;
+static uint64_t count;
+static uint32_t generation;
+static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct guest *table_take(void) {
+    pthread_mutex_lock(&table_lock);
+    struct guest *guest = unused;
+    uint32_t index = 0;
+    if (guest) {
+        unused = guest->next;
+        index = (uint32_t)guest->handle;
+    } else if (made < CHUNK * CHUNKS) {
+        struct guest **chunk = &chunks[made / CHUNK];
+        if (!*chunk) STORE(*chunk, calloc(CHUNK, sizeof **chunk));
+        if (*chunk) guest = *chunk + made % CHUNK, index = ++made;
+    }
+    if (guest) {
+        memset(guest, 0, sizeof *guest);
+        generation = generation % 0x7fffffff + 1;
+        STORE(guest->handle, (uint64_t)generation << 32 | index);
+        count++;
+    }
+    pthread_mutex_unlock(&table_lock);
+    return guest;
+}
+
+static void table_give_back(struct guest *guest) {
+    pthread_mutex_lock(&table_lock);
+    STORE(guest->words[WORD_STATE], CLOCHE_FREE);
+    STORE(guest->handle, guest->handle & 0xffffffff); /* no handle has generation 0 */
+    guest->next = unused;
+    unused = guest;
+    count--;
+    pthread_mutex_unlock(&table_lock);
+}
+
+static struct guest *find(uint64_t handle) {
+    uint32_t index = (uint32_t)handle - 1;
+    if (!(handle >> 32) || index >= CHUNK * CHUNKS) return NULL;
+    struct guest *chunk = LOAD(chunks[index / CHUNK]);
+    if (!chunk) return NULL;
+    struct guest *guest = chunk + index % CHUNK;
+    return LOAD(guest->handle) == handle ? guest : NULL;
+}
+
+CLOCHE_EXPORT uint64_t cloche_count_guests(void) {
+    pthread_mutex_lock(&table_lock);
+    uint64_t found = count;
+    pthread_mutex_unlock(&table_lock);
+    return found;
+}
+CLOCHE_EXPORT uint64_t cloche_count_stacks(void) { return stack_count(); }
+
+/* ---- forks */
+static void before_fork(void) {
+    pthread_mutex_lock(&table_lock);
+    pthread_mutex_lock(&timer_lock);
+    stack_before_fork();
+}
+static void after_fork(void) {
+    stack_after_fork();
+    pthread_mutex_unlock(&timer_lock);
+    pthread_mutex_unlock(&table_lock);
+}
+static void after_fork_in_child(void) {
+    for (uint32_t index = 0; index < made; index++) {
+        struct guest *guest = chunks[index / CHUNK] + index % CHUNK;
+        uint64_t state = guest->words[WORD_STATE];
+        int busy = state == CLOCHE_RUNNING || state == CLOCHE_WAITING;
+        if (busy && !pthread_equal(guest->thread, pthread_self())) guest->forked = 1;
+    }
+    timer_forked();
+    after_fork();
+}
+
+CLOCHE_EXPORT int cloche_start(const struct cloche_engine *functions, size_t bytes) {
+    static int started;
+    if (bytes != sizeof engine) return CLOCHE_ENGINE_FAILED;
+    void *const *each = (void *const *)functions;
+    for (size_t i = 0; i < bytes / sizeof *each; i++)
+        if (!each[i]) return CLOCHE_ENGINE_FAILED;
+    engine = *functions;
+    if (!started) started = !pthread_atfork(before_fork, after_fork, after_fork_in_child);
+    return started ? CLOCHE_DONE : CLOCHE_NO_MEMORY;
+}
+
+/* ---- what the engine has to say */
+static void keep_message(struct guest *guest, const struct engine_bytes *text) {
+    size_t length = text->size < sizeof guest->message ? text->size : sizeof guest->message;
+    memcpy(guest->message, text->data, length);
+    guest->message_length = (int)length;
+}
+
+static void take_error(struct guest *guest, void *error) {
+    struct engine_bytes text = {0, NULL};
+    engine.error_message(error, &text);
+    keep_message(guest, &text);
+    engine.bytes_delete(&text);
+    engine.error_delete(error);
+}
+
+static void take_trap(struct guest *guest, void *trap) {
+    struct engine_bytes text = {0, NULL};
+    uint8_t code;
+    if (engine.trap_code(trap, &code)) guest->words[WORD_TRAP_CODE] = code;
+    engine.trap_message(trap, &text);
+    keep_message(guest, &text);
+    engine.bytes_delete(&text);
+    engine.trap_delete(trap);
+}
+
+CLOCHE_EXPORT size_t cloche_message(uint64_t handle, char *to, size_t room) {
+    struct guest *guest = find(handle);
+    if (!guest) return 0;
+    size_t length = (size_t)guest->message_length < room ? (size_t)guest->message_length : room;
+    memcpy(to, guest->message, length);
+    return length;
+}
+
+/* ---- on the guest's stack */
+int guest_run(struct guest *guest) {
+    static const size_t slots[] = {4, 1, 1, 4};
+    union engine_raw values[4];
+    void *trap = NULL;
+    memset(values, 0, sizeof values);
+    for (int i = 0; i < 4; i++) values[i].i64 = guest->arguments[i];
+    void *error = engine.func_call(guest->context, &guest->functions[guest->function], values, slots[guest->function], &trap);
+    if (error || trap) {
+        if (guest->trapped) { /* it is being unwound: the first reason counts */
+            if (error) engine.error_delete(error);
+            if (trap) engine.trap_delete(trap);
+        } else if (error) {
+            take_error(guest, error);
+        } else {
+            take_trap(guest, trap);
+        }
+        guest->trapped = 1;
+        return CLOCHE_TRAPPED;
+    }
+    int wide = guest->function == CLOCHE_NODE_CALL;
+    guest->words[WORD_RESULT] = wide ? (uint64_t)values[0].i64 : (uint32_t)values[0].i32;
+    return CLOCHE_DONE;
+}
+
+static void work(void *argument) {
+    struct guest *guest = argument;
+    guest->status = guest_run(guest);
+}
+
+void guest_wait(struct guest *guest, int status) {
+    guest->status = status;
+    fiber_leave(&guest->fiber);
+}
+
+/* ---- into the guest, and back */
+static _Thread_local struct guest *waiting; /* guests that wait on this thread, the last one first */
+
+static void *on_epoch(void *context, void *data, uint64_t *delta, uint8_t *kind) {
+    (void)context;
+    struct guest *guest = data;
+    if (LOAD(guest->stop)) return engine.error_new("stopped");
+    *delta = 1; /* another guest's deadline has come */
+    *kind = 0;
+    return NULL;
+}
+
+static size_t stack_bytes(const struct cloche_image *image) {
+    return (size_t)image->wasm_stack_bytes + ((size_t)512 << 10); /* handlers of signals and the engine's own functions need some */
+}
+
+static int cross(struct guest *guest, int begin) {
+    sigset_t before;
+    struct guest *outer = current_guest();
+    signals_unblock(&before);
+    set_current_guest(guest);
+    if (begin) fiber_begin(&guest->fiber, work, guest);
+    else fiber_resume(&guest->fiber);
+    set_current_guest(outer);
+    signals_restore(&before);
+    return guest->status;
+}
+
+static int start_export(struct guest *guest, int function, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    guest->function = function;
+    guest->arguments[0] = a, guest->arguments[1] = b, guest->arguments[2] = c, guest->arguments[3] = d;
+    return cross(guest, 1);
+}
+
+/* Run an export as a part of the call in which the guest waits. */
+static int nested_export(struct guest *guest, int function, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    guest->command = RUN_EXPORT;
+    int outer = guest->function;
+    guest->function = function;
+    guest->arguments[0] = a, guest->arguments[1] = b, guest->arguments[2] = c, guest->arguments[3] = d;
+    int status = cross(guest, 0);
+    guest->function = outer;
+    return status;
+}
+
+/* A guest at rest becomes this thread's. The deadline runs from here on. */
+static int begin(uint64_t handle, int hears, struct guest **found) {
+    struct guest *guest = *found = find(handle);
+    if (!guest) return CLOCHE_NO_GUEST;
+    if (guest->forked) return CLOCHE_OTHER_PROCESS;
+    struct stack *stack = stack_take(stack_bytes(guest->image));
+    if (!stack) return CLOCHE_NO_MEMORY;
+    uint64_t expected = CLOCHE_AT_REST, *words = guest->words;
+    guest->began = clock_now(); /* before the guest can be cancelled */
+    if (!__atomic_compare_exchange_n(&words[WORD_STATE], &expected, CLOCHE_BETWEEN, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        stack_give_back(stack, 0);
+        return CLOCHE_BUSY;
+    }
+    guest->fiber.stack = stack;
+    guest->thread = pthread_self();
+    guest->trapped = guest->inside_ask = guest->message_length = 0;
+    guest->command = GO_ON;
+    guest->block = 0;
+    guest->hears = hears;
+    STORE(guest->stop, 0);
+    words[WORD_STOPPED] = words[WORD_TOLD] = words[WORD_EXIT_CODE] = 0;
+    words[WORD_TRAP_CODE] = UINT64_MAX;
+    guest->noticed = 0;
+    STORE(words[WORD_SERIAL], words[WORD_SERIAL] + 1);
+    STORE(words[WORD_STATE], CLOCHE_RUNNING); /* from here on it can be cancelled */
+    uint64_t metering = guest->image->metering;
+    if (metering == CLOCHE_EPOCH) engine.set_epoch_deadline(guest->context, 1);
+    if (metering == CLOCHE_FUEL) {
+        void *error = engine.set_fuel(guest->context, words[WORD_FUEL]);
+        if (error) engine.error_delete(error);
+    }
+    int64_t deadline = (int64_t)words[WORD_DEADLINE_NS], grace = (int64_t)words[WORD_GRACE_NS], tell_at = 0, stop_at = 0;
+    int can_hear = hears && guest->image->notice_bit_at;
+    if (deadline) {
+        stop_at = guest->began + deadline + grace;
+        if (can_hear && grace) tell_at = guest->began + deadline;
+    }
+    words[WORD_TELL_AT] = (uint64_t)tell_at, words[WORD_STOP_AT] = (uint64_t)stop_at;
+    int64_t poll_ns = can_hear && metering != CLOCHE_FUEL ? (int64_t)words[WORD_POLL_NS] : 0; /* the same calls burn the same */
+    signals_look();
+    timer_arm(guest, tell_at, stop_at, poll_ns); /* if it cannot start its thread: the next call tries again */
+    return CLOCHE_DONE;
+}
+
+static int ring_has_records(const struct guest *guest) {
+    const uint8_t *ring = guest->base + guest->words[WORD_RING];
+    uint32_t used, dropped;
+    memcpy(&used, ring + guest->image->ring_used_at, sizeof used);
+    memcpy(&dropped, ring + guest->image->ring_dropped_at, sizeof dropped);
+    return used || dropped;
+}
+
+/* The call has ended: nothing of it is left armed, and the guest is at rest, or broken. */
+static int end(struct guest *guest, int status) {
+    uint64_t *words = guest->words;
+    STORE(words[WORD_STATE], guest->trapped ? CLOCHE_BROKEN : CLOCHE_AT_REST); /* first: a cancel that comes now does nothing */
+    timer_disarm(guest);
+    if (guest->trapped) words[WORD_STOPPED] = LOAD(guest->stop);
+    if (guest->noticed) timer_clear_notice(guest);
+    words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
+    words[WORD_RECORDS] = (uint64_t)ring_has_records(guest);
+    words[WORD_TELL_AT] = words[WORD_STOP_AT] = 0;
+    if (guest->image->metering == CLOCHE_FUEL) {
+        uint64_t left = 0;
+        void *error = engine.get_fuel(guest->context, &left);
+        if (error) engine.error_delete(error);
+        words[WORD_BURNED] = words[WORD_FUEL] - left;
+    }
+    stack_give_back(guest->fiber.stack, guest->trapped);
+    words[WORD_TOOK_NS] = (uint64_t)(clock_now() - guest->began);
+    return status;
+}
+
+/* What becomes of a guest that has just been left: it waits, or its call has ended. */
+static int left(struct guest *guest, int status) {
+    if (!guest->fiber.done) {
+        if (guest->words[WORD_STATE] != CLOCHE_WAITING) {
+            guest->below = waiting;
+            waiting = guest;
+            guest->words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
+            STORE(guest->words[WORD_STATE], CLOCHE_WAITING);
+        }
+        return status;
+    }
+    if (status == CLOCHE_DONE && guest->block) {
+        uint64_t result = guest->words[WORD_RESULT];
+        uint32_t block = guest->block;
+        guest->block = 0;
+        status = start_export(guest, CLOCHE_NODE_FREE, block, 0, 0, 0);
+        guest->words[WORD_RESULT] = result;
+    }
+    return end(guest, status);
+}
+
+/* A guest that waits, on this thread, the last one to do so. */
+static int waits(uint64_t handle, struct guest **found) {
+    struct guest *guest = *found = find(handle);
+    if (!guest) return CLOCHE_NO_GUEST;
+    if (guest->forked) return CLOCHE_OTHER_PROCESS;
+    return LOAD(guest->words[WORD_STATE]) == CLOCHE_WAITING && waiting == guest ? CLOCHE_DONE : CLOCHE_BUSY;
+}
+
+static int go_on(struct guest *guest, int command) {
+    guest->command = command;
+    waiting = guest->below;
+    STORE(guest->words[WORD_STATE], CLOCHE_RUNNING);
+    return left(guest, cross(guest, 0));
+}
+
+static int unwind(struct guest *guest) {
+    if (!LOAD(guest->stop)) STORE(guest->stop, CLOCHE_ABANDONED);
+    guest->trapped = 1; /* whatever it does on its way out */
+    do go_on(guest, UNWIND);
+    while (!guest->fiber.done);
+    return CLOCHE_TRAPPED;
+}
+
+static int is_inside(const struct guest *guest, uint64_t address, uint64_t length) {
+    uint64_t size = engine.memory_size(guest->context, &guest->memory.of);
+    return address && address <= size && length <= size - address;
+}
+
+CLOCHE_EXPORT int cloche_call(uint64_t handle, const uint8_t *request, size_t length) {
+    struct guest *guest;
+    int status = begin(handle, 1, &guest);
+    if (status) return status;
+    uint64_t *words = guest->words, address = words[WORD_REQUEST_AT];
+    if (length > guest->image->request_buffer_bytes) {
+        if (length > UINT32_MAX) return end(guest, CLOCHE_REFUSED);
+        status = start_export(guest, CLOCHE_NODE_ALLOC, (uint32_t)length, 0, 0, 0);
+        if (status) return end(guest, status);
+        address = words[WORD_RESULT];
+        if (!address) return end(guest, CLOCHE_NO_ROOM);
+        guest->block = (uint32_t)address;
+    }
+    if (!is_inside(guest, address, length)) return end(guest, CLOCHE_REFUSED);
+    memcpy(guest->base + address, request, length);
+    status = start_export(guest, CLOCHE_NODE_CALL, (uint32_t)address, (uint32_t)length, (uint32_t)words[WORD_MAX_NODES],
+                          (uint32_t)words[WORD_MAX_DEPTH]);
+    return left(guest, status);
+}
+
+CLOCHE_EXPORT int cloche_enter(uint64_t handle, int function, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    struct guest *guest;
+    if (function < CLOCHE_NODE_ALLOC || function > CLOCHE_NODE_CHECK) return CLOCHE_REFUSED;
+    int status = waits(handle, &guest);
+    if (!status) {
+        status = nested_export(guest, function, a, b, c, d);
+        if (status == CLOCHE_DONE) guest->words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
+        return status == CLOCHE_TRAPPED ? unwind(guest) : status;
+    }
+    status = begin(handle, 0, &guest);
+    return status ? status : end(guest, start_export(guest, function, a, b, c, d));
+}
+
+CLOCHE_EXPORT int cloche_answer(uint64_t handle, const uint8_t *bytes, size_t length, uint64_t packed) {
+    struct guest *guest;
+    int status = waits(handle, &guest);
+    if (status) return status;
+    if (LOAD(guest->stop)) return unwind(guest);
+    if (bytes) {
+        if (length > UINT32_MAX) return CLOCHE_REFUSED;
+        status = nested_export(guest, CLOCHE_NODE_ALLOC, (uint32_t)length, 0, 0, 0);
+        if (status) return unwind(guest);
+        uint64_t address = guest->words[WORD_RESULT];
+        if (!address) return CLOCHE_NO_ROOM;
+        if (!is_inside(guest, address, length)) return CLOCHE_REFUSED;
+        memcpy(guest->base + address, bytes, length);
+        packed = address << 32 | length;
+    }
+    guest->answer = packed;
+    return go_on(guest, GO_ON);
+}
+
+CLOCHE_EXPORT int cloche_go_on(uint64_t handle) {
+    struct guest *guest;
+    int status = waits(handle, &guest);
+    return status ? status : go_on(guest, GO_ON);
+}
+
+CLOCHE_EXPORT int cloche_abandon(uint64_t handle) {
+    struct guest *guest;
+    int status = waits(handle, &guest);
+    return status ? status : unwind(guest);
+}
+
+CLOCHE_EXPORT int cloche_cancel(uint64_t handle, uint64_t serial, int now) {
+    struct guest *guest = find(handle);
+    if (!guest) return CLOCHE_NO_GUEST;
+    return guest->forked ? CLOCHE_OTHER_PROCESS : timer_cancel(guest, handle, serial, now);
+}
+
+/* ---- made and freed */
+struct birth {
+    struct fiber fiber;
+    struct guest *guest;
+    uint64_t memory_limit;
+    int status;
+};
+
+static int wanted(struct guest *guest, const struct engine_instance *instance, const char *name, uint8_t kind, struct engine_extern *item) {
+    memset(item, 0, sizeof *item);
+    return engine.export_get(guest->context, instance, name, strlen(name), item) && item->kind == kind;
+}
+
+static int number_of(struct guest *guest, const struct engine_instance *instance, const char *name, uint64_t *number) {
+    struct engine_extern item;
+    struct engine_val value;
+    if (!wanted(guest, instance, name, ENGINE_GLOBAL, &item)) return 0;
+    engine.global_get(guest->context, &item.of, &value);
+    *number = (uint32_t)value.of.i32;
+    return 1;
+}
+
+static int born(struct guest *guest, uint64_t memory_limit) {
+    static const char *const names[] = {"node_call", "node_alloc", "node_free", "node_check"};
+    struct cloche_image *image = guest->image;
+    struct engine_instance instance;
+    struct engine_val value;
+    void *trap = NULL;
+    guest->store = engine.store_new(image->engine, guest, NULL);
+    if (!guest->store) return CLOCHE_NO_MEMORY;
+    guest->context = engine.store_context(guest->store);
+    engine.store_limiter(guest->store, (int64_t)memory_limit, -1, -1, -1, -1);
+    if (image->metering == CLOCHE_EPOCH) {
+        engine.store_epoch_callback(guest->store, on_epoch, guest, NULL);
+        engine.set_epoch_deadline(guest->context, 1);
+    }
+    if (image->metering == CLOCHE_FUEL) {
+        void *error = engine.set_fuel(guest->context, INT64_MAX);
+        if (error) engine.error_delete(error);
+    }
+    void *error = engine.instantiate(image->instance_pre, guest->context, &instance, &trap);
+    if (error) return take_error(guest, error), CLOCHE_ENGINE_FAILED;
+    if (trap) return take_trap(guest, trap), CLOCHE_ENGINE_FAILED;
+    for (int i = 0; i < 4; i++) {
+        struct engine_extern item;
+        if (!wanted(guest, &instance, names[i], ENGINE_FUNC, &item)) return CLOCHE_ENGINE_FAILED;
+        guest->functions[i] = item.of.func;
+    }
+    if (!wanted(guest, &instance, "memory", ENGINE_MEMORY, &guest->memory)) return CLOCHE_ENGINE_FAILED;
+    if (!wanted(guest, &instance, "__stack_pointer", ENGINE_GLOBAL, &guest->stack_pointer)) return CLOCHE_ENGINE_FAILED;
+    uint64_t *words = guest->words;
+    if (!number_of(guest, &instance, "cloche_ring", &words[WORD_RING]) ||
+        !number_of(guest, &instance, "cloche_notice", &words[WORD_NOTICE]) ||
+        !number_of(guest, &instance, "cloche_layout", &words[WORD_LAYOUT]))
+        return CLOCHE_ENGINE_FAILED;
+    engine.global_get(guest->context, &guest->stack_pointer.of, &value);
+    guest->stack_top = value.of.i32;
+    guest->base = engine.memory_data(guest->context, &guest->memory.of);
+    words[WORD_BASE] = (uint64_t)(uintptr_t)guest->base;
+    words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
+    if (!is_inside(guest, words[WORD_RING], image->ring_bytes) || !is_inside(guest, words[WORD_NOTICE], 16)) return CLOCHE_REFUSED;
+    return CLOCHE_DONE;
+}
+
+static void birth(void *argument) {
+    struct birth *birth = argument;
+    birth->status = born(birth->guest, birth->memory_limit);
+}
+
+static void death(void *argument) {
+    struct birth *birth = argument;
+    if (birth->guest->store) engine.store_delete(birth->guest->store);
+    birth->guest->store = NULL;
+}
+
+/* The engine's own code wants more stack than a small thread has. */
+static int on_a_stack(struct birth *birth, void (*work)(void *)) {
+    birth->fiber.stack = stack_take(stack_bytes(birth->guest->image));
+    if (!birth->fiber.stack) return 0;
+    fiber_begin(&birth->fiber, work, birth);
+    stack_give_back(birth->fiber.stack, 0);
+    return 1;
+}
+
+CLOCHE_EXPORT int cloche_new(struct cloche_image *image, uint64_t memory_limit, uint64_t *handle, uint64_t *words) {
+    struct guest *guest = table_take();
+    if (!guest) return CLOCHE_NO_MEMORY;
+    struct birth job = {.guest = guest, .memory_limit = memory_limit};
+    guest->image = image;
+    *words = (uint64_t)(uintptr_t)guest->words;
+    STORE(*handle, guest->handle);
+    if (!on_a_stack(&job, birth)) job.status = CLOCHE_NO_MEMORY;
+    if (job.status) { /* it stays until cloche_free, so that cloche_message can say why */
+        STORE(guest->words[WORD_STATE], CLOCHE_BROKEN);
+        return job.status;
+    }
+    timer_link(guest);
+    STORE(guest->words[WORD_STATE], CLOCHE_AT_REST);
+    return CLOCHE_DONE;
+}
+
+CLOCHE_EXPORT int cloche_free(uint64_t handle) {
+    struct guest *guest = find(handle);
+    if (!guest) return CLOCHE_NO_GUEST;
+    if (guest->forked) return CLOCHE_OTHER_PROCESS;
+    uint64_t state = LOAD(guest->words[WORD_STATE]);
+    if (state == CLOCHE_WAITING) {
+        if (waiting != guest) return CLOCHE_BUSY;
+        unwind(guest);
+        state = CLOCHE_BROKEN;
+    }
+    if (state != CLOCHE_AT_REST && state != CLOCHE_BROKEN) return CLOCHE_BUSY;
+    if (!__atomic_compare_exchange_n(&guest->words[WORD_STATE], &state, CLOCHE_BETWEEN, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        return CLOCHE_BUSY; /* somebody else was faster */
+    timer_unlink(guest);
+    struct birth job = {.guest = guest};
+    if (!on_a_stack(&job, death)) death(&job); /* no address space left: this thread's own stack has to do */
+    table_give_back(guest);
+    return CLOCHE_DONE;
+}
+
+/* ---- memory */
+CLOCHE_EXPORT int cloche_limit_memory(uint64_t handle, uint64_t bytes) {
+    struct guest *guest = find(handle);
+    if (!guest) return CLOCHE_NO_GUEST;
+    if (LOAD(guest->words[WORD_STATE]) != CLOCHE_AT_REST) return CLOCHE_BUSY;
+    engine.store_limiter(guest->store, (int64_t)bytes, -1, -1, -1, -1);
+    return CLOCHE_DONE;
+}
+
+CLOCHE_EXPORT int cloche_grow(uint64_t handle, uint64_t bytes) {
+    struct guest *guest = find(handle);
+    if (!guest) return CLOCHE_NO_GUEST;
+    if (LOAD(guest->words[WORD_STATE]) != CLOCHE_AT_REST) return CLOCHE_BUSY;
+    uint64_t size = engine.memory_size(guest->context, &guest->memory.of), before;
+    if (bytes > size) {
+        void *error = engine.memory_grow(guest->context, &guest->memory.of, (bytes - size + 0xffff) >> 16, &before);
+        if (error) return take_error(guest, error), CLOCHE_ENGINE_FAILED;
+    }
+    guest->words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
+    return CLOCHE_DONE;
+}
+
+CLOCHE_EXPORT int cloche_is_clean(uint64_t handle) {
+    struct guest *guest = find(handle);
+    struct engine_val value;
+    if (!guest || LOAD(guest->words[WORD_STATE]) != CLOCHE_AT_REST) return 0;
+    engine.global_get(guest->context, &guest->stack_pointer.of, &value);
+    return value.of.i32 == guest->stack_top;
+}
+
+CLOCHE_EXPORT int cloche_read(uint64_t handle, uint64_t address, void *to, size_t length) {
+    struct guest *guest = find(handle);
+    if (!guest) return CLOCHE_NO_GUEST;
+    int status = CLOCHE_NO_GUEST;
+    pthread_mutex_lock(&timer_lock); /* nobody frees or stops a guest meanwhile */
+    if (guest->linked && LOAD(guest->handle) == handle) {
+        int hidden = guest->locked && address < 65536;
+        status = !hidden && is_inside(guest, address, length) ? CLOCHE_DONE : CLOCHE_REFUSED;
+        if (status == CLOCHE_DONE) memcpy(to, guest->base + address, length);
+    }
+    pthread_mutex_unlock(&timer_lock);
+    return status;
+}
+
+CLOCHE_EXPORT uint64_t cloche_checksum(const void *bytes, size_t length) {
+    const uint64_t prime = 0x9e3779b97f4a7c15;
+    const uint8_t *p = bytes;
+    uint64_t lanes[4] = {1, 2, 3, 4}, words[4], sum = length;
+    for (; length >= sizeof words; p += sizeof words, length -= sizeof words) {
+        memcpy(words, p, sizeof words);
+        for (int i = 0; i < 4; i++) lanes[i] = (lanes[i] ^ words[i]) * prime, lanes[i] ^= lanes[i] >> 29;
+    }
+    for (; length; p++, length--) sum = (sum ^ *p) * prime;
+    for (int i = 0; i < 4; i++) sum = ((sum ^ lanes[i]) * prime) ^ sum >> 31;
+    return sum;
+}

@@ -1,0 +1,78 @@
+/* Compiled WebAssembly relies on the engine's handlers: an access out of bounds is a SIGSEGV that wasmtime turns into a trap. wasmtime
+   installs them once in a process, with the first engine. A handler that is installed later (faulthandler.enable(), signal.signal)
+   would get the signal first: so wasmtime's are noted, and put back before a guest is entered, by the timer while guests run, and
+   before one is made to fault. */
+#define _GNU_SOURCE
+#include "signals.h"
+#include "cloche.h"
+#include <dlfcn.h>
+#include <string.h>
+#include <time.h>
+
+static const int numbers[] = {SIGSEGV, SIGILL, SIGFPE, SIGBUS};
+enum { COUNT = sizeof numbers / sizeof *numbers };
+static struct sigaction noted[COUNT];
+static int known; /* how many of them are the engine's; written once */
+static int64_t looked_at;
+
+static int is_engines(const struct sigaction *action) {
+    Dl_info info;
+    void *handler;
+    memcpy(&handler, &action->sa_sigaction, sizeof handler);
+    return dladdr(handler, &info) && info.dli_fname && strstr(info.dli_fname, "wasmtime");
+}
+
+CLOCHE_EXPORT int cloche_note_handlers(void) {
+    int found = 0;
+    for (int i = 0; i < COUNT; i++) {
+        struct sigaction action;
+        if (sigaction(numbers[i], NULL, &action) || !is_engines(&action)) continue;
+        noted[i] = action;
+        found |= 1 << i;
+    }
+    __atomic_store_n(&known, found | __atomic_load_n(&known, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
+    return found;
+}
+
+CLOCHE_EXPORT int cloche_keep_handlers(void) {
+    int replaced = 0, mine = __atomic_load_n(&known, __ATOMIC_ACQUIRE);
+    for (int i = 0; i < COUNT; i++) {
+        struct sigaction now;
+        if (!(mine >> i & 1) || sigaction(numbers[i], NULL, &now) || now.sa_sigaction == noted[i].sa_sigaction) continue;
+        sigaction(numbers[i], &noted[i], NULL);
+        replaced = 1;
+    }
+    return replaced;
+}
+
+/* Four system calls are a microsecond on some machines: once in a few milliseconds is enough for what C code does. What Python code
+   does to handlers, Python notices at once (see handlers.py). */
+enum { LOOK_EVERY_NS = 4 * 1000 * 1000 };
+
+void signals_look(void) {
+    struct timespec t;
+#ifdef CLOCK_MONOTONIC_COARSE
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &t);
+#endif
+    int64_t now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    if (now - __atomic_load_n(&looked_at, __ATOMIC_RELAXED) < LOOK_EVERY_NS) return;
+    __atomic_store_n(&looked_at, now, __ATOMIC_RELAXED);
+    cloche_keep_handlers();
+}
+
+void signals_unblock(sigset_t *before) {
+    sigset_t these;
+    sigemptyset(&these);
+    for (int i = 0; i < COUNT; i++) sigaddset(&these, numbers[i]);
+    pthread_sigmask(SIG_UNBLOCK, &these, before);
+}
+
+void signals_restore(const sigset_t *before) {
+    for (int i = 0; i < COUNT; i++)
+        if (sigismember(before, numbers[i])) {
+            pthread_sigmask(SIG_SETMASK, before, NULL);
+            return;
+        }
+}

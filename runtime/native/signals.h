@@ -1,0 +1,14 @@
+/* The signals by which the processor tells of a trap. */
+#ifndef CLOCHE_SIGNALS_H
+#define CLOCHE_SIGNALS_H
+
+#include <signal.h>
+
+/* A thread that blocks one of them would die of the next trap: unblock them while a guest runs. */
+void signals_unblock(sigset_t *before);
+void signals_restore(const sigset_t *before);
+
+/* Look at the handlers, if the last look was not just now. */
+void signals_look(void);
+
+#endif

@@ -1,0 +1,322 @@
+/* One thread keeps the deadlines of all guests of a process. It needs neither Python nor the GIL, so a deadline is late by a wake-up.
+
+   A call arms its guest: it stores the times, and wakes the thread only if that would otherwise wake too late. Both sides write
+   first and read then (the times, and `wake_at`), so that at least one of them sees the other.
+
+   What the thread does to a guest whose time has come, in this order:
+   - at `tell_at` it writes a notice, which the guest's Python raises as an exception at its next check; the node can clean up;
+   - at `stop_at` it stops the guest: it makes the stop page inaccessible, which every loop of the image reads (or, under epochs, lets
+     an epoch pass). The next such load traps, and wasmtime ends the call.
+
+   A guest disarms without the lock, unless the thread has it in hand. */
+#define _GNU_SOURCE
+#include "core.h"
+#include "signals.h"
+#include <errno.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
+enum { MS = 1000 * 1000, AGAIN_NS = MS, LOOK_AT_HANDLERS_NS = 10 * MS };
+#define NEVER INT64_MAX
+
+pthread_mutex_t timer_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed;
+static int condition_made, running;
+static struct guest *guests;
+static int64_t wake_at = NEVER;  /* when the thread looks next */
+static int64_t shortest = NEVER; /* the shortest time that was armed since the last look */
+static int armed_since;          /* whether any was */
+
+int64_t clock_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void condition_init(pthread_cond_t *condition) {
+#ifdef __APPLE__
+    pthread_cond_init(condition, NULL);
+#else
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+#endif
+}
+
+static void wait_until(pthread_cond_t *condition, int64_t until) {
+    if (until == NEVER) {
+        pthread_cond_wait(condition, &timer_lock);
+        return;
+    }
+#ifdef __APPLE__
+    int64_t left = until - clock_now();
+    if (left <= 0) return;
+    struct timespec t = {left / 1000000000, left % 1000000000};
+    pthread_cond_timedwait_relative_np(condition, &timer_lock, &t);
+#else
+    struct timespec t = {until / 1000000000, until % 1000000000};
+    pthread_cond_timedwait(condition, &timer_lock, &t);
+#endif
+}
+
+static int64_t earliest(const struct guest *guest) {
+    int64_t first = NEVER;
+    const int64_t times[] = {LOAD(guest->poll_at), LOAD(guest->again_at), LOAD(guest->tell_at), LOAD(guest->stop_at)};
+    /* without metering, deadlines hold while the guest sleeps, and it sees to them itself */
+    int count = guest->image->metering == CLOCHE_UNMETERED ? 2 : 4;
+    for (int i = 0; i < count; i++)
+        if (times[i] && times[i] < first) first = times[i];
+    return first;
+}
+
+static void write_notice(struct guest *guest, uint32_t notice) {
+    struct cloche_image *image = guest->image;
+    uint32_t *request = (uint32_t *)(guest->base + guest->words[WORD_NOTICE]);
+    guest->noticed = 1;
+    if (notice != NOTICE_POLL || !__atomic_load_n(request, __ATOMIC_RELAXED)) __atomic_store_n(request, notice, __ATOMIC_SEQ_CST);
+    __atomic_fetch_or((uint32_t *)(guest->base + image->notice_bit_at), (uint32_t)image->notice_bit, __ATOMIC_SEQ_CST);
+}
+
+void timer_clear_notice(struct guest *guest) {
+    struct cloche_image *image = guest->image;
+    *(uint32_t *)(guest->base + guest->words[WORD_NOTICE]) = NOTICE_NONE;
+    *(uint32_t *)(guest->base + image->notice_bit_at) &= ~(uint32_t)image->notice_bit;
+}
+
+static int notice_is_pending(const struct guest *guest) {
+    uint32_t request = __atomic_load_n((uint32_t *)(guest->base + guest->words[WORD_NOTICE]), __ATOMIC_RELAXED);
+    return request == NOTICE_DEADLINE || request == NOTICE_CANCEL;
+}
+
+/* The guest has been told already if a reason is there: the first one counts. */
+static void tell(struct guest *guest, uint64_t reason, int64_t now) {
+    STORE(guest->tell_at, 0);
+    if (guest->words[WORD_TOLD]) return;
+    STORE(guest->words[WORD_TOLD], reason);
+    write_notice(guest, reason == CLOCHE_DEADLINE ? NOTICE_DEADLINE : NOTICE_CANCEL);
+    STORE(guest->again_at, now + AGAIN_NS);
+    pthread_cond_broadcast(&guest->wake);
+}
+
+static void stop(struct guest *guest) {
+    if (!guest->stop) STORE(guest->stop, guest->words[WORD_TOLD] ? guest->words[WORD_TOLD] : CLOCHE_DEADLINE);
+    STORE(guest->stop_at, 0);
+    STORE(guest->again_at, 0);
+    pthread_cond_broadcast(&guest->wake);
+    if (guest->image->metering == CLOCHE_EPOCH) {
+        engine.increment_epoch(guest->image->engine);
+        return;
+    }
+    cloche_keep_handlers();
+    guest->locked = 1;
+    if (mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE)) {
+        guest->locked = 0;
+        STORE(guest->stop_at, clock_now() + AGAIN_NS); /* no memory for the kernel's own tables: try again */
+    }
+}
+
+/* Under the lock. `handled` is written before the times are read: a guest that disarms meanwhile sees it, and waits for the lock. */
+static void look_at(struct guest *guest, int64_t now) {
+    if (earliest(guest) > now) return;
+    STORE(guest->handled, 1);
+    int64_t tell_at = LOAD(guest->tell_at), stop_at = LOAD(guest->stop_at), poll_at = LOAD(guest->poll_at);
+    int metered = guest->image->metering != CLOCHE_UNMETERED;
+    if (metered && tell_at && tell_at <= now) tell(guest, CLOCHE_DEADLINE, now);
+    if (metered && stop_at && stop_at <= now) stop(guest);
+    if (poll_at && poll_at <= now) {
+        write_notice(guest, NOTICE_POLL);
+        STORE(guest->poll_at, now + (int64_t)guest->words[WORD_POLL_NS]);
+    }
+    int64_t again_at = LOAD(guest->again_at);
+    if (again_at && again_at <= now) {
+        int pending = notice_is_pending(guest);
+        if (pending) write_notice(guest, guest->words[WORD_TOLD] == CLOCHE_DEADLINE ? NOTICE_DEADLINE : NOTICE_CANCEL);
+        STORE(guest->again_at, pending ? now + AGAIN_NS : 0);
+    }
+    if (!guest->locked) STORE(guest->handled, 0);
+}
+
+static void *run(void *nothing) {
+#ifdef PR_SET_TIMERSLACK
+    prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0, 0); /* 1 us: the default of 50 would be most of a deadline's lateness */
+#endif
+    pthread_mutex_lock(&timer_lock);
+    for (;;) {
+        int64_t now = clock_now();
+        if (now < wake_at) {
+            wait_until(&changed, wake_at);
+            continue;
+        }
+        int any = __atomic_exchange_n(&armed_since, 0, __ATOMIC_SEQ_CST);
+        int64_t span = __atomic_exchange_n(&shortest, NEVER, __ATOMIC_SEQ_CST), next = NEVER;
+        STORE(wake_at, NEVER); /* from here on, who arms a guest that has been looked at wakes this thread */
+        for (struct guest *guest = guests, *after; guest; guest = after) {
+            after = guest->next;
+            look_at(guest, now);
+            int64_t first = earliest(guest);
+            if (first < next) next = first;
+        }
+        if (next != NEVER) {
+            signals_look();
+            if (next > now + LOOK_AT_HANDLERS_NS) next = now + LOOK_AT_HANDLERS_NS;
+        }
+        /* Calls come and go: wake no later than the next one's time can be, so that arming it needs no wake-up. */
+        if (any) {
+            if (span < NEVER - now && now + span < next) next = now + span;
+            int64_t expected = NEVER;
+            __atomic_compare_exchange_n(&shortest, &expected, span, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        }
+        if (next < wake_at) STORE(wake_at, next);
+    }
+    return nothing;
+}
+
+/* Under the lock. */
+static int start(void) {
+    if (running) return 1;
+    if (!condition_made) condition_init(&changed), condition_made = 1;
+    pthread_t thread;
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* the new thread takes no signal that is meant for Python */
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    running = !pthread_create(&thread, &attributes, run, NULL);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return running; /* if not: the next call tries again */
+}
+
+void timer_link(struct guest *guest) {
+    pthread_mutex_lock(&timer_lock);
+    condition_init(&guest->wake);
+    guest->previous = NULL;
+    guest->next = guests;
+    if (guests) guests->previous = guest;
+    guests = guest;
+    guest->linked = 1;
+    pthread_mutex_unlock(&timer_lock);
+}
+
+void timer_unlink(struct guest *guest) {
+    pthread_mutex_lock(&timer_lock);
+    if (guest->linked) {
+        if (guest->previous) guest->previous->next = guest->next;
+        else guests = guest->next;
+        if (guest->next) guest->next->previous = guest->previous;
+        guest->linked = 0;
+        pthread_cond_destroy(&guest->wake);
+    }
+    pthread_mutex_unlock(&timer_lock);
+}
+
+int timer_arm(struct guest *guest, int64_t tell_at, int64_t stop_at, int64_t poll_ns) {
+    int64_t now = guest->began, first = NEVER;
+    STORE(guest->tell_at, tell_at);
+    STORE(guest->stop_at, stop_at);
+    if (tell_at) first = tell_at;
+    if (stop_at && stop_at < first) first = stop_at;
+    if (poll_ns) {
+        STORE(guest->poll_at, now + poll_ns);
+        if (now + poll_ns < first) first = now + poll_ns;
+    }
+    if (first == NEVER) return 1;
+    if (!LOAD(armed_since)) STORE(armed_since, 1);
+    if (first - now < LOAD(shortest)) STORE(shortest, first - now);
+    if (first >= LOAD(wake_at)) return 1;
+    pthread_mutex_lock(&timer_lock);
+    int started = start();
+    if (started && first < wake_at) {
+        STORE(wake_at, first);
+        pthread_cond_signal(&changed);
+    }
+    pthread_mutex_unlock(&timer_lock);
+    return started;
+}
+
+void timer_disarm(struct guest *guest) {
+    STORE(guest->tell_at, 0);
+    STORE(guest->stop_at, 0);
+    STORE(guest->poll_at, 0);
+    STORE(guest->again_at, 0);
+    if (!LOAD(guest->handled)) return;
+    pthread_mutex_lock(&timer_lock);
+    STORE(guest->tell_at, 0); /* the timer may have set one again meanwhile */
+    STORE(guest->stop_at, 0);
+    STORE(guest->poll_at, 0);
+    STORE(guest->again_at, 0);
+    if (guest->locked) {
+        mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE);
+        guest->locked = 0;
+    }
+    STORE(guest->handled, 0);
+    pthread_mutex_unlock(&timer_lock);
+}
+
+int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, int at_once) {
+    int status = CLOCHE_BUSY;
+    pthread_mutex_lock(&timer_lock);
+    uint64_t state = LOAD(guest->words[WORD_STATE]);
+    int under_way = guest->linked && LOAD(guest->handle) == handle && (state == CLOCHE_RUNNING || state == CLOCHE_WAITING);
+    if (under_way && (!serial || serial == LOAD(guest->words[WORD_SERIAL]))) {
+        STORE(guest->handled, 1); /* the guest cannot end its call before this has been done */
+        state = LOAD(guest->words[WORD_STATE]);
+        under_way = state == CLOCHE_RUNNING || state == CLOCHE_WAITING;
+        if (under_way && (!serial || serial == LOAD(guest->words[WORD_SERIAL]))) {
+            int64_t now = clock_now(), grace = (int64_t)guest->words[WORD_GRACE_NS], stop_at = LOAD(guest->stop_at);
+            int hears = guest->hears && guest->image->notice_bit_at && grace;
+            if (at_once || !hears) {
+                if (!guest->words[WORD_TOLD]) STORE(guest->words[WORD_TOLD], CLOCHE_CANCELLED);
+                stop(guest);
+            } else {
+                tell(guest, CLOCHE_CANCELLED, now);
+                if (!stop_at || now + grace < stop_at) STORE(guest->stop_at, now + grace);
+                if (start() && now + AGAIN_NS < wake_at) {
+                    STORE(wake_at, now + AGAIN_NS);
+                    pthread_cond_signal(&changed);
+                }
+            }
+            status = CLOCHE_DONE;
+        }
+        if (!guest->locked) STORE(guest->handled, 0);
+    }
+    pthread_mutex_unlock(&timer_lock);
+    return status;
+}
+
+enum woken timer_sleep(struct guest *guest, int64_t until) {
+    int64_t poll_ns = (int64_t)guest->words[WORD_POLL_NS], poll_at = poll_ns ? clock_now() + poll_ns : NEVER;
+    enum woken woken;
+    pthread_mutex_lock(&timer_lock);
+    for (;;) {
+        int64_t now = clock_now(), stop_at = LOAD(guest->stop_at), tell_at = LOAD(guest->tell_at);
+        if (tell_at && tell_at <= now) STORE(guest->handled, 1), tell(guest, CLOCHE_DEADLINE, now);
+        if (stop_at && stop_at <= now && !guest->stop) STORE(guest->stop, guest->words[WORD_TOLD] ? guest->words[WORD_TOLD] : CLOCHE_DEADLINE);
+        if (!guest->locked) STORE(guest->handled, 0);
+        woken = guest->stop ? WOKEN_STOP : notice_is_pending(guest) ? WOKEN_NOTICE : now >= until ? WOKEN_TIME
+              : now >= poll_at ? WOKEN_POLL : (enum woken)-1;
+        if (woken != (enum woken)-1) break;
+        int64_t next = until < poll_at ? until : poll_at;
+        if (stop_at && stop_at < next) next = stop_at;
+        tell_at = LOAD(guest->tell_at);
+        if (tell_at && tell_at < next) next = tell_at;
+        wait_until(&guest->wake, next);
+    }
+    pthread_mutex_unlock(&timer_lock);
+    return woken;
+}
+
+void timer_forked(void) {
+    running = 0;
+    condition_made = 0;
+    STORE(wake_at, NEVER);
+    for (struct guest *guest = guests; guest; guest = guest->next) condition_init(&guest->wake);
+}
