@@ -158,6 +158,9 @@ CLOCHE_EXPORT int cloche_note_handlers(void);
 /* Put them back if somebody has replaced them; 1 if so. */
 CLOCHE_EXPORT int cloche_keep_handlers(void);
 
+/* How often handlers had to be put back so far. */
+extern CLOCHE_EXPORT uint64_t cloche_handlers_replaced;
+
 /* A fast digest of a buffer: notices damage, proves no origin. */
 CLOCHE_EXPORT uint64_t cloche_checksum(const void *bytes, size_t length);
 

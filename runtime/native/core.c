@@ -321,7 +321,7 @@ static int go_on(struct guest *guest, int command) {
 }
 
 static int unwind(struct guest *guest) {
-    if (!LOAD(guest->stop)) STORE(guest->stop, CLOCHE_ABANDONED);
+    if (!LOAD(guest->stop) && !guest->trapped) STORE(guest->stop, CLOCHE_ABANDONED);
     guest->trapped = 1; /* whatever it does on its way out */
     do go_on(guest, UNWIND);
     while (!guest->fiber.done);

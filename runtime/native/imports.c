@@ -11,7 +11,7 @@ struct guest *current_guest(void) { return current; }
 void set_current_guest(struct guest *guest) { current = guest; }
 
 static void *stopped(struct guest *guest, uint64_t reason) {
-    if (reason && !guest->stop) STORE(guest->stop, reason);
+    if (reason && !guest->stop && !guest->trapped) STORE(guest->stop, reason);
     return engine.trap_new("stopped", 7);
 }
 

@@ -12,7 +12,8 @@
 static const int numbers[] = {SIGSEGV, SIGILL, SIGFPE, SIGBUS};
 enum { COUNT = sizeof numbers / sizeof *numbers };
 static struct sigaction noted[COUNT];
-static int known; /* how many of them are the engine's; written once */
+static int known; /* which of them are the engine's; written once */
+CLOCHE_EXPORT uint64_t cloche_handlers_replaced; /* how often somebody else's had to be replaced */
 static int64_t looked_at;
 
 static int is_engines(const struct sigaction *action) {
@@ -42,15 +43,21 @@ CLOCHE_EXPORT int cloche_keep_handlers(void) {
         sigaction(numbers[i], &noted[i], NULL);
         replaced = 1;
     }
+    if (replaced) __atomic_add_fetch(&cloche_handlers_replaced, 1, __ATOMIC_RELAXED);
     return replaced;
 }
 
-/* Four system calls are a microsecond on some machines: once in a few milliseconds is enough for what C code does. What Python code
-   does to handlers, Python notices at once (see handlers.py). */
+/* Four system calls are a microsecond on some machines, so three signals are looked at every few milliseconds, and SIGSEGV always:
+   whoever installs handlers of crashes (faulthandler, crash reporters) installs that one. What Python code does to the others,
+   Python notices (fault_handlers.py). */
 enum { LOOK_EVERY_NS = 4 * 1000 * 1000 };
 
 void signals_look(void) {
     struct timespec t;
+    struct sigaction first;
+    if ((__atomic_load_n(&known, __ATOMIC_ACQUIRE) & 1) && !sigaction(SIGSEGV, NULL, &first) &&
+        first.sa_sigaction != noted[0].sa_sigaction)
+        cloche_keep_handlers();
 #ifdef CLOCK_MONOTONIC_COARSE
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
 #else

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-import wasmtime
-
 from cloche import Limits, LogRecord
-from cloche._engine import Engine
+from cloche._wasm.engine import Engine, Module
 from cloche._instance import Instance
 
 from .guests import guest
@@ -31,7 +29,7 @@ def enter(request: pytest.FixtureRequest) -> Iterator[Callable[..., Instance]]:
         **parts: Any,
     ) -> Instance:
         wasm = guest(**parts) if body is None else guest(body, **parts)
-        engine = Engine(metering, lambda engine: wasmtime.Module(engine, wasm))
+        engine = Engine(metering, lambda engine: Module.compiled(engine, bytes(wasm)))
         engines.append(engine)
         instance = Instance(
             engine,

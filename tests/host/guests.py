@@ -7,6 +7,9 @@ import wasmtime
 from cloche_wire import abi
 
 RING = 0x20000
+NOTICE = 0x70000
+LAYOUT = 0x70100
+"""Zeros: such a guest has no interpreter, and hears no notice."""
 REPLY = 1024
 HEAP = 0x80000
 
@@ -16,6 +19,7 @@ PROLOGUE = f"""
   (import "{abi.IMPORT_MODULE}" "sleep" (func $sleep (param i64) (result i32)))
   (import "{abi.IMPORT_MODULE}" "exit" (func $exit (param i32)))
   (import "{abi.IMPORT_MODULE}" "call" (func $call (param i32 i32) (result i64)))
+  (import "{abi.IMPORT_MODULE}" "poll" (func $poll (result i32)))
 """
 ALLOC = "(local $at i32) (local.set $at (global.get $top)) (global.set $top (i32.add (local.get $at) (local.get $n)))\
  (local.get $at)"
@@ -40,6 +44,8 @@ def guest(
   (memory (export "memory") {pages})
   (global (export "__stack_pointer") (mut i32) (i32.const 65536))
   (global (export "cloche_ring") i32 (i32.const {ring}))
+  (global (export "cloche_notice") i32 (i32.const {NOTICE}))
+  (global (export "cloche_layout") i32 (i32.const {LAYOUT}))
   (global $top (mut i32) (i32.const {HEAP}))
   (func (export "node_alloc") (param $n i32) (result i32) {alloc})
   (func (export "node_free") (param i32))

@@ -13,11 +13,13 @@ from cloche import (
     FuelError,
     GuestExitError,
     GuestTrapError,
+    HardDeadlineError,
     ImageError,
     Limits,
     OutputError,
     ProtocolError,
 )
+from cloche._instance import Instance
 from cloche_wire import Op, Reply, abi
 
 from . import guests
@@ -67,19 +69,18 @@ def test_a_deadline_of_one_store_does_not_stop_another(enter):
     """An epoch counts for the whole engine; each store looks at its own deadline."""
     patient = enter(
         f"(local $i i64) (loop $l (local.set $i (i64.add (local.get $i) (i64.const 1)))"
-        f" (br_if $l (i64.lt_u (local.get $i) (i64.const 300000000)))) {guests.ANSWER_NULL}",
+        f" (br_if $l (i32.or (i32.gt_u (local.get $n) (i32.const 100)) (i64.lt_u (local.get $i) (i64.const 300000000)))))"
+        f" {guests.ANSWER_NULL}",
         limits=Limits(deadline_s=60, memory_bytes=32 << 20),
     )
-    hasty = enter(LOOP, limits=Limits(deadline_s=0.005, memory_bytes=32 << 20))
-    hasty._engine.watchdog._stop = lambda hosts: (
-        patient._engine.wasmtime.increment_epoch(),
-        hasty._engine.wasmtime.increment_epoch(),
+    hasty = Instance(
+        patient._engine, Limits(deadline_s=0.005, memory_bytes=32 << 20), "hasty", lambda records, name: None
     )
     results = []
     thread = threading.Thread(target=lambda: results.append(call(patient)))
     thread.start()
     with pytest.raises(DeadlineError):
-        call(hasty)
+        hasty.exchange(Op.PROCESS, ["a longer request loops for ever" * 9], "data")
     thread.join()
     assert results == [(Reply.RESULT, None)]
 
@@ -279,7 +280,7 @@ def test_deadline_does_not_fire_between_calls(enter):
 
 def test_eight_threads_with_faults_of_every_kind_stay_apart(enter):
     """wasmtime-py's own host functions mix up exceptions between threads; these do not."""
-    kinds = [(LOOP, DeadlineError), ("(unreachable)", GuestTrapError), ("(call $exit (i32.const 3)) (unreachable)", GuestExitError),
+    kinds = [(LOOP, HardDeadlineError), ("(unreachable)", GuestTrapError), ("(call $exit (i32.const 3)) (unreachable)", GuestExitError),
              (guests.ANSWER_NULL, None)] * 2  # fmt: skip
     jobs = [[enter(body, limits=SHORT) for _ in range(3)] for body, _ in kinds]
     outcomes: list[list[object]] = [[] for _ in kinds]

@@ -219,6 +219,8 @@ class Core:
         self.imports: dict[str, int] = dict(
             zip(IMPORTS, (_P * len(IMPORTS)).in_dll(loaded, "cloche_imports"), strict=True)
         )
+        counter = ctypes.c_uint64.in_dll(loaded, "cloche_handlers_replaced")
+        self.handlers_replaced: Any = memoryview(counter).cast("B").cast("Q")
         table = (_P * len(_ENGINE_FUNCTIONS))(*map(bindings.address_of_function, _ENGINE_FUNCTIONS))
         if self.start(table, ctypes.sizeof(table)):
             raise InternalError("the native core does not fit this version of Cloche: install the package anew")

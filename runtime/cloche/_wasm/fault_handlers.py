@@ -1,31 +1,32 @@
 """Notices when Python code has changed the handlers of the signals by which the processor tells of a trap.
 
 Compiled WebAssembly relies on wasmtime's handlers: an access out of bounds is a SIGSEGV that wasmtime turns into a trap. The native
-core notes them and puts them back (runtime/native/signals.c); it looks every few milliseconds, for each look is four system calls.
-What Python code does is noticed at once, without a system call: `faulthandler` tells whether it is enabled, and `signal` which
-handlers were set through it.
+core notes them and puts them back (runtime/native/signals.c). It looks at SIGSEGV before each call and at the others every few
+milliseconds, because a look is a system call; what Python code has set through `signal` is noticed here without one.
 """
 
 from __future__ import annotations
 
+import _signal
 import faulthandler
 import functools
 import os
 import signal
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from cloche._wasm.core import core
 
 __all__ = ["FaultHandlers", "fault_handlers"]
 
-_SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGSEGV", "SIGILL", "SIGFPE", "SIGBUS") if hasattr(signal, name))
+_ILL, _FPE, _BUS = (int(getattr(signal, name, 0)) for name in ("SIGILL", "SIGFPE", "SIGBUS"))
+_handler: Final = _signal.getsignal  # signal.getsignal makes an enum's member of the answer, in a microsecond
 
 
 class FaultHandlers:
     """Use `fault_handlers()`: there is one for the process."""
 
-    __slots__ = ("_chained", "_seen")
+    __slots__ = ("_chained", "_replaced", "_seen")
 
     def __init__(self) -> None:
         enabled = faulthandler.is_enabled()
@@ -37,10 +38,11 @@ class FaultHandlers:
             core().note_handlers()
         # wasmtime hands a crash of the host on to the handler that it found when it was loaded
         self._chained = enabled
+        self._replaced: Any = core().handlers_replaced
         self._seen = self._now()
 
     def _now(self) -> tuple[object, ...]:
-        return (faulthandler.is_enabled(), *map(signal.getsignal, _SIGNALS))
+        return self._replaced[0], _handler(_ILL), _handler(_FPE), _handler(_BUS)
 
     def look(self) -> None:
         """Put wasmtime's handlers back, if Python code has changed any since the last look."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche._wasm.core import WORDS, Status, Word, core
 from cloche._wasm.memory import Memory
-from cloche.errors import ClocheError, ClosedError, InternalError
+from cloche.errors import ClocheError, ClosedError, InternalError, ProtocolError
 
 if TYPE_CHECKING:
     from cloche._wasm.engine import Engine
@@ -73,6 +73,8 @@ class Slot:
                     f"wasmtime could not make a sandbox ({self.message() or 'no reason given'}): if memory or address space has "
                     "run out, close nodes, or raise the limit (ulimit -v)"
                 )
+            case Status.REFUSED:
+                return ProtocolError("the image's log ring, or its notice, lies outside of its memory")
             case _:
                 return InternalError(f"the native core answered {status}")
 
