@@ -141,19 +141,20 @@ class Node:
         if lock.owned():
             return self._call(Op.PROCESS, list(data), "data")
         try:
-            if not lock.acquire(False):
-                lock.wait()
-            if self._closed:
-                raise self._closed_error()
-            lock.busy = True
-            kind, value = self._instance.exchange(_PROCESS, data, "data")
-            lock.busy = False
-            lock.release()
-        except BaseException:
             try:
+                if not lock.acquire(False):
+                    lock.wait()
+                if self._closed:
+                    raise self._closed_error()
+                lock.busy = True
+                kind, value = self._instance.exchange(_PROCESS, data, "data")
+                lock.busy = False
+                lock.release()
+            except BaseException:
                 lock.leave()
-            finally:
-                lock.leave()
+                raise
+        except BaseException:
+            lock.leave()
             raise
         if kind is not Reply.RESULT:
             self._finish(kind, value, Op.PROCESS)

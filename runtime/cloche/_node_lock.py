@@ -13,7 +13,7 @@ circle. Three rules keep that from happening:
 
 An exception may be raised at any bytecode (Ctrl-C, a signal's handler). Not even ``with`` of a lock written in C is safe from
 that: no handler covers the bytecodes between the end of its block and its ``__exit__``. So the lock is taken inside a ``try``,
-and left through `NodeLock.leave` twice: when an interrupt ends the first, the second runs. `NodeLock.run` does all that.
+and left by two handlers, one around the other: when an interrupt ends the inner one, the outer one runs. See `NodeLock.run`.
 """
 
 from __future__ import annotations
@@ -127,11 +127,15 @@ class NodeLock:
                 if not self.acquire(False):
                     self.wait(given_up)
                 self.busy = False  # an interrupted call may have left it true
-                return function(*arguments, **keywords)
-            finally:
+                result = function(*arguments, **keywords)
+                self.release()
+            except BaseException:
                 self.leave()
-        finally:
+                raise
+        except BaseException:
             self.leave()
+            raise
+        return result
 
     def leave(self) -> None:
         """Release the lock if this thread holds it. Calling it again does nothing."""
@@ -309,7 +313,23 @@ def exclusive(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S,
     """A method that holds its node's lock. See `NodeLock.run`."""
 
     def locked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._lock.run(method, self, *args, **kwargs)
+        lock = self._lock
+        if lock.owned():
+            return method(self, *args, **kwargs)
+        try:  # as `run`, which would be one call more for each step of a stream
+            try:
+                if not lock.acquire(False):
+                    lock.wait()
+                lock.busy = False
+                result = method(self, *args, **kwargs)
+                lock.release()
+            except BaseException:
+                lock.leave()
+                raise
+        except BaseException:
+            lock.leave()
+            raise
+        return result
 
     update_wrapper(locked, method)
     return locked
