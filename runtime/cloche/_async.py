@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -18,9 +19,11 @@ from cloche._stream import Steps
 from cloche._workers import PORTAL
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from cloche._node import Node
 
-__all__ = ["call", "stream"]
+__all__ = ["call", "settled", "stream"]
 
 T = TypeVar("T")
 _AGAIN_S = 0.005
@@ -106,6 +109,32 @@ async def _run(node: Node, function: Callable[[], T], limiter: anyio.CapacityLim
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # raised outside the portal, which would wrap it
             failure = error
     raise failure
+
+
+async def settled(future: Future[Any]) -> None:
+    """Wait until a future is done, without a thread that waits."""
+    event = anyio.Event()
+    wake = _waker(event.set)
+    future.add_done_callback(lambda _: wake())
+    await event.wait()
+
+
+def _waker(function: Callable[[], object]) -> Callable[[], None]:
+    """Have `function` called on this event loop, from any thread; once the loop has ended, it does nothing."""
+    soon: Callable[[Callable[[], object]], object]
+    trio = sys.modules.get("trio")
+    try:
+        soon = trio.lowlevel.current_trio_token().run_sync_soon  # type: ignore[union-attr]  # None: see below
+    except (AttributeError, RuntimeError):  # no trio, or not inside of it
+        import asyncio
+
+        soon = asyncio.get_running_loop().call_soon_threadsafe
+
+    def wake() -> None:
+        with suppress(RuntimeError):
+            soon(function)
+
+    return wake
 
 
 @asynccontextmanager

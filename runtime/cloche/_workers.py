@@ -222,8 +222,13 @@ class ServiceThreads:
 
         if self._loop is None:
             loop = asyncio.new_event_loop()
-            self._start_thread("cloche-services", _run_for_ever, loop)
-            self._loop = loop
+            try:
+                self._start_thread("cloche-services", _run_for_ever, loop)
+                self._loop = loop
+            except BaseException:
+                if self._loop is None and not loop.is_running():
+                    loop.close()
+                raise
         return self._loop
 
     def _begin(self, loop: asyncio.AbstractEventLoop, job: _Job) -> None:
