@@ -116,7 +116,7 @@ class Node:
         if self._services is not None:
             self._services.lock = self._lock
         self._token: object = None
-        self._streaming = False
+        self._streaming: Steps | None = None
         self._position = stream
         self._generation = 0  # instances that the node has had before this one
         self._closed = False
@@ -459,20 +459,20 @@ class Node:
             raise
 
     @exclusive
-    def _begin_stream(self, resume: bool) -> StreamPosition | None:
+    def _begin_stream(self, steps: Steps, resume: bool) -> StreamPosition | None:
         """Open a stream; where it goes on, if it is not a new one."""
-        if self._streaming:
+        if self._streaming is not None:
             raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")
         if resume and self._position is None:
             raise ClocheError(f"node {self.name!r} has no stream to resume: begin one with stream()")
         if self._position is not None and not resume:  # it came with the state that the node was restored from
             self._call(Op.STREAM_CLOSE, [], "")
-        self._streaming = True
+        self._streaming = steps
         return self._position
 
     def _end_stream(self, ended: bool) -> None:
         """The stream is over; unless the guest has said so itself, its generators are closed."""
-        self._streaming = False
+        self._streaming = None
         if not (ended or self._closed or self._instance.closed):
             self._call(Op.STREAM_CLOSE, [], "")
 

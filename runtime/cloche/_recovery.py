@@ -177,7 +177,7 @@ class RecoveringNode(Node):
             new.services.continue_from(old.services)
         self._instance, self._services = new, new.services
         self._generation += 1
-        self._streaming = False
+        self._streaming = None
         self._position = self._checkpoint.stream
         self._since = 0
         self._restarts += 1
