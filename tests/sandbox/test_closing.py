@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
 
 import cloche
-from cloche import Grants, Limits, Source
+from cloche import Grants, Limits, Source, _node, _node_lock, _runtime
 
 GOOD = Source(
     "import logging\nclass G:\n    def process(self, d): return d\n    def cleanup(self): logging.info('good cleanup ran')\n"
@@ -195,3 +196,80 @@ def test_a_runtime_whose_node_waits_for_the_caller_is_closed_later(runtime, logs
     assert sum(text in one for one in texts) == 1
     other.close()
     assert inner._closed
+
+
+class Hit(BaseException):
+    """Injected."""
+
+
+def interrupted_at(position, function, codes):
+    """Call it, raising Hit before that bytecode of the functions named; what it gives (or None), and whether it came so far."""
+    count, result = 0, None
+
+    def trace(frame, event, _):
+        nonlocal count
+        if frame.f_code.co_filename not in codes:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if count == position + 1:
+                raise Hit
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        result = function()
+    except Hit:
+        pass
+    finally:
+        sys.settrace(before)
+    return result, count > position
+
+
+def test_an_exception_at_any_bytecode_of_a_close_is_mended_by_the_next(logs):
+    """Every node is closed, and then the engine."""
+    files = {_runtime.__file__, _node.__file__, _node_lock.__file__}
+    with cloche.Runtime(logger=logs) as runtime:
+        with runtime.load(GOOD, "G") as node:
+            snapshot = node.snapshot()
+        close_engine, position = runtime._engine.close, 0
+        engine_closed = []
+        runtime._engine.close = lambda: engine_closed.append(True)
+        while True:
+            nodes = [runtime.restore(snapshot) for _ in range(2)]
+            _, came_so_far = interrupted_at(position, runtime.close, files)
+            runtime.close()
+            assert engine_closed, f"interrupted at bytecode {position}"
+            assert all(node._closed and node._instance.closed for node in nodes), f"interrupted at bytecode {position}"
+            engine_closed.clear()
+            runtime._closed = False
+            if not came_so_far:
+                break
+            position += 1
+        runtime._engine.close = close_engine
+    assert position > 100
+
+
+@pytest.mark.parametrize("way", ["load", "restore"])
+def test_an_exception_at_any_bytecode_of_a_load_leaves_nothing_that_a_close_waits_for(logs, way):
+    """The load is forgotten, and no other thread finds its lock held."""
+    files = {_runtime.__file__, _node.__file__, _node_lock.__file__}
+    with cloche.Runtime(logger=logs) as runtime:
+        with runtime.load(GOOD, "G") as node:
+            snapshot = node.snapshot()
+        position = 0
+        while True:
+            make = (lambda: runtime.load(GOOD, "G")) if way == "load" else (lambda: runtime.restore(snapshot))
+            made, came_so_far = interrupted_at(position, make, files)
+            assert not runtime._loads, f"interrupted at bytecode {position}"
+            if made is not None:
+                made.close()
+            if not came_so_far:
+                break
+            position += 1
+        closer, results = in_thread(runtime.close)
+        closer.join(60)
+        assert results == [None]
+    assert position > 100
