@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from cloche._broken import Cancelled
-from cloche._serving import PORTAL
+from cloche._node_lock import is_nested
 from cloche._stream import Steps
+from cloche._workers import PORTAL
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from cloche._node import Node
 
-__all__ = ["call", "stream"]
+__all__ = ["call", "settled", "stream"]
 
 T = TypeVar("T")
 _AGAIN_S = 0.005
@@ -31,30 +38,67 @@ class _Token:
         self.cancelled = self.begun = self.ended = False
 
 
+_queues: RunVar[WeakKeyDictionary[Node, anyio.Lock]] = RunVar("cloche_queues")
+
+
 async def call(node: Node, function: Callable[[], T]) -> T:
     """Run `function`, which calls the node, on a worker thread.
+
+    Calls of one node wait for each other on the event loop, so that together they hold one of its worker threads and not all. A
+    call from inside another node's call goes past that queue, on a thread of its own: else it could wait for calls that wait
+    for worker threads, which calls like the one around it hold. `NodeLock` refuses it if it would wait for ever.
 
     When the awaiting task is cancelled, the guest is stopped at once if it is under way, which breaks the node; a call that
     still waited for its turn, or had just ended, leaves it usable: `Node.broken` tells.
     """
+    if is_nested():
+        return await _run(node, function, anyio.CapacityLimiter(math.inf))
+    queue = _queue(node)
+    try:
+        queue.acquire_nowait()  # without a checkpoint: the thread is one
+    except anyio.WouldBlock:
+        await queue.acquire()
+    try:
+        return await _run(node, function, None)
+    finally:
+        queue.release()
+
+
+def _queue(node: Node) -> anyio.Lock:
+    """The calls of the node that wait on this event loop."""
+    try:
+        queues = _queues.get()
+    except LookupError:
+        queues = WeakKeyDictionary()
+        _queues.set(queues)
+    queue = queues.get(node)
+    if queue is None:
+        queue = queues[node] = anyio.Lock()
+    return queue
+
+
+async def _run(node: Node, function: Callable[[], T], limiter: anyio.CapacityLimiter | None) -> T:
     token = _Token()
 
+    def begin() -> T:
+        token.begun = True  # first: either we see that we are cancelled, or who cancels sees that we have begun
+        if token.cancelled:
+            raise Cancelled(
+                f"the call on node {node.name!r} was cancelled before it began", node=node.name, begun=False
+            )
+        return function()
+
     def work() -> T:
-        with node._turn(token):
-            token.begun = True  # first: either we see that we are cancelled, or who cancels sees that we have begun
-            try:
-                if token.cancelled:
-                    raise Cancelled(
-                        f"the call on node {node.name!r} was cancelled before it began", node=node.name, begun=False
-                    )
-                return function()
-            finally:
-                token.ended = True
+        try:
+            result: T = node._in_turn(token, lambda: token.cancelled, begin)
+            return result
+        finally:
+            token.ended = True
 
     async with _portal(node):
         try:
             # abandoned rather than shielded: asyncio's own Task.cancel() knows no shields
-            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
         except anyio.get_cancelled_exc_class():
             token.cancelled = True
             with anyio.CancelScope(shield=True):
@@ -62,9 +106,35 @@ async def call(node: Node, function: Callable[[], T]) -> T:
                     node._interrupt(token)
                     await anyio.sleep(_AGAIN_S)
             raise
-        except Exception as error:  # raised outside the portal, which would wrap it
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # raised outside the portal, which would wrap it
             failure = error
     raise failure
+
+
+async def settled(future: Future[Any]) -> None:
+    """Wait until a future is done, without a thread that waits."""
+    event = anyio.Event()
+    wake = _waker(event.set)
+    future.add_done_callback(lambda _: wake())
+    await event.wait()
+
+
+def _waker(function: Callable[[], object]) -> Callable[[], None]:
+    """Have `function` called on this event loop, from any thread; once the loop has ended, it does nothing."""
+    soon: Callable[[Callable[[], object]], object]
+    trio = sys.modules.get("trio")
+    try:
+        soon = trio.lowlevel.current_trio_token().run_sync_soon  # type: ignore[union-attr]  # None: see below
+    except (AttributeError, RuntimeError):  # no trio, or not inside of it
+        import asyncio
+
+        soon = asyncio.get_running_loop().call_soon_threadsafe
+
+    def wake() -> None:
+        with suppress(RuntimeError):
+            soon(function)
+
+    return wake
 
 
 @asynccontextmanager

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _beneath
 from cloche._asks import Answer, Refused
+from cloche._descriptors import Account, account
 from cloche._ledger import refusal
-from cloche._opened import CHANGES, Opened, key_of
+from cloche._opened import CHANGES, MOST_FOR_ONE, Opened, key_of
 from cloche._roots import Root, Roots
 from cloche_wire import Ask
 from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open
@@ -42,19 +43,27 @@ class Mounts:
     Args:
         mounts: path in the node -> folder of the host.
         limits: `request_bytes` bounds an answer.
+        descriptors: what the nodes of this process share.
 
     Raises:
         OSError: a folder does not exist, or is none.
+        ClocheError: nodes hold too many descriptors already.
     """
 
-    def __init__(self, mounts: Mapping[str, Mount], limits: Limits) -> None:
+    def __init__(self, mounts: Mapping[str, Mount], limits: Limits, descriptors: Account = account) -> None:
         self.answers: Mapping[int, Answer] = {int(ask): partial(self._answer, ask) for ask in _OPERATIONS}
         self._chunk = min(CHUNK_BYTES, limits.request_bytes - 64)
         self._page = min(CHUNK_BYTES // 16, limits.request_bytes // 2)
         self._opened: dict[int, Opened] = {}
         # numbers that a snapshot remembers from an earlier life mean nothing in this one
         self._last = int.from_bytes(os.urandom(5), "little") << 8
-        self._roots = Roots(mounts)
+        self._descriptors = descriptors
+        self._share = descriptors.open(len(mounts))
+        try:
+            self._roots = Roots(mounts)
+        except BaseException:
+            self._share.used = 0
+            raise
 
     def unsendable(self, operands: list[Any], error: EncodeError) -> int:
         """A name that is longer than an answer may be."""
@@ -66,6 +75,7 @@ class Mounts:
             opened.close()
         self._opened.clear()
         self._roots.close()
+        self._share.used = 0
 
     def _answer(self, ask: Ask, operands: list[Any]) -> Any:
         operation, shapes = _OPERATIONS[ask]
@@ -85,6 +95,7 @@ class Mounts:
     def _open(self, path: bytes, flags: int) -> list[int]:
         if len(self._opened) >= MAX_OPEN:
             raise refusal(errno.EMFILE)
+        self._descriptors.check(self._share, MOST_FOR_ONE)
         try:
             root, parts = self._roots.find(path)
         except FileNotFoundError:
@@ -101,7 +112,12 @@ class Mounts:
             opened = Opened(_beneath.open_folder(root.fd), root, Kind.DIRECTORY, flags)
         self._last += 1
         self._opened[self._last] = opened
+        self._count()
         return [self._last, int(opened.kind)]
+
+    def _count(self) -> None:
+        held = sum(opened.descriptors for opened in self._opened.values())
+        self._share.used = self._roots.descriptors + held
 
     def _open_in(self, root: Root, parts: tuple[bytes, ...], flags: int) -> Opened:
         if flags & CHANGES:
@@ -125,6 +141,7 @@ class Mounts:
         opened = self._at(handle)
         del self._opened[handle]
         opened.close()
+        self._count()
         if opened.unlinked and opened.key and opened.root and not self._holders(opened.key):
             opened.root.ledger.gone(opened.key)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import _logs, _stream
 from cloche._broken import interruption, name_limit
-from cloche._serving import Turns
+from cloche._node_lock import NodeLock, exclusive
 from cloche._snapshot import Snapshot
 from cloche._stream import Steps, StreamPosition, advanced
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
@@ -105,16 +104,19 @@ class Node:
         info: dict[str, Any],
         restore: Callable[[Snapshot, str, bool], Node],
         stream: StreamPosition | None = None,
+        lock: NodeLock | None = None,
     ) -> None:
         self.name = instance.name
         self.info = info
         self._restore = restore
         self._instance = instance
         self._services = instance.services
-        self._lock: AbstractContextManager[Any] = Turns(self._services.host) if self._services else threading.RLock()
-        self._busy = False
+        self._lock = lock or NodeLock(self.name)
+        self._lock.name = self.name
+        if self._services is not None:
+            self._services.lock = self._lock
         self._token: object = None
-        self._streaming = False
+        self._streaming: Steps | None = None
         self._position = stream
         self._generation = 0  # instances that the node has had before this one
         self._closed = False
@@ -135,14 +137,25 @@ class Node:
                 another ``on_break``.
             ClosedError: it was closed or broken before.
         """
-        with self._lock:  # as _call does, but this is the one that is timed in microseconds
-            if self._busy or self._closed:
-                self._check_free()
-            self._busy = True
+        lock = self._lock  # as _call does, but this is the one that is timed in microseconds
+        if lock.owned():
+            return self._call(Op.PROCESS, list(data), "data")
+        try:
             try:
+                if not lock.acquire(False):
+                    lock.wait()
+                if self._closed:
+                    raise self._closed_error()
+                lock.busy = True
                 kind, value = self._instance.exchange(_PROCESS, data, "data")
-            finally:
-                self._busy = False
+                lock.busy = False
+                lock.release()
+            except BaseException:
+                lock.leave()
+                raise
+        except BaseException:
+            lock.leave()
+            raise
         if kind is not Reply.RESULT:
             self._finish(kind, value, Op.PROCESS)
         return value
@@ -270,10 +283,12 @@ class Node:
             raise TypeError(f"a buffer has integers or floats, not {kind}")
         dims = (shape,) if isinstance(shape, int) else tuple(shape)
         count = math.prod(dims)
-        with self._lock:
-            self._check_free()
-            view = self._instance.share(max(1, count * kind.itemsize))
+        view = self._lock.run(self._share, max(1, count * kind.itemsize))
         return np.frombuffer(view, kind, count).reshape(dims)
+
+    def _share(self, size: int) -> memoryview:
+        self._check_free()
+        return self._instance.share(size)
 
     @contextmanager
     def lease(self) -> Iterator[Self]:
@@ -293,6 +308,7 @@ class Node:
         finally:
             self._instance.lease = False
 
+    @exclusive
     def snapshot(self) -> Snapshot:
         """The node's whole state, copied out: restore it here or on another machine with `Runtime.restore`.
 
@@ -300,9 +316,8 @@ class Node:
             ClosedError: the node is closed.
             ClocheError: it was called from inside the node's own call.
         """
-        with self._lock:
-            self._check_free()
-            return self._instance.snapshot(self.info, self._position)
+        self._check_free()
+        return self._instance.snapshot(self.info, self._position)
 
     def clone(self, *, name: str | None = None, reseed: bool = True) -> Node:
         """A second node with the same state, which evolves alone. Raises as `snapshot` and `Runtime.restore` do.
@@ -353,38 +368,53 @@ class Node:
         return self._instance.closed and not self._closed
 
     def close(self) -> None:
-        """Run the node's ``cleanup``, if it has one, and free its instance. Again: nothing.
+        """Run the node's ``cleanup``, if it has one, and free its instance. Calling it again does nothing.
+
+        If it is interrupted, calling it again frees the instance; ``cleanup`` is not run twice.
 
         Raises:
             NodeRaisedError: cleanup raised; the instance is freed all the same.
+            ClocheError: it was called from inside the node's own call.
         """
-        with self._lock:
-            if self._closed:
-                return
-            if self._busy:
-                raise ClocheError(f"node {self.name!r} cannot be closed from inside its own call")
-            try:
-                if not self._instance.closed and "cleanup" in self.info["methods"]:
-                    self.cleanup()
-            finally:
-                self._closed = True
-                self._instance.close(keep=True)
-
-    def _discard(self) -> None:
-        """Free the instance without running ``cleanup``: its state is not wanted any more."""
-        with self._lock:
+        if self._lock.is_lost:  # in the child of a fork: the call under way is the parent's
             self._closed = True
+        else:
+            self._lock.run(self._close)
+
+    def _close(self) -> None:
+        if self._closed and self._instance.closed:
+            return
+        if self._busy:
+            raise ClocheError(f"node {self.name!r} cannot be closed from inside its own call")
+        try:
+            if not (self._closed or self._instance.closed) and "cleanup" in self.info["methods"]:
+                self.cleanup()
+        finally:
+            self._closed = True  # an interrupt from here on leaves the rest to the next `close`
             self._instance.close(keep=True)
 
-    @contextmanager
-    def _turn(self, token: object) -> Iterator[None]:
-        """Wait for the node, and hold it: until the end, `_interrupt(token)` stops what runs."""
-        with self._lock:
+    @exclusive
+    def _discard(self) -> None:
+        """Free the instance without running ``cleanup``: its state is not wanted any more."""
+        self._closed = True
+        self._instance.close(keep=True)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a call of the guest is under way, for the thread that holds the lock."""
+        return self._lock.busy
+
+    def _in_turn(self, token: object, given_up: Callable[[], bool], function: Callable[[], Any]) -> Any:
+        """Wait for the node, unless the call is given up, and call `function`; meanwhile `_interrupt(token)` stops what runs."""
+
+        def work() -> Any:
             self._token = token
             try:
-                yield
+                return function()
             finally:
                 self._token = None
+
+        return self._lock.run_unless(given_up, work)
 
     def _interrupt(self, token: object) -> None:
         """Have the guest stop if it works for `token`. Called from another thread."""
@@ -393,29 +423,32 @@ class Node:
         if self._token is token and self._busy:
             instance.cancel(serial)
 
+    @exclusive
     def _exchange(self, op: Op, operands: list[Any], root: str, *, within: float | None = None) -> tuple[Reply, Any]:
         """One message, and the answer; `within` bounds its seconds further than ``deadline_s`` does."""
-        with self._lock:
-            self._check_free()
-            self._busy = True
-            instance = self._instance
+        self._check_free()
+        lock, instance = self._lock, self._instance
+        lock.busy = True
+        if within is not None:
+            instance.limit_next_calls(within, "stream_s")
+        try:
+            kind, value = instance.exchange(op, operands, root)
+            if op >= Op.STREAM_OPEN:
+                self._position = advanced(self._position, op, kind)
+            return kind, value
+        finally:
+            lock.busy = False
             if within is not None:
-                instance.limit_next_calls(within, "stream_s")
-            try:
-                kind, value = instance.exchange(op, operands, root)
-                if op >= Op.STREAM_OPEN:
-                    self._position = advanced(self._position, op, kind)
-                return kind, value
-            finally:
-                self._busy = False
-                if within is not None:
-                    instance.limit_next_calls(None)
+                instance.limit_next_calls(None)
 
     def _check_free(self) -> None:
         if self._busy:
             raise ClocheError(f"node {self.name!r} was called from inside its own call")
         if self._closed or self._instance.closed:
-            raise ClosedError(f"node {self.name!r} is closed")
+            raise self._closed_error()
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"node {self.name!r} is closed")
 
     def _call(self, op: Op, operands: list[Any], root: str) -> Any:
         kind, value = self._exchange(op, operands, root)
@@ -441,21 +474,21 @@ class Node:
                 raise
         raise raised
 
-    def _begin_stream(self, resume: bool) -> StreamPosition | None:
+    @exclusive
+    def _begin_stream(self, steps: Steps, resume: bool) -> StreamPosition | None:
         """Open a stream; where it goes on, if it is not a new one."""
-        with self._lock:
-            if self._streaming:
-                raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")
-            if resume and self._position is None:
-                raise ClocheError(f"node {self.name!r} has no stream to resume: begin one with stream()")
-            if self._position is not None and not resume:  # it came with the state that the node was restored from
-                self._call(Op.STREAM_CLOSE, [], "")
-            self._streaming = True
-            return self._position
+        if self._streaming is not None:
+            raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")
+        if resume and self._position is None:
+            raise ClocheError(f"node {self.name!r} has no stream to resume: begin one with stream()")
+        if self._position is not None and not resume:  # it came with the state that the node was restored from
+            self._call(Op.STREAM_CLOSE, [], "")
+        self._streaming = steps
+        return self._position
 
     def _end_stream(self, ended: bool) -> None:
         """The stream is over; unless the guest has said so itself, its generators are closed."""
-        self._streaming = False
+        self._streaming = None
         if not (ended or self._closed or self._instance.closed):
             self._call(Op.STREAM_CLOSE, [], "")
 

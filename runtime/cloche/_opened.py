@@ -15,9 +15,11 @@ from cloche_wire.files import Kind, Open
 if TYPE_CHECKING:
     from cloche._roots import Root
 
-__all__ = ["CHANGES", "Opened", "key_of"]
+__all__ = ["CHANGES", "MOST_FOR_ONE", "Opened", "key_of"]
 
 CHANGES: Final = Open.WRITE | Open.CREATE | Open.TRUNCATE
+MOST_FOR_ONE: Final = 2
+"""Descriptors of a folder that is being listed: its own, and a copy that keeps the place in it."""
 _PAGE_ENTRIES: Final = 256
 _MAX_SIZE: Final = (1 << 63) - 1
 _OPEN: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -57,6 +59,13 @@ class Opened:
         self._flags = flags
         self._names = names or []
         self._entries: Iterator[tuple[bytes, Kind]] | None = None
+
+    @property
+    def descriptors(self) -> int:
+        """How many of the host's it holds, or may come to hold."""
+        if self.fd is None:
+            return 0
+        return MOST_FOR_ONE if self.kind is Kind.DIRECTORY else 1
 
     @classmethod
     def create(cls, root: Root, folder: int, name: bytes, flags: int) -> Opened:

@@ -196,19 +196,22 @@ def record(
         ClosedError: it is closed.
     """
     recorder = Recorder(max_calls, after)
-    with node._lock:
-        node._check_free()
-        instance = node._instance
-        if isinstance(instance, _Recorded):
-            raise ClocheError(f"node {node.name!r} is being recorded already")
-        if type(instance) is not Instance:
-            raise ClocheError(f"node {node.name!r} has no sandbox in this process whose calls could be timed")
-        _replace(instance, recorder)
+    instance = node._lock.run(_begin, node, recorder)
     try:
         yield recorder
     finally:
-        with node._lock:
-            _restore(instance)
+        node._lock.run(_restore, instance)
+
+
+def _begin(node: Node, recorder: Recorder) -> Instance:
+    node._check_free()
+    instance = node._instance
+    if isinstance(instance, _Recorded):
+        raise ClocheError(f"node {node.name!r} is being recorded already")
+    if type(instance) is not Instance:
+        raise ClocheError(f"node {node.name!r} has no sandbox in this process whose calls could be timed")
+    _replace(instance, recorder)
+    return instance
 
 
 def _replace(instance: Any, recorder: Recorder) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from cloche import _forks
+from cloche._node_lock import is_inside
 from cloche.errors import ClocheError, ClosedError
 
 if TYPE_CHECKING:
@@ -53,27 +55,45 @@ class Pool:
         self._reset = reset
         self._max_calls = 1 if reset else max_calls
         self._max_age_s = max_age_s
-        self._executor = ThreadPoolExecutor(size, "cloche-pool")
         self._idle: deque[_Worker] = deque()
-        self._lock = threading.Lock()
         self._closed = False
+        self.after_fork()
+        _forks.watch(self)
         self.replaced = 0
         """Nodes replaced so far, for whatever reason."""
         try:
             for _ in range(min(warm, size)):
                 self._idle.append(_Worker(clone()))
-        except BaseException:
-            self.close(cancel=True)
+        except BaseException as error:
+            try:
+                self.close(cancel=True)
+            except ExceptionGroup as failed:
+                error.add_note(f"and of the clones that were made already: {failed}")
             raise
 
+    def after_fork(self) -> None:
+        """The state without threads: at the start, and in the child of a fork, to which the items under way do not belong."""
+        self._executor = ThreadPoolExecutor(self.size, "cloche-pool")
+        self._lock = threading.Lock()
+        self._under_way: set[_Worker] = set()
+
     def submit(self, *data: Any) -> Future[Any]:
-        """Run one item; the future gives what `Node.process` gives, or raises what it raises. First come, first served."""
+        """Run one item; the future gives what `Node.process` gives, or raises what it raises. First come, first served.
+
+        If a node has to be made for the item, and that fails, the future raises what `Runtime.restore` raised.
+
+        Raises:
+            ClosedError: the pool is closed.
+            ClocheError: no thread can be started.
+        """
         if self._closed:
             raise ClosedError("the pool is closed")
         try:
             return self._executor.submit(self._run, data)
-        except RuntimeError as error:  # closed in this moment, by another thread
-            raise ClosedError("the pool is closed") from error
+        except RuntimeError as error:
+            if self._closed:  # in this moment, by another thread
+                raise ClosedError("the pool is closed") from error
+            raise ClocheError(f"the pool cannot run the item: {error}") from error
 
     def map(self, items: Iterable[Any], *, progress: Progress | None = None) -> Iterator[Any]:
         """Yield the results in the order of `items`, which are taken a few ahead only: endless ones are fine.
@@ -94,11 +114,12 @@ class Pool:
 
     async def asubmit(self, *data: Any) -> Any:
         """As `submit`, awaited under asyncio or trio. Cancelling gives up an item that has not begun; one that has goes on."""
-        import anyio.to_thread  # 30 ms: only who awaits pays
+        from cloche._async import settled  # anyio takes 30 ms to import: only a caller that awaits pays
 
         future = self.submit(*data)
         try:
-            return await anyio.to_thread.run_sync(future.result, abandon_on_cancel=True)
+            await settled(future)
+            return future.result()
         finally:
             future.cancel()
 
@@ -111,24 +132,31 @@ class Pool:
         return _awaited(self.imap_unordered(items, progress=progress))
 
     def close(self, *, cancel: bool = False) -> None:
-        """Wait for the items under way and those that wait, then close every node. Again: nothing.
+        """Wait for the items under way and those that wait, then close every node.
+
+        Calling it again does nothing, or goes on where an interrupt had ended it.
 
         Args:
             cancel: give up the items that have not begun.
 
         Raises:
-            ClocheError: what the first ``cleanup`` that failed raised; the nodes are closed all the same.
+            ExceptionGroup: what the failed ``cleanup``s raised, be it a single one; the nodes are closed all the same.
+            ClocheError: it was called from inside one of its own items; nothing is closed.
         """
+        if is_inside([worker.node._lock for worker in list(self._under_way)]):
+            raise ClocheError("the pool cannot be closed from inside one of its own items")
         self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=cancel)
-        failure: ClocheError | None = None
-        while self._idle:
+        failures: list[Exception] = []
+        for worker in list(self._idle):  # each stays in the list until it is closed: see above, interrupt
             try:
-                self._idle.pop().node.close()
-            except ClocheError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+                worker.node.close()
+            except Exception as error:
+                failures.append(error)
+            if worker.node._closed and worker in self._idle:
+                self._idle.remove(worker)
+        if failures:
+            raise ExceptionGroup("not all nodes of the pool could be closed cleanly", failures)
 
     def _results(self, items: Iterable[Any], progress: Progress | None, take: _Take) -> Iterator[Any]:
         window: deque[_Job] = deque()
@@ -137,7 +165,12 @@ class Pool:
         try:
             while self._fill(window, source) or window:
                 for job in take(window):
-                    yield job.result()
+                    try:
+                        result = job.result()
+                    except BaseException:
+                        job.future.cancel()  # an interrupt: it may not have begun
+                        raise
+                    yield result
                     done += 1
                     if progress is not None:
                         progress(done)
@@ -160,8 +193,10 @@ class Pool:
     def _run(self, data: tuple[Any, ...]) -> Any:
         worker = self._take()
         try:
+            self._under_way.add(worker)
             return worker.node.process(*data)
         finally:
+            self._under_way.discard(worker)
             worker.calls += 1
             self._give_back(worker)
 
@@ -230,12 +265,12 @@ def _next_to_finish(window: deque[_Job]) -> list[_Job]:
 
 
 async def _awaited(results: Iterator[Any]) -> AsyncIterator[Any]:
-    """Each of them waited for on a worker thread."""
+    """Each of them waited for on a worker thread, which does not count among those that all of the event loop's code shares."""
     import anyio.to_thread
 
-    end = object()
+    end, limiter = object(), anyio.CapacityLimiter(1)
     try:
-        while (result := await anyio.to_thread.run_sync(next, results, end)) is not end:
+        while (result := await anyio.to_thread.run_sync(next, results, end, limiter=limiter)) is not end:
             yield result
     finally:
         results.close()  # type: ignore[attr-defined]  # a generator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
 
 from cloche._broken import Cancelled
 from cloche._node import Node, Stats
-from cloche._serving import Turns
+from cloche._node_lock import NodeLock, exclusive
 from cloche._snapshot import Snapshot
 from cloche.errors import BrokenInstanceError, ClocheError
 from cloche_wire import Op, Reply
@@ -65,8 +65,9 @@ class RecoveringNode(Node):
         stream: StreamPosition | None,
         policy: Policy,
         revive: Callable[[Snapshot], Instance | RemoteInstance],
+        lock: NodeLock | None = None,
     ) -> None:
-        super().__init__(instance, info, restore, stream)
+        super().__init__(instance, info, restore, stream, lock)
         self._policy = policy
         self._revive = revive
         self._every = (policy.checkpoint_every or 1) if policy.on_break == "restore" else math.inf
@@ -91,51 +92,50 @@ class RecoveringNode(Node):
         """As `Node.process`."""
         return self._call(Op.PROCESS, list(data), "data")
 
+    @exclusive
     def initialize(self) -> Any:
         """As `Node.initialize`. What it leaves behind is part of the state to restart from."""
-        with self._lock:
-            result = super().initialize()
-            self._take()
+        result = super().initialize()
+        self._take()
         return result
 
+    @exclusive
     def buffer(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Any:
         """As `Node.buffer`. After a break it is no longer shared with the node, and what is passed of it is copied."""
-        with self._lock:
-            self._check_free()
-            try:
-                return super().buffer(shape, dtype)
-            except BaseException as error:
-                self._recover(error)
-                raise
+        self._check_free()
+        try:
+            return super().buffer(shape, dtype)
+        except BaseException as error:
+            self._recover(error)
+            raise
 
-    def close(self) -> None:
-        """As `Node.close`. A cleanup that breaks the node is not recovered from."""
-        with self._lock:
-            self._ending = not self._busy
-            super().close()
+    def _close(self) -> None:
+        """A cleanup that breaks the node is not recovered from."""
+        self._ending = not self._busy
+        super()._close()
 
+    @exclusive
     def _exchange(self, op: Op, operands: list[Any], root: str, *, within: float | None = None) -> tuple[Reply, Any]:
-        with self._lock:
-            self._check_free()
-            try:
-                reply = super()._exchange(op, operands, root, within=within)
-                in_stream = Op.STREAM_OPEN <= op < Op.STREAM_CLOSE
-                if reply[0] in _STEPS if in_stream else reply[0] is Reply.RESULT:  # else `_finish` follows
-                    self._answered()
-            except BaseException as error:
-                self._recover(error)
-                raise
-            return reply
+        self._check_free()
+        try:
+            reply = super()._exchange(op, operands, root, within=within)
+            in_stream = Op.STREAM_OPEN <= op < Op.STREAM_CLOSE
+            if reply[0] in _STEPS if in_stream else reply[0] is Reply.RESULT:  # else `_finish` follows
+                self._answered()
+        except BaseException as error:
+            self._recover(error)
+            raise
+        return reply
 
+    @exclusive
     def _finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
-        with self._lock:
-            try:
-                super()._finish(kind, value, op)
-            except BaseException as error:
-                if isinstance(error, ClocheError) and not self._instance.closed:  # it has answered, and its state is what it is
-                    self._answered()
-                self._recover(error)
-                raise
+        try:
+            super()._finish(kind, value, op)
+        except BaseException as error:
+            if isinstance(error, ClocheError) and not self._instance.closed:  # it has answered, and its state is what it is
+                self._answered()
+            self._recover(error)
+            raise
 
     def _answered(self) -> None:
         self._in_a_row = 0
@@ -174,11 +174,9 @@ class RecoveringNode(Node):
         new.lease = old.lease
         if old.services is not None and new.services is not None:
             new.services.continue_from(old.services)
-            if isinstance(self._lock, Turns):
-                self._lock.serve(new.services.host)
         self._instance, self._services = new, new.services
         self._generation += 1
-        self._streaming = False
+        self._streaming = None
         self._position = self._checkpoint.stream
         self._since = 0
         self._restarts += 1

@@ -74,6 +74,11 @@ class Roots:
             raise refusal(errno.ENOENT)
         return None, parts
 
+    @property
+    def descriptors(self) -> int:
+        """How many it holds."""
+        return len(self._roots)
+
     def names(self, parts: Parts) -> list[bytes]:
         """What is in a folder on the way."""
         return sorted(self._between[parts])

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, get_args
 
 from cloche import _loading, _logs, _source
-from cloche._broken import interruption, name_limit
+from cloche._broken import Cancelled, interruption, name_limit
 from cloche._desks import desks
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
+from cloche._node_lock import NodeLock, is_inside, run_inside
 from cloche._pool import Pool
 from cloche._recovery import OnBreak, Policy, RecoveringNode
+from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
 from cloche._source import Source
 from cloche._wasm import image as _image
@@ -41,6 +42,7 @@ __all__ = ["Isolation", "Runtime"]
 Isolation = Literal["none", "process"]
 NO_LIMIT_S = 365 * 86400.0
 """Stands for ``load_s=None``."""
+P = ParamSpec("P")
 
 
 class Runtime:
@@ -99,7 +101,9 @@ class Runtime:
                 metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256
             )
         self._nodes: weakref.WeakSet[Node] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._loads: dict[NodeLock, Instance | RemoteInstance | None] = {}
+        """What is being loaded or restored, once it has an instance. The lock is held until it is a node, or has failed."""
+        self._ending = NodeLock("the runtime's engine")
         self._closed = False
 
     @property
@@ -168,27 +172,9 @@ class Runtime:
             session_id=session_id,
             seed=outside.seed,
         )
-        instance = self._instance(limits, CallState(label, outside), grants)
-        try:
-            instance.limit_next_calls(limits.load_s or NO_LIMIT_S, "load_s")
-            kind, value = instance.exchange(Op.LOAD, [message], "params")
-            instance.limit_next_calls(None)
-            if kind is Reply.FAILURE:
-                raise_failure(value, label)
-            if kind is not Reply.RESULT or not _is_info(value):
-                raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
-        except NodeLoadError as error:
-            size, told, usage = instance.memory_bytes, instance.told, instance.usage()
-            instance.close(keep=True)
-            failed = NodeLoadError(error.failure, label, _remedy(error))
-            name_limit(failed, limits, size)
-            raise interruption(failed, told, usage, limits) from None
-        except BaseException:
-            instance.close()
-            raise
-        if not name and not entry:
-            instance.name = value["entry"]
-        return self._add(instance, value, limits, grants, policy)
+        return self._while_open(
+            NodeLock(label), self._load, label, message, bool(name or entry), limits, grants, outside, policy
+        )
 
     def restore(
         self,
@@ -233,8 +219,12 @@ class Runtime:
             raise ClocheError("the snapshot describes no node")
         label = name or snapshot.name
         policy = Policy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
-        instance = self._revived(snapshot, limits, label, grants, reseed)
-        return self._add(instance, snapshot.info, limits, grants, policy, snapshot.stream)
+
+        def revive(lock: NodeLock) -> Node:
+            instance = self._revived(snapshot, limits, label, grants, reseed, lock)
+            return self._add(instance, snapshot.info, limits, grants, policy, lock, snapshot.stream)
+
+        return self._while_open(NodeLock(label), revive)
 
     def pool(
         self,
@@ -295,26 +285,102 @@ class Runtime:
         if self._closed:
             raise ClosedError("the runtime is closed")
 
+    def _while_open(
+        self, lock: NodeLock, make: Callable[Concatenate[NodeLock, P], Node], *args: P.args, **kwargs: P.kwargs
+    ) -> Node:
+        """Make a node while holding its lock: `close` waits for that lock before it closes the engine."""
+
+        def work() -> Node:
+            self._loads[lock] = None  # before the check: either `close` sees the load, or the load sees that it is too late
+            self._check_open()
+            return make(lock, *args, **kwargs)
+
+        try:
+            try:
+                return lock.run(work)
+            finally:
+                self._loads.pop(lock, None)
+        finally:
+            self._loads.pop(lock, None)
+
+    def _load(
+        self,
+        lock: NodeLock,
+        label: str,
+        message: Any,
+        is_named: bool,
+        limits: Limits,
+        grants: Grants,
+        outside: Outside,
+        policy: Policy,
+    ) -> Node:
+        """See `load`.
+
+        Args:
+            lock: the node's, which is held.
+            label: its name, or what stands for it until the guest has told the entry's name.
+            message: what `_loading.operand` gives.
+            is_named: whether the label is the name.
+            limits: the node's.
+            grants: the node's.
+            outside: where its clocks and its random source start.
+            policy: what becomes of it when it breaks.
+        """
+        instance = self._instance(limits, CallState(label, outside), grants, lock)
+        try:
+            self._loads[lock] = instance
+            self._check_open()
+            instance.limit_next_calls(limits.load_s or NO_LIMIT_S, "load_s")
+            kind, value = instance.exchange(Op.LOAD, [message], "params")
+            instance.limit_next_calls(None)
+            if kind is Reply.FAILURE:
+                raise_failure(value, label)
+            if kind is not Reply.RESULT or not _is_info(value):
+                raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
+        except NodeLoadError as error:
+            size, told, usage = instance.memory_bytes, instance.told, instance.usage()
+            instance.close(keep=True)
+            failed = NodeLoadError(error.failure, label, _remedy(error))
+            name_limit(failed, limits, size)
+            raised = interruption(failed, told, usage, limits)
+            if isinstance(raised, Cancelled):
+                self._check_open()
+            raise raised from None
+        except BaseException as error:
+            instance.close()
+            if isinstance(error, Cancelled):
+                self._check_open()  # it was cancelled by `close`
+            raise
+        if not is_named:
+            instance.name = value["entry"]
+        return self._add(instance, value, limits, grants, policy, lock)
+
     def _instance(
-        self, limits: Limits, host: CallState, grants: Grants, snapshot: Snapshot | None = None
+        self, limits: Limits, host: CallState, grants: Grants, lock: NodeLock, snapshot: Snapshot | None = None
     ) -> Instance | RemoteInstance:
         logger, engine = self._logger, self._engine
         make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
         made = desks(grants, limits, host, logger)
+        if services := ServiceDesk.among(made):
+            services.lock = lock
+
+        def deliver(records: list[_logs.LogRecord], node: str) -> None:
+            run_inside(lock, None, _logs.deliver, records, logger, node)
+
         try:
-            return make(limits, host, lambda records, node: _logs.deliver(records, logger, node), snapshot, made)
+            return make(limits, host, deliver, snapshot, made)
         except BaseException:
             for desk in made:
                 desk.close()
             raise
 
     def _revived(
-        self, snapshot: Snapshot, limits: Limits, name: str, grants: Grants, reseed: bool
+        self, snapshot: Snapshot, limits: Limits, name: str, grants: Grants, reseed: bool, lock: NodeLock
     ) -> Instance | RemoteInstance:
         """A snapshot of this image in an instance of its own."""
         self._check_open()
         outside = Outside.of(grants).resumed(snapshot.outside, stream=not reseed)
-        instance = self._instance(limits, CallState(name, outside), grants, snapshot)
+        instance = self._instance(limits, CallState(name, outside), grants, lock, snapshot)
         try:
             if reseed:
                 kind, _ = instance.exchange(Op.RESEED, [outside.seed], "seed")
@@ -332,6 +398,7 @@ class Runtime:
         limits: Limits,
         grants: Grants,
         policy: Policy,
+        lock: NodeLock,
         stream: StreamPosition | None = None,
     ) -> Node:
         name, number = instance.name, itertools.count(1)
@@ -341,28 +408,76 @@ class Runtime:
             return self.restore(snapshot, name=name, limits=limits, grants=own, reseed=reseed, **asdict(policy))
 
         def revive(snapshot: Snapshot) -> Instance | RemoteInstance:
-            return self._revived(snapshot, limits, name, _of_clone(grants, next(number)), True)
+            return self._revived(snapshot, limits, name, _of_clone(grants, next(number)), True, lock)
 
-        if policy.on_break == "raise":
-            node = Node(instance, info, restore, stream)
-        else:
-            node = RecoveringNode(instance, info, restore, stream, policy, revive)
-        with self._lock:
+        node: Node | None = None
+        try:
+            if policy.on_break == "raise":
+                node = Node(instance, info, restore, stream, lock)
+            else:
+                node = RecoveringNode(instance, info, restore, stream, policy, revive, lock)
             self._nodes.add(node)
+            self._check_open()  # again: it has been closed while the node was loading
+        except BaseException:
+            if node is not None:
+                self._nodes.discard(node)
+            instance.close()
+            raise
         return node
 
     def close(self) -> None:
-        """Close every node that still lives, then the engine. Again: nothing."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            nodes = list(self._nodes)
-        try:
-            for node in nodes:
+        """Close every node that still lives, then the engine.
+
+        Loads under way are cancelled, and raise ClosedError; calls under way are waited for.
+
+        Calling it again does nothing, or goes on where an interrupt or a node that could not be closed had ended it. Several
+        threads may call it: each returns when all is closed.
+
+        Raises:
+            ExceptionGroup: what the failed ``cleanup``s raised, be it a single one; every node is closed all the same. A node whose
+                call waits for the calling one (through a service) is not closed, nor the engine: call it again later.
+            ClocheError: it was called from inside a call of one of its own nodes; nothing is closed.
+        """
+        if is_inside([*self._loads, *(node._lock for node in self._living())]):
+            raise ClocheError("the runtime cannot be closed from inside a call of one of its own nodes")
+        self._closed = True
+        failures: list[Exception] = []
+        may_end = True
+        for lock in list(self._loads):
+            if lock.is_lost:  # in the child of a fork: the load is the parent's
+                continue
+            try:
+                lock.run_unless(partial(self._cancel_load, lock), _nothing)
+            except ClocheError as error:
+                failures.append(error)
+                may_end = False
+        for node in self._living():
+            try:
                 node.close()
-        finally:
-            self._engine.close()
+            except Exception as error:
+                failures.append(error)
+                may_end = may_end and node._closed
+        if may_end:
+            try:
+                self._ending.run(self._engine.close)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("not all nodes of the runtime could be closed cleanly", failures)
+
+    def _cancel_load(self, lock: NodeLock) -> bool:
+        """Cancel a load under way; asked again until it has ended, because it may not have entered its guest yet."""
+        instance = self._loads.get(lock)
+        if instance is not None:
+            instance.cancel()
+        return False
+
+    def _living(self) -> list[Node]:
+        while True:
+            try:
+                return list(self._nodes)
+            except RuntimeError:  # another thread has just added one
+                continue
 
     def __enter__(self) -> Self:
         return self
@@ -376,6 +491,10 @@ class Runtime:
         return (
             f"<cloche.Runtime metering={self.metering!r} {'closed' if self._closed else f'{len(self._nodes)} nodes'}>"
         )
+
+
+def _nothing() -> None:
+    """What is done with a lock that is only waited for."""
 
 
 def _of_clone(grants: Grants, number: int) -> Grants:

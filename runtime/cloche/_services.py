@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cloche import _logs
 from cloche._asks import Refused
-from cloche._serving import PORTAL, serving
-from cloche._workers import MAX_ABANDONED, Busy, workers
+from cloche._node_lock import NodeLock, run_inside
+from cloche._workers import PORTAL, Busy, Outcome, Share, contained, threads
 from cloche.errors import EncodeError, ProtocolError, ServiceError
 from cloche.services import ServiceCall, ServiceRecord
 from cloche_wire import Ask
@@ -54,11 +53,15 @@ class ServiceDesk:
         count: calls so far, refused ones included.
         has_async: whether one of the services is ``async def``.
         host: as above.
+        lock: the node's, which the call that a service runs in holds.
+        share: services of the node that were left behind.
     """
 
     def __init__(self, services: Mapping[str, Service], host: CallState, logger: Any, records: int) -> None:
         self._services = services
         self.host = host
+        self.lock = NodeLock(host.node)
+        self.share = Share()
         self._logger = logger
         self._logs_calls = not isinstance(logger, _logs.DefaultLogger)  # it shows every level: nobody asked for so much
         self._max_records = records
@@ -88,6 +91,7 @@ class ServiceDesk:
         """Take over what an earlier instance of the node has recorded."""
         self._records.extendleft(reversed(other._records))
         self.count += other.count
+        self.lock, self.share = other.lock, other.share
 
     def close(self) -> None:
         """Nothing is held."""
@@ -116,7 +120,7 @@ class ServiceDesk:
         outcome = "stopped"
         began = time.perf_counter()
         try:
-            value = self._checked(name, arguments, keywords, size)
+            value = run_inside(self.lock, host.deadline, self._checked, name, arguments, keywords, size)
             outcome = "returned"
             return value
         except _Outcome as told:
@@ -164,32 +168,40 @@ class ServiceDesk:
 
     def _elsewhere(self, name: str, service: Service, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """Run it where it can be left behind: on a thread, or on an event loop."""
-        with serving(self.host):
-            try:
-                future = _submit(service, partial(service.function, *arguments, **keywords))
-            except Busy:
-                text = (
-                    f"service {name!r} is not available: {MAX_ABANDONED} earlier calls of services have not ended yet"
-                )
-                raise _Outcome("refused", "RuntimeError", text) from None
-            try:
-                done = self.host.wait(service.deadline_s, future)
-            except BaseException:
-                workers.abandon(future)
-                raise
-            if not done:
-                workers.abandon(future)
-                raise _Outcome(
-                    "timed out", "TimeoutError", f"service {name!r} took longer than {service.deadline_s:g} s"
-                )
+        call = partial(service.function, *arguments, **keywords)
+        try:
+            future = self._submit(service, call)
+        except Busy as busy:
+            raise _Outcome("refused", "RuntimeError", f"service {name!r} is not available: {busy}") from None
+        try:
+            done = self.host.wait(service.deadline_s, future)
+        except BaseException:
+            threads.abandon(self.share, future)
+            raise
+        if not done:
+            threads.abandon(self.share, future)
+            raise _Outcome("timed out", "TimeoutError", f"service {name!r} took longer than {service.deadline_s:g} s")
         if future.cancelled():  # the event loop is being closed
             raise _Outcome("raised", "RuntimeError", f"service {name!r} was cancelled")
-        error = future.exception()
+        error, value = future.exception(), None
         if error is None:
-            return future.result()
+            value = future.result()
+            if isinstance(value, Outcome):
+                value, error = value
+        if error is None:
+            return value
         if isinstance(error, Exception):
             self._raised(name, error)
         raise error
+
+    def _submit(self, service: Service, call: partial[Any]) -> Future[Any]:
+        if not service.binder.is_async:
+            return threads.submit(self.share, call)
+        portal = PORTAL.get()
+        if portal is not None:  # whose loop waits for it to end, so that it can't be left behind
+            future: Future[Any] = portal.start_task_soon(contained, call)
+            return future
+        return threads.submit_async(self.share, call)
 
     def _raised(self, name: str, error: Exception) -> NoReturn:
         """Tell the node that a service failed: the kind of failure, and what a `ServiceError` has to say to it."""
@@ -214,16 +226,6 @@ class ServiceDesk:
             self._calls_logged += 1
             about = {"request_bytes": size, "seconds": seconds, "outcome": outcome}
             self._logger.debug("service called", node=host.node, call=host.calls, service=_logs.clean(name), **about)
-
-
-def _submit(service: Service, function: partial[Any]) -> Future[Any]:
-    if not service.binder.is_async:
-        return workers.submit(partial(copy_context().run, function))
-    portal = PORTAL.get()
-    if portal is not None:
-        future: Future[Any] = portal.start_task_soon(function)
-        return future
-    return workers.submit_async(function())
 
 
 class _Outcome(Exception):

@@ -55,7 +55,6 @@ class Steps:
         self._generation = 0
         self._limits = node._instance.limits
         self._thrown: BaseException | None = None
-        self._opened = False
         self._fed = 0
         self._outputs = 0
         self._seconds = 0.0
@@ -70,8 +69,7 @@ class Steps:
         Raises:
             ClocheError: the node has another stream open; or there is none to take up.
         """
-        position = self._node._begin_stream(self._resume)
-        self._opened = True
+        position = self._node._begin_stream(self, self._resume)
         self._generation = self._node._generation
         if position is None:
             self._step(Op.STREAM_OPEN, [])
@@ -98,10 +96,8 @@ class Steps:
 
     def close(self) -> None:
         """Give up the stream: unless it has ended, the node's generators are closed and their finally blocks run."""
-        if self._opened:
-            self._opened = False
-            if not self._is_lost:
-                self._node._end_stream(self.ended)
+        if self._node._streaming is self:
+            self._node._end_stream(self.ended or self._is_lost)
             self.ended = True
 
     @property
@@ -169,21 +165,29 @@ class Steps:
 def run(steps: Steps, items: Iterable[Any]) -> Iterator[Any]:
     """Take the steps, with items from a plain iterable, which is asked for an item only when the node asks."""
     try:
-        source = iter(items)
-        steps.open()
-        while not steps.ended:
-            if steps.output:
-                yield steps.value
-            if not steps.wants:
-                steps.next()
-                continue
-            try:
-                item = next(source)
-            except StopIteration:
-                steps.end()
-            except Exception as error:
-                steps.throw(error)
-            else:
-                steps.feed(item)
+        try:
+            source = iter(items)
+            steps.open()
+            while not steps.ended:
+                if steps.output:
+                    yield steps.value
+                if steps.wants:
+                    _feed(steps, source)
+                else:
+                    steps.next()
+        finally:
+            steps.close()
     finally:
-        steps.close()
+        steps.close()  # again: an interrupt may have come before the first one had begun
+
+
+def _feed(steps: Steps, source: Iterator[Any]) -> None:
+    """Give the node the next item. Not part of `run`: an interrupt just before a nested ``try`` would get past `run`'s own."""
+    try:
+        item = next(source)
+    except StopIteration:
+        steps.end()
+    except Exception as error:
+        steps.throw(error)
+    else:
+        steps.feed(item)

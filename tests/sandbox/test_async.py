@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import cloche
@@ -147,3 +149,91 @@ async def test_async_with_closes_the_node(runtime):
         assert await node.aprocess(1) == 1
     with pytest.raises(cloche.ClosedError):
         node.process(1)
+
+
+async def test_calls_that_wait_for_one_node_hold_one_thread(load, anyio_backend):
+    """And not the threads that everybody on the event loop shares: another node, and other code, go on."""
+    started, go = threading.Event(), threading.Event()
+
+    def hold():
+        started.set()
+        go.wait(60)
+        return 1
+
+    source = "from cloche_guest import services\ndef f(x): return services.hold()\n"
+    node, other = load(source, grants=cloche.Grants(services={"hold": hold})), load(ECHO)
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    results = []
+
+    async def one():
+        results.append(await node.aprocess(0))
+
+    try:
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for _ in range(45):
+                    group.start_soon(one)
+                while not started.is_set():
+                    await anyio.sleep(0)
+                await anyio.wait_all_tasks_blocked()
+                assert limiter.borrowed_tokens == 1
+                assert await other.aprocess(5) == 5
+                assert results == []
+                go.set()
+    finally:
+        go.set()
+    assert results == [1] * 45
+
+
+async def test_a_call_that_waits_behind_a_plain_one_is_cancelled_at_once(load):
+    """It has not begun: the node stays usable, and the thread that it waited on is free again."""
+    started, go = threading.Event(), threading.Event()
+
+    def hold():
+        started.set()
+        go.wait(60)
+        return 1
+
+    source = "from cloche_guest import services\ndef f(x): return services.hold() if x else 2\n"
+    node = load(source, grants=cloche.Grants(services={"hold": hold}))
+    plain = threading.Thread(target=node.process, args=(1,))
+    plain.start()
+    try:
+        assert started.wait(60)
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(node.aprocess, 0)
+                await anyio.wait_all_tasks_blocked()
+                group.cancel_scope.cancel()
+    finally:
+        go.set()
+        plain.join()
+    assert not node.broken and await node.aprocess(0) == 2
+
+
+async def test_calls_inside_other_calls_wait_for_none_of_the_shared_threads(load):
+    """Each outer call holds one of them until the inner one has ended."""
+    inner = load(ECHO)
+
+    async def through(x):
+        return await inner.aprocess(x)
+
+    source = "from cloche_guest import services\ndef f(x): return services.through(x)\n"
+    outer = [load(source, grants=cloche.Grants(services={"through": through})) for _ in range(3)]
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    before, limiter.total_tokens = limiter.total_tokens, 2
+    results = []
+
+    async def one(node, x):
+        results.append(await node.aprocess(x))
+
+    try:
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for x, node in enumerate(outer):
+                    group.start_soon(one, node, x)
+                    group.start_soon(one, inner, x + 3)
+    finally:
+        limiter.total_tokens = before
+    assert sorted(results) == list(range(6))

@@ -192,3 +192,26 @@ def test_exceptions_and_results_are_those_of_plain_services(load, logs):
     with pytest.raises(cloche.NodeRaisedError) as caught:
         node.process("fail")
     assert caught.value.exc_type == "KeyError" and "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("awaited", [False, True], ids=["plain", "awaited"])
+def test_a_service_that_exits_ends_its_call_and_no_event_loop(load, kind, awaited):
+    """Neither the caller's nor that of all asynchronous services of the process."""
+
+    async def leave():
+        raise kind(3)
+
+    async def main():
+        node = make(load, leave=leave, where=where)
+        with pytest.raises(kind):
+            await node.aprocess("leave")
+        assert (await make(load, where=where).aprocess("where"))[0] == "asyncio"
+
+    node = make(load, leave=leave, where=where)
+    if awaited:
+        asyncio.run(main())
+    else:
+        with pytest.raises(kind):
+            node.process("leave")
+    assert make(load, where=where).process("where")[0] == "asyncio"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import cloche
@@ -172,7 +174,7 @@ def test_closing_waits_for_what_was_submitted(runtime):
 
 
 def test_every_node_is_closed_though_a_cleanup_fails(runtime):
-    """The first failure is raised."""
+    """The failures are raised together; closing again does nothing."""
     source = Source(
         "class N:\n    def process(self, x): return x\n    def cleanup(self): raise RuntimeError('not clean')\n"
     )
@@ -180,8 +182,12 @@ def test_every_node_is_closed_though_a_cleanup_fails(runtime):
     pool = runtime.pool(source, "N", size=3)
     assert list(pool.map([1])) == [1]
     nodes = [worker.node for worker in pool._idle]
-    with pytest.raises(cloche.NodeRaisedError, match="not clean"):
+    with pytest.raises(ExceptionGroup, match="^not all nodes of the pool could be closed cleanly") as caught:
         pool.close()
+    assert [(type(error), error.message) for error in caught.value.exceptions] == [
+        (cloche.NodeRaisedError, "not clean")
+    ] * 3
+    pool.close()
     assert all(node._closed for node in nodes)
     assert len(nodes) == 3
     del nodes
@@ -222,3 +228,149 @@ def test_an_age_is_measured_from_the_clone_s_making(runtime):
         began = time.monotonic()
         assert list(pool.map([1, 1, 1])) == [1, 2, 3]
         assert pool._idle[0].made <= began
+
+
+SERVED = Source("from cloche_guest import services\ndef f(x): return services.meet(x)\n")
+
+
+def test_a_clone_that_cannot_be_made_is_reported_on_its_items_future(runtime, monkeypatch):
+    """The pool goes on with the next item."""
+    with runtime.pool(BREAKER, "f", size=1) as pool:
+        good, failures = pool._clone, [OSError("no more memory"), KeyboardInterrupt()]
+
+        def clone():
+            if failures:
+                raise failures.pop(0)
+            return good()
+
+        monkeypatch.setattr(pool, "_clone", clone)
+        futures = [pool.submit(x) for x in ("break", 1, 2, 3)]
+        kinds = [type(future.exception(60)) for future in futures]
+        assert kinds == [cloche.GuestTrapError, OSError, KeyboardInterrupt, type(None)]
+        assert futures[3].result() == 3
+        assert not pool._under_way and len(pool._idle) == 1
+
+
+def test_a_pool_whose_clones_cannot_be_made_leaves_none_behind(runtime, monkeypatch):
+    """Some were made before one failed: they are closed, and the failure is raised."""
+    made = []
+    restore = runtime.restore
+
+    def failing(*arguments, **options):
+        if len(made) == 2:
+            raise OSError("no more memory")
+        made.append(restore(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(runtime, "restore", failing)
+    with pytest.raises(OSError, match="no more memory"):
+        runtime.pool(DOUBLE, "f", size=3)
+    assert len(made) == 2 and all(node._closed for node in made)
+
+
+def test_closing_a_pool_from_inside_its_own_item_is_refused(runtime):
+    """It would wait for itself."""
+    errors = []
+
+    def meet(x):
+        try:
+            pool.close()
+        except cloche.ClocheError as error:
+            errors.append(str(error))
+        return x
+
+    with runtime.pool(SERVED, "f", size=1, grants=cloche.Grants(services={"meet": meet})) as pool:
+        assert pool.submit(3).result(60) == 3
+        assert pool.submit(4).result(60) == 4
+    assert errors == ["the pool cannot be closed from inside one of its own items"] * 2
+
+
+def test_an_interrupted_close_is_ended_by_the_next(runtime, monkeypatch):
+    """Ctrl-C while a node is being closed."""
+    pool = runtime.pool(DOUBLE, "f", size=3)
+    nodes = [worker.node for worker in pool._idle]
+    hits = [KeyboardInterrupt]
+    close = cloche.Node.close
+
+    def interrupted(node):
+        if hits:
+            raise hits.pop()
+        close(node)
+
+    monkeypatch.setattr(cloche.Node, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.close()
+    pool.close()
+    assert all(node._closed for node in nodes) and not pool._idle
+    with pytest.raises(cloche.ClosedError):
+        pool.submit(1)
+
+
+def test_an_interrupted_map_gives_up_its_items_and_keeps_its_nodes(runtime):
+    """Ctrl-C at the consumer: what has not begun never begins."""
+    started, go, seen = threading.Event(), threading.Event(), []
+
+    def meet(x):
+        seen.append(x)
+        started.set()
+        go.wait(60)
+        return x
+
+    with runtime.pool(SERVED, "f", size=1, grants=cloche.Grants(services={"meet": meet})) as pool:
+        results = pool.map(range(100), progress=lambda _: results.throw(KeyboardInterrupt))
+        consumer = threading.Thread(target=go.set)
+        consumer.start()
+        next(results)
+        with pytest.raises(KeyboardInterrupt):
+            results.throw(KeyboardInterrupt)
+        assert pool.submit("last").result(60) == "last"
+        assert len(pool._idle) == 1 and not pool._under_way
+    assert seen[0] == 0 and len(seen) <= 3
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_items_that_are_awaited_hold_no_thread_of_the_event_loop(runtime, backend):
+    """However many wait."""
+    go = threading.Event()
+
+    def meet(x):
+        go.wait(60)
+        return x
+
+    async def main() -> None:
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        results = []
+
+        async def one(x):
+            results.append(await pool.asubmit(x))
+
+        async with anyio.create_task_group() as group:
+            for x in range(45):
+                group.start_soon(one, x)
+            await anyio.wait_all_tasks_blocked()
+            assert limiter.borrowed_tokens == 0
+            go.set()
+        assert sorted(results) == list(range(45))
+
+    grants = cloche.Grants(services={"meet": meet})
+    with runtime.pool(SERVED, "f", size=2, limits=cloche.Limits(deadline_s=60), grants=grants) as pool:
+        try:
+            anyio.run(main, backend=backend)
+        finally:
+            go.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_pool_works_in_the_child_of_a_fork(runtime):
+    """Its threads do not exist there; items under way are the parent's."""
+    with runtime.pool(DOUBLE, "f", size=2) as pool:
+        assert pool.submit(1).result(60) == 2
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                code = 0 if list(pool.map(range(5))) == [0, 2, 4, 6, 8] else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert pool.submit(2).result(60) == 4
