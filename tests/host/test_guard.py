@@ -13,7 +13,7 @@ import pytest
 
 from cloche import DeadlineError, ImageError, Limits
 from cloche._broken import Cancelled
-from cloche._engine import options
+from cloche._wasm.engine import options
 from cloche._guard import Guard
 from cloche_wire import Op, Reply
 
