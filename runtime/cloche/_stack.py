@@ -10,7 +10,6 @@ import ctypes
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Final, TypeVar
 
@@ -50,6 +49,8 @@ def sufficient() -> bool:
 
 def run(function: Callable[[], T]) -> T:
     """Run `function` on a thread with enough stack, in the caller's context, and wait for it."""
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and rarely needed
+
     previous = threading.stack_size(GUEST_STACK_BYTES + 4 * _MARGIN)
     try:
         pool = ThreadPoolExecutor(1, "cloche-stack")

@@ -10,21 +10,21 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from contextvars import copy_context
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import asyncio
+    from concurrent.futures import Future
+    from queue import SimpleQueue
+
+    _Job = tuple[Future[Any], Callable[[], Any]]
 
 __all__ = ["MAX_ABANDONED", "Busy", "Workers", "workers"]
 
 MAX_ABANDONED: Final = 16
 _IDLE_S: Final = 2.0
 """An idle thread ends after that."""
-
-_Job = tuple["Future[Any]", Callable[[], Any]]
 
 
 class Busy(Exception):
@@ -50,6 +50,8 @@ class Workers:
         Raises:
             Busy: too many abandoned ones still run.
         """
+        from concurrent.futures import Future  # slow to import, and only services need it
+
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         with self._lock:
@@ -87,11 +89,15 @@ class Workers:
             self._abandoned -= 1
 
     def _start(self) -> SimpleQueue[_Job]:
+        from queue import SimpleQueue
+
         queue: SimpleQueue[_Job] = SimpleQueue()
         threading.Thread(target=self._work, args=(queue,), name="cloche-service", daemon=True).start()
         return queue
 
     def _work(self, queue: SimpleQueue[_Job]) -> None:
+        from queue import Empty
+
         while True:
             try:
                 future, function = queue.get(timeout=_IDLE_S)

@@ -165,7 +165,7 @@ def test_what_is_kept_is_on_the_disk_before_it_has_its_name(cache, load, monkeyp
     fsync, replace = os.fsync, Path.replace
 
     def note_fsync(descriptor: int) -> None:
-        done.append(f"fsync {os.readlink(f'/proc/self/fd/{descriptor}').rpartition('.')[2]}")
+        done.append(f"fsync {str(Path(f'/proc/self/fd/{descriptor}').readlink()).rpartition('.')[2]}")
         fsync(descriptor)
 
     def note_replace(path: Path, target: Path) -> Path:
@@ -463,6 +463,6 @@ def test_a_child_forked_meanwhile_does_not_hold_the_lock(tmp_path: Path) -> None
 
 def _is_lock(descriptor: int, folder: Path) -> bool:
     try:
-        return os.readlink(f"/proc/self/fd/{descriptor}") == str(folder / "a.lock")
+        return Path(f"/proc/self/fd/{descriptor}").readlink() == folder / "a.lock"
     except OSError:
         return False
