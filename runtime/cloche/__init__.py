@@ -7,47 +7,45 @@
 42
 """
 
-from typing import TYPE_CHECKING
-
-from cloche._logs import LogRecord
-from cloche._mount import Mount
-from cloche._node import Node, Stats
-from cloche._pool import Pool
-from cloche._runtime import Runtime
-from cloche._snapshot import Snapshot
-from cloche._source import Source
-from cloche._stream import StreamPosition
-from cloche.clock import Clock
-from cloche.errors import (
-    BrokenInstanceError,
-    ClocheError,
-    ClosedError,
-    DeadlineError,
-    EncodeError,
-    FuelError,
-    GuestExitError,
-    GuestTrapError,
-    HardDeadlineError,
-    ImageError,
-    InternalError,
-    LimitError,
-    NodeError,
-    NodeLoadError,
-    NodeRaisedError,
-    OutputError,
-    ProtocolError,
-    ServiceError,
-    StreamLimitError,
-)
-from cloche.grants import Grants
-from cloche.limits import Limits
-from cloche.services import Service, ServiceCall, ServiceRecord
-from cloche_wire.array import Array
-from cloche_wire.record import Record
-from cloche_wire.tagged import Opaque
-
+TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
+    from cloche._logs import LogRecord
+    from cloche._mount import Mount
+    from cloche._node import Node, Stats
+    from cloche._pool import Pool
     from cloche._profile import Profile, profile
+    from cloche._runtime import Runtime
+    from cloche._snapshot import Snapshot
+    from cloche._source import Source
+    from cloche._stream import StreamPosition
+    from cloche.clock import Clock
+    from cloche.errors import (
+        BrokenInstanceError,
+        ClocheError,
+        ClosedError,
+        DeadlineError,
+        EncodeError,
+        FuelError,
+        GuestExitError,
+        GuestTrapError,
+        HardDeadlineError,
+        ImageError,
+        InternalError,
+        LimitError,
+        NodeError,
+        NodeLoadError,
+        NodeRaisedError,
+        OutputError,
+        ProtocolError,
+        ServiceError,
+        StreamLimitError,
+    )
+    from cloche.grants import Grants
+    from cloche.limits import Limits
+    from cloche.services import Service, ServiceCall, ServiceRecord
+    from cloche_wire.array import Array
+    from cloche_wire.record import Record
+    from cloche_wire.tagged import Opaque
 
 __version__ = "0.1.0"
 
@@ -94,10 +92,61 @@ __all__ = [
     "profile",
 ]
 
+# A module is imported when one of its names is first used: together they take a hundred times as long as this one.
+_NAMES = {
+    "cloche._logs": ("LogRecord",),
+    "cloche._mount": ("Mount",),
+    "cloche._node": ("Node", "Stats"),
+    "cloche._pool": ("Pool",),
+    "cloche._profile": ("Profile", "profile"),
+    "cloche._runtime": ("Runtime",),
+    "cloche._snapshot": ("Snapshot",),
+    "cloche._source": ("Source",),
+    "cloche._stream": ("StreamPosition",),
+    "cloche.clock": ("Clock",),
+    "cloche.errors": (
+        "BrokenInstanceError",
+        "ClocheError",
+        "ClosedError",
+        "DeadlineError",
+        "EncodeError",
+        "FuelError",
+        "GuestExitError",
+        "GuestTrapError",
+        "HardDeadlineError",
+        "ImageError",
+        "InternalError",
+        "LimitError",
+        "NodeError",
+        "NodeLoadError",
+        "NodeRaisedError",
+        "OutputError",
+        "ProtocolError",
+        "ServiceError",
+        "StreamLimitError",
+    ),
+    "cloche.grants": ("Grants",),
+    "cloche.limits": ("Limits",),
+    "cloche.services": ("Service", "ServiceCall", "ServiceRecord"),
+    "cloche_wire.array": ("Array",),
+    "cloche_wire.record": ("Record",),
+    "cloche_wire.tagged": ("Opaque",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = ("clock", "errors", "grants", "limits", "services")
+
 
 def __getattr__(name: str) -> object:
-    if name in ("Profile", "profile"):  # a tenth of the time that this import takes, and few need it
-        from cloche import _profile
+    from importlib import import_module
 
-        return getattr(_profile, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _MODULES:
+        return import_module(f"cloche.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 from cloche._codec import decode_record
 from cloche_wire import abi
+
+if TYPE_CHECKING:
+    import re
 
 __all__ = ["DefaultLogger", "LogRecord", "clean", "collect", "deliver", "parse"]
 
 MAX_FIELDS: Final = 64
 MAX_TEXT: Final = 16 * 1024
-_LEVELS: Final = ((logging.CRITICAL, "critical"), (logging.ERROR, "error"), (logging.WARNING, "warning"),
-                  (logging.INFO, "info"))  # fmt: skip
+_LEVELS: Final = (
+    (50, "critical"),
+    (40, "error"),
+    (30, "warning"),
+    (20, "info"),
+)  # the numbers of `logging`, which is slow to import
 
 # C0 and C1 controls but tab and newline (ESC starts an ANSI sequence), bidirectional overrides and isolates, the line and
 # paragraph separators, lone surrogates: nothing that repaints a terminal or reorders a line ("Trojan Source", CVE-2021-42574).
-_UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE: Final = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +52,20 @@ class LogRecord:
     time_ns: int = 0
 
 
+@cache
+def _unsafe() -> re.Pattern[str]:
+    import re  # compiling this set takes milliseconds, and most texts do not need it
+
+    return re.compile(_UNSAFE)
+
+
 def clean(text: str) -> str:
     """The text with control and bidirectional characters shown as escapes, and cut at MAX_TEXT characters."""
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}... [{len(text) - MAX_TEXT} characters cut]"
-    return _UNSAFE.sub(
+    if text.isprintable():  # no character of _UNSAFE is
+        return text
+    return _unsafe().sub(
         lambda match: f"\\x{ord(match[0]):02x}" if match[0] < "\u0100" else f"\\u{ord(match[0]):04x}", text
     )
 

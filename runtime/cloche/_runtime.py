@@ -17,7 +17,6 @@ from cloche._desks import desks
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
 from cloche._node_lock import NodeLock, is_inside, run_inside
-from cloche._pool import Pool
 from cloche._recovery import OnBreak, Policy, RecoveringNode
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from cloche._isolation import Workers
     from cloche._isolation._process import WorkerInfo
     from cloche._isolation._remote import RemoteInstance
+    from cloche._pool import Pool
     from cloche._stream import StreamPosition
 
 __all__ = ["Isolation", "Runtime"]
@@ -257,6 +257,8 @@ class Runtime:
         Raises:
             NodeLoadError: as `load`.
         """
+        from cloche._pool import Pool  # its threads are slow to import, and few programs have a pool
+
         if refused := options.keys() - {"name", "limits", "grants", "session_id"}:
             raise TypeError(f"a pool takes no {', '.join(sorted(refused))}: it replaces a clone that breaks")
         workers = size if size is not None else os.cpu_count() or 1

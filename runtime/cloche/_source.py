@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Modules", "Source", "read", "walk"]
 
-_DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 MAX_FILES: Final = 2000
 MAX_BYTES: Final = 32 << 20
@@ -62,7 +59,12 @@ def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
     if isinstance(source, Source):
         return Modules("node", {"node": (source.filename, source.text, False)}, {})
     path = Path(source)
-    if isinstance(source, str) and grants.packages and not path.exists() and _DOTTED.fullmatch(source):
+    if (
+        isinstance(source, str)
+        and grants.packages
+        and not path.exists()
+        and all(part.isidentifier() for part in source.split("."))
+    ):
         return Modules(source, {}, {})
     if path.is_dir():
         return _read_folder(path)
@@ -76,6 +78,8 @@ def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
 
 
 def _text(path: Path) -> str:
+    import tokenize
+
     with tokenize.open(path) as file:  # honours a coding declaration (PEP 263)
         return file.read()
 

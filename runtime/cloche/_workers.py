@@ -171,6 +171,8 @@ class ServiceThreads:
                 job.share = None
 
     def _start(self) -> SimpleQueue[_Job]:
+        from queue import SimpleQueue
+
         queue: SimpleQueue[_Job] = SimpleQueue()
         self._start_thread("cloche-service", self._work, queue)
         return queue
@@ -182,6 +184,8 @@ class ServiceThreads:
             raise Busy(str(error)) from None
 
     def _work(self, queue: SimpleQueue[_Job]) -> None:
+        from queue import Empty
+
         while True:
             try:
                 job = queue.get(timeout=_IDLE_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, fields
 
 from cloche_wire import abi
@@ -10,6 +9,7 @@ from cloche_wire import abi
 __all__ = ["Limits"]
 
 MIB = 1 << 20
+_INFO = 20  # logging.INFO; `logging` is slow to import
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Limits:
     log_records: int = 1000
     log_bytes: int = 64 * 1024
     output_bytes: int = MIB
-    log_level: int = logging.INFO
+    log_level: int = _INFO
 
     def __post_init__(self) -> None:
         for field in fields(self):

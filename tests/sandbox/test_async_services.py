@@ -73,11 +73,11 @@ def test_its_own_deadline_cancels_it(load):
             ended.set()
             raise
 
-    node = make(load, slow=Service(slow, deadline_s=0.05))
-    with pytest.raises(cloche.NodeRaisedError, match=r"longer than 0\.05 s") as caught:
+    node = make(load, slow=Service(slow, deadline_s=1.0))
+    with pytest.raises(cloche.NodeRaisedError, match=r"longer than 1 s") as caught:
         node.process("slow")
     assert caught.value.exc_type == "TimeoutError"
-    assert ended.wait(10)
+    assert ended.wait(60)
 
 
 @pytest.mark.anyio
@@ -91,10 +91,10 @@ async def test_its_own_deadline_cancels_it_on_the_callers_loop(load):
         finally:
             ended.set()
 
-    node = make(load, slow=Service(slow, deadline_s=0.05), where=where)
+    node = make(load, slow=Service(slow, deadline_s=1.0), where=where)
     with pytest.raises(cloche.NodeRaisedError, match="longer"):
         await node.aprocess("slow")
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await ended.wait()
     assert (await node.aprocess("where"))[1] == threading.get_ident()
 
@@ -110,10 +110,10 @@ def test_the_calls_deadline_cancels_it(load, awaited):
         finally:
             ended.set()
 
-    node = load(CALLER, grants=Grants(services={"slow": slow}), limits=Limits(deadline_s=0.1))
+    node = load(CALLER, grants=Grants(services={"slow": slow}), limits=Limits(deadline_s=1.0))
     with pytest.raises(cloche.DeadlineError):
         asyncio.run(node.aprocess("slow")) if awaited else node.process("slow")
-    assert ended.wait(10)
+    assert ended.wait(60)
 
 
 @pytest.mark.anyio
@@ -129,7 +129,7 @@ async def test_cancelling_the_caller_cancels_it(load):
             ended.set()
 
     node = make(load, slow=slow)
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(node.aprocess, "slow")
             await started.wait()
@@ -151,7 +151,7 @@ async def test_awaiting_its_own_node_is_an_error_and_not_a_deadlock(load, logs):
 
     node = make(load, back=back, through=through, where=where)
     assert await node.aprocess("through", 1) == 2
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         with pytest.raises(cloche.NodeRaisedError):
             await node.aprocess("back")
     (entry,) = [event for event in logs.take() if event[0] == "error"]

@@ -69,8 +69,7 @@ def test_a_start_is_seconds_or_a_datetime(node, start):
 def test_sleeping_moves_a_virtual_clock_by_so_much(node):
     """All clocks by the same, and no real time passes."""
     virtual = node(Clock("virtual", start=START, step_ns=0))
-    began = time.monotonic()
-    assert virtual.process(
+    assert virtual.process(  # longer than its deadline, if it were real
         "a = time.time(), time.monotonic()\ntime.sleep(3600)\nanswer = [time.time() - a[0], time.monotonic() - a[1]]"
     ) == [3600, 3600]
     assert (
@@ -80,7 +79,6 @@ def test_sleeping_moves_a_virtual_clock_by_so_much(node):
         == START + 3660
     )
     assert virtual.process("answer = datetime.datetime.now(datetime.timezone.utc).timestamp()") == START + 3660
-    assert time.monotonic() - began < 60
 
 
 def test_timers_of_asyncio_fire_in_order(node):

@@ -128,7 +128,7 @@ def test_cancelling_a_task_stops_the_guest(load):
 
 def test_streams_end_at_the_deadline_of_a_step(load):
     """Outputs before it arrive."""
-    node = load("def f(x):\n    yield 1\n    while True: pass\n", "f", limits=cloche.Limits(deadline_s=0.1))
+    node = load("def f(x):\n    yield 1\n    while True: pass\n", "f", limits=cloche.Limits(deadline_s=1.0))
     stream = node.stream([0])
     assert next(stream) == 1
     with pytest.raises(cloche.DeadlineError):
@@ -140,7 +140,7 @@ def test_logs_up_to_the_stop_are_delivered(load):
     node = load(
         "import logging\ndef f(x):\n    logging.warning('before')\n    while True: pass\n",
         "f",
-        limits=cloche.Limits(deadline_s=0.1),
+        limits=cloche.Limits(deadline_s=1.0),
     )
     with pytest.raises(cloche.DeadlineError) as caught:
         node.process(0)

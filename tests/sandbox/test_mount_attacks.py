@@ -111,7 +111,7 @@ def test_a_hard_link_is_read_and_never_changed(node, folder):
 def test_a_link_that_appears_while_the_guest_loops_leads_nowhere(load, folder, what):
     """A thread of the host swaps a good entry for a link to the outside, thousands of times, while the node reads and writes."""
     grants = cloche.Grants(mounts={"/w": cloche.Mount(folder, writable=True)})
-    node = load(EXEC, "f", grants=grants)
+    node = load(EXEC, "f", grants=grants, limits=cloche.Limits(deadline_s=100))
     target, good, bad = folder / "swapped", folder / "good", folder / "bad"
     if what == "folder":
         good.mkdir()
@@ -136,9 +136,10 @@ def test_a_link_that_appears_while_the_guest_loops_leads_nowhere(load, folder, w
     thread.start()
     code = """
 import time
-path, seen = values[0], {}
-end = time.monotonic() + 1.5
-while time.monotonic() < end:
+path, seen, rounds = values[0], {}, 0
+end = time.monotonic() + 60
+while (rounds < 1000 or len(seen) < 3 or "inside" not in seen) and time.monotonic() < end:
+    rounds += 1
     for mode in ("r", "r+", "a"):
         try:
             with open(path, mode) as file:
@@ -153,7 +154,7 @@ r = seen
     finally:
         done.set()
         thread.join()
-    assert swaps > 1000
+    assert swaps > 0
     assert seen["inside"] > 0
     assert set(seen) <= {
         "inside",

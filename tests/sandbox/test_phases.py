@@ -31,7 +31,7 @@ class Echo:
 
 @pytest.fixture
 def echo(load: Callable[..., cloche.Node]) -> cloche.Node:
-    return load(SOURCE, "Echo", limits=cloche.Limits(deadline_s=1.0))
+    return load(SOURCE, "Echo", limits=cloche.Limits(deadline_s=2.0))
 
 
 def test_phases_are_in_order_do_not_overlap_and_fill_the_call(echo: cloche.Node) -> None:

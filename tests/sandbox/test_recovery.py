@@ -64,7 +64,7 @@ class N:
             total += x
             yield total
 """)
-LIMITS = Limits(deadline_s=0.5)
+LIMITS = Limits(deadline_s=1.0)
 
 
 def _break(node: cloche.Node, how: object = "break") -> cloche.BrokenInstanceError:
@@ -198,7 +198,7 @@ def test_a_checkpoint_that_cannot_be_woken_ends_the_node(restarting):
     error = _break(node, 1)
     assert type(error) is cloche.GuestTrapError
     assert error.recovered is None
-    assert "it could not be brought back: node 'N' ran 0.5" in error.__notes__[0]
+    assert "it could not be brought back: node 'N' ran 1.0" in error.__notes__[0]
     assert node.broken
 
 

@@ -113,7 +113,7 @@ def test_closing_early_unwinds_a_streaming_node(load):
 def test_finally_block_that_never_ends_meets_the_deadline(load):
     """Closing is a call like any other."""
     node = load("class N:\n    def process(self, x):\n        try:\n            yield 1\n        finally:\n            while True: pass\n",
-                limits=cloche.Limits(deadline_s=0.3))  # fmt: skip
+                limits=cloche.Limits(deadline_s=1.0))  # fmt: skip
     stream = node.stream([0])
     next(stream)
     with pytest.raises(cloche.DeadlineError):

@@ -64,6 +64,14 @@ class WorkerInfo:
     missing: dict[str, str]
 
 
+def _cache() -> dict[str, str]:
+    """The environment that gives a worker the host's cache; empty if the host has none."""
+    try:
+        return {"CLOCHE_CACHE": str(_image.cache_folder().absolute())}
+    except ImageError:
+        return {}
+
+
 class Process:
     """A worker. Nothing that it sends is believed before it is checked, and nothing is ever unpickled.
 
@@ -116,10 +124,7 @@ class Process:
                 stderr=self._their_words,
                 pass_fds=[self._theirs.fileno()],
                 cwd="/",
-                env={
-                    "CLOCHE_CACHE": str(_image.cache_folder().absolute()),
-                    **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                },
+                env=_cache() | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 start_new_session=True,  # Ctrl-C is for the host
             )
         finally:

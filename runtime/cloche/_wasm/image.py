@@ -1,42 +1,47 @@
 """Finds the guest image and turns it into native code, once for each machine and configuration.
 
 An AOT artifact is native code that will run in this process, so its folder is trusted as a library's would be: it must
-belong to this user and be writable by nobody else. Its name is the digest of all that it depends on.
+belong to this user and be writable by nobody else. Its name is the digest of all that it depends on. The cache saves time
+and nothing else: where it cannot be used, the image is compiled at each start.
 """
 
 from __future__ import annotations
 
-import fcntl
-import importlib.util
 import json
 import os
-import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cloche._wasm import bindings
+from cloche._wasm import artifacts, bindings
 from cloche._wasm.bindings import EngineError
 from cloche._wasm.engine import Metering, Module, options
 from cloche.errors import ImageError
 from cloche_wire import abi
 
-__all__ = ["Image", "cache_folder", "find", "load", "source_tree"]
+__all__ = ["Image", "cache_folder", "find", "kept", "load", "source_tree"]
 
 WASM_NAME: Final = "cloche.wasm"
 MANIFEST_NAME: Final = "manifest.json"
-_AOT_FORMAT: Final = 1
+_AOT_FORMAT: Final = 2  # of the artifact's file: a change of `artifacts` or its checksum makes a new one
 
 
 def cache_folder() -> Path:
-    """Where images and compiled code are kept: $CLOCHE_CACHE, $XDG_CACHE_HOME/cloche or ~/.cache/cloche."""
+    """Where images and compiled code are kept: $CLOCHE_CACHE, $XDG_CACHE_HOME/cloche or ~/.cache/cloche.
+
+    Raises:
+        ImageError: none of these is set, and the user has no home folder.
+    """
     if chosen := os.environ.get("CLOCHE_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "cloche"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "cloche"
+    try:
+        return Path.home() / ".cache" / "cloche"
+    except RuntimeError as error:  # HOME is not set, and the user is not in the system's list
+        raise ImageError(f"there is no folder to keep images in ({error}): set CLOCHE_CACHE to one") from error
 
 
 def source_tree() -> Path | None:
@@ -114,6 +119,8 @@ def _remedy() -> str:
 
 def _rule(path: Path) -> Any:
     """A module of the checkout's build that says what something is made of."""
+    import importlib.util
+
     spec = importlib.util.spec_from_file_location(f"_cloche_{path.parent.name}_inputs", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ImageError(f"{path} is missing: this checkout is not whole")
@@ -152,47 +159,30 @@ def find(folder: str | os.PathLike[str] | None = None) -> Image:
 
 
 def _aot_key(image: Image, metering: Metering) -> str:
-    import hashlib  # as above
+    import hashlib  # slow to import: it loads OpenSSL
 
-    cpu = ""
+    machine = os.uname().machine
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             cpu = next((line for line in file if line.startswith(("flags", "Features"))), "")
     except OSError:
-        cpu = platform.processor()
-    parts = [
-        _AOT_FORMAT,
-        image.sha256,
-        bindings.library_path().stat().st_size,
-        platform.machine(),
-        cpu,
-        sorted(options(metering).items()),
-    ]
+        cpu = ""
+    library = bindings.library_path().stat().st_size
+    parts = [_AOT_FORMAT, image.sha256, library, machine, cpu, sorted(options(metering).items())]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _private(folder: Path) -> None:
-    """Make the folder; refuse it if others could plant code there."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise ImageError(
-            f"{folder} holds native code, but belongs to or can be written by another user: "
-            f"chown and chmod 700 it, or set CLOCHE_CACHE to a folder of your own"
-        )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process compiles, the others wait for it."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def artifact(image: Image, metering: Metering) -> Path:
-    """Where the native code of an image lies, or will lie."""
+def _artifact(image: Image, metering: Metering) -> Path:
     return cache_folder() / "aot" / f"{_aot_key(image, metering)}.cwasm"
+
+
+def kept(image: Image, metering: Metering) -> Path | None:
+    """Where the native code of an image lies; None if it is not kept."""
+    try:
+        path = _artifact(image, metering)
+    except ImageError:  # no cache folder
+        return None
+    return path if path.exists() else None
 
 
 def load(
@@ -200,46 +190,72 @@ def load(
 ) -> Module:
     """The compiled module: from the cache, or compiled now and put there.
 
+    A cache that cannot be read or written is not an error: the image is compiled, and `progress` says why it is not kept.
+
     Args:
         image: what to load.
         metering: decides with which checks it is compiled.
         engine: address of a ``wasm_engine_t`` that was made with the same `metering`.
-        progress: told before something that takes seconds, and after it.
+        progress: called with a line before something that takes seconds, after it, and with the one warning.
 
     Raises:
-        ImageError: the image was altered, or the cache is not private.
+        ImageError: the image was altered, or others can write into the cache.
     """
-    path = artifact(image, metering)
-    _private(path.parent)
+    try:
+        path = _artifact(image, metering)
+    except ImageError as error:  # no cache folder
+        return _compile(image, engine, progress, f"{error}")
+    try:
+        artifacts.open_folder(path.parent)
+    except OSError as error:
+        return _compile(image, engine, progress, f"{error}")
     module = _from_cache(path, engine)
     if module is not None:
         return module
-    with _locked(path.with_suffix(".lock")):
-        module = _from_cache(path, engine)
+    with artifacts.locked(path):
+        module = _from_cache(path, engine, progress)
         if module is not None:
             return module
-        progress("compiling the guest image for this machine: once, about 10 seconds")
-        began = time.perf_counter()
-        image.verify()
-        module = Module.compiled(engine, image.wasm.read_bytes())
-        draft = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(module.serialized())
-            draft.replace(path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            progress(f"the compiled image cannot be kept ({error}): the next start compiles again")
-        progress(f"compiled in {time.perf_counter() - began:.1f} s")
-        return module
+        return _compile(image, engine, progress, keep_as=path)
 
 
-def _from_cache(path: Path, engine: int) -> Module | None:
-    if not path.exists():
-        return None
+def _from_cache(
+    path: Path, engine: int, progress: Callable[[str], None] = lambda text: None
+) -> Module | None:
     try:
-        return Module.from_file(engine, str(path))
-    except EngineError:  # truncated, or made by another wasmtime: it is only a cache
-        path.unlink(missing_ok=True)
-        return None
+        if artifacts.intact(path):
+            return Module.from_file(engine, str(path))
+        progress(f"the compiled image {path} is damaged: it is compiled anew")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        progress(f"the compiled image {path} cannot be read ({error}): it is compiled anew")
+    except EngineError as error:
+        progress(f"the compiled image {path} is not for this engine ({error}): it is compiled anew")
+    return None  # the file stays until another takes its place
+
+
+def _compile(
+    image: Image,
+    engine: int,
+    progress: Callable[[str], None],
+    reason: str = "",
+    keep_as: Path | None = None,
+) -> Module:
+    """Compile an image, and keep the result if there is a place for it; otherwise `reason` says why there is none."""
+    progress("compiling the guest image for this machine: about 10 seconds")
+    began = time.perf_counter()
+    image.verify()
+    module = Module.compiled(engine, image.wasm.read_bytes())
+    progress(f"compiled in {time.perf_counter() - began:.1f} s")
+    if keep_as is not None:
+        try:
+            artifacts.keep(keep_as, module.serialized())
+        except OSError as error:
+            reason = f"{error}"
+    if reason:
+        progress(
+            f"the compiled image cannot be kept ({reason}): each start compiles it again. "
+            f"Set CLOCHE_CACHE to a folder that you can write"
+        )
+    return module

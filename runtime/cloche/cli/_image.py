@@ -44,9 +44,9 @@ def prepare(metering: Metering, quiet: bool) -> None:
         ImageError: there is none, or it was altered.
     """
     found = images.find()
-    path = images.artifact(found, metering)
     Engine(metering, lambda engine: images.load(found, metering, engine, progress=say)).close()
-    if not quiet:
+    path = images.kept(found, metering)
+    if path and not quiet:
         say(f"the image is compiled: {path}")
 
 
