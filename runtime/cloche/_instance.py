@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from cloche import _ffi, _logs, _stack
 from cloche._asks import GuestAsks
 from cloche._broken import Spent, reason, with_data
-from cloche._codec import Codec
+from cloche._codec import Codec, TooCostly, costly_reply
 from cloche._guard import GuardedHost
 from cloche._host import Host, Hosted
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
 from cloche.errors import ClosedError, ProtocolError
-from cloche_wire import Reply, abi
+from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
@@ -161,8 +161,11 @@ class Instance(Hosted):
             self._refuel()
         began = time.perf_counter()
         codec = self._codec
+        costly: TooCostly | None = None
         try:
             reply = codec.decode(self._enter(codec.encode([op, host.calls, *operands], root)), lease=self.lease)
+        except TooCostly as error:
+            costly, reply = error, costly_reply(error)
         except _ffi.Trapped as trapped:
             broken = with_data(self._broken(trapped, time.perf_counter() - began), op, operands)
             raise broken from broken.__cause__
@@ -183,6 +186,8 @@ class Instance(Hosted):
                 self._count_fuel()
         if self._memory.has_records:
             self._drain()
+        if costly is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
+            self.exchange(Op.STREAM_CLOSE, [], "")  # a failure ends a stream; this guest does not know that it failed
         if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
             return _REPLIES[reply[0]], reply[1]
         raise with_data(self.fail(ProtocolError("a reply is [kind, value]")), op, operands)

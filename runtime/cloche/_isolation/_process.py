@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import cbor2
 
 from cloche import _image
-from cloche._logs import clean
+from cloche._texts import clean
 from cloche.errors import ClocheError, ImageError
 
 if TYPE_CHECKING:

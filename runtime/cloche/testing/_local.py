@@ -15,7 +15,7 @@ import cbor2
 
 from cloche import _logs
 from cloche._asks import Asks, Desk
-from cloche._codec import Codec
+from cloche._codec import Codec, TooCostly, refusal
 from cloche._host import Host, Hosted
 from cloche._services import ServiceDesk
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
@@ -96,6 +96,8 @@ class LocalInstance(Hosted):
                 value = self._across([kind, self.calls, value], "result")[2]
             except EncodeError as error:
                 kind, value = self._guest.fail(TypeError(str(error)), "encode")
+            except TooCostly as error:
+                kind, value = self._guest.fail(ValueError(refusal(error, "result", error.steps[1:])), "encode")
         self.guest_seconds += time.perf_counter() - began
         self._drain()
         if self._output > self.limits.output_bytes:
@@ -157,6 +159,8 @@ class LocalInstance(Hosted):
         except EncodeError as error:
             # the codec takes it for [op, call, *operands], and counts from there
             raise TypeError(re.sub(r"^request\[(\d)\]", lambda m: f"request[{int(m[1]) + 2}]", str(error))) from None
+        except TooCostly as error:
+            raise ValueError(refusal(error, "request", error.steps)) from None
         self._asks.request_bytes = self._codec.decoded_bytes
         answer: list[Any] = self._asks.reply(crossed, self._across)
         return answer
