@@ -17,6 +17,11 @@ SOAK = pytest.StashKey[tuple[subprocess.Popen[str], Path]]()
 """The soak under way, and the file that it writes its figures to."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Some tests draw their inputs from seeds: a few in CI, as many as you like by hand."""
+    parser.addoption("--seeds", type=int, default=40, help="seeds of tests/wire/test_cost.py")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the soak, if its test is among those to run: it takes minutes, and has a process of its own."""
     wanted = any(item.get_closest_marker("soak") for item in session.items)

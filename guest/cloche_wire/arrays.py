@@ -11,11 +11,14 @@ from typing import Any, Final
 
 from cloche_wire import dtypes, tags
 from cloche_wire.array import Array
+from cloche_wire.cost import Budget
 from cloche_wire.tagged import Tagged
 
 ARRAY_TAGS: Final = frozenset({*tags.TYPED_DTYPES, tags.ROW_MAJOR, tags.COLUMN_MAJOR, tags.NDARRAY, tags.READONLY})
 
 _KINDS: Final = {**dict.fromkeys("bhilq", "i"), **dict.fromkeys("BHILQ", "u"), **dict.fromkeys("efd", "f"), "?": "b"}
+_BYTES_PER_UNIT: Final = 16
+"""Bytes that are looked at in the time of a unit of `Budget`."""
 _ORDER: Final = "<" if sys.byteorder == "little" else ">"
 
 
@@ -106,26 +109,28 @@ def _pack(wire: dtypes.Wire, dims: list[int], order: str, body: Any, readonly: b
     return (tags.READONLY, Tagged(tag, content)) if readonly else (tag, content)
 
 
-def lift(tag: int, content: Any) -> Any:
+def lift(tag: int, content: Any, budget: Budget | None = None) -> Any:
     """The array that a tag of ARRAY_TAGS stands for: a numpy array if numpy is loaded, else an `Array`.
 
     Bodies are bytes, which are copied, or any other contiguous buffer, which the array keeps and views.
 
     Raises:
         ValueError: dtype, dims and bytes do not fit together.
+        TooCostly: fields overlap, and the budget does not suffice to check each of them.
     """
     if tag in tags.TYPED_DTYPES:
         return _lift_typed(tags.TYPED_DTYPES[tag], content)
     if type(content) is list and len(content) == 2 and tag in (tags.ROW_MAJOR, tags.COLUMN_MAJOR):
         return _reshape(content[1], content[0], "C" if tag == tags.ROW_MAJOR else "F")
     if type(content) is list and len(content) == 4 and tag == tags.NDARRAY and content[2] in ("C", "F"):
-        return _make(*content)
+        wire, dims, order, body = content
+        return _make(wire, dims, order, body, budget)
     if tag == tags.READONLY:
         return _freeze(content)
     raise ValueError("an array has content of the wrong type")
 
 
-def lift_scalar(content: Any) -> Any:
+def lift_scalar(content: Any, budget: Budget | None = None) -> Any:
     """A numpy scalar; without numpy the Python value, if the dtype has one, else an `Array` without dimensions.
 
     Raises:
@@ -138,7 +143,7 @@ def lift_scalar(content: Any) -> Any:
         dtype = dtypes.from_text(numpy, content[0])
         if dtype.kind not in "bUV" and dtype.itemsize == len(content[1]):
             return numpy.frombuffer(content[1], dtype)[0]
-    array = _make(content[0], [], "C", content[1])
+    array = _make(content[0], [], "C", content[1], budget)
     if type(array) is not Array:
         return array[()]
     try:
@@ -164,10 +169,10 @@ def _size(body: Any) -> int:
         raise ValueError("an array's body is bytes") from None
 
 
-def _make(wire: Any, dims: Any, order: str, body: Any) -> Any:
+def _make(wire: Any, dims: Any, order: str, body: Any, budget: Budget | None = None) -> Any:
     item, size = dtypes.item_size(wire), _size(body)
     if not item or dtypes.element_count(dims) * item != size:
-        raise ValueError(f"{size} bytes do not make an array of dtype {str(wire)[:80]} and shape {str(dims)[:80]}")
+        raise ValueError(f"{size} bytes do not make an array of {_shown(wire)} and {len(dims)} dimensions")
     if type(body) is bytes:
         body = bytearray(body)  # a writable array is the receiver's own
     numpy: Any = sys.modules.get("numpy")
@@ -176,25 +181,49 @@ def _make(wire: Any, dims: Any, order: str, body: Any) -> Any:
     dtype = dtypes.from_wire(numpy, wire)
     array = numpy.ndarray(dims, dtype, body, order=order)
     if dtype.kind in "bUV":
-        _check_items(numpy, array)
+        _Check(numpy, size, budget).items(array)
     return array
 
 
-def _check_items(numpy: Any, array: Any) -> None:
-    """See to what numpy trusts: bools are 0 or 1, characters are Unicode's.
+def _shown(wire: Any) -> str:
+    return f"dtype {wire[:80]!r}" if type(wire) is str else "a structure"
+
+
+class _Check:
+    """A look at what numpy trusts: bools are 0 or 1, characters are Unicode's.
 
     numpy counts the true items of a mask by adding bytes, and believes the sum when it writes the selection: other
     bytes would let a guest write beyond an array of the host. A character above U+10FFFF is a SystemError whenever it
     is read.
+
+    Args:
+        numpy: the module.
+        size: bytes of the array: looking at each of them once is free.
+        budget: pays for the bytes that fields which overlap make it look at again.
     """
-    dtype = array.dtype
-    if dtype.names is not None:
-        for name in dtype.names:
-            _check_items(numpy, array[name])
-    elif array.size and dtype.kind in "bU":
-        kind, highest = ("u1", 1) if dtype.kind == "b" else (f"{dtype.byteorder}u4", 0x10FFFF)
-        if numpy.ravel(array, order="K").view(kind).max() > highest:
-            raise ValueError("a bool is a byte 0 or 1" if dtype.kind == "b" else "a character is at most U+10FFFF")
+
+    def __init__(self, numpy: Any, size: int, budget: Budget | None) -> None:
+        self._numpy = numpy
+        self._free = size
+        self._budget = budget
+
+    def items(self, array: Any) -> None:
+        """Raises:
+        ValueError: a bool or a character is none.
+        TooCostly: the budget does not suffice to find out.
+        """
+        dtype = array.dtype
+        if dtype.names is not None:
+            for name in dtype.names:
+                self.items(array[name])
+        elif array.size and dtype.kind in "bU":
+            self._free -= array.nbytes
+            if self._free < 0 and self._budget is not None:
+                self._budget.charge(-self._free // _BYTES_PER_UNIT + 1, "the fields of a structure overlap many times")
+                self._free = 0
+            kind, highest = ("u1", 1) if dtype.kind == "b" else (f"{dtype.byteorder}u4", 0x10FFFF)
+            if self._numpy.ravel(array, order="K").view(kind).max() > highest:
+                raise ValueError("a bool is a byte 0 or 1" if dtype.kind == "b" else "a character is at most U+10FFFF")
 
 
 def _reshape(array: Any, dims: Any, order: str) -> Any:

@@ -13,6 +13,10 @@ MAX_CAUSES = 8
 """Chained exceptions kept."""
 MAX_NOTES = 16
 """Notes (PEP 678) kept."""
+MAX_CHARACTERS = 512 * 1024
+"""Characters kept of one failure: messages, frames and notes, causes included."""
+MAX_NUMBER = (1 << 31) - 1
+"""Largest line number, and most frames left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,47 +71,25 @@ class Failure:
         }
 
     @classmethod
-    def from_wire(cls, value: Any, depth: int = 0) -> Failure:
-        """Check an untrusted map and make a Failure of it.
+    def from_wire(cls, value: Any) -> Failure:
+        """Check an untrusted map and make a Failure of it, in time linear in what is kept.
 
         Raises:
             ValueError: the map is not what `to_wire` makes, or a cap is passed.
         """
-        if type(value) is not dict or depth > MAX_CAUSES:
-            raise ValueError("a failure is a map, chained at most MAX_CAUSES deep")
-        match value:
-            case {
-                "phase": str(phase),
-                "type": str(exc_type),
-                "message": str(message),
-                "frames": list(frames),
-                "omitted": int(omitted),
-                "cause": cause,
-                "explicit": bool(explicit),
-                "notes": list(notes),
-            } if len(frames) <= MAX_FRAMES and len(notes) <= MAX_NOTES and len(message) <= MAX_MESSAGE + 64:
-                pass
-            case _:
-                raise ValueError("a failure lacks a field, or one has the wrong type or size")
-        lines = []
-        for frame in frames:
-            match frame:
-                case [str(file), int(line), str(function), str(text)]:
-                    lines.append(Frame(file[:1024], line, function[:1024], text[:1024]))
-                case _:
-                    raise ValueError("a frame is [file, line, function, text]")
-        if not all(type(note) is str for note in notes):
-            raise ValueError("a note is text")
-        return cls(
-            phase[:32],
-            exc_type[:1024],
-            message,
-            tuple(lines),
-            omitted,
-            None if cause is None else cls.from_wire(cause, depth + 1),
-            explicit,
-            tuple(note[:MAX_MESSAGE] for note in notes),
-        )
+        room = _Room(MAX_CHARACTERS)
+        chain: list[dict[str, Any]] = []
+        while value is not None:
+            if len(chain) > MAX_CAUSES:
+                raise ValueError("a failure is chained at most MAX_CAUSES deep")
+            chain.append(_checked(value, room))
+            value = value["cause"]
+        failure = None
+        for fields in reversed(chain):
+            failure = cls(**fields, cause=failure)
+        if failure is None:
+            raise ValueError("a failure is a map")
+        return failure
 
     def format(self) -> str:
         """The traceback as Python would print it."""
@@ -129,3 +111,59 @@ class Failure:
         parts.append(f"{self.exc_type}: {self.message}" if self.message else self.exc_type)
         parts += self.notes
         return "\n".join(parts)
+
+
+class _Room:
+    """How many characters may still be kept."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def text(self, text: str, most: int) -> str:
+        kept = text[: min(most, self._left)]
+        self._left -= len(kept)
+        return kept
+
+
+def _checked(value: Any, room: _Room) -> dict[str, Any]:
+    """The fields of one failure of a chain, but for its cause."""
+    match value:
+        case {
+            "phase": str(phase),
+            "type": str(exc_type),
+            "message": str(message),
+            "frames": list(frames),
+            "omitted": int(omitted),
+            "cause": dict() | None,
+            "explicit": bool(explicit),
+            "notes": list(notes),
+        } if len(frames) <= MAX_FRAMES and len(notes) <= MAX_NOTES and len(message) <= MAX_MESSAGE + 64:
+            pass
+        case _:
+            raise ValueError("a failure lacks a field, or one has the wrong type or size")
+    if any(type(note) is not str for note in notes):
+        raise ValueError("a note is text")
+    lines = []
+    for frame in frames:
+        match frame:
+            case [str(file), int(line), str(function), str(text)]:
+                lines.append((file, line, function, text))
+            case _:
+                raise ValueError("a frame is [file, line, function, text]")
+    return {
+        "phase": phase[:32],
+        "exc_type": room.text(exc_type, 1024),
+        "message": room.text(message, MAX_MESSAGE + 64),
+        "frames": tuple(
+            Frame(room.text(file, 1024), _number(line), room.text(function, 1024), room.text(text, 1024))
+            for file, line, function, text in lines
+        ),
+        "omitted": _number(omitted),
+        "explicit": explicit,
+        "notes": tuple(room.text(note, MAX_MESSAGE) for note in notes),
+    }
+
+
+def _number(number: int) -> int:
+    """An `int` within reason: a bool is one, too, and a number of a million digits takes minutes to print."""
+    return int(min(max(number, 0), MAX_NUMBER))

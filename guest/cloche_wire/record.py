@@ -31,13 +31,15 @@ class Record:
 
     def __init__(self, name: str, fields: Iterable[str], values: Iterable[Any]) -> None:
         names, items = tuple(fields), tuple(values)
-        if len(names) != len(items) or len(set(names)) != len(names):
-            raise ValueError("a record has one value for each field, and no field twice")
+        if len(names) != len(items):
+            raise ValueError("a record has one value for each field")
         if type(name) is not str or len(name) > MAX_NAME or not name.isprintable():
             raise ValueError("a record has a printable name")
         for field in names:
             if type(field) is not str or len(field) > MAX_NAME or not field.isidentifier():
                 raise ValueError("a record's fields are identifiers")
+        if len(set(names)) != len(names):  # texts by now: hashes of anything else could have been chosen to collide
+            raise ValueError("a record has no field twice")
         set_slot = object.__setattr__
         set_slot(self, "_name", name)
         set_slot(self, "_fields", names)

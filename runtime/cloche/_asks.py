@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from cloche._codec import TooCostly, refusal
 from cloche._wasm.memory import NoRoomError
 from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import abi
@@ -125,7 +126,10 @@ class FramedAsks(Asks):
         if not frame:
             text = f"request: more than {self._limits.value_nodes} items (value_nodes)"
             return self._codec.encode([False, ["ValueError", text]], "answer")
-        request = self._codec.decode(frame)
+        try:
+            request = self._codec.decode(frame)
+        except TooCostly as error:
+            return self._codec.encode([False, ["ValueError", refusal(error, "request", error.steps)]], "answer")
         self.request_bytes = self._codec.decoded_bytes
         if type(request) is not list or not request or type(request[0]) is not int:
             raise ProtocolError("a request to the host is [ask, *operands]")

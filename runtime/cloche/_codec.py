@@ -1,6 +1,8 @@
 """Values to and from the frames that cross the boundary (docs/wire.md). What a guest sends is hostile until decoded.
 
-cbor2 does the work; `_lowering` first turns a value that it has no types for into one that it has.
+cbor2 does the work; `_lowering` first turns a value that it has no types for into one that it has. The rule of
+`cloche_wire.cost` holds for each message: `TooCostly` refuses one value, and leaves the guest as it is; `ProtocolError` is for bytes
+that no honest guest sends.
 """
 
 from __future__ import annotations
@@ -10,25 +12,29 @@ import sys
 from array import array
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import cbor2
 
 from cloche._arrays import load_numpy
-from cloche._floods import SET_LINEAR, check_keys
-from cloche._lowering import ATOMS, Lowering, is_plain
+from cloche._floods import COMPACTED, charge_dict, charge_set
+from cloche._locate import locate
+from cloche._lowering import ATOMS, Lowering, is_plain, path
+from cloche._texts import clean
 from cloche.errors import BrokenInstanceError, EncodeError, ProtocolError
-from cloche_wire import tags
+from cloche_wire import Failure, Reply, tags
 from cloche_wire import values as wire
 from cloche_wire.arrays import ARRAY_TAGS
+from cloche_wire.cost import Budget, TooCostly
 
 if TYPE_CHECKING:
     from cloche.limits import Limits
 
-__all__ = ["Codec", "decode_record"]
+__all__ = ["Codec", "TooCostly", "costly_reply", "decode_record", "refusal"]
 
 _RECORD_DEPTH: Final = 8
-_Set = TypeVar("_Set", set[Any], frozenset[Any])
+_SPARSE: Final = 5
+"""A set of fewer items has no table of its own."""
 
 
 class Codec:
@@ -66,7 +72,11 @@ class Codec:
             tags.BYTES_AT: lifter.byte_string,
             tags.TEXT_AT: lifter.text,
             tags.BODY_AT: lifter.body,
-            tags.NDARRAY: _lift_checked_array,
+            tags.NDARRAY: lifter.checked_array,
+            tags.SCALAR: lifter.scalar,
+            tags.SET: lifter.set,
+            tags.FROZENSET: lifter.frozenset,
+            tags.MAP: lifter.map,
         }
 
     def encode(self, message: list[Any], root: str) -> bytes:
@@ -137,11 +147,13 @@ class Codec:
             lease: give large arrays of numbers as read-only views of guest memory instead of copies.
 
         Raises:
+            TooCostly: a value in it costs more than its size allows. The guest is as it was.
             ProtocolError: all the same, it makes no value.
         """
         lifter = self._lifter
         lifter.lease = lease
         lifter.left = self._reply_bytes - len(frame)
+        lifter.budget.renew(len(frame))
         try:
             # a container within a record within a tag takes three of cbor2's levels, and one of ours
             return cbor2.loads(
@@ -159,7 +171,10 @@ class Codec:
                 raise cause from None  # cbor2 wraps a KeyboardInterrupt, too
             if isinstance(cause, BrokenInstanceError):
                 raise cause from None
-            raise ProtocolError(f"the reply is not of the protocol: {cause}") from error
+            if isinstance(cause, TooCostly):
+                cause.steps = locate(frame, lifter.budget.lifted, _SPENDING)
+                raise cause from None
+            raise ProtocolError(f"the reply is not of the protocol: {clean(str(cause), 200)}") from error
 
     @property
     def decoded_bytes(self) -> int:
@@ -167,14 +182,34 @@ class Codec:
         return self._reply_bytes - self._lifter.left
 
 
-class _Lifter:
-    """Copies what a reply points to out of guest memory; `left` bytes of it at most."""
+def refusal(error: TooCostly, root: str, steps: list[Any]) -> str:
+    """What to say of a refused value: where it is, and why.
 
-    __slots__ = ("_lift", "_pin", "lease", "left")
+    Args:
+        error: as `Codec.decode` raised it.
+        root: what to call the value that `steps` lead from.
+        steps: those of the error, or the last of them.
+    """
+    return f"{path(root, steps)}: {error}"
+
+
+def costly_reply(error: TooCostly) -> list[Any]:
+    """The reply that stands for one with a value that was refused: the node's failure, as if the guest had refused to send it."""
+    return [int(Reply.FAILURE), Failure("encode", "ValueError", refusal(error, "result", error.steps[1:])).to_wire()]
+
+
+class _Lifter:
+    """Lifts what needs more than its content: `left` bytes of guest memory at most, and what `budget` has.
+
+    Values that may spend of the budget count in its `lifted`: so `locate` finds the one that was refused.
+    """
+
+    __slots__ = ("_lift", "_pin", "budget", "lease", "left")
 
     def __init__(self, lift: Callable[[int, int], memoryview], pin: Callable[[int, int], memoryview]) -> None:
         self._lift = lift
         self._pin = pin
+        self.budget = Budget()
         self.lease = False
         self.left = 0
 
@@ -197,6 +232,44 @@ class _Lifter:
         place = self._range(content)
         return self._pin(*place) if self.lease else bytearray(self._lift(*place))
 
+    def set(self, content: Any, _immutable: bool) -> Any:
+        self.budget.lifted += 1
+        charge_set(_sequence(content), self.budget)
+        made = set(content)
+        if len(made) != len(content):
+            raise ValueError("a set has an item twice")
+        return made.copy() if _SPARSE <= len(made) <= COMPACTED else made
+
+    def frozenset(self, content: Any, _immutable: bool) -> Any:
+        self.budget.lifted += 1
+        charge_set(_sequence(content), self.budget)
+        made = frozenset(set(content) if len(content) <= COMPACTED else content)
+        if len(made) != len(content):
+            raise ValueError("a set has an item twice")
+        return made
+
+    def map(self, content: Any, _immutable: bool) -> dict[Any, Any]:
+        self.budget.lifted += 1
+        keys, values = _sequence(content)[::2], content[1::2]
+        charge_dict(keys, self.budget)
+        made = dict(zip(keys, values, strict=True))
+        if len(made) != len(keys):
+            raise ValueError("a map has a key twice")
+        return made
+
+    def checked_array(self, content: Any, _immutable: bool) -> Any:
+        """An array whose bytes are checked for more than their number (bools, characters): no view the guest can change."""
+        self.budget.lifted += 1
+        load_numpy()
+        if type(content) is list and content and type(content[-1]) is memoryview:
+            content[-1] = bytearray(content[-1])
+        return wire.lift(tags.NDARRAY, content, self.budget)
+
+    def scalar(self, content: Any, _immutable: bool) -> Any:
+        self.budget.lifted += 1
+        load_numpy()
+        return wire.lift(tags.SCALAR, content, self.budget)
+
 
 def _lift(tag: int, content: Any, _immutable: bool) -> Any:
     return wire.lift(tag, content)
@@ -205,13 +278,6 @@ def _lift(tag: int, content: Any, _immutable: bool) -> Any:
 def _lift_array(tag: int, content: Any, _immutable: bool) -> Any:
     load_numpy()
     return wire.lift(tag, content)
-
-
-def _lift_checked_array(content: Any, immutable: bool) -> Any:
-    """An array whose bytes are checked for more than their number (bools, characters): no view the guest can change."""
-    if type(content) is list and content and type(content[-1]) is memoryview:
-        content[-1] = bytearray(content[-1])
-    return _lift_array(tags.NDARRAY, content, immutable)
 
 
 def _sequence(content: Any) -> list[Any]:
@@ -242,31 +308,6 @@ def _lift_tuple(content: Any, _immutable: bool) -> tuple[Any, ...]:
     return tuple(_sequence(content))
 
 
-def _lift_set(content: Any, _immutable: bool) -> set[Any]:
-    check_keys(_sequence(content), linear=SET_LINEAR)
-    return _complete(set(content), content)
-
-
-def _lift_frozenset(content: Any, _immutable: bool) -> frozenset[Any]:
-    check_keys(_sequence(content), linear=SET_LINEAR)
-    return _complete(frozenset(content), content)
-
-
-def _complete(made: _Set, content: list[Any]) -> _Set:
-    if len(made) != len(content):
-        raise ValueError("a set has an item twice")
-    return made
-
-
-def _lift_map(content: Any, _immutable: bool) -> dict[Any, Any]:
-    keys, values = _sequence(content)[::2], content[1::2]
-    check_keys(keys)
-    made = dict(zip(keys, values, strict=True))
-    if len(made) != len(keys):
-        raise ValueError("a map has a key twice")
-    return made
-
-
 def _lift_surrogates(content: Any, _immutable: bool) -> str:
     if type(content) is not bytes:
         raise ValueError("a text is bytes")
@@ -277,16 +318,16 @@ def _refuse(tag: int, _content: Any, _immutable: bool) -> NoReturn:
     raise ValueError(f"tag {tag} is not of the protocol")
 
 
+_SPENDING: Final = frozenset({tags.SET, tags.FROZENSET, tags.MAP, tags.NDARRAY, tags.SCALAR})
+"""Tags whose values may spend of a `Budget`."""
+
 # cbor2 has decoders of its own: for regular expressions, mails, shared references ... None of them may run.
 _FOREIGN: Final = (0, 1, 4, 5, 25, 28, 29, 30, 35, 36, 52, 54, 100, 256, 260, 261, 1004, 55799)
 _DECODERS: Final[dict[int, Callable[[Any, bool], Any]]] = {
     **{tag: partial(_refuse, tag) for tag in _FOREIGN},
-    **{tag: partial(_lift_array if tag in {*ARRAY_TAGS, tags.SCALAR} else _lift, tag) for tag in wire.LIFTED_TAGS},
+    **{tag: partial(_lift_array if tag in ARRAY_TAGS else _lift, tag) for tag in wire.LIFTED_TAGS},
     tags.TUPLE: _lift_tuple,
     tags.NUMBERS: _lift_numbers,
-    tags.SET: _lift_set,
-    tags.FROZENSET: _lift_frozenset,
-    tags.MAP: _lift_map,
     tags.SURROGATES: _lift_surrogates,
 }
 
@@ -317,11 +358,13 @@ def decode_record(frame: bytes) -> list[Any]:
         cause = error.__cause__ or error
         if not isinstance(cause, Exception):
             raise cause from None
-        raise ValueError(f"not a log record: {cause}") from None
+        raise ValueError(f"not a log record: {clean(str(cause), 200)}") from None
     record = pair[0]
     if pair[1] != end or type(record) is not list:
         raise ValueError("not a log record: not a list, or not one alone")
     return record
 
 
-_NO_TAGS: Final = {tag: partial(_refuse, tag) for tag in {*_DECODERS, tags.BYTES_AT, tags.TEXT_AT, tags.BODY_AT, 2, 3}}
+_NO_TAGS: Final = {
+    tag: partial(_refuse, tag) for tag in {*_DECODERS, *_SPENDING, tags.BYTES_AT, tags.TEXT_AT, tags.BODY_AT, 2, 3}
+}

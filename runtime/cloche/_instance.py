@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloche import _logs
 from cloche._asks import GuestAsks
 from cloche._broken import CallUsage, termination_error, with_data
-from cloche._codec import Codec
+from cloche._codec import Codec, TooCostly, costly_reply
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
 from cloche._wasm import clocks
@@ -18,7 +18,7 @@ from cloche._wasm.core import Reason, State, Status, Word, core
 from cloche._wasm.frames import python_frames
 from cloche._wasm.memory import Memory, Trapped
 from cloche.errors import ClosedError, ProtocolError
-from cloche_wire import Reply, abi
+from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
@@ -179,6 +179,7 @@ class Instance(HasCallState):
         host.calls += 1
         if host.asks is not None:
             host.begin()
+        costly: TooCostly | None = None
         try:
             frame = self._codec.encode([op, host.calls, *operands], root)  # the caller's own time: nothing is armed yet
             status = self._call(self._handle, frame, len(frame))
@@ -192,6 +193,8 @@ class Instance(HasCallState):
             if not start:
                 self._no_reply(size)
             reply = self._codec.decode(self._memory.read(start, size, self.limits.reply_bytes), lease=self.lease)
+        except TooCostly as error:
+            costly, reply = error, costly_reply(error)
         except Trapped as trapped:
             broken = with_data(self._broken(trapped), op, operands)
             raise broken from broken.__cause__
@@ -203,6 +206,8 @@ class Instance(HasCallState):
             raise
         if words[_RECORDS]:
             self._drain()
+        if costly is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
+            self.exchange(Op.STREAM_CLOSE, [], "")  # a failure ends a stream; this guest does not know that it failed
         if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
             return _REPLIES[reply[0]], reply[1]
         raise with_data(self.fail(ProtocolError("a reply is [kind, value]")), op, operands)

@@ -1,16 +1,21 @@
-"""What LOAD carries (docs/wire.md): a node's code, its parameters, and what it may use."""
+"""What LOAD carries (docs/wire.md): a node's code, its parameters, and what it may use; and what the guest answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche._texts import name as cleaned
 
 if TYPE_CHECKING:
     from cloche._source import Modules
     from cloche.grants import Grants
     from cloche.limits import Limits
 
-__all__ = ["operand"]
+__all__ = ["MAX_METHODS", "operand", "read_info"]
+
+MAX_METHODS: Final = 64
+"""Methods that a guest may name: it tells which of the dozen known ones its entry has."""
 
 
 def operand(
@@ -53,3 +58,30 @@ def operand(
         "scratch_bytes": grants.scratch_bytes,
         **({"env": dict(grants.env)} if grants.env else {}),
     }
+
+
+def read_info(value: Any) -> dict[str, Any] | None:
+    """What a guest says of its entry (`Node.info`), its texts cleaned and cut; None if it is something else.
+
+    Args:
+        value: untrusted: the answer to LOAD, or what a snapshot carries of it.
+    """
+    match value:
+        case {
+            "entry": str(entry),
+            "kind": ("class" | "function") as kind,
+            "is_streaming": bool(streaming),
+            "is_source": bool(source),
+            "is_sink": bool(sink),
+            "methods": list(methods),
+        } if len(methods) <= MAX_METHODS and all(isinstance(method, str) for method in methods):
+            return {
+                "entry": cleaned(entry),
+                "kind": kind,
+                "is_streaming": streaming,
+                "is_source": source,
+                "is_sink": sink,
+                "methods": list(map(cleaned, methods)),
+            }
+        case _:
+            return None

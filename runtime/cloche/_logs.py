@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cloche._codec import decode_record
+from cloche._texts import MAX_NAME, MAX_TEXT, clean, name
 from cloche_wire import abi
 
-if TYPE_CHECKING:
-    import re
-
-__all__ = ["DefaultLogger", "LogRecord", "clean", "collect", "deliver", "parse"]
+__all__ = ["DefaultLogger", "LogRecord", "collect", "deliver", "parse"]
 
 MAX_FIELDS: Final = 64
-MAX_TEXT: Final = 16 * 1024
+MAX_DEPTH: Final = 4
+MAX_CHARACTERS: Final = 64 * 1024
+"""Characters of all fields of a record, escapes included."""
 _LEVELS: Final = (
     (50, "critical"),
     (40, "error"),
     (30, "warning"),
     (20, "info"),
 )  # the numbers of `logging`, which is slow to import
-
-# C0 and C1 controls but tab and newline (ESC starts an ANSI sequence), bidirectional overrides and isolates, the line and
-# paragraph separators, lone surrogates: nothing that repaints a terminal or reorders a line ("Trojan Source", CVE-2021-42574).
-_UNSAFE: Final = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +47,33 @@ class LogRecord:
     time_ns: int = 0
 
 
-@cache
-def _unsafe() -> re.Pattern[str]:
-    import re  # compiling this set takes milliseconds, and most texts do not need it
+class _Fields:
+    """What a guest passed as ``extra=``, as plain values: so many keys, so deep, and so many characters in all."""
 
-    return re.compile(_UNSAFE)
+    def __init__(self) -> None:
+        self._left = MAX_CHARACTERS
 
+    def _text(self, text: str, most: int = MAX_TEXT) -> str:
+        kept = clean(text, min(most, max(self._left, 0)))
+        self._left -= len(kept)
+        return kept
 
-def clean(text: str) -> str:
-    """The text with control and bidirectional characters shown as escapes, and cut at MAX_TEXT characters."""
-    if len(text) > MAX_TEXT:
-        text = f"{text[:MAX_TEXT]}... [{len(text) - MAX_TEXT} characters cut]"
-    if text.isprintable():  # no character of _UNSAFE is
-        return text
-    return _unsafe().sub(
-        lambda match: f"\\x{ord(match[0]):02x}" if match[0] < "\u0100" else f"\\u{ord(match[0]):04x}", text
-    )
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    match value:
-        case None | bool() | int() | float():
-            return value
-        case str():
-            return clean(value)
-        case list() if depth < 4:
-            return [_plain(item, depth + 1) for item in value[:MAX_FIELDS]]
-        case dict() if depth < 4:
-            return {clean(str(key)): _plain(item, depth + 1) for key, item in list(value.items())[:MAX_FIELDS]}
-        case _:
-            return clean(repr(value))
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """The value, with texts for all that a log has no form for."""
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case str():
+                return self._text(value)
+            case bytes():
+                return self._text(repr(value[:MAX_TEXT]))
+            case list() if depth < MAX_DEPTH:
+                return [self.plain(item, depth + 1) for item in value[:MAX_FIELDS]]
+            case dict() if depth < MAX_DEPTH:
+                kept = list(value.items())[:MAX_FIELDS]
+                return {self._text(str(key), MAX_NAME): self.plain(item, depth + 1) for key, item in kept}
+            case _:
+                return self._text(repr(value))
 
 
 def _level(number: int) -> str:
@@ -100,16 +92,16 @@ def _parse_one(frame: bytes, call: int) -> LogRecord:
         ]:
             return LogRecord(
                 _level(level),
-                clean(logger),
+                name(logger),
                 clean(message),
                 call,
-                _plain(extra or {}),
+                _Fields().plain(extra or {}),
                 None if exception is None else clean(exception),
                 time_ns,
             )
         case [(1 | 2) as stream, bytes(text)]:
-            name = "stdout" if stream == 1 else "stderr"
-            return LogRecord("info", name, clean(text.decode(errors="replace").rstrip("\n")), call)
+            logger = "stdout" if stream == 1 else "stderr"
+            return LogRecord("info", logger, clean(text.decode(errors="replace").rstrip("\n")), call)
         case _:
             raise ValueError("not a log record")
 

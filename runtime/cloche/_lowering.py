@@ -14,7 +14,7 @@ from cloche.errors import EncodeError
 from cloche_wire import abi, tags
 from cloche_wire import values as wire
 
-__all__ = ["ATOMS", "Lowering", "is_plain"]
+__all__ = ["ATOMS", "NO_NAME", "Lowering", "is_plain", "path"]
 
 ATOMS: Final = frozenset({int, float, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
@@ -72,7 +72,7 @@ class _Refused(Exception):
         self.steps: list[Any] = []
 
 
-class _NoName:
+class NO_NAME:  # noqa: N801  # stands for a value
     """A step to something that has no index and no key: a set's item, or a key."""
 
 
@@ -111,7 +111,7 @@ class Lowering:
             steps = refused.steps[::-1]
             operand = steps[0] - 2 if steps and type(steps[0]) is int else 0
             steps[:1] = [operand] if len(message) > 3 else []
-            raise EncodeError(str(refused), _path(root, steps), **refused.limit) from refused.__cause__
+            raise EncodeError(str(refused), path(root, steps), **refused.limit) from refused.__cause__
 
     def _value(self, value: Any) -> Any:
         kind = type(value)
@@ -218,7 +218,7 @@ class Lowering:
         try:
             lowered = [self._value(item) for item in items]
         except _Refused as refused:
-            refused.steps.append(_NoName)
+            refused.steps.append(NO_NAME)
             raise
         self._leave()
         return CBORTag(tags.SET if type(items) is set else tags.FROZENSET, lowered)
@@ -226,7 +226,7 @@ class Lowering:
     def _dict(self, mapping: dict[Any, Any]) -> Any:
         self._meet(mapping)
         self._enter(mapping)
-        key: Any = _NoName
+        key: Any = NO_NAME
         plain = all(type(key) is str and (key.isascii() or _is_utf8(key)) for key in mapping)
         lowered: dict[str, Any] = {}
         flat: list[Any] = []
@@ -317,17 +317,17 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _path(root: str, steps: list[Any]) -> str:
+def path(root: str, steps: list[Any]) -> str:
     """The way to a value as a Python programmer would write it: ``params.filters[3].fn``."""
     parts = [_step(step) for step in steps]
     if len(parts) > _MAX_STEPS:
         parts[_MAX_STEPS // 2 : -_MAX_STEPS // 2] = [" ... "]
-    path = root + "".join(parts)
-    return path if root else path.removeprefix(".")
+    way = root + "".join(parts)
+    return way if root else way.removeprefix(".")
 
 
 def _step(step: Any) -> str:
-    if step is _NoName:
+    if step is NO_NAME:
         return "{}"
     if type(step) is str:
         if len(step) > _MAX_STEP:

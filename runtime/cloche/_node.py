@@ -10,13 +10,14 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from cloche import _logs, _stream
+from cloche import _stream
 from cloche._broken import interruption, name_limit
+from cloche._failures import read_failure
 from cloche._node_lock import NodeLock, exclusive
 from cloche._snapshot import Snapshot
 from cloche._stream import Steps, StreamPosition, advanced
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
-from cloche_wire import Failure, Op, Reply
+from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._instance import Instance
@@ -54,37 +55,20 @@ class Stats:
     restarts: int = 0
 
 
-def raise_failure(value: Any, node: str) -> NoReturn:
-    """Raise what a guest reported.
+def raise_failure(value: Any, node: str, op: Op = Op.PROCESS) -> NoReturn:
+    """Raise what a guest reported. What was under way decides which error it is, whatever the guest says.
 
     Raises:
-        NodeLoadError: the failure comes from compiling, importing, finding the entry or ``__init__``.
-        NodeRaisedError: it comes from a call.
+        NodeLoadError: the node was being loaded.
+        NodeRaisedError: it was called.
         ProtocolError: it is not a failure; the instance has to be closed.
     """
+    kind = NodeLoadError if op is Op.LOAD else NodeRaisedError
     try:
-        failure = Failure.from_wire(value)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ProtocolError(f"node {node!r} reported a failure that is none: {error}", node=node) from None
-    kind = NodeRaisedError if failure.phase in ("call", "encode") else NodeLoadError
-    raise kind(_cleaned(failure), node)
-
-
-def _cleaned(failure: Failure) -> Failure:
-    """The failure with the characters that could repaint a terminal shown as escapes."""
-    from cloche_wire import Frame
-
-    clean = _logs.clean
-    return Failure(
-        clean(failure.phase),
-        clean(failure.exc_type),
-        clean(failure.message),
-        tuple(Frame(clean(f.file), f.line, clean(f.function), clean(f.text)) for f in failure.frames),
-        failure.omitted,
-        _cleaned(failure.cause) if failure.cause else None,
-        failure.explicit,
-        tuple(map(clean, failure.notes)),
-    )
+        failure = read_failure(value, loading=op is Op.LOAD)
+    except ValueError as error:
+        raise ProtocolError(f"node {node!r} sent a malformed failure: {error}", node=node) from None
+    raise kind(failure, node)
 
 
 class Node:
@@ -461,7 +445,7 @@ class Node:
         instance = self._instance
         try:
             if kind is Reply.FAILURE:
-                raise_failure(value, self.name)
+                raise_failure(value, self.name, op)
             raise ProtocolError(f"node {self.name!r}: {kind.name} is no answer to {op.name}")
         except ProtocolError as error:
             raise instance.fail(error) from None

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche import _logs, _phases
+from cloche import _phases
 from cloche._instance import Instance
 from cloche._node import raise_failure
+from cloche._texts import name
 from cloche._tree import Function, Tree, merge, parse
 from cloche.errors import ClocheError
 from cloche_wire import Op, Reply
@@ -116,8 +117,8 @@ class Profile:
     def _add(self, phases: CallPhases, answer: Any) -> None:
         """One more call, with what the guest says of it; None: it says nothing."""
         self.count += 1
-        for name, seconds in (("total", phases.end - phases.start), *phases.totals.items()):
-            self.seconds[name] += seconds
+        for phase, seconds in (("total", phases.end - phases.start), *phases.totals.items()):
+            self.seconds[phase] += seconds
         tree = None
         if answer is not None:
             match answer:
@@ -136,12 +137,14 @@ class Profile:
 
     def _learn(self, text: str) -> None:
         """More functions, each on three lines."""
+        if text.count("\n") >= 3 * _MAX_FUNCTIONS:
+            raise ValueError("a profile names 1024 functions at most")
         fields = text.split("\n") if text else []
         if len(fields) % 3 or len(self._names) + len(fields) // 3 > _MAX_FUNCTIONS:
             raise ValueError("a profile names functions on three lines each, 1024 at most")
-        for name, file, line in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
+        for function, file, line in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
             number = int(line) if line.isascii() and line.isdigit() and len(line) < 10 else 0
-            self._names.append(Function(_logs.clean(name), _logs.clean(file), number))
+            self._names.append(Function(name(function), name(file), number))
 
 
 @contextmanager

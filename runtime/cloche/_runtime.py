@@ -215,14 +215,15 @@ class Runtime:
                 f"the snapshot of {snapshot.name!r} belongs to the image {snapshot.image[:12]}, this runtime has "
                 f"{self.image.sha256[:12]}: restore it with the version of Cloche that made it"
             )
-        if not _is_info(snapshot.info):
+        info = _loading.read_info(snapshot.info)
+        if info is None:
             raise ClocheError("the snapshot describes no node")
         label = name or snapshot.name
         policy = Policy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
 
         def revive(lock: NodeLock) -> Node:
             instance = self._revived(snapshot, limits, label, grants, reseed, lock)
-            return self._add(instance, snapshot.info, limits, grants, policy, lock, snapshot.stream)
+            return self._add(instance, info, limits, grants, policy, lock, snapshot.stream)
 
         return self._while_open(NodeLock(label), revive)
 
@@ -336,8 +337,9 @@ class Runtime:
             kind, value = instance.exchange(Op.LOAD, [message], "params")
             instance.limit_next_calls(None)
             if kind is Reply.FAILURE:
-                raise_failure(value, label)
-            if kind is not Reply.RESULT or not _is_info(value):
+                raise_failure(value, label, Op.LOAD)
+            info = _loading.read_info(value) if kind is Reply.RESULT else None
+            if info is None:
                 raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
         except NodeLoadError as error:
             size, told, usage = instance.memory_bytes, instance.told, instance.usage()
@@ -354,8 +356,8 @@ class Runtime:
                 self._check_open()  # it was cancelled by `close`
             raise
         if not is_named:
-            instance.name = value["entry"]
-        return self._add(instance, value, limits, grants, policy, lock)
+            instance.name = info["entry"]
+        return self._add(instance, info, limits, grants, policy, lock)
 
     def _instance(
         self, limits: Limits, host: CallState, grants: Grants, lock: NodeLock, snapshot: Snapshot | None = None
@@ -502,21 +504,6 @@ def _nothing() -> None:
 def _of_clone(grants: Grants, number: int) -> Grants:
     """The grants of a node's clone: those of the node, but for the seed, if it has one."""
     return grants if grants.seed is None else replace(grants, seed=child(grants.seed, number))
-
-
-def _is_info(value: Any) -> bool:
-    match value:
-        case {
-            "entry": str(),
-            "kind": "class" | "function",
-            "is_streaming": bool(),
-            "is_source": bool(),
-            "is_sink": bool(),
-            "methods": list(methods),
-        }:
-            return all(isinstance(method, str) for method in methods)
-        case _:
-            return False
 
 
 def _remedy(error: NodeLoadError) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from cloche import _logs
+from cloche import _logs, _texts
 from cloche._asks import Refused
 from cloche._node_lock import NodeLock, run_inside
 from cloche._workers import PORTAL, Busy, Outcome, Share, contained, threads
@@ -127,14 +127,16 @@ class ServiceDesk:
             outcome = told.outcome
             raise Refused([told.kind, told.message]) from None
         finally:
-            self._record(name, size, time.perf_counter() - began, outcome)
+            self._record(_texts.name(name), size, time.perf_counter() - began, outcome)
 
     def _checked(self, name: str, arguments: list[Any], keywords: dict[str, Any], size: int) -> Any:
         """Call the service, if nothing speaks against it."""
         service = self._services.get(name)
         if service is None:
             granted = f"granted are {', '.join(sorted(self._services))}"
-            raise _Outcome("refused", "LookupError", f"no service {name!r} is granted to this node: {granted}")
+            raise _Outcome(
+                "refused", "LookupError", f"no service {_texts.name(name)!r} is granted to this node: {granted}"
+            )
         if service.max_calls is not None:
             self._used[name] = used = self._used.get(name, 0) + 1
             if used > service.max_calls:
@@ -225,7 +227,7 @@ class ServiceDesk:
         if self._logs_calls and self._calls_logged < self._max_records:
             self._calls_logged += 1
             about = {"request_bytes": size, "seconds": seconds, "outcome": outcome}
-            self._logger.debug("service called", node=host.node, call=host.calls, service=_logs.clean(name), **about)
+            self._logger.debug("service called", node=host.node, call=host.calls, service=name, **about)
 
 
 class _Outcome(Exception):

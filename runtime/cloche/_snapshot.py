@@ -6,7 +6,9 @@ pointer, has its initial value. So restoring is a fresh instance and a copy of p
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -15,6 +17,7 @@ from typing import Any, Final
 
 from cloche._wasm.clocks import check_state
 from cloche._stream import StreamPosition
+from cloche._texts import name as cleaned
 from cloche.errors import ClocheError
 
 __all__ = ["PAGE_BYTES", "Snapshot"]
@@ -25,6 +28,11 @@ _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<16sIII")  # magic, version, bytes of the description, 0
 _DIGEST_BYTES: Final = 32
 _MAX_DESCRIPTION: Final = 1 << 20
+_MAX_DEPTH: Final = 8
+_MAX_DIGITS: Final = 20
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_CHUNK: Final = 1 << 20
+_INPUT: Final = 1 << 16
 _MOST_MEMORY: Final = 1 << 32
 
 
@@ -100,13 +108,17 @@ class Snapshot:
         return body + _digest(body, key)
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, key: bytes = b"", max_bytes: int = 1 << 30) -> Snapshot:
+    def from_bytes(cls, data: bytes, *, key: bytes = b"", max_bytes: int = 256 << 20) -> Snapshot:
         """Check bytes that `to_bytes` made, and read them.
+
+        Bytes from a stranger cost at most 32 times their size for what describes the node, and `max_bytes` for its pages: a
+        megabyte of them may stand for a gigabyte of equal pages.
 
         Args:
             data: the bytes.
             key: what `to_bytes` was given.
-            max_bytes: how much memory the snapshot's pages may take once decompressed.
+            max_bytes: how much memory the snapshot's pages may take once decompressed. The default is that of
+                `Limits.memory_bytes`.
 
         Raises:
             ClocheError: they are truncated, altered, made with another key or by another version, or too large.
@@ -126,19 +138,65 @@ class Snapshot:
         if size > min(_MAX_DESCRIPTION, len(body) - _HEAD.size):
             raise ClocheError("the snapshot's description is too long")
         try:
-            described = json.loads(body[_HEAD.size : _HEAD.size + size])
+            described = _described(body[_HEAD.size : _HEAD.size + size])
             stream = described.pop("stream")
-            runs = tuple((int(first), int(count)) for first, count in described.pop("runs"))
+            runs = tuple(map(_run, described.pop("runs")))
             wanted = sum(count for _, count in runs) * PAGE_BYTES
-            if not 0 <= wanted <= max_bytes:
+            if wanted > max_bytes:
                 raise ClocheError(f"the snapshot has {wanted} bytes of pages, over max_bytes={max_bytes}")
-            inflate = zlib.decompressobj()
-            pages = inflate.decompress(body[_HEAD.size + size :], wanted + 1)
-            if inflate.unconsumed_tail or inflate.unused_data or not inflate.eof:
-                raise ClocheError("the snapshot's pages are not of the size that it says")
+            pages = _inflated(memoryview(body)[_HEAD.size + size :], wanted)
+            described["name"] = cleaned(described["name"])
             return cls(pages=pages, runs=runs, stream=_position(stream), **described)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, zlib.error) as error:
             raise ClocheError(f"the snapshot cannot be read: {error}") from error
+
+
+def _described(text: bytes) -> dict[str, Any]:
+    """The description, which may be anything: its depth is looked at before it is parsed."""
+    depth = 0
+    for token in _BRACKETS.finditer(text):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise ClocheError(f"the snapshot's description is nested more than {_MAX_DEPTH} deep")
+        elif token[0] in (b"]", b"}"):
+            depth -= 1
+    described = json.loads(text, parse_int=_integer)
+    if type(described) is not dict:
+        raise ClocheError("the snapshot's description is no map")
+    return described
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:  # reading a number takes time quadratic in its digits
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _run(run: Any) -> tuple[int, int]:
+    match run:
+        case [int(first), int(count)] if first >= 0 and count >= 1:
+            return first, count
+        case _:
+            raise ValueError("a stretch of pages is [first page, number of pages]")
+
+
+def _inflated(data: memoryview, size: int) -> bytes:
+    """Decompress exactly `size` bytes, in a buffer that grows in place: `zlib` itself would need the room twice."""
+    inflate = zlib.decompressobj()
+    pages = io.BytesIO()
+    for at in range(0, len(data) + _INPUT, _INPUT):  # the last is empty: it fetches what the decompressor holds
+        part: Any = data[at : at + _INPUT]
+        if inflate.eof and part:
+            break
+        while not inflate.eof and pages.tell() <= size:
+            pages.write(inflate.decompress(part, min(_CHUNK, size + 1 - pages.tell())))
+            part = inflate.unconsumed_tail
+            if not part:
+                break
+    if pages.tell() != size or part or inflate.unused_data or not inflate.eof:
+        raise ClocheError("the snapshot's pages are not of the size that it says")
+    return pages.getvalue()
 
 
 def _digest(body: bytes, key: bytes) -> bytes:

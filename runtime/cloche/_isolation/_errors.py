@@ -9,7 +9,7 @@ import cbor2
 from cloche import errors
 from cloche._broken import Cancelled
 from cloche._codec import decode_record
-from cloche._logs import clean
+from cloche._texts import clean
 
 __all__ = ["describe", "rebuild"]
 

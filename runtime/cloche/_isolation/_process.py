@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 import cbor2
 
+from cloche._texts import clean
 from cloche._wasm import image as _image
-from cloche._logs import clean
 from cloche.errors import ClocheError, ImageError
 
 if TYPE_CHECKING:

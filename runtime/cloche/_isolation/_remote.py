@@ -12,7 +12,7 @@ import cbor2
 from cloche import _logs
 from cloche._asks import FramedAsks
 from cloche._broken import with_data
-from cloche._codec import decode_record
+from cloche._codec import TooCostly, costly_reply, decode_record
 from cloche._wasm.call_state import HasCallState, Stopped
 from cloche._isolation import _errors
 from cloche._isolation._area import create
@@ -23,7 +23,7 @@ from cloche._isolation._wire import RUN, SNAPSHOT, Answer, Halt, Request
 from cloche._services import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
-from cloche_wire import Reply, abi
+from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
@@ -149,6 +149,7 @@ class RemoteInstance(HasCallState):
         codec, channel = self._codec, self._channel
         self._beside.uses.clear()
         records: list[_logs.LogRecord] = []
+        costly: TooCostly | None = None
         try:
             frame = codec.encode([op, self.calls, *operands], root)
             channel.call(frame, codec.bodies, self._beside.uses)
@@ -156,7 +157,10 @@ class RemoteInstance(HasCallState):
             if received.records or received.dropped:
                 records = self._parse(received)
             self._beside.ranges = received.ranges
-            reply = codec.decode(received.frame, lease=self.lease)
+            try:
+                reply = codec.decode(received.frame, lease=self.lease)
+            except TooCostly as error:
+                costly, reply = error, costly_reply(error)
             if type(reply) is not list or len(reply) != 2 or type(reply[0]) is not int:
                 raise ProtocolError("a reply is [kind, value]")
             if not 0 <= reply[0] < len(_REPLIES):
@@ -175,6 +179,8 @@ class RemoteInstance(HasCallState):
             self.guest_seconds += time.perf_counter() - self._began
         if records:
             self._on_records(records, self.name)
+        if costly is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
+            self.exchange(Op.STREAM_CLOSE, [], "")  # as in `Instance.exchange`
         return _REPLIES[reply[0]], reply[1]
 
     def share(self, length: int) -> memoryview:

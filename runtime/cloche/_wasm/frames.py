@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cloche._logs import clean
+from cloche._texts import clean
 from cloche._wasm.core import Status, core
 
 if TYPE_CHECKING:

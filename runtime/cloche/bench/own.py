@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._logs import clean
 from cloche._source import Source
+from cloche._texts import clean
 from cloche.bench import measure, nodes, timeline
 from cloche.bench.cases import Case, Operation, Unsupported
 from cloche.bench.contenders import ClocheContender, Contender

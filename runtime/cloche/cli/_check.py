@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloche._source as sources
-from cloche._logs import clean
 from cloche._runtime import Runtime
+from cloche._texts import clean, name
 from cloche.cli._console import logger, say
 from cloche.errors import ClocheError, NodeLoadError
 from cloche.grants import Grants
@@ -96,7 +96,7 @@ def _checked(value: Any) -> list[_Import]:
                 "optional": bool(optional),
                 "problem": (str() | None) as problem,
             }:
-                found.append(_Import(clean(module), clean(file), line, optional, problem and clean(problem)))
+                found.append(_Import(name(module), name(file), line, optional, problem and clean(problem)))
             case _:
                 raise ClocheError("what the node imports has tampered with the check: it cannot be trusted")
     return found
@@ -113,6 +113,6 @@ def _show_imports(found: list[_Import]) -> None:
 
 def _show_entry(info: dict[str, Any]) -> None:
     shapes = [name for name in ("is_streaming", "is_source", "is_sink") if info[name]]
-    print(f"entry:          {clean(info['entry'])} ({', '.join([info['kind'], *shapes])})")
+    print(f"entry:          {name(info['entry'])} ({', '.join([info['kind'], *shapes])})")
     if info["kind"] == "class":
-        print(f"methods:        {', '.join(sorted(map(clean, info['methods'])))}")
+        print(f"methods:        {', '.join(sorted(map(name, info['methods'])))}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Final, Self
 
 from cloche.cli import _formats
 from cloche.cli._console import InputError
@@ -197,8 +198,15 @@ def _samples(value: Any) -> Any:
     return value if isinstance(value, (np.ndarray, np.generic)) else None
 
 
+_MAX_EMPTY: Final = 1 << 16
+"""Empty lists that an array without items may become: a shape of a few bytes, (2**25, 0), asks for 33 million."""
+
+
 def _plain(value: Any) -> Any:
     """What JSON has no word for, said with what it has."""
+    shape = getattr(value, "shape", ())
+    if 0 in shape and math.prod(shape[: shape.index(0)]) > _MAX_EMPTY:
+        raise TypeError(f"an array of shape {shape} is more than {_MAX_EMPTY} empty lists")
     if hasattr(value, "tolist"):  # arrays and numpy scalars
         return value.tolist()
     if isinstance(value, Record):

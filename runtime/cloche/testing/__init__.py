@@ -26,6 +26,7 @@ from cloche._node import Node, raise_failure
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import Outside
 from cloche._source import Source
+from cloche._texts import name as cleaned
 from cloche.errors import ClocheError
 from cloche.grants import Grants
 from cloche.limits import Limits
@@ -99,9 +100,9 @@ class LocalGuest(Node):
         kind, value = instance.exchange(Op.LOAD, [message], "params")
         if kind is Reply.FAILURE:
             instance.close()
-            raise_failure(value, label)
+            raise_failure(value, label, Op.LOAD)
         if not name and not entry:
-            instance.name = value["entry"]
+            instance.name = cleaned(value["entry"])
         super().__init__(instance, value, _refuse)  # type: ignore[arg-type]
 
     @property

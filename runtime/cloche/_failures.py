@@ -1,0 +1,41 @@
+"""A guest's failure, made harmless: checked, cleaned, and said to be of the phase that the host knows it was in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from cloche._texts import clean, line, name
+from cloche_wire import Failure, Frame
+
+__all__ = ["read_failure"]
+
+_LOADING: Final = ("compile", "import", "entry", "init")
+_CALLING: Final = ("call", "encode")
+
+
+def read_failure(value: Any, *, loading: bool) -> Failure:
+    """The failure that a guest reported.
+
+    Args:
+        value: untrusted.
+        loading: whether the node was being loaded. A phase that contradicts it is replaced: the guest may lie.
+
+    Raises:
+        ValueError: it is not a failure.
+    """
+    failure = Failure.from_wire(value)
+    phases = _LOADING if loading else _CALLING
+    return _cleaned(failure, failure.phase if failure.phase in phases else phases[-1 if loading else 0])
+
+
+def _cleaned(failure: Failure, phase: str) -> Failure:
+    return replace(
+        failure,
+        phase=phase,
+        exc_type=name(failure.exc_type),
+        message=clean(failure.message),
+        frames=tuple(Frame(name(f.file), f.line, name(f.function), line(f.text)) for f in failure.frames),
+        cause=_cleaned(failure.cause, phase) if failure.cause else None,
+        notes=tuple(map(clean, failure.notes)),
+    )
