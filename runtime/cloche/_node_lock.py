@@ -154,24 +154,27 @@ class NodeLock:
         """
         inside = tuple(entry for entry in _inside.get() if entry.active)
         if not inside:
-            while True:
-                self._check_holder(given_up)
-                if self.acquire(True, _SLICE_S):
-                    return
+            self._wait(None, given_up)
+            return
         self.check_outside()
         waiter = _Waiter(self, inside)
         try:
             try:
                 _waiters.add(waiter)
-                while True:
-                    self._check_holder(given_up)
-                    _check_circle(waiter)
-                    if self.acquire(True, _SLICE_S):
-                        return
+                self._wait(waiter, given_up)
             finally:
                 _waiters.discard(waiter)
         finally:
             _waiters.discard(waiter)
+
+    def _wait(self, waiter: _Waiter | None, given_up: Callable[[], bool] | None) -> None:
+        """Not part of `wait`: interrupts are heard at the end of a loop, which CPython leaves out of the ``try`` around it."""
+        while True:
+            self._check_holder(given_up)
+            if waiter is not None:
+                _check_circle(waiter)
+            if self.acquire(True, _SLICE_S):
+                return
 
     def check_outside(self) -> None:
         """Refuse what must not happen inside the node's own call.

@@ -160,23 +160,28 @@ class Pool:
 
     def _results(self, items: Iterable[Any], progress: Progress | None, take: _Take) -> Iterator[Any]:
         window: deque[_Job] = deque()
-        source = enumerate(items)
-        done = 0
         try:
-            while self._fill(window, source) or window:
-                for job in take(window):
-                    try:
-                        result = job.result()
-                    except BaseException:
-                        job.future.cancel()  # an interrupt: it may not have begun
-                        raise
-                    yield result
-                    done += 1
-                    if progress is not None:
-                        progress(done)
+            yield from self._outcomes(window, enumerate(items), progress, take)
         finally:
             for job in window:
                 job.future.cancel()
+
+    def _outcomes(
+        self, window: deque[_Job], source: Iterator[tuple[int, Any]], progress: Progress | None, take: _Take
+    ) -> Iterator[Any]:
+        """Not part of `_results`: interrupts at the end of a loop get past the ``try`` around it."""
+        done = 0
+        while self._fill(window, source) or window:
+            for job in take(window):
+                try:
+                    result = job.result()
+                except BaseException:
+                    job.future.cancel()  # an interrupt: it may not have begun
+                    raise
+                yield result
+                done += 1
+                if progress is not None:
+                    progress(done)
 
     def _fill(self, window: deque[_Job], source: Iterator[tuple[int, Any]]) -> bool:
         """Keep every worker busy and one more item ready for each; whether anything was added."""
@@ -201,10 +206,14 @@ class Pool:
             self._give_back(worker)
 
     def _take(self) -> _Worker:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return _Worker(self._clone())
+        while self._idle:
+            try:
+                worker = self._idle.pop()
+            except IndexError:  # another item has taken it
+                break
+            if not worker.node.broken:  # while it was idle: in the child of a fork, a worker process is the parent's
+                return worker
+        return _Worker(self._clone())
 
     def _give_back(self, worker: _Worker) -> None:
         old = self._max_age_s is not None and time.monotonic() - worker.made > self._max_age_s

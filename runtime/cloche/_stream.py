@@ -166,23 +166,28 @@ def run(steps: Steps, items: Iterable[Any]) -> Iterator[Any]:
     """Take the steps, with items from a plain iterable, which is asked for an item only when the node asks."""
     try:
         try:
-            source = iter(items)
-            steps.open()
-            while not steps.ended:
-                if steps.output:
-                    yield steps.value
-                if steps.wants:
-                    _feed(steps, source)
-                else:
-                    steps.next()
+            yield from _outputs(steps, items)
         finally:
             steps.close()
     finally:
         steps.close()  # again: an interrupt may have come before the first one had begun
 
 
+def _outputs(steps: Steps, items: Iterable[Any]) -> Iterator[Any]:
+    """Not part of `run`: interrupts are heard at the end of a loop, which CPython leaves out of the ``try`` around it."""
+    source = iter(items)
+    steps.open()
+    while not steps.ended:
+        if steps.output:
+            yield steps.value
+        if steps.wants:
+            _feed(steps, source)
+        else:
+            steps.next()
+
+
 def _feed(steps: Steps, source: Iterator[Any]) -> None:
-    """Give the node the next item. Not part of `run`: an interrupt just before a nested ``try`` would get past `run`'s own."""
+    """Give the node the next item."""
     try:
         item = next(source)
     except StopIteration:

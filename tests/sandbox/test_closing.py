@@ -218,6 +218,7 @@ def interrupted_at(position, function, codes):
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # 3.12 looks whether any frame wants them when it is told to trace
     sys.settrace(trace)
     try:
         result = function()
