@@ -2,13 +2,18 @@
 
 `inject` runs a function and raises before the bytecode with the given number. Numbers are counted in the code that `where`
 accepts, on the calling thread, from 1. A test walks through all of them with `every`, and looks after each at what is left.
+
+The bytecodes with which a `with` block is left in the ordinary way do not count: the interpreter raises nothing between the end of the
+block and `__exit__` (handlers of signals run after calls and at jumps back), and no code could put that right.
 """
 
 from __future__ import annotations
 
+import dis
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
@@ -37,6 +42,26 @@ def within(*parts: str) -> Where:
     return lambda code: any(part in code.co_filename for part in parts)
 
 
+@cache
+def _leaving(code: CodeType) -> frozenset[int]:
+    """Offsets of the bytecodes from the end of a `with` block until `__exit__` is called: None three times, and the call."""
+    instructions = list(dis.get_instructions(code))
+    found: set[int] = set()
+    for index, instruction in enumerate(instructions):
+        if instruction.opname not in ("CALL", "PRECALL"):
+            continue
+        before = [index - 1 - place for place in range(3)]
+        if before[-1] > 0 and all(_is_none(instructions[place]) for place in before):
+            found.update(instructions[place].offset for place in (*before, index, index + 1))
+            if instructions[index - 4].opname == "SWAP":  # what the block returns
+                found.add(instructions[index - 4].offset)
+    return frozenset(found)
+
+
+def _is_none(instruction: dis.Instruction) -> bool:
+    return instruction.opname.startswith("LOAD_CONST") and instruction.argval is None
+
+
 def inject(function: Callable[[], Any], number: int, exception: BaseException, where: Where) -> Injected:
     """Run `function`, and raise `exception` before the bytecode with that number.
 
@@ -51,7 +76,7 @@ def inject(function: Callable[[], Any], number: int, exception: BaseException, w
 
     def at_bytecode(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal count, place
-        if event == "opcode" and not place:
+        if event == "opcode" and not place and frame.f_lasti not in _leaving(frame.f_code):
             count += 1
             if count == number:
                 code = frame.f_code
@@ -89,7 +114,9 @@ def every(
         step: from one number to the next, if not all of them can be had in time.
     """
     number = 1
-    while (injected := inject(function, number, exception(), where)).place:
-        yield injected
+    ended = [inject(function, number, exception(), where)]
+    while ended[0].place:
+        yield ended.pop()  # not kept: its traceback holds what the function had
         number += step
+        ended = [inject(function, number, exception(), where)]
     assert number > 1, "no bytecode was met: `where` accepts nothing that ran"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 import cloche
-from tests.injection import every, within
+from cloche._isolation import _process
+from tests.injection import every, inject, within
+from tests.isolated.test_workers import eventually
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -129,3 +132,118 @@ def test_a_call_that_is_interrupted_anywhere_leaves_a_good_node_or_none(host, ca
     step = 1 if exception is KeyboardInterrupt else 7
     kept = host.survive(call, exception=exception, step=step)
     assert kept > 0
+
+
+def test_making_and_closing_a_node_can_be_interrupted_anywhere(host):
+    """No descriptor stays open, here or in the worker, and no thread of the worker goes on."""
+    snapshot = host.node.snapshot()
+
+    def there_and_back() -> None:
+        node = host.runtime.restore(snapshot)
+        node.name = "another"
+        node._instance.name = "another"
+        node.close()
+
+    def settle() -> tuple[int, int, int, int]:
+        gc.collect()
+        eventually(lambda: host.runtime.workers[0].nodes == 2)
+        eventually(lambda: (fds(pid), threads(pid)) <= before[1:3] if before else True)
+        return fds(), fds(pid), threads(pid), host.runtime.workers[0].nodes
+
+    (pid,) = [worker.pid for worker in host.runtime.workers]
+    before: tuple[int, ...] = ()
+    there_and_back()
+    before = settle()
+    for number, injected in enumerate(every(there_and_back, KeyboardInterrupt, HOST_SIDE, step=5)):
+        assert isinstance(injected.error, KeyboardInterrupt), injected
+        del injected
+        if number % 50 == 0:
+            assert settle() <= before
+    assert settle() <= before
+    assert host.node.process("echo", 1) == 1
+    assert [worker.pid for worker in host.runtime.workers] == [pid]
+
+
+STAND_IN = """
+import os, signal, socket, struct, sys
+import cbor2
+control = socket.socket(fileno=int(sys.argv[1]))
+control.recv(1 << 20)
+control.send(cbor2.dumps(["ready", 1, [], {}]))
+while True:
+    data, descriptors, _, _ = socket.recv_fds(control, 4096, 8)
+    if not data:
+        os._exit(0)
+    for descriptor in descriptors:
+        os.close(descriptor)
+"""
+"""A worker that is up at once, and has no nodes."""
+
+
+def children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()} | {
+        int(pid) for task in os.listdir("/proc/self/task") for pid in _children(task)
+    }
+
+
+def _children(task: str) -> list[str]:
+    try:
+        return Path(f"/proc/self/task/{task}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkeypatch):
+    """No worker, no zombie, no descriptor, no thread; the runtime can be used, and closed."""
+    monkeypatch.setattr(_process, "_BOOT", STAND_IN)
+
+    def start() -> None:
+        runtime.load(NODE)
+
+    def settle() -> tuple[int, int, set[int]]:
+        gc.collect()
+        return fds(), threading.active_count(), children()
+
+    before: tuple[int, int, set[int]] | None = None
+    number = 1
+    while True:
+        runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
+        injected = inject(start, number, KeyboardInterrupt(), HOST_SIDE)
+        expected = KeyboardInterrupt if injected.place else cloche.BrokenInstanceError
+        assert isinstance(injected.error, expected), injected
+        reached = bool(injected.place)
+        del injected
+        with pytest.raises(cloche.BrokenInstanceError):
+            start()  # the stand-in closes every node's socket
+        runtime.close()
+        if not reached:
+            break
+        if before is None:
+            before = settle()
+        else:
+            after = settle()
+            assert after[0] <= before[0]
+            assert after[1] <= before[1]
+            assert after[2] == before[2]
+        number += 17
+    assert before is not None
+    assert children() == before[2]
+
+
+def test_a_close_that_is_interrupted_anywhere_is_ended_by_the_next(recorder, monkeypatch):
+    """Or by the collector."""
+    monkeypatch.setattr(_process, "_BOOT", STAND_IN)
+    before = children()
+    number = 1
+    while True:
+        runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
+        with pytest.raises(cloche.BrokenInstanceError):
+            runtime.load(NODE)
+        engine = runtime._engine
+        reached = bool(inject(engine.close, number, KeyboardInterrupt(), HOST_SIDE).place)
+        engine.close()
+        assert children() == before
+        runtime.close()
+        if not reached:
+            break
+        number += 7

@@ -12,6 +12,7 @@ A guest's limits are kept by its worker, as long as that is what it was. Around 
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 from collections.abc import Iterable
@@ -34,6 +35,7 @@ _LEAK: Final = 0.1
 """Seconds of them that are forgiven per second."""
 _SPARE_THREADS: Final = 64
 _THREADS_FOR_A_NODE: Final = 4
+_STATUS: Final = re.compile(r"^(VmData|RssAnon|VmSwap|Threads):\s+(\d+)( kB)?$", re.MULTILINE)
 
 
 def bytes_for(limits: Limits) -> int:
@@ -123,10 +125,5 @@ class Bounds:
 
     def _status(self) -> dict[str, int]:
         """Sizes in bytes, and counts (proc(5))."""
-        found = {}
-        for line in Path(f"/proc/{self._pid}/status").read_text().splitlines():
-            name, _, text = line.partition(":")
-            if name in ("VmData", "RssAnon", "VmSwap", "Threads"):
-                number, *unit = text.split()
-                found[name] = int(number) * (1024 if unit else 1)
-        return found
+        found = _STATUS.findall(Path(f"/proc/{self._pid}/status").read_text())
+        return {name: int(number) * (1024 if unit else 1) for name, number, unit in found}

@@ -102,7 +102,7 @@ class Process:
         self._count = 0
         self.instances: weakref.WeakSet[RemoteInstance] = weakref.WeakSet()
         self.opening: weakref.WeakSet[Opening] = weakref.WeakSet()
-        self._channels: set[Channel] = set()  # not the instances: the collector takes those out before they can leave
+        self._channels: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._busy_s = 0.0
         self._bounds: Bounds | None = None
         self.image_bytes = 0
