@@ -125,7 +125,8 @@ class Channel:
         self._limit, self._value = limit, value
         # not SO_RCVTIMEO, which starts anew after each signal: a profiler's would keep a dead worker waited for without end
         self.patience_s = None if seconds is None else seconds + self._grace_s
-        self._socket.settimeout(self.patience_s)
+        if self._socket.fileno() >= 0:  # a node that broke in a stream is closed by now
+            self._socket.settimeout(self.patience_s)
 
     @property
     def busy_until_now_s(self) -> float:
