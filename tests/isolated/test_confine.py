@@ -46,6 +46,8 @@ REFUSED = {
     "ptrace": "errno(libc.ptrace(16, os.getppid(), 0, 0))",
     "read-other-memory": "errno(libc.process_vm_readv(os.getppid(), None, 0, None, 0, 0))",
     "raise-a-limit": "resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))",
+    "shared-map": "mmap.mmap(-1, 4096)",
+    "map-that-grows": "mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100)",
     "executable-map": "mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)",
     "executable-protect": "errno(libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(4096), 5))",
     "undo": "errno(libc.prctl(1, 0, 0, 0, 0))",
@@ -60,7 +62,7 @@ REFUSED = {
 ALLOWED = {
     "thread": "t = threading.Thread(target=print); t.start(); t.join()",
     "memory": "bytearray(64 << 20)",
-    "map": "mmap.mmap(-1, 4096)",
+    "map": "mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)",
     "send": "channel.send(b'x'); assert other.recv(1) == b'x'",
     "random": "os.urandom(16)",
     "time": "import time; time.sleep(0.001)",

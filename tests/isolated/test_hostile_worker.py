@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import signal
 import socket
 import struct
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,7 +33,6 @@ class FakeProcess:
     image = "0" * 64
 
     def __init__(self) -> None:
-        self.instances: weakref.WeakSet[RemoteInstance] = weakref.WeakSet()
         self.ended: list[str] = []
         self.cancelled: list[int] = []
         self.theirs: list[socket.socket] = []
@@ -44,12 +44,18 @@ class FakeProcess:
         self.connected.set()
         return 1, ours
 
-    def cancel(self, number: int, call: int) -> None:
-        self.cancelled.append(call)
+    def enter(self, instance: RemoteInstance, channel: Any) -> None:
+        pass
+
+    leave = enter
+
+    def cancel(self, number: int, request: int) -> None:
+        self.cancelled.append(request)
 
     def end(self, cause: str = "") -> str:
         self.ended.append(cause)
-        self.theirs[0].shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self.theirs[0].shutdown(socket.SHUT_RDWR)
         return cause or "killed by signal 9 (SIGKILL)"
 
 
@@ -57,6 +63,7 @@ def answer(kind: int = Answer.DONE, frame: bytes = OK, **fields: Any) -> bytes:
     """An answer as an honest worker sends it, but for what is given."""
     values = {
         "outside": 0,
+        "number": 0,
         "ranges": 0,
         "length": len(frame),
         "logs": 0,
@@ -65,6 +72,17 @@ def answer(kind: int = Answer.DONE, frame: bytes = OK, **fields: Any) -> bytes:
         "fuel": 0,
     } | fields
     return ANSWER.pack(kind, *values.values()) + frame
+
+
+def numbered(reply: bytes, request: bytes) -> bytes:
+    """The answer with the number of the request that it is for."""
+    if len(reply) < ANSWER.size:
+        return reply
+    return reply[:4] + struct.pack("<Q", number_of(request)) + reply[12:]
+
+
+def number_of(request: bytes) -> int:
+    return int(REQUEST.unpack_from(request)[2])
 
 
 Script = Callable[[socket.socket], None]
@@ -84,14 +102,12 @@ def remote() -> Iterator[Callable[..., RemoteInstance]]:
             process.connected.wait(10)
             channel = process.theirs[0]
             try:
-                channel.recv(1 << 18)
-                channel.send(answer(frame=b""))
+                channel.send(numbered(answer(frame=b""), channel.recv(1 << 18)))
                 for reply in answers:
                     if callable(reply):
                         reply(channel)
                         continue
-                    channel.recv(1 << 18)
-                    channel.send(reply)
+                    channel.send(numbered(reply, channel.recv(1 << 18)))
             except OSError:
                 pass
             gone.wait(10)
@@ -145,8 +161,10 @@ GIB = 1 << 30
         (answer(kind=99), "kind 99"),
         (answer(length=GIB), "instead of"),
         (answer(length=1), "instead of"),
-        (answer(logs=GIB), "instead of"),
-        (answer(ranges=GIB // 4), "instead of"),
+        (answer(logs=GIB), "1073741824 bytes of logs"),
+        (answer(logs=1024), "instead of"),
+        (answer(ranges=GIB // 4), "268435456 ranges"),
+        (answer(ranges=1024), "instead of"),
         (answer(outside=1), "area of 0"),
         (answer(outside=1, length=GIB), "area of 0"),
         (answer(kind=Answer.NEED, memory=GIB), "1073741824 bytes, "),
@@ -272,14 +290,117 @@ def test_ranges_that_were_not_sent_are_asked_for(remote):
 
     def read(channel: socket.socket) -> None:
         data, descriptors, _, _ = socket.recv_fds(channel, 1 << 16, 1)
-        kind, _, _, _, _, address, length = REQUEST.unpack_from(data)
+        kind, _, _, _, _, _, address, length = REQUEST.unpack_from(data)
         assert (kind, address, length) == (Request.READ, 0x100000, 5000)
         os.pwrite(descriptors[0], b"y" * 5000, 0)
         os.close(descriptors[0])
-        channel.send(answer(frame=b""))
+        channel.send(numbered(answer(frame=b""), data))
 
     frame = cbor2.dumps([0, cbor2.CBORTag(tags.BYTES_AT, [0x100000, 5000])])
     assert call(remote(answer(frame=frame), read)) == (Reply.RESULT, b"y" * 5000)
+
+
+@pytest.mark.parametrize("lead", [-1, 1, 1 << 40])
+def test_an_answer_to_another_request_kills_the_worker(remote, lead):
+    """To one that was answered, or that has not been made: an honest worker has no such answer."""
+
+    def other(channel: socket.socket) -> None:
+        request = channel.recv(1 << 18)
+        channel.send(answer(number=number_of(request) + lead))
+
+    refused(remote(other), match="an answer to request [0-9]+, not 2")
+
+
+def test_an_answer_that_comes_twice_kills_the_worker(remote):
+    """The second must not be the next call's."""
+
+    def twice(channel: socket.socket) -> None:
+        request = channel.recv(1 << 18)
+        channel.send(numbered(answer(), request))
+        channel.send(numbered(answer(), request))
+
+    instance = remote(twice)
+    assert call(instance) == (Reply.RESULT, "fine")
+    refused(instance, match="an answer to request 2, not 3")
+
+
+def interrupting(instance: RemoteInstance) -> None:
+    """The next READ is interrupted once its request has been sent."""
+    receive = instance._channel.receive
+
+    def interrupted(most: int) -> Any:
+        if not most:
+            instance._channel.receive = receive
+            raise KeyboardInterrupt
+        return receive(most)
+
+    instance._channel.receive = interrupted
+
+
+def test_the_late_answer_of_an_interrupted_read_is_dropped(remote):
+    """The node is as it was: reading changes nothing in it. The late answer is not the next call's."""
+    points = cbor2.dumps([0, cbor2.CBORTag(tags.BYTES_AT, [0x100000, 5000])])
+
+    def late(channel: socket.socket) -> None:
+        read, descriptors, _, _ = socket.recv_fds(channel, 1 << 16, 1)
+        request = channel.recv(1 << 18)
+        os.close(descriptors[0])
+        channel.send(numbered(answer(frame=cbor2.dumps([0, "late"])), read))
+        channel.send(numbered(answer(), request))
+
+    instance = remote(answer(frame=points), late)
+    interrupting(instance)
+    with pytest.raises(KeyboardInterrupt):
+        call(instance)
+    assert not instance.closed
+    assert call(instance) == (Reply.RESULT, "fine")
+
+
+def test_an_answer_that_was_dropped_is_not_dropped_again(remote):
+    """One late answer for each interruption."""
+    points = cbor2.dumps([0, cbor2.CBORTag(tags.BYTES_AT, [0x100000, 5000])])
+
+    def flood(channel: socket.socket) -> None:
+        read, descriptors, _, _ = socket.recv_fds(channel, 1 << 16, 1)
+        channel.recv(1 << 18)
+        os.close(descriptors[0])
+        for _ in range(2):
+            channel.send(numbered(answer(), read))
+
+    instance = remote(answer(frame=points), flood)
+    interrupting(instance)
+    with pytest.raises(KeyboardInterrupt):
+        call(instance)
+    refused(instance, match="an answer to request 3, not 4")
+
+
+def test_a_signal_that_comes_again_and_again_does_not_put_off_the_end(remote, monkeypatch):
+    """A profiler's timer interrupts the waiting many times a second: the time allowed goes on."""
+    monkeypatch.setattr(_channel, "GRACE_S", 0.5)
+    gate = threading.Event()
+    instance = remote(lambda channel: gate.wait(60), limits=cloche.Limits(deadline_s=0.1))
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        refused(instance, cloche.DeadlineError, "did not stop it")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        gate.set()
+
+
+def test_a_worker_that_takes_no_request_is_killed(remote, monkeypatch):
+    """It reads nothing any more: the socket is full, and the host does not wait without end."""
+    monkeypatch.setattr(_channel, "GRACE_S", 0.1)
+    gate = threading.Event()
+    instance = remote(lambda channel: gate.wait(60), limits=cloche.Limits(deadline_s=0.1))
+    try:
+        with pytest.raises(cloche.ProtocolError, match="takes no request"):
+            while True:
+                instance.name = "x" * 30_000
+    finally:
+        gate.set()
+    assert instance.closed
 
 
 def test_a_worker_that_answers_nothing_is_killed_after_the_grace(remote, monkeypatch):
@@ -300,9 +421,9 @@ def test_no_descriptor_is_taken_from_a_worker(remote):
     """They go one way only; what comes along is closed by the kernel."""
 
     def send(channel: socket.socket) -> None:
-        channel.recv(1 << 16)
+        request = channel.recv(1 << 16)
         with open(os.devnull) as file:
-            socket.send_fds(channel, [answer()], [file.fileno()] * 8)
+            socket.send_fds(channel, [numbered(answer(), request)], [file.fileno()] * 8)
 
     before = len(os.listdir("/proc/self/fd"))
     instance = remote(send)
@@ -343,7 +464,7 @@ def test_bodies_lie_beside_the_frame_and_every_place_is_named(remote):
         os.close(socket_area[1][0])
         message = channel.recv(1 << 18)
         area = area or b""
-        _, outside, bodies, _, length, _, _ = REQUEST.unpack_from(message)
+        _, outside, _, bodies, _, length, _, _ = REQUEST.unpack_from(message)
         assert (outside, bodies) == (0, 3)
         frame = message[REQUEST.size + 3 * BODY.size :]
         assert len(frame) == length
@@ -351,7 +472,7 @@ def test_bodies_lie_beside_the_frame_and_every_place_is_named(remote):
             assert frame[position - 1] == 0x1A
             seen.append(struct.unpack_from(">I", frame, position)[0].to_bytes(4))
             assert count in (5000, 4096 * 8, 6000)
-        channel.send(answer())
+        channel.send(numbered(answer(), message))
 
     # bytes that look like the host's own marks
     tricks = [b"\x1a\x40\x00\x00\x00", b"\x1a\x40\x00\x00\x01\x1a\xbf\xff\xff\xff", 0x4000_0000, 0xBFFF_FFFF]

@@ -7,6 +7,8 @@ import mmap
 import os
 from typing import Final
 
+from cloche._isolation._descriptors import Descriptor, memory_file
+
 __all__ = ["Area", "attach", "create"]
 
 _SEALS: Final = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW (fcntl(2))
@@ -31,7 +33,7 @@ class Area:
         self.view = memoryview(mmap.mmap(descriptor, size))
 
 
-def create(size: int, *, exact: bool = False) -> tuple[Area, int]:
+def create(size: int, *, exact: bool = False) -> tuple[Area, Descriptor]:
     """Make an area, and the descriptor that the other side needs for it: close it once it is sent.
 
     Args:
@@ -40,13 +42,13 @@ def create(size: int, *, exact: bool = False) -> tuple[Area, int]:
     """
     if not exact:
         size = max(_SMALLEST, 1 << (size - 1).bit_length())
-    descriptor = os.memfd_create("cloche", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    descriptor = memory_file()
     try:
-        os.ftruncate(descriptor, size)
+        descriptor.truncate(size)
         fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
-        return Area(descriptor, size), descriptor
+        return Area(descriptor.fileno(), size), descriptor
     except BaseException:
-        os.close(descriptor)
+        descriptor.close()
         raise
 
 

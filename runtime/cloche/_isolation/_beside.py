@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloche._isolation._area import Area, create
+from cloche._isolation._ranges import NO_RANGES
 from cloche._isolation._wire import Answer, Request
 from cloche._wasm.memory import address_of
 from cloche.errors import ProtocolError
@@ -22,22 +23,28 @@ class Beside:
         channel: to its worker.
 
     Attributes:
-        ranges: (guest address, length) -> what lies there, sent along with the last answer.
-        buffers: address in this process, the shared memory there, the guest's address.
+        ranges: what lies in the guest's memory where the last answer points to, as far as it came along.
+        buffers: number, address in this process, the shared memory there, the guest's address.
         uses: the buffers that the message under way names: number, offset, length.
     """
 
-    __slots__ = ("_channel", "buffers", "ranges", "uses")
+    __slots__ = ("_channel", "_count", "buffers", "ranges", "uses")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self.ranges: dict[tuple[int, int], memoryview] = {}
-        self.buffers: list[tuple[int, Area, int]] = []
+        self._count = 0
+        self.ranges = NO_RANGES
+        self.buffers: list[tuple[int, int, Area, int]] = []
         self.uses: list[tuple[int, int, int]] = []
 
-    def add(self, area: Area, address: int) -> None:
+    def number(self) -> int:
+        """A number for a new buffer. The worker knows buffers by it: one whose making was interrupted shifts no other."""
+        self._count += 1
+        return self._count
+
+    def add(self, number: int, area: Area, address: int) -> None:
         """A buffer is shared from now on."""
-        self.buffers.append((address_of(area.view), area, address))
+        self.buffers.append((number, address_of(area.view), area, address))
 
     def lift(self, address: int, length: int) -> memoryview:
         """What lies in the guest's memory: sent along with the answer, as a rule, or asked for now.
@@ -46,10 +53,10 @@ class Beside:
             ProtocolError: it is outside of the guest's memory.
             BrokenInstanceError: the worker has died.
         """
-        view = self.ranges.get((address, length))
+        view = self.ranges.find(address, length)
         if view is None:
             area, descriptor = create(max(1, length), exact=True)
-            self._channel.send(Request.READ, b"", address, length, descriptor)
+            self._channel.ask(Request.READ, b"", address, length, descriptor)
             received = self._channel.receive(0)
             if received.kind != Answer.DONE:
                 raise ProtocolError(f"guest range [{address}, +{length}) refused by its worker")
@@ -61,7 +68,7 @@ class Beside:
         if not self.buffers or not view.nbytes:
             return 0
         start = address_of(view)
-        for number, (base, area, address) in enumerate(self.buffers):
+        for number, base, area, address in self.buffers:
             if base <= start and start + view.nbytes <= base + area.size:
                 self.uses.append((number, start - base, view.nbytes))
                 return address + start - base

@@ -1,24 +1,35 @@
-"""The host's end of a node's socket. A worker is believed as little as a guest: one that breaks the rules is killed."""
+"""The host's end of a node's socket. A worker is believed as little as a guest: one that breaks the rules is killed.
+
+The host can be interrupted between any two bytecodes (Ctrl-C, a signal's handler, a full stack). `Channel.pending` therefore names
+a request *before* it is sent, and until its answer is here as a whole. If it still names one when a call has ended in the host,
+that call was interrupted, and the instance has to be closed. READ is kept apart: it changes nothing in the guest, so its
+late answer is dropped, and the instance lives on. What an interrupted answer may still be written to is never used again.
+"""
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cloche._isolation._area import Area, create
+from cloche._isolation._ranges import NO_RANGES, Ranges
 from cloche._isolation._wire import ANSWER, BODY, INBOX, INLINE, LENGTH, RANGE, REQUEST, SHARED, Answer, Request
 from cloche.errors import BrokenInstanceError, DeadlineError, EncodeError, ProtocolError
+from cloche_wire import abi
 
 if TYPE_CHECKING:
+    from cloche._isolation._descriptors import Descriptor
     from cloche._isolation._process import Process
+    from cloche.limits import Limits
 
-__all__ = ["GRACE_S", "Channel", "Received"]
+__all__ = ["GRACE_S", "Channel", "Received", "most_ranges"]
 
 GRACE_S: Final = 5.0
-"""Seconds after a call's deadline until a worker that has not stopped it is killed."""
+"""Seconds after a call's deadline, and after the time that the node has for cleaning up then, until a worker that has not stopped
+the guest is killed."""
 
 _KEPT_BYTES: Final = 16 << 20
 """An area that has grown beyond this is given back after the call."""
@@ -26,8 +37,17 @@ _KEPT_BYTES: Final = 16 << 20
 _U32: Final = 0xFFFF_FFFF
 _TIMEVAL: Final = struct.Struct("@ll")
 _CALL: Final = int(Request.CALL)
+_READ: Final = int(Request.READ)
 _KINDS: Final = frozenset({int(Answer.DONE), int(Answer.FAILED), int(Answer.ASK)})
 _NEED: Final = int(Answer.NEED)
+_ASK: Final = int(Answer.ASK)
+_MOST_LOGS: Final = 2 * abi.RING_CAPACITY
+_FEWEST_RANGES: Final = 1024
+
+
+def most_ranges(limits: Limits) -> int:
+    """How many ranges may come along with an answer. What points to one takes several items of a reply."""
+    return max(_FEWEST_RANGES, limits.value_nodes)
 
 
 class Received(NamedTuple):
@@ -36,7 +56,7 @@ class Received(NamedTuple):
     Attributes:
         kind: DONE (the frame is a reply), FAILED (an error) or ASK (a request).
         frame: not looked at yet.
-        ranges: (guest address, length) -> what lies there.
+        ranges: what lies in the ranges of guest memory that the frame names.
         records: log records, not looked at yet.
         dropped: log records that the guest has overwritten.
         memory_bytes: size of the guest's memory, as the worker has it.
@@ -45,7 +65,7 @@ class Received(NamedTuple):
 
     kind: int
     frame: bytes
-    ranges: dict[tuple[int, int], memoryview]
+    ranges: Ranges
     records: list[bytes]
     dropped: int
     memory_bytes: int
@@ -58,32 +78,76 @@ class Channel:
     Args:
         process: the worker.
         name: the node's, for errors.
-        deadline_s: of its calls; None: its answers are waited for without end.
+        limits: the node's: without ``deadline_s`` its answers are waited for without end.
 
     Attributes:
-        area: shared memory, as large as needed so far.
+        area: shared memory, as large as needed so far; None while the worker may have another.
         hurry_us: microseconds that a call has, if ``stream_s`` bounds it rather than ``deadline_s``; else 0.
+        patience_s: seconds until a worker that does not answer is killed; None: never.
+        node: the number by which the worker knows the node.
+        number: of the last request that is answered.
+        pending: that number, READ apart, until the answer is here; 0 then.
+        busy_s: seconds in which requests were pending, without the one under way.
 
     Raises:
         BrokenInstanceError: the worker has died.
     """
 
-    def __init__(self, process: Process, name: str, deadline_s: float | None) -> None:
+    def __init__(self, process: Process, name: str, limits: Limits) -> None:
         self.name = name
         self._process = process
-        self._deadline_s = deadline_s
         self._inbox = memoryview(bytearray(INBOX))
         self.area: Area | None = None
+        self._settled = True
         self.hurry_us = 0
+        self.number = self.pending = 0
+        self._reading = 0
+        self._late: set[int] = set()
+        self._most_ranges = most_ranges(limits)
+        self.busy_s = self._since = 0.0
         try:
-            self.number, self._socket = process.connect()
+            self.node, self._socket = process.connect()
         except OSError:
             raise self._died() from None
-        if deadline_s is not None:
-            seconds = deadline_s + GRACE_S
-            timeout = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        # for a socket without a timeout of its own; one with a timeout is bounded by that
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(GRACE_S), 0))
+        self._grace_s = getattr(limits, "grace_s", 0.0) + GRACE_S
+        self.allow("deadline_s", limits.deadline_s, limits.deadline_s)
+
+    def allow(self, limit: str, value: float | None, seconds: float | None) -> None:
+        """Bound the requests from now on.
+
+        Args:
+            limit: the field of `Limits` that bounds them, for the error.
+            value: what it is set to.
+            seconds: how long the guest may run now; the worker is killed some time later. None: any time.
+        """
+        self._limit, self._value = limit, value
+        # not SO_RCVTIMEO, which starts anew after each signal: a profiler's would keep a dead worker waited for without end
+        self.patience_s = None if seconds is None else seconds + self._grace_s
+        if self._socket.fileno() >= 0:  # a node that broke in a stream is closed by now
+            self._socket.settimeout(self.patience_s)
+
+    @property
+    def busy_until_now_s(self) -> float:
+        """Seconds in which requests were pending. Asked from another thread."""
+        since = self._since
+        return self.busy_s + (time.perf_counter() - since if self.pending and since else 0.0)
+
+    def _begin(self, kind: int) -> int:
+        """A request is about to be sent: its number."""
+        if not self._settled:
+            self._use(None)
+        if self._reading:  # it was interrupted: its answer comes first, if it was sent at all
+            self._late.add(self._reading)
+            self._reading = 0
+        self.number = number = self.number + 1
+        if kind == _READ:
+            self._reading = number
+        else:
+            self._since = time.perf_counter()
+            self.pending = number
+        return number
 
     def call(
         self,
@@ -103,7 +167,8 @@ class Channel:
             b: of an ANSWER.
         """
         if len(frame) <= INLINE and not bodies and not uses:
-            self._transmit(REQUEST.pack(kind, 0, 0, 0, len(frame), self.hurry_us, b) + frame)
+            number = self._begin(kind) if kind == _CALL else self.pending
+            self._transmit(REQUEST.pack(kind, 0, number, 0, 0, len(frame), self.hurry_us, b) + frame)
             return
         inside = BODY.size * len(bodies) + SHARED.size * len(uses) + len(frame)
         outside = inside > INLINE
@@ -120,28 +185,36 @@ class Channel:
             at = end
         table += [SHARED.pack(*use) for use in uses]
         payload = b"".join([*table, frame])
-        head = REQUEST.pack(kind, outside, len(bodies), len(uses), len(frame), self.hurry_us, b)
+        number = self._begin(kind) if kind == _CALL else self.pending
+        head = REQUEST.pack(kind, outside, number, len(bodies), len(uses), len(frame), self.hurry_us, b)
         if outside:
             area[:inside] = payload
             self._transmit(head)
         else:
             self._transmit(head + payload)
 
-    def send(self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: int = -1) -> None:
-        """Send any other request, with a descriptor, which is closed then."""
-        message = REQUEST.pack(kind, 0, 0, 0, len(frame), a, b) + frame
-        if descriptor < 0:
+    def ask(self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: Descriptor | None = None) -> None:
+        """Send any other request that is answered, with a descriptor, which is closed then."""
+        self._send(REQUEST.pack(kind, 0, self._begin(kind), 0, 0, len(frame), a, b) + frame, descriptor)
+
+    def send(self, kind: Request, frame: bytes = b"", a: int = 0, descriptor: Descriptor | None = None) -> None:
+        """Send a request that is not answered."""
+        self._send(REQUEST.pack(kind, 0, 0, 0, 0, len(frame), a, 0) + frame, descriptor)
+
+    def _send(self, message: bytes, descriptor: Descriptor | None) -> None:
+        if descriptor is None:
             self._transmit(message)
             return
-        try:
-            socket.send_fds(self._socket, [message], [descriptor])
-        except OSError:
-            raise self._died() from None
-        finally:
-            os.close(descriptor)
+        with descriptor:
+            try:
+                socket.send_fds(self._socket, [message], [descriptor.fileno()])  # type: ignore[arg-type]  # it uses sendmsg
+            except (BlockingIOError, TimeoutError):
+                raise self.refuse("it takes no request") from None
+            except OSError:
+                raise self._died() from None
 
     def receive(self, most: int) -> Received:
-        """Wait for the answer.
+        """Wait for the answer to the pending request.
 
         Args:
             most: bytes that the worker may want for it in shared memory.
@@ -155,7 +228,7 @@ class Channel:
         while True:
             try:
                 size = self._socket.recv_into(inbox)
-            except BlockingIOError:
+            except (BlockingIOError, TimeoutError):
                 raise self._overdue() from None
             except OSError:
                 size = 0
@@ -163,7 +236,10 @@ class Channel:
                 raise self._died()
             if size < ANSWER.size:
                 raise self.refuse(f"an answer of {size} bytes")
-            kind, outside, ranges, length, logs, dropped, memory, fuel = ANSWER.unpack_from(inbox)
+            kind, outside, number, ranges, length, logs, dropped, memory, fuel = ANSWER.unpack_from(inbox)
+            if number != (self._reading or self.pending):
+                self._drop(number)
+                continue
             if kind != _NEED:
                 break
             if not (self.area.size if self.area is not None else 0) < memory <= most:
@@ -171,6 +247,8 @@ class Channel:
             self._room(memory)
         if kind not in _KINDS:
             raise self.refuse(f"an answer of kind {kind}")
+        if logs > _MOST_LOGS or ranges > self._most_ranges:
+            raise self.refuse(f"an answer with {logs} bytes of logs and {ranges} ranges")
         inside = RANGE.size * ranges + logs + length
         if outside:
             payload = self.area.view if self.area is not None else memoryview(b"")
@@ -181,18 +259,28 @@ class Channel:
             if inside != len(payload):
                 raise self.refuse(f"{len(payload)} bytes instead of {inside}")
         at = RANGE.size * ranges
-        named = self._named(bytes(payload[:at])) if ranges else {}
+        named = self._named(bytes(payload[:at])) if ranges else NO_RANGES
         records = self._records(bytes(payload[at : at + logs])) if logs else []
-        return Received(kind, bytes(payload[at + logs : inside]), named, records, dropped, memory, fuel)
+        received = Received(kind, bytes(payload[at + logs : inside]), named, records, dropped, memory, fuel)
+        if self._reading:
+            self._reading = 0
+        elif kind != _ASK:
+            self.busy_s += time.perf_counter() - self._since
+            self.pending = 0  # last: until here, an interruption leaves an answer that nobody has
+        return received
 
-    def _named(self, table: bytes) -> dict[tuple[int, int], memoryview]:
+    def _drop(self, number: int) -> None:
+        """An answer that is not to the pending request: to one that was interrupted, or it is a lie."""
+        if number not in self._late:
+            raise self.refuse(f"an answer to request {number}, not {self._reading or self.pending}")
+        self._late.discard(number)
+
+    def _named(self, table: bytes) -> Ranges:
         area = self.area.view if self.area is not None else memoryview(b"")
-        named = {}
-        for address, length, offset in RANGE.iter_unpack(table):
+        for _, length, offset in RANGE.iter_unpack(table):
             if offset + length > len(area):
                 raise self.refuse(f"a range [{offset}, +{length}) of an area of {len(area)} bytes")
-            named[address, length] = area[offset : offset + length]
-        return named
+        return Ranges(table, area)
 
     def _records(self, data: bytes) -> list[bytes]:
         records, at = [], 0
@@ -209,22 +297,31 @@ class Channel:
     def _room(self, size: int) -> Area:
         """The area, made anew if it has less than `size` bytes."""
         if self.area is None or self.area.size < size:
-            self.area = None
-            area, descriptor = create(size)
-            self.send(Request.ROOM, b"", area.size, 0, descriptor)
-            self.area = area
+            self._use(size)
+        assert self.area is not None
         return self.area
+
+    def _use(self, size: int | None) -> None:
+        """Have the worker use a new area of so many bytes; None: none."""
+        self._settled = False  # until the end: if this is interrupted, nobody knows which area the worker has
+        self.area = None
+        if size is None:
+            self.send(Request.ROOM)
+        else:
+            area, descriptor = create(size)
+            self.send(Request.ROOM, b"", area.size, descriptor)
+            self.area = area
+        self._settled = True
 
     def tidy(self) -> None:
         """Give an area back that has grown large."""
         if self.area is not None and self.area.size > _KEPT_BYTES:
-            self.area = None
-            self.send(Request.ROOM)
+            self._use(None)
 
     def _transmit(self, message: bytes) -> None:
         try:
             self._socket.send(message)
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             raise self.refuse("it takes no request") from None
         except OSError:
             raise self._died() from None
@@ -235,15 +332,14 @@ class Channel:
         return BrokenInstanceError(message, node=self.name)
 
     def _overdue(self) -> DeadlineError:
-        assert self._deadline_s is not None  # there is no other timeout
-        cause = f"killed, for it did not end a call within {GRACE_S:g} s of its deadline"
-        self._process.end(cause)
+        limit, value = self._limit, self._value
+        assert value is not None  # there is no other timeout
+        self._process.end(f"killed, for it did not end a call within {self._grace_s:g} s of its deadline")
         message = (
-            f"node {self.name!r} ran longer than {self._deadline_s} s in one call (Limits.deadline_s={self._deadline_s}), and its "
-            "worker process did not stop it: the process was killed, with every node in it"
+            f"node {self.name!r} ran longer than {value} s in one {'stream' if limit == 'stream_s' else 'call'} "
+            f"(Limits.{limit}={value}), and its worker process did not stop it: the process was killed, with every node in it"
         )
-        reached = self._deadline_s + GRACE_S
-        return DeadlineError(message, limit="deadline_s", value=self._deadline_s, reached=reached, node=self.name)
+        return DeadlineError(message, limit=limit, value=value, reached=value + self._grace_s, node=self.name)
 
     def refuse(self, what: str) -> ProtocolError:
         """Kill a worker whose answer breaks the rules; the error to raise."""
@@ -255,7 +351,7 @@ class Channel:
         """Have the worker free the instance; `keep`: its guest is at rest."""
         if keep:
             try:
-                self._socket.send(REQUEST.pack(Request.CLOSE, 0, 0, 0, 0, 0, 0), socket.MSG_DONTWAIT)
+                self._socket.send(REQUEST.pack(Request.CLOSE, 0, 0, 0, 0, 0, 0, 0), socket.MSG_DONTWAIT)
             except OSError:
                 pass  # it has died: there is nothing to free
         self._socket.close()

@@ -10,6 +10,7 @@ from cloche import errors
 from cloche._broken import Cancelled
 from cloche._codec import decode_record
 from cloche._texts import clean
+from cloche._wasm.memory import NoRoomError
 
 __all__ = ["describe", "rebuild"]
 
@@ -28,6 +29,7 @@ _CLASSES: Final[dict[str, type[errors.ClocheError]]] = {
         errors.InternalError,
         errors.OutputError,
         errors.ProtocolError,
+        NoRoomError,
     )
 }
 _NUMBER: Final = (int, float, type(None))

@@ -11,22 +11,26 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import cbor2
 
+from cloche._isolation._bounds import Bounds
+from cloche._isolation._descriptors import Socket, connected
 from cloche._texts import clean
 from cloche._wasm import image as _image
-from cloche.errors import ClocheError, ImageError
+from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
 
 if TYPE_CHECKING:
+    from cloche._isolation._channel import Channel
     from cloche._wasm.engine import Metering
     from cloche._wasm.image import Image
     from cloche._isolation._remote import RemoteInstance
     from cloche._isolation._watch import Watch
 
-__all__ = ["Process", "WorkerInfo"]
+__all__ = ["Opening", "Process", "WorkerInfo"]
 
 _BOOT: Final = """\
 import json, socket, sys
@@ -47,6 +51,10 @@ _MESSAGE_BYTES: Final = 64 * 1024
 _LAST_WORDS: Final = 2000
 
 
+def _say_nothing(_text: str) -> None:
+    """Stands for a logger that is not needed any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A worker process of `Runtime(isolation="process")`.
@@ -54,7 +62,8 @@ class WorkerInfo:
     Attributes:
         pid: its process id.
         nodes: how many nodes it has now.
-        confined_by: what it cannot undo: "no_new_privs", "rlimits", "seccomp".
+        confined_by: what it cannot undo: "no_new_privs", "rlimits", "seccomp"; "memory" and "processor_time" are bounded by what its
+            nodes may use.
         missing: what could not be applied on this machine, each with the reason.
     """
 
@@ -70,6 +79,12 @@ def _cache() -> dict[str, str]:
         return {"CLOCHE_CACHE": str(_image.cache_folder().absolute())}
     except ImageError:
         return {}
+
+
+class Opening:
+    """Stands for a node that is about to be opened in a worker, for as long as anybody holds it."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Process:
@@ -89,20 +104,22 @@ class Process:
         self._tell = tell
         self._watch = watch
         self._starting = threading.Lock()
-        self.is_up = self._is_closed = False
+        self.is_up = self._is_begun = self._is_closing = self._is_closed = False
         self._lock = threading.RLock()  # the collector may close an instance, and with it this, wherever it likes
         self._cause: str | None = None
         self._count = 0
         self.instances: weakref.WeakSet[RemoteInstance] = weakref.WeakSet()
-        self.opening = 0
+        self.opening: weakref.WeakSet[Opening] = weakref.WeakSet()
+        self._channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+        self._busy_s = 0.0
+        self._bounds: Bounds | None = None
         self.image_bytes = 0
         self.confined_by: tuple[str, ...] = ()
         self.missing: dict[str, str] = {}
         self.dead = False
-        self.control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._popen: subprocess.Popen[bytes] | None = None
-        self._words, self._their_words = os.pipe()
-        os.set_blocking(self._words, False)
+        self.control, self._theirs = connected()
+        self._words, self._their_words = connected(keeps_messages=False)
 
     @property
     def pid(self) -> int:
@@ -112,48 +129,98 @@ class Process:
     @property
     def load(self) -> int:
         """Nodes that it has, or is about to have."""
-        return self.opening + len(self.instances)
+        return len(self.opening) + len(self.instances)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that its nodes' calls have taken, added up, with those under way."""
+        with self._lock:
+            return self._busy_s + sum(channel.busy_until_now_s for channel in self._channels)
+
+    def enter(self, instance: RemoteInstance, channel: Channel) -> None:
+        """A node is about to be opened."""
+        with self._lock:
+            self.instances.add(instance)
+            self._channels.add(channel)
+            self._resize()
+
+    def leave(self, instance: RemoteInstance, channel: Channel) -> None:
+        """A node is gone. Again: nothing."""
+        with self._lock:
+            if channel in self._channels:
+                self._busy_s += channel.busy_until_now_s
+                self._channels.discard(channel)
+            self.instances.discard(instance)
+            self._resize()
+
+    def _resize(self) -> None:
+        if self._bounds is not None and not self.dead:
+            with suppress(OSError):  # it has ended
+                self._bounds.resize([instance.limits for instance in self.instances])
+
+    def check(self) -> None:
+        """Kill it if it uses more than its nodes may."""
+        if self._bounds is None or self.dead:
+            return
+        try:
+            with self._lock:
+                exceeded = self._bounds.exceeded(self.busy_s, self.load)
+        except (OSError, KeyError, ValueError):
+            return  # it has just ended
+        if exceeded:
+            self.end(f"killed, for {exceeded}")
 
     def spawn(self) -> None:
         """Start the process. Called on a thread that outlives it: the kernel kills it when that thread ends."""
-        try:
+        with self._lock:
+            if self.dead:  # who wanted it was interrupted meanwhile
+                return
             self._popen = subprocess.Popen(
                 [sys.executable, "-I", "-c", _BOOT, str(self._theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=self._their_words,
+                stderr=self._their_words.fileno(),
                 pass_fds=[self._theirs.fileno()],
                 cwd="/",
                 env=_cache() | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 start_new_session=True,  # Ctrl-C is for the host
             )
-        finally:
             self._theirs.close()
-            os.close(self._their_words)
+            self._their_words.close()
 
     def ready(self) -> None:
         """Start it, or wait for who does.
 
         Raises:
             ImageError: it cannot load the image.
+            ClosedError: the runtime was closed meanwhile.
+            BrokenInstanceError: another thread's attempt has failed; another process may start.
             ClocheError: it does not start.
         """
         with self._starting:
             if self.is_up:
                 return
+            if self._is_begun:  # by a thread that was interrupted: the caller takes another process
+                self.end("killed, for its start was interrupted")
             if self.dead:
-                raise ClocheError("the worker process did not start")
+                raise ClosedError("the runtime is closed") if self._is_closing else BrokenInstanceError("the worker process did not start")
+            self._is_begun = True
             try:
                 self._watch.run(self.spawn)
                 self._start()
                 self._watch.add(self)
+                self.is_up = True
             except (OSError, ValueError) as error:
-                raise ClocheError(f"a worker process did not start: {self.end()}") from error
+                raise self._not_started(self.end()) from error
             except BaseException:
                 self.end()
                 raise
-            self.is_up = True
-            del self._tell  # it may lead back to the runtime, which would then never be dropped
+            self._tell = _say_nothing  # it may lead back to the runtime, which would then never be dropped
+
+    def _not_started(self, why: str) -> ClocheError:
+        if self._is_closing:
+            return ClosedError("the runtime is closed")
+        return ClocheError(f"a worker process did not start: {why}")
 
     def _start(self) -> None:
         path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  # "" is the current folder
@@ -171,7 +238,12 @@ class Process:
                 return False
             case ["ready", int(size), list(in_force), dict(missing)]:
                 self.image_bytes = size
-                self.confined_by, self.missing = tuple(in_force), missing
+                self._bounds = Bounds(self.pid)
+                if self._bounds.missing:
+                    missing["memory"] = self._bounds.missing
+                else:
+                    in_force.append("memory")
+                self.confined_by, self.missing = (*in_force, "processor_time"), missing
                 for what, reason in missing.items():
                     self._tell(f"worker process {self.pid} runs without {what}: {reason}")
                 return True
@@ -182,17 +254,17 @@ class Process:
             case _:
                 raise ValueError("it sent something else")
 
-    def connect(self) -> tuple[int, socket.socket]:
+    def connect(self) -> tuple[int, Socket]:
         """A number and a socket for a new node.
 
         Raises:
             OSError: the process has ended.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = connected()
         try:
             with self._lock:
                 self._count = number = self._count + 1
-                socket.send_fds(self.control, [cbor2.dumps([number, 0])], [theirs.fileno()])
+                socket.send_fds(self.control, [cbor2.dumps([number, 0])], [theirs.fileno()])  # type: ignore[arg-type]  # it uses sendmsg
         except BaseException:
             ours.close()
             raise
@@ -200,11 +272,11 @@ class Process:
             theirs.close()
         return number, ours
 
-    def cancel(self, number: int, call: int) -> None:
+    def cancel(self, number: int, request: int) -> None:
         """Have the worker stop a node's call, if it is still under way."""
         try:
             with self._lock:
-                self.control.send(cbor2.dumps([number, call]), socket.MSG_DONTWAIT)
+                self.control.send(cbor2.dumps([number, request]), socket.MSG_DONTWAIT)
         except OSError:
             pass  # it has ended; or it takes no orders any more, and the deadline will end it
 
@@ -223,10 +295,12 @@ class Process:
     def _reap(self, cause: str) -> str:
         if self._popen is None:
             return "it could not be started"
+        if self._is_closing:
+            cause = cause or "ended, for its runtime was closed"
         ended = self._popen.poll() is not None
         self._popen.kill()  # of no effect if it is just ending
         code = self._popen.wait()
-        if cause and not ended:
+        if cause and (not ended or self._is_closing):
             return cause
         cause = f"exit code {code}"
         if code < 0:
@@ -237,42 +311,45 @@ class Process:
 
     def _last_words(self) -> str:
         try:
-            text = os.read(self._words, 1 << 16)[-_LAST_WORDS:].decode(errors="replace")
+            text = self._words.recv(1 << 16, socket.MSG_DONTWAIT)[-_LAST_WORDS:].decode(errors="replace")
         except OSError:
             return ""
         return clean(text).strip()
 
     def close(self) -> None:
-        """Have it end, and see that it does. Again: nothing."""
-        self.dead = True
-        with self._lock:
-            if self._is_closed:
-                return
+        """Have it end, and see that it does. Again: nothing; what an interruption has left undone is done then."""
+        if self._is_closed:
+            return
+        self._is_closing = self.dead = True
+        self._watch.discard(self)
+        with suppress(OSError):  # ENOTCONN: it has ended
+            self.control.shutdown(socket.SHUT_RDWR)  # who waits for it to start waits no longer
+        with self._lock:  # not before: `spawn` may be under way
+            popen = self._popen
+            if popen is not None:
+                try:
+                    popen.wait(_END_S)
+                except subprocess.TimeoutExpired:
+                    popen.kill()
+                    popen.wait()
+            self._release()
             self._is_closed = True
-        if self.is_up:
-            self._watch.discard(self)
-        self.control.close()
-        if self._popen is not None:
-            try:
-                self._popen.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                self._popen.kill()
-                self._popen.wait()
-        if self._words >= 0:
-            os.close(self._words)
-            self._words = -1
 
     def forget(self) -> None:
         """In the child of a fork: it is not ours, and what we hold of it must not reach it."""
         self.dead = True
+        self._lock, self._starting = threading.RLock(), threading.Lock()  # other threads may have held them
+        self._cause = "it is of the process that this one was forked from"
         for instance in list(self.instances):
             instance.abandon()
-        self.control.close()
         if self._popen is not None:
             self._popen.returncode = 0
-        if self._words >= 0:
-            os.close(self._words)
-            self._words = -1
+        self._release()
+        self._is_closed = True
+
+    def _release(self) -> None:
+        for held in (self.control, self._theirs, self._words, self._their_words):
+            held.close()
 
     @property
     def info(self) -> WorkerInfo:

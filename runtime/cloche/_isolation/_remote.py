@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,9 +18,10 @@ from cloche._wasm.call_state import HasCallState, Stopped
 from cloche._isolation import _errors
 from cloche._isolation._area import create
 from cloche._isolation._beside import Beside
-from cloche._isolation._channel import GRACE_S, Channel, Received
+from cloche._isolation._channel import Channel, Received, most_ranges
 from cloche._isolation._codec import RemoteCodec
-from cloche._isolation._wire import RUN, SNAPSHOT, Answer, Halt, Request
+from cloche._isolation._ranges import NO_RANGES
+from cloche._isolation._wire import RANGE, RUN, SNAPSHOT, Answer, Halt, Request
 from cloche._services import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
@@ -82,28 +84,30 @@ class RemoteInstance(HasCallState):
         self.fuel = self.last_fuel = 0
         self.guest_seconds = 0.0
         self._began = 0.0
-        self.closed = False
+        self.closed = self._freed = False
+        self._cancelled_call = 0
         self.lease = False
         self._asks: FramedAsks | None = None
-        self._most = 2 * limits.reply_bytes + abi.RING_CAPACITY + _TABLES
-        self._channel = Channel(process, host.node, limits.deadline_s)
-        self._beside = Beside(self._channel)
-        self._codec = RemoteCodec(limits, self._beside.lift, self._beside.shared)
-        process.instances.add(self)
+        tables = _TABLES + RANGE.size * min(most_ranges(limits), limits.reply_bytes)
+        self._most = 2 * limits.reply_bytes + abi.RING_CAPACITY + tables
+        self._channel = Channel(process, host.node, limits)
         try:
+            self._beside = Beside(self._channel)
+            self._codec = RemoteCodec(limits, self._beside.lift, self._beside.shared)
+            process.enter(self, self._channel)
             self._open(host.node, snapshot, bool(desks))
+            if desks:
+                self._asks = FramedAsks(self._codec, limits, desks)
+                host.asks = self._asks  # type: ignore[assignment]  # for what it says of a request: the answer goes to the worker
         except BaseException:
             self.close()
             raise
-        if desks:
-            self._asks = FramedAsks(self._codec, limits, desks)
-            host.asks = self._asks  # type: ignore[assignment]  # for what it says of a request: the answer goes to the worker
 
     def _open(self, name: str, snapshot: Snapshot | None, asks: bool) -> None:
         how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "asks": asks}
         how["outside"] = asdict(self.host.outside)
         if snapshot is None:
-            self._send(Request.OPEN, cbor2.dumps(how))
+            self._channel.ask(Request.OPEN, cbor2.dumps(how))
         else:
             how |= {"memory": snapshot.memory_bytes, "runs": len(snapshot.runs), "request": snapshot.request}
             how["calls"] = snapshot.calls
@@ -112,7 +116,7 @@ class RemoteInstance(HasCallState):
             area, descriptor = create(max(1, pages + len(runs)), exact=True)
             area.view[:pages] = snapshot.pages
             area.view[pages : pages + len(runs)] = runs
-            self._send(Request.OPEN, cbor2.dumps(how), pages, area.size, descriptor)
+            self._channel.ask(Request.OPEN, cbor2.dumps(how), pages, area.size, descriptor)
         self._receive(0)
 
     @property
@@ -123,7 +127,8 @@ class RemoteInstance(HasCallState):
     @name.setter
     def name(self, name: str) -> None:
         self._channel.name = self.host.node = name
-        self._send(Request.RENAME, name.encode(errors="replace"))
+        with self._entered():
+            self._channel.send(Request.RENAME, name.encode(errors="replace"))
 
     @property
     def memory_bytes(self) -> int:
@@ -137,8 +142,7 @@ class RemoteInstance(HasCallState):
             EncodeError: an operand cannot be sent; the guest was not entered.
             BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol, or its worker died.
         """
-        if self.closed:
-            raise ClosedError(f"node {self.name!r} is closed")
+        self._check_open()
         self.host.calls += 1
         self._began = time.perf_counter()
         if self._asks is not None:
@@ -153,6 +157,8 @@ class RemoteInstance(HasCallState):
         try:
             frame = codec.encode([op, self.calls, *operands], root)
             channel.call(frame, codec.bodies, self._beside.uses)
+            if self._cancelled_call == self.calls:  # by another thread, while there was nothing to cancel yet
+                self._process.cancel(channel.node, channel.pending)
             received = self._receive(self._most)
             if received.records or received.dropped:
                 records = self._parse(received)
@@ -173,8 +179,11 @@ class RemoteInstance(HasCallState):
                 self.close()
             with_data(error, op, operands)
             raise
+        except BaseException:
+            self._interrupted()
+            raise
         finally:
-            self._beside.ranges = {}
+            self._beside.ranges = NO_RANGES
             self.fuel += self.last_fuel
             self.guest_seconds += time.perf_counter() - self._began
         if records:
@@ -185,19 +194,25 @@ class RemoteInstance(HasCallState):
 
     def share(self, length: int) -> memoryview:
         """A buffer of shared memory for the host to fill: each call that names it copies it to the guest."""
-        area, descriptor = create(length, exact=True)
-        self._send(Request.SHARE, b"", length, length, descriptor)
-        frame = self._receive(0).frame
-        address = int.from_bytes(frame, "little")
-        if len(frame) != 4 or not address:
-            raise self._refused("SHARE was not answered with an address")
-        self._beside.add(area, address)
-        return area.view
+        with self._entered():
+            area, descriptor = create(length, exact=True)
+            number = self._beside.number()
+            self._channel.ask(Request.SHARE, b"", length, number, descriptor)
+            frame = self._receive(0).frame
+            address = int.from_bytes(frame, "little")
+            if len(frame) != 4 or not address:
+                raise self._refused("SHARE was not answered with an address")
+            self._beside.add(number, area, address)
+            return area.view
 
     def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
         """As `Instance.snapshot`."""
+        with self._entered():
+            return self._snapshot(info, stream)
+
+    def _snapshot(self, info: dict[str, Any], stream: StreamPosition | None) -> Snapshot:
         most = self.limits.memory_bytes
-        self._send(Request.SNAPSHOT)
+        self._channel.ask(Request.SNAPSHOT)
         frame = self._receive(most + most // PAGE_BYTES * RUN.size).frame
         view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
         if len(frame) < SNAPSHOT.size:
@@ -230,6 +245,11 @@ class RemoteInstance(HasCallState):
     def hurry(self, seconds: float | None) -> None:
         """As `Instance.hurry`."""
         self._channel.hurry_us = 0 if seconds is None else max(1, round(seconds * 1e6))
+        limits = self.limits
+        if seconds is None:
+            self._channel.allow("deadline_s", limits.deadline_s, limits.deadline_s)
+        else:
+            self._channel.allow("stream_s", limits.stream_s, seconds)
 
     def fail(self, error: ProtocolError) -> ProtocolError:
         """As `Instance.fail`."""
@@ -239,14 +259,33 @@ class RemoteInstance(HasCallState):
 
     def cancel(self) -> None:
         """Stop the call under way, from another thread. It ends with `Cancelled`."""
+        self._cancelled_call = self.calls
         self.host.cancel()
-        self._process.cancel(self._channel.number, self.calls)
+        self._process.cancel(self._channel.node, self._channel.pending)
 
-    def _send(self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: int = -1) -> None:
+    def _check_open(self) -> None:
+        if self._channel.pending:  # interrupted where `_interrupted` was not reached
+            self._interrupted()
+        if self.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
+
+    def _interrupted(self) -> None:
+        """An exception has ended a call in the host: close the instance if its guest still runs for it."""
+        if self._channel.pending:
+            self._process.cancel(self._channel.node, self._channel.pending)
+            self.close()
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        """For the requests other than a call: the instance is open, and closed if it breaks or is interrupted."""
+        self._check_open()
         try:
-            self._channel.send(kind, frame, a, b, descriptor)
+            yield
         except BrokenInstanceError:
             self.close()
+            raise
+        except BaseException:
+            self._interrupted()
             raise
 
     def _receive(self, most: int) -> Received:
@@ -261,10 +300,11 @@ class RemoteInstance(HasCallState):
             self.last_fuel = received.fuel
             if received.kind == _FAILED:
                 error, closed = self._rebuilt(received.frame)
-        except BaseException as failure:  # KeyboardInterrupt among them: nobody would take the answer
-            if not isinstance(failure, BrokenInstanceError):
-                self.cancel()
+        except BrokenInstanceError:
             self.close()
+            raise
+        except BaseException:
+            self._interrupted()
             raise
         if error is None:
             return received
@@ -292,8 +332,8 @@ class RemoteInstance(HasCallState):
         self._channel.call(frame, self._codec.bodies, self._beside.uses, _ANSWER, halt)
 
     def _is_overdue(self) -> bool:
-        deadline = self.limits.deadline_s
-        return deadline is not None and time.perf_counter() - self._began > deadline + GRACE_S
+        until = self._channel.patience_s
+        return until is not None and time.perf_counter() - self._began > until
 
     def _rebuilt(self, frame: bytes) -> tuple[ClocheError, bool]:
         try:
@@ -322,7 +362,7 @@ class RemoteInstance(HasCallState):
 
     def abandon(self) -> None:
         """In the child of a fork: it is the parent's."""
-        self.closed = True
+        self.closed = self._freed = True
         self._channel.close(keep=False)
 
     def close(self, *, keep: bool = False) -> None:
@@ -331,17 +371,19 @@ class RemoteInstance(HasCallState):
         Args:
             keep: the guest is at rest: the worker may use its memory for the next one.
         """
-        if self.closed:
+        if self._freed:
             return
         self.closed = True
-        self._channel.close(keep=keep)
-        self._beside.buffers.clear()
-        self._process.instances.discard(self)
+        self._process.leave(self, self._channel)
+        self._channel.close(keep=keep and not self._channel.pending)
+        if hasattr(self, "_beside"):
+            self._beside.buffers.clear()
         if self._asks is not None:
             self._asks.close()
             self.host.asks = None
         if self._on_close is not None:
             self._on_close(self._process)
+        self._freed = True  # last: what an interruption leaves undone is done by the next `close`, or by `__del__`
 
     def __del__(self) -> None:
         if hasattr(self, "_channel"):

@@ -2,7 +2,8 @@
 
 There is no library to depend on: the filter is a short classic BPF program that `prctl` takes (Linux,
 Documentation/userspace-api/seccomp_filter.rst). No file can be opened, no socket made, no program or process started,
-no memory made executable, no signal sent to anybody else.
+no memory made executable, no signal sent to anybody else. No memory is had that the bound on it does not count (`_bounds`): none that
+is shared without a file, and none that grows downwards.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ _RETURN: Final = 0x06
 _ARCH_X86_64: Final = 0xC000_003E
 _X32: Final = 0x4000_0000
 _PROT_EXEC: Final = 4
+_AND: Final = 0x54
+_MAP_SHARED: Final = 0x1
+_MAP_ANONYMOUS: Final = 0x20
+_MAP_GROWSDOWN: Final = 0x100
 _CLONE_THREAD: Final = 0x1_0000
 _CLONE3: Final = 435
 
@@ -71,9 +76,12 @@ def _program(pid: int) -> Iterator[tuple[int, int, int, int]]:
     yield from ((_LOAD, 0, 0, 0), (_JUMP_AT_LEAST, 0, 1, _X32), refuse)
     for number in _PLAIN.values():
         yield from ((_JUMP_EQUAL, 0, 1, number), allow)
-    for number in (_MMAP, _MPROTECT):
-        yield from ((_JUMP_EQUAL, 0, 4, number), (_LOAD, 0, 0, _argument(2)))
-        yield from ((_JUMP_ANY_BIT, 0, 1, _PROT_EXEC), refuse, allow)
+    yield from ((_JUMP_EQUAL, 0, 4, _MPROTECT), (_LOAD, 0, 0, _argument(2)))
+    yield from ((_JUMP_ANY_BIT, 0, 1, _PROT_EXEC), refuse, allow)
+    yield from ((_JUMP_EQUAL, 0, 10, _MMAP), (_LOAD, 0, 0, _argument(2)), (_JUMP_ANY_BIT, 0, 1, _PROT_EXEC), refuse)
+    yield from ((_LOAD, 0, 0, _argument(3)), (_JUMP_ANY_BIT, 0, 1, _MAP_GROWSDOWN), refuse)
+    yield from ((_AND, 0, 0, _MAP_SHARED | _MAP_ANONYMOUS), (_JUMP_EQUAL, 0, 1, _MAP_SHARED | _MAP_ANONYMOUS))
+    yield from (refuse, allow)
     yield from ((_JUMP_EQUAL, 0, 4, _CLONE), (_LOAD, 0, 0, _argument(0)))
     yield from ((_JUMP_ANY_BIT, 0, 1, _CLONE_THREAD), allow, refuse)
     # its flags lie in memory, where a filter cannot look: told that there is none, the C library uses clone

@@ -21,6 +21,7 @@ from cloche._wasm.memory import Memory
 from cloche._instance import Instance
 from cloche._isolation import _errors
 from cloche._isolation._area import Area, attach
+from cloche._isolation._channel import most_ranges
 from cloche._isolation._wire import (
     ANSWER,
     BODY,
@@ -45,7 +46,6 @@ __all__ = ["Served"]
 
 _FD_BYTES: Final = struct.calcsize("i")
 _DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(_FD_BYTES)
-_MOST_RANGES: Final = 1024
 _ADDRESS_LENGTH: Final = re.compile(
     rb"\xd9(?:%b)\x82\x1a(....)(?:\x1a(....)|\x19(..)|\x18(.))"
     % b"|".join(re.escape(tag.to_bytes(2, "big")) for tag in (tags.BYTES_AT, tags.TEXT_AT, tags.BODY_AT)),
@@ -55,10 +55,15 @@ _ADDRESS_LENGTH: Final = re.compile(
 
 
 class _Message(NamedTuple):
-    """A guest message, and where in it the addresses of its bodies are to be written."""
+    """A guest message, and where in it the addresses of its bodies are to be written.
+
+    Attributes:
+        begun: called when the instance has begun the call, before the guest is entered.
+    """
 
     frame: bytearray
     bodies: list[tuple[int, memoryview]]
+    begun: Callable[[], object] = lambda: None
 
 
 class _Relay:
@@ -68,7 +73,8 @@ class _Relay:
         self._memory = memory
 
     def encode(self, message: list[Any], _root: str) -> bytearray:
-        frame, bodies = message[2]
+        frame, bodies, begun = message[2]
+        begun()
         placed: list[int] = []
         try:
             for position, body in bodies:
@@ -140,11 +146,11 @@ class _Relayed(Instance):
     def prefetch(self, frame: bytes) -> list[tuple[int, memoryview]]:
         """The ranges of guest memory that a reply seems to name, within reply_bytes."""
         found: list[tuple[int, memoryview]] = []
-        left = self.limits.reply_bytes
+        left, most = self.limits.reply_bytes, most_ranges(self.limits)
         for match in _ADDRESS_LENGTH.finditer(frame):
             address, length = (int.from_bytes(part, "big") for part in match.groups() if part is not None)
             left -= length
-            if left < 0 or len(found) == _MOST_RANGES:
+            if left < 0 or len(found) == most:
                 break
             try:
                 found.append((address, self.view(address, length)))
@@ -174,10 +180,10 @@ class Served:
         self._forget = forget
         self._inbox = bytearray(INBOX)
         self._area: Area | None = None
-        self._buffers: list[tuple[Area, memoryview]] = []
+        self._buffers: dict[int, tuple[Area, memoryview]] = {}
         self._lent: list[tuple[memoryview, memoryview]] = []
         self._instance: _Relayed | None = None
-        self._answered = 0
+        self._number = self._cancelled = 0
 
     def run(self) -> None:
         """Serve until the host closes the channel. Nothing is raised: what fails goes to the host."""
@@ -189,7 +195,6 @@ class Served:
                     break
                 try:
                     self._serve(*received)
-                    self._answered = self._instance.calls if self._instance is not None else 0
                 except (BrokenPipeError, ConnectionResetError):
                     break
                 except Exception as error:
@@ -206,27 +211,43 @@ class Served:
             self._forget()
             self._channel.close()
 
-    def cancel(self, call: int) -> None:
-        """Stop that call, if it is still under way."""
-        if self._instance is not None and self._answered < call:
+    def cancel(self, number: int) -> None:
+        """Stop the call with that number, if it is under way or about to come: this goes another way, and may be faster."""
+        self._cancelled = number
+        if self._instance is not None and self._number == number:
+            self._instance.cancel()
+
+    def _begun(self) -> None:
+        if self._instance is not None and self._cancelled == self._number:
             self._instance.cancel()
 
     def _receive(self) -> tuple[Any, ...] | None:
-        """The next request: kind, payload, bodies, shared, size of the frame, a, b and the descriptor that came along, or -1."""
+        """The next request: kind, number, payload, bodies, shared, size of the frame, a, b, and its descriptor or -1."""
         size, control, _, _ = self._channel.recvmsg_into([self._inbox], _DESCRIPTOR_SPACE)
         if not size:
             return None
         descriptor = struct.unpack_from("i", control[0][2])[0] if control else -1
-        kind, outside, bodies, shared, length, a, b = REQUEST.unpack_from(self._inbox)
+        kind, outside, number, bodies, shared, length, a, b = REQUEST.unpack_from(self._inbox)
+        if number and kind != Request.READ:  # which may come in the middle of another
+            self._number = number
         if outside:
             assert self._area is not None  # the host has sent it
             payload = self._area.view
         else:
             payload = memoryview(self._inbox)[REQUEST.size : size]
-        return kind, payload, bodies, shared, length, a, b, descriptor
+        return kind, number, payload, bodies, shared, length, a, b, descriptor
 
     def _serve(
-        self, kind: int, payload: memoryview, bodies: int, shared: int, length: int, a: int, b: int, descriptor: int
+        self,
+        kind: int,
+        number: int,
+        payload: memoryview,
+        bodies: int,
+        shared: int,
+        length: int,
+        a: int,
+        b: int,
+        descriptor: int,
     ) -> None:
         if kind == Request.OPEN:
             self._open(cbor2.loads(payload[:length]), attach(descriptor, b) if descriptor >= 0 else None, a)
@@ -241,19 +262,23 @@ class Served:
         match kind:
             case Request.CALL:
                 instance.hurry(a / 1e6 if a else None)
-                frame = instance.relay(self._message(payload, bodies, shared, length))
+                frame = instance.relay(self._message(payload, bodies, shared, length)._replace(begun=self._begun))
                 for outer, inner in self._lent:  # what the node did to a buffer shows, as if it were one memory
                     outer[:] = inner
                 self._lent.clear()
                 self._answer(Answer.DONE, frame, instance.prefetch(frame))
             case Request.READ:
                 area = attach(descriptor, b)
-                area.view[:b] = instance.view(a, b)
-                self._answer(Answer.DONE)
+                try:
+                    area.view[:b] = instance.view(a, b)
+                except ClocheError as error:
+                    self._answer(Answer.FAILED, _errors.describe(error, instance.closed), number=number)
+                else:
+                    self._answer(Answer.DONE, number=number)
             case Request.SHARE:
-                area = attach(descriptor, b)
+                area = attach(descriptor, a)
                 view = instance.share(a)
-                self._buffers.append((area, view))
+                self._buffers[b] = area, view
                 self._answer(Answer.DONE, instance.shared_at(view).to_bytes(4, "little"))
             case Request.SNAPSHOT:
                 self._snapshot(instance)
@@ -274,7 +299,6 @@ class Served:
         self._instance = _Relayed(
             self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["asks"] else None
         )
-        self._answered = self._instance.calls
 
     def _message(self, payload: memoryview, bodies: int, shared: int, length: int) -> _Message:
         area = self._area.view if self._area is not None else memoryview(b"")
@@ -293,7 +317,7 @@ class Served:
         assert self._instance is not None  # its guest asks
         self._answer(Answer.ASK, request, self._instance.prefetch(request) if request else ())
         while (received := self._receive()) is not None:
-            kind, payload, bodies, shared, length, _, halt, _ = received
+            kind, _, payload, bodies, shared, length, _, halt, _ = received
             if kind == Request.ANSWER:
                 if halt == Halt.CANCELLED:  # the host's other message may come too late
                     self._instance.host.cancel()
@@ -312,7 +336,15 @@ class Served:
         about = SNAPSHOT.pack(taken.memory_bytes, len(taken.pages), len(taken.runs), taken.request)
         self._answer(Answer.DONE, about + cbor2.dumps([dict(taken.outside)]))
 
-    def _answer(self, kind: Answer, frame: bytes = b"", ranges: list[tuple[int, memoryview]] | tuple[()] = ()) -> None:
+    def _answer(
+        self,
+        kind: Answer,
+        frame: bytes = b"",
+        ranges: list[tuple[int, memoryview]] | tuple[()] = (),
+        *,
+        number: int = 0,
+    ) -> None:
+        number = number or self._number
         instance = self._instance
         logs = b""
         dropped = memory = fuel = 0
@@ -329,22 +361,24 @@ class Served:
         table = b""
         if need:
             area = self._room(need)
+            entries = []
             for address, body in ranges:
                 area[at : at + len(body)] = body
-                table += RANGE.pack(address, len(body), at)
+                entries.append(RANGE.pack(address, len(body), at))
                 at += len(body)
+            table = b"".join(entries)
             if outside:
                 area[:inside] = table + logs + frame
-        head = ANSWER.pack(kind, outside, len(ranges), len(frame), len(logs), dropped, memory, fuel)
+        head = ANSWER.pack(kind, outside, number, len(ranges), len(frame), len(logs), dropped, memory, fuel)
         self._channel.send(head if outside else head + table + logs + frame)
 
     def _room(self, size: int) -> memoryview:
         """The area, once it has at least `size` bytes."""
         if self._area is None or self._area.size < size:
             self._area = None
-            self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, 0, 0, 0, size, 0))
+            self._channel.send(ANSWER.pack(Answer.NEED, 0, self._number, 0, 0, 0, 0, size, 0))
             received = self._receive()
             if received is None or received[0] != Request.ROOM:
                 raise BrokenPipeError("the host makes no room")
-            self._area = attach(received[-1], received[5])
+            self._area = attach(received[-1], received[6])
         return self._area.view

@@ -1,19 +1,24 @@
-"""The thread that starts worker processes and notices when one ends. It sleeps in between."""
+"""The thread that starts worker processes, notices when one ends, and looks from time to time at what each uses."""
 
 from __future__ import annotations
 
-import os
 import selectors
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche._isolation._descriptors import Socket, connected
+from cloche.errors import ClosedError
 
 if TYPE_CHECKING:
     from cloche._isolation._process import Process
 
-__all__ = ["Watch"]
+__all__ = ["CHECK_S", "Watch"]
+
+CHECK_S: Final = 0.5
+"""Seconds between two looks at the processes, while there are any."""
 
 
 class Watch:
@@ -23,69 +28,103 @@ class Watch:
     """
 
     def __init__(self) -> None:
+        self._wake: tuple[Socket, Socket] | None = None
+        self._selector: selectors.BaseSelector | None = None
         self.start_over()
 
     def start_over(self) -> None:
         """The state without a thread: at the start, and in the child of a fork."""
         self._lock = threading.RLock()
         self._jobs: deque[tuple[Callable[[], object], Future[None]]] = deque()
-        self._thread: threading.Thread | None = None
-        self._wake = -1
+        self._owner: threading.Thread | None = None
+        self._closed = False
+        self._release()
 
     def run(self, job: Callable[[], object]) -> None:
-        """Run a job there, and wait for it. Raises what it raises."""
-        if threading.current_thread() is self._thread:
+        """Run a job there, and wait for it. Raises what it raises.
+
+        Raises:
+            ClosedError: the watch is closed.
+        """
+        if threading.current_thread() is self._owner:
             job()
             return
         done: Future[None] = Future()
         with self._lock:
-            if self._thread is None:
-                self._wake = os.eventfd(0, os.EFD_CLOEXEC)
-                self._thread = threading.Thread(
-                    target=self._loop, args=[self._wake], name="cloche-workers", daemon=True
-                )
-                self._selector = selectors.DefaultSelector()
-                self._selector.register(self._wake, selectors.EVENT_READ)
-                self._thread.start()
+            if self._closed:
+                raise ClosedError("the runtime is closed")
+            if self._wake is None:
+                self._wake = connected()
             self._jobs.append((job, done))
-            os.eventfd_write(self._wake, 1)
+            if self._owner is None:
+                # interrupted in here, the next job starts another: the first one to run is the owner, and the others end
+                threading.Thread(target=self._loop, args=[self._wake[1]], name="cloche-workers", daemon=True).start()
+            self._wake[0].send(b"\0")
         done.result()
 
     def add(self, process: Process) -> None:
         """Watch a process from now on."""
-        self.run(lambda: self._selector.register(process.control, selectors.EVENT_READ, process))
+        self.run(lambda: self._watched().register(process.control, selectors.EVENT_READ, process))
 
     def discard(self, process: Process) -> None:
         """Watch it no more: its socket is about to be closed."""
-        self.run(lambda: self._forget(process))
+        if self._owner is not None and not self._closed:
+            self.run(lambda: self._forget(process))
 
     def close(self) -> None:
-        """End the thread. Its processes have ended."""
-        if self._thread is None:
-            return
-        thread = self._thread
-        self.run(self._stop)
-        thread.join()
+        """End the thread. Its processes have ended. Again: nothing."""
+        with self._lock:
+            owner = self._owner
+            if owner is None:
+                self._closed = True
+                self._release()
+                return
+        if not self._closed:
+            self.run(self._stop)
+        if owner is not threading.current_thread():
+            owner.join()
+        self._release()
 
     def _stop(self) -> None:
-        self._selector.close()
-        os.close(self._wake)
-        self._thread = None
+        self._closed = True
+
+    def _release(self) -> None:
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+        for end in self._wake or ():
+            end.close()
+        self._wake = None
+
+    def _watched(self) -> selectors.BaseSelector:
+        assert self._selector is not None  # the owner has made it
+        return self._selector
 
     def _forget(self, process: Process) -> None:
-        if process.control in self._selector.get_map():
-            self._selector.unregister(process.control)
+        if process.control in self._watched().get_map():
+            self._watched().unregister(process.control)
 
-    def _loop(self, wake: int) -> None:
-        while self._thread is not None:
-            for key, _ in self._selector.select():
+    def _loop(self, wake: Socket) -> None:
+        with self._lock:
+            if self._owner is not None or self._closed:
+                return
+            self._owner = threading.current_thread()
+            selector = self._selector = selectors.DefaultSelector()
+            selector.register(wake, selectors.EVENT_READ)
+        while not self._closed:
+            ready = selector.select(CHECK_S if len(selector.get_map()) > 1 else None)
+            for key, _ in ready:
                 if key.data is None:
-                    os.eventfd_read(wake)
-                    self._work()
+                    wake.recv(1)
                 else:  # a worker that is ready says no more: it has ended, or is not ours any longer
                     process: Any = key.data
                     self._forget(process)
                     process.end()
+            self._work()
+            if not ready and not self._closed:
+                for key in list(selector.get_map().values()):
+                    if key.data is not None:
+                        key.data.check()
 
     def _work(self) -> None:
         while self._jobs:

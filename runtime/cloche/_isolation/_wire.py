@@ -3,6 +3,10 @@
 Each node has a socket of its own (SOCK_SEQPACKET: a message arrives whole or not at all). A header is followed by a payload of
 tables and one frame, which is the guest's own message; a payload larger than `INLINE` lies in the node's area of shared
 memory instead, at its start. Descriptors travel from the host to the worker only.
+
+Each request that is answered has a number, one more than the last; whatever a worker sends on account of it has the same number. A
+call can be interrupted in the host at any moment (Ctrl-C), and its answer may still come: the number tells it from
+the answer to the next request. Requests that are not answered have number 0.
 """
 
 from __future__ import annotations
@@ -43,9 +47,10 @@ class Request(IntEnum):
     """a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds that it
     has, 0 for its deadline"""
     READ = 3
-    """copy `b` bytes at guest address `a` to the area that comes as a descriptor"""
+    """copy `b` bytes at guest address `a` to the area that comes as a descriptor. It changes nothing in the guest"""
     SHARE = 4
-    """`a` bytes for host and guest together, in the area that comes as a descriptor -> frame: the guest's address"""
+    """`a` bytes for host and guest together, in the area that comes as a descriptor, as buffer number `b` -> frame: the guest's
+    address"""
     SNAPSHOT = 5
     """-> frame: SNAPSHOT, and a list of `Snapshot.outside`; the area: pages, then runs"""
     ROOM = 6
@@ -80,11 +85,11 @@ class Answer(IntEnum):
 
 
 REQUEST: Final = Struct(
-    "<BB2xIIIQQ"
-)  # kind, whether the payload is in the area, bodies, shared, bytes of the frame, a, b
+    "<BB2xQIIIQQ"
+)  # kind, whether the payload is in the area, number, bodies, shared, bytes of the frame, a, b
 ANSWER: Final = Struct(
-    "<BB2xIIIIQQ"
-)  # kind, payload in the area, ranges, bytes of the frame, of the logs, dropped, memory, fuel
+    "<BB2xQIIIIQQ"
+)  # kind, payload in the area, number of the request, ranges, bytes of the frame, of the logs, dropped, memory, fuel
 BODY: Final = Struct("<III")  # where in the frame its address is to be written, offset in the area, length
 SHARED: Final = Struct("<III")  # number of the buffer, offset in it, length
 RANGE: Final = Struct("<III")  # guest address, length, offset in the area

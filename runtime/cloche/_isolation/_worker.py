@@ -55,16 +55,16 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
 
 
 def serve(engine: Engine, control: socket.socket) -> None:
-    """Take the host's orders, which are CBOR: a node's number with its socket, or the call to cancel and its node's number."""
+    """Take the host's orders, which are CBOR: a node's number with its socket, or the request to cancel and its node's number."""
     nodes: dict[int, Served] = {}
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 1)
         if not data:
             return
-        number, call = cbor2.loads(data)
+        number, request = cbor2.loads(data)
         if descriptors:
             channel = socket.socket(fileno=descriptors[0])
             nodes[number] = node = Served(engine, channel, partial(nodes.pop, number, None))
             threading.Thread(target=node.run, name=f"node-{number}", daemon=True).start()
         elif number in nodes:
-            nodes[number].cancel(call)
+            nodes[number].cancel(request)

@@ -7,10 +7,11 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cloche._isolation._process import Process, WorkerInfo
+from cloche._isolation._process import Opening, Process, WorkerInfo
 from cloche._isolation._remote import RemoteInstance
 from cloche._isolation._watch import Watch
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
@@ -77,49 +78,46 @@ class Workers:
     def _open(
         self, limits: Limits, host: CallState, on_records: Any, snapshot: Snapshot | None, desks: Sequence[Desk]
     ) -> RemoteInstance:
-        process = self._take()
+        opening = Opening()  # counts for the worker's load until this call is over, in whatever way
+        process = self._take(opening)
+        if limits.memory_bytes < process.image_bytes:
+            raise ValueError(
+                f"Limits.memory_bytes is {limits.memory_bytes}: the interpreter alone takes {process.image_bytes}, give more"
+            )
+        on_close = self._drop if self._count == "each" else None
         try:
-            if limits.memory_bytes < process.image_bytes:
-                raise ValueError(
-                    f"Limits.memory_bytes is {limits.memory_bytes}: the interpreter alone takes {process.image_bytes}, "
-                    "give more"
-                )
-            on_close = self._drop if self._count == "each" else None
             return RemoteInstance(process, limits, host, on_records, snapshot, desks, on_close)
-        finally:
-            with self._lock:
-                process.opening -= 1
+        except BaseException:
+            if on_close is not None:
+                self._drop(process)
+            raise
 
-    def _take(self) -> Process:
+    def _take(self, opening: Opening) -> Process:
         """The process for the next node, started if need be."""
         with self._lock:
             if self._closed:
                 raise ClosedError("the runtime is closed")
-            for process in [dead for dead in self._processes if dead.dead]:
-                self._processes.remove(process)
-                process.close()
-            least = min(self._processes, key=lambda process: process.load, default=None)
-            may_grow = self._count == "each" or len(self._processes) < self._count
+            dead = [process for process in self._processes if process.dead]
+            alive = [process for process in self._processes if not process.dead]
+            least = min(alive, key=lambda process: process.load, default=None)
+            may_grow = self._count == "each" or len(alive) < self._count
             if least is None or (least.load and may_grow):
                 process = Process(self._image, self.metering, self._tell, self._watch)
                 self._processes.append(process)
             else:
                 process = least
-            process.opening += 1
-        try:
-            process.ready()
-        except BaseException:
-            with self._lock:
-                process.opening -= 1
-            raise
+            process.opening.add(opening)
+        for ended in dead:  # without the lock: the thread that reaps may be waiting for it
+            self._drop(ended)
+        process.ready()
         return process
 
     def _drop(self, process: Process) -> None:
-        """End a process whose only node is gone."""
+        """End a process whose only node is gone, or that has ended."""
+        process.close()
         with self._lock:
             if process in self._processes:
                 self._processes.remove(process)
-        process.close()
 
     @property
     def info(self) -> tuple[WorkerInfo, ...]:
@@ -128,15 +126,18 @@ class Workers:
             return tuple(process.info for process in self._processes if process.is_up and not process.dead)
 
     def close(self) -> None:
-        """End all processes. Again: nothing."""
+        """End all processes, also those that start or hang. Again: nothing."""
         with self._lock:
             self._closed = True
-        self._end()
+        _end(self._processes, self._watch)
+        self._end.detach()
 
 
 def _end(processes: list[Process], watch: Watch) -> None:
-    while processes:
-        processes.pop().close()
+    for process in list(processes):
+        process.close()
+        with suppress(ValueError):  # another thread was faster
+            processes.remove(process)
     watch.close()
 
 

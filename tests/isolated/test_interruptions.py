@@ -1,0 +1,247 @@
+"""Exceptions at every bytecode of the host's side of a call: afterwards the node gives its own answers, or is closed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cloche
+from cloche._isolation import _process
+from tests.injection import every, inject, within
+from tests.isolated.test_workers import eventually
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    # what loses its owner between two bytecodes is closed by the collector, which says so
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+HOST_SIDE = within("/cloche/_isolation/")
+LIMITS = cloche.Limits(deadline_s=20.0)
+NODE = cloche.Source("""
+import numpy as np
+from cloche_guest import services
+
+class N:
+    def process(self, kind, number):
+        if kind == "echo":
+            return number
+        if kind == "log":
+            print("a record")
+            return number
+        if kind == "array":
+            return np.full(5000, number)
+        if kind == "many":
+            return [b"%d" % number * 5000, "x" * 9000, np.arange(5000), "an answer that is larger than a message " * 1000]
+        if kind == "service":
+            return services["double"](np.full(5000, number))
+        if kind == "raise":
+            raise ValueError(number)
+        return (kind + number).sum()
+""")
+
+
+def double(array: Any) -> Any:
+    return array * 2
+
+
+class Host:
+    """One worker with a bystander in it, and a node that is loaded again whenever an interruption has cost it."""
+
+    def __init__(self) -> None:
+        self.runtime = cloche.Runtime(isolation="process", workers=1, logger=_Quiet(), limits=LIMITS)
+        self.bystander = self.runtime.load(NODE, name="bystander")
+        self.grants = cloche.Grants(services={"double": double})
+        self.node = self.load()
+        self.lost = 0
+
+    def load(self) -> cloche.Node:
+        return self.runtime.load(NODE, name="N", grants=self.grants)
+
+    def survive(self, call: Callable[[cloche.Node], object], *, exception: type[BaseException], step: int = 1) -> int:
+        """Interrupt the call at every bytecode; after each, look whether the node is what it has to be."""
+        kept = number = 0
+        pid = self.runtime.workers[0].pid
+        for number, injected in enumerate(every(lambda: call(self.node), exception, HOST_SIDE, step=step), 1):
+            try:
+                assert self.node.process("echo", number) == number, injected.place
+                kept += 1
+            except cloche.ClosedError:
+                self.node.close()
+                self.node = self.load()
+            except cloche.ClocheError as error:
+                raise AssertionError(injected.place) from error
+            assert self.runtime.workers[0].pid == pid, injected.place
+        assert self.bystander.process("echo", "unharmed") == "unharmed"
+        assert number
+        gc.collect()
+        return kept
+
+
+class _Quiet:
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return lambda message, **fields: None
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    made = Host()
+    yield made
+    made.runtime.close()
+    gc.collect()
+
+
+def fds(pid: int | str = "self") -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def process(*data: Any) -> Callable[[cloche.Node], object]:
+    return lambda node: node.process(*data)
+
+
+ARRAY = np.arange(5000)
+CALLS = {
+    "plain": process("echo", 0),
+    "log": process("log", 0),
+    "failure": process("raise", 0),
+    "array-there": process(ARRAY, 1),
+    "array-back": process("array", 1),
+    "bodies-back": process("many", 1),
+    "service": process("service", 1),
+    "snapshot": lambda node: node.snapshot(),
+    "buffer": lambda node: node.buffer(1000),
+    "stream": lambda node: list(node.stream([("echo", 1), ("echo", 2)])),
+}
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, RecursionError])
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_call_that_is_interrupted_anywhere_leaves_a_good_node_or_none(host, call, exception):
+    """Never another call's answer, never a hang; the worker lives on, and its other nodes."""
+    step = 1 if exception is KeyboardInterrupt else 7
+    kept = host.survive(call, exception=exception, step=step)
+    assert kept > 0
+
+
+def test_making_and_closing_a_node_can_be_interrupted_anywhere(host):
+    """No descriptor stays open, here or in the worker, and no thread of the worker goes on."""
+    snapshot = host.node.snapshot()
+
+    def there_and_back() -> None:
+        node = host.runtime.restore(snapshot)
+        node.name = "another"
+        node._instance.name = "another"
+        node.close()
+
+    def settle() -> tuple[int, int, int, int]:
+        gc.collect()
+        eventually(lambda: host.runtime.workers[0].nodes == 2)
+        eventually(lambda: (fds(pid), threads(pid)) <= before[1:3] if before else True)
+        return fds(), fds(pid), threads(pid), host.runtime.workers[0].nodes
+
+    (pid,) = [worker.pid for worker in host.runtime.workers]
+    before: tuple[int, ...] = ()
+    there_and_back()
+    before = settle()
+    for injected in every(there_and_back, KeyboardInterrupt, HOST_SIDE, step=23):
+        assert isinstance(injected.error, KeyboardInterrupt), injected
+        del injected
+        assert settle() <= before
+    assert host.node.process("echo", 1) == 1
+    assert [worker.pid for worker in host.runtime.workers] == [pid]
+
+
+STAND_IN = """
+import os, signal, socket, struct, sys
+import cbor2
+control = socket.socket(fileno=int(sys.argv[1]))
+control.recv(1 << 20)
+control.send(cbor2.dumps(["ready", 1, [], {}]))
+while True:
+    data, descriptors, _, _ = socket.recv_fds(control, 4096, 8)
+    if not data:
+        os._exit(0)
+    for descriptor in descriptors:
+        os.close(descriptor)
+"""
+"""A worker that is up at once, and has no nodes."""
+
+
+def children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()} | {
+        int(pid) for task in os.listdir("/proc/self/task") for pid in _children(task)
+    }
+
+
+def _children(task: str) -> list[str]:
+    try:
+        return Path(f"/proc/self/task/{task}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkeypatch):
+    """No worker, no zombie, no descriptor, no thread; the runtime can be used, and closed."""
+    monkeypatch.setattr(_process, "_BOOT", STAND_IN)
+
+    def start() -> None:
+        runtime.load(NODE)
+
+    def settle() -> tuple[int, int, set[int]]:
+        gc.collect()
+        return fds(), threading.active_count(), children()
+
+    before: tuple[int, int, set[int]] | None = None
+    number = 1
+    while True:
+        runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
+        injected = inject(start, number, KeyboardInterrupt(), HOST_SIDE)
+        expected = KeyboardInterrupt if injected.place else cloche.BrokenInstanceError
+        assert isinstance(injected.error, expected), injected
+        reached = bool(injected.place)
+        del injected
+        with pytest.raises(cloche.BrokenInstanceError):
+            start()  # the stand-in closes every node's socket
+        runtime.close()
+        if not reached:
+            break
+        if before is None:
+            before = settle()
+        else:
+            after = settle()
+            assert after[0] <= before[0]
+            assert after[1] <= before[1]
+            assert after[2] == before[2]
+        number += 29
+    assert before is not None
+    assert children() == before[2]
+
+
+def test_a_close_that_is_interrupted_anywhere_is_ended_by_the_next(recorder, monkeypatch):
+    """Or by the collector."""
+    monkeypatch.setattr(_process, "_BOOT", STAND_IN)
+    before = children()
+    number = 1
+    while True:
+        runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
+        with pytest.raises(cloche.BrokenInstanceError):
+            runtime.load(NODE)
+        engine = runtime._engine
+        reached = bool(inject(engine.close, number, KeyboardInterrupt(), HOST_SIDE).place)
+        engine.close()
+        assert children() == before
+        runtime.close()
+        if not reached:
+            break
+        number += 13
