@@ -41,7 +41,9 @@ class Cancelled(ClocheError):
         begun: whether the call had begun; if not, nothing has happened.
     """
 
-    def __init__(self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = (), begun: bool = True) -> None:
+    def __init__(
+        self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = (), begun: bool = True
+    ) -> None:
         super().__init__(message)
         self.node = node
         self.last_logs = tuple(last_logs)
@@ -84,7 +86,11 @@ def termination_error(usage: CallUsage, limits: Limits, node: str, logs: Sequenc
     traceback = "".join(["Traceback (most recent call last):\n", *map(str, usage.frames)]) if usage.frames else ""
     match usage.stopped:
         case Reason.DEADLINE:
-            ran = f"{_time(usage, limits)}, and went on for {limits.grace_s:g} s of grace" if limits.grace_s else _time(usage, limits)
+            ran = (
+                f"{_time(usage, limits)}, and went on for {limits.grace_s:g} s of grace"
+                if limits.grace_s
+                else _time(usage, limits)
+            )
             return HardDeadlineError(
                 f"node {node!r} {ran}; it was stopped ({_limit(usage, limits)})",
                 **_reached(usage, limits),
@@ -95,13 +101,19 @@ def termination_error(usage: CallUsage, limits: Limits, node: str, logs: Sequenc
         case Reason.CANCELLED:
             return CancelledHard(f"the call on node {node!r} was cancelled", node=node, last_logs=logs)
         case Reason.REENTERED:
-            return ProtocolError("the guest asked the host again from inside node_alloc or node_check", node=node, last_logs=logs)
+            return ProtocolError(
+                "the guest asked the host again from inside node_alloc or node_check", node=node, last_logs=logs
+            )
         case Reason.ABANDONED:
             return BrokenInstanceError(f"the call on node {node!r} was given up by its host", node=node, last_logs=logs)
         case Reason.EXITED if usage.exit_code & abi.EXIT_OUTPUT:
             written = max(usage.exit_code & _COUNT_MASK, limits.output_bytes + 1)
-            message = f"node {node!r} wrote {written} bytes of output in one call (Limits.output_bytes={limits.output_bytes})"
-            return OutputError(message, limit="output_bytes", value=limits.output_bytes, reached=written, node=node, last_logs=logs)
+            message = (
+                f"node {node!r} wrote {written} bytes of output in one call (Limits.output_bytes={limits.output_bytes})"
+            )
+            return OutputError(
+                message, limit="output_bytes", value=limits.output_bytes, reached=written, node=node, last_logs=logs
+            )
         case Reason.EXITED:
             message = f"node {node!r} ended its own process with code {usage.exit_code}"
             return GuestExitError(message, code=usage.exit_code, node=node, last_logs=logs)

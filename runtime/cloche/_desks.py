@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cloche._asks import Desk
-    from cloche._wasm.call_state import CallState
     from cloche._mount import Mount
+    from cloche._wasm.call_state import CallState
     from cloche.grants import Grants
     from cloche.limits import Limits
     from cloche.services import Service

@@ -38,6 +38,7 @@ _POLL_NS: Final = 50_000_000
 # As plain numbers: an attribute of an enum costs as much as a word is read in.
 _STATE, _RESULT, _RECORDS, _TOOK_NS = int(Word.STATE), int(Word.RESULT), int(Word.RECORDS), int(Word.TOOK_NS)
 _ASKS, _POLLS, _TRAPPED = int(Status.ASKS), int(Status.POLLS), int(Status.TRAPPED)
+_CANCELLED = int(Reason.CANCELLED)
 _AT_REST, _WAITING, _BROKEN = int(State.AT_REST), int(State.WAITING), int(State.BROKEN)
 _TOLD: Final = {int(Reason.NONE): None, int(Reason.DEADLINE): Stop.DEADLINE, int(Reason.CANCELLED): Stop.CANCELLED}
 
@@ -262,6 +263,8 @@ class Instance(HasCallState):
         try:
             return asks.answer(self._words[Word.ADDRESS], self._words[Word.LENGTH])
         except Stopped:
+            why = Reason.CANCELLED if self.host.cancelled else Reason.DEADLINE
+            core().cancel(self._handle, 0, int(why), 0)  # so that the guest finds its notice, however late the timer is
             return abi.ANSWER_INTERRUPTED
 
     def _let_go(self, error: BaseException) -> None:
@@ -272,7 +275,7 @@ class Instance(HasCallState):
         words, calls = self._words, core()
         try:
             if words[_STATE] == _WAITING:
-                calls.cancel(self._handle, 0, not words[Word.GRACE_NS])
+                calls.cancel(self._handle, 0, _CANCELLED, not words[Word.GRACE_NS])
                 while calls.go_on(self._handle) in (_ASKS, _POLLS):
                     pass
         except BaseException:
@@ -326,8 +329,8 @@ class Instance(HasCallState):
         )
 
     def cancel(self, serial: int = 0) -> None:
-        """Tell the call of that serial number (0: the one under way) to stop, from another thread."""
-        if core().cancel(self._handle, serial, 0) == Status.DONE:
+        """Tell the call of that serial number to stop, from another thread; 0: the one under way."""
+        if core().cancel(self._handle, serial, _CANCELLED, 0) == Status.DONE:
             self.host.cancel()
 
     def where(self) -> tuple[FrameInfo, ...]:

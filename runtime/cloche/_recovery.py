@@ -132,7 +132,9 @@ class RecoveringNode(Node):
         try:
             super()._finish(kind, value, op)
         except BaseException as error:
-            if isinstance(error, ClocheError) and not self._instance.closed:  # it has answered, and its state is what it is
+            if (
+                isinstance(error, ClocheError) and not self._instance.closed
+            ):  # it has answered, and its state is what it is
                 self._answered()
             self._recover(error)
             raise

@@ -294,7 +294,9 @@ class Runtime:
         """Make a node while holding its lock: `close` waits for that lock before it closes the engine."""
 
         def work() -> Node:
-            self._loads[lock] = None  # before the check: either `close` sees the load, or the load sees that it is too late
+            self._loads[lock] = (
+                None  # before the check: either `close` sees the load, or the load sees that it is too late
+            )
             self._check_open()
             return make(lock, *args, **kwargs)
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Any, Final
 
-from cloche._wasm.clocks import check_state
 from cloche._stream import StreamPosition
 from cloche._texts import name as cleaned
+from cloche._wasm.clocks import check_state
 from cloche.errors import ClocheError
 
 __all__ = ["PAGE_BYTES", "Snapshot"]

@@ -184,7 +184,6 @@ class ServiceThreads:
             raise Busy(str(error)) from None
 
     def _work(self, queue: SimpleQueue[_Job]) -> None:
-        from queue import Empty
 
         while True:
             try:

@@ -22,13 +22,25 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parents[1] / "wasm")]
 
+from inputs import core_digest
+
 from imagebuild import fetch
 from imagebuild.inputs import cache_folder
 from imagebuild.pins import Pins
-from inputs import core_digest
 
 SOURCES = ("core.c", "imports.c", "random.c", "signals.c", "stacks.c", "timer.c")
-FLAGS = ("-std=c11", "-O2", "-g0", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-fno-sanitize=all")
+FLAGS = (
+    "-std=c11",
+    "-O2",
+    "-g0",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fno-sanitize=all",
+)
 LIBRARY = "libcloche.dylib" if sys.platform == "darwin" else "libcloche.so"
 # glibc 2.17 is what the oldest Linux wheels promise (manylinux2014)
 TARGETS = {

@@ -133,9 +133,10 @@ CLOCHE_EXPORT int cloche_go_on(uint64_t handle);
 /* Unwind a guest that waits: it is broken afterwards. Does nothing in any other state. */
 CLOCHE_EXPORT int cloche_abandon(uint64_t handle);
 
-/* Tell the guest's call of that serial number (0: whichever is under way) to stop, and stop it if it still runs after the grace.
-   now: stop it at once. A call that has ended is not affected, nor is the next one. */
-CLOCHE_EXPORT int cloche_cancel(uint64_t handle, uint64_t serial, int now);
+/* Tell the guest's call of that serial number (0: whichever is under way) to stop, for that reason (CLOCHE_CANCELLED or
+   CLOCHE_DEADLINE), and stop it if it still runs after the grace. now: stop it at once. A call that has ended is not affected; one
+   that is about to begin (the number after the last one) is told as soon as it has. */
+CLOCHE_EXPORT int cloche_cancel(uint64_t handle, uint64_t serial, int reason, int now);
 
 /* Copy guest memory out, whatever the guest is doing. CLOCHE_DONE, or CLOCHE_REFUSED for a range outside of it. */
 CLOCHE_EXPORT int cloche_read(uint64_t handle, uint64_t address, void *to, size_t length);

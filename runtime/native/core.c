@@ -252,6 +252,7 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
     int64_t poll_ns = can_hear && metering != CLOCHE_FUEL ? (int64_t)words[WORD_POLL_NS] : 0; /* the same calls burn the same */
     signals_look();
     timer_arm(guest, tell_at, stop_at, poll_ns); /* if it cannot start its thread: the next call tries again */
+    if (LOAD(guest->early) == words[WORD_SERIAL]) timer_cancel(guest, handle, words[WORD_SERIAL], CLOCHE_CANCELLED, 0);
     return CLOCHE_DONE;
 }
 
@@ -397,10 +398,11 @@ CLOCHE_EXPORT int cloche_abandon(uint64_t handle) {
     return status ? status : unwind(guest);
 }
 
-CLOCHE_EXPORT int cloche_cancel(uint64_t handle, uint64_t serial, int now) {
+CLOCHE_EXPORT int cloche_cancel(uint64_t handle, uint64_t serial, int reason, int now) {
+    if (reason != CLOCHE_CANCELLED && reason != CLOCHE_DEADLINE) return CLOCHE_REFUSED;
     struct guest *guest = find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
-    return guest->forked ? CLOCHE_OTHER_PROCESS : timer_cancel(guest, handle, serial, now);
+    return guest->forked ? CLOCHE_OTHER_PROCESS : timer_cancel(guest, handle, serial, (uint64_t)reason, now);
 }
 
 /* ---- made and freed */

@@ -50,6 +50,7 @@ struct guest {
     int linked;
     int64_t tell_at, stop_at, poll_at, again_at; /* 0: never */
     uint64_t stop;       /* enum cloche_reason: must not run on */
+    uint64_t early;      /* a call that was cancelled before it began */
     int noticed;         /* a notice was written in this call */
     int handled;         /* the timer is looking at this guest, or has locked its stop page */
     int locked;
@@ -68,7 +69,7 @@ void timer_unlink(struct guest *guest);
 /* Times are absolute; 0: never. tell and poll only where the guest can hear a notice. Returns 0 if no thread could be started. */
 int timer_arm(struct guest *guest, int64_t tell_at, int64_t stop_at, int64_t poll_ns);
 void timer_disarm(struct guest *guest);
-int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, int now);
+int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t reason, int now);
 /* Wait until then, or until the guest is told something. 0; or whether Python should look at its signals. */
 enum woken { WOKEN_TIME, WOKEN_NOTICE, WOKEN_STOP, WOKEN_POLL };
 enum woken timer_sleep(struct guest *guest, int64_t until);

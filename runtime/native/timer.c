@@ -261,23 +261,25 @@ void timer_disarm(struct guest *guest) {
     pthread_mutex_unlock(&timer_lock);
 }
 
-int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, int at_once) {
+/* Under the lock. Whether the call of that number is under way; 0: whichever. */
+static int is_meant(const struct guest *guest, uint64_t serial) {
+    uint64_t state = LOAD(guest->words[WORD_STATE]);
+    return (state == CLOCHE_RUNNING || state == CLOCHE_WAITING) && (!serial || serial == LOAD(guest->words[WORD_SERIAL]));
+}
+
+int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t reason, int at_once) {
     int status = CLOCHE_BUSY;
     pthread_mutex_lock(&timer_lock);
-    uint64_t state = LOAD(guest->words[WORD_STATE]);
-    int under_way = guest->linked && LOAD(guest->handle) == handle && (state == CLOCHE_RUNNING || state == CLOCHE_WAITING);
-    if (under_way && (!serial || serial == LOAD(guest->words[WORD_SERIAL]))) {
-        STORE(guest->handled, 1); /* the guest cannot end its call before this has been done */
-        state = LOAD(guest->words[WORD_STATE]);
-        under_way = state == CLOCHE_RUNNING || state == CLOCHE_WAITING;
-        if (under_way && (!serial || serial == LOAD(guest->words[WORD_SERIAL]))) {
+    if (guest->linked && LOAD(guest->handle) == handle) {
+        STORE(guest->handled, 1); /* before the state is read: the guest cannot end its call until this has been done */
+        if (serial && !is_meant(guest, serial) && serial - LOAD(guest->words[WORD_SERIAL]) <= 1) STORE(guest->early, serial);
+        if (is_meant(guest, serial)) {
             int64_t now = clock_now(), grace = (int64_t)guest->words[WORD_GRACE_NS], stop_at = LOAD(guest->stop_at);
-            int hears = guest->hears && guest->image->notice_bit_at && grace;
-            if (at_once || !hears) {
-                if (!guest->words[WORD_TOLD]) STORE(guest->words[WORD_TOLD], CLOCHE_CANCELLED);
+            if (at_once || !grace || !guest->hears || !guest->image->notice_bit_at) {
+                if (!guest->words[WORD_TOLD]) STORE(guest->words[WORD_TOLD], reason);
                 stop(guest);
             } else {
-                tell(guest, CLOCHE_CANCELLED, now);
+                tell(guest, reason, now);
                 if (!stop_at || now + grace < stop_at) STORE(guest->stop_at, now + grace);
                 if (start() && now + AGAIN_NS < wake_at) {
                     STORE(wake_at, now + AGAIN_NS);

@@ -86,7 +86,9 @@ def audited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Each set and dict is built a second time, of leaves that count. What was charged for it must cover that."""
     counted: list[int] = []
 
-    def audit(charge: Callable[[Any, Budget], None], build: Callable[[list[Any]], Any]) -> Callable[[Any, Budget], None]:
+    def audit(
+        charge: Callable[[Any, Budget], None], build: Callable[[list[Any]], Any]
+    ) -> Callable[[Any, Budget], None]:
         def charged(keys: Any, budget: Budget) -> None:
             before = budget.left
             charge(keys, budget)

@@ -40,7 +40,9 @@ _STATUS: Final = re.compile(r"^(VmData|RssAnon|VmSwap|Threads):\s+(\d+)( kB)?$",
 
 def bytes_for(limits: Limits) -> int:
     """Memory that a worker may need for a node: the guest's; a snapshot of it, or its messages; its thread."""
-    return limits.memory_bytes + max(limits.memory_bytes, 2 * (limits.reply_bytes + limits.request_bytes)) + _SPARE_BYTES
+    return (
+        limits.memory_bytes + max(limits.memory_bytes, 2 * (limits.reply_bytes + limits.request_bytes)) + _SPARE_BYTES
+    )
 
 
 class Bounds:

@@ -16,8 +16,21 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cloche._isolation._area import Area, create
 from cloche._isolation._ranges import NO_RANGES, Ranges
-from cloche._isolation._wire import ANSWER, BODY, INBOX, INLINE, LENGTH, RANGE, REQUEST, SHARED, Answer, Request
-from cloche.errors import BrokenInstanceError, DeadlineError, EncodeError, ProtocolError
+from cloche._isolation._wire import (
+    ANSWER,
+    BODY,
+    INBOX,
+    INLINE,
+    LENGTH,
+    LIMITED_BY,
+    RANGE,
+    REQUEST,
+    SHARED,
+    Answer,
+    Halt,
+    Request,
+)
+from cloche.errors import BrokenInstanceError, EncodeError, HardDeadlineError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
@@ -37,9 +50,11 @@ _KEPT_BYTES: Final = 16 << 20
 _U32: Final = 0xFFFF_FFFF
 _TIMEVAL: Final = struct.Struct("@ll")
 _CALL: Final = int(Request.CALL)
+_ANSWER: Final = int(Request.ANSWER)
 _READ: Final = int(Request.READ)
 _KINDS: Final = frozenset({int(Answer.DONE), int(Answer.FAILED), int(Answer.ASK)})
 _NEED: Final = int(Answer.NEED)
+_TOLD: Final = frozenset(map(int, Halt))
 _ASK: Final = int(Answer.ASK)
 _MOST_LOGS: Final = 2 * abi.RING_CAPACITY
 _FEWEST_RANGES: Final = 1024
@@ -61,6 +76,7 @@ class Received(NamedTuple):
         dropped: log records that the guest has overwritten.
         memory_bytes: size of the guest's memory, as the worker has it.
         fuel: what the call has burned, as the worker has it.
+        told: a `Halt`: whether the guest was told to stop, as the worker has it.
     """
 
     kind: int
@@ -70,6 +86,7 @@ class Received(NamedTuple):
     dropped: int
     memory_bytes: int
     fuel: int
+    told: int
 
 
 class Channel:
@@ -82,7 +99,8 @@ class Channel:
 
     Attributes:
         area: shared memory, as large as needed so far; None while the worker may have another.
-        hurry_us: microseconds that a call has, if ``stream_s`` bounds it rather than ``deadline_s``; else 0.
+        allowed_us: microseconds that a call has, if another limit than ``deadline_s`` bounds it; else 0.
+        limited_by: which of `LIMITED_BY` bounds it.
         patience_s: seconds until a worker that does not answer is killed; None: never.
         node: the number by which the worker knows the node.
         number: of the last request that is answered.
@@ -99,7 +117,7 @@ class Channel:
         self._inbox = memoryview(bytearray(INBOX))
         self.area: Area | None = None
         self._settled = True
-        self.hurry_us = 0
+        self.allowed_us = self.limited_by = 0
         self.number = self.pending = 0
         self._reading = 0
         self._late: set[int] = set()
@@ -111,7 +129,7 @@ class Channel:
             raise self._died() from None
         # for a socket without a timeout of its own; one with a timeout is bounded by that
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(GRACE_S), 0))
-        self._grace_s = getattr(limits, "grace_s", 0.0) + GRACE_S
+        self._grace_s = limits.grace_s + GRACE_S
         self.allow("deadline_s", limits.deadline_s, limits.deadline_s)
 
     def allow(self, limit: str, value: float | None, seconds: float | None) -> None:
@@ -123,6 +141,8 @@ class Channel:
             seconds: how long the guest may run now; the worker is killed some time later. None: any time.
         """
         self._limit, self._value = limit, value
+        self.limited_by = LIMITED_BY.index(limit)
+        self.allowed_us = 0 if limit == "deadline_s" or seconds is None else max(1, round(seconds * 1e6))
         # not SO_RCVTIMEO, which starts anew after each signal: a profiler's would keep a dead worker waited for without end
         self.patience_s = None if seconds is None else seconds + self._grace_s
         if self._socket.fileno() >= 0:  # a node that broke in a stream is closed by now
@@ -168,7 +188,12 @@ class Channel:
         """
         if len(frame) <= INLINE and not bodies and not uses:
             number = self._begin(kind) if kind == _CALL else self.pending
-            self._transmit(REQUEST.pack(kind, 0, number, 0, 0, len(frame), self.hurry_us, b) + frame)
+            self._transmit(
+                REQUEST.pack(
+                    kind, 0, number, 0, 0, len(frame), self.allowed_us, b if kind == _ANSWER else self.limited_by
+                )
+                + frame
+            )
             return
         inside = BODY.size * len(bodies) + SHARED.size * len(uses) + len(frame)
         outside = inside > INLINE
@@ -186,14 +211,25 @@ class Channel:
         table += [SHARED.pack(*use) for use in uses]
         payload = b"".join([*table, frame])
         number = self._begin(kind) if kind == _CALL else self.pending
-        head = REQUEST.pack(kind, outside, number, len(bodies), len(uses), len(frame), self.hurry_us, b)
+        head = REQUEST.pack(
+            kind,
+            outside,
+            number,
+            len(bodies),
+            len(uses),
+            len(frame),
+            self.allowed_us,
+            b if kind == _ANSWER else self.limited_by,
+        )
         if outside:
             area[:inside] = payload
             self._transmit(head)
         else:
             self._transmit(head + payload)
 
-    def ask(self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: Descriptor | None = None) -> None:
+    def ask(
+        self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: Descriptor | None = None
+    ) -> None:
         """Send any other request that is answered, with a descriptor, which is closed then."""
         self._send(REQUEST.pack(kind, 0, self._begin(kind), 0, 0, len(frame), a, b) + frame, descriptor)
 
@@ -220,7 +256,7 @@ class Channel:
             most: bytes that the worker may want for it in shared memory.
 
         Raises:
-            DeadlineError: it did not answer in time, and has been killed.
+            HardDeadlineError: it did not answer in time, and has been killed.
             ProtocolError: it broke the rules, and has been killed.
             BrokenInstanceError: it has died.
         """
@@ -236,7 +272,7 @@ class Channel:
                 raise self._died()
             if size < ANSWER.size:
                 raise self.refuse(f"an answer of {size} bytes")
-            kind, outside, number, ranges, length, logs, dropped, memory, fuel = ANSWER.unpack_from(inbox)
+            kind, outside, told, number, ranges, length, logs, dropped, memory, fuel = ANSWER.unpack_from(inbox)
             if number != (self._reading or self.pending):
                 self._drop(number)
                 continue
@@ -245,8 +281,8 @@ class Channel:
             if not (self.area.size if self.area is not None else 0) < memory <= most:
                 raise self.refuse(f"an answer of {memory} bytes, {most} allowed")
             self._room(memory)
-        if kind not in _KINDS:
-            raise self.refuse(f"an answer of kind {kind}")
+        if kind not in _KINDS or told not in _TOLD:
+            raise self.refuse(f"an answer of kind {kind}, telling {told}")
         if logs > _MOST_LOGS or ranges > self._most_ranges:
             raise self.refuse(f"an answer with {logs} bytes of logs and {ranges} ranges")
         inside = RANGE.size * ranges + logs + length
@@ -261,7 +297,7 @@ class Channel:
         at = RANGE.size * ranges
         named = self._named(bytes(payload[:at])) if ranges else NO_RANGES
         records = self._records(bytes(payload[at : at + logs])) if logs else []
-        received = Received(kind, bytes(payload[at + logs : inside]), named, records, dropped, memory, fuel)
+        received = Received(kind, bytes(payload[at + logs : inside]), named, records, dropped, memory, fuel, told)
         if self._reading:
             self._reading = 0
         elif kind != _ASK:
@@ -331,7 +367,7 @@ class Channel:
         message = f"the worker process of node {self.name!r} died ({cause}), and every node in it"
         return BrokenInstanceError(message, node=self.name)
 
-    def _overdue(self) -> DeadlineError:
+    def _overdue(self) -> HardDeadlineError:
         limit, value = self._limit, self._value
         assert value is not None  # there is no other timeout
         self._process.end(f"killed, for it did not end a call within {self._grace_s:g} s of its deadline")
@@ -339,7 +375,7 @@ class Channel:
             f"node {self.name!r} ran longer than {value} s in one {'stream' if limit == 'stream_s' else 'call'} "
             f"(Limits.{limit}={value}), and its worker process did not stop it: the process was killed, with every node in it"
         )
-        return DeadlineError(message, limit=limit, value=value, reached=value + self._grace_s, node=self.name)
+        return HardDeadlineError(message, limit=limit, value=value, reached=value + self._grace_s, node=self.name)
 
     def refuse(self, what: str) -> ProtocolError:
         """Kill a worker whose answer breaks the rules; the error to raise."""

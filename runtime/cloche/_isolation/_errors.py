@@ -7,7 +7,7 @@ from typing import Any, Final
 import cbor2
 
 from cloche import errors
-from cloche._broken import Cancelled
+from cloche._broken import Cancelled, CancelledHard
 from cloche._codec import decode_record
 from cloche._texts import clean
 from cloche._wasm.memory import NoRoomError
@@ -18,6 +18,7 @@ _CLASSES: Final[dict[str, type[errors.ClocheError]]] = {
     kind.__name__: kind
     for kind in (
         Cancelled,
+        CancelledHard,
         errors.BrokenInstanceError,
         errors.ClocheError,
         errors.ClosedError,
@@ -26,6 +27,7 @@ _CLASSES: Final[dict[str, type[errors.ClocheError]]] = {
         errors.FuelError,
         errors.GuestExitError,
         errors.GuestTrapError,
+        errors.HardDeadlineError,
         errors.InternalError,
         errors.OutputError,
         errors.ProtocolError,
@@ -36,7 +38,8 @@ _NUMBER: Final = (int, float, type(None))
 _FACTS: Final[dict[type[errors.ClocheError], dict[str, tuple[type, ...]]]] = {
     errors.LimitError: {"limit": (str,), "value": (int, float), "reached": (int, float)},
     errors.EncodeError: {"limit": (str,), "value": _NUMBER, "reached": _NUMBER},
-    errors.GuestTrapError: {"trap_code": (str,)},
+    errors.DeadlineError: {"guest_traceback": (str,)},
+    errors.GuestTrapError: {"trap_code": (str,), "guest_traceback": (str,)},
     errors.GuestExitError: {"code": (int,)},
 }
 _MAX_TEXT: Final = 2000

@@ -10,25 +10,28 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import cbor2
 
+from cloche._codec import decode_record
 from cloche._isolation._bounds import Bounds
 from cloche._isolation._descriptors import Socket, connected
-from cloche._texts import clean
+from cloche._isolation._wire import WHERE
+from cloche._texts import clean, name
 from cloche._wasm import image as _image
+from cloche._wasm.frames import MAX_FRAMES, FrameInfo
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
 
 if TYPE_CHECKING:
     from cloche._isolation._channel import Channel
-    from cloche._wasm.engine import Metering
-    from cloche._wasm.image import Image
     from cloche._isolation._remote import RemoteInstance
     from cloche._isolation._watch import Watch
+    from cloche._wasm.engine import Metering
+    from cloche._wasm.image import Image
 
 __all__ = ["Opening", "Process", "WorkerInfo"]
 
@@ -46,6 +49,7 @@ _ENVIRONMENT: Final = ("LD_LIBRARY_PATH",)
 _START_S: Final = 300.0
 """Seconds until the next sign of life of a worker that starts; compiling the image takes most of them."""
 
+_WHERE_S: Final = 1.0
 _END_S: Final = 2.0
 _MESSAGE_BYTES: Final = 64 * 1024
 _LAST_WORDS: Final = 2000
@@ -79,6 +83,20 @@ def _cache() -> dict[str, str]:
         return {"CLOCHE_CACHE": str(_image.cache_folder().absolute())}
     except ImageError:
         return {}
+
+
+def _frames(data: bytes) -> Iterator[FrameInfo]:
+    """Frames as a worker describes them. Every byte may be a lie.
+
+    Raises:
+        ValueError: they are none.
+    """
+    for entry in decode_record(data)[:MAX_FRAMES]:
+        match entry:
+            case [str(file), int(line), str(function)]:
+                yield FrameInfo(name(file), min(max(line, 0), 1 << 31), name(function))
+            case _:
+                raise ValueError("not a frame")
 
 
 class Opening:
@@ -203,7 +221,11 @@ class Process:
             if self._is_begun:  # by a thread that was interrupted: the caller takes another process
                 self.end("killed, for its start was interrupted")
             if self.dead:
-                raise ClosedError("the runtime is closed") if self._is_closing else BrokenInstanceError("the worker process did not start")
+                raise (
+                    ClosedError("the runtime is closed")
+                    if self._is_closing
+                    else BrokenInstanceError("the worker process did not start")
+                )
             self._is_begun = True
             try:
                 self._watch.run(self.spawn)
@@ -279,6 +301,18 @@ class Process:
                 self.control.send(cbor2.dumps([number, request]), socket.MSG_DONTWAIT)
         except OSError:
             pass  # it has ended; or it takes no orders any more, and the deadline will end it
+
+    def where(self, number: int) -> tuple[FrameInfo, ...]:
+        """The frames that a node's guest is in now, as the worker says; empty if it does not say so soon."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            ours.settimeout(_WHERE_S)
+            try:
+                with theirs, self._lock:
+                    socket.send_fds(self.control, [cbor2.dumps([number, WHERE])], [theirs.fileno()])
+                return tuple(_frames(ours.recv(_MESSAGE_BYTES)))
+            except (OSError, ValueError):
+                return ()
 
     def end(self, cause: str = "") -> str:
         """Kill it, unless it has ended by itself; what it died of.

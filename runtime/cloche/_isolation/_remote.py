@@ -12,9 +12,8 @@ import cbor2
 
 from cloche import _logs
 from cloche._asks import FramedAsks
-from cloche._broken import with_data
+from cloche._broken import CallUsage, with_data
 from cloche._codec import TooCostly, costly_reply, decode_record
-from cloche._wasm.call_state import HasCallState, Stopped
 from cloche._isolation import _errors
 from cloche._isolation._area import create
 from cloche._isolation._beside import Beside
@@ -24,14 +23,17 @@ from cloche._isolation._ranges import NO_RANGES
 from cloche._isolation._wire import RANGE, RUN, SNAPSHOT, Answer, Halt, Request
 from cloche._services import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
+from cloche._wasm.call_state import HasCallState, Stop, Stopped
+from cloche._wasm.core import Reason
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
-    from cloche._wasm.call_state import CallState
     from cloche._isolation._process import Process
     from cloche._stream import StreamPosition
+    from cloche._wasm.call_state import CallState
+    from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits
 
 __all__ = ["RemoteInstance"]
@@ -42,6 +44,7 @@ _ASK: Final = int(Answer.ASK)
 _ANSWER: Final = int(Request.ANSWER)
 _EINTR: Final = 27
 """WASI's number."""
+_TOLD: Final = {int(Halt.NONE): None, int(Halt.CANCELLED): Stop.CANCELLED, int(Halt.DEADLINE): Stop.DEADLINE}
 _TABLES: Final = 64 * 1024
 """Room for the tables in front of an answer."""
 
@@ -83,7 +86,9 @@ class RemoteInstance(HasCallState):
         self.dropped_records = 0
         self.fuel = self.last_fuel = 0
         self.guest_seconds = 0.0
-        self._began = 0.0
+        self._began = self._took_s = 0.0
+        self._told = 0
+        self._limited_by, self._limit_s = "deadline_s", limits.deadline_s
         self.closed = self._freed = False
         self._cancelled_call = 0
         self.lease = False
@@ -147,9 +152,8 @@ class RemoteInstance(HasCallState):
         self._began = time.perf_counter()
         if self._asks is not None:
             self.host.begin()
-            if self.limits.deadline_s is not None:
-                self.host.deadline = time.monotonic() + self.limits.deadline_s
-        self.last_fuel = 0
+            self.host.deadline = None if self._limit_s is None else time.monotonic() + self._limit_s
+        self.last_fuel = self._told = 0
         codec, channel = self._codec, self._channel
         self._beside.uses.clear()
         records: list[_logs.LogRecord] = []
@@ -185,7 +189,8 @@ class RemoteInstance(HasCallState):
         finally:
             self._beside.ranges = NO_RANGES
             self.fuel += self.last_fuel
-            self.guest_seconds += time.perf_counter() - self._began
+            self._took_s = time.perf_counter() - self._began
+            self.guest_seconds += self._took_s
         if records:
             self._on_records(records, self.name)
         if costly is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
@@ -242,14 +247,36 @@ class RemoteInstance(HasCallState):
         self._channel.tidy()
         return taken
 
-    def hurry(self, seconds: float | None) -> None:
-        """As `Instance.hurry`."""
-        self._channel.hurry_us = 0 if seconds is None else max(1, round(seconds * 1e6))
-        limits = self.limits
+    def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
+        """As `Instance.limit_next_calls`."""
         if seconds is None:
-            self._channel.allow("deadline_s", limits.deadline_s, limits.deadline_s)
-        else:
-            self._channel.allow("stream_s", limits.stream_s, seconds)
+            seconds, field = self.limits.deadline_s, "deadline_s"
+        self._limited_by, self._limit_s = field, seconds
+        self._channel.allow(field, getattr(self.limits, field), seconds)
+
+    @property
+    def told(self) -> Stop | None:
+        """As `Instance.told`, as far as the worker is to be believed."""
+        return _TOLD[self._told]
+
+    @property
+    def serial(self) -> int:
+        """As `Instance.serial`."""
+        return self.calls
+
+    def usage(self) -> CallUsage:
+        """As `Instance.usage`, of a call that has returned."""
+        return CallUsage(
+            Reason.NONE,
+            seconds=self._took_s,
+            limited_by=self._limited_by,
+            limit_s=self._limit_s or 0.0,
+            fuel=self.last_fuel,
+        )
+
+    def where(self) -> tuple[FrameInfo, ...]:
+        """As `Instance.where`: the worker reads its guest's memory, and is asked beside the call under way."""
+        return () if self.closed else self._process.where(self._channel.node)
 
     def fail(self, error: ProtocolError) -> ProtocolError:
         """As `Instance.fail`."""
@@ -257,8 +284,10 @@ class RemoteInstance(HasCallState):
         self.close()
         return error
 
-    def cancel(self) -> None:
-        """Stop the call under way, from another thread. It ends with `Cancelled`."""
+    def cancel(self, serial: int = 0) -> None:
+        """As `Instance.cancel`."""
+        if serial and serial != self.calls:
+            return
         self._cancelled_call = self.calls
         self.host.cancel()
         self._process.cancel(self._channel.node, self._channel.pending)
@@ -297,7 +326,7 @@ class RemoteInstance(HasCallState):
                 self._answer(received)
                 received = self._channel.receive(most)
             self._memory_bytes = received.memory_bytes
-            self.last_fuel = received.fuel
+            self.last_fuel, self._told = received.fuel, received.told
             if received.kind == _FAILED:
                 error, closed = self._rebuilt(received.frame)
         except BrokenInstanceError:
@@ -325,7 +354,7 @@ class RemoteInstance(HasCallState):
         try:
             frame = self._asks.respond(received.frame)
         except Stopped:
-            frame = self._codec.encode([False, _EINTR], "answer")  # which the guest does not live to see
+            frame = self._codec.encode([False, _EINTR], "answer")  # the guest finds a notice in its place
         halt = Halt.NONE
         if self.host.must_stop():
             halt = Halt.CANCELLED if self.host.cancelled else Halt.DEADLINE

@@ -14,10 +14,6 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from cloche._asks import GuestAsks
-from cloche._wasm.call_state import CallState
-from cloche._wasm.clocks import Outside
-from cloche._wasm.engine import Engine
-from cloche._wasm.memory import Memory
 from cloche._instance import Instance
 from cloche._isolation import _errors
 from cloche._isolation._area import Area, attach
@@ -28,6 +24,7 @@ from cloche._isolation._wire import (
     INBOX,
     INLINE,
     LENGTH,
+    LIMITED_BY,
     RANGE,
     REQUEST,
     RUN,
@@ -38,6 +35,11 @@ from cloche._isolation._wire import (
     Request,
 )
 from cloche._snapshot import Snapshot
+from cloche._wasm.call_state import CallState, Stopped
+from cloche._wasm.clocks import Outside
+from cloche._wasm.core import Word
+from cloche._wasm.engine import Engine
+from cloche._wasm.memory import Memory
 from cloche.errors import ClocheError, EncodeError, InternalError
 from cloche.limits import Limits
 from cloche_wire import tags
@@ -72,7 +74,7 @@ class _Relay:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
 
-    def encode(self, message: list[Any], _root: str) -> bytearray:
+    def encode(self, message: list[Any], _root: str) -> bytes:
         frame, bodies, begun = message[2]
         begun()
         placed: list[int] = []
@@ -85,7 +87,7 @@ class _Relay:
             for address in placed:
                 self._memory.free(address)
             raise
-        return frame  # type: ignore[no-any-return]
+        return bytes(frame)
 
     def decode(self, frame: bytes, *, lease: bool = False) -> list[Any]:
         return [0, frame]
@@ -107,7 +109,7 @@ class _RelayedAsks(GuestAsks):
         self._ask = ask
 
     def respond(self, frame: bytes) -> bytes:
-        return bytes(self._relay.encode([0, 0, self._ask(frame)], ""))
+        return self._relay.encode([0, 0, self._ask(frame)], "")
 
 
 class _Relayed(Instance):
@@ -130,6 +132,7 @@ class _Relayed(Instance):
         self._codec = relay  # type: ignore[assignment]  # it has what exchange uses
         if ask is not None:
             self.host.asks = _RelayedAsks(self._memory, relay, limits, ask)
+            self._words[Word.GRANTED] = 1
 
     def relay(self, message: _Message) -> bytes:
         """The guest's reply. Raises as `Instance.exchange` does."""
@@ -218,8 +221,14 @@ class Served:
             self._instance.cancel()
 
     def _begun(self) -> None:
+        """The guest is about to be entered."""
         if self._instance is not None and self._cancelled == self._number:
-            self._instance.cancel()
+            self._instance.cancel(self._instance.serial + 1)
+
+    def where(self) -> list[list[Any]]:
+        """The Python frames that the guest is in now. Called on another thread."""
+        frames = self._instance.where() if self._instance is not None and not self._instance.closed else ()
+        return [[frame.file, frame.line, frame.function] for frame in frames]
 
     def _receive(self) -> tuple[Any, ...] | None:
         """The next request: kind, number, payload, bodies, shared, size of the frame, a, b, and its descriptor or -1."""
@@ -261,7 +270,7 @@ class Served:
             raise InternalError("a request came before OPEN")
         match kind:
             case Request.CALL:
-                instance.hurry(a / 1e6 if a else None)
+                instance.limit_next_calls(a / 1e6 if a else None, LIMITED_BY[b])
                 frame = instance.relay(self._message(payload, bodies, shared, length)._replace(begun=self._begun))
                 for outer, inner in self._lent:  # what the node did to a buffer shows, as if it were one memory
                     outer[:] = inner
@@ -321,8 +330,9 @@ class Served:
             if kind == Request.ANSWER:
                 if halt == Halt.CANCELLED:  # the host's other message may come too late
                     self._instance.host.cancel()
-                elif halt == Halt.DEADLINE:
-                    self._instance.host.deadline = 0.0
+                    raise Stopped
+                if halt == Halt.DEADLINE:
+                    raise Stopped
                 return self._message(payload, bodies, shared, length)
             self._serve(*received)  # ROOM, READ
         raise BrokenPipeError("the host has gone")
@@ -347,9 +357,10 @@ class Served:
         number = number or self._number
         instance = self._instance
         logs = b""
-        dropped = memory = fuel = 0
+        dropped = memory = fuel = told = 0
         if instance is not None:
             memory, fuel = instance.memory_bytes, instance.last_fuel
+            told = Halt[instance.told.name] if instance.told is not None else Halt.NONE
             if instance.records or instance.dropped:
                 logs = b"".join(LENGTH.pack(len(record)) + record for record in instance.records)
                 dropped = instance.dropped
@@ -369,14 +380,14 @@ class Served:
             table = b"".join(entries)
             if outside:
                 area[:inside] = table + logs + frame
-        head = ANSWER.pack(kind, outside, number, len(ranges), len(frame), len(logs), dropped, memory, fuel)
+        head = ANSWER.pack(kind, outside, told, number, len(ranges), len(frame), len(logs), dropped, memory, fuel)
         self._channel.send(head if outside else head + table + logs + frame)
 
     def _room(self, size: int) -> memoryview:
         """The area, once it has at least `size` bytes."""
         if self._area is None or self._area.size < size:
             self._area = None
-            self._channel.send(ANSWER.pack(Answer.NEED, 0, self._number, 0, 0, 0, 0, size, 0))
+            self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, self._number, 0, 0, 0, 0, size, 0))
             received = self._receive()
             if received is None or received[0] != Request.ROOM:
                 raise BrokenPipeError("the host makes no room")

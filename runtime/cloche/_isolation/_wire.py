@@ -21,11 +21,13 @@ __all__ = [
     "INBOX",
     "INLINE",
     "LENGTH",
+    "LIMITED_BY",
     "RANGE",
     "REQUEST",
     "RUN",
     "SHARED",
     "SNAPSHOT",
+    "WHERE",
     "Answer",
     "Halt",
     "Request",
@@ -38,6 +40,10 @@ INBOX: Final = 256 * 1024
 """Size of a receive buffer: no message is larger."""
 
 
+WHERE: Final = (1 << 64) - 1
+"""In place of a request's number, on a worker's control socket: answer with the node's frames, on the socket that comes along."""
+
+
 class Request(IntEnum):
     """What the host asks of a node's worker. `a` and `b` are the header's two numbers."""
 
@@ -45,7 +51,7 @@ class Request(IntEnum):
     """frame: how to make the instance; a descriptor, if it starts from a snapshot: `a` bytes of pages, then the runs"""
     CALL = 2
     """a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds that it
-    has, 0 for its deadline"""
+    has, 0 for its deadline; `b`: which of `LIMITED_BY` that is"""
     READ = 3
     """copy `b` bytes at guest address `a` to the area that comes as a descriptor. It changes nothing in the guest"""
     SHARE = 4
@@ -63,8 +69,12 @@ class Request(IntEnum):
     """the guest is at rest and not wanted any more. Not answered"""
 
 
+LIMITED_BY: Final = ("deadline_s", "stream_s", "load_s")
+"""The fields of `Limits` that can bound a call."""
+
+
 class Halt(IntEnum):
-    """Whether the guest may run on once it has the host's answer. The host's clock started first, and decides."""
+    """Whether the guest is told to stop, and why. While it asks the host, the host's clock, which started first, decides."""
 
     NONE = 0
     CANCELLED = 1
@@ -88,8 +98,8 @@ REQUEST: Final = Struct(
     "<BB2xQIIIQQ"
 )  # kind, whether the payload is in the area, number, bodies, shared, bytes of the frame, a, b
 ANSWER: Final = Struct(
-    "<BB2xQIIIIQQ"
-)  # kind, payload in the area, number of the request, ranges, bytes of the frame, of the logs, dropped, memory, fuel
+    "<BBBxQIIIIQQ"
+)  # kind, payload in the area, what the guest was told (`Halt`), number of the request, ranges, bytes of the frame, of the logs, dropped, memory, fuel
 BODY: Final = Struct("<III")  # where in the frame its address is to be written, offset in the area, length
 SHARED: Final = Struct("<III")  # number of the buffer, offset in it, length
 RANGE: Final = Struct("<III")  # guest address, length, offset in the area

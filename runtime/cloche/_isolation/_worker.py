@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import cbor2
 
-from cloche._wasm import image as _image
-from cloche._wasm import memory as _memory
-from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
 from cloche._instance import Instance
 from cloche._isolation import _confine
 from cloche._isolation._serve import Served
+from cloche._isolation._wire import WHERE
+from cloche._wasm import image as _image
+from cloche._wasm import memory as _memory
+from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
 from cloche.limits import Limits
 
 __all__ = ["main"]
@@ -62,7 +63,11 @@ def serve(engine: Engine, control: socket.socket) -> None:
         if not data:
             return
         number, request = cbor2.loads(data)
-        if descriptors:
+        if descriptors and request == WHERE:
+            with socket.socket(fileno=descriptors[0]) as answer:
+                node = nodes.get(number)
+                answer.send(cbor2.dumps(node.where() if node is not None else []))
+        elif descriptors:
             channel = socket.socket(fileno=descriptors[0])
             nodes[number] = node = Served(engine, channel, partial(nodes.pop, number, None))
             threading.Thread(target=node.run, name=f"node-{number}", daemon=True).start()

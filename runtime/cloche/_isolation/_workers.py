@@ -18,11 +18,11 @@ from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
-    from cloche._wasm.engine import Metering
-    from cloche._wasm.call_state import CallState
-    from cloche._wasm.image import Image
     from cloche._logs import LogRecord
     from cloche._snapshot import Snapshot
+    from cloche._wasm.call_state import CallState
+    from cloche._wasm.engine import Metering
+    from cloche._wasm.image import Image
     from cloche.limits import Limits
 
 __all__ = ["Workers"]

@@ -122,7 +122,7 @@ def library_path() -> Path:
 
 @cache
 def library() -> Any:
-    """wasmtime's library, with a prototype for each function that is called.
+    """Wasmtime's library, with a prototype for each function that is called.
 
     Raises:
         ImportError: the installed version lacks a function.

@@ -20,6 +20,7 @@ __all__ = ["Outside", "check_state", "child", "key", "set_words", "state_of"]
 
 _MAX: Final = (1 << 63) - 1
 
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What a guest's clocks and its random source start from, as plain data.

@@ -173,7 +173,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "answer": (_INT, (_U64, ctypes.c_char_p, ctypes.c_size_t, _U64)),
     "go_on": (_INT, (_U64,)),
     "abandon": (_INT, (_U64,)),
-    "cancel": (_INT, (_U64, _U64, _INT)),
+    "cancel": (_INT, (_U64, _U64, _INT, _INT)),
     "read": (_INT, (_U64, _U64, _P, ctypes.c_size_t)),
     "grow": (_INT, (_U64, _U64)),
     "is_clean": (_INT, (_U64,)),
@@ -248,7 +248,9 @@ def library_path() -> Path:
             "this installation has no native core: install the package anew (pip install --force-reinstall cloche)"
         )
     if not built.is_file():
-        raise ImageError("the native core of this checkout has not been built yet, or is stale. Build it: scripts/setup")
+        raise ImageError(
+            "the native core of this checkout has not been built yet, or is stale. Build it: scripts/setup"
+        )
     return built
 
 

@@ -219,5 +219,3 @@ def _linked(engine: int, module: Module) -> int:
         return made.value or 0
     finally:
         lib.wasmtime_linker_delete(linker)
-
-

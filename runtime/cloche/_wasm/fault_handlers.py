@@ -30,7 +30,9 @@ class FaultHandlers:
 
     def __init__(self) -> None:
         enabled = faulthandler.is_enabled()
-        if enabled and not core().note_handlers():  # it was enabled after somebody else had made an engine: look beneath it
+        if (
+            enabled and not core().note_handlers()
+        ):  # it was enabled after somebody else had made an engine: look beneath it
             faulthandler.disable()
             core().note_handlers()
             faulthandler.enable()

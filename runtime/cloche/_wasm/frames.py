@@ -87,7 +87,9 @@ class _Reader:
         layout = self.layout
         if self.word(address + layout["object_type"]) != layout["bytes_type"]:
             raise _Unreadable
-        return self.bytes_at(address + layout["bytes_data"], min(self.word(address + layout["object_size"]), _MAX_TABLE))
+        return self.bytes_at(
+            address + layout["bytes_data"], min(self.word(address + layout["object_size"]), _MAX_TABLE)
+        )
 
 
 def python_frames(slot: Slot, layout: dict[str, int]) -> tuple[FrameInfo, ...]:

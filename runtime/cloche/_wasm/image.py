@@ -185,9 +185,7 @@ def kept(image: Image, metering: Metering) -> Path | None:
     return path if path.exists() else None
 
 
-def load(
-    image: Image, metering: Metering, engine: int, progress: Callable[[str], None] = lambda text: None
-) -> Module:
+def load(image: Image, metering: Metering, engine: int, progress: Callable[[str], None] = lambda text: None) -> Module:
     """The compiled module: from the cache, or compiled now and put there.
 
     A cache that cannot be read or written is not an error: the image is compiled, and `progress` says why it is not kept.
@@ -219,9 +217,7 @@ def load(
         return _compile(image, engine, progress, keep_as=path)
 
 
-def _from_cache(
-    path: Path, engine: int, progress: Callable[[str], None] = lambda text: None
-) -> Module | None:
+def _from_cache(path: Path, engine: int, progress: Callable[[str], None] = lambda text: None) -> Module | None:
     try:
         if artifacts.intact(path):
             return Module.from_file(engine, str(path))

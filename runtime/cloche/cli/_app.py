@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cloche._wasm.engine import DEFAULT_METERING, Metering
 from cloche._runtime import Isolation
+from cloche._wasm.engine import DEFAULT_METERING, Metering
 from cloche.cli import _options
 from cloche.grants import Grants
 

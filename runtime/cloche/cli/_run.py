@@ -17,8 +17,8 @@ from cloche.cli._output import open_output
 from cloche.cli._profile import table
 
 if TYPE_CHECKING:
-    from cloche._wasm.engine import Metering
     from cloche._node import Node
+    from cloche._wasm.engine import Metering
     from cloche.cli._input import Input
     from cloche.cli._output import Output
     from cloche.grants import Grants

@@ -23,10 +23,10 @@ from cloche import _loading, _logs, _source
 from cloche._desks import desks
 from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
-from cloche._wasm.call_state import CallState
-from cloche._wasm.clocks import Outside
 from cloche._source import Source
 from cloche._texts import name as cleaned
+from cloche._wasm.call_state import CallState
+from cloche._wasm.clocks import Outside
 from cloche.errors import ClocheError
 from cloche.grants import Grants
 from cloche.limits import Limits

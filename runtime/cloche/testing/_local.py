@@ -17,9 +17,9 @@ from cloche import _logs
 from cloche._asks import Asks, Desk
 from cloche._broken import CallUsage
 from cloche._codec import Codec, TooCostly, refusal
+from cloche._services import ServiceDesk
 from cloche._wasm.call_state import CallState, HasCallState
 from cloche._wasm.core import Reason
-from cloche._services import ServiceDesk
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
 from cloche.limits import Limits
 from cloche.testing._surroundings import Surroundings
