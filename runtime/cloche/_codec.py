@@ -97,7 +97,8 @@ class Codec:
         kind = type(operand)
         if kind in ATOMS or ((kind is dict or kind is list) and is_plain(operand, self._depth - 1, set())):
             try:
-                frame = cbor2.dumps(message)
+                # cbor2 asks an abstract base class whether a list is one: Python code, whose exceptions (Ctrl-C) it drops
+                frame = cbor2.dumps(message) if operand is message else _head(message) + cbor2.dumps(operand)
             except UnicodeEncodeError:
                 pass  # lone surrogates
             else:
@@ -191,6 +192,15 @@ def refusal(error: TooCostly, root: str, steps: list[Any]) -> str:
         steps: those of the error, or the last of them.
     """
     return f"{path(root, steps)}: {error}"
+
+
+def _head(message: list[Any]) -> bytes:
+    """The beginning of a frame ``[op, call, operand]``, up to the operand."""
+    op, call, _ = message
+    return _BEGINNINGS[op] + call.to_bytes(8, "big")
+
+
+_BEGINNINGS: Final = tuple(b"\x83" + cbor2.dumps(op) + b"\x1b" for op in range(256))
 
 
 def costly_reply(error: TooCostly) -> list[Any]:

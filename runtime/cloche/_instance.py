@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ctypes import ArgumentError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -204,6 +205,8 @@ class Instance(HasCallState):
             raise
         except BaseException as error:
             self._let_go(error)
+            if isinstance(error, ArgumentError):  # ctypes wraps what it meets while it converts arguments: the end of the stack
+                raise RecursionError(str(error)) from None
             raise
         if words[_RECORDS]:
             self._drain()
