@@ -85,7 +85,9 @@ RECIPES: Final[dict[int, Recipe]] = {
         [tag(tags.ROW_MAJOR, [[1 << 25, 0], tag(64, b"")]), tag(tags.ROW_MAJOR, [[1] * 32, tag(64, b"a")])],
     ),
     tags.COLUMN_MAJOR: Recipe(
-        lambda i: tag(tags.COLUMN_MAJOR, [[1, 1], tag(64, b"a")]), None, [tag(tags.COLUMN_MAJOR, [[0] * 32, tag(64, b"")])]
+        lambda i: tag(tags.COLUMN_MAJOR, [[1, 1], tag(64, b"a")]),
+        None,
+        [tag(tags.COLUMN_MAJOR, [[0] * 32, tag(64, b"")])],
     ),
     tags.SET: Recipe(lambda i: tag(tags.SET, list(range(i % 20))), None, [tag(tags.SET, list(range(6000)))]),
     tags.UUID: Recipe(
@@ -145,7 +147,11 @@ RECIPES: Final[dict[int, Recipe]] = {
     tags.DECIMAL: Recipe(
         text(tags.DECIMAL, str),
         text(tags.DECIMAL, lambda i: str(1 + i * P)),
-        [tag(tags.DECIMAL, "7" * 20_000), tag(tags.DECIMAL, "7E999999999999999999"), tag(tags.DECIMAL, "7E-999999999999999999")],
+        [
+            tag(tags.DECIMAL, "7" * 20_000),
+            tag(tags.DECIMAL, "7E999999999999999999"),
+            tag(tags.DECIMAL, "7E-999999999999999999"),
+        ],
     ),
     tags.FRACTION: Recipe(
         lambda i: tag(tags.FRACTION, [i, 1]),
@@ -162,15 +168,23 @@ RECIPES: Final[dict[int, Recipe]] = {
         ],
     ),
     tags.OPAQUE: Recipe(lambda i: tag(tags.OPAQUE, [b"d", b"%d" % i]), None, [tag(tags.OPAQUE, [bytes(20_000), b""])]),
-    tags.READONLY: Recipe(lambda i: tag(tags.READONLY, tag(64, b"")), None, [tag(tags.READONLY, tag(64, bytes(1 << 15)))]),
-    tags.BODY_AT: Recipe(lambda i: tag(64, tag(tags.BODY_AT, [64, i % 9])), None, [tag(64, tag(tags.BODY_AT, [64, 1 << 16]))]),
+    tags.READONLY: Recipe(
+        lambda i: tag(tags.READONLY, tag(64, b"")), None, [tag(tags.READONLY, tag(64, bytes(1 << 15)))]
+    ),
+    tags.BODY_AT: Recipe(
+        lambda i: tag(64, tag(tags.BODY_AT, [64, i % 9])), None, [tag(64, tag(tags.BODY_AT, [64, 1 << 16]))]
+    ),
     tags.SHARED_AT: Recipe(lambda i: tag(tags.SHARED_AT, [64, 1])),
     tags.NUMBERS: Recipe(
-        lambda i: tag(tags.NUMBERS, [i % 2, bytes(8)]), None, [tag(tags.NUMBERS, [i, b"\x7f" * (1 << 16)]) for i in (0, 1)]
+        lambda i: tag(tags.NUMBERS, [i % 2, bytes(8)]),
+        None,
+        [tag(tags.NUMBERS, [i, b"\x7f" * (1 << 16)]) for i in (0, 1)],
     ),
 }
 
-PLAIN: Final = Recipe(lambda i: [], lambda i: 1 + i * P, [list(range(6000)), "x" * 100_000, {f"{i}": i for i in range(4000)}])
+PLAIN: Final = Recipe(
+    lambda i: [], lambda i: 1 + i * P, [list(range(6000)), "x" * 100_000, {f"{i}": i for i in range(4000)}]
+)
 """The attack with what needs no tag."""
 
 _EQUAL: Final = [make for recipe in [PLAIN, *RECIPES.values()] if (make := recipe.equal)]
@@ -250,7 +264,13 @@ def mixture(rng: random.Random, depth: int = 4) -> Any:
         case 5:
             return tag(tags.RECORD, ["P", [f"f{i}" for i in range(len(inner))], inner])
         case _:
-            wrap = rng.choice([lambda value: value, lambda value: tag(tags.TUPLE, [value]), lambda value: tag(tags.RECORD, ["P", ["x"], [value]])])
+            wrap = rng.choice(
+                [
+                    lambda value: value,
+                    lambda value: tag(tags.TUPLE, [value]),
+                    lambda value: tag(tags.RECORD, ["P", ["x"], [value]]),
+                ]
+            )
             return [*inner, nest(equal, rng.choice([2, 3]), rng.choice([4, 8, 12]), wrap)]
 
 
