@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-UNITS_PER_BYTE: Final = 16
-"""A unit is one comparison of two small keys, some 10 to 25 ns."""
-UNITS_AT_LEAST: Final = 1 << 16
-"""What the smallest message may spend: about a millisecond."""
-COUNTED_BYTES: Final = 4 << 20
+UNITS_PER_BYTE: Final = 64
+"""A unit is the comparison of two small keys, some 10 ns."""
+UNITS_AT_LEAST: Final = 1 << 18
+"""What the smallest message may spend: a few milliseconds."""
+COUNTED_BYTES: Final = 1 << 20
 """Bytes of a message that count: a budget has at most about a second, however large the message is."""
 
 

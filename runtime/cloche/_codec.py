@@ -1,8 +1,8 @@
 """Values to and from the frames that cross the boundary (docs/wire.md). What a guest sends is hostile until decoded.
 
 cbor2 does the work; `_lowering` first turns a value that it has no types for into one that it has. The rule of
-`cloche_wire.cost` holds for each message: `TooCostly` refuses one value, and leaves the guest as it is; `ProtocolError` is for bytes
-that no honest guest sends.
+`cloche_wire.cost` holds for each message: `TooCostly` refuses one value, and leaves the guest as it is; `ProtocolError` is for
+bytes that no honest guest sends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import cbor2
 
 from cloche._arrays import load_numpy
-from cloche._floods import COMPACTED, charge_dict, charge_set
+from cloche._floods import COMPACTED, charge_dict, charge_frozenset, charge_set
 from cloche._locate import locate
 from cloche._lowering import ATOMS, Lowering, is_plain, path
 from cloche._texts import clean
@@ -252,7 +252,7 @@ class _Lifter:
 
     def frozenset(self, content: Any, _immutable: bool) -> Any:
         self.budget.lifted += 1
-        charge_set(_sequence(content), self.budget)
+        charge_frozenset(_sequence(content), self.budget)
         made = frozenset(set(content) if len(content) <= COMPACTED else content)
         if len(made) != len(content):
             raise ValueError("a set has an item twice")
