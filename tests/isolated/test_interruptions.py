@@ -222,7 +222,7 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
             assert after[0] <= before[0]
             assert after[1] <= before[1]
             assert after[2] == before[2]
-        number += 29
+        number += 37
     assert before is not None
     assert children() == before[2]
 

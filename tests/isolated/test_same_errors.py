@@ -44,7 +44,9 @@ class N:
 NEVER = cloche.Source("class N:\n    def __init__(self): 1 / 0\n    def process(self, x): return x\n")
 BROKEN = cloche.Source("class N\n")
 MISSING = cloche.Source("import no_such_package\ndef f(x): return x\n")
-ENDLESS = cloche.Source("class N:\n    def __init__(self):\n        while True: pass\n    def process(self, x): return x\n")
+ENDLESS = cloche.Source(
+    "class N:\n    def __init__(self):\n        while True: pass\n    def process(self, x): return x\n"
+)
 LIMITS = cloche.Limits(
     deadline_s=1.0,
     memory_bytes=128 << 20,

@@ -348,7 +348,9 @@ def test_buffers_are_known_by_their_number(own):
 def test_closing_the_runtime_ends_a_load(own):
     """Nobody waits for it any more; the error says why it ended."""
     errors: list[BaseException] = []
-    source = cloche.Source("class N:\n    def __init__(self):\n        while True: pass\n    def process(self, x): return x\n")
+    source = cloche.Source(
+        "class N:\n    def __init__(self):\n        while True: pass\n    def process(self, x): return x\n"
+    )
 
     def load() -> None:
         try:

@@ -193,7 +193,9 @@ class Channel:
         else:
             self._transmit(head + payload)
 
-    def ask(self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: Descriptor | None = None) -> None:
+    def ask(
+        self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: Descriptor | None = None
+    ) -> None:
         """Send any other request that is answered, with a descriptor, which is closed then."""
         self._send(REQUEST.pack(kind, 0, self._begin(kind), 0, 0, len(frame), a, b) + frame, descriptor)
 

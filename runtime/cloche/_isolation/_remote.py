@@ -25,7 +25,7 @@ from cloche._isolation._wire import RANGE, RUN, SNAPSHOT, Answer, Halt, Request
 from cloche._services import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
-from cloche_wire import Reply, abi
+from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
     from cloche._asks import Desk
@@ -40,6 +40,7 @@ _REPLIES: Final = tuple(Reply)
 _FAILED: Final = int(Answer.FAILED)
 _ASK: Final = int(Answer.ASK)
 _ANSWER: Final = int(Request.ANSWER)
+_LOAD: Final = int(Op.LOAD)
 _EINTR: Final = 27
 """WASI's number."""
 _TABLES: Final = 64 * 1024
@@ -86,6 +87,7 @@ class RemoteInstance(Hosted):
         self._began = 0.0
         self.closed = self._freed = False
         self._cancelled_call = 0
+        self._loading = False
         self.lease = False
         self._asks: FramedAsks | None = None
         tables = _TABLES + RANGE.size * min(most_ranges(limits), limits.reply_bytes)
@@ -151,6 +153,9 @@ class RemoteInstance(Hosted):
                 self.host.deadline = time.monotonic() + self.limits.deadline_s
         self.last_fuel = 0
         codec, channel = self._codec, self._channel
+        if op == _LOAD:
+            self._loading = True
+            self.hurry(None)
         self._beside.uses.clear()
         records: list[_logs.LogRecord] = []
         try:
@@ -180,6 +185,9 @@ class RemoteInstance(Hosted):
             raise
         finally:
             self._beside.ranges = NO_RANGES
+            if op == _LOAD:
+                self._loading = False
+                self.hurry(None)
             self.fuel += self.last_fuel
             self.guest_seconds += time.perf_counter() - self._began
         if records:
@@ -241,7 +249,9 @@ class RemoteInstance(Hosted):
         self._channel.hurry_us = 0 if seconds is None else max(1, round(seconds * 1e6))
         limits = self.limits
         if seconds is None:
-            self._channel.allow("deadline_s", limits.deadline_s, limits.deadline_s)
+            limit = "load_s" if self._loading and hasattr(limits, "load_s") else "deadline_s"
+            bound = getattr(limits, limit)
+            self._channel.allow(limit, bound, bound)
         else:
             self._channel.allow("stream_s", limits.stream_s, seconds)
 
