@@ -18,6 +18,7 @@ from tests.injection import every, inject, within
 from tests.isolated.test_workers import eventually
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(300),
     # what loses its owner between two bytecodes is closed by the collector, which says so
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
@@ -222,7 +223,7 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
             assert after[0] <= before[0]
             assert after[1] <= before[1]
             assert after[2] == before[2]
-        number += 37
+        number += 61
     assert before is not None
     assert children() == before[2]
 

@@ -40,6 +40,8 @@ _LEAK: Final = 0.1
 """Seconds of them that are forgiven per second."""
 _SPARE_THREADS: Final = 64
 _THREADS_FOR_A_NODE: Final = 4
+_LOOKS: Final = 20
+"""How often it is looked whether a worker has freed the memory of nodes that are gone, before it must have."""
 _STATUS: Final = re.compile(r"^(VmData|RssAnon|VmSwap|Threads):\s+(\d+)( kB)?$", re.MULTILINE)
 
 
@@ -77,7 +79,7 @@ class Bounds:
         self._busy_s = 0.0
         self._at = time.monotonic()
         self._wanted = self._most_nodes = 0
-        self._waits = False
+        self._waits = 0
         self.data_bytes = 0
         self.missing = ""
         try:
@@ -86,7 +88,7 @@ class Bounds:
             self.missing = f"/proc/{pid}/status: {error!r}"
 
     def resize(self, nodes: Iterable[Limits]) -> None:
-        """Its nodes have changed. More memory is allowed at once; less at the second `check` from now, when it is freed.
+        """Its nodes have changed. More memory is allowed at once; less when it is freed, or should have been.
 
         Raises:
             OSError: it has ended.
@@ -96,7 +98,7 @@ class Bounds:
         if self.missing:
             return
         self._wanted = self._base + sum(sizes)
-        self._waits = True
+        self._waits = _LOOKS
         if self._wanted > self.data_bytes:
             self._set(self._wanted)
 
@@ -135,10 +137,11 @@ class Bounds:
         threads = self._threads(max(nodes, self._most_nodes))
         if status["Threads"] > threads:
             return f"it had {status['Threads']} threads, {threads} allowed"
-        if self._waits:
-            self._waits = False
-        elif self._wanted < self.data_bytes:
-            self._set(self._wanted)
+        if self._wanted < self.data_bytes:
+            self._waits -= 1  # not at the first look: what was freed may just be needed again
+            freed = self._waits < _LOOKS - 1 and max(used, status["VmData"]) <= self._wanted
+            if freed or self._waits <= 0:
+                self._set(self._wanted)
         self._most_nodes = nodes
         return ""
 
