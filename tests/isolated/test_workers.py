@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import cloche
-from cloche._isolation import _channel
+from cloche._isolation import _channel, _process
 
 ECHO = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
 SPIN = cloche.Source("class N:\n    def process(self, x):\n        print('in')\n        while True: pass\n")
@@ -306,3 +306,146 @@ def test_an_image_that_cannot_be_loaded_is_an_image_error(runtime, tmp_path, rec
         with pytest.raises(cloche.ImageError, match="was altered"):
             isolated.load(ECHO)
         assert isolated.workers == ()
+
+
+@pytest.mark.parametrize("bodies", [1, 9_000], ids=["one", "thousands"])
+def test_all_bodies_of_a_reply_come_along_with_it(own, bodies):
+    """One round trip for a reply, however many arrays it has."""
+    make = cloche.Source("import numpy as np\ndef f(x): return [np.full(600, i) for i in range(x)]\n")
+    node = own.load(make, limits=cloche.Limits(deadline_s=20.0))
+    channel = node._instance._channel
+    before = channel.number
+    arrays = node.process(bodies)
+    assert channel.number == before + 1
+    assert [int(array[599]) for array in arrays] == list(range(bodies))
+
+
+def test_what_only_looks_like_a_body_costs_nothing_but_its_bytes(own):
+    """Text may look like a reference to guest memory: the right bodies are found all the same."""
+    make = cloche.Source("""
+from cloche_wire import tags
+import numpy as np
+def f(x):
+    fake = b"\\xd9" + tags.BYTES_AT.to_bytes(2, "big") + b"\\x82\\x1a\\x00\\x10\\x00\\x00\\x19\\x10\\x00"
+    return [[fake, fake[:7], bytes([i]) * 5000, fake * 3] for i in range(x)]
+""")
+    node = own.load(make)
+    parts = node.process(50)
+    assert [part[2] for part in parts] == [bytes([i]) * 5000 for i in range(50)]
+
+
+def test_buffers_are_known_by_their_number(own):
+    """One whose making failed does not shift the others."""
+    node = own.load(cloche.Source("def f(x): return float(x[0])\n"), limits=cloche.Limits(memory_bytes=128 << 20))
+    first = node.buffer(10)
+    with pytest.raises(cloche.EncodeError):
+        node.buffer(50 << 20)
+    second = node.buffer(10)
+    first[:], second[:] = 1.0, 2.0
+    assert (node.process(first), node.process(second)) == (1.0, 2.0)
+
+
+def test_closing_the_runtime_ends_a_load(own):
+    """Nobody waits for it any more; the error says why it ended."""
+    errors: list[BaseException] = []
+    source = cloche.Source(
+        "class N:\n    def __init__(self):\n        while True: pass\n    def process(self, x): return x\n"
+    )
+
+    def load() -> None:
+        try:
+            own.load(source)
+        except cloche.ClocheError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    eventually(lambda: own.workers and own.workers[0].nodes and own._engine._processes[0].busy_s)
+    (worker,) = pids(own)
+    own.close()
+    thread.join(60)
+    assert not thread.is_alive() and not exists(worker)
+    assert isinstance(errors[0], (cloche.ClosedError, cloche.BrokenInstanceError))
+    assert "clos" in str(errors[0])
+
+
+def test_closing_the_runtime_ends_a_start(recorder, monkeypatch):
+    """A worker that never gets ready is ended, and who waits for it hears that the runtime is closed."""
+    monkeypatch.setattr(_process, "_BOOT", "import sys; sys.stdin.read(); import time; time.sleep(1000)")
+    runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
+    errors: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            runtime.load(ECHO)
+        except cloche.ClocheError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    eventually(lambda: runtime._engine._processes and runtime._engine._processes[0].pid)
+    worker = runtime._engine._processes[0].pid
+    runtime.close()
+    thread.join(60)
+    assert not thread.is_alive() and not exists(worker)
+    assert type(errors[0]) is cloche.ClosedError
+
+
+def test_closing_the_runtime_ends_a_worker_that_hangs(own, monkeypatch):
+    """Its call has passed its deadline and the grace by then: the process is killed, and reaped."""
+    monkeypatch.setattr(_channel, "GRACE_S", 0.2)
+    node = own.load(SPIN, limits=cloche.Limits(deadline_s=0.3))
+    (worker,) = pids(own)
+    os.kill(worker, signal.SIGSTOP)
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            node.process(1)
+        except cloche.ClocheError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    own.close()
+    thread.join(60)
+    assert not thread.is_alive() and not exists(worker)
+    assert isinstance(errors[0], (cloche.DeadlineError, cloche.ClosedError))
+
+
+def test_a_start_that_another_thread_waits_for_may_be_interrupted(recorder):
+    """Its own start is then another process's."""
+    with cloche.Runtime(isolation="process", workers=1, logger=recorder) as runtime:
+        runtime.load(ECHO).close()
+        process = runtime._engine._processes[0]
+        process.is_up = False  # as if its start had been interrupted
+        assert runtime.load(ECHO).process(1) == 1
+        assert process not in runtime._engine._processes
+        assert not exists(process.pid)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_the_child_of_a_fork_during_a_start_or_a_call_has_locks_of_its_own(own):
+    """Whatever other threads hold in the parent, the child can load nodes and end."""
+    own.load(ECHO)
+    engine = own._engine
+    process = engine._processes[0]
+    with engine._lock, process._lock, engine._watch._lock:
+        held = threading.Event()
+
+        def fork() -> None:
+            child = os.fork()
+            if not child:
+                code = 1
+                try:
+                    code = 0 if own.load(ECHO).process(2) == 2 else 3
+                    engine.close()
+                finally:
+                    os._exit(code)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            held.set()
+
+        codes: list[int] = []
+        threading.Thread(target=fork).start()
+        assert held.wait(100)
+    assert codes == [0]

@@ -8,16 +8,21 @@ A guest's limits are kept by its worker, as long as that is what it was. Around 
 - *Processor time*: a worker has a thread for each call, so it can use as many seconds as its calls take. What it uses beyond
   that fills a bucket that leaks; when it is full, the worker is killed.
 - *Threads*: a few more than it has nodes.
+
+Where the host may make control groups (`_cgroup`), the kernel keeps all three as well.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from cloche._isolation._cgroup import Cgroup, find
 
 if TYPE_CHECKING:
     from cloche.limits import Limits
@@ -35,6 +40,8 @@ _LEAK: Final = 0.1
 """Seconds of them that are forgiven per second."""
 _SPARE_THREADS: Final = 64
 _THREADS_FOR_A_NODE: Final = 4
+_LOOKS: Final = 20
+"""How often it is looked whether a worker has freed the memory of nodes that are gone, before it must have."""
 _STATUS: Final = re.compile(r"^(VmData|RssAnon|VmSwap|Threads):\s+(\d+)( kB)?$", re.MULTILINE)
 
 
@@ -53,18 +60,26 @@ class Bounds:
 
     Attributes:
         missing: why memory and threads are not bounded; "" if they are.
+        no_cgroup: why the worker has no control group; "" if it has one.
         data_bytes: the bound on memory; 0 before the first `resize`.
     """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        self._cgroup: Cgroup | None = None
+        parent, self.no_cgroup = find()
+        if parent is not None:
+            try:
+                self._cgroup = Cgroup(parent, pid)
+            except OSError as error:
+                self.no_cgroup = f"cgroup: {error!r}"
         self._clock = ~pid << 3 | 2  # clock_getcpuclockid(3): CPUCLOCK_SCHED of a process
         self._unasked_s = 0.0
         self._cpu_s = time.clock_gettime(self._clock)
         self._busy_s = 0.0
         self._at = time.monotonic()
         self._wanted = self._most_nodes = 0
-        self._waits = False
+        self._waits = 0
         self.data_bytes = 0
         self.missing = ""
         try:
@@ -73,7 +88,7 @@ class Bounds:
             self.missing = f"/proc/{pid}/status: {error!r}"
 
     def resize(self, nodes: Iterable[Limits]) -> None:
-        """Its nodes have changed. More memory is allowed at once; less at the second `check` from now, when it is freed.
+        """Its nodes have changed. More memory is allowed at once; less when it is freed, or should have been.
 
         Raises:
             OSError: it has ended.
@@ -83,7 +98,7 @@ class Bounds:
         if self.missing:
             return
         self._wanted = self._base + sum(sizes)
-        self._waits = True
+        self._waits = _LOOKS
         if self._wanted > self.data_bytes:
             self._set(self._wanted)
 
@@ -92,6 +107,10 @@ class Bounds:
         within = size if most == resource.RLIM_INFINITY else min(size, most)
         resource.prlimit(self._pid, resource.RLIMIT_DATA, (within, most))
         self.data_bytes = size
+        if self._cgroup is not None:
+            # shared memory counts there, too: what lies beside messages, which is less than what they may have in the worker
+            processors = min(self._most_nodes + 1, os.cpu_count() or 1)
+            self._cgroup.resize(2 * size, self._threads(self._most_nodes), processors)
 
     def exceeded(self, busy_s: float, nodes: int) -> str:
         """Which bound it has passed, for the error; "": none. Called from time to time.
@@ -115,15 +134,25 @@ class Bounds:
         used = status["RssAnon"] + status.get("VmSwap", 0)
         if used > self.data_bytes > 0:
             return f"it used {used} bytes of memory, {self.data_bytes} allowed for its nodes"
-        threads = _SPARE_THREADS + _THREADS_FOR_A_NODE * max(nodes, self._most_nodes)
+        threads = self._threads(max(nodes, self._most_nodes))
         if status["Threads"] > threads:
             return f"it had {status['Threads']} threads, {threads} allowed"
-        if self._waits:
-            self._waits = False
-        elif self._wanted < self.data_bytes:
-            self._set(self._wanted)
+        if self._wanted < self.data_bytes:
+            self._waits -= 1  # not at the first look: what was freed may just be needed again
+            freed = self._waits < _LOOKS - 1 and max(used, status["VmData"]) <= self._wanted
+            if freed or self._waits <= 0:
+                self._set(self._wanted)
         self._most_nodes = nodes
         return ""
+
+    def close(self) -> None:
+        """The worker has ended."""
+        if self._cgroup is not None:
+            self._cgroup.close()
+
+    @staticmethod
+    def _threads(nodes: int) -> int:
+        return _SPARE_THREADS + _THREADS_FOR_A_NODE * nodes
 
     def _status(self) -> dict[str, int]:
         """Sizes in bytes, and counts (proc(5))."""

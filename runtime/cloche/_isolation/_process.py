@@ -66,8 +66,8 @@ class WorkerInfo:
     Attributes:
         pid: its process id.
         nodes: how many nodes it has now.
-        confined_by: what it cannot undo: "no_new_privs", "rlimits", "seccomp"; "memory" and "processor_time" are bounded by what its
-            nodes may use.
+        confined_by: what it cannot undo: "no_new_privs", "rlimits", "seccomp"; "memory" and "processor_time" if they are bounded
+            by what its nodes may use, "cgroup" if the kernel keeps that as well.
         missing: what could not be applied on this machine, each with the reason.
     """
 
@@ -265,9 +265,14 @@ class Process:
                     missing["memory"] = self._bounds.missing
                 else:
                     in_force.append("memory")
-                self.confined_by, self.missing = (*in_force, "processor_time"), missing
                 for what, reason in missing.items():
                     self._tell(f"worker process {self.pid} runs without {what}: {reason}")
+                in_force.append("processor_time")
+                if self._bounds.no_cgroup:  # not worth a word to the logger: few machines have one to give
+                    missing["cgroup"] = self._bounds.no_cgroup
+                else:
+                    in_force.append("cgroup")
+                self.confined_by, self.missing = tuple(in_force), missing
                 return True
             case ["failed", "ImageError", str(text)]:
                 raise ImageError(text)
@@ -366,6 +371,8 @@ class Process:
                 except subprocess.TimeoutExpired:
                     popen.kill()
                     popen.wait()
+            if self._bounds is not None:
+                self._bounds.close()
             self._release()
             self._is_closed = True
 

@@ -101,8 +101,9 @@ class Watch:
         return self._selector
 
     def _forget(self, process: Process) -> None:
-        if process.control in self._watched().get_map():
-            self._watched().unregister(process.control)
+        for key in list(self._watched().get_map().values()):
+            if key.data is process:  # not by its socket, which an interrupted `Process.close` may have closed
+                self._watched().unregister(key.fileobj)
 
     def _loop(self, wake: Socket) -> None:
         with self._lock:
