@@ -13,7 +13,7 @@ import os
 
 import _cloche
 
-from cloche_guest import asking, policy, thaw, threads, values, warm
+from cloche_guest import Cancelled, DeadlineExceeded, asking, policy, thaw, threads, values, warm
 from cloche_guest.dispatch import Guest
 from cloche_guest.node import PLAIN
 
@@ -70,7 +70,9 @@ def _boot() -> Guest:
     guest.streams.install()
     guest.logs.install()
     guest.logs.apply(logging.INFO)
-    _cloche.register(guest.handle, values.encode, values.decode, guest.fail)
+    _cloche.register(
+        guest.handle, values.encode, values.decode, guest.fail, guest.recover, DeadlineExceeded, Cancelled
+    )
     asking.bind(_cloche.call)
     return guest
 

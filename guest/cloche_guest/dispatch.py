@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche_guest import entry, modules, opaque
+from cloche_guest import Interrupted, entry, modules, opaque
 from cloche_guest.archive import Archive, Sources
 from cloche_guest.failure import describe, type_name
 from cloche_guest.logs import Logs
@@ -85,25 +85,42 @@ class Guest:
             if loop._ready or loop._scheduled:
                 loop.tick()
         except BaseException as exc:  # SystemExit included: the node may not end the guest
-            reply = self.fail(exc, self._phase)
+            try:
+                reply = self.fail(exc, self._phase)
+            except Interrupted as later:
+                reply = self.fail(later, "call", last=True)
         if self._stdout.partial or self._stderr.partial:
             self.streams.finish()
         return reply
 
-    def fail(self, exc: BaseException, phase: str) -> _Reply:
-        """The reply for an exception of the last request. The shim calls it too, with phase "encode".
+    def fail(self, exc: BaseException, phase: str, op: int = -1, last: bool = False) -> _Reply:
+        """The reply for an exception of the last request. The shim calls it too, for what was raised outside of `handle`.
 
         If the request belonged to a stream, the stream is closed: a failure is its end.
+
+        Args:
+            exc: what was raised.
+            phase: see `cloche_wire.failure.Failure`.
+            op: the request's operation; -1: that of the last one that `handle` has looked at.
+            last: whether there will be no further attempt: `exc` came out of an earlier one.
+
+        Raises:
+            Interrupted: while `exc` was being described, and this is not the last attempt.
         """
         self._phase = "call"
-        if self._op >= _STREAM_OPEN and self._stream is not None:
-            stream, self._stream = self._stream, None
+        if (self._op if op < 0 else op) >= _STREAM_OPEN and self._stream is not None:
             try:
-                stream.close()
+                self._stream.close()
             except BaseException as later:  # the failure to report is the first one
                 with suppress(Exception):  # __notes__ can be anything
                     exc.add_note(f"closing the stream raised as well: {type_name(later)}")
-        return FAILURE, describe(exc, phase).to_wire()
+            self._stream = None
+        return FAILURE, describe(exc, phase, last=last).to_wire()
+
+    def recover(self) -> None:
+        """Put right what an exception raised between any two instructions can have left: called after a call that had a notice."""
+        self._phase = "call"
+        self.loop.recover()
 
     def close(self) -> None:
         """Close an open stream and the loop. Only where a guest lives in a process that goes on without it.
@@ -127,9 +144,8 @@ class Guest:
             self._stream = stream = Stream(self._loaded(), self.loop)
             reply = stream.open()
         elif op == Op.STREAM_CLOSE:
-            self._stream = None
             if stream is not None:
-                stream.close()
+                self._close(stream)
             return RESULT, None
         elif stream is None:
             raise RuntimeError("no stream is open on this node")
@@ -140,6 +156,16 @@ class Guest:
         else:
             raise ValueError(f"unknown operation {op!r}")
         return reply
+
+    def _close(self, stream: Stream) -> None:
+        try:
+            stream.close()
+        except Interrupted:
+            raise  # `fail` closes what is still open
+        except BaseException:
+            self._stream = None
+            raise
+        self._stream = None
 
     def _handle_other(self, op: int, message: Sequence[Any]) -> Any:
         if op == Op.LOAD:

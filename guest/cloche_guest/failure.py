@@ -11,6 +11,7 @@ import traceback
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche_guest import Interrupted
 from cloche_wire.failure import MAX_CAUSES, MAX_FRAMES, MAX_MESSAGE, MAX_NOTES, Failure, Frame
 
 if TYPE_CHECKING:
@@ -22,18 +23,26 @@ _MAX_NOTE: Final = MAX_MESSAGE - 64  # room for what `text` says of a cut
 _OWN: Final = frozenset({"cloche_guest", "cloche_wire"})
 
 
-def describe(exc: BaseException, phase: str) -> Failure:
+def describe(exc: BaseException, phase: str, *, last: bool = False) -> Failure:
     """`exc` and the exceptions that it is chained to, within the caps of `cloche_wire.failure`.
 
     Args:
         exc: what the node raised.
         phase: what the guest was doing; see `Failure`.
+        last: whether an `Interrupted` that is raised meanwhile is passed over, as all other exceptions are.
+
+    Raises:
+        Interrupted: the host has interrupted it, and this is not the last attempt.
     """
     if isinstance(exc, MemoryError):
         # The locals of the failed call are what fills memory, and the traceback is what keeps them.
         traceback.clear_frames(exc.__traceback__)
     try:
         return _describe_chain(exc, phase)
+    except Interrupted as broken:
+        if not last:
+            raise
+        return Failure(phase, type_name(exc), f"<cannot be described: {type_name(broken)}>")
     except BaseException as broken:  # whatever it is, the host must get an answer
         return Failure(phase, type_name(exc), f"<cannot be described: {type_name(broken)}>")
 
@@ -96,7 +105,7 @@ def _describe_one(exc: BaseException, phase: str, cause: Failure | None, explici
 def _str(value: object) -> str:
     try:
         return str(value)
-    except MemoryError:
+    except (MemoryError, Interrupted):
         raise
     except BaseException as broken:  # __str__ is the node's code
         return f"<str() of it raised {type_name(broken)}>"

@@ -15,6 +15,8 @@ from asyncio.tasks import _enter_task, _leave_task
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from cloche_guest import Interrupted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -61,6 +63,7 @@ class Loop(base_events.BaseEventLoop):
         super().__init__()
         self._selector = _Selector()
         self._awaited: asyncio.Future[Any] | None = None
+        self._interrupted: Interrupted | None = None
 
     def time(self) -> float:
         """The monotonic clock's time; if that stands still, timers are due all the same."""
@@ -77,6 +80,9 @@ class Loop(base_events.BaseEventLoop):
             super()._run_once()  # type: ignore[misc]  # private, the same since 3.4
         except _DeadlockError:
             self._break_deadlock()
+        if self._interrupted is not None:
+            interrupted, self._interrupted = self._interrupted, None
+            raise interrupted
 
     def _break_deadlock(self) -> None:
         """Raise where the awaited task waits: the traceback then names the ``await`` that never ends."""
@@ -88,8 +94,15 @@ class Loop(base_events.BaseEventLoop):
         waiter.set_exception(RuntimeError(_DEADLOCK))
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log what nobody awaited, but for what a task has raised out of the loop as well: its caller has it."""
-        if not isinstance(context.get("exception"), (SystemExit, KeyboardInterrupt)):
+        """Log what nobody awaited, but for what a task has raised out of the loop as well: its caller has it.
+
+        An `Interrupted` out of a plain callback is not logged: `_run_once` raises it, as asyncio itself lets KeyboardInterrupt pass.
+        """
+        exception = context.get("exception")
+        if isinstance(exception, Interrupted):
+            if "handle" in context:
+                self._interrupted = exception
+        elif not isinstance(exception, (SystemExit, KeyboardInterrupt)):
             super().call_exception_handler(context)
 
     def run_until_complete(self, future: Any) -> Any:
@@ -170,6 +183,21 @@ class Loop(base_events.BaseEventLoop):
             self._leave(outer)
             self._selector.may_wait = True
 
+    def recover(self) -> None:
+        """Leave every loop that an interruption has left running; calls begin without one."""
+        for loop in (_get_running_loop(), self):
+            if loop is not None:
+                task = asyncio.current_task(loop)
+                if task is not None:
+                    _leave_task(loop, task)
+                if isinstance(loop, base_events.BaseEventLoop):
+                    loop._thread_id = None  # type: ignore[attr-defined]
+                    loop._stopping = False  # type: ignore[attr-defined]
+        _set_running_loop(None)
+        self._awaited = self._interrupted = None
+        self._selector.may_wait = True
+        self.watch_generators()
+
     def finish(self) -> None:
         """Cancel what is pending, let it unwind, and close the loop; the image never does, `cloche.testing` has to."""
         tasks = asyncio.all_tasks(self)
@@ -227,7 +255,7 @@ def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any)
     outer = _step_out()
     try:
         future.set_result(func(*args, **kwargs))
-    except (SystemExit, KeyboardInterrupt):
+    except (SystemExit, KeyboardInterrupt, Interrupted):
         raise
     except BaseException as exc:  # an executor hands over whatever was raised
         future.set_exception(exc)

@@ -83,14 +83,14 @@ class Stream:
         return END
 
     def close(self) -> None:
-        """Close what the node has open; nothing is flushed.
+        """Close what the node has open; nothing is flushed. Closing again goes on where an interrupted closing ended.
 
         Raises:
             BaseException: what the node's ``finally`` blocks raised.
         """
-        outputs, self._outputs, self._whole = self._outputs, None, None
-        if outputs is not None:
-            outputs.close()
+        if self._outputs is not None:
+            self._outputs.close()
+        self._outputs = self._whole = None
 
     def _take(self, result: Any) -> _Reply:
         """Answer with what process or flush returned, already awaited."""

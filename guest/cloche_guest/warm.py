@@ -12,7 +12,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche_guest import asking
+from cloche_guest import Cancelled, DeadlineExceeded, asking
 from cloche_guest.dispatch import Guest
 from cloche_wire.messages import Ask, Op, Reply
 
@@ -165,7 +165,7 @@ def rehearse(codec: Any, encode: Callable[[Any], Any], decode: Callable[[int, An
         asking.bind(quiet.call)
         guest.streams.install()
         guest.logs.install()
-        codec.register(guest.handle, encode, decode, guest.fail)
+        codec.register(guest.handle, encode, decode, guest.fail, guest.recover, DeadlineExceeded, Cancelled)
         try:
             for message in _messages():
                 _answer(guest, codec, message)

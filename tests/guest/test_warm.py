@@ -22,7 +22,7 @@ class Codec:
 
     dumps = loads
 
-    def register(self, handle: Any, encode: Any, decode: Any, fail: Any) -> None:
+    def register(self, handle: Any, *hooks: Any) -> None:
         self.handle = handle
 
 

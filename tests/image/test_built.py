@@ -25,10 +25,10 @@ def image() -> cloche._image.Image:
 
 
 def test_it_imports_and_exports_the_abi_and_nothing_else(image: cloche._image.Image, abi: dict[str, Any]) -> None:
-    """The whole attack surface of the host: five functions, one of which takes an address."""
+    """The whole attack surface of the host: six functions, one of which takes an address."""
     module = Module.parse(image.wasm.read_bytes())
     check_interface(module, abi)
-    assert {found.name for found in module.imports()} == {"clock", "random", "sleep", "exit", "call"}
+    assert {found.name for found in module.imports()} == {"clock", "random", "sleep", "poll", "exit", "call"}
 
 
 def test_a_page_guard_can_stop_it_anywhere(image: cloche._image.Image) -> None:

@@ -144,6 +144,9 @@ class _Outside:
     def sleep(self, ns: int) -> int:
         return 0
 
+    def poll(self) -> int:
+        return 0
+
     def exit(self, code: int) -> None:
         self.exit_code = code & MASK32
 

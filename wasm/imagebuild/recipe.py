@@ -105,7 +105,10 @@ class Recipe:
                 "freezer",
                 "toolchain cpython-source config cpython",
                 file_digest(
-                    *(self.shim / name for name in ("freezer.c", "freezer_files.c", "wasi.c", "boot.h", "output.h"))
+                    *(
+                        self.shim / name
+                        for name in ("freezer.c", "freezer_files.c", "wasi.c", "notice.c", "notice.h", "boot.h", "output.h")
+                    )
                 ),
                 runs + code("snapshot", "wasmfile", "freeze", "link"),
             ),
@@ -214,7 +217,7 @@ class Recipe:
         (out / "abi.h").write_text(abi_header(self.wire), "utf-8")
         (out / "inittab.c").write_text(link.inittab([], {}), "utf-8")
         flags = self._shim_flags(out, folders)
-        places = {name: self.shim / f"{name}.c" for name in ("freezer", "freezer_files", "wasi")}
+        places = {name: self.shim / f"{name}.c" for name in ("freezer", "freezer_files", "wasi", "notice")}
         places["inittab"] = out / "inittab.c"
         for name, path in places.items():
             tools.compile(path, out / f"{name}.o", flags)
@@ -267,7 +270,8 @@ class Recipe:
             *sorted((folders["numpy"] / "lib").glob("*.a")),
             *cpython.objects(folders["libraries"]),
         ]
-        tools.link(objects, out / "linked.wasm", ["-Wl,--export=cloche_ring"], libraries=["-lc++", "-lc++abi"])
+        exported = [f"-Wl,--export={name}" for name in ("cloche_ring", "cloche_notice", "cloche_layout")]
+        tools.link(objects, out / "linked.wasm", exported, libraries=["-lc++", "-lc++abi"])
 
     def _snapshot(self, out: Path, folders: Folders) -> None:
         linked = wasmfile.Module.parse((folders["link"] / "linked.wasm").read_bytes())

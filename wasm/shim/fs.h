@@ -12,6 +12,7 @@ enum {
     FS_BUSY = 10,
     FS_EXIST = 20,
     FS_FBIG = 22,
+    FS_INTR = 27,
     FS_INVAL = 28,
     FS_IO = 29,
     FS_ISDIR = 31,

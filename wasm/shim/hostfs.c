@@ -1,4 +1,5 @@
 #include "hostfs.h"
+#include "abi.h"
 #include "wire.h"
 #include <stdlib.h>
 #include <string.h>
@@ -90,7 +91,10 @@ static fs_err ask(Request *request, Reader *r, fs_err unanswered) {
     if (fits) r->answer = fs_ask(request->bytes, request->used);
     free(request->bytes);
     if (!fits) return FS_NAMETOOLONG; /* names are all that can be so long */
-    if (!r->answer.block) return r->answer.length ? FS_NOMEM : unanswered;
+    if (!r->answer.block) {
+        if (r->answer.length == ANSWER_INTERRUPTED) return FS_INTR; /* CPython then looks for signals, and asks again (PEP 475) */
+        return r->answer.length ? FS_NOMEM : unanswered;
+    }
     uint64_t count, ok, error;
     if (!reads(r, ARRAY, &count) || count != 2 || !reads(r, SIMPLE, &ok)) return FS_IO;
     if (ok == YES) return 0;

@@ -6,6 +6,7 @@
 #include "files.h"
 #include "hostfs.h"
 #include "memfs.h"
+#include "notice.h"
 #include "ring.h"
 #include "settle.h"
 
@@ -23,7 +24,8 @@ const struct _module_alias *_PyImport_FrozenAliases = aliases;
 __attribute__((import_module(IMPORT_MODULE), import_name("call")))
 extern int64_t host_call(const void *p, int32_t n); /* the answer lies where node_alloc put it, and is ours; 0: none */
 
-static PyObject *dispatch, *describe; /* message -> [reply, value]; (exception, phase) -> the same */
+static PyObject *dispatch, *describe; /* message -> [reply, value]; (exception, phase, op, last) -> the same */
+static PyObject *recover; /* called after a call in which a notice was raised */
 static PyObject *set_recursion_limit; /* sys's own */
 static int stack_depth; /* 0: not configured yet */
 
@@ -48,11 +50,12 @@ void output_write(int fd, const uint8_t *p, size_t n) {
 
 /* ---- the module _cloche */
 static PyObject *m_register(PyObject *m, PyObject *args) {
-    PyObject *call, *encode, *decode, *failure;
-    if (!PyArg_ParseTuple(args, "OOOO:register", &call, &encode, &decode, &failure)) return NULL;
-    if (codec_set_hooks(encode, decode) < 0) return NULL;
+    PyObject *call, *encode, *decode, *failure, *mend, *deadline, *cancelled;
+    if (!PyArg_ParseTuple(args, "OOOOOOO:register", &call, &encode, &decode, &failure, &mend, &deadline, &cancelled)) return NULL;
+    if (codec_set_hooks(encode, decode) < 0 || notice_set_exceptions(deadline, cancelled) < 0) return NULL;
     Py_XSETREF(dispatch, Py_NewRef(call));
     Py_XSETREF(describe, Py_NewRef(failure));
+    Py_XSETREF(recover, Py_NewRef(mend));
     PyObject *limit = PyObject_GetAttrString(m, "setrecursionlimit");
     if (!set_recursion_limit) set_recursion_limit = Py_XNewRef(PySys_GetObject("setrecursionlimit"));
     if (!limit || PySys_SetObject("setrecursionlimit", limit) < 0) return Py_XDECREF(limit), NULL;
@@ -116,6 +119,10 @@ static PyObject *m_call(PyObject *m, PyObject *arg) {
     codec_release_since(kept);
     uint8_t *answer = (uint8_t *)(uintptr_t)(packed >> 32);
     if (!answer && packed == ANSWER_NO_MEMORY) return PyErr_NoMemory();
+    if (!answer && packed == ANSWER_INTERRUPTED) {
+        if (PyErr_CheckSignals() == 0) PyErr_SetString(PyExc_InterruptedError, "the host stopped waiting for the answer");
+        return NULL;
+    }
     if (!answer) Py_RETURN_NONE;
     PyObject *value = codec_decode(answer, (uint32_t)packed);
     free(answer);
@@ -155,7 +162,7 @@ static PyObject *m_seed(PyObject *m, PyObject *args) {
     Py_RETURN_NONE;
 }
 static PyMethodDef methods[] = {
-    {"register", m_register, METH_VARARGS, "register(dispatch, encode, decode, failure): what node_call runs."},
+    {"register", m_register, METH_VARARGS, "register(dispatch, encode, decode, failure, recover, deadline, cancelled): what node_call runs, and the exceptions of notices."},
     {"configure", m_configure, METH_VARARGS, "configure(reply_bytes, output_bytes, value_depth, stack_depth): limits of this instance."},
     {"setrecursionlimit", m_setrecursionlimit, METH_O, "Set the recursion limit; what is above stack_depth sets it to that."},
     {"scratch", m_scratch, METH_O, "scratch(bytes): make /tmp, in this instance's own memory."},
@@ -204,6 +211,7 @@ EXPORT(image_init) void image_init(void) {
     PyConfig_Clear(&c);
     import_or_fail("cloche_guest.boot");
     if (!dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
+    notice_init();
     settle_heap();
 }
 
@@ -217,26 +225,52 @@ static uint64_t encode_reply(PyObject *reply) {
     if (!reply || codec_encode(reply, REPLY, "result", &p, &n) < 0) return 0;
     return (uint64_t)(uintptr_t)p << 32 | (uint32_t)n;
 }
-static uint64_t encode_failure(const char *phase) {
-    PyObject *error = PyErr_GetRaisedException();
-    PyObject *reply = error && describe ? PyObject_CallFunction(describe, "Os", error, phase) : NULL;
+enum { THE_LAST_OP = -1 };
+static uint64_t describe_as(PyObject *error, const char *phase, int op, int last) {
+    PyObject *reply = PyObject_CallFunction(describe, "OsiO", error, phase, op, last ? Py_True : Py_False);
     uint64_t packed = encode_reply(reply);
     Py_XDECREF(reply);
+    return packed;
+}
+/* A notice may be raised while a failure is described: then the notice is the failure, described by a guest that hears no other. */
+static uint64_t encode_failure(const char *phase, int op) {
+    PyObject *error = PyErr_GetRaisedException();
+    uint64_t packed = error && describe ? describe_as(error, phase, op, 0) : 0;
+    if (!packed && error && describe && PyErr_Occurred()) {
+        Py_SETREF(error, PyErr_GetRaisedException());
+        int before = notice_deaf(1);
+        packed = describe_as(error, phase, op, 1);
+        notice_deaf(before);
+    }
     Py_XDECREF(error);
     if (!packed) PyErr_Clear();
     return packed;
+}
+static uint64_t answer_message(const uint8_t *p, uint32_t n) {
+    int op = n > 1 ? p[1] : 0; /* a request is [op, call, ...] */
+    PyObject *message = codec_decode(p, n);
+    PyObject *reply = message ? PyObject_CallOneArg(dispatch, message) : NULL;
+    Py_XDECREF(message);
+    if (!reply) return encode_failure("call", op);
+    notice_clear(); /* the node has answered: what comes too late for it does not take its answer away */
+    uint64_t packed = encode_reply(reply);
+    Py_DECREF(reply);
+    return packed ? packed : encode_failure("encode", op);
 }
 /* Apart from node_call, so that node_call's own frame has nothing in linear memory. */
 static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n, int hold) {
     if (!hold) codec_release();
     output_bytes = 0;
-    PyObject *message = codec_decode(p, n);
-    PyObject *reply = message ? PyObject_CallOneArg(dispatch, message) : NULL;
-    Py_XDECREF(message);
-    if (!reply) return encode_failure("call");
-    uint64_t packed = encode_reply(reply);
-    Py_DECREF(reply);
-    return packed ? packed : encode_failure("encode");
+    uint64_t packed = answer_message(p, n);
+    if (notice_raised() && recover) {
+        int before = notice_deaf(1);
+        PyObject *done = PyObject_CallNoArgs(recover);
+        if (!done) PyErr_Clear();
+        Py_XDECREF(done);
+        notice_deaf(before);
+    }
+    notice_clear();
+    return packed;
 }
 
 #define REPLY(packed) (const uint8_t *)(uintptr_t)((packed) >> 32), (uint32_t)(packed)
@@ -244,7 +278,10 @@ static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n, i
 /* A well-formed value of too many items is its node's failure. */
 static __attribute__((noinline)) uint64_t too_many(uint32_t items, uint32_t max_nodes) {
     PyErr_Format(PyExc_ValueError, "result: %u items; the limit value_nodes is %u", items, max_nodes);
-    return encode_failure("encode");
+    int before = notice_deaf(1);
+    uint64_t packed = encode_failure("encode", THE_LAST_OP);
+    notice_deaf(before);
+    return packed;
 }
 
 /* The reply is checked last, by code that nothing in memory can change, on values that live in WebAssembly locals. */

@@ -4,8 +4,15 @@
    clock, random, sleep and exit ask the host. */
 #include "abi.h"
 #include "output.h"
+#include <errno.h>
 #include <string.h>
 #include <wasi/api.h>
+
+/* <time.h> has macros of the same names as the ABI's numbers. */
+enum { CLOCK_ID_REALTIME = CLOCK_REALTIME, CLOCK_ID_MONOTONIC = CLOCK_MONOTONIC, CLOCK_ID_LAST = CLOCK_THREAD_CPU };
+#undef CLOCK_REALTIME
+#undef CLOCK_MONOTONIC
+#include <time.h>
 
 #define HOST(name) __attribute__((import_module(IMPORT_MODULE), import_name(#name))) extern
 HOST(clock) int64_t host_clock(int32_t id);
@@ -31,10 +38,10 @@ err __wasi_sched_yield(void) { return 0; }
 /* ---- clock, sleep, random */
 err __wasi_clock_res_get(__wasi_clockid_t id, __wasi_timestamp_t *ns) {
     *ns = 1;
-    return id <= CLOCK_THREAD_CPU ? 0 : __WASI_ERRNO_INVAL;
+    return id <= CLOCK_ID_LAST ? 0 : __WASI_ERRNO_INVAL;
 }
 err __wasi_clock_time_get(__wasi_clockid_t id, __wasi_timestamp_t precision, __wasi_timestamp_t *ns) {
-    if (id > CLOCK_THREAD_CPU) return __WASI_ERRNO_INVAL;
+    if (id > CLOCK_ID_LAST) return __WASI_ERRNO_INVAL;
     *ns = (__wasi_timestamp_t)host_clock((int32_t)id);
     return 0;
 }
@@ -64,6 +71,18 @@ err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __w
     if (e) return (err)e;
     out[(*done)++] = (__wasi_event_t){.userdata = first->userdata, .type = __WASI_EVENTTYPE_CLOCK};
     return 0;
+}
+
+/* In place of the C library's, which answers every error of a sleep with ENOTSUP: after EINTR `time.sleep` looks for signals. */
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wanted, struct timespec *left) {
+    if (wanted->tv_sec < 0 || wanted->tv_nsec < 0 || wanted->tv_nsec >= 1000000000) return EINVAL;
+    uint64_t seconds = (uint64_t)wanted->tv_sec, ns = (uint64_t)wanted->tv_nsec;
+    ns = seconds > (UINT64_MAX - ns) / 1000000000 ? UINT64_MAX : seconds * 1000000000 + ns;
+    if (flags & TIMER_ABSTIME) {
+        uint64_t now = (uint64_t)host_clock(clock == CLOCK_REALTIME ? CLOCK_ID_REALTIME : CLOCK_ID_MONOTONIC);
+        ns = ns > now ? ns - now : 0;
+    }
+    return ns ? host_sleep((int64_t)(ns > INT64_MAX ? INT64_MAX : ns)) : 0;
 }
 
 /* ChaCha20 (RFC 8439, section 2.3) stretches 32 bytes of the host's entropy over a large request. */

@@ -1,0 +1,108 @@
+/* Raises what the host tells a running guest. CPython asks for signals wherever a signal handler may run: between bytecodes (the
+   host sets the bit of eval_breaker that leads there), in regular expressions, in big integers, after EINTR. Both functions that it
+   asks through are defined here; signalmodule.c has its own under other names (cpython/objects.toml). */
+#include "notice.h"
+#include "abi.h"
+#include "output.h"
+#include "pycore_ceval.h"
+#include "pycore_code.h"
+#include "pycore_frame.h"
+#include "pycore_pystate.h"
+#include <stddef.h>
+
+__attribute__((import_module(IMPORT_MODULE), import_name("poll"))) extern int32_t host_poll(void);
+
+extern int cpython_check_signals(void), cpython_check_signals_of(PyThreadState *); /* signalmodule.c's own */
+
+volatile uint32_t cloche_notice[NOTICE_WORDS]; /* written by another thread of the host */
+uint32_t cloche_layout[LAYOUT_WORDS];
+
+static PyObject *exceptions[NOTICE_POLL]; /* by number; NULL: not registered yet */
+static int deaf, raised;
+
+void notice_clear(void) { cloche_notice[NOTICE_request] = NOTICE_NONE; }
+int notice_deaf(int now) {
+    int before = deaf;
+    deaf = now;
+    return before;
+}
+int notice_raised(void) {
+    int before = raised;
+    raised = 0;
+    return before;
+}
+int notice_set_exceptions(PyObject *deadline, PyObject *cancelled) {
+    if (!PyExceptionClass_Check(deadline) || !PyExceptionClass_Check(cancelled)) {
+        PyErr_SetString(PyExc_TypeError, "expected exception classes");
+        return -1;
+    }
+    Py_XSETREF(exceptions[NOTICE_DEADLINE], Py_NewRef(deadline));
+    Py_XSETREF(exceptions[NOTICE_CANCEL], Py_NewRef(cancelled));
+    return 0;
+}
+
+static int heed(uint32_t request) {
+    if (PyErr_Occurred()) return 0; /* it stays pending: two exceptions cannot be raised at once */
+    notice_clear(); /* before `poll`: what the host writes from now on is another one */
+    if (deaf) return 0;
+    if (request == NOTICE_POLL) request = (uint32_t)host_poll();
+    if (request != NOTICE_DEADLINE && request != NOTICE_CANCEL) return 0;
+    PyObject *kind = exceptions[request];
+    if (!kind) return 0;
+    raised = 1;
+    PyErr_SetString(kind, request == NOTICE_DEADLINE ? "the call passed its deadline" : "the call was cancelled");
+    return -1;
+}
+
+int _PyErr_CheckSignalsTstate(PyThreadState *tstate) {
+    uint32_t request = cloche_notice[NOTICE_request];
+    if (request && heed(request) < 0) return -1;
+    return cpython_check_signals_of(tstate);
+}
+int PyErr_CheckSignals(void) {
+    uint32_t request = cloche_notice[NOTICE_request];
+    if (request && heed(request) < 0) return -1;
+    return cpython_check_signals();
+}
+
+void notice_init(void) {
+    PyThreadState *tstate = PyThreadState_Get();
+    uint32_t *w = cloche_layout;
+#define ADDRESS(of) (uint32_t)(uintptr_t)(of)
+    w[LAYOUT_breaker] = ADDRESS(&tstate->eval_breaker);
+    w[LAYOUT_breaker_bit] = _PY_SIGNALS_PENDING_BIT;
+    w[LAYOUT_current_frame] = ADDRESS(&tstate->current_frame);
+    w[LAYOUT_frame_executable] = offsetof(_PyInterpreterFrame, f_executable);
+    w[LAYOUT_frame_previous] = offsetof(_PyInterpreterFrame, previous);
+    w[LAYOUT_frame_instr_ptr] = offsetof(_PyInterpreterFrame, instr_ptr);
+    w[LAYOUT_frame_owner] = offsetof(_PyInterpreterFrame, owner);
+    w[LAYOUT_frame_owned_by_cstack] = FRAME_OWNED_BY_CSTACK;
+    w[LAYOUT_object_type] = offsetof(PyObject, ob_type);
+    w[LAYOUT_object_size] = offsetof(PyVarObject, ob_size);
+    w[LAYOUT_code_type] = ADDRESS(&PyCode_Type);
+    w[LAYOUT_code_filename] = offsetof(PyCodeObject, co_filename);
+    w[LAYOUT_code_name] = offsetof(PyCodeObject, co_name);
+    w[LAYOUT_code_qualname] = offsetof(PyCodeObject, co_qualname);
+    w[LAYOUT_code_firstlineno] = offsetof(PyCodeObject, co_firstlineno);
+    w[LAYOUT_code_linetable] = offsetof(PyCodeObject, co_linetable);
+    w[LAYOUT_code_instructions] = offsetof(PyCodeObject, co_code_adaptive);
+    w[LAYOUT_bytes_type] = ADDRESS(&PyBytes_Type);
+    w[LAYOUT_bytes_data] = offsetof(PyBytesObject, ob_sval);
+    w[LAYOUT_text_type] = ADDRESS(&PyUnicode_Type);
+    w[LAYOUT_text_length] = offsetof(PyASCIIObject, length);
+    w[LAYOUT_text_state] = offsetof(PyASCIIObject, state);
+    w[LAYOUT_text_ascii_data] = sizeof(PyASCIIObject);
+    w[LAYOUT_text_data] = sizeof(PyCompactUnicodeObject);
+    union { /* where the compiler has put the bits */
+        PyASCIIObject text;
+        uint32_t words[sizeof(PyASCIIObject) / 4];
+    } kind = {0}, compact = {0}, ascii = {0};
+    kind.text.state.kind = 7, compact.text.state.compact = 1, ascii.text.state.ascii = 1;
+    enum { STATE = offsetof(PyASCIIObject, state) / 4 };
+    _Static_assert(sizeof kind.text.state == 4, "the state is one word");
+    w[LAYOUT_text_kind_shift] = (uint32_t)__builtin_ctz(kind.words[STATE]);
+    w[LAYOUT_text_kind_mask] = kind.words[STATE] >> w[LAYOUT_text_kind_shift];
+    w[LAYOUT_text_compact_bit] = compact.words[STATE];
+    w[LAYOUT_text_ascii_bit] = ascii.words[STATE];
+#undef ADDRESS
+}
