@@ -26,9 +26,14 @@ _TICKS: Final = 16
 
 
 class _Selector:
-    """What `BaseEventLoop._run_once` asks to wait."""
+    """What `BaseEventLoop._run_once` asks to wait.
 
-    def __init__(self) -> None:
+    Args:
+        interrupted: called with an `Interrupted` that ended a wait.
+    """
+
+    def __init__(self, interrupted: Callable[[Interrupted], None]) -> None:
+        self._interrupted = interrupted
         self.may_wait = True
         self.ahead = 0.0  # by so much has a clock that stands still missed what was slept
 
@@ -39,7 +44,11 @@ class _Selector:
                 raise _DeadlockError
             if timeout > 0:
                 before = time.monotonic()
-                time.sleep(timeout)
+                try:
+                    time.sleep(timeout)
+                except Interrupted as exc:
+                    self._interrupted(exc)
+                    return ()
                 if time.monotonic() == before:
                     self.ahead += timeout
         return ()
@@ -61,7 +70,7 @@ class Loop(base_events.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._selector = _Selector()
+        self._selector = _Selector(self._raise_at_await)
         self._awaited: asyncio.Future[Any] | None = None
         self._interrupted: Interrupted | None = None
 
@@ -85,13 +94,16 @@ class Loop(base_events.BaseEventLoop):
             raise interrupted
 
     def _break_deadlock(self) -> None:
-        """Raise where the awaited task waits: the traceback then names the ``await`` that never ends."""
+        self._raise_at_await(RuntimeError(_DEADLOCK))
+
+    def _raise_at_await(self, exc: BaseException) -> None:
+        """Raise where the awaited task waits: its ``finally`` blocks run, and the traceback names the ``await``."""
         waiter: Any = self._awaited
         while isinstance(waiter, asyncio.Task):
             waiter = waiter._fut_waiter  # type: ignore[attr-defined]  # both implementations have it
         if not isinstance(waiter, asyncio.Future) or waiter.done():
-            raise RuntimeError(_DEADLOCK)
-        waiter.set_exception(RuntimeError(_DEADLOCK))
+            raise exc
+        waiter.set_exception(exc)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Log what nobody awaited, but for what a task has raised out of the loop as well: its caller has it.
@@ -156,6 +168,10 @@ class Loop(base_events.BaseEventLoop):
         try:
             while not ready():
                 self._run_once()
+        except Interrupted:
+            awaited.cancel()  # or else it would go on in a later call
+            self._step_without_waiting()
+            raise
         finally:
             self._leave(outer)
             self._awaited = None
@@ -172,15 +188,20 @@ class Loop(base_events.BaseEventLoop):
         """Let pending tasks advance without waiting for anything; a bounded number of steps."""
         if not self._ready and not (self._scheduled and self._scheduled[0].when() <= self.time()):
             return
-        self._selector.may_wait = False
         outer = self._enter()
+        try:
+            self._step_without_waiting()
+        finally:
+            self._leave(outer)
+
+    def _step_without_waiting(self) -> None:
+        self._selector.may_wait = False
         try:
             for _ in range(_TICKS):
                 self._run_once()
                 if not self._ready:
                     break
         finally:
-            self._leave(outer)
             self._selector.may_wait = True
 
     def recover(self) -> None:

@@ -42,11 +42,13 @@ class GuestError(Exception):
 
 
 class Guest:
-    """One instance of a module that imports nothing but the ABI's functions."""
+    """One instance of a module that imports nothing but the ABI's functions, which `outside` has as methods."""
 
-    def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi) -> None:
+    def __init__(
+        self, engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi, outside: Outside | None = None
+    ) -> None:
         self._abi = abi
-        self._outside = _Outside()
+        self._outside = outside or Outside()
         self.store = wasmtime.Store(engine)
         linker = wasmtime.Linker(engine)
         for name, (parameters, results) in abi["IMPORTS"].items():
@@ -124,7 +126,7 @@ class Guest:
         return "".join(r[1].decode(errors="replace") if r[0] in (1, 2) and len(r) == 2 else f"{r!r}\n" for r in records)
 
 
-class _Outside:
+class Outside:
     """The imports. None of them raises: an exception must not cross compiled code.
 
     wasmtime-py keeps what a host function refers to until the store is gone, so this must not refer to the store.

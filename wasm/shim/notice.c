@@ -18,7 +18,7 @@ volatile uint32_t cloche_notice[NOTICE_WORDS]; /* written by another thread of t
 uint32_t cloche_layout[LAYOUT_WORDS];
 
 static PyObject *exceptions[NOTICE_POLL]; /* by number; NULL: not registered yet */
-static int deaf, raised;
+static int deaf, raised, put_off;
 
 void notice_clear(void) { cloche_notice[NOTICE_request] = NOTICE_NONE; }
 int notice_deaf(int now) {
@@ -41,9 +41,29 @@ int notice_set_exceptions(PyObject *deadline, PyObject *cancelled) {
     return 0;
 }
 
+/* Code of the runtime's that changes more than one thing at a time: the dispatch, the event loop, the import system, locks. */
+static const char *const undisturbed[] = {
+    "<cloche>/cloche_guest/", "<cloche>/cloche_wire/", "<cloche>/asyncio/", "<cloche>/contextlib.py", "<cloche>/logging/",
+    "<cloche>/threading.py",  "<frozen importlib",
+};
+static int is_undisturbed(PyThreadState *tstate) {
+    _PyInterpreterFrame *frame = tstate->current_frame;
+    if (!frame || !frame->f_executable || !PyCode_Check(frame->f_executable)) return 0;
+    PyObject *file = ((PyCodeObject *)frame->f_executable)->co_filename;
+    if (!PyUnicode_Check(file) || !PyUnicode_IS_COMPACT_ASCII(file)) return 0;
+    const char *name = PyUnicode_DATA(file);
+    size_t size = (size_t)PyUnicode_GET_LENGTH(file);
+    for (size_t i = 0; i < sizeof undisturbed / sizeof *undisturbed; i++) {
+        size_t n = strlen(undisturbed[i]);
+        if (size >= n && !memcmp(name, undisturbed[i], n)) return 1;
+    }
+    return 0;
+}
+
 static int heed(uint32_t request) {
     if (PyErr_Occurred()) return 0; /* it stays pending: two exceptions cannot be raised at once */
-    notice_clear(); /* before `poll`: what the host writes from now on is another one */
+    notice_clear();                 /* before `poll`: what the host writes from now on is another one */
+    put_off = 0;
     if (deaf) return 0;
     if (request == NOTICE_POLL) request = (uint32_t)host_poll();
     if (request != NOTICE_DEADLINE && request != NOTICE_CANCEL) return 0;
@@ -54,11 +74,21 @@ static int heed(uint32_t request) {
     return -1;
 }
 
+/* Between two bytecodes. In code that must not be disturbed the notice is put off to the next check, but not for ever. */
 int _PyErr_CheckSignalsTstate(PyThreadState *tstate) {
+    enum { PATIENCE = 10000 };
     uint32_t request = cloche_notice[NOTICE_request];
-    if (request && heed(request) < 0) return -1;
+    if (request) {
+        if (!deaf && put_off < PATIENCE && is_undisturbed(tstate)) {
+            put_off++;
+            _Py_set_eval_breaker_bit(tstate, _PY_SIGNALS_PENDING_BIT);
+        } else if (heed(request) < 0) {
+            return -1;
+        }
+    }
     return cpython_check_signals_of(tstate);
 }
+/* In C code that takes long or that waits. */
 int PyErr_CheckSignals(void) {
     uint32_t request = cloche_notice[NOTICE_request];
     if (request && heed(request) < 0) return -1;
