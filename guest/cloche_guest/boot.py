@@ -10,10 +10,12 @@ import gc
 import importlib
 import logging
 import os
+import sys
+from typing import Any
 
 import _cloche
 
-from cloche_guest import Cancelled, DeadlineExceeded, asking, policy, thaw, threads, values, warm
+from cloche_guest import Cancelled, DeadlineExceeded, Interrupted, asking, policy, thaw, threads, values, warm
 from cloche_guest.dispatch import Guest
 from cloche_guest.node import PLAIN
 
@@ -44,6 +46,14 @@ def _import_all() -> None:
                 raise
 
 
+def _unraisable(hooked: Any) -> None:
+    """Stands in for `sys.unraisablehook`: a finaliser, or a weak reference's callback, must not swallow what the host has raised."""
+    if isinstance(hooked.exc_value, Interrupted):
+        _cloche.raise_again(hooked.exc_value)
+    else:
+        sys.__unraisablehook__(hooked)
+
+
 def _boot() -> Guest:
     _import_all()
     try:
@@ -63,6 +73,7 @@ def _boot() -> Guest:
         thaw.numpy_seeder = functools.partial(_cloche.seed_mt19937, _rand._bit_generator.capsule)
     os.dup = _cloche.dup
     threads.install()
+    sys.unraisablehook = _unraisable
     warm.rehearse(_cloche, values.encode, values.decode)
     guest = Guest(_cloche)
     policy.install(guest.loop)

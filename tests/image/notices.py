@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import wasmtime
@@ -108,6 +107,10 @@ class Host:
         """A word of the guest's memory, also while it runs."""
         return int(ctypes.c_uint32.from_address(self._base + address).value)
 
+    def bytes(self, address: int, size: int) -> bytes:
+        """Some of the guest's memory, also while it runs."""
+        return ctypes.string_at(self._base + address, size)
+
 
 def interrupt(host: Host, notice: int, after_s: float, send: Callable[[], Any]) -> Any:
     """What `send` returns, while another thread raises a notice once `after_s` seconds have passed, and repeats its bit."""
@@ -126,13 +129,6 @@ def interrupt(host: Host, notice: int, after_s: float, send: Callable[[], Any]) 
     finally:
         ended.set()
         thread.join()
-
-
-def moments(seed: int, longest_s: float) -> Iterator[float]:
-    """Random delays, more of them short ones."""
-    source = random.Random(seed)
-    while True:
-        yield longest_s * source.random() ** 2
 
 
 def _load(source: str) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from cloche_wire import abi
 EVAL = "class N:\n    def process(self, code):\n        env = {}\n        exec('result = ' + code, env)\n        return env['result']\n"
 
 
-def test_imports_of_the_image_are_these_five(runtime):
+def test_imports_of_the_image_are_these_six(runtime):
     """No file, socket, environment or argument call exists to be misused."""
     module = runtime._engine.module
     found = {(i.module, i.name) for i in module.imports}
-    assert found == {("cloche_v1", name) for name in ("clock", "random", "sleep", "exit", "call")}
+    assert found == {("cloche_v2", name) for name in ("clock", "random", "sleep", "poll", "exit", "call")}
     assert set(abi.IMPORTS) == {name for _, name in found}
     assert all(isinstance(i.type, wasmtime.FuncType) for i in module.imports)
 

@@ -14,12 +14,13 @@ from imagebuild import (
     driver,
     fetch,
     freeze,
+    handlers,
     link,
-    loops,
     manifest,
     numpyext,
     selftest,
     sources,
+    stops,
     toolchain,
     wasmfile,
 )
@@ -94,7 +95,7 @@ class Recipe:
                 "cpython",
                 "toolchain cpython-source config libraries",
                 file_digest(described / "objects.toml"),
-                code("cpython"),
+                code("cpython", "handlers"),
             ),
             stage("blas", "toolchain", file_digest(*sorted((self.wasm / "blas").iterdir())), code("blas")),
             stage(
@@ -121,7 +122,10 @@ class Recipe:
                 "toolchain cpython-source config cpython libraries blas numpy shim frozen-library frozen-numpy frozen-guest",
                 code("freeze", "link"),
             ),
-            stage("snapshot", "link", runs, code("snapshot", "wasmfile", "wasmcode", "loops", "link")),
+            stage(
+                "snapshot", "link cpython", runs, code("snapshot", "wasmfile", "wasmcode", "stops", "stopcheck", "link")
+            ),
+            stage("compiled", "snapshot cpython", code("stopcheck", "compiledcheck", "link")),
             stage("test", "snapshot", runs, code("selftest")),
         ]
 
@@ -192,7 +196,11 @@ class Recipe:
 
     def _cpython(self, out: Path, folders: Folders) -> None:
         source, config, headers = folders["cpython-source"], folders["config"], folders["libraries"] / "include"
-        cpython.compile_objects(self._tools(out, folders), self.wasm / "cpython", source, config, headers, out)
+        handlers.write(source, out / "evaluator")
+        plain = self._tools(out, folders)
+        original, changed = source / "Python/ceval.c", out / "evaluator/ceval.c"
+        tools = handlers.Evaluating(plain.tree, plain.maps, plain.jobs, original, changed)
+        cpython.compile_objects(tools, self.wasm / "cpython", source, config, headers, out)
 
     def _blas(self, out: Path, folders: Folders) -> None:
         blas.build(self._tools(out, folders), self.wasm / "blas", out)
@@ -275,15 +283,24 @@ class Recipe:
 
     def _snapshot(self, out: Path, folders: Folders) -> None:
         linked = wasmfile.Module.parse((folders["link"] / "linked.wasm").read_bytes())
-        linked, _ = loops.interruptible(linked, toolchain.STACK_BYTES - 4 * loops.SLOTS)
-        made = snapshot(linked.encode(), self.abi)
+        inserted = stops.stoppable(linked)
+        made = snapshot(inserted.module.encode(), self.abi)
         module = wasmfile.Module.parse(made.wasm)
         link.check_interface(module, self.abi)
         link.check_entry(module)
         link.check_no_bulk_memory(made.wasm)
+        link.check_stops(made.wasm, self._spared(folders))
         (out / "cloche.wasm").write_bytes(made.wasm)
         facts = {"pages": made.pages, "segments": made.segments, "data_bytes": made.data_bytes, "density": made.density}
         (out / "snapshot.json").write_text(json.dumps(facts | {"features": module.features()}), "utf-8")
+
+    def _spared(self, folders: Folders) -> list[int]:
+        """The opcodes whose handlers have no load from the stop page (handlers.py)."""
+        return [int(number) for number in (folders["cpython"] / "evaluator/spared.txt").read_text("ascii").split()]
+
+    def _compiled(self, out: Path, folders: Folders) -> None:
+        report = link.check_compiled_stops((folders["snapshot"] / "cloche.wasm").read_bytes(), self._spared(folders))
+        (out / "report.txt").write_text(report, "utf-8")
 
     def _test(self, out: Path, folders: Folders) -> None:
         report = selftest.run((folders["snapshot"] / "cloche.wasm").read_bytes(), self.abi)

@@ -41,10 +41,11 @@ int notice_set_exceptions(PyObject *deadline, PyObject *cancelled) {
     return 0;
 }
 
-/* Code of the runtime's that changes more than one thing at a time: the dispatch, the event loop, the import system, locks. */
+/* Code of the runtime's that changes more than one thing at a time (the dispatch, the event loop, the import system, locks), or
+   whose exceptions CPython can only print (callbacks of weak references). */
 static const char *const undisturbed[] = {
     "<cloche>/cloche_guest/", "<cloche>/cloche_wire/", "<cloche>/asyncio/", "<cloche>/contextlib.py", "<cloche>/logging/",
-    "<cloche>/threading.py",  "<frozen importlib",
+    "<cloche>/concurrent/", "<cloche>/threading.py", "<cloche>/weakref.py", "<cloche>/_weakrefset.py", "<frozen importlib",
 };
 static int is_undisturbed(PyThreadState *tstate) {
     _PyInterpreterFrame *frame = tstate->current_frame;
@@ -58,6 +59,14 @@ static int is_undisturbed(PyThreadState *tstate) {
         if (size >= n && !memcmp(name, undisturbed[i], n)) return 1;
     }
     return 0;
+}
+
+void notice_again(PyObject *error) {
+    for (uint32_t request = NOTICE_DEADLINE; request < NOTICE_POLL; request++)
+        if (!deaf && exceptions[request] && (PyObject *)Py_TYPE(error) == exceptions[request]) {
+            cloche_notice[NOTICE_request] = request;
+            _Py_set_eval_breaker_bit(PyThreadState_Get(), _PY_SIGNALS_PENDING_BIT);
+        }
 }
 
 static int heed(uint32_t request) {

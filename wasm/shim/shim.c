@@ -84,6 +84,10 @@ static PyObject *m_setrecursionlimit(PyObject *m, PyObject *arg) {
     if (limit == -1 && PyErr_Occurred()) return NULL;
     return PyObject_CallFunction(set_recursion_limit, "i", stack_depth && limit > stack_depth ? stack_depth : limit);
 }
+static PyObject *m_raise_again(PyObject *m, PyObject *error) {
+    notice_again(error);
+    Py_RETURN_NONE;
+}
 static PyObject *m_count_output(PyObject *m, PyObject *arg) {
     unsigned long long n = PyLong_AsUnsignedLongLong(arg);
     if (n == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
@@ -167,6 +171,7 @@ static PyMethodDef methods[] = {
     {"setrecursionlimit", m_setrecursionlimit, METH_O, "Set the recursion limit; what is above stack_depth sets it to that."},
     {"scratch", m_scratch, METH_O, "scratch(bytes): make /tmp, in this instance's own memory."},
     {"dup", m_dup, METH_O, "dup(fd): another descriptor of the same file."},
+    {"raise_again", m_raise_again, METH_O, "raise_again(error): a notice was raised where nothing can be: raise it at the next check."},
     {"count_output", m_count_output, METH_O, "Add to this call's output; above the limit the guest ends."},
     {"loads", m_loads, METH_O, "Decode one CBOR item."},
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},

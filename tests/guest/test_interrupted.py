@@ -1,0 +1,314 @@
+"""An exception that the host raises between two instructions: whatever it hits, the guest answers, and its next call finds it whole."""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from cloche_guest import Cancelled, DeadlineExceeded, Interrupted
+from cloche_guest.failure import describe
+from cloche_guest.loop import Loop, run_inline
+from cloche_wire import Op, Reply
+from tests.guest.conftest import Bench
+
+NODE = """
+import asyncio, concurrent.futures, logging
+from contextlib import contextmanager
+
+log = logging.getLogger("node")
+
+class Node:
+    def __init__(self):
+        self.entered = self.left = 0
+
+    @contextmanager
+    def counted(self):
+        self.entered += 1
+        try:
+            yield
+        finally:
+            self.left += 1
+
+    def process(self, what):
+        return getattr(self, what)()
+
+    def whole(self):
+        return self.entered == self.left
+
+    def count(self):
+        with self.counted():
+            return sum(number * number for number in range(5))
+
+    def text(self):
+        with self.counted():
+            log.warning("%s %s", "a", [1], extra={"x": {"y": (1, 2)}})
+            print("a", "b")
+            print("half", end="")
+
+    def fault(self):
+        with self.counted():
+            try:
+                {}["x"]
+            except KeyError as error:
+                raise ValueError("from it") from error
+
+    def inline(self):
+        with self.counted(), concurrent.futures.ThreadPoolExecutor() as pool:
+            return pool.submit(len, "abc").result()
+
+    async def sleep(self):
+        with self.counted():
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.0001)
+            return 1
+
+    async def gather(self):
+        with self.counted():
+            return await asyncio.gather(self.sleep(), self.sleep())
+
+    async def timeout(self):
+        with self.counted():
+            return await asyncio.wait_for(self.sleep(), 5)
+
+    def run(self):
+        with self.counted():
+            return asyncio.run(self.sleep())
+
+    def items(self):
+        with self.counted():
+            yield 1
+            yield 2
+
+    async def aitems(self):
+        with self.counted():
+            yield 1
+            await asyncio.sleep(0)
+            yield 2
+"""
+STREAM = """
+class Node:
+    is_streaming = True
+    entered = left = 0
+    async def process(self, items):
+        self.entered += 1
+        try:
+            async for item in items:
+                yield item * 2
+        finally:
+            self.left += 1
+    def flush(self):
+        return "flushed"
+"""
+ITEMS = """
+class Node:
+    entered = left = 0
+    def process(self, item):
+        self.entered += 1
+        try:
+            yield item * 2
+        finally:
+            self.left += 1
+    def flush(self):
+        return "flushed"
+"""
+KINDS = ["count", "text", "fault", "inline", "sleep", "gather", "timeout", "run", "items", "aitems"]
+OWN = ("cloche_guest", "cloche_wire", "asyncio", "logging", "contextlib", "threading", "importlib", "concurrent", "weakref", "_weakrefset")
+
+
+class Interrupter:
+    """Raises at the n-th place where CPython looks for signals: as a function begins, as a loop goes round, after a call.
+
+    As the shim does, it puts that off while the runtime's own code is on top, unless it is to raise everywhere.
+
+    Attributes:
+        places: passed so far.
+    """
+
+    def __init__(self, at: int, everywhere: bool) -> None:
+        self.places = 0
+        self._at = at
+        self._everywhere = everywhere
+        self._called: set[FrameType] = set()
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
+        name = frame.f_globals.get("__name__", "")
+        if not self._everywhere and name.partition(".")[0] in OWN:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            operation = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            called = frame in self._called
+            (self._called.add if operation.startswith("CALL") else self._called.discard)(frame)
+            if called or operation in ("RESUME", "JUMP_BACKWARD"):
+                self.places += 1
+                if self.places == self._at:
+                    raise DeadlineExceeded("the call passed its deadline")
+        return self
+
+
+def answer(bench: Bench, op: Op, *operands: Any, trace: Interrupter | None = None) -> tuple[Reply, Any]:
+    """One message and its reply, by the steps of the shim's `answer`."""
+    guest, before = bench.guest, sys.gettrace()
+    with bench.surroundings.lent():
+        sys.settrace(trace)
+        try:
+            kind, value = guest.handle([int(op), 1, *operands])
+        except Interrupted as error:
+            sys.settrace(None)
+            kind, value = guest.fail(error, "call", int(op), last=True)
+        finally:
+            sys.settrace(before)
+        guest.recover()
+    return Reply(kind), value
+
+
+def assert_whole() -> None:
+    """No loop is left running in this thread."""
+    assert asyncio._get_running_loop() is None
+
+
+def interruptions(call: Callable[[Interrupter], Any], everywhere: bool) -> Iterator[Any]:
+    """What `call` answers, interrupted at its first place, at its second, and so on until it is not interrupted any more."""
+    at = 0
+    while True:
+        at += 1
+        trace = Interrupter(at, everywhere)
+        yield call(trace)
+        if trace.places < at:
+            return
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["in the node", "everywhere"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_interrupted_anywhere_leaves_the_node_usable(load, kind, everywhere):
+    """It fails as an ordinary failure or has ended already; the next call works, and so does the loop."""
+    bench = load(NODE)
+    failed = 0
+    for reply, value in interruptions(lambda trace: answer(bench, Op.PROCESS, kind, trace=trace), everywhere):
+        if reply is Reply.FAILURE and value["type"] == "cloche_guest.DeadlineExceeded":
+            failed += 1
+        assert_whole()
+        assert answer(bench, Op.PROCESS, "count") == (Reply.RESULT, 30)
+        assert answer(bench, Op.PROCESS, "sleep") == (Reply.RESULT, 1)
+        if not everywhere:
+            assert answer(bench, Op.PROCESS, "whole") == (Reply.RESULT, True), "a finally block did not run"
+    assert failed > 2
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["in the node", "everywhere"])
+@pytest.mark.parametrize("source", [STREAM, ITEMS], ids=["whole input", "items"])
+def test_a_stream_interrupted_anywhere_is_closed_as_after_an_exception(load, source, everywhere):
+    """Its finally blocks run; the next stream starts afresh."""
+    bench = load(source)
+
+    def stream(trace: Interrupter | None = None) -> list[Any]:
+        outputs, left = [], iter([1, 2])
+        reply = answer(bench, Op.STREAM_OPEN, trace=trace)
+        while reply[0] not in (Reply.END, Reply.FAILURE):
+            kind, value = reply
+            if kind is not Reply.NEED:
+                outputs.append(value)
+            item = None if kind is Reply.YIELD else next(left, 0)
+            message = (Op.STREAM_NEXT,) if item is None else (Op.STREAM_FEED, item) if item else (Op.STREAM_END,)
+            reply = answer(bench, *message, trace=trace)
+        return [*outputs, reply[0]]
+
+    whole = [2, 4, "flushed", Reply.END]
+    assert stream() == whole
+    failed = 0
+    for outputs in interruptions(stream, everywhere):
+        failed += outputs[-1] is Reply.FAILURE
+        assert_whole()
+        assert stream() == whole
+        if not everywhere:
+            assert answer(bench, Op.GET, "entered") == answer(bench, Op.GET, "left")
+    assert failed > 2
+
+
+def test_what_a_node_catches_is_the_deadline_and_no_exception(load):
+    """``except Exception`` lets it pass, ``except DeadlineExceeded`` takes it."""
+    source = """
+        from cloche_guest import Cancelled, DeadlineExceeded, Interrupted
+        class Node:
+            def process(self, data):
+                try:
+                    raise DeadlineExceeded("now")
+                except Exception:
+                    return "no"
+                except Cancelled:
+                    return "no"
+                except Interrupted as error:
+                    return str(error)
+    """
+    assert load(textwrap.dedent(source)).process(1) == "now"
+    assert not issubclass(Interrupted, Exception)
+    assert issubclass(Cancelled, Interrupted)
+
+
+def test_an_executor_does_not_keep_it():
+    """As KeyboardInterrupt, it leaves the function's caller at once instead of becoming a result."""
+
+    def interrupted() -> None:
+        raise DeadlineExceeded
+
+    with pytest.raises(DeadlineExceeded):
+        run_inline(asyncio.Future(loop=asyncio.new_event_loop()), interrupted)
+
+
+def test_a_callback_of_the_loop_hands_it_on_and_it_is_not_logged(caplog):
+    """asyncio logs what a callback raises; this is no accident of the callback's."""
+    loop = Loop()
+
+    def interrupted() -> None:
+        raise Cancelled("now")
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(interrupted)
+        await asyncio.sleep(10)
+
+    with pytest.raises(Cancelled, match="now"):
+        loop.drive(main())
+    loop.finish()
+    assert caplog.records == []
+
+
+def test_a_wait_of_the_loop_raises_it_at_the_await(monkeypatch):
+    """The sleeping loop is where the host's notice arrives; the coroutine that waits is what it is for."""
+    seen = []
+
+    async def main() -> None:
+        try:
+            await asyncio.sleep(10)
+        except DeadlineExceeded as error:
+            seen.append(str(error))
+            raise
+
+    def interrupted(seconds: float) -> None:
+        raise DeadlineExceeded("now")
+
+    loop = Loop()
+    monkeypatch.setattr("time.sleep", interrupted)
+    with pytest.raises(DeadlineExceeded):
+        loop.drive(main())
+    monkeypatch.undo()
+    assert seen == ["now"]
+    loop.finish()
+
+
+def test_an_interrupted_description_is_tried_again():
+    """The first attempt hands it on, so that the shim can report it; the last one reports what it can."""
+
+    class Hostile(Exception):
+        def __str__(self) -> str:
+            raise DeadlineExceeded
+
+    with pytest.raises(DeadlineExceeded):
+        describe(Hostile(), "call")
+    assert describe(Hostile(), "call", last=True).message == "<cannot be described: cloche_guest.DeadlineExceeded>"
