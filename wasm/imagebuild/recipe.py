@@ -107,7 +107,7 @@ class Recipe:
                 file_digest(
                     *(self.shim / name for name in ("freezer.c", "freezer_files.c", "wasi.c", "boot.h", "output.h"))
                 ),
-                runs + code("snapshot", "wasmfile", "freeze", "link"),
+                runs + code("snapshot", "layout", "wasmfile", "freeze", "link"),
             ),
             stage("frozen-library", "toolchain freezer cpython-source pure", code("freeze")),
             stage("frozen-numpy", "toolchain freezer numpy", code("freeze")),
@@ -118,7 +118,7 @@ class Recipe:
                 "toolchain cpython-source config cpython libraries blas numpy shim frozen-library frozen-numpy frozen-guest",
                 code("freeze", "link"),
             ),
-            stage("snapshot", "link", runs, code("snapshot", "wasmfile", "wasmcode", "loops", "link")),
+            stage("snapshot", "link", runs, code("snapshot", "layout", "wasmfile", "wasmcode", "loops", "link")),
             stage("test", "snapshot", runs, code("selftest")),
         ]
 
@@ -267,7 +267,8 @@ class Recipe:
             *sorted((folders["numpy"] / "lib").glob("*.a")),
             *cpython.objects(folders["libraries"]),
         ]
-        tools.link(objects, out / "linked.wasm", ["-Wl,--export=cloche_ring"], libraries=["-lc++", "-lc++abi"])
+        flags = ["-Wl,--export=cloche_ring", f"-Wl,-Map={out / 'map.txt'}"]  # the map is for benches/dirty_pages.py
+        tools.link(objects, out / "linked.wasm", flags, libraries=["-lc++", "-lc++abi"])
 
     def _snapshot(self, out: Path, folders: Folders) -> None:
         linked = wasmfile.Module.parse((folders["link"] / "linked.wasm").read_bytes())

@@ -5,6 +5,7 @@
 #include "codec.h"
 #include "files.h"
 #include "hostfs.h"
+#include "layout.h"
 #include "memfs.h"
 #include "ring.h"
 #include "settle.h"
@@ -188,6 +189,7 @@ static void import_or_fail(const char *name) {
 EXPORT(image_init) void image_init(void) {
     PyImport_AppendInittab("_cloche", init_module);
     image_inittab();
+    layout_begin();
     boot_preinit();
     PyConfig c;
     PyConfig_InitIsolatedConfig(&c);
@@ -204,6 +206,7 @@ EXPORT(image_init) void image_init(void) {
     PyConfig_Clear(&c);
     import_or_fail("cloche_guest.boot");
     if (!dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
+    layout_end();
     settle_heap();
 }
 
