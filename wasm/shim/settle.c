@@ -35,7 +35,7 @@ static int visit_tracked(PyObject *o, void *unused) {
 /* pymalloc: blocks of one size until they come in a row, which only an empty pool gives; those are given back. */
 static void fill_pools(size_t size) {
     enum { ROW = 3000 };
-    void *row[ROW / 16 + 1];
+    void *row[ROW / 8 + 1];
     size_t wanted = ROW / size + 1, n = 0;
     while (n < wanted) {
         char *p = PyObject_Malloc(size);
@@ -61,6 +61,6 @@ static void fill_heap(void) {
 void settle_heap(void) {
     PyGC_Collect();
     PyUnstable_GC_VisitObjects(visit_tracked, NULL);
-    for (size_t size = 16; size <= 512; size += 16) fill_pools(size);
+    for (size_t size = 8; size <= 512; size += 8) fill_pools(size); /* all of pymalloc's, where pointers have 32 bits */
     fill_heap();
 }

@@ -7,6 +7,7 @@
 #include "hostfs.h"
 #include "layout.h"
 #include "memfs.h"
+#include "nursery.h"
 #include "ring.h"
 #include "settle.h"
 
@@ -208,6 +209,7 @@ EXPORT(image_init) void image_init(void) {
     if (!dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
     layout_end();
     settle_heap();
+    nursery_open();
 }
 
 EXPORT(node_alloc) void *node_alloc(uint32_t n) { return malloc(n); }
