@@ -162,11 +162,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--node", choices=NODES, action="append")
     parser.add_argument("--map", type=Path, help="the linker's map; by default the newest in the build's cache")
+    parser.add_argument("--image", type=Path, help="the image's folder; by default this checkout's")
     parser.add_argument("--brief", action="store_true", help="totals only")
     wanted = parser.parse_args()
     maps = sorted(Path(os.environ.get("CLOCHE_CACHE", Path.home() / ".cache/cloche")).glob("build/link-*/map.txt"), key=lambda path: path.stat().st_mtime)
     linker_map = wanted.map or (maps[-1] if maps else None)
-    with cloche.Runtime(limits=cloche.Limits(deadline_s=60, value_nodes=10_000_000)) as runtime:
+    with cloche.Runtime(wanted.image, limits=cloche.Limits(deadline_s=60, value_nodes=10_000_000)) as runtime:
         pristine = runtime._engine.cells._pristine()
         image = bytes(pristine._view)
         places: Places | None = None

@@ -8,26 +8,28 @@ sample nodes, which blocks are written to; and once more with these blocks side 
 
 from __future__ import annotations
 
+import bisect
 import struct
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
-import wasmtime
-
 from imagebuild import cbor
-from imagebuild.driver import MASK32, Abi, Guest
+from imagebuild.driver import MASK32, Guest, GuestError
 
-EXPORT = "image_layout"
+EXPORT, WATCH = "image_layout", "image_watch"
 LOAD, PROCESS, INVOKE = 1, 2, 3
 PAGE = 4096
 WASM_PAGE = 65536
-GRAIN, BUCKETS, EXACT = 16, 4096, 2048
+GRAIN, BUCKETS, EXACT = 8, 4096, 2048
 """As in shim/layout.c."""
-TRACED_BYTES = 128 << 20
-"""Addresses below are traced in the first run."""
+TRACED_BYTES = 48 << 20
+"""So much of the heap is traced in the first run."""
+FRAMES = 1 << 18
+"""Frames of one sample that are noted."""
 SCRATCH = WASM_PAGE
 """The second run's tables: at the far end of the C stack, which the initialiser never reaches and the snapshot clears."""
-LARGE = 1024
+LARGE, TEXT = 1024, 64
 
 _PLAIN = """
 class Counter:
@@ -97,12 +99,32 @@ def bucket(size: int) -> int:
     return size if size < EXACT else EXACT + size // 32 % (BUCKETS - EXACT)
 
 
-def trace(guest: Guest) -> int:
-    """Have the initialiser note where its blocks lie; call it before. The answer is for `written`."""
+@dataclass(frozen=True)
+class Trace:
+    """The first run's tables: memory that is added between the variables of the C code and the heap.
+
+    Attributes:
+        start: where they begin; the variables lie below.
+        live: of the blocks.
+        frames: of the code objects that were run.
+        end: where they end; the heap lies above.
+    """
+
+    start: int
+    live: int
+    frames: int
+    end: int
+
+
+def trace(guest: Guest) -> Trace:
+    """Have the initialiser note where its blocks lie; call it before."""
     guest.call("node_alloc", GRAIN)  # or malloc would take the memory that comes next for its own
-    counts = guest.memory.grow(guest.store, (4 * BUCKETS + TRACED_BYTES // GRAIN * 8) // WASM_PAGE + 1) * WASM_PAGE
-    _configure(guest, counts, counts + 4 * BUCKETS, TRACED_BYTES // GRAIN, 0, 0, 0)
-    return counts + 4 * BUCKETS
+    live, frames = 4 * BUCKETS, TRACED_BYTES // GRAIN * 8
+    pages = -(-(live + frames + 4 * FRAMES) // WASM_PAGE)
+    start = guest.memory.grow(guest.store, pages) * WASM_PAGE
+    found = Trace(start, start + live, start + live + frames, start + pages * WASM_PAGE)
+    _configure(guest, start, found.live, found.end, TRACED_BYTES // GRAIN, 0, 0, 0)
+    return found
 
 
 def place(guest: Guest, places: list[Place]) -> None:
@@ -115,58 +137,73 @@ def place(guest: Guest, places: list[Place]) -> None:
     rows += [struct.pack("<4I", size, nth, after[index], 0) for index, (size, nth) in enumerate(places, 1)]
     body = bytes(4 * BUCKETS) + struct.pack(f"<{BUCKETS}I", *first) + b"".join(rows)
     guest.memory.write(guest.store, body, SCRATCH)
-    _configure(guest, SCRATCH, 0, 0, SCRATCH + 8 * BUCKETS, len(rows), SCRATCH + 4 * BUCKETS)
+    _configure(guest, SCRATCH, 0, 0, 0, SCRATCH + 8 * BUCKETS, len(rows), SCRATCH + 4 * BUCKETS)
 
 
 def _configure(guest: Guest, *words: int) -> None:
-    guest.memory.write(guest.store, struct.pack("<6I", *words), guest.call(EXPORT) & MASK32)
+    guest.memory.write(guest.store, struct.pack("<7I", *words), guest.call(EXPORT) & MASK32)
 
 
-def written(guest: Guest, table: int) -> list[Place]:
-    """The blocks that differ after a node was loaded and called; those that differ for most nodes first.
+def written(guest: Guest, trace: Trace) -> list[Place]:
+    """The blocks that are written to when a node is loaded and called; those that most nodes write to first.
+
+    The names that a class is asked for come before them: where an attribute is cached depends on its name's address, so that names
+    beside each other are cached beside each other.
 
     Args:
         guest: traced, and initialised. It is of no use afterwards.
-        table: where its blocks are noted.
+        trace: its tables.
     """
+    count_at = guest.call(WATCH, trace.frames, FRAMES) & MASK32
     image = bytes(guest.memory.read(guest.store))
+    blocks = Blocks(image, trace)
     found: Counter[int] = Counter()
+    names: set[int] = set()
     for sample in SAMPLES:
-        found.update({start for start in map(Owners(image, table).find, changes(guest, image, sample)) if start})
+        run_sample(guest, sample)
+        now = bytes(guest.memory.read(guest.store))
+        variables = differences(image, now, 0, trace.start)
+        changed = {blocks.find(address) for address in differences(image, now, trace.end, len(image))}
+        count = min(FRAMES, int.from_bytes(now[count_at : count_at + 4], "little"))
+        changed.update(struct.unpack_from(f"<{count}I", now, trace.frames))
+        found.update(start for start in changed if blocks.size(start))
+        pointers = {int.from_bytes(now[address : address + 4], "little") for address in variables}
+        names |= {pointer for pointer in pointers if 0 < blocks.size(pointer) <= TEXT}
         guest.memory.write(guest.store, image)
-    owners = Owners(image, table)
-    blocks = [(-count, owners.block(start)[0] >= LARGE, start) for start, count in found.items()]
-    return [owners.block(start) for *_, start in sorted(blocks)]
+    large = [(blocks.size(start), start) for start in found if blocks.size(start) >= LARGE]
+    small = [(-count, start) for start, count in found.items() if blocks.size(start) < LARGE]
+    order = [*sorted(names - set(found)), *(start for rows in (small, large) for _, start in sorted(rows))]
+    return [blocks[start] for start in order]
 
 
-class Owners:
-    """The blocks that the first run noted."""
+class Blocks:
+    """The blocks that the first run noted, by their address."""
 
-    def __init__(self, image: bytes, table: int) -> None:
-        self._image = image
-        self._table = table
-        self._last = 0, 0
+    def __init__(self, image: bytes, trace: Trace) -> None:
+        table = memoryview(image)[trace.live : trace.live + TRACED_BYTES // GRAIN * 8].cast("Q")
+        self._places = {
+            trace.end + GRAIN * index: (entry & MASK32, entry >> 32) for index, entry in enumerate(table) if entry
+        }
+        self._starts = list(self._places)
 
-    def block(self, start: int) -> Place:
-        size, nth = struct.unpack_from("<2I", self._image, self._table + start // GRAIN * 8)
-        return size, nth
+    def __getitem__(self, start: int) -> Place:
+        return self._places[start]
+
+    def size(self, start: int) -> int:
+        """Bytes of the block that begins there; 0: none does."""
+        return self._places.get(start, (0, 0))[0]
 
     def find(self, address: int) -> int:
         """Where the block begins that has this address; 0: it is in none."""
-        start, end = self._last
-        if start <= address < end:
-            return start
-        start = address // GRAIN * GRAIN
-        for start in range(start, max(0, start - PAGE * 8), -GRAIN):
-            size, _ = self.block(start)
-            if size:
-                self._last = start, start + size
-                return start if address < start + size else 0
-        return 0
+        at = bisect.bisect_right(self._starts, address) - 1
+        if at < 0:
+            return 0
+        start = self._starts[at]
+        return start if address < start + self.size(start) else 0
 
 
-def changes(guest: Guest, image: bytes, sample: tuple[str, str, tuple[Any, ...]]) -> list[int]:
-    """Addresses of the words that differ after a sample node was loaded and called."""
+def run_sample(guest: Guest, sample: tuple[str, str, tuple[Any, ...]]) -> None:
+    """Load a sample node and call it, as the host does."""
     source, entry, values = sample
     request = guest.call("node_alloc", 65536) & MASK32
     messages: list[list[Any]] = [[LOAD, 1, _load(source, entry)], [INVOKE, 2, "initialize"]]
@@ -177,29 +214,16 @@ def changes(guest: Guest, image: bytes, sample: tuple[str, str, tuple[Any, ...]]
         packed = guest.call("node_call", request, len(body), 1_000_000, 64)
         kind, value = cbor.Reader(guest.read_packed(packed), guest.read).item()
         if kind != 0:
-            raise RuntimeError(f"layout: {message!r:.300} answered {value!r:.2000}")
-    return differences(image, bytes(guest.memory.read(guest.store))[: len(image)])
+            raise GuestError(f"{message!r:.300} was answered {value!r:.2000}")
 
 
-def differences(image: bytes, now: bytes) -> list[int]:
-    """Addresses of the words that differ."""
+def differences(image: bytes, now: bytes, start: int, end: int) -> list[int]:
+    """Addresses in a range of the words that differ."""
     found = []
-    for start in range(0, len(image), PAGE):
-        was, page = image[start : start + PAGE], now[start : start + PAGE]
-        if was != page:
-            found += [start + at for at in range(0, PAGE, 4) if was[at : at + 4] != page[at : at + 4]]
+    for page in range(start, end, PAGE):
+        if image[page : page + PAGE] != now[page : page + PAGE]:
+            found += [at for at in range(page, min(page + PAGE, end), 4) if image[at : at + 4] != now[at : at + 4]]
     return found
-
-
-def dirty_pages(engine: wasmtime.Engine, wasm: bytes, abi: Abi) -> list[int]:
-    """How many pages each sample changes in a finished image."""
-    module = wasmtime.Module(engine, wasm)
-    counts = []
-    for sample in SAMPLES:
-        guest = Guest(engine, module, abi)
-        image = bytes(guest.memory.read(guest.store))
-        counts.append(len({address // PAGE for address in changes(guest, image, sample)}))
-    return counts
 
 
 def _load(source: str, entry: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def snapshot(wasm: bytes, abi: Abi, *, need_density: bool = True) -> Snapshot:
     flags, _, maximum = module.memory()
     pages = len(memory) // PAGE
     limits = unsigned(flags) + unsigned(pages) + (b"" if maximum is None else unsigned(maximum))
-    kept = [export for export in exports if export.name not in (INITIALISER, CONSTRUCTORS, layout.EXPORT)]
+    kept = [export for export in exports if export.name not in (INITIALISER, CONSTRUCTORS, layout.EXPORT, layout.WATCH)]
     new = {
         MEMORY: vector([limits]),
         GLOBAL: vector([(g.with_value(values[g.index]) if g.mutable else g).encode() for g in own]),
@@ -108,9 +108,9 @@ def _written_blocks(engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi) 
     guest = Guest(engine, module, abi)
     try:
         guest.call(CONSTRUCTORS)
-        table = layout.trace(guest)
+        trace = layout.trace(guest)
         guest.call(INITIALISER)
-        return layout.written(guest, table)
+        return layout.written(guest, trace)
     except driver.GuestError as error:
         raise SnapshotError(f"the samples of the layout failed: {error}") from error
 

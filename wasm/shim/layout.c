@@ -7,21 +7,25 @@
 
    After the initialiser CPython's own allocators are back, and nothing of this is left in the image. */
 #define PY_SSIZE_T_CLEAN
+#define Py_BUILD_CORE 1
 #include <Python.h>
 #include <stdlib.h>
 #include <string.h>
 #include "layout.h"
+#include "pycore_ceval.h"
 
-enum { BUCKETS = 4096, EXACT = 2048, GRAIN = 16 };
+#define EXPORT(name) __attribute__((export_name(#name), used))
 
-struct live { uint32_t size, nth; };              /* of the block at GRAIN times the index; size 0: none */
+enum { BUCKETS = 4096, EXACT = 2048, GRAIN = 8 };
+
+struct live { uint32_t size, nth; };              /* of the block that begins there; size 0: none */
 struct place { uint32_t size, nth, next, block; }; /* next: index of the bucket's next place, 0: none */
 
 /* Filled in by the build before the initialiser runs; all zero: lay nothing out. */
 static struct {
     uint32_t *counts;    /* by bucket: requests so far; BUCKETS of them */
-    struct live *live;   /* first run */
-    uint32_t live_count;
+    struct live *live;   /* first run: one for every GRAIN bytes from heap on */
+    uint32_t heap, live_count;
     struct place *places; /* second run; the first is not used */
     uint32_t place_count;
     uint32_t *first;     /* by bucket: index of the next place; BUCKETS of them */
@@ -31,12 +35,12 @@ static PyMemAllocatorEx own[3];
 static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 static int inside; /* a request for a large object asks for raw memory in turn: that is not counted */
 
-__attribute__((export_name("image_layout"), used)) void *image_layout(void) { return &layout; }
+EXPORT(image_layout) void *image_layout(void) { return &layout; }
 
 static uint32_t bucket(size_t n) { return n < EXACT ? n : EXACT + (n / 32) % (BUCKETS - EXACT); }
 
 static void note(void *block, size_t n, uint32_t nth) {
-    uint32_t at = (uint32_t)(uintptr_t)block / GRAIN;
+    uint32_t at = ((uint32_t)(uintptr_t)block - layout.heap) / GRAIN;
     if (at < layout.live_count) layout.live[at] = (struct live){n, nth};
 }
 
@@ -113,4 +117,22 @@ void layout_end(void) {
     for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) PyMem_SetAllocator(domains[i], &own[i]);
     memset(&layout, 0, sizeof layout);
     memset(own, 0, sizeof own);
+}
+
+/* Conditional jumps write their history into the bytecode, which most often leaves it as it is: a comparison does not show
+   which code objects were run, and so written to. */
+static struct { PyCodeObject **codes; uint32_t room, count; } watch;
+
+static PyObject *watched_frame(PyThreadState *thread, struct _PyInterpreterFrame *frame, int throwing) {
+    PyObject *code = PyUnstable_InterpreterFrame_GetCode(frame);
+    if (watch.count < watch.room) watch.codes[watch.count++] = (PyCodeObject *)code;
+    Py_DECREF(code);
+    return _PyEval_EvalFrameDefault(thread, frame, throwing);
+}
+
+/* First run, after the initialiser: from now on the code object of every frame is noted. */
+EXPORT(image_watch) void *image_watch(PyCodeObject **codes, uint32_t room) {
+    watch.codes = codes, watch.room = room;
+    _PyInterpreterState_SetEvalFrameFunc(PyInterpreterState_Get(), watched_frame);
+    return &watch.count;
 }

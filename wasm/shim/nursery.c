@@ -4,6 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <string.h>
+#include "hot.h"
 #include "nursery.h"
 
 /* pymalloc itself */
@@ -11,7 +12,7 @@ extern void *_PyObject_Malloc(void *context, size_t n), *_PyObject_Calloc(void *
     *_PyObject_Realloc(void *context, void *block, size_t n);
 extern void _PyObject_Free(void *context, void *block);
 
-enum { ROOM = 88 << 10, STEP = 8, LARGEST = 512 }; /* STEP: pymalloc's own alignment where pointers have 32 bits */
+enum { ROOM = 64 << 10, STEP = 8, LARGEST = 512 }; /* STEP: pymalloc's own alignment where pointers have 32 bits */
 _Static_assert(sizeof(void *) == 4, "blocks are as aligned as pymalloc's");
 
 static struct {
@@ -19,7 +20,7 @@ static struct {
     uint32_t given;               /* bytes of room */
     uint8_t kind[ROOM / STEP];    /* of the block that begins there: its index in `unused` */
     char room[ROOM] __attribute__((aligned(STEP)));
-} nursery __attribute__((aligned(4096)));
+} nursery HOT __attribute__((aligned(4096)));
 
 #define KIND(n) (((n) - 1) / STEP)
 #define OFFSET(block) ((uint32_t)((uintptr_t)(block) - (uintptr_t)nursery.room))

@@ -4,6 +4,7 @@
 #include "check.h"
 #include "codec.h"
 #include "files.h"
+#include "hot.h"
 #include "hostfs.h"
 #include "layout.h"
 #include "memfs.h"
@@ -27,10 +28,11 @@ extern int64_t host_call(const void *p, int32_t n); /* the answer lies where nod
 
 static PyObject *dispatch, *describe; /* message -> [reply, value]; (exception, phase) -> the same */
 static PyObject *set_recursion_limit; /* sys's own */
-static int stack_depth; /* 0: not configured yet */
+enum { USUAL_STACK_DEPTH = 10000 }; /* Limits.stack_depth, if nobody sets it */
+static int stack_depth HOT; /* 0: not configured yet */
 
 /* ---- output: counted, then put into the ring as [fd, bytes] */
-static uint64_t output_bytes, output_limit = UINT64_MAX;
+static uint64_t output_bytes HOT, output_limit HOT = UINT64_MAX;
 
 static void count_output(uint64_t n) {
     output_bytes += n;
@@ -73,7 +75,7 @@ static PyObject *m_configure(PyObject *m, PyObject *args) {
     codec_set_limits(reply > SIZE_MAX ? SIZE_MAX : (size_t)reply, depth);
     output_limit = output;
     stack_depth = stack < 1 ? 1 : stack;
-    Py_SetRecursionLimit(stack_depth);
+    if (Py_GetRecursionLimit() != stack_depth) Py_SetRecursionLimit(stack_depth);
     Py_RETURN_NONE;
 }
 /* Stands in for sys.setrecursionlimit. A node that overwrites its interpreter's own counter meets the end of its memory, or of the
@@ -207,6 +209,7 @@ EXPORT(image_init) void image_init(void) {
     PyConfig_Clear(&c);
     import_or_fail("cloche_guest.boot");
     if (!dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
+    Py_SetRecursionLimit(USUAL_STACK_DEPTH);
     layout_end();
     settle_heap();
     nursery_open();
