@@ -27,6 +27,8 @@ TRACED_BYTES = 48 << 20
 """So much of the heap is traced in the first run."""
 FRAMES = 1 << 18
 """Frames of one sample that are noted."""
+MARKS = 2 << 20
+"""Bytes for the places of the table, which `tables.counted` sets: in the C stack, far from where the samples need it."""
 SCRATCH = WASM_PAGE
 """The second run's tables: at the far end of the C stack, which the initialiser never reaches and the snapshot clears."""
 LARGE, TEXT = 1024, 64
@@ -144,7 +146,20 @@ def _configure(guest: Guest, *words: int) -> None:
     guest.memory.write(guest.store, struct.pack("<7I", *words), guest.call(EXPORT) & MASK32)
 
 
-def written(guest: Guest, trace: Trace) -> list[Place]:
+@dataclass(frozen=True)
+class Hot:
+    """What new sandboxes use.
+
+    Attributes:
+        blocks: those that are written to.
+        called: the places of the table whose functions are called.
+    """
+
+    blocks: list[Place]
+    called: set[int]
+
+
+def written(guest: Guest, trace: Trace, places: int) -> Hot:
     """The blocks that are written to when a node is loaded and called; those that most nodes write to first.
 
     The names that a class is asked for come before them: where an attribute is cached depends on its name's address, so that names
@@ -153,12 +168,15 @@ def written(guest: Guest, trace: Trace) -> list[Place]:
     Args:
         guest: traced, and initialised. It is of no use afterwards.
         trace: its tables.
+        places: of the function table.
     """
+    guest.memory.write(guest.store, bytes(places), MARKS)
     count_at = guest.call(WATCH, trace.frames, FRAMES) & MASK32
     image = bytes(guest.memory.read(guest.store))
     blocks = Blocks(image, trace)
     found: Counter[int] = Counter()
     names: set[int] = set()
+    called: set[int] = set()
     for sample in SAMPLES:
         run_sample(guest, sample)
         now = bytes(guest.memory.read(guest.store))
@@ -169,11 +187,12 @@ def written(guest: Guest, trace: Trace) -> list[Place]:
         found.update(start for start in changed if blocks.size(start))
         pointers = {int.from_bytes(now[address : address + 4], "little") for address in variables}
         names |= {pointer for pointer in pointers if 0 < blocks.size(pointer) <= TEXT}
+        called.update(place for place in range(places) if now[MARKS + place])
         guest.memory.write(guest.store, image)
     large = [(blocks.size(start), start) for start in found if blocks.size(start) >= LARGE]
     small = [(-count, start) for start, count in found.items() if blocks.size(start) < LARGE]
     order = [*sorted(names - set(found)), *(start for rows in (small, large) for _, start in sorted(rows))]
-    return [blocks[start] for start in order]
+    return Hot([blocks[start] for start in order], called)
 
 
 class Blocks:

@@ -107,7 +107,7 @@ class Recipe:
                 file_digest(
                     *(self.shim / name for name in ("freezer.c", "freezer_files.c", "wasi.c", "boot.h", "output.h"))
                 ),
-                runs + code("snapshot", "layout", "wasmfile", "freeze", "link"),
+                runs + code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "freeze", "link"),
             ),
             stage("frozen-library", "toolchain freezer cpython-source pure", code("freeze")),
             stage("frozen-numpy", "toolchain freezer numpy", code("freeze")),
@@ -118,7 +118,7 @@ class Recipe:
                 "toolchain cpython-source config cpython libraries blas numpy shim frozen-library frozen-numpy frozen-guest",
                 code("freeze", "link"),
             ),
-            stage("snapshot", "link", runs, code("snapshot", "layout", "wasmfile", "wasmcode", "loops", "link")),
+            stage("snapshot", "link", runs, code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "loops", "link")),
             stage("test", "snapshot", runs, code("selftest")),
         ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import wasmtime
 
-from imagebuild import driver, layout
+from imagebuild import driver, layout, tables
 from imagebuild.driver import Abi, Guest
 from imagebuild.wasmfile import (
     DATA,
@@ -63,16 +63,22 @@ def snapshot(wasm: bytes, abi: Abi, *, need_density: bool = True) -> Snapshot:
     probed = module.replaced({EXPORT: vector([export.encode() for export in [*exports, *probes]])}).encode()
 
     engine = driver.engine()
-    compiled = wasmtime.Module(engine, probed)
     names = {export.name for export in exports}
-    places = _written_blocks(engine, compiled, abi) if layout.EXPORT in names else []
+    elements, hot = None, None
+    if layout.EXPORT in names and (table := tables.table(module)):
+        counting = tables.counted(Module.parse(probed), table, layout.MARKS)
+        compiled = wasmtime.Module(engine, counting.encode())
+        hot = _used(engine, compiled, abi, len(table.functions))
+        elements = tables.named_first(table, hot.called)
+    else:
+        compiled = wasmtime.Module(engine, probed)
     guest = Guest(engine, compiled, abi)
     before = guest.global_value(STACK_POINTER)
     try:
         if CONSTRUCTORS in names:
             guest.call(CONSTRUCTORS)
-        if places:
-            layout.place(guest, places)
+        if hot:
+            layout.place(guest, hot.blocks)
         if INITIALISER in names:
             guest.call(INITIALISER)
     except driver.GuestError as error:
@@ -97,20 +103,21 @@ def snapshot(wasm: bytes, abi: Abi, *, need_density: bool = True) -> Snapshot:
         GLOBAL: vector([(g.with_value(values[g.index]) if g.mutable else g).encode() for g in own]),
         EXPORT: vector([export.encode() for export in kept]),
         START: None,
+        **({} if elements is None else {tables.ELEMENT: elements}),
         DATACOUNT: unsigned(len(found)),
         DATA: vector([b"\0\x41" + signed(at) + bytes([END]) + unsigned(len(body)) + body for at, body in found]),
     }
     return Snapshot(module.replaced(new).encode(), pages, len(found), data_bytes, round(density, 4))
 
 
-def _written_blocks(engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi) -> list[layout.Place]:
-    """What sample nodes write to, by an instance of its own."""
+def _used(engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi, places: int) -> layout.Hot:
+    """What sample nodes write to and call, in an instance of its own."""
     guest = Guest(engine, module, abi)
     try:
         guest.call(CONSTRUCTORS)
         trace = layout.trace(guest)
         guest.call(INITIALISER)
-        return layout.written(guest, trace)
+        return layout.written(guest, trace, places)
     except driver.GuestError as error:
         raise SnapshotError(f"the samples of the layout failed: {error}") from error
 

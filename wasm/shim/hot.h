@@ -2,4 +2,5 @@
 #ifndef CLOCHE_HOT_H
 #define CLOCHE_HOT_H
 #define HOT __attribute__((section("hot")))
+#define AFTER_HOT __attribute__((section("hot_room")))
 #endif

@@ -20,7 +20,7 @@ static struct {
     uint32_t given;               /* bytes of room */
     uint8_t kind[ROOM / STEP];    /* of the block that begins there: its index in `unused` */
     char room[ROOM] __attribute__((aligned(STEP)));
-} nursery HOT __attribute__((aligned(4096)));
+} nursery AFTER_HOT;
 
 #define KIND(n) (((n) - 1) / STEP)
 #define OFFSET(block) ((uint32_t)((uintptr_t)(block) - (uintptr_t)nursery.room))
