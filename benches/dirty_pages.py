@@ -1,11 +1,11 @@
 """Which pages of linear memory a fresh sandbox writes to, and what lies at each place where they differ from the image.
 
-Every sandbox maps the image copy on write, so each page that it writes to costs 4 KiB and a fault. For two small nodes the program prints
-the pages that are dirty after load and first call, how many bytes of each differ, and whose those bytes are: a
-variable of the C code (by the linker's map, which the build leaves beside the linked module), the C stack, or an object, found by a
-node that lists the objects of a sandbox of its own: the image's objects have the same addresses in all of them.
+Every sandbox maps the image copy on write, so each page that it writes to costs 4 KiB and a fault. For two small nodes the program
+prints the pages that are dirty after load and first call, how many bytes of each differ, and whose they are: a variable of the C
+code (by the linker's map, which the build leaves beside the linked module), an object of the image, or a new block. The objects
+are listed by a node in a sandbox of its own: those of the image have the same addresses in all sandboxes.
 
-    .venv/bin/python benches/dirty_pages.py [--node small|numpy] [--map MAP] [--runs]
+    .venv/bin/python benches/dirty_pages.py [--brief] [--node small|numpy] [--image FOLDER] [--map FILE]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import cloche
 
 PAGE = 4096
+STACK_BYTES = 8 << 20
 SMALL = """
 class Counter:
     def __init__(self):
@@ -132,18 +133,18 @@ def symbols(path: Path) -> list[tuple[int, int, str]]:
 
 
 class Places:
-    """What lies at an address."""
+    """What lies at an address. An object may lie in a variable: then it is the object that is named."""
 
-    def __init__(self, known: list[tuple[int, int, str]]) -> None:
-        self._known = sorted(known)
-        self._starts = [start for start, _, _ in self._known]
+    def __init__(self, *layers: list[tuple[int, int, str]]) -> None:
+        self._layers = [(sorted(layer), sorted(start for start, _, _ in layer)) for layer in layers]
 
-    def __getitem__(self, address: int) -> str | None:
-        at = bisect.bisect_right(self._starts, address) - 1
-        for start, end, what in reversed(self._known[max(0, at - 3) : at + 1]):
-            if start <= address < end:
-                return f"{what} +{address - start}" if end - start > 64 else what
-        return None
+    def __getitem__(self, address: int) -> str:
+        for known, starts in self._layers:
+            at = bisect.bisect_right(starts, address)
+            for start, end, what in reversed(known[max(0, at - 3) : at]):
+                if start <= address < end:
+                    return f"{what} +{address - start}" if end - start > 64 else what
+        return "a block"
 
 
 def differences(page: bytes, image: bytes) -> list[tuple[int, int]]:
@@ -165,45 +166,42 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="the image's folder; by default this checkout's")
     parser.add_argument("--brief", action="store_true", help="totals only")
     wanted = parser.parse_args()
-    maps = sorted(Path(os.environ.get("CLOCHE_CACHE", Path.home() / ".cache/cloche")).glob("build/link-*/map.txt"), key=lambda path: path.stat().st_mtime)
+    cache = Path(os.environ.get("CLOCHE_CACHE", Path.home() / ".cache/cloche"))
+    maps = sorted(cache.glob("build/link-*/map.txt"), key=lambda path: path.stat().st_mtime)
     linker_map = wanted.map or (maps[-1] if maps else None)
     with cloche.Runtime(wanted.image, limits=cloche.Limits(deadline_s=60, value_nodes=10_000_000)) as runtime:
-        pristine = runtime._engine.cells._pristine()
-        image = bytes(pristine._view)
-        places: Places | None = None
+        image = bytes(runtime._engine.cells._pristine()._view)
+        places = None
         if not wanted.brief:
-            places = Places(objects(runtime, image) + (symbols(linker_map) if linker_map else []))
-        stack_top = 8 << 20
+            places = Places(objects(runtime, image), symbols(linker_map) if linker_map else [])
         for name in wanted.node or NODES:
-            source, entry, value = NODES[name]
-            node = runtime.load(cloche.Source(source, "node.py"), entry)
-            node.process(value)
-            memory = node._instance._memory
-            base = memory._base // PAGE
-            pages = sorted({(first - base if first >= base else first) + i for first, count in memory.dirty_runs() for i in range(count)})
-            view = memory._view
-            total, fresh, kinds = 0, 0, collections.Counter[str]()
-            lines = []
-            for page in pages:
-                start = page * PAGE
-                was = image[start : start + PAGE].ljust(PAGE, b"\0")
-                runs = differences(bytes(view[start : start + PAGE]), was)
-                changed = sum(length for _, length in runs)
-                total += changed
-                fresh += not any(was)
-                kind = "stack" if start < stack_top else "fresh" if not any(was) else "same" if not runs else "used"
-                kinds[kind] += 1
-                lines.append(f"{start:#x} {kind} {changed}")
-                if places is None or kind == "stack":
-                    continue
-                for offset, length in runs[:40]:
-                    at = start + offset
-                    old, new = was[offset : offset + 4].hex(), bytes(view[at : at + 4]).hex()
-                    lines.append(f"    {at:#x} +{length} {places[at] or '?'}  {old} -> {new}")
-            if not wanted.brief:
-                print("\n".join(lines))
-            print(f"{name}: {len(pages)} dirty pages, {total} bytes in words that differ; {dict(kinds)}")
-            node.close()
+            report(runtime, name, image, places)
+
+
+def report(runtime: cloche.Runtime, name: str, image: bytes, places: Places | None) -> None:
+    """Print one node's dirty pages; without `places`, their number only."""
+    source, entry, value = NODES[name]
+    with runtime.load(cloche.Source(source, "node.py"), entry) as node:
+        node.process(value)
+        memory: Any = node._instance._memory
+        pages = [page for first, count in memory.dirty_runs() for page in range(first, first + count)]
+        total, kinds = 0, collections.Counter[str]()
+        for page in pages:
+            start = page * PAGE
+            was = image[start : start + PAGE].ljust(PAGE, b"\0")
+            now = bytes(memory._view[start : start + PAGE])
+            runs = differences(now, was)
+            changed = sum(length for _, length in runs)
+            total += changed
+            kind = "stack" if start < STACK_BYTES else "equal" if not runs else "used" if any(was) else "fresh"
+            kinds[kind] += 1
+            if places is None:
+                continue
+            print(f"{start:#x} {kind}, {changed} bytes differ")
+            for offset, length in runs if kind != "stack" else []:
+                words = f"{was[offset : offset + 4].hex()} -> {now[offset : offset + 4].hex()}"
+                print(f"    {start + offset:#x} +{length} {places[start + offset]}  {words}")
+        print(f"{name}: {len(pages)} dirty pages, {total} bytes in words that differ; {dict(kinds)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Finds out which blocks of memory a new sandbox writes to, and has the initialiser place them beside each other.
 
-Every sandbox maps the image copy on write, so each page that it writes to costs a fault and 4 KiB. What a sandbox writes to soon after its
-start is small and always the same, but lies all over the heap: counters in bytecode, dicts of modules and loggers, lists of
-finders, heads of the collector's lists. So the initialiser runs twice (shim/layout.c): once to see, with a few
+Every sandbox maps the image copy on write, so each page that it writes to costs a fault and 4 KiB. What it writes to soon
+after its start is small and always the same, but lies all over the heap: counters in bytecode, dicts of modules and loggers,
+lists of finders. So the initialiser runs twice (shim/layout.c): once to see, with a few
 sample nodes, which blocks are written to; and once more with these blocks side by side.
 """
 

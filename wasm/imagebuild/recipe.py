@@ -118,7 +118,9 @@ class Recipe:
                 "toolchain cpython-source config cpython libraries blas numpy shim frozen-library frozen-numpy frozen-guest",
                 code("freeze", "link"),
             ),
-            stage("snapshot", "link", runs, code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "loops", "link")),
+            stage(
+                "snapshot", "link", runs, code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "loops", "link")
+            ),
             stage("test", "snapshot", runs, code("selftest")),
         ]
 

@@ -1,8 +1,8 @@
 """Finds out which functions are called through the table, and names them first.
 
-The engine keeps a record of 32 bytes for each function that has a place in the table, in the order in which it meets them in the module, and fills a
-record in when its function is first called that way. The few hundred that every sandbox calls would be all over some 350 KB of
-each instance's own memory; named first, their records lie together.
+The engine keeps a record for each function that has a place in the table, in the order in which it meets them in the module,
+and fills a record in when its function is first called that way. The records of the few hundred functions that every sandbox
+calls would be all over some 350 KB of each instance's own memory; named first, they lie together.
 """
 
 from __future__ import annotations

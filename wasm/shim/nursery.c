@@ -18,6 +18,7 @@ _Static_assert(sizeof(void *) == 4, "blocks are as aligned as pymalloc's");
 static struct {
     void *unused[LARGEST / STEP]; /* by size: the free block to give out next, which points to the one after it */
     uint32_t given;               /* bytes of room */
+    uint32_t retired;             /* domains whose new blocks are pymalloc's */
     uint8_t kind[ROOM / STEP];    /* of the block that begins there: its index in `unused` */
     char room[ROOM] __attribute__((aligned(STEP)));
 } nursery AFTER_HOT;
@@ -39,29 +40,37 @@ static void young_free(void *context, void *block) {
     *unused = block;
 }
 static void *young_realloc(void *context, void *block, size_t n) {
-    if (!block) return PyObject_Malloc(n);
+    if (!block) return young_malloc(context, n);
     uint32_t at = OFFSET(block);
     if (at >= ROOM) return _PyObject_Realloc(context, block, n);
     size_t room = (nursery.kind[at / STEP] + 1) * STEP;
     if (n <= room && n > room - room / 4) return block;
-    void *moved = PyObject_Malloc(n);
+    void *moved = young_malloc(context, n);
     if (!moved) return NULL;
     memcpy(moved, block, n < room ? n : room);
     young_free(context, block);
     return moved;
 }
 
-static void install(void *(*malloc_)(void *, size_t), void *(*calloc_)(void *, size_t, size_t)) {
-    PyMemAllocatorEx young = {NULL, malloc_, calloc_, young_realloc, young_free};
-    PyMem_SetAllocator(PYMEM_DOMAIN_MEM, &young);
-    PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &young);
+static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
+
+/* Leave new blocks to pymalloc. Where tracemalloc stands in front, it stays, and requests go on coming through here. */
+static void retire(void) {
+    if (nursery.retired == sizeof domains / sizeof *domains) return;
+    PyMemAllocatorEx now, grown = {NULL, _PyObject_Malloc, _PyObject_Calloc, young_realloc, young_free};
+    for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) {
+        PyMem_GetAllocator(domains[i], &now);
+        if (now.malloc != young_malloc) continue;
+        PyMem_SetAllocator(domains[i], &grown);
+        nursery.retired++;
+    }
 }
 
 /* A block that has not been given out before. */
 static __attribute__((noinline)) void *first_use(void *context, size_t n) {
     uint32_t at = nursery.given, size = (KIND(n) + 1) * STEP;
     if (at + size > ROOM) {
-        install(_PyObject_Malloc, _PyObject_Calloc);
+        retire();
         return _PyObject_Malloc(context, n);
     }
     nursery.given = at + size;
@@ -82,4 +91,7 @@ static void *young_calloc(void *context, size_t count, size_t size) {
     return block;
 }
 
-void nursery_open(void) { install(young_malloc, young_calloc); }
+void nursery_open(void) {
+    PyMemAllocatorEx young = {NULL, young_malloc, young_calloc, young_realloc, young_free};
+    for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) PyMem_SetAllocator(domains[i], &young);
+}
