@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import io
 import random
 import zipfile
@@ -9,6 +10,7 @@ import zipfile
 import pytest
 
 from cloche_guest import modules
+from cloche_guest.archive import Sources
 from cloche_wire import Op, Reply
 
 LIBRARY = {
@@ -296,3 +298,13 @@ def test_unknown_operation(load, op):
     assert (kind, failure["message"]) == (1, f"unknown operation {op}") or failure[
         "message"
     ] == "no stream is open on this node"
+
+
+@pytest.mark.parametrize("file", ["m.py", "folder/m.py", "/a/b.c.py", "strange"])
+def test_cached_is_what_the_import_system_would_say(file):
+    """Found without the import system's help, which takes longer than the rest of the import."""
+    spec = modules.MemoryFinder(Sources({"m": [file, "", False]}, {})).find_spec("m")
+    by_the_system = importlib.machinery.ModuleSpec("m", None, origin=file)
+    by_the_system.has_location = True
+    assert spec is not None
+    assert spec.cached == by_the_system.cached

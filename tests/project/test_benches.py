@@ -17,9 +17,10 @@ ROOT = Path(__file__).parents[2]
     [
         (["marshal.py", "--quick"], "dict of numbers"),
         (["footprint.py", "20"], "AOT load again"),
+        (["dirty_pages.py", "--node", "small"], "dirty pages"),
         (["scaling.py", "--quick"], "10 ms    native"),
     ],
-    ids=["marshal", "footprint", "scaling"],
+    ids=["marshal", "footprint", "dirty pages", "scaling"],
 )
 def test_bench_script_runs(command: list[str], expected: str) -> None:
     """And prints its last row."""

@@ -111,7 +111,7 @@ class Recipe:
                         for name in ("freezer.c", "freezer_files.c", "wasi.c", "notice.c", "notice.h", "boot.h", "output.h")
                     )
                 ),
-                runs + code("snapshot", "wasmfile", "freeze", "link"),
+                runs + code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "freeze", "link"),
             ),
             stage("frozen-library", "toolchain freezer cpython-source pure", code("freeze")),
             stage("frozen-numpy", "toolchain freezer numpy", code("freeze")),
@@ -123,7 +123,10 @@ class Recipe:
                 code("freeze", "link"),
             ),
             stage(
-                "snapshot", "link cpython", runs, code("snapshot", "wasmfile", "wasmcode", "stops", "stopcheck", "link")
+                "snapshot",
+                "link cpython",
+                runs,
+                code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "stops", "stopcheck", "link"),
             ),
             stage("compiled", "snapshot cpython", code("stopcheck", "compiledcheck", "link")),
             stage("test", "snapshot", runs, code("selftest")),
@@ -279,7 +282,8 @@ class Recipe:
             *cpython.objects(folders["libraries"]),
         ]
         exported = [f"-Wl,--export={name}" for name in ("cloche_ring", "cloche_notice", "cloche_layout")]
-        tools.link(objects, out / "linked.wasm", exported, libraries=["-lc++", "-lc++abi"])
+        flags = [*exported, f"-Wl,-Map={out / 'map.txt'}"]  # the map is for benches/dirty_pages.py
+        tools.link(objects, out / "linked.wasm", flags, libraries=["-lc++", "-lc++abi"])
 
     def _snapshot(self, out: Path, folders: Folders) -> None:
         linked = wasmfile.Module.parse((folders["link"] / "linked.wasm").read_bytes())

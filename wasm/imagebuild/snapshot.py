@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import wasmtime
 
-from imagebuild import driver
+from imagebuild import driver, layout, tables
 from imagebuild.driver import Abi, Guest
 from imagebuild.wasmfile import (
     DATA,
@@ -63,12 +63,24 @@ def snapshot(wasm: bytes, abi: Abi, *, need_density: bool = True) -> Snapshot:
     probed = module.replaced({EXPORT: vector([export.encode() for export in [*exports, *probes]])}).encode()
 
     engine = driver.engine()
-    guest = Guest(engine, wasmtime.Module(engine, probed), abi)
+    names = {export.name for export in exports}
+    elements, hot = None, None
+    if layout.EXPORT in names and (table := tables.table(module)):
+        counting = tables.counted(Module.parse(probed), table, layout.MARKS)
+        compiled = wasmtime.Module(engine, counting.encode())
+        hot = _used(engine, compiled, abi, len(table.functions))
+        elements = tables.named_first(table, hot.called)
+    else:
+        compiled = wasmtime.Module(engine, probed)
+    guest = Guest(engine, compiled, abi)
     before = guest.global_value(STACK_POINTER)
     try:
-        for name in (CONSTRUCTORS, INITIALISER):
-            if any(export.name == name for export in exports):
-                guest.call(name)
+        if CONSTRUCTORS in names:
+            guest.call(CONSTRUCTORS)
+        if hot:
+            layout.place(guest, hot.blocks)
+        if INITIALISER in names:
+            guest.call(INITIALISER)
     except driver.GuestError as error:
         raise SnapshotError(f"the initialiser failed: {error}") from error
     if guest.exit_code is not None or guest.global_value(STACK_POINTER) != before:
@@ -85,16 +97,29 @@ def snapshot(wasm: bytes, abi: Abi, *, need_density: bool = True) -> Snapshot:
     flags, _, maximum = module.memory()
     pages = len(memory) // PAGE
     limits = unsigned(flags) + unsigned(pages) + (b"" if maximum is None else unsigned(maximum))
-    kept = [export for export in exports if export.name not in (INITIALISER, CONSTRUCTORS)]
+    kept = [export for export in exports if export.name not in (INITIALISER, CONSTRUCTORS, layout.EXPORT, layout.WATCH)]
     new = {
         MEMORY: vector([limits]),
         GLOBAL: vector([(g.with_value(values[g.index]) if g.mutable else g).encode() for g in own]),
         EXPORT: vector([export.encode() for export in kept]),
         START: None,
+        **({} if elements is None else {tables.ELEMENT: elements}),
         DATACOUNT: unsigned(len(found)),
         DATA: vector([b"\0\x41" + signed(at) + bytes([END]) + unsigned(len(body)) + body for at, body in found]),
     }
     return Snapshot(module.replaced(new).encode(), pages, len(found), data_bytes, round(density, 4))
+
+
+def _used(engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi, places: int) -> layout.Hot:
+    """What sample nodes write to and call, in an instance of its own."""
+    guest = Guest(engine, module, abi)
+    try:
+        guest.call(CONSTRUCTORS)
+        trace = layout.trace(guest)
+        guest.call(INITIALISER)
+        return layout.written(guest, trace, places)
+    except driver.GuestError as error:
+        raise SnapshotError(f"the samples of the layout failed: {error}") from error
 
 
 def segments(memory: bytes | bytearray, gap: int = GAP) -> list[tuple[int, bytes]]:

@@ -1,7 +1,8 @@
 #include "codec_parts.h"
+#include "hot.h"
 #include <stdlib.h>
 
-struct codec codec = {.reply_bytes = 64u << 20, .depth = 64};
+struct codec codec HOT = {.reply_bytes = 64u << 20, .depth = 64};
 
 typedef struct {
     PyObject_HEAD

@@ -2,6 +2,7 @@
    other side could not rebuild it. Hooks run Python code, so every object is held while it is encoded, and a container
    may change under our feet. */
 #include "encode.h"
+#include "hot.h"
 #include <stdlib.h>
 
 enum { SPARE_BYTES = 1 << 20, SUBSTITUTES = 8 };
@@ -10,7 +11,7 @@ enum { SPARE_BYTES = 1 << 20, SUBSTITUTES = 8 };
 static struct {
     uint8_t *bytes;
     size_t capacity;
-} spare;
+} spare HOT;
 
 static int value(Encoder *e, PyObject *o);
 

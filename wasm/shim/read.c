@@ -1,5 +1,6 @@
 /* CBOR to numbers and texts. */
 #include "decode.h"
+#include "hot.h"
 #include <string.h>
 
 /* Integers and floats */
@@ -55,7 +56,7 @@ PyObject *read_simple(const Head *h) {
 /* Texts. Keys repeat from message to message: the short ASCII ones are kept, interned. */
 
 enum { KEY_BYTES = 32, KEY_SLOTS = 512 };
-static PyObject *keys[KEY_SLOTS];
+static PyObject *keys[KEY_SLOTS] HOT;
 
 PyObject *read_text(Decoder *d, uint64_t length) {
     const uint8_t *start = string(d, length);

@@ -5,6 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_BUILD_CORE 1
 #include <Python.h>
+#include "pycore_interp.h"
 #include "settle.h"
 #include <stdlib.h>
 
@@ -32,10 +33,17 @@ static int visit_tracked(PyObject *o, void *unused) {
     return 1; /* go on */
 }
 
+/* The cache of attributes owns the names in it, and may be their last owner. */
+static void visit_cached_names(void) {
+    struct type_cache *cache = &PyInterpreterState_Get()->types.type_cache;
+    for (size_t i = 0; i < sizeof cache->hashtable / sizeof *cache->hashtable; i++)
+        if (cache->hashtable[i].name) visit(cache->hashtable[i].name, NULL);
+}
+
 /* pymalloc: blocks of one size until they come in a row, which only an empty pool gives; those are given back. */
 static void fill_pools(size_t size) {
     enum { ROW = 3000 };
-    void *row[ROW / 16 + 1];
+    void *row[ROW / 8 + 1];
     size_t wanted = ROW / size + 1, n = 0;
     while (n < wanted) {
         char *p = PyObject_Malloc(size);
@@ -61,6 +69,7 @@ static void fill_heap(void) {
 void settle_heap(void) {
     PyGC_Collect();
     PyUnstable_GC_VisitObjects(visit_tracked, NULL);
-    for (size_t size = 16; size <= 512; size += 16) fill_pools(size);
+    visit_cached_names();
+    for (size_t size = 8; size <= 512; size += 8) fill_pools(size); /* all of pymalloc's, where pointers have 32 bits */
     fill_heap();
 }

@@ -4,9 +4,12 @@
 #include "check.h"
 #include "codec.h"
 #include "files.h"
+#include "hot.h"
 #include "hostfs.h"
+#include "layout.h"
 #include "memfs.h"
 #include "notice.h"
+#include "nursery.h"
 #include "ring.h"
 #include "settle.h"
 
@@ -27,10 +30,11 @@ extern int64_t host_call(const void *p, int32_t n); /* the answer lies where nod
 static PyObject *dispatch, *describe; /* message -> [reply, value]; (exception, phase, op, last) -> the same */
 static PyObject *recover; /* called after a call in which a notice was raised */
 static PyObject *set_recursion_limit; /* sys's own */
-static int stack_depth; /* 0: not configured yet */
+enum { USUAL_STACK_DEPTH = 10000 }; /* Limits.stack_depth, if nobody sets it */
+static int stack_depth HOT; /* 0: not configured yet */
 
 /* ---- output: counted, then put into the ring as [fd, bytes] */
-static uint64_t output_bytes, output_limit = UINT64_MAX;
+static uint64_t output_bytes HOT, output_limit HOT = UINT64_MAX;
 
 static void count_output(uint64_t n) {
     output_bytes += n;
@@ -74,7 +78,7 @@ static PyObject *m_configure(PyObject *m, PyObject *args) {
     codec_set_limits(reply > SIZE_MAX ? SIZE_MAX : (size_t)reply, depth);
     output_limit = output;
     stack_depth = stack < 1 ? 1 : stack;
-    Py_SetRecursionLimit(stack_depth);
+    if (Py_GetRecursionLimit() != stack_depth) Py_SetRecursionLimit(stack_depth);
     Py_RETURN_NONE;
 }
 /* Stands in for sys.setrecursionlimit. A node that overwrites its interpreter's own counter meets the end of its memory, or of the
@@ -200,6 +204,7 @@ static void import_or_fail(const char *name) {
 EXPORT(image_init) void image_init(void) {
     PyImport_AppendInittab("_cloche", init_module);
     image_inittab();
+    layout_begin();
     boot_preinit();
     PyConfig c;
     PyConfig_InitIsolatedConfig(&c);
@@ -217,7 +222,10 @@ EXPORT(image_init) void image_init(void) {
     import_or_fail("cloche_guest.boot");
     if (!dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
     notice_init();
+    Py_SetRecursionLimit(USUAL_STACK_DEPTH);
+    layout_end();
     settle_heap();
+    nursery_open();
 }
 
 EXPORT(node_alloc) void *node_alloc(uint32_t n) { return malloc(n); }

@@ -1,5 +1,6 @@
 /* Bytes out: heads, numbers, strings, and the bodies that stay where they are. */
 #include "encode.h"
+#include "hot.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@
 static struct {
     Py_buffer *views;
     size_t used, capacity;
-} kept;
+} kept HOT;
 
 size_t kept_count(void) { return kept.used; }
 

@@ -1,0 +1,138 @@
+/* Puts blocks that every sandbox writes to beside each other while the image is built, so that they share pages.
+
+   The build runs the initialiser twice (imagebuild/layout.py). Both runs do the same, so a block is known by its size and by how many
+   requests of that size came before it. The first run notes which block lies where; the build then loads nodes and sees which blocks are
+   written to. The second run gives these blocks the places that it has reserved for them all at its beginning, one beside
+   the other. They are ordinary blocks of malloc: pymalloc hands to free() and realloc() whatever lies in no arena.
+
+   After the initialiser CPython's own allocators are back, and nothing of this is left in the image. */
+#define PY_SSIZE_T_CLEAN
+#define Py_BUILD_CORE 1
+#include <Python.h>
+#include <stdlib.h>
+#include <string.h>
+#include "layout.h"
+#include "pycore_ceval.h"
+
+#define EXPORT(name) __attribute__((export_name(#name), used))
+
+enum { BUCKETS = 4096, EXACT = 2048, GRAIN = 8 };
+
+struct live { uint32_t size, nth; };              /* of the block that begins there; size 0: none */
+struct place { uint32_t size, nth, next, block; }; /* next: index of the bucket's next place, 0: none */
+
+/* Filled in by the build before the initialiser runs; all zero: lay nothing out. */
+static struct {
+    uint32_t *counts;    /* by bucket: requests so far; BUCKETS of them */
+    struct live *live;   /* first run: one for every GRAIN bytes from heap on */
+    uint32_t heap, live_count;
+    struct place *places; /* second run; the first is not used */
+    uint32_t place_count;
+    uint32_t *first;     /* by bucket: index of the next place; BUCKETS of them */
+} layout;
+
+static PyMemAllocatorEx own[3];
+static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
+static int inside; /* a request for a large object asks for raw memory in turn: that is not counted */
+
+EXPORT(image_layout) void *image_layout(void) { return &layout; }
+
+static uint32_t bucket(size_t n) { return n < EXACT ? n : EXACT + (n / 32) % (BUCKETS - EXACT); }
+
+static void note(void *block, size_t n, uint32_t nth) {
+    uint32_t at = ((uint32_t)(uintptr_t)block - layout.heap) / GRAIN;
+    if (at < layout.live_count) layout.live[at] = (struct live){n, nth};
+}
+
+/* The place that is reserved for this request, or NULL. */
+static void *reserved(size_t n, uint32_t nth) {
+    if (!layout.places) return NULL;
+    uint32_t *first = &layout.first[bucket(n)];
+    struct place *p = &layout.places[*first];
+    if (!*first || p->nth != nth) return NULL;
+    *first = p->next;
+    return p->size >= n ? (void *)(uintptr_t)p->block : NULL;
+}
+
+static void *laid_malloc(void *context, size_t n) {
+    PyMemAllocatorEx *a = context;
+    if (inside) return a->malloc(a->ctx, n);
+    inside = 1;
+    uint32_t nth = layout.counts[bucket(n)]++;
+    void *block = reserved(n, nth);
+    if (!block) block = a->malloc(a->ctx, n);
+    note(block, n, nth);
+    inside = 0;
+    return block;
+}
+static void *laid_calloc(void *context, size_t count, size_t size) {
+    PyMemAllocatorEx *a = context;
+    if (inside || (size && count > PY_SSIZE_T_MAX / size)) return a->calloc(a->ctx, count, size);
+    void *block = laid_malloc(context, count * size);
+    if (block) memset(block, 0, count * size);
+    return block;
+}
+static void laid_free(void *context, void *block) {
+    PyMemAllocatorEx *a = context;
+    if (block && !inside) note(block, 0, 0);
+    a->free(a->ctx, block);
+}
+static void *laid_realloc(void *context, void *old, size_t n) {
+    PyMemAllocatorEx *a = context;
+    if (!old) return laid_malloc(context, n);
+    if (inside) return a->realloc(a->ctx, old, n);
+    inside = 1;
+    uint32_t nth = layout.counts[bucket(n)]++;
+    void *moved = a->realloc(a->ctx, old, n);
+    void *block = moved ? reserved(n, nth) : NULL;
+    if (block) {
+        memcpy(block, moved, n);
+        a->free(a->ctx, moved);
+        moved = block;
+    }
+    if (moved) {
+        note(old, 0, 0);
+        note(moved, n, nth);
+    }
+    inside = 0;
+    return moved;
+}
+
+void layout_begin(void) {
+    if (!layout.counts) return;
+    for (uint32_t i = 1; i < layout.place_count; i++) {
+        void *block = malloc(layout.places[i].size);
+        if (!block) abort();
+        layout.places[i].block = (uint32_t)(uintptr_t)block;
+    }
+    for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) {
+        PyMem_GetAllocator(domains[i], &own[i]);
+        PyMemAllocatorEx laid = {&own[i], laid_malloc, laid_calloc, laid_realloc, laid_free};
+        PyMem_SetAllocator(domains[i], &laid);
+    }
+}
+
+void layout_end(void) {
+    if (!layout.counts) return;
+    for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) PyMem_SetAllocator(domains[i], &own[i]);
+    memset(&layout, 0, sizeof layout);
+    memset(own, 0, sizeof own);
+}
+
+/* Conditional jumps write their history into the bytecode, which most often leaves it as it is: a comparison does not show
+   which code objects were run, and so written to. */
+static struct { PyCodeObject **codes; uint32_t room, count; } watch;
+
+static PyObject *watched_frame(PyThreadState *thread, struct _PyInterpreterFrame *frame, int throwing) {
+    PyObject *code = PyUnstable_InterpreterFrame_GetCode(frame);
+    if (watch.count < watch.room) watch.codes[watch.count++] = (PyCodeObject *)code;
+    Py_DECREF(code);
+    return _PyEval_EvalFrameDefault(thread, frame, throwing);
+}
+
+/* First run, after the initialiser: from now on the code object of every frame is noted. */
+EXPORT(image_watch) void *image_watch(PyCodeObject **codes, uint32_t room) {
+    watch.codes = codes, watch.room = room;
+    _PyInterpreterState_SetEvalFrameFunc(PyInterpreterState_Get(), watched_frame);
+    return &watch.count;
+}

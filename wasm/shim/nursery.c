@@ -1,0 +1,97 @@
+/* pymalloc has a page of 4 KiB for each of its 64 sizes of blocks, so that a node of a few KiB would write to some fifty pages. A young
+   sandbox takes its blocks from here instead: one behind the other, whatever their size, and each size has its list of free ones. When
+   the room is used up, pymalloc takes over for good; what was given out here comes back here. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <string.h>
+#include "hot.h"
+#include "nursery.h"
+
+/* pymalloc itself */
+extern void *_PyObject_Malloc(void *context, size_t n), *_PyObject_Calloc(void *context, size_t count, size_t size),
+    *_PyObject_Realloc(void *context, void *block, size_t n);
+extern void _PyObject_Free(void *context, void *block);
+
+enum { ROOM = 64 << 10, STEP = 8, LARGEST = 512 }; /* STEP: pymalloc's own alignment where pointers have 32 bits */
+_Static_assert(sizeof(void *) == 4, "blocks are as aligned as pymalloc's");
+
+static struct {
+    void *unused[LARGEST / STEP]; /* by size: the free block to give out next, which points to the one after it */
+    uint32_t given;               /* bytes of room */
+    uint32_t retired;             /* domains whose new blocks are pymalloc's */
+    uint8_t kind[ROOM / STEP];    /* of the block that begins there: its index in `unused` */
+    char room[ROOM] __attribute__((aligned(STEP)));
+} nursery AFTER_HOT;
+
+#define KIND(n) (((n) - 1) / STEP)
+#define OFFSET(block) ((uint32_t)((uintptr_t)(block) - (uintptr_t)nursery.room))
+
+static void *young_malloc(void *context, size_t n);
+static void *young_calloc(void *context, size_t count, size_t size);
+
+static void young_free(void *context, void *block) {
+    uint32_t at = OFFSET(block);
+    if (at >= ROOM) {
+        _PyObject_Free(context, block);
+        return;
+    }
+    void **unused = &nursery.unused[nursery.kind[at / STEP]];
+    *(void **)block = *unused;
+    *unused = block;
+}
+static void *young_realloc(void *context, void *block, size_t n) {
+    if (!block) return young_malloc(context, n);
+    uint32_t at = OFFSET(block);
+    if (at >= ROOM) return _PyObject_Realloc(context, block, n);
+    size_t room = (nursery.kind[at / STEP] + 1) * STEP;
+    if (n <= room && n > room - room / 4) return block;
+    void *moved = young_malloc(context, n);
+    if (!moved) return NULL;
+    memcpy(moved, block, n < room ? n : room);
+    young_free(context, block);
+    return moved;
+}
+
+static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
+
+/* Leave new blocks to pymalloc. Where tracemalloc stands in front, it stays, and requests go on coming through here. */
+static void retire(void) {
+    if (nursery.retired == sizeof domains / sizeof *domains) return;
+    PyMemAllocatorEx now, grown = {NULL, _PyObject_Malloc, _PyObject_Calloc, young_realloc, young_free};
+    for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) {
+        PyMem_GetAllocator(domains[i], &now);
+        if (now.malloc != young_malloc) continue;
+        PyMem_SetAllocator(domains[i], &grown);
+        nursery.retired++;
+    }
+}
+
+/* A block that has not been given out before. */
+static __attribute__((noinline)) void *first_use(void *context, size_t n) {
+    uint32_t at = nursery.given, size = (KIND(n) + 1) * STEP;
+    if (at + size > ROOM) {
+        retire();
+        return _PyObject_Malloc(context, n);
+    }
+    nursery.given = at + size;
+    nursery.kind[at / STEP] = (uint8_t)KIND(n);
+    return nursery.room + at;
+}
+static void *young_malloc(void *context, size_t n) {
+    if (n - 1 >= LARGEST) return _PyObject_Malloc(context, n);
+    void **unused = &nursery.unused[KIND(n)], *block = *unused;
+    if (!block) return first_use(context, n);
+    *unused = *(void **)block;
+    return block;
+}
+static void *young_calloc(void *context, size_t count, size_t size) {
+    if (!count || size - 1 >= LARGEST || count > LARGEST / size) return _PyObject_Calloc(context, count, size);
+    void *block = young_malloc(context, count * size);
+    if (block) memset(block, 0, count * size);
+    return block;
+}
+
+void nursery_open(void) {
+    PyMemAllocatorEx young = {NULL, young_malloc, young_calloc, young_realloc, young_free};
+    for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) PyMem_SetAllocator(domains[i], &young);
+}
