@@ -81,7 +81,7 @@ def test_the_last_view_frees_the_memory_of_a_closed_node(runtime, epoch_runtime,
     chosen = runtime if metering == runtime.metering else epoch_runtime
     node = chosen.load(cloche.Source(COUNTER), "N")
     buffer = node.buffer(1000)
-    store = weakref.ref(node._instance._store)
+    store = weakref.ref(node._instance._slot)
     gc.collect()
     gc.disable()
     try:

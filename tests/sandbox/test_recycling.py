@@ -1,4 +1,4 @@
-"""A cell that one guest has left is used by the next: nothing of the first is there, and none that broke comes back."""
+"""A store that one guest has left is used by the next: nothing of the first is there, and none that broke comes back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import threading
 import pytest
 
 import cloche
-from cloche._cell import KEPT, Cell
+from cloche._wasm.memory import Memory
+from cloche._wasm.stores import KEPT, Slot
 
 SECRET = b"swordfish-0123456789-swordfish"
 KEEPER = """
@@ -38,7 +39,7 @@ class Searcher:
 
 @pytest.fixture
 def fresh(recorder):
-    """A runtime whose cells this test alone uses."""
+    """A runtime whose stores this test alone uses."""
     with cloche.Runtime(logger=recorder, limits=cloche.Limits(deadline_s=20)) as made:
         yield made
 
@@ -48,9 +49,9 @@ def test_the_next_guest_finds_nothing_of_the_last_one(fresh):
     with fresh.load(cloche.Source(KEEPER), "Keeper", {"secret": SECRET}) as keeper:
         keeper.process(0)
         size = keeper.stats.memory_bytes
-    assert len(fresh._engine.cells._idle) == 1
+    assert len(fresh._engine.stores._idle) == 1
     with fresh.load(cloche.Source(SEARCHER), "Searcher") as searcher:
-        assert len(fresh._engine.cells._idle) == 0, "it is the same cell"
+        assert len(fresh._engine.stores._idle) == 0, "it is the same store"
         half = len(SECRET) // 2
         found, looked = searcher.process([SECRET[:half], SECRET[half:], size])
         assert looked == size - 8
@@ -64,11 +65,11 @@ def test_a_recycled_cell_is_byte_for_byte_the_image(fresh):
     for text, data in ((KEEPER, 0), (SEARCHER, [b"a", b"b", 1 << 16])):
         with fresh.load(cloche.Source(text), params={"secret": SECRET} if "Keeper" in text else {}) as node:
             node.process(data)
-    cell = fresh._engine.cells._idle[-1]
-    used, new = cell.view(), Cell(fresh._engine).view()
+    store = fresh._engine.stores._idle[-1]
+    used, new = Memory(store), Memory(Slot(fresh._engine))
     assert used.size == new.size
     assert bytes(used._view) == bytes(new._view)
-    assert cell.at_rest
+    assert store.at_rest
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_cell_whose_guest_broke_or_grew_is_not_used_again(fresh, code):
     except cloche.BrokenInstanceError:
         pass
     node.close()
-    assert len(fresh._engine.cells._idle) == 0
+    assert len(fresh._engine.stores._idle) == 0
 
 
 def test_a_cell_with_a_live_view_is_not_used_again(fresh):
@@ -95,7 +96,7 @@ def test_a_cell_with_a_live_view_is_not_used_again(fresh):
     buffer = node.buffer(4096)
     buffer[:] = 3
     node.close()
-    assert len(fresh._engine.cells._idle) == 0
+    assert len(fresh._engine.stores._idle) == 0
     with fresh.load(cloche.Source("def f(x):\n    return x\n"), "f") as other:
         other.process(1)
         assert (buffer == 3).all()
@@ -115,9 +116,9 @@ def test_only_a_few_are_kept(fresh):
     nodes = [fresh.load(source, "f") for _ in range(3 * KEPT)]
     for node in nodes:
         node.close()
-    assert len(fresh._engine.cells._idle) == KEPT
+    assert len(fresh._engine.stores._idle) == KEPT
     fresh.close()
-    assert len(fresh._engine.cells._idle) == 0
+    assert len(fresh._engine.stores._idle) == 0
 
 
 def test_limits_are_those_of_the_new_node(fresh):
