@@ -18,6 +18,11 @@ from cloche_guest.loop import Loop, run_inline
 from cloche_wire import Op, Reply
 from tests.guest.conftest import Bench
 
+pytestmark = [  # what an interrupted call leaves behind says so as it is collected
+    pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 NODE = """
 import asyncio, concurrent.futures, logging
 from contextlib import contextmanager

@@ -107,7 +107,7 @@ def check_compiled_stops(wasm: bytes, spared: list[int]) -> str:
     """
     checked = check_stops(wasm, spared)
     engine = compiledcheck.engine()
-    lost = compiledcheck.lost(engine, bytes(wasmtime.Module(engine, wasm).serialize()), checked.loads)
+    lost = compiledcheck.lost(engine, bytes(wasmtime.Module(engine, wasm).serialize()), checked)
     if lost:
         called = stopcheck.names(wasm)
         worst = sorted(lost, key=lambda function: -lost[function])[:5]

@@ -62,12 +62,16 @@ class Graph:
 
     Attributes:
         places: of its loads, where their ``i32.load`` stands in the body.
+        ends: of its loads, where the innermost block, loop or if around it ends.
         addresses: what they load.
+        branches: where branches and calls stand.
     """
 
     blocks: list[Block]
     places: list[int]
+    ends: list[int]
     addresses: list[int]
+    branches: list[int]
 
 
 def graph(body: bytes) -> Graph:
@@ -86,7 +90,7 @@ def graph(body: bytes) -> Graph:
         at = builder.step(at)
     if builder.open:
         raise WasmError("a function ends within a block")
-    return Graph(builder.blocks, builder.places, builder.addresses)
+    return Graph(builder.blocks, builder.places, builder.ends, builder.addresses, builder.branches)
 
 
 class _Builder:
@@ -96,7 +100,14 @@ class _Builder:
         self.here = 0  # the block that is being read
         self.open: list[tuple[int, int, int]] = [(_BLOCK, 1, 0)]  # opcode, where a branch to it goes, where an absent else begins
         self.places: list[int] = []
+        self.ends: list[int] = []
         self.addresses: list[int] = []
+        self.branches: list[int] = []
+        self.inside: list[list[int]] = [[]]  # the loads in each of `open`
+
+    def close(self, at: int) -> None:
+        for load in self.inside.pop():
+            self.ends[load] = at
 
     def new(self) -> int:
         self.blocks.append(Block())
@@ -113,6 +124,8 @@ class _Builder:
                 self.load(at, found)
             return straight.end()
         opcode, reader = body[at], Reader(body, at + 1)
+        if opcode not in (_BLOCK, _LOOP, _ELSE, _END):
+            self.branches.append(at)
         if opcode in (_BLOCK, _LOOP, _IF):
             reader.unsigned()
             self.enter(opcode)
@@ -122,9 +135,12 @@ class _Builder:
                 raise WasmError("an else without its if")
             self.edge(end)
             self.open.append((_BLOCK, end, 0))
+            self.close(at)
+            self.inside.append([])
             self.here = other
         elif opcode == _END:
             kind, end, other = self.open.pop()
+            self.close(at)
             if kind != _LOOP:
                 self.edge(end)
                 if kind == _IF:
@@ -157,6 +173,7 @@ class _Builder:
         return reader.at
 
     def enter(self, opcode: int) -> None:
+        self.inside.append([])
         inside = self.new()
         self.edge(inside)
         if opcode == _IF:
@@ -184,6 +201,8 @@ class _Builder:
         address = Reader(found[1]).unsigned()
         if at == found.start() and address <= PAGE_BYTES - 4:
             self.blocks[self.here].loads = True
+            self.inside[-1].append(len(self.places))
+            self.ends.append(0)
             self.places.append(found.start() + 2)
             self.addresses.append(address)
 
@@ -227,12 +246,14 @@ class Checked:
 
     Attributes:
         problems: empty if the module can be stopped.
-        loads: of each function with loads, where they stand in the file.
+        loads: of each function with loads, where each stands in the file, and where the innermost block around it ends.
+        branches: where the branches and calls of all functions stand in the file.
         unstopped: the opcodes that lead back to the dispatch of bytecodes without a load.
     """
 
     problems: list[Problem]
-    loads: dict[int, list[int]]
+    loads: dict[int, list[tuple[int, int]]]
+    branches: list[int]
     unstopped: frozenset[int]
 
 
@@ -247,7 +268,8 @@ def check(wasm: bytes, spared: Iterable[int] = ()) -> Checked:
     first = sum(1 for found in module.imports() if found.kind == "function")
     problems: list[Problem] = []
     calls: dict[int, set[int | None]] = {}
-    loads: dict[int, list[int]] = {}
+    loads: dict[int, list[tuple[int, int]]] = {}
+    branches: list[int] = []
     dispatches = 0
     unstopped: frozenset[int] = frozenset()
     for function, (start, body) in enumerate(_bodies(wasm), first):
@@ -255,7 +277,8 @@ def check(wasm: bytes, spared: Iterable[int] = ()) -> Checked:
         if len(set(made.addresses)) != len(made.addresses):
             problems.append(Problem(function, "two loads of one address, which may be merged"))
         if made.places:
-            loads[function] = [start + place for place in made.places]
+            loads[function] = [(start + place, start + end) for place, end in zip(made.places, made.ends, strict=True)]
+        branches += [start + place for place in made.branches]
         calls[function] = _early_calls(made)
         cycle = _cycle(_without_loads(made, None))
         if not cycle:
@@ -269,7 +292,7 @@ def check(wasm: bytes, spared: Iterable[int] = ()) -> Checked:
         if wrong := unstopped - set(spared):
             problems.append(Problem(function, f"opcodes {sorted(wrong)} lead back to the dispatch without a load"))
     problems += _check_calls(calls, first)
-    return Checked(problems, loads, unstopped)
+    return Checked(problems, loads, branches, unstopped)
 
 
 def _without_loads(made: Graph, cut: Block | None) -> dict[int, Iterable[int]]:

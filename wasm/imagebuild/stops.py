@@ -3,7 +3,8 @@
 The rule: between two loads a guest executes a bounded number of instructions. So there is one on each way round a loop, and one in
 each cycle of calls:
 
-- a load stands before a ``call_indirect``, unless its function has certainly executed one already;
+- a load stands before a ``call_indirect``, unless its function has certainly executed one already (the bytecode loop's function begins
+  with one);
 - direct calls that may come before a load of their function form a graph; as many functions as it takes to leave that graph
   without a cycle begin with a load;
 - a loop that has a way round without any of these gets one at its head.
@@ -101,6 +102,8 @@ def stoppable(module: Module) -> Inserted:
         if scan.loads:
             evaluators.add(index)
             given += scan.loads
+            body = _inserted(body, [_behind_locals(body)])  # one for each call of it, none before its many indirect calls
+            scan = scanned(body)
         before_calls += len(scan.indirect)
         bodies[index] = _inserted(body, scan.indirect)
         graph[index] = {callee - first for callee in scan.calls if callee >= first}
@@ -115,7 +118,7 @@ def stoppable(module: Module) -> Inserted:
             body = _inserted(body, places)
         bodies[index] = _numbered(body)
     code = vector([unsigned(len(body)) + body for body in bodies])
-    return Inserted(module.replaced({CODE: code}), before_calls, len(entries), loops, given)
+    return Inserted(module.replaced({CODE: code}), before_calls, len(entries) + len(evaluators), loops, given)
 
 
 def _loops(scan: _Scan, evaluator: bool) -> list[int]:
