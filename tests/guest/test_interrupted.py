@@ -124,7 +124,18 @@ class Node:
         return "flushed"
 """
 KINDS = ["count", "text", "fault", "inline", "sleep", "gather", "timeout", "run", "items", "aitems"]
-OWN = ("cloche_guest", "cloche_wire", "asyncio", "logging", "contextlib", "threading", "importlib", "concurrent", "weakref", "_weakrefset")
+OWN = (
+    "cloche_guest",
+    "cloche_wire",
+    "asyncio",
+    "logging",
+    "contextlib",
+    "threading",
+    "importlib",
+    "concurrent",
+    "weakref",
+    "_weakrefset",
+)
 
 
 class Interrupter:

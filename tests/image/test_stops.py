@@ -66,7 +66,9 @@ def test_a_loop_that_may_go_round_without_a_load_is_given_one(body: str, count: 
     wasmtime.Module(wasmtime.Engine(), made.module.encode())
 
 
-@pytest.mark.parametrize("body", ["(loop (br 0))", f"(loop {FAR} (br 0))", f"(loop {HIDDEN} (br 0))", f"{STOP} (loop (br 0))"])
+@pytest.mark.parametrize(
+    "body", ["(loop (br 0))", f"(loop {FAR} (br 0))", f"(loop {HIDDEN} (br 0))", f"{STOP} (loop (br 0))"]
+)
 def test_the_proof_finds_a_loop_without_a_load(body: str) -> None:
     """A load elsewhere, or something that looks like one, does not count."""
     assert "a way round without a load" in problems(body)[0]

@@ -1,14 +1,14 @@
 """Proves for compiled code that each load from the stop page is still there: an optimiser may merge loads, or drop them.
 
 What wasmtime makes of a module is an ELF file. Its section ``.wasmtime.addrmap`` says of which instruction of the module a native
-instruction has been made, ``.wasmtime.traps`` which native instructions may trap, and how. A load is there if a native instruction that
-has been made of it may trap as an access out of bounds does: that is how wasmtime takes a fault at it. A load may be missing only if
-no branch and no call that follows it in its loop or block is there either: the optimiser has seen that this code is never reached. (A native
-loop cannot be without a branch, and that has been made of one in the module's loop.)
+instruction has been made, ``.wasmtime.traps`` which native instructions may trap, and how. A load is there if a native instruction
+that has been made of it may trap as an access out of bounds does: that is how wasmtime takes a fault at it. A load may be missing
+only if no branch and no call that follows it in its loop or block is there either: the optimiser has seen that this code is never
+reached. (A native loop cannot be without a branch, and that has been made of one in the module's loop.)
 
-Both sections have the same outline (wasmtime 50): the number of entries and of blocks; for each block the first native offset and where the
-block begins; then the blocks, of variable length. The formats are wasmtime's own and change with its versions, so `check`
-first reads a small module, of which it knows what must come out.
+Both sections have the same outline (wasmtime 50): the number of entries and of blocks; for each block the first native offset and
+where the block begins; then the blocks, of variable length. The formats are wasmtime's own and change with its versions, so
+`out_of_bounds` first reads a small module, of which it knows what must come out.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def sections(elf: bytes) -> dict[str, bytes]:
 
 def _blocks(section: bytes) -> Iterator[tuple[int, Reader, int]]:
     """The first native offset of each block, its body, and where that ends."""
-    entries, count = struct.unpack_from("<II", section)
+    _, count = struct.unpack_from("<II", section)
     index = [struct.unpack_from("<II", section, 8 + 8 * number) for number in range(count)]
     bodies = section[8 + 8 * count :]
     for (first, start), (_, end) in zip(index, [*index[1:], (0, len(bodies))], strict=True):
@@ -65,7 +65,10 @@ def _blocks(section: bytes) -> Iterator[tuple[int, Reader, int]]:
 
 
 def positions(section: bytes) -> list[tuple[int, int]]:
-    """``.wasmtime.addrmap``: (native offset, offset in the module's file or NO_POSITION), ascending. An entry reaches to the next one."""
+    """``.wasmtime.addrmap``: (native offset, offset in the module's file or NO_POSITION), ascending.
+
+    An entry reaches to the next one.
+    """
     found = []
     for native, body, end in _blocks(section):
         position = None
@@ -103,7 +106,7 @@ def _signed(body: Reader) -> int:
 
 
 def trapping(elf: bytes) -> tuple[dict[int, set[int]], set[int]]:
-    """For each position of a module's file what its native instructions may trap as; all positions that have native instructions."""
+    """What the native instructions of each position in a module's file may trap as; all positions that have any."""
     found: dict[int, set[int]] = {}
     parts = sections(elf)
     entries = positions(parts[ADDRESSES])
@@ -135,7 +138,11 @@ def out_of_bounds(engine: wasmtime.Engine) -> int:
         (code,) = found[loads[0]]
     except (KeyError, ValueError, IndexError, struct.error) as error:
         raise WasmError(f"the formats of this wasmtime's compiled code are not understood: {error!r}") from error
-    if len(loads) != 3 or found != {loads[0]: {code}, loads[1]: {code}, divide: found.get(divide)} or code in found[divide]:
+    if (
+        len(loads) != 3
+        or found != {loads[0]: {code}, loads[1]: {code}, divide: found.get(divide)}
+        or code in found[divide]
+    ):
         raise WasmError(f"the formats of this wasmtime's compiled code are not understood: {found}")
     return code
 

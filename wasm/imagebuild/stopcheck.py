@@ -1,11 +1,11 @@
 """Proves for a finished module that it can be stopped: whatever it does, it soon loads from the stop page.
 
-Written apart from stops.py, which puts the loads in: here a function is a graph of basic blocks, a block that loads from the stop page
-is taken out, and what is left must have no cycle. The same for calls: what functions can call before a load of their own must
-have no cycle, with an indirect call counted as a call of every function in the table.
+Written apart from stops.py, which puts the loads in: here a function is a graph of basic blocks, a block that loads from the stop
+page is taken out, and what is left must have no cycle. The same for calls: what functions can call before a load of their own must
+have no cycle, and an indirect call may be one of any function, so each must come after a load.
 
-One edge is allowed for: CPython's bytecode loop, from its dispatch (a ``br_table`` over all opcodes) to the opcodes that handlers.py has
-spared.
+One edge is allowed for: CPython's bytecode loop, from its dispatch (a ``br_table`` over all opcodes) to the opcodes that handlers.py
+has spared.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class _Builder:
         self.body = body
         self.blocks = [Block(), Block()]
         self.here = 0  # the block that is being read
-        self.open: list[tuple[int, int, int]] = [(_BLOCK, 1, 0)]  # opcode, where a branch to it goes, where an absent else begins
+        self.open: list[tuple[int, int, int]] = [
+            (_BLOCK, 1, 0)
+        ]  # opcode, where a branch to it goes, where an absent else begins
         self.places: list[int] = []
         self.ends: list[int] = []
         self.addresses: list[int] = []
@@ -296,9 +298,7 @@ def check(wasm: bytes, spared: Iterable[int] = ()) -> Checked:
 
 
 def _without_loads(made: Graph, cut: Block | None) -> dict[int, Iterable[int]]:
-    return {
-        index: () if block is cut else block.next for index, block in enumerate(made.blocks) if not block.loads
-    }
+    return {index: () if block is cut else block.next for index, block in enumerate(made.blocks) if not block.loads}
 
 
 def _unstopped(made: Graph, cut: Block) -> list[int]:
@@ -337,7 +337,9 @@ def _early_calls(made: Graph) -> set[int | None]:
 
 def _check_calls(calls: dict[int, set[int | None]], first: int) -> list[Problem]:
     problems = [
-        Problem(function, "an indirect call before its first load") for function, found in calls.items() if None in found
+        Problem(function, "an indirect call before its first load")
+        for function, found in calls.items()
+        if None in found
     ]
     if problems:
         return problems  # each of them is in a cycle of its own, as far as can be known
