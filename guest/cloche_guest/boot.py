@@ -47,7 +47,7 @@ def _import_all() -> None:
 
 
 def _unraisable(hooked: Any) -> None:
-    """Stands in for `sys.unraisablehook`: a finaliser, or a weak reference's callback, must not swallow what the host has raised."""
+    """Stands in for `sys.unraisablehook`: a finaliser must not swallow what the host has raised."""
     if isinstance(hooked.exc_value, Interrupted):
         _cloche.raise_again(hooked.exc_value)
     else:
@@ -81,9 +81,7 @@ def _boot() -> Guest:
     guest.streams.install()
     guest.logs.install()
     guest.logs.apply(logging.INFO)
-    _cloche.register(
-        guest.handle, values.encode, values.decode, guest.fail, guest.recover, DeadlineExceeded, Cancelled
-    )
+    _cloche.register(guest.handle, values.encode, values.decode, guest.fail, guest.recover, DeadlineExceeded, Cancelled)
     asking.bind(_cloche.call)
     return guest
 

@@ -108,7 +108,7 @@ class Loop(base_events.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Log what nobody awaited, but for what a task has raised out of the loop as well: its caller has it.
 
-        An `Interrupted` out of a plain callback is not logged: `_run_once` raises it, as asyncio itself lets KeyboardInterrupt pass.
+        An `Interrupted` out of a plain callback is not logged: `_run_once` raises it, as asyncio does with KeyboardInterrupt.
         """
         exception = context.get("exception")
         if isinstance(exception, Interrupted):

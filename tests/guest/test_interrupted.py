@@ -18,6 +18,11 @@ from cloche_guest.loop import Loop, run_inline
 from cloche_wire import Op, Reply
 from tests.guest.conftest import Bench
 
+pytestmark = [  # what an interrupted call leaves behind says so as it is collected
+    pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 NODE = """
 import asyncio, concurrent.futures, logging
 from contextlib import contextmanager
@@ -119,7 +124,18 @@ class Node:
         return "flushed"
 """
 KINDS = ["count", "text", "fault", "inline", "sleep", "gather", "timeout", "run", "items", "aitems"]
-OWN = ("cloche_guest", "cloche_wire", "asyncio", "logging", "contextlib", "threading", "importlib", "concurrent", "weakref", "_weakrefset")
+OWN = (
+    "cloche_guest",
+    "cloche_wire",
+    "asyncio",
+    "logging",
+    "contextlib",
+    "threading",
+    "importlib",
+    "concurrent",
+    "weakref",
+    "_weakrefset",
+)
 
 
 class Interrupter:

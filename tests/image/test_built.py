@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 import pytest
+from imagebuild.loops import untouched
 
 import cloche._image
 from imagebuild.inputs import inputs_digest
 from imagebuild.link import check_interface, check_no_bulk_memory
-from imagebuild.loops import untouched
 from imagebuild.wasmcode import bodies
 from imagebuild.wasmfile import Module
 from tests.image.conftest import TREE

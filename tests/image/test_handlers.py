@@ -35,7 +35,7 @@ def cases(*handlers: str) -> str:
 
 def has_load(body: str, name: str = "X") -> bool:
     made = transformed(cases(handler(name, body), handler("GENERAL", "DISPATCH();", label=True)))
-    text = re.search(rf"TARGET\({name}\) \{{.*?\n        \}}\n", made.text, re.S)
+    text = re.search(rf"TARGET\({name}\) \{{.*?\n        \}}\n", made.text, re.DOTALL)
     assert text is not None
     assert (name in made.spared) == (STOP not in text[0])
     return STOP in text[0]
@@ -90,7 +90,10 @@ def test_any_other_handler_begins_with_a_load(body: str) -> None:
     ("text", "message"),
     [
         (cases(handler("X", "NEW_MACRO(1);\nDISPATCH();")), "X uses NEW_MACRO: is there control flow in it?"),
-        (cases(handler("X", "DEOPT_IF(a, Y);\nDISPATCH();"), handler("Y", "DISPATCH();")), "X goes to Y, which may lead back"),
+        (
+            cases(handler("X", "DEOPT_IF(a, Y);\nDISPATCH();"), handler("Y", "DISPATCH();")),
+            "X goes to Y, which may lead back",
+        ),
         (cases(handler("X", "DISPATCH();").replace("next_instr += 1;", "next_instr += n;")), "X begins in a way"),
         (cases(handler("X", "f();\nPREDICTED(Z);\nDISPATCH();")), "X has a label in its middle"),
         (cases() + "static int more;\n", "'static int more;' is not part of a handler"),
@@ -117,4 +120,7 @@ def test_a_ceval_without_the_known_places_fails_the_build() -> None:
 
 def test_opcodes_are_numbered_as_the_header_says() -> None:
     """The proof knows them by number."""
-    assert opcodes("#define CACHE                                    0\n#define NOP                                     30\n", ["NOP"]) == [30]
+    assert opcodes(
+        "#define CACHE                                    0\n#define NOP                                     30\n",
+        ["NOP"],
+    ) == [30]

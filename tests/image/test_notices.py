@@ -103,7 +103,20 @@ class Node:
         finally:
             self.left += 1
 """
-ENDLESS = ["loop", "stubborn", "regex", "integer", "spin", "gather", "run", "describe", "final", "logs", "items", "aitems"]
+ENDLESS = [
+    "loop",
+    "stubborn",
+    "regex",
+    "integer",
+    "spin",
+    "gather",
+    "run",
+    "describe",
+    "final",
+    "logs",
+    "items",
+    "aitems",
+]
 WAITING = ["sleep", "service", "file", "asleep"]
 
 
@@ -203,7 +216,9 @@ def test_a_notice_at_random_moments_leaves_the_node_usable(host: Host, seed: int
     for _ in range(1000):
         kind = source.choice([*ENDLESS, "encode", "catch", "items", "aitems"])
         notice = source.choice([NOTICE_DEADLINE, NOTICE_CANCEL] if kind != "catch" else [NOTICE_DEADLINE])
-        reply, value = interrupt(host, notice, 0.02 * source.random() ** 2, lambda kind=kind: host.send(Op.PROCESS, kind))
+        reply, value = interrupt(
+            host, notice, 0.02 * source.random() ** 2, lambda kind=kind: host.send(Op.PROCESS, kind)
+        )
         outcomes.add(value["type"] if reply is Reply.FAILURE else "result")
         assert_usable(host)
     assert outcomes <= {"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled", "result"}

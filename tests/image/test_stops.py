@@ -66,7 +66,9 @@ def test_a_loop_that_may_go_round_without_a_load_is_given_one(body: str, count: 
     wasmtime.Module(wasmtime.Engine(), made.module.encode())
 
 
-@pytest.mark.parametrize("body", ["(loop (br 0))", f"(loop {FAR} (br 0))", f"(loop {HIDDEN} (br 0))", f"{STOP} (loop (br 0))"])
+@pytest.mark.parametrize(
+    "body", ["(loop (br 0))", f"(loop {FAR} (br 0))", f"(loop {HIDDEN} (br 0))", f"{STOP} (loop (br 0))"]
+)
 def test_the_proof_finds_a_loop_without_a_load(body: str) -> None:
     """A load elsewhere, or something that looks like one, does not count."""
     assert "a way round without a load" in problems(body)[0]
@@ -177,24 +179,36 @@ def test_a_loop_without_memory_is_stopped_by_locking_the_page(body: str) -> None
     assert ended == [wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS]
 
 
-def compiled(text: str) -> tuple[wasmtime.Engine, bytes, dict[int, list[int]]]:
+def compiled(text: str) -> tuple[wasmtime.Engine, bytes, stopcheck.Checked]:
     wasm = bytes(wasmtime.wat2wasm(text))
     engine = compiledcheck.engine()
-    return engine, bytes(wasmtime.Module(engine, wasm).serialize()), stopcheck.check(wasm).loads
+    return engine, bytes(wasmtime.Module(engine, wasm).serialize()), stopcheck.check(wasm)
 
 
 def test_all_loads_are_found_in_compiled_code() -> None:
     """Also in a large function, whose entries fill many blocks of the two sections."""
     body = "".join(f"(loop (drop (i32.load offset={4 * k} (i32.const 0))) (br_if 0 (local.get 0)))" for k in range(900))
-    engine, elf, loads = compiled(f"(module (memory 1) (func (param i32) {body}) (func (param i32) {body}))")
-    assert {function: len(places) for function, places in loads.items()} == {0: 900, 1: 900}
-    assert compiledcheck.lost(engine, elf, loads) == {}
+    engine, elf, checked = compiled(f"(module (memory 1) (func (param i32) {body}) (func (param i32) {body}))")
+    assert {function: len(places) for function, places in checked.loads.items()} == {0: 900, 1: 900}
+    assert compiledcheck.lost(engine, elf, checked) == {}
 
 
 def test_a_load_that_the_optimiser_has_merged_is_missed() -> None:
-    """Two of the same address, no store between: one native load is all that is left of them."""
-    engine, elf, loads = compiled(f"(module (memory 1) (func {OTHER}) (func {STOP} {STOP} {STOP} {OTHER}))")
-    assert compiledcheck.lost(engine, elf, loads) == {1: 2}
+    """Three of the same address, no store between: one native load is all that is left of them."""
+    loop = f"(loop {STOP} (br_if 0 (local.get 0)))"
+    engine, elf, checked = compiled(f"(module (memory 1) (func {OTHER}) (func (param i32) {STOP} {loop} {loop}))")
+    assert compiledcheck.lost(engine, elf, checked) == {1: 2}
+
+
+def test_a_load_in_code_that_is_never_reached_is_not_missed() -> None:
+    """The optimiser leaves out the whole loop. A loop that is there without its load is missed."""
+    dead = f"(block (br_if 0 (i32.const 1)) (loop {STOP} {READ} (br_if 0 (local.get 0))))"
+    engine, elf, checked = compiled(f"(module (memory 1) (func (param i32) {dead} {OTHER}))")
+    assert len(checked.loads[0]) == 2
+    assert compiledcheck.lost(engine, elf, checked) == {}
+    merged = f"{STOP} (loop {STOP} (br_if 0 (local.get 0)))"
+    engine, elf, checked = compiled(f"(module (memory 1) (func (param i32) {merged}))")
+    assert compiledcheck.lost(engine, elf, checked) == {0: 1}
 
 
 def test_another_format_of_compiled_code_fails() -> None:

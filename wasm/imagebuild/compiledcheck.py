@@ -1,21 +1,25 @@
 """Proves for compiled code that each load from the stop page is still there: an optimiser may merge loads, or drop them.
 
 What wasmtime makes of a module is an ELF file. Its section ``.wasmtime.addrmap`` says of which instruction of the module a native
-instruction has been made, ``.wasmtime.traps`` which native instructions may trap, and how. A load is there if a native instruction that
-has been made of it may trap as an access out of bounds does: that is how wasmtime takes a fault at it.
+instruction has been made, ``.wasmtime.traps`` which native instructions may trap, and how. A load is there if a native instruction
+that has been made of it may trap as an access out of bounds does: that is how wasmtime takes a fault at it. A load may be missing
+only if no branch and no call that follows it in its loop or block is there either: the optimiser has seen that this code is never
+reached. (A native loop cannot be without a branch, and that has been made of one in the module's loop.)
 
-Both sections have the same outline (wasmtime 50): the number of entries and of blocks; for each block the first native offset and where the
-block begins; then the blocks, of variable length. The formats are wasmtime's own and change with its versions, so `check`
-first reads a small module, of which it knows what must come out.
+Both sections have the same outline (wasmtime 50): the number of entries and of blocks; for each block the first native offset and
+where the block begins; then the blocks, of variable length. The formats are wasmtime's own and change with its versions, so
+`out_of_bounds` first reads a small module, of which it knows what must come out.
 """
 
 from __future__ import annotations
 
+import bisect
 import struct
 from collections.abc import Iterator
 
 import wasmtime
 
+from imagebuild import stopcheck
 from imagebuild.wasmfile import Reader, WasmError
 
 ADDRESSES, TRAPS = ".wasmtime.addrmap", ".wasmtime.traps"
@@ -53,7 +57,7 @@ def sections(elf: bytes) -> dict[str, bytes]:
 
 def _blocks(section: bytes) -> Iterator[tuple[int, Reader, int]]:
     """The first native offset of each block, its body, and where that ends."""
-    entries, count = struct.unpack_from("<II", section)
+    _, count = struct.unpack_from("<II", section)
     index = [struct.unpack_from("<II", section, 8 + 8 * number) for number in range(count)]
     bodies = section[8 + 8 * count :]
     for (first, start), (_, end) in zip(index, [*index[1:], (0, len(bodies))], strict=True):
@@ -61,7 +65,10 @@ def _blocks(section: bytes) -> Iterator[tuple[int, Reader, int]]:
 
 
 def positions(section: bytes) -> list[tuple[int, int]]:
-    """``.wasmtime.addrmap``: (native offset, offset in the module's file or NO_POSITION), ascending. An entry reaches to the next one."""
+    """``.wasmtime.addrmap``: (native offset, offset in the module's file or NO_POSITION), ascending.
+
+    An entry reaches to the next one.
+    """
     found = []
     for native, body, end in _blocks(section):
         position = None
@@ -98,8 +105,8 @@ def _signed(body: Reader) -> int:
             return value - (1 << shift) if byte & 64 else value
 
 
-def trapping(elf: bytes) -> dict[int, set[int]]:
-    """For each position of a module's file what its native instructions may trap as."""
+def trapping(elf: bytes) -> tuple[dict[int, set[int]], set[int]]:
+    """What the native instructions of each position in a module's file may trap as; all positions that have any."""
     found: dict[int, set[int]] = {}
     parts = sections(elf)
     entries = positions(parts[ADDRESSES])
@@ -109,7 +116,7 @@ def trapping(elf: bytes) -> dict[int, set[int]]:
             at += 1
         if at >= 0 and entries[at][1] != NO_POSITION:
             found.setdefault(entries[at][1], set()).add(code)
-    return found
+    return found, {position for _, position in entries} - {NO_POSITION}
 
 
 SAMPLE = """(module (memory 1) (func (param i32 i32) (result i32)
@@ -127,26 +134,36 @@ def out_of_bounds(engine: wasmtime.Engine) -> int:
     loads = [at + 2 for at in range(len(wasm)) if wasm.startswith(b"\x41\x00\x28", at)]
     divide = wasm.index(b"\x20\x00\x20\x01\x6e") + 4
     try:
-        found = trapping(bytes(wasmtime.Module(engine, wasm).serialize()))
+        found, _ = trapping(bytes(wasmtime.Module(engine, wasm).serialize()))
         (code,) = found[loads[0]]
     except (KeyError, ValueError, IndexError, struct.error) as error:
         raise WasmError(f"the formats of this wasmtime's compiled code are not understood: {error!r}") from error
-    if len(loads) != 3 or found != {loads[0]: {code}, loads[1]: {code}, divide: found.get(divide)} or code in found[divide]:
+    if (
+        len(loads) != 3
+        or found != {loads[0]: {code}, loads[1]: {code}, divide: found.get(divide)}
+        or code in found[divide]
+    ):
         raise WasmError(f"the formats of this wasmtime's compiled code are not understood: {found}")
     return code
 
 
-def lost(engine: wasmtime.Engine, elf: bytes, loads: dict[int, list[int]]) -> dict[int, int]:
-    """How many loads of each function are not in compiled code; empty if all are.
+def lost(engine: wasmtime.Engine, elf: bytes, checked: stopcheck.Checked) -> dict[int, int]:
+    """How many loads of each function are not in compiled code, though a branch or a call behind them is; empty if all are.
 
     Args:
         engine: that has compiled it.
         elf: what `wasmtime.Module.serialize` answers.
-        loads: of each function, where its loads stand in the module's file (`stopcheck.Checked`).
+        checked: what there is in the module.
     """
     code = out_of_bounds(engine)
-    found = trapping(elf)
-    missing = {
-        function: sum(code not in found.get(place, ()) for place in places) for function, places in loads.items()
-    }
+    found, positions_there = trapping(elf)
+    present = sorted(positions_there & set(checked.branches))
+
+    def is_lost(place: int, end: int) -> bool:
+        if code in found.get(place, ()):
+            return False
+        following = bisect.bisect_left(present, place)
+        return following < len(present) and present[following] < end
+
+    missing = {function: sum(is_lost(*load) for load in found_in) for function, found_in in checked.loads.items()}
     return {function: count for function, count in missing.items() if count}

@@ -1,7 +1,7 @@
 """Gives CPython's bytecode loop its loads from the stop page, in C, before it is compiled.
 
-Every other loop of the image gets one load on each way round (stops.py). A load for each bytecode would cost some 5 % of the time of
-Python code, and CPython's own check (eval_breaker) cannot stand in for it: its address lies in memory that a hostile node can
+Every other loop of the image gets one load on each way round (stops.py). A load for each bytecode would cost some 5 % of Python's
+time, and CPython's own check (eval_breaker) cannot stand in for it: its address lies in memory that a hostile node can
 overwrite, and bytecode that a node has made need not pass it. So the handlers of bytecodes are divided by their text:
 
 - A handler that only moves ``next_instr`` forward, by a constant, and dispatches, gets none. A run of such handlers walks through
@@ -34,9 +34,11 @@ DEFINITION = """
 """
 """The pass gives each load an address of its own; here all have the same."""
 
-_HANDLER = re.compile(r"^        TARGET\((\w+)\) \{\n(.*?)^        \}\n", re.S | re.M)
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
-_TIER2 = re.compile(r"^\s*#ifdef _Py_TIER2\n(?:(?!\s*#if).*\n|\s*#if.*\n(?:(?!\s*#if).*\n)*?\s*#endif.*\n)*?\s*#endif.*\n", re.M)
+_HANDLER = re.compile(r"^        TARGET\((\w+)\) \{\n(.*?)^        \}\n", re.DOTALL | re.MULTILINE)
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_TIER2 = re.compile(
+    r"^\s*#ifdef _Py_TIER2\n(?:(?!\s*#if).*\n|\s*#if.*\n(?:(?!\s*#if).*\n)*?\s*#endif.*\n)*?\s*#endif.*\n", re.MULTILINE
+)
 _PROLOGUE = re.compile(
     r"\s*(?:_Py_CODEUNIT \*this_instr = )?frame->instr_ptr = next_instr;\n"
     r"(?:\s*\(void\)this_instr;\n)?"
@@ -65,10 +67,10 @@ _HARMLESS = [
         r"_Py_Specialize_\w+\([^;]*\);",
     )
 ]
-_DEOPT = re.compile(r"\bDEOPT_IF\(.*?, (\w+)\);", re.S)
+_DEOPT = re.compile(r"\bDEOPT_IF\(.*?, (\w+)\);", re.DOTALL)
 _CONTROL = re.compile(
     r"next_instr|\bgoto\b|\bframe\s*=[^=]|DISPATCH|JUMP|SKIP_OVER|\bGO_?TO|LOAD_IP|LOAD_SP|\bopcode\b|\boparg\s*(?:=[^=]|<<=|>>=|\|=|\+\+|--)|^\s*\w+:\s*$|__asm",
-    re.M,
+    re.MULTILINE,
 )
 _MACRO = re.compile(r"\b([A-Z_][A-Z0-9_]{2,})\s*\(")
 _KNOWN_MACROS = frozenset(
@@ -103,7 +105,9 @@ def transformed(text: str) -> Handlers:
     spared = {name for name, body in found.items() if _is_spared(name, body)}
     for name in found:  # whoever gives up goes into the middle of another handler, behind its beginning
         if wrong := {target for target in _DEOPT.findall(found[name]) if not _is_entered_safely(target, found)}:
-            raise BuildError(f"generated_cases.c.h: {name} goes to {', '.join(sorted(wrong))}, which may lead back without a load")
+            raise BuildError(
+                f"generated_cases.c.h: {name} goes to {', '.join(sorted(wrong))}, which may lead back without a load"
+            )
 
     def changed(match: re.Match[str]) -> str:
         if match[1] in spared:
@@ -115,7 +119,10 @@ def transformed(text: str) -> Handlers:
 
 
 def _is_frame(line: str) -> bool:
-    return re.fullmatch(r'\s*(#\s*(ifdef TIER_TWO|error ".*"|endif|define TIER_ONE 1|undef TIER_ONE))?\s*', line) is not None
+    return (
+        re.fullmatch(r'\s*(#\s*(ifdef TIER_TWO|error ".*"|endif|define TIER_ONE 1|undef TIER_ONE))?\s*', line)
+        is not None
+    )
 
 
 def _prologue(name: str, body: str) -> re.Match[str]:
@@ -157,7 +164,9 @@ def evaluator(text: str) -> str:
     """
     text = _once(text, '#include "ceval_macros.h"\n', f'#include "ceval_macros.h"\n{DEFINITION}')
     text = _once(text, "\nresume_frame:\n", f"\nresume_frame:\n    {STOP}\n")  # start_frame leads here
-    text = _once(text, "\nexception_unwind:\n        {\n", f"\nexception_unwind:\n        {{\n            {STOP}\n")  # and error
+    text = _once(
+        text, "\nexception_unwind:\n        {\n", f"\nexception_unwind:\n        {{\n            {STOP}\n"
+    )  # and error
     line = "    {\n        _Py_CODEUNIT *prev = frame->instr_ptr;\n"  # INSTRUMENTED_LINE
     return _once(text, line, line.replace("{\n", f"{{\n        {STOP}\n", 1))
 
@@ -170,7 +179,7 @@ def _once(text: str, old: str, new: str) -> str:
 
 def opcodes(text: str, names: Iterable[str]) -> list[int]:
     """The numbers of bytecodes in ``opcode_ids.h``."""
-    numbers = {name: int(number) for name, number in re.findall(r"^#define (\w+)\s+(\d+)$", text, re.M)}
+    numbers = {name: int(number) for name, number in re.findall(r"^#define (\w+)\s+(\d+)$", text, re.MULTILINE)}
     return sorted(numbers[name] for name in names)
 
 

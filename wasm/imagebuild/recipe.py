@@ -14,6 +14,7 @@ from imagebuild import (
     driver,
     fetch,
     freeze,
+    gate,
     handlers,
     link,
     manifest,
@@ -108,7 +109,15 @@ class Recipe:
                 file_digest(
                     *(
                         self.shim / name
-                        for name in ("freezer.c", "freezer_files.c", "wasi.c", "notice.c", "notice.h", "boot.h", "output.h")
+                        for name in (
+                            "freezer.c",
+                            "freezer_files.c",
+                            "wasi.c",
+                            "notice.c",
+                            "notice.h",
+                            "boot.h",
+                            "output.h",
+                        )
                     )
                 ),
                 runs + code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "freeze", "link"),
@@ -126,9 +135,9 @@ class Recipe:
                 "snapshot",
                 "link cpython",
                 runs,
-                code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "stops", "stopcheck", "link"),
+                code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "stops", "stopcheck", "gate", "link"),
             ),
-            stage("compiled", "snapshot cpython", code("stopcheck", "compiledcheck", "link")),
+            stage("compiled", "snapshot cpython", code("stopcheck", "compiledcheck", "gate")),
             stage("test", "snapshot", runs, code("selftest")),
         ]
 
@@ -293,7 +302,7 @@ class Recipe:
         link.check_interface(module, self.abi)
         link.check_entry(module)
         link.check_no_bulk_memory(made.wasm)
-        link.check_stops(made.wasm, self._spared(folders))
+        gate.check_stops(made.wasm, self._spared(folders))
         (out / "cloche.wasm").write_bytes(made.wasm)
         facts = {"pages": made.pages, "segments": made.segments, "data_bytes": made.data_bytes, "density": made.density}
         (out / "snapshot.json").write_text(json.dumps(facts | {"features": module.features()}), "utf-8")
@@ -303,7 +312,7 @@ class Recipe:
         return [int(number) for number in (folders["cpython"] / "evaluator/spared.txt").read_text("ascii").split()]
 
     def _compiled(self, out: Path, folders: Folders) -> None:
-        report = link.check_compiled_stops((folders["snapshot"] / "cloche.wasm").read_bytes(), self._spared(folders))
+        report = gate.check_compiled_stops((folders["snapshot"] / "cloche.wasm").read_bytes(), self._spared(folders))
         (out / "report.txt").write_text(report, "utf-8")
 
     def _test(self, out: Path, folders: Folders) -> None:

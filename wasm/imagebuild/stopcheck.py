@@ -1,11 +1,11 @@
 """Proves for a finished module that it can be stopped: whatever it does, it soon loads from the stop page.
 
-Written apart from stops.py, which puts the loads in: here a function is a graph of basic blocks, a block that loads from the stop page
-is taken out, and what is left must have no cycle. The same for calls: what functions can call before a load of their own must
-have no cycle, with an indirect call counted as a call of every function in the table.
+Written apart from stops.py, which puts the loads in: here a function is a graph of basic blocks, a block that loads from the stop
+page is taken out, and what is left must have no cycle. The same for calls: what functions can call before a load of their own must
+have no cycle, and an indirect call may be one of any function, so each must come after a load.
 
-One edge is allowed for: CPython's bytecode loop, from its dispatch (a ``br_table`` over all opcodes) to the opcodes that handlers.py has
-spared.
+One edge is allowed for: CPython's bytecode loop, from its dispatch (a ``br_table`` over all opcodes) to the opcodes that handlers.py
+has spared.
 """
 
 from __future__ import annotations
@@ -62,12 +62,16 @@ class Graph:
 
     Attributes:
         places: of its loads, where their ``i32.load`` stands in the body.
+        ends: of its loads, where the innermost block, loop or if around it ends.
         addresses: what they load.
+        branches: where branches and calls stand.
     """
 
     blocks: list[Block]
     places: list[int]
+    ends: list[int]
     addresses: list[int]
+    branches: list[int]
 
 
 def graph(body: bytes) -> Graph:
@@ -86,7 +90,7 @@ def graph(body: bytes) -> Graph:
         at = builder.step(at)
     if builder.open:
         raise WasmError("a function ends within a block")
-    return Graph(builder.blocks, builder.places, builder.addresses)
+    return Graph(builder.blocks, builder.places, builder.ends, builder.addresses, builder.branches)
 
 
 class _Builder:
@@ -94,9 +98,18 @@ class _Builder:
         self.body = body
         self.blocks = [Block(), Block()]
         self.here = 0  # the block that is being read
-        self.open: list[tuple[int, int, int]] = [(_BLOCK, 1, 0)]  # opcode, where a branch to it goes, where an absent else begins
+        self.open: list[tuple[int, int, int]] = [
+            (_BLOCK, 1, 0)
+        ]  # opcode, where a branch to it goes, where an absent else begins
         self.places: list[int] = []
+        self.ends: list[int] = []
         self.addresses: list[int] = []
+        self.branches: list[int] = []
+        self.inside: list[list[int]] = [[]]  # the loads in each of `open`
+
+    def close(self, at: int) -> None:
+        for load in self.inside.pop():
+            self.ends[load] = at
 
     def new(self) -> int:
         self.blocks.append(Block())
@@ -113,6 +126,8 @@ class _Builder:
                 self.load(at, found)
             return straight.end()
         opcode, reader = body[at], Reader(body, at + 1)
+        if opcode not in (_BLOCK, _LOOP, _ELSE, _END):
+            self.branches.append(at)
         if opcode in (_BLOCK, _LOOP, _IF):
             reader.unsigned()
             self.enter(opcode)
@@ -122,9 +137,12 @@ class _Builder:
                 raise WasmError("an else without its if")
             self.edge(end)
             self.open.append((_BLOCK, end, 0))
+            self.close(at)
+            self.inside.append([])
             self.here = other
         elif opcode == _END:
             kind, end, other = self.open.pop()
+            self.close(at)
             if kind != _LOOP:
                 self.edge(end)
                 if kind == _IF:
@@ -157,6 +175,7 @@ class _Builder:
         return reader.at
 
     def enter(self, opcode: int) -> None:
+        self.inside.append([])
         inside = self.new()
         self.edge(inside)
         if opcode == _IF:
@@ -184,6 +203,8 @@ class _Builder:
         address = Reader(found[1]).unsigned()
         if at == found.start() and address <= PAGE_BYTES - 4:
             self.blocks[self.here].loads = True
+            self.inside[-1].append(len(self.places))
+            self.ends.append(0)
             self.places.append(found.start() + 2)
             self.addresses.append(address)
 
@@ -227,12 +248,14 @@ class Checked:
 
     Attributes:
         problems: empty if the module can be stopped.
-        loads: of each function with loads, where they stand in the file.
+        loads: of each function with loads, where each stands in the file, and where the innermost block around it ends.
+        branches: where the branches and calls of all functions stand in the file.
         unstopped: the opcodes that lead back to the dispatch of bytecodes without a load.
     """
 
     problems: list[Problem]
-    loads: dict[int, list[int]]
+    loads: dict[int, list[tuple[int, int]]]
+    branches: list[int]
     unstopped: frozenset[int]
 
 
@@ -247,7 +270,8 @@ def check(wasm: bytes, spared: Iterable[int] = ()) -> Checked:
     first = sum(1 for found in module.imports() if found.kind == "function")
     problems: list[Problem] = []
     calls: dict[int, set[int | None]] = {}
-    loads: dict[int, list[int]] = {}
+    loads: dict[int, list[tuple[int, int]]] = {}
+    branches: list[int] = []
     dispatches = 0
     unstopped: frozenset[int] = frozenset()
     for function, (start, body) in enumerate(_bodies(wasm), first):
@@ -255,7 +279,8 @@ def check(wasm: bytes, spared: Iterable[int] = ()) -> Checked:
         if len(set(made.addresses)) != len(made.addresses):
             problems.append(Problem(function, "two loads of one address, which may be merged"))
         if made.places:
-            loads[function] = [start + place for place in made.places]
+            loads[function] = [(start + place, start + end) for place, end in zip(made.places, made.ends, strict=True)]
+        branches += [start + place for place in made.branches]
         calls[function] = _early_calls(made)
         cycle = _cycle(_without_loads(made, None))
         if not cycle:
@@ -269,13 +294,11 @@ def check(wasm: bytes, spared: Iterable[int] = ()) -> Checked:
         if wrong := unstopped - set(spared):
             problems.append(Problem(function, f"opcodes {sorted(wrong)} lead back to the dispatch without a load"))
     problems += _check_calls(calls, first)
-    return Checked(problems, loads, unstopped)
+    return Checked(problems, loads, branches, unstopped)
 
 
 def _without_loads(made: Graph, cut: Block | None) -> dict[int, Iterable[int]]:
-    return {
-        index: () if block is cut else block.next for index, block in enumerate(made.blocks) if not block.loads
-    }
+    return {index: () if block is cut else block.next for index, block in enumerate(made.blocks) if not block.loads}
 
 
 def _unstopped(made: Graph, cut: Block) -> list[int]:
@@ -314,7 +337,9 @@ def _early_calls(made: Graph) -> set[int | None]:
 
 def _check_calls(calls: dict[int, set[int | None]], first: int) -> list[Problem]:
     problems = [
-        Problem(function, "an indirect call before its first load") for function, found in calls.items() if None in found
+        Problem(function, "an indirect call before its first load")
+        for function, found in calls.items()
+        if None in found
     ]
     if problems:
         return problems  # each of them is in a cycle of its own, as far as can be known

@@ -3,7 +3,8 @@
 The rule: between two loads a guest executes a bounded number of instructions. So there is one on each way round a loop, and one in
 each cycle of calls:
 
-- a load stands before a ``call_indirect``, unless its function has certainly executed one already;
+- a load stands before a ``call_indirect``, unless its function has certainly executed one already (the bytecode loop's function
+  begins with one);
 - direct calls that may come before a load of their function form a graph; as many functions as it takes to leave that graph
   without a cycle begin with a load;
 - a loop that has a way round without any of these gets one at its head.
@@ -11,8 +12,8 @@ each cycle of calls:
 The bytecode loop of CPython is the exception. Its loads have been written in C (handlers.py), because they depend on the bytecode.
 
 wasmtime keeps a load whose value is dropped, since a load that may trap has an effect, but it merges two of the same address if
-no store lies between them. So each load of a function has an address of its own. `stopcheck` proves the rule for the finished module,
-and `compiledcheck` that every load is there in native code.
+no store lies between them. So each load of a function has an address of its own. `stopcheck` proves the rule for the finished
+module, and `compiledcheck` that every load is there in native code.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ class Inserted:
 @dataclass
 class _Scan:
     """Of one function: where loops begin that have a way round without a load, where each loop ends, and where the loop begins that
-    dispatches bytecodes; where indirect calls stand before which there may have been no load since its beginning; which functions it may call before a
-    load; how many loads it has."""
+    dispatches bytecodes; where indirect calls stand before which there may have been no load since its beginning; which functions
+    it may call before a load; how many loads it has.
+    """
 
     loops: set[int] = field(default_factory=set)
     ends: dict[int, int] = field(default_factory=dict)
@@ -101,11 +103,17 @@ def stoppable(module: Module) -> Inserted:
         if scan.loads:
             evaluators.add(index)
             given += scan.loads
+            body = _inserted(
+                body, [_behind_locals(body)]
+            )  # one for each call of it, none before its many indirect calls
+            scan = scanned(body)
         before_calls += len(scan.indirect)
         bodies[index] = _inserted(body, scan.indirect)
         graph[index] = {callee - first for callee in scan.calls if callee >= first}
     if len(evaluators) > 1:
-        raise WasmError(f"functions {sorted(evaluators)} came with loads from the stop page: the bytecode loop alone has some")
+        raise WasmError(
+            f"functions {sorted(evaluators)} came with loads from the stop page: the bytecode loop alone has some"
+        )
     entries = cut(graph, [len(body) for body in bodies])
     for index, body in enumerate(bodies):
         if index in entries:
@@ -115,7 +123,7 @@ def stoppable(module: Module) -> Inserted:
             body = _inserted(body, places)
         bodies[index] = _numbered(body)
     code = vector([unsigned(len(body)) + body for body in bodies])
-    return Inserted(module.replaced({CODE: code}), before_calls, len(entries), loops, given)
+    return Inserted(module.replaced({CODE: code}), before_calls, len(entries) + len(evaluators), loops, given)
 
 
 def _loops(scan: _Scan, evaluator: bool) -> list[int]:
