@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from cloche._texts import clean, line, name
 from cloche_wire import Failure, Frame
+from cloche_wire.failure import MAX_MESSAGE
 
 __all__ = ["read_failure"]
 
@@ -34,7 +35,7 @@ def _cleaned(failure: Failure, phase: str) -> Failure:
         failure,
         phase=phase,
         exc_type=name(failure.exc_type),
-        message=clean(failure.message),
+        message=clean(failure.message, MAX_MESSAGE + 64),  # a guest that cuts it says so at its end
         frames=tuple(Frame(name(f.file), f.line, name(f.function), line(f.text)) for f in failure.frames),
         cause=_cleaned(failure.cause, phase) if failure.cause else None,
         notes=tuple(map(clean, failure.notes)),

@@ -222,3 +222,17 @@ def test_json_of_stdout_is_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> N
         out.write({"a": 1})
         out.finish()
     assert json.loads(capfdbinary.readouterr().out) == {"a": 1}
+
+
+@pytest.mark.parametrize("shape", [(1 << 25, 0), (1 << 10, 1 << 10, 0), (1 << 17, 0, 3)])
+def test_an_array_without_items_does_not_become_millions_of_lists(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Its shape is a few bytes on the wire; written as JSON it took 43 s."""
+    with pytest.raises(InputError, match="empty lists"):
+        write(tmp_path / "out.jsonl", [np.zeros(shape)])
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 1 << 25), (2, 0, 1 << 40)])
+def test_arrays_without_items_are_written(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """As the nested lists that they are."""
+    write(tmp_path / "out.jsonl", [np.zeros(shape)])
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == np.zeros(shape).tolist()

@@ -171,7 +171,9 @@ def test_closed_and_broken_nodes_have_no_snapshot(load):
         node.snapshot()
 
 
-def _forged(snapshot: Snapshot, pages: bytes | None = None, **changes: object) -> bytes:
+def _forged(
+    snapshot: Snapshot, pages: bytes | None = None, compressed: bytes | None = None, **changes: object
+) -> bytes:
     """Well-formed bytes, with a right digest: what somebody without a key may send."""
     described = {
         "image": snapshot.image, "name": snapshot.name, "info": snapshot.info, "memory_bytes": snapshot.memory_bytes,
@@ -179,7 +181,7 @@ def _forged(snapshot: Snapshot, pages: bytes | None = None, **changes: object) -
     }  # fmt: skip
     text = json.dumps(described).encode()
     body = struct.pack("<16sIII", b"cloche snapshot\n", 1, len(text), 0) + text
-    body += zlib.compress(snapshot.pages if pages is None else pages)
+    body += compressed or zlib.compress(snapshot.pages if pages is None else pages)
     return body + hashlib.blake2b(body, digest_size=32).digest()
 
 
@@ -229,6 +231,54 @@ def test_a_bomb_takes_no_memory(load):
         with pytest.raises(cloche.ClocheError, match="not of the size"):
             Snapshot.from_bytes(bomb)
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bomb_whose_description_agrees_takes_no_memory(load):
+    """A megabyte may say that it is a gigabyte, and be one: without `max_bytes` the answer is no."""
+    snapshot = load(COUNTER).snapshot()
+    changes = {"runs": [[0, 1 << 18]], "memory_bytes": 1 << 30}
+    packed = zlib.compressobj()
+    bomb = b"".join(packed.compress(bytes(1 << 20)) for _ in range(1 << 10)) + packed.flush()
+    assert len(bomb) < 2 << 20
+    assert _peak(_forged(snapshot, compressed=bomb, **changes), match="max_bytes") < 16 << 20
+
+
+def test_pages_are_decompressed_once(load):
+    """In the memory that they take, and little more."""
+    node = load("class N:\n    def process(self, x):\n        self.b = bytes(x)\n")
+    node.process(64 << 20)
+    data = node.snapshot().to_bytes()
+    tracemalloc.start()
+    try:
+        pages = len(Snapshot.from_bytes(data).pages)
+        assert tracemalloc.get_traced_memory()[1] < 1.4 * pages + 3 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"stream":' + b"[" * 500_000 + b"]" * 500_000 + b"}", b'{"runs":[' + b"[]," * 300_000 + b"[]]}", b"[" * 1_000_000,
+        b'{"calls":' + b"7" * 1_000_000 + b"}", b'{"info":' + b'{"a":' * 9 + b"0" + b"}" * 10, b'"' + b"\\" * 1_000_000,
+    ],
+    ids=["deep", "empty runs", "open", "a long number", "nine deep", "backslashes"],
+)  # fmt: skip
+def test_a_description_costs_a_multiple_of_its_bytes(text):
+    """It is looked at before it is parsed."""
+    body = struct.pack("<16sIII", b"cloche snapshot\n", 1, len(text), 0) + text + zlib.compress(b"")
+    assert _peak(body + hashlib.blake2b(body, digest_size=32).digest(), match="snapshot") < 32 * len(text) + (1 << 20)
+
+
+def _peak(data: bytes, match: str) -> int:
+    """Bytes of memory that refusing the snapshot takes."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(cloche.ClocheError, match=match):
+            Snapshot.from_bytes(data)
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
