@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +90,12 @@ class Host:
 class _Quiet:
     def __getattr__(self, level: str) -> Callable[..., None]:
         return lambda message, **fields: None
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised in a `__del__` is dropped: pytest's own hook keeps it, with all that its traceback holds, until the end."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
 
 
 @pytest.fixture
