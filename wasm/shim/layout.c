@@ -5,7 +5,8 @@
    written to. The second run gives these blocks the places that it has reserved for them all at its beginning, one beside
    the other. They are ordinary blocks of malloc: pymalloc hands to free() and realloc() whatever lies in no arena.
 
-   After the initialiser CPython's own allocators are back, and nothing of this is left in the image. */
+   After the initialiser CPython's own allocators are back. tracemalloc has kept what it found, and so goes on calling the functions
+   here, which then only pass on. */
 #define PY_SSIZE_T_CLEAN
 #define Py_BUILD_CORE 1
 #include <Python.h>
@@ -56,7 +57,7 @@ static void *reserved(size_t n, uint32_t nth) {
 
 static void *laid_malloc(void *context, size_t n) {
     PyMemAllocatorEx *a = context;
-    if (inside) return a->malloc(a->ctx, n);
+    if (inside || !layout.counts) return a->malloc(a->ctx, n);
     inside = 1;
     uint32_t nth = layout.counts[bucket(n)]++;
     void *block = reserved(n, nth);
@@ -67,7 +68,7 @@ static void *laid_malloc(void *context, size_t n) {
 }
 static void *laid_calloc(void *context, size_t count, size_t size) {
     PyMemAllocatorEx *a = context;
-    if (inside || (size && count > PY_SSIZE_T_MAX / size)) return a->calloc(a->ctx, count, size);
+    if (inside || !layout.counts || (size && count > PY_SSIZE_T_MAX / size)) return a->calloc(a->ctx, count, size);
     void *block = laid_malloc(context, count * size);
     if (block) memset(block, 0, count * size);
     return block;
@@ -80,7 +81,7 @@ static void laid_free(void *context, void *block) {
 static void *laid_realloc(void *context, void *old, size_t n) {
     PyMemAllocatorEx *a = context;
     if (!old) return laid_malloc(context, n);
-    if (inside) return a->realloc(a->ctx, old, n);
+    if (inside || !layout.counts) return a->realloc(a->ctx, old, n);
     inside = 1;
     uint32_t nth = layout.counts[bucket(n)]++;
     void *moved = a->realloc(a->ctx, old, n);
@@ -116,7 +117,6 @@ void layout_end(void) {
     if (!layout.counts) return;
     for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) PyMem_SetAllocator(domains[i], &own[i]);
     memset(&layout, 0, sizeof layout);
-    memset(own, 0, sizeof own);
 }
 
 /* Conditional jumps write their history into the bytecode, which most often leaves it as it is: a comparison does not show
