@@ -341,7 +341,7 @@ static void *memory_grow(void *context, const void *memory, uint64_t pages, uint
     struct store *store = context;
     (void)memory;
     size_t wanted = store->bytes + pages * PAGE;
-    if (wanted > store->limit || wanted > FAKE_MOST_PAGES * PAGE) return error_new("failed to grow memory");
+    if (pages > FAKE_MOST_PAGES || wanted > store->limit || wanted > FAKE_MOST_PAGES * PAGE) return error_new("failed to grow memory");
     *before = store->bytes / PAGE;
     __real_mprotect(store->base, wanted, PROT_READ | PROT_WRITE);
     STORE(store->bytes, wanted);
