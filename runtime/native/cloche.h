@@ -9,7 +9,7 @@
    bytecode, never passes through the engine.
 
    A guest is named by a handle: a number that is never used again. Every function refuses a handle whose guest has been freed.
-   Of one guest, one thread at a time may call cloche_call, cloche_enter, cloche_answer, cloche_go_on and cloche_abandon, and a call
+   Of one guest, one thread at a time may call cloche_message, cloche_call, cloche_enter, cloche_answer, cloche_go_on and cloche_abandon, and a call
    that was left in the middle goes on on its own thread. Any thread may call cloche_cancel, cloche_read and cloche_free. */
 #ifndef CLOCHE_H
 #define CLOCHE_H
@@ -29,7 +29,7 @@ enum cloche_status {
     CLOCHE_NO_GUEST = -1,    /* the handle names no guest any more */
     CLOCHE_OTHER_PROCESS = -2, /* the guest was in a call of another thread when this process was forked */
     CLOCHE_BUSY = -3,        /* it is not at rest (or, for an answer, does not wait); or it is another thread's */
-    CLOCHE_NO_MEMORY = -4,   /* the operating system gives no more memory or address space */
+    CLOCHE_NO_MEMORY = -4,   /* the operating system gives no more memory or address space, or no thread that would keep a deadline */
     CLOCHE_NO_ROOM = -5,     /* the guest's own allocator has no block of that size left */
     CLOCHE_ENGINE_FAILED = -6, /* the engine refused; cloche_message */
     CLOCHE_REFUSED = -7,     /* a range that lies outside the guest's memory */
@@ -108,11 +108,11 @@ struct cloche_engine;
 /* Once in a process, before anything else. 0, or CLOCHE_ENGINE_FAILED if a function is missing. */
 CLOCHE_EXPORT int cloche_start(const struct cloche_engine *functions, size_t bytes);
 
-/* A guest at rest. Its handle is written to *handle, the address of its words to *words, in this order and before it returns, so
-   that an interrupt in Python cannot lose it. */
+/* A guest at rest. The address of its words is written to *words, and then its handle to *handle, before the engine makes it: an
+   interrupt in Python cannot lose it. One that could not be made has a handle, too, for cloche_message, and has to be freed. */
 CLOCHE_EXPORT int cloche_new(struct cloche_image *image, uint64_t memory_limit, uint64_t *handle, uint64_t *words);
 
-/* Free a guest. A second time does nothing. One that runs on another thread is not freed: CLOCHE_BUSY. */
+/* Free a guest. A second time does nothing. One that runs on another thread, or waits there, is not freed: CLOCHE_BUSY. */
 CLOCHE_EXPORT int cloche_free(uint64_t handle);
 
 /* Bound its linear memory from now on. */

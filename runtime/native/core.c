@@ -26,10 +26,15 @@ static struct guest *table_take(void) {
     } else if (made < CHUNK * CHUNKS) {
         struct guest **chunk = &chunks[made / CHUNK];
         if (!*chunk) STORE(*chunk, calloc(CHUNK, sizeof **chunk));
-        if (*chunk) guest = *chunk + made % CHUNK, index = ++made;
+        if (*chunk) guest = *chunk + made % CHUNK, index = made + 1, STORE(made, index);
     }
     if (guest) {
-        memset(guest, 0, sizeof *guest);
+        /* Whoever still has an old handle may look at the words, at `handle`, and with the timer's lock at all the rest. */
+        for (int i = 0; i < CLOCHE_WORDS; i++) STORE(guest->words[i], 0);
+        STORE(guest->forked, 0);
+        pthread_mutex_lock(&timer_lock);
+        memset(&guest->image, 0, offsetof(struct guest, forked) - offsetof(struct guest, image));
+        pthread_mutex_unlock(&timer_lock);
         generation = generation % 0x7fffffff + 1;
         STORE(guest->handle, (uint64_t)generation << 32 | index);
         count++;
@@ -77,13 +82,18 @@ static void after_fork(void) {
     pthread_mutex_unlock(&table_lock);
 }
 static void after_fork_in_child(void) {
+    timer_forked();
     for (uint32_t index = 0; index < made; index++) {
         struct guest *guest = chunks[index / CHUNK] + index % CHUNK;
-        uint64_t state = guest->words[WORD_STATE];
-        int busy = state == CLOCHE_RUNNING || state == CLOCHE_WAITING;
-        if (busy && !pthread_equal(guest->thread, pthread_self())) guest->forked = 1;
+        uint64_t state = LOAD(guest->words[WORD_STATE]);
+        /* This thread is in no function of the core: what runs, or is between two states, was another thread's. */
+        int busy = state == CLOCHE_RUNNING || state == CLOCHE_BETWEEN;
+        if (busy || (state == CLOCHE_WAITING && !pthread_equal(guest->thread, pthread_self()))) {
+            STORE(guest->forked, 1);
+            timer_forget(guest);
+        }
+        if (!guest->chunk_of[0]) guest->chunk_left = 0; /* both processes would draw the same words */
     }
-    timer_forked();
     after_fork();
 }
 
@@ -101,7 +111,8 @@ CLOCHE_EXPORT int cloche_start(const struct cloche_engine *functions, size_t byt
 /* ---- what the engine has to say */
 static void keep_message(struct guest *guest, const struct engine_bytes *text) {
     size_t length = text->size < sizeof guest->message ? text->size : sizeof guest->message;
-    memcpy(guest->message, text->data, length);
+    if (length) memcpy(guest->message, text->data, length);
+    if (length && !guest->message[length - 1]) length--; /* the messages of traps end with a zero */
     guest->message_length = (int)length;
 }
 
@@ -197,6 +208,7 @@ static int cross(struct guest *guest, int begin) {
 static int start_export(struct guest *guest, int function, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
     guest->function = function;
     guest->arguments[0] = a, guest->arguments[1] = b, guest->arguments[2] = c, guest->arguments[3] = d;
+    guest->inside_ask = function != CLOCHE_NODE_CALL; /* its callers end the call when it returns: it must not be left in the middle */
     return cross(guest, 1);
 }
 
@@ -211,47 +223,63 @@ static int nested_export(struct guest *guest, int function, uint32_t a, uint32_t
     return status;
 }
 
+/* Take a guest that is in that state: from here on nobody else changes or frees it, until another state is stored. */
+static int take(struct guest *guest, uint64_t handle, uint64_t state) {
+    uint64_t expected = state;
+    if (!__atomic_compare_exchange_n(&guest->words[WORD_STATE], &expected, CLOCHE_BETWEEN, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        return LOAD(guest->forked) ? CLOCHE_OTHER_PROCESS : CLOCHE_BUSY;
+    if (LOAD(guest->handle) == handle) return CLOCHE_DONE;
+    STORE(guest->words[WORD_STATE], state); /* since it was found, it has been freed, and its memory is another guest's */
+    return CLOCHE_NO_GUEST;
+}
+
 /* A guest at rest becomes this thread's. The deadline runs from here on. */
 static int begin(uint64_t handle, int hears, struct guest **found) {
     struct guest *guest = *found = find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
-    if (guest->forked) return CLOCHE_OTHER_PROCESS;
-    struct stack *stack = stack_take(stack_bytes(guest->image));
-    if (!stack) return CLOCHE_NO_MEMORY;
-    uint64_t expected = CLOCHE_AT_REST, *words = guest->words;
-    guest->began = clock_now(); /* before the guest can be cancelled */
-    if (!__atomic_compare_exchange_n(&words[WORD_STATE], &expected, CLOCHE_BETWEEN, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-        stack_give_back(stack, 0);
-        return CLOCHE_BUSY;
+    uint64_t *words = guest->words;
+    int64_t now = clock_now();
+    int status = take(guest, handle, CLOCHE_AT_REST);
+    if (status) return status;
+    guest->fiber.stack = stack_take(stack_bytes(guest->image));
+    if (!guest->fiber.stack) {
+        STORE(words[WORD_STATE], CLOCHE_AT_REST);
+        return CLOCHE_NO_MEMORY;
     }
-    guest->fiber.stack = stack;
+    guest->began = now;
     guest->thread = pthread_self();
-    guest->trapped = guest->inside_ask = guest->message_length = 0;
+    guest->trapped = guest->message_length = 0;
     guest->command = GO_ON;
     guest->block = 0;
     guest->hears = hears;
     STORE(guest->stop, 0);
-    words[WORD_STOPPED] = words[WORD_TOLD] = words[WORD_EXIT_CODE] = 0;
+    STORE(words[WORD_TOLD], 0);
+    words[WORD_STOPPED] = words[WORD_EXIT_CODE] = 0;
     words[WORD_TRAP_CODE] = UINT64_MAX;
     guest->noticed = 0;
     STORE(words[WORD_SERIAL], words[WORD_SERIAL] + 1);
-    STORE(words[WORD_STATE], CLOCHE_RUNNING); /* from here on it can be cancelled */
     uint64_t metering = guest->image->metering;
     if (metering == CLOCHE_EPOCH) engine.set_epoch_deadline(guest->context, 1);
     if (metering == CLOCHE_FUEL) {
         void *error = engine.set_fuel(guest->context, words[WORD_FUEL]);
         if (error) engine.error_delete(error);
     }
-    int64_t deadline = (int64_t)words[WORD_DEADLINE_NS], grace = (int64_t)words[WORD_GRACE_NS], tell_at = 0, stop_at = 0;
+    int64_t deadline = span_of(words[WORD_DEADLINE_NS]), grace = span_of(words[WORD_GRACE_NS]), tell_at = 0, stop_at = 0;
     int can_hear = hears && guest->image->notice_bit_at;
     if (deadline) {
-        stop_at = guest->began + deadline + grace;
-        if (can_hear && grace) tell_at = guest->began + deadline;
+        stop_at = later(later(now, deadline), grace);
+        if (can_hear && grace) tell_at = later(now, deadline);
     }
     words[WORD_TELL_AT] = (uint64_t)tell_at, words[WORD_STOP_AT] = (uint64_t)stop_at;
-    int64_t poll_ns = can_hear && metering != CLOCHE_FUEL ? (int64_t)words[WORD_POLL_NS] : 0; /* the same calls burn the same */
+    int64_t poll_ns = can_hear && metering != CLOCHE_FUEL ? span_of(words[WORD_POLL_NS]) : 0; /* the same calls burn the same */
     signals_look();
-    timer_arm(guest, tell_at, stop_at, poll_ns); /* if it cannot start its thread: the next call tries again */
+    if (!timer_arm(guest, tell_at, stop_at, poll_ns)) { /* nobody would stop the guest; the next call tries again */
+        timer_disarm(guest);
+        stack_give_back(guest->fiber.stack, 0);
+        STORE(words[WORD_STATE], CLOCHE_AT_REST);
+        return CLOCHE_NO_MEMORY;
+    }
+    STORE(words[WORD_STATE], CLOCHE_RUNNING); /* last: a cancel that came before would be overwritten by what is armed here */
     if (LOAD(guest->early) == words[WORD_SERIAL]) timer_cancel(guest, handle, words[WORD_SERIAL], CLOCHE_CANCELLED, 0);
     return CLOCHE_DONE;
 }
@@ -267,8 +295,8 @@ static int ring_has_records(const struct guest *guest) {
 /* The call has ended: nothing of it is left armed, and the guest is at rest, or broken. */
 static int end(struct guest *guest, int status) {
     uint64_t *words = guest->words;
-    STORE(words[WORD_STATE], guest->trapped ? CLOCHE_BROKEN : CLOCHE_AT_REST); /* first: a cancel that comes now does nothing */
-    timer_disarm(guest);
+    STORE(words[WORD_STATE], CLOCHE_BETWEEN); /* first: a cancel that comes now does nothing, and nobody frees the guest yet */
+    if (!timer_disarm(guest)) guest->trapped = 1, status = CLOCHE_TRAPPED;
     if (guest->trapped) words[WORD_STOPPED] = LOAD(guest->stop);
     if (guest->noticed) timer_clear_notice(guest);
     words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
@@ -282,6 +310,7 @@ static int end(struct guest *guest, int status) {
     }
     stack_give_back(guest->fiber.stack, guest->trapped);
     words[WORD_TOOK_NS] = (uint64_t)(clock_now() - guest->began);
+    STORE(words[WORD_STATE], guest->trapped ? CLOCHE_BROKEN : CLOCHE_AT_REST); /* last: it may be another thread's now */
     return status;
 }
 
@@ -310,8 +339,10 @@ static int left(struct guest *guest, int status) {
 static int waits(uint64_t handle, struct guest **found) {
     struct guest *guest = *found = find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
-    if (guest->forked) return CLOCHE_OTHER_PROCESS;
-    return LOAD(guest->words[WORD_STATE]) == CLOCHE_WAITING && waiting == guest ? CLOCHE_DONE : CLOCHE_BUSY;
+    if (LOAD(guest->forked)) return CLOCHE_OTHER_PROCESS;
+    if (LOAD(guest->words[WORD_STATE]) != CLOCHE_WAITING || waiting != guest) return CLOCHE_BUSY;
+    if (!timer_arm_again(guest)) set_stop(guest, CLOCHE_DEADLINE); /* as if it had come: nobody would keep it */
+    return CLOCHE_DONE;
 }
 
 static int go_on(struct guest *guest, int command) {
@@ -322,7 +353,7 @@ static int go_on(struct guest *guest, int command) {
 }
 
 static int unwind(struct guest *guest) {
-    if (!LOAD(guest->stop) && !guest->trapped) STORE(guest->stop, CLOCHE_ABANDONED);
+    if (!guest->trapped) set_stop(guest, CLOCHE_ABANDONED);
     guest->trapped = 1; /* whatever it does on its way out */
     do go_on(guest, UNWIND);
     while (!guest->fiber.done);
@@ -332,6 +363,11 @@ static int unwind(struct guest *guest) {
 static int is_inside(const struct guest *guest, uint64_t address, uint64_t length) {
     uint64_t size = engine.memory_size(guest->context, &guest->memory.of);
     return address && address <= size && length <= size - address;
+}
+
+/* Where the host may write: never to the stop page, which would fault here once it is locked, and which the image uses for nothing. */
+static int is_writable(const struct guest *guest, uint64_t address, uint64_t length) {
+    return address >= STOP_PAGE + STOP_PAGE_BYTES && is_inside(guest, address, length);
 }
 
 CLOCHE_EXPORT int cloche_call(uint64_t handle, const uint8_t *request, size_t length) {
@@ -347,8 +383,8 @@ CLOCHE_EXPORT int cloche_call(uint64_t handle, const uint8_t *request, size_t le
         if (!address) return end(guest, CLOCHE_NO_ROOM);
         guest->block = (uint32_t)address;
     }
-    if (!is_inside(guest, address, length)) return end(guest, CLOCHE_REFUSED);
-    memcpy(guest->base + address, request, length);
+    if (!is_writable(guest, address, length)) return end(guest, CLOCHE_REFUSED);
+    if (length) memcpy(guest->base + address, request, length);
     status = start_export(guest, CLOCHE_NODE_CALL, (uint32_t)address, (uint32_t)length, (uint32_t)words[WORD_MAX_NODES],
                           (uint32_t)words[WORD_MAX_DEPTH]);
     return left(guest, status);
@@ -359,6 +395,7 @@ CLOCHE_EXPORT int cloche_enter(uint64_t handle, int function, uint32_t a, uint32
     if (function < CLOCHE_NODE_ALLOC || function > CLOCHE_NODE_CHECK) return CLOCHE_REFUSED;
     int status = waits(handle, &guest);
     if (!status) {
+        if (LOAD(guest->stop)) return unwind(guest);
         status = nested_export(guest, function, a, b, c, d);
         if (status == CLOCHE_DONE) guest->words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
         return status == CLOCHE_TRAPPED ? unwind(guest) : status;
@@ -378,8 +415,8 @@ CLOCHE_EXPORT int cloche_answer(uint64_t handle, const uint8_t *bytes, size_t le
         if (status) return unwind(guest);
         uint64_t address = guest->words[WORD_RESULT];
         if (!address) return CLOCHE_NO_ROOM;
-        if (!is_inside(guest, address, length)) return CLOCHE_REFUSED;
-        memcpy(guest->base + address, bytes, length);
+        if (!is_writable(guest, address, length)) return CLOCHE_REFUSED;
+        if (length) memcpy(guest->base + address, bytes, length);
         packed = address << 32 | length;
     }
     guest->answer = packed;
@@ -402,7 +439,7 @@ CLOCHE_EXPORT int cloche_cancel(uint64_t handle, uint64_t serial, int reason, in
     if (reason != CLOCHE_CANCELLED && reason != CLOCHE_DEADLINE) return CLOCHE_REFUSED;
     struct guest *guest = find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
-    return guest->forked ? CLOCHE_OTHER_PROCESS : timer_cancel(guest, handle, serial, (uint64_t)reason, now);
+    return LOAD(guest->forked) ? CLOCHE_OTHER_PROCESS : timer_cancel(guest, handle, serial, (uint64_t)reason, now);
 }
 
 /* ---- made and freed */
@@ -465,7 +502,8 @@ static int born(struct guest *guest, uint64_t memory_limit) {
     guest->base = engine.memory_data(guest->context, &guest->memory.of);
     words[WORD_BASE] = (uint64_t)(uintptr_t)guest->base;
     words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
-    if (!is_inside(guest, words[WORD_RING], image->ring_bytes) || !is_inside(guest, words[WORD_NOTICE], 16)) return CLOCHE_REFUSED;
+    if (!is_writable(guest, words[WORD_RING], image->ring_bytes) || !is_writable(guest, words[WORD_NOTICE], 16) || words[WORD_NOTICE] % 4)
+        return CLOCHE_REFUSED;
     return CLOCHE_DONE;
 }
 
@@ -509,16 +547,16 @@ CLOCHE_EXPORT int cloche_new(struct cloche_image *image, uint64_t memory_limit, 
 CLOCHE_EXPORT int cloche_free(uint64_t handle) {
     struct guest *guest = find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
-    if (guest->forked) return CLOCHE_OTHER_PROCESS;
     uint64_t state = LOAD(guest->words[WORD_STATE]);
+    if (LOAD(guest->forked)) return CLOCHE_OTHER_PROCESS;
     if (state == CLOCHE_WAITING) {
         if (waiting != guest) return CLOCHE_BUSY;
         unwind(guest);
         state = CLOCHE_BROKEN;
     }
     if (state != CLOCHE_AT_REST && state != CLOCHE_BROKEN) return CLOCHE_BUSY;
-    if (!__atomic_compare_exchange_n(&guest->words[WORD_STATE], &state, CLOCHE_BETWEEN, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-        return CLOCHE_BUSY; /* somebody else was faster */
+    int status = take(guest, handle, state);
+    if (status) return status; /* somebody else was faster */
     timer_unlink(guest);
     struct birth job = {.guest = guest};
     if (!on_a_stack(&job, death)) death(&job); /* no address space left: this thread's own stack has to do */
@@ -530,30 +568,36 @@ CLOCHE_EXPORT int cloche_free(uint64_t handle) {
 CLOCHE_EXPORT int cloche_limit_memory(uint64_t handle, uint64_t bytes) {
     struct guest *guest = find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
-    if (LOAD(guest->words[WORD_STATE]) != CLOCHE_AT_REST) return CLOCHE_BUSY;
+    int status = take(guest, handle, CLOCHE_AT_REST);
+    if (status) return status;
     engine.store_limiter(guest->store, (int64_t)bytes, -1, -1, -1, -1);
+    STORE(guest->words[WORD_STATE], CLOCHE_AT_REST);
     return CLOCHE_DONE;
 }
 
 CLOCHE_EXPORT int cloche_grow(uint64_t handle, uint64_t bytes) {
     struct guest *guest = find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
-    if (LOAD(guest->words[WORD_STATE]) != CLOCHE_AT_REST) return CLOCHE_BUSY;
+    int status = take(guest, handle, CLOCHE_AT_REST);
+    if (status) return status;
     uint64_t size = engine.memory_size(guest->context, &guest->memory.of), before;
     if (bytes > size) {
-        void *error = engine.memory_grow(guest->context, &guest->memory.of, (bytes - size + 0xffff) >> 16, &before);
-        if (error) return take_error(guest, error), CLOCHE_ENGINE_FAILED;
+        void *error = engine.memory_grow(guest->context, &guest->memory.of, ((bytes - size - 1) >> 16) + 1, &before);
+        if (error) take_error(guest, error), status = CLOCHE_ENGINE_FAILED;
     }
     guest->words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
-    return CLOCHE_DONE;
+    STORE(guest->words[WORD_STATE], CLOCHE_AT_REST);
+    return status;
 }
 
 CLOCHE_EXPORT int cloche_is_clean(uint64_t handle) {
     struct guest *guest = find(handle);
     struct engine_val value;
-    if (!guest || LOAD(guest->words[WORD_STATE]) != CLOCHE_AT_REST) return 0;
+    if (!guest || take(guest, handle, CLOCHE_AT_REST)) return 0;
     engine.global_get(guest->context, &guest->stack_pointer.of, &value);
-    return value.of.i32 == guest->stack_top;
+    int clean = value.of.i32 == guest->stack_top;
+    STORE(guest->words[WORD_STATE], CLOCHE_AT_REST);
+    return clean;
 }
 
 CLOCHE_EXPORT int cloche_read(uint64_t handle, uint64_t address, void *to, size_t length) {
@@ -562,7 +606,7 @@ CLOCHE_EXPORT int cloche_read(uint64_t handle, uint64_t address, void *to, size_
     int status = CLOCHE_NO_GUEST;
     pthread_mutex_lock(&timer_lock); /* nobody frees or stops a guest meanwhile */
     if (guest->linked && LOAD(guest->handle) == handle) {
-        int hidden = guest->locked && address < 65536;
+        int hidden = guest->locked && address < STOP_PAGE + STOP_PAGE_BYTES;
         status = !hidden && is_inside(guest, address, length) ? CLOCHE_DONE : CLOCHE_REFUSED;
         if (status == CLOCHE_DONE) memcpy(to, guest->base + address, length);
     }

@@ -12,7 +12,7 @@
 
 /* Numbers of guest/cloche_wire/abi.py; a test compares them. */
 enum { NOTICE_NONE = 0, NOTICE_DEADLINE = 1, NOTICE_CANCEL = 2, NOTICE_POLL = 3, WASI_EINTR = 27 };
-enum { STOP_PAGE = 0 };
+enum { STOP_PAGE = 0, STOP_PAGE_BYTES = 65536 };
 
 struct guest {
     uint64_t words[CLOCHE_WORDS]; /* shared with Python: first, so that their address is the guest's */
@@ -35,15 +35,16 @@ struct guest {
     int status;          /* what the fiber has come to */
     int hears;           /* whether a notice makes sense: node_call runs */
     struct guest *below; /* guests that wait on one thread go on in the reverse order */
-    int inside_ask;      /* an export runs while the guest waits in `call`: it cannot ask again */
+    int inside_ask;      /* another export than node_call runs, in the guest's wait or at rest: it cannot wait itself */
     int trapped;
     int64_t began;
     uint64_t answer;     /* what the import `call` returns */
     int command;         /* what the fiber does when it goes on */
     char message[256];
     int message_length;
-    uint8_t chunk[64];   /* random bytes that have not been used */
+    uint8_t chunk[64];   /* random bytes of the system that have not been used, or the block that follows from `chunk_of` */
     int chunk_left;
+    uint64_t chunk_of[6]; /* 1, the key and the block's number; 0: the system's bytes */
 
     /* shared with the timer: under its lock, or atomic */
     struct guest *next, *previous;
@@ -52,23 +53,35 @@ struct guest {
     uint64_t stop;       /* enum cloche_reason: must not run on */
     uint64_t early;      /* a call that was cancelled before it began */
     int noticed;         /* a notice was written in this call */
-    int handled;         /* the timer is looking at this guest, or has locked its stop page */
+    int handled;         /* since the last disarming, another thread has changed something of what is armed */
     int locked;
-    int forked;          /* it was in a call of a thread that does not exist in this process */
     pthread_cond_t wake; /* with the timer's lock: for `sleep` */
+    int forked;          /* atomic: it was in a call of a thread that does not exist in this process. The last one, see table_take */
 };
 
 extern struct cloche_engine engine;
 
 int64_t clock_now(void);
+/* Neither is negative; the sum of two long times is not a time in the past. INT64_MAX is never. */
+static inline int64_t later(int64_t time, int64_t span) { return span > INT64_MAX - time ? INT64_MAX : time + span; }
+/* A span as Python has set it: whatever does not fit is as long as any. */
+static inline int64_t span_of(uint64_t word) { return word > INT64_MAX ? INT64_MAX : (int64_t)word; }
+/* The first reason counts. */
+static inline void set_stop(struct guest *guest, uint64_t reason) {
+    uint64_t none = CLOCHE_NO_REASON;
+    __atomic_compare_exchange_n(&guest->stop, &none, reason, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
 
 /* timer.c */
 extern pthread_mutex_t timer_lock;
 void timer_link(struct guest *guest);
 void timer_unlink(struct guest *guest);
-/* Times are absolute; 0: never. tell and poll only where the guest can hear a notice. Returns 0 if no thread could be started. */
+/* Times are absolute; 0: never. tell and poll only where the guest can hear a notice. Returns 0 if there is something to see to, but no
+   thread that could: nobody would stop the guest. */
 int timer_arm(struct guest *guest, int64_t tell_at, int64_t stop_at, int64_t poll_ns);
-void timer_disarm(struct guest *guest);
+int timer_arm_again(struct guest *guest); /* the same times, after a fork perhaps */
+int timer_disarm(struct guest *guest); /* 0: the stop page stays locked, the guest cannot be used again */
+void timer_forget(struct guest *guest); /* in a forked process: its times mean nothing any more */
 int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t reason, int now);
 /* Wait until then, or until the guest is told something. 0; or whether Python should look at its signals. */
 enum woken { WOKEN_TIME, WOKEN_NOTICE, WOKEN_STOP, WOKEN_POLL };

@@ -11,9 +11,12 @@ struct guest *current_guest(void) { return current; }
 void set_current_guest(struct guest *guest) { current = guest; }
 
 static void *stopped(struct guest *guest, uint64_t reason) {
-    if (reason && !guest->stop && !guest->trapped) STORE(guest->stop, reason);
+    if (reason && !guest->trapped) set_stop(guest, reason);
     return engine.trap_new("stopped", 7);
 }
+
+/* A module whose start function calls an import does so before there is a guest. */
+static void *unborn(void) { return engine.trap_new("stopped", 7); }
 
 /* Whether the guest may not run on: it has been stopped, or Python has given it up. */
 static int must_stop(struct guest *guest) { return LOAD(guest->stop) || guest->command == UNWIND; }
@@ -41,6 +44,7 @@ static int64_t sum(uint64_t a, uint64_t b, uint64_t c) {
 static void *clock_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
     struct guest *guest = current;
+    if (!guest) return unborn();
     uint64_t *words = guest->words;
     int which = values[0].i32;
     if (words[WORD_CLOCK_MODE] != REAL) {
@@ -58,6 +62,7 @@ static void *clock_import(void *env, void *caller, union engine_raw *values, siz
 
 static void *random_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
+    if (!current) return unborn();
     values[0].i64 = (int64_t)random_word(current);
     return NULL;
 }
@@ -65,6 +70,7 @@ static void *random_import(void *env, void *caller, union engine_raw *values, si
 static void *sleep_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
     struct guest *guest = current;
+    if (!guest) return unborn();
     int64_t span = values[0].i64 < 0 ? 0 : values[0].i64, now = clock_now();
     int64_t until = span > INT64_MAX - now ? INT64_MAX - 1 : now + span;
     if (guest->words[WORD_CLOCK_MODE] != REAL) {
@@ -94,6 +100,7 @@ static void *sleep_import(void *env, void *caller, union engine_raw *values, siz
 
 static void *exit_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
+    if (!current) return unborn();
     current->words[WORD_EXIT_CODE] = (uint32_t)values[0].i32;
     return stopped(current, CLOCHE_EXITED);
 }
@@ -101,6 +108,7 @@ static void *exit_import(void *env, void *caller, union engine_raw *values, size
 static void *poll_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
     struct guest *guest = current;
+    if (!guest) return unborn();
     if (!guest->inside_ask) wait_for_python(guest, CLOCHE_POLLS);
     if (must_stop(guest)) return stopped(guest, CLOCHE_ABANDONED);
     values[0].i64 = NOTICE_NONE; /* what it is told, it finds in its notice word */
@@ -110,11 +118,12 @@ static void *poll_import(void *env, void *caller, union engine_raw *values, size
 static void *call_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
     struct guest *guest = current;
+    if (!guest) return unborn();
     if (!guest->words[WORD_GRANTED]) {
         values[0].i64 = 0;
         return NULL;
     }
-    if (guest->inside_ask) return stopped(guest, CLOCHE_REENTERED); /* from inside node_alloc or node_check */
+    if (guest->inside_ask) return stopped(guest, CLOCHE_REENTERED); /* from inside node_alloc, node_free or node_check */
     guest->words[WORD_ADDRESS] = (uint32_t)values[0].i32;
     guest->words[WORD_LENGTH] = (uint32_t)values[1].i32;
     wait_for_python(guest, CLOCHE_ASKS);

@@ -75,10 +75,16 @@ static void system_random(uint8_t *to, size_t size) {
 uint64_t random_word(struct guest *guest) {
     uint64_t drawn = guest->words[WORD_DRAWN]++, word;
     if (guest->words[WORD_SEEDED]) {
-        if (!guest->chunk_left || drawn % 8 == 0) keyed_block(guest->words + WORD_KEY, drawn / 8, guest->chunk), guest->chunk_left = 8;
+        uint64_t wanted[6] = {1, 0, 0, 0, 0, drawn / 8};
+        memcpy(wanted + 1, guest->words + WORD_KEY, 32); /* Python may have changed the key, or the place in the stream */
+        if (memcmp(guest->chunk_of, wanted, sizeof wanted)) {
+            keyed_block(guest->words + WORD_KEY, drawn / 8, guest->chunk);
+            memcpy(guest->chunk_of, wanted, sizeof wanted);
+        }
         memcpy(&word, guest->chunk + 8 * (drawn % 8), 8);
         return word;
     }
+    if (guest->chunk_of[0]) guest->chunk_left = 0, guest->chunk_of[0] = 0; /* never words of a key */
     if (!guest->chunk_left) system_random(guest->chunk, sizeof guest->chunk), guest->chunk_left = 8;
     guest->chunk_left--;
     memcpy(&word, guest->chunk + 8 * guest->chunk_left, 8);

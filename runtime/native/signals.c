@@ -6,6 +6,7 @@
 #include "signals.h"
 #include "cloche.h"
 #include <dlfcn.h>
+#include <pthread.h>
 #include <string.h>
 #include <time.h>
 
@@ -24,14 +25,18 @@ static int is_engines(const struct sigaction *action) {
 }
 
 CLOCHE_EXPORT int cloche_note_handlers(void) {
-    int found = 0;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    int found = __atomic_load_n(&known, __ATOMIC_ACQUIRE);
     for (int i = 0; i < COUNT; i++) {
         struct sigaction action;
+        if (found >> i & 1) continue; /* the timer's thread reads it without a lock */
         if (sigaction(numbers[i], NULL, &action) || !is_engines(&action)) continue;
         noted[i] = action;
         found |= 1 << i;
     }
-    __atomic_store_n(&known, found | __atomic_load_n(&known, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
+    __atomic_store_n(&known, found, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&lock);
     return found;
 }
 

@@ -49,9 +49,9 @@ static struct stack *idle;
 static uint64_t idle_count, total;
 
 static size_t page_bytes(void) {
-    static size_t size;
-    if (!size) size = (size_t)sysconf(_SC_PAGESIZE);
-    return size;
+    static size_t size; /* each thread that comes first finds the same */
+    if (!__atomic_load_n(&size, __ATOMIC_RELAXED)) __atomic_store_n(&size, (size_t)sysconf(_SC_PAGESIZE), __ATOMIC_RELAXED);
+    return __atomic_load_n(&size, __ATOMIC_RELAXED);
 }
 
 struct stack *stack_take(size_t bytes) {

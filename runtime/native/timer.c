@@ -8,7 +8,8 @@
    - at `stop_at` it stops the guest: it makes the stop page inaccessible, which every loop of the image reads (or, under epochs, lets
      an epoch pass). The next such load traps, and wasmtime ends the call.
 
-   A guest disarms without the lock, unless the thread has it in hand. */
+   A guest disarms without the lock, unless another thread has changed something of what is armed since the guest was armed: `handled`
+   says so until the guest itself has taken the lock, so that nothing which is armed in that moment outlives the call. */
 #define _GNU_SOURCE
 #include "core.h"
 #include "signals.h"
@@ -65,11 +66,16 @@ static void wait_until(pthread_cond_t *condition, int64_t until) {
 #endif
 }
 
+/* Whether the timer sees to the end of a call: without metering only once it has been cancelled. */
+static int is_kept(const struct guest *guest) {
+    return guest->image->metering != CLOCHE_UNMETERED || LOAD(guest->words[WORD_TOLD]) == CLOCHE_CANCELLED;
+}
+
 static int64_t earliest(const struct guest *guest) {
     int64_t first = NEVER;
     const int64_t times[] = {LOAD(guest->poll_at), LOAD(guest->again_at), LOAD(guest->tell_at), LOAD(guest->stop_at)};
-    /* without metering, deadlines hold while the guest sleeps, and it sees to them itself */
-    int count = guest->image->metering == CLOCHE_UNMETERED ? 2 : 4;
+    /* where the timer does not, the guest sees to its deadline itself, while it sleeps */
+    int count = is_kept(guest) ? 4 : 2;
     for (int i = 0; i < count; i++)
         if (times[i] && times[i] < first) first = times[i];
     return first;
@@ -97,49 +103,63 @@ static int notice_is_pending(const struct guest *guest) {
 /* The guest has been told already if a reason is there: the first one counts. */
 static void tell(struct guest *guest, uint64_t reason, int64_t now) {
     STORE(guest->tell_at, 0);
-    if (guest->words[WORD_TOLD]) return;
+    if (LOAD(guest->words[WORD_TOLD])) return;
     STORE(guest->words[WORD_TOLD], reason);
     write_notice(guest, reason == CLOCHE_DEADLINE ? NOTICE_DEADLINE : NOTICE_CANCEL);
-    STORE(guest->again_at, now + AGAIN_NS);
+    STORE(guest->again_at, later(now, AGAIN_NS));
     pthread_cond_broadcast(&guest->wake);
 }
 
-static void stop(struct guest *guest) {
-    if (!guest->stop) STORE(guest->stop, guest->words[WORD_TOLD] ? guest->words[WORD_TOLD] : CLOCHE_DEADLINE);
-    STORE(guest->stop_at, 0);
+static uint64_t reason_to_stop(const struct guest *guest) {
+    uint64_t told = LOAD(guest->words[WORD_TOLD]);
+    return told ? told : CLOCHE_DEADLINE;
+}
+
+/* Make a guest that has been stopped notice it. */
+static void press(struct guest *guest, int64_t now) {
     STORE(guest->again_at, 0);
-    pthread_cond_broadcast(&guest->wake);
     if (guest->image->metering == CLOCHE_EPOCH) {
         engine.increment_epoch(guest->image->engine);
+        STORE(guest->again_at, later(now, AGAIN_NS)); /* this one is lost if the engine's callback has just looked at `stop` */
         return;
     }
+    if (guest->locked) return;
     cloche_keep_handlers();
-    guest->locked = 1;
-    if (mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE)) {
-        guest->locked = 0;
-        STORE(guest->stop_at, clock_now() + AGAIN_NS); /* no memory for the kernel's own tables: try again */
-    }
+    guest->locked = !mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE);
+    if (!guest->locked) STORE(guest->again_at, later(now, AGAIN_NS)); /* no memory for the kernel's own tables: try again */
 }
 
-/* Under the lock. `handled` is written before the times are read: a guest that disarms meanwhile sees it, and waits for the lock. */
+static void stop(struct guest *guest, int64_t now) {
+    set_stop(guest, reason_to_stop(guest));
+    STORE(guest->stop_at, 0);
+    pthread_cond_broadcast(&guest->wake);
+    press(guest, now);
+}
+
+/* Under the lock. `handled` is written before the times are read: a guest that disarms meanwhile sees it, and waits for the lock; one
+   that has disarmed before has no times any more. */
 static void look_at(struct guest *guest, int64_t now) {
     if (earliest(guest) > now) return;
     STORE(guest->handled, 1);
     int64_t tell_at = LOAD(guest->tell_at), stop_at = LOAD(guest->stop_at), poll_at = LOAD(guest->poll_at);
-    int metered = guest->image->metering != CLOCHE_UNMETERED;
-    if (metered && tell_at && tell_at <= now) tell(guest, CLOCHE_DEADLINE, now);
-    if (metered && stop_at && stop_at <= now) stop(guest);
+    int kept = is_kept(guest);
+    if (kept && tell_at && tell_at <= now) tell(guest, CLOCHE_DEADLINE, now);
+    if (kept && stop_at && stop_at <= now) stop(guest, now);
     if (poll_at && poll_at <= now) {
+        int64_t span = span_of(guest->words[WORD_POLL_NS]);
         write_notice(guest, NOTICE_POLL);
-        STORE(guest->poll_at, now + (int64_t)guest->words[WORD_POLL_NS]);
+        STORE(guest->poll_at, later(now, span ? span : AGAIN_NS));
     }
     int64_t again_at = LOAD(guest->again_at);
     if (again_at && again_at <= now) {
         int pending = notice_is_pending(guest);
-        if (pending) write_notice(guest, guest->words[WORD_TOLD] == CLOCHE_DEADLINE ? NOTICE_DEADLINE : NOTICE_CANCEL);
-        STORE(guest->again_at, pending ? now + AGAIN_NS : 0);
+        if (LOAD(guest->stop)) {
+            press(guest, now);
+        } else {
+            if (pending) write_notice(guest, LOAD(guest->words[WORD_TOLD]) == CLOCHE_DEADLINE ? NOTICE_DEADLINE : NOTICE_CANCEL);
+            STORE(guest->again_at, pending ? later(now, AGAIN_NS) : 0);
+        }
     }
-    if (!guest->locked) STORE(guest->handled, 0);
 }
 
 static void *run(void *nothing) {
@@ -190,9 +210,26 @@ static int start(void) {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 256 * 1024);
     running = !pthread_create(&thread, &attributes, run, NULL);
+    if (!running) { /* a library with much thread-local memory makes that stack too small */
+        pthread_attr_t usual;
+        pthread_attr_init(&usual);
+        pthread_attr_setdetachstate(&usual, PTHREAD_CREATE_DETACHED);
+        running = !pthread_create(&thread, &usual, run, NULL);
+        pthread_attr_destroy(&usual);
+    }
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return running; /* if not: the next call tries again */
+}
+
+/* Under the lock: the thread looks no later than then. 0: there is none. */
+static int look_by(int64_t time) {
+    int started = start();
+    if (started && time < wake_at) {
+        STORE(wake_at, time);
+        pthread_cond_signal(&changed);
+    }
+    return started;
 }
 
 void timer_link(struct guest *guest) {
@@ -225,40 +262,45 @@ int timer_arm(struct guest *guest, int64_t tell_at, int64_t stop_at, int64_t pol
     if (tell_at) first = tell_at;
     if (stop_at && stop_at < first) first = stop_at;
     if (poll_ns) {
-        STORE(guest->poll_at, now + poll_ns);
-        if (now + poll_ns < first) first = now + poll_ns;
+        STORE(guest->poll_at, later(now, poll_ns));
+        if (later(now, poll_ns) < first) first = later(now, poll_ns);
     }
     if (first == NEVER) return 1;
     if (!LOAD(armed_since)) STORE(armed_since, 1);
     if (first - now < LOAD(shortest)) STORE(shortest, first - now);
     if (first >= LOAD(wake_at)) return 1;
     pthread_mutex_lock(&timer_lock);
-    int started = start();
-    if (started && first < wake_at) {
-        STORE(wake_at, first);
-        pthread_cond_signal(&changed);
-    }
+    int started = look_by(first);
     pthread_mutex_unlock(&timer_lock);
     return started;
 }
 
-void timer_disarm(struct guest *guest) {
+int timer_arm_again(struct guest *guest) {
+    int64_t first = earliest(guest);
+    if (first == NEVER || first >= LOAD(wake_at)) return 1;
+    pthread_mutex_lock(&timer_lock);
+    int started = look_by(first);
+    pthread_mutex_unlock(&timer_lock);
+    return started;
+}
+
+void timer_forget(struct guest *guest) {
     STORE(guest->tell_at, 0);
     STORE(guest->stop_at, 0);
     STORE(guest->poll_at, 0);
     STORE(guest->again_at, 0);
-    if (!LOAD(guest->handled)) return;
+}
+
+int timer_disarm(struct guest *guest) {
+    timer_forget(guest);
+    if (!LOAD(guest->handled)) return 1;
     pthread_mutex_lock(&timer_lock);
-    STORE(guest->tell_at, 0); /* the timer may have set one again meanwhile */
-    STORE(guest->stop_at, 0);
-    STORE(guest->poll_at, 0);
-    STORE(guest->again_at, 0);
-    if (guest->locked) {
-        mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE);
-        guest->locked = 0;
-    }
+    timer_forget(guest); /* the timer may have set one again meanwhile */
+    if (guest->locked) guest->locked = mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE) != 0;
+    int usable = !guest->locked;
     STORE(guest->handled, 0);
     pthread_mutex_unlock(&timer_lock);
+    return usable;
 }
 
 /* Under the lock. Whether the call of that number is under way; 0: whichever. */
@@ -274,36 +316,32 @@ int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t
         STORE(guest->handled, 1); /* before the state is read: the guest cannot end its call until this has been done */
         if (serial && !is_meant(guest, serial) && serial - LOAD(guest->words[WORD_SERIAL]) <= 1) STORE(guest->early, serial);
         if (is_meant(guest, serial)) {
-            int64_t now = clock_now(), grace = (int64_t)guest->words[WORD_GRACE_NS], stop_at = LOAD(guest->stop_at);
+            int64_t now = clock_now(), grace = span_of(guest->words[WORD_GRACE_NS]), stop_at = LOAD(guest->stop_at);
             if (at_once || !grace || !guest->hears || !guest->image->notice_bit_at) {
-                if (!guest->words[WORD_TOLD]) STORE(guest->words[WORD_TOLD], reason);
-                stop(guest);
+                if (!LOAD(guest->words[WORD_TOLD])) STORE(guest->words[WORD_TOLD], reason);
+                stop(guest, now);
             } else {
                 tell(guest, reason, now);
-                if (!stop_at || now + grace < stop_at) STORE(guest->stop_at, now + grace);
-                if (start() && now + AGAIN_NS < wake_at) {
-                    STORE(wake_at, now + AGAIN_NS);
-                    pthread_cond_signal(&changed);
-                }
+                if (!stop_at || later(now, grace) < stop_at) STORE(guest->stop_at, later(now, grace));
             }
+            int64_t first = earliest(guest);
+            if (first != NEVER && !look_by(first) && !LOAD(guest->stop)) stop(guest, now); /* nobody would do it after the grace */
             status = CLOCHE_DONE;
         }
-        if (!guest->locked) STORE(guest->handled, 0);
     }
     pthread_mutex_unlock(&timer_lock);
     return status;
 }
 
 enum woken timer_sleep(struct guest *guest, int64_t until) {
-    int64_t poll_ns = (int64_t)guest->words[WORD_POLL_NS], poll_at = poll_ns ? clock_now() + poll_ns : NEVER;
+    int64_t poll_ns = span_of(guest->words[WORD_POLL_NS]), poll_at = poll_ns ? later(clock_now(), poll_ns) : NEVER;
     enum woken woken;
     pthread_mutex_lock(&timer_lock);
     for (;;) {
         int64_t now = clock_now(), stop_at = LOAD(guest->stop_at), tell_at = LOAD(guest->tell_at);
         if (tell_at && tell_at <= now) STORE(guest->handled, 1), tell(guest, CLOCHE_DEADLINE, now);
-        if (stop_at && stop_at <= now && !guest->stop) STORE(guest->stop, guest->words[WORD_TOLD] ? guest->words[WORD_TOLD] : CLOCHE_DEADLINE);
-        if (!guest->locked) STORE(guest->handled, 0);
-        woken = guest->stop ? WOKEN_STOP : notice_is_pending(guest) ? WOKEN_NOTICE : now >= until ? WOKEN_TIME
+        if (stop_at && stop_at <= now) set_stop(guest, reason_to_stop(guest));
+        woken = LOAD(guest->stop) ? WOKEN_STOP : notice_is_pending(guest) ? WOKEN_NOTICE : now >= until ? WOKEN_TIME
               : now >= poll_at ? WOKEN_POLL : (enum woken)-1;
         if (woken != (enum woken)-1) break;
         int64_t next = until < poll_at ? until : poll_at;

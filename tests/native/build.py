@@ -1,0 +1,108 @@
+"""Builds the native core together with the fake engine as one program, plain or under a sanitizer."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CORE = HERE.parents[1] / "runtime" / "native"
+CORE_SOURCES = ("core", "imports", "random", "signals", "stacks", "timer")
+HARNESS_SOURCES = ("fake", "calls", "races", "world")
+SANITIZERS = ("address,undefined", "thread")
+WRAPPED = ("mmap", "mprotect", "pthread_create")
+"""Functions of the system that a case can let fail."""
+
+
+class Unavailable(Exception):
+    """This machine cannot build the program."""
+
+
+def cases() -> list[str]:
+    """The names of all cases, from the sources."""
+    text = "".join((HERE / f"{name}.c").read_text(encoding="utf-8") for name in HARNESS_SOURCES)
+    return re.findall(r"^CASE\((\w+)\)", text, re.MULTILINE)
+
+
+@cache
+def compiler() -> tuple[str, ...]:
+    """The C compiler's command: this machine's, or else the one that builds the core.
+
+    Raises:
+        Unavailable: there is none, and the pinned one cannot be fetched.
+    """
+    found = shutil.which(os.environ.get("CC", "gcc"))
+    if found:
+        return (found,)
+    sys.path.insert(0, str(CORE))
+    try:
+        import build as core_build  # type: ignore[import-not-found]
+
+        return (str(core_build.compiler(core_build.cache_folder())), "cc")
+    except (OSError, KeyError, SystemExit, ImportError) as reason:
+        raise Unavailable(f"no C compiler: {reason}") from reason
+    finally:
+        sys.path.remove(str(CORE))
+
+
+def _options(sanitizer: str) -> list[str]:
+    options = ["-std=c11", "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", f"-I{CORE}", f"-I{HERE}"]
+    if sanitizer:
+        options += [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
+    # threads of a sanitizer need more than the smallest stack for themselves
+    return [*options, f"-DTINY_EXTRA={(256 if sanitizer else 16) << 10}"]
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the compiler failed:\n{done.stderr}")
+
+
+def sanitizer_works(sanitizer: str, folder: Path) -> bool:
+    """Whether the compiler has that sanitizer's library, and a program with it starts here."""
+    source, program = folder / "empty.c", folder / "empty"
+    source.write_text("int main(void) { return 0; }\n", encoding="utf-8")
+    command = [*compiler(), f"-fsanitize={sanitizer}", str(source), "-o", str(program)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        return False
+    return not subprocess.run([*launcher(sanitizer), str(program)], capture_output=True, check=False).returncode
+
+
+def launcher(sanitizer: str) -> list[str]:
+    """What to start the program with: ThreadSanitizer of older compilers wants addresses that are not random."""
+    setarch = shutil.which("setarch")
+    return [setarch, platform.machine(), "-R"] if setarch and sanitizer == "thread" else []
+
+
+def program(folder: Path, sanitizer: str = "") -> Path:
+    """Compile the program into `folder`.
+
+    Raises:
+        Unavailable: the compiler has no such sanitizer.
+    """
+    if sanitizer and not sanitizer_works(sanitizer, folder):
+        raise Unavailable(f"{compiler()[0]} has no -fsanitize={sanitizer} that works here")
+    # its name tells the core that its handlers of signals are the engine's
+    made = folder / "fake_wasmtime"
+    sources = [*(CORE / f"{name}.c" for name in CORE_SOURCES), *(HERE / f"{name}.c" for name in HARNESS_SOURCES)]
+    wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
+    _run([*compiler(), *_options(sanitizer), *map(str, sources), "-o", str(made), *wraps, "-lpthread", "-ldl"], folder)
+    return made
+
+
+def library(folder: Path, sanitizer: str) -> Path:
+    """Compile the core alone, as the library that Python loads, into `folder`."""
+    if not sanitizer_works(sanitizer, folder):
+        raise Unavailable(f"{compiler()[0]} has no -fsanitize={sanitizer} that works here")
+    made = folder / "libcloche.so"
+    sources = [str(CORE / f"{name}.c") for name in CORE_SOURCES]
+    command = [*compiler(), *_options(sanitizer), "-fPIC", "-shared", "-fvisibility=hidden", *sources]
+    _run([*command, "-o", str(made), "-lpthread", "-ldl"], folder)
+    return made
