@@ -183,9 +183,8 @@ def test_engine_structures(tmp_path: Path) -> None:
 
 
 def test_kinds_of_externs() -> None:
-    bindings = pytest.importorskip("wasmtime._bindings")
+    names = pytest.importorskip("wasmtime._ffi")
     numbers = {name: number for name, number in enums("engine.h")[""].items() if name.startswith("ENGINE_")}
     assert len(numbers) == 4
     for name, number in numbers.items():
-        kind = getattr(bindings, name.replace("ENGINE_", "WASMTIME_EXTERN_"))
-        assert number == getattr(kind, "value", kind)
+        assert number == getattr(names, name.replace("ENGINE_", "WASMTIME_EXTERN_")).value
