@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Codec", "TooCostly", "costly_reply", "decode_record", "refusal"]
 
+_MALFORMED: Final = (cbor2.CBORError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
+"""What bytes that are not of the protocol can provoke."""
 _RECORD_DEPTH: Final = 8
 _SPARSE: Final = 5
 """A set of fewer items has no table of its own."""
@@ -168,13 +170,11 @@ class Codec:
             )
         except Exception as error:
             cause = error.__cause__ or error
-            if isinstance(cause, MemoryError) or not isinstance(cause, Exception):
-                raise cause from None  # cbor2 wraps a KeyboardInterrupt, too
-            if isinstance(cause, BrokenInstanceError):
-                raise cause from None
             if isinstance(cause, TooCostly):
                 cause.steps = locate(frame, lifter.budget.lifted, _SPENDING)
                 raise cause from None
+            if not isinstance(cause, _MALFORMED):  # not about the reply: Ctrl-C, a signal's handler, the end of the stack
+                raise cause from None  # cbor2 has wrapped it
             raise ProtocolError(f"the reply is not of the protocol: {clean(str(cause), 200)}") from error
 
     @property
@@ -366,7 +366,7 @@ def decode_record(frame: bytes) -> list[Any]:
         )
     except Exception as error:
         cause = error.__cause__ or error
-        if not isinstance(cause, Exception):
+        if not isinstance(cause, _MALFORMED):
             raise cause from None
         raise ValueError(f"not a log record: {clean(str(cause), 200)}") from None
     record = pair[0]
