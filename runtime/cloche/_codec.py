@@ -21,7 +21,7 @@ from cloche._floods import COMPACTED, charge_dict, charge_frozenset, charge_set
 from cloche._locate import locate
 from cloche._lowering import ATOMS, Lowering, is_plain, path
 from cloche._texts import clean
-from cloche.errors import BrokenInstanceError, EncodeError, ProtocolError
+from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import Failure, Reply, tags
 from cloche_wire import values as wire
 from cloche_wire.arrays import ARRAY_TAGS
