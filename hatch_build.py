@@ -1,7 +1,12 @@
-"""Puts the guest image into the wheel as ``cloche/_image/``: what is installed needs no compiler and no checkout."""
+"""Puts the guest image and the native core into the wheel, so that an installation needs no compiler and no checkout.
+
+The core makes the wheel belong to a platform, but to no version of Python: ``py3-none-<platform>``.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import platform
 import sys
 import tomllib
 from pathlib import Path
@@ -10,10 +15,17 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FILES = ("cloche.wasm", "manifest.json")
+# what the core is linked for: see TARGETS of runtime/native/build.py
+PLATFORMS = {
+    ("linux", "x86_64"): "manylinux_2_17_x86_64",
+    ("linux", "aarch64"): "manylinux_2_17_aarch64",
+    ("darwin", "x86_64"): "macosx_11_0_x86_64",
+    ("darwin", "arm64"): "macosx_11_0_arm64",
+}
 
 
 class ImageHook(BuildHookInterface[Any]):
-    """Adds the image of this source tree; builds it if the cache does not have it."""
+    """Adds the image and the core of this source tree; builds them if the cache does not have them."""
 
     PLUGIN_NAME = "custom"
 
@@ -34,6 +46,19 @@ class ImageHook(BuildHookInterface[Any]):
             folder = self._build()
         for name in FILES:
             build_data["force_include"][str(folder / name)] = f"cloche/_image/{name}"
+        core = self._core()
+        build_data["force_include"][str(core)] = f"cloche/_native/{core.name}"
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{PLATFORMS[sys.platform, platform.machine()]}"
+
+    def _core(self) -> Path:
+        """The native core's library, built now if need be."""
+        script = Path(self.root) / "runtime" / "native" / "build.py"
+        spec = importlib.util.spec_from_file_location("_cloche_build_core", script)
+        assert spec is not None and spec.loader is not None  # the file is part of the tree
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return Path(module.build())
 
     def _cached(self) -> Path:
         self._import_build()

@@ -21,7 +21,7 @@ from cloche._floods import COMPACTED, charge_dict, charge_frozenset, charge_set
 from cloche._locate import locate
 from cloche._lowering import ATOMS, Lowering, is_plain, path
 from cloche._texts import clean
-from cloche.errors import BrokenInstanceError, EncodeError, ProtocolError
+from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import Failure, Reply, tags
 from cloche_wire import values as wire
 from cloche_wire.arrays import ARRAY_TAGS
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Codec", "TooCostly", "costly_reply", "decode_record", "refusal"]
 
+_MALFORMED: Final = (cbor2.CBORError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
+"""What bytes that are not of the protocol can provoke."""
 _RECORD_DEPTH: Final = 8
 _SPARSE: Final = 5
 """A set of fewer items has no table of its own."""
@@ -153,8 +155,9 @@ class Codec:
         """
         lifter = self._lifter
         lifter.lease = lease
-        lifter.left = self._reply_bytes - len(frame)
-        lifter.budget.renew(len(frame))
+        lifter.size = size = len(frame)
+        lifter.left = self._reply_bytes - size
+        lifter.budget = None
         try:
             # a container within a record within a tag takes three of cbor2's levels, and one of ours
             return cbor2.loads(
@@ -168,13 +171,11 @@ class Codec:
             )
         except Exception as error:
             cause = error.__cause__ or error
-            if isinstance(cause, MemoryError) or not isinstance(cause, Exception):
-                raise cause from None  # cbor2 wraps a KeyboardInterrupt, too
-            if isinstance(cause, BrokenInstanceError):
-                raise cause from None
             if isinstance(cause, TooCostly):
-                cause.steps = locate(frame, lifter.budget.lifted, _SPENDING)
+                cause.steps = locate(frame, lifter.spend(0).lifted, _SPENDING)
                 raise cause from None
+            if not isinstance(cause, _MALFORMED):  # not about the reply: Ctrl-C, a signal's handler, the end of the stack
+                raise cause from None  # cbor2 has wrapped it
             raise ProtocolError(f"the reply is not of the protocol: {clean(str(cause), 200)}") from error
 
     @property
@@ -214,14 +215,23 @@ class _Lifter:
     Values that may spend of the budget count in its `lifted`: so `locate` finds the one that was refused.
     """
 
-    __slots__ = ("_lift", "_pin", "budget", "lease", "left")
+    __slots__ = ("_lift", "_pin", "budget", "lease", "left", "size")
 
     def __init__(self, lift: Callable[[int, int], memoryview], pin: Callable[[int, int], memoryview]) -> None:
         self._lift = lift
         self._pin = pin
-        self.budget = Budget()
+        self.size = 0
+        self.budget: Budget | None = None  # made when it is needed: most messages need none
         self.lease = False
         self.left = 0
+
+    def spend(self, values: int = 1) -> Budget:
+        """What the message may spend, when it begins to, with so many more values counted."""
+        budget = self.budget
+        if budget is None:
+            budget = self.budget = Budget(self.size)
+        budget.lifted += values
+        return budget
 
     def _range(self, content: Any) -> tuple[int, int]:
         if type(content) is not list or list(map(type, content)) != [int, int]:
@@ -243,25 +253,22 @@ class _Lifter:
         return self._pin(*place) if self.lease else bytearray(self._lift(*place))
 
     def set(self, content: Any, _immutable: bool) -> Any:
-        self.budget.lifted += 1
-        charge_set(_sequence(content), self.budget)
+        charge_set(_sequence(content), self.spend())
         made = set(content)
         if len(made) != len(content):
             raise ValueError("a set has an item twice")
         return made.copy() if _SPARSE <= len(made) <= COMPACTED else made
 
     def frozenset(self, content: Any, _immutable: bool) -> Any:
-        self.budget.lifted += 1
-        charge_frozenset(_sequence(content), self.budget)
+        charge_frozenset(_sequence(content), self.spend())
         made = frozenset(set(content) if len(content) <= COMPACTED else content)
         if len(made) != len(content):
             raise ValueError("a set has an item twice")
         return made
 
     def map(self, content: Any, _immutable: bool) -> dict[Any, Any]:
-        self.budget.lifted += 1
         keys, values = _sequence(content)[::2], content[1::2]
-        charge_dict(keys, self.budget)
+        charge_dict(keys, self.spend())
         made = dict(zip(keys, values, strict=True))
         if len(made) != len(keys):
             raise ValueError("a map has a key twice")
@@ -269,16 +276,14 @@ class _Lifter:
 
     def checked_array(self, content: Any, _immutable: bool) -> Any:
         """An array whose bytes are checked for more than their number (bools, characters): no view the guest can change."""
-        self.budget.lifted += 1
         load_numpy()
         if type(content) is list and content and type(content[-1]) is memoryview:
             content[-1] = bytearray(content[-1])
-        return wire.lift(tags.NDARRAY, content, self.budget)
+        return wire.lift(tags.NDARRAY, content, self.spend())
 
     def scalar(self, content: Any, _immutable: bool) -> Any:
-        self.budget.lifted += 1
         load_numpy()
-        return wire.lift(tags.SCALAR, content, self.budget)
+        return wire.lift(tags.SCALAR, content, self.spend())
 
 
 def _lift(tag: int, content: Any, _immutable: bool) -> Any:
@@ -366,7 +371,7 @@ def decode_record(frame: bytes) -> list[Any]:
         )
     except Exception as error:
         cause = error.__cause__ or error
-        if not isinstance(cause, Exception):
+        if not isinstance(cause, _MALFORMED):
             raise cause from None
         raise ValueError(f"not a log record: {clean(str(cause), 200)}") from None
     record = pair[0]

@@ -317,7 +317,7 @@ static int end(struct guest *guest, int status) {
 /* What becomes of a guest that has just been left: it waits, or its call has ended. */
 static int left(struct guest *guest, int status) {
     if (!guest->fiber.done) {
-        if (guest->words[WORD_STATE] != CLOCHE_WAITING) {
+        if (LOAD(guest->words[WORD_STATE]) != CLOCHE_WAITING) {
             guest->below = waiting;
             waiting = guest;
             guest->words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);

@@ -58,7 +58,7 @@ LIMITS = cloche.Limits(
     value_depth=32,
     stream_items=2,
 )
-SLOW = cloche.Limits(deadline_s=20.0, stream_s=0.3)
+SLOW = cloche.Limits(deadline_s=1.0, stream_s=0.3)
 
 
 @pytest.fixture(scope="module")

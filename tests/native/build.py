@@ -20,6 +20,15 @@ WRAPPED = ("mmap", "mprotect", "pthread_create")
 """Functions of the system that a case can let fail."""
 
 
+FORKING = (
+    "a_fork_in_the_middle_of_calls",
+    "a_deadline_survives_a_fork",
+    "a_fork_as_a_call_begins_or_ends",
+    "a_child_draws_other_random_words",
+    "forks_at_random_moments",
+)
+
+
 class Unavailable(Exception):
     """This machine cannot build the program."""
 
@@ -56,6 +65,8 @@ def _options(sanitizer: str) -> list[str]:
     if sanitizer:
         options += [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
     # threads of a sanitizer need more than the smallest stack for themselves
+    if sanitizer == "thread":
+        options.append("-DSLOW")  # ten times slower: fewer rounds
     return [*options, f"-DTINY_EXTRA={(256 if sanitizer else 16) << 10}"]
 
 

@@ -278,7 +278,6 @@ CASE(a_guest_is_not_freed_while_its_memory_grows) {
 /* ---- at random moments */
 static int over;
 static uint64_t random_of(uint64_t *state) { return *state = *state * 6364136223846793005 + 1442695040888963407, *state >> 33; }
-struct hammer { uint64_t seed, hits[64]; int at_once; };
 enum { HITS = 1 << 16 };
 static uint8_t hit[HITS]; /* serials for which a cancel was accepted */
 
@@ -317,8 +316,13 @@ static void storm(enum cloche_metering metering, int64_t grace, int calls) {
     CHECK(told >= (uint64_t)calls / 64);
     gone();
 }
-CASE(thousands_of_cancels_with_grace) { storm(CLOCHE_GUARD, LONG, 20000); }
-CASE(thousands_of_cancels_with_grace_under_epochs) { storm(CLOCHE_EPOCH, LONG, 5000); }
+#ifdef SLOW
+enum { STORM = 2000 };
+#else
+enum { STORM = 20000 };
+#endif
+CASE(thousands_of_cancels_with_grace) { storm(CLOCHE_GUARD, LONG, STORM); }
+CASE(thousands_of_cancels_with_grace_under_epochs) { storm(CLOCHE_EPOCH, LONG, STORM / 2); }
 /* The grace passes between two calls: what a cancel has armed must not stop the next call. */
 CASE(a_grace_that_passes_between_calls_stops_nothing) {
     pthread_t thread;
@@ -358,7 +362,8 @@ static void *killer(void *nothing) {
 static void *reader(void *nothing) {
     char room[4096];
     while (!LOAD(over)) {
-        int status = cloche_read(LOAD(guest.handle), FAKE_HEAP, room, sizeof room);
+        /* bytes that nobody writes: what is read while the guest runs may be torn, and ThreadSanitizer says so */
+        int status = cloche_read(LOAD(guest.handle), (FAKE_PAGES - 1) * PAGE, room, sizeof room);
         CHECK(status == CLOCHE_DONE || status == CLOCHE_NO_GUEST);
         status = cloche_read(LOAD(guest.handle), 64, room, 8);
         CHECK(status != CLOCHE_DONE || room[0] == 0);

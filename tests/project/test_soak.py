@@ -1,4 +1,4 @@
-"""The soak, in a process of its own beside the other tests (tests/conftest.py starts it): five minutes in CI, a glance elsewhere."""
+"""The soak, in a process of its own beside the other tests (tests/conftest.py starts it): a glance; `scripts/soak` takes longer."""
 
 from __future__ import annotations
 

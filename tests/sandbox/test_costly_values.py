@@ -109,7 +109,7 @@ def test_a_nodes_names_are_cleaned_and_cut(make: Any) -> None:
 
 def test_names_of_services_asked_for_are_cut(make: Any) -> None:
     """They are kept with the node's last calls."""
-    text = "from cloche_guest import services\ndef f(n):\n try: getattr(services, 'x' * n)()\n except LookupError as e: return len(str(e))\n"
+    text = "from cloche_guest.asking import ask\ndef f(n):\n try: ask([1, 'x' * n, [], {}])\n except LookupError as e: return len(str(e))\n"
     with make(text, grants=Grants(services={"take": print})) as node:
         assert node.process(1_000_000) < 1000
         assert [len(call.service) for call in node.service_calls] == [200]

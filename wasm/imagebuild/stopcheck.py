@@ -4,8 +4,8 @@ Written apart from stops.py, which puts the loads in: here a function is a graph
 page is taken out, and what is left must have no cycle. The same for calls: what functions can call before a load of their own must
 have no cycle, and an indirect call may be one of any function, so each must come after a load.
 
-One edge is allowed for: CPython's bytecode loop, from its dispatch (a ``br_table`` over all opcodes) to the opcodes that handlers.py
-has spared.
+One edge is allowed for: CPython's bytecode loop, from its dispatch (a ``br_table`` over all opcodes) to the opcodes that
+handlers.py has spared.
 """
 
 from __future__ import annotations

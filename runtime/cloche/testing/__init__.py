@@ -24,7 +24,6 @@ from cloche._desks import desks
 from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
 from cloche._source import Source
-from cloche._texts import name as cleaned
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import Outside
 from cloche.errors import ClocheError
@@ -101,9 +100,11 @@ class LocalGuest(Node):
         if kind is Reply.FAILURE:
             instance.close()
             raise_failure(value, label, Op.LOAD)
+        info = _loading.read_info(value)
+        assert info is not None  # its guest is this process
         if not name and not entry:
-            instance.name = cleaned(value["entry"])
-        super().__init__(instance, value, _refuse)  # type: ignore[arg-type]
+            instance.name = info["entry"]
+        super().__init__(instance, info, _refuse)  # type: ignore[arg-type]
 
     @property
     def records(self) -> Sequence[LogRecord]:

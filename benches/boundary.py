@@ -1,0 +1,136 @@
+"""The levels of the host's boundary, each beside what it is compared with, in one run: `python benches/boundary.py`.
+
+Timed: calls as a caller makes them, encoding and decoding included, logs on and none written; deadlines from the moment that they
+are due to the moment that the caller has the error. Not timed: loading. Every row of the first table is a ratio of best times of
+interleaved rounds, because machines differ and are shared; lateness is given as median and 99th percentile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cbor2
+
+import cloche
+
+DICT = {"a": 1, "b": 2.5, "c": "hello", "d": True, "e": None}
+ECHO = "def f(x): return x\n"
+GENERATOR = "def f(n):\n    for i in range(n): yield i\n"
+SPIN = """
+class Spin:
+    def __init__(self): self.turns = 0
+    def process(self, how):
+        if how == "count": return self.turns
+        if how == "hard": return sum(range(10**15))
+        while True: self.turns += 1
+"""
+
+
+def interleaved(functions: dict[str, Callable[[], Any]], repeat: int, rounds: int) -> dict[str, float]:
+    """Best seconds of one call of each, over rounds in which each has its turn."""
+    best = dict.fromkeys(functions, float("inf"))
+    for _ in range(rounds):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            for _ in range(repeat):
+                function()
+            best[name] = min(best[name], (time.perf_counter() - began) / repeat)
+    return best
+
+
+def calls(runtime: cloche.Runtime, rounds: int) -> list[tuple[str, float, str, float]]:
+    """What a call costs: (what, microseconds, compared with, microseconds)."""
+    node = runtime.load(cloche.Source(ECHO), "f")
+    source = runtime.load(cloche.Source(GENERATOR), "f")
+    bare = ctypes.CDLL(None).abs
+    items = 1000
+
+    def stream() -> None:
+        for _ in source.stream([items]):
+            pass
+
+    timed = interleaved(
+        {
+            "bare": lambda: bare(1),
+            "cbor2": lambda: cbor2.loads(cbor2.dumps(DICT)),
+            "dict": lambda: node.process(DICT),
+            "int": lambda: node.process(1),
+        },
+        2000,
+        rounds,
+    )
+    timed["item"] = interleaved({"item": stream}, 1, 2 * rounds)["item"] / items
+    us = {name: 1e6 * seconds for name, seconds in timed.items()}
+    return [
+        ("5-key dict, there and back", us["dict"], "cbor2.loads(cbor2.dumps(d))", us["cbor2"]),
+        ("int, there and back", us["int"], "a bare ctypes call", us["bare"]),
+        ("item of a guest generator", us["item"], "an int, there and back", us["int"]),
+    ]
+
+
+def lateness(runtime: cloche.Runtime, how: str, busy: int, samples: int) -> tuple[list[float], int]:
+    """Seconds by which deadlines were late, with so many busy Python threads in the host; and how often the node lived on."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            sum(range(1000))
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(busy)]
+    for thread in threads:
+        thread.start()
+    late, usable = [], 0
+    node = None
+    try:
+        for _ in range(samples):
+            if node is None or node.broken:
+                node = runtime.load(cloche.Source(SPIN), "Spin")
+            try:
+                node.process(how)
+            except cloche.DeadlineError as error:
+                grace = runtime.limits.grace_s if isinstance(error, cloche.HardDeadlineError) else 0.0
+                late.append((error.reached or 0.0) - (runtime.limits.deadline_s or 0.0) - grace)
+                usable += not node.broken and node.process("count") >= 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    return late, usable
+
+
+def main() -> None:
+    """Print the tables; `--json` keeps the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the samples")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    samples = 30 if options.quick else 300
+    figures: dict[str, Any] = {}
+    limits = cloche.Limits(deadline_s=0.02, grace_s=0.02)
+    with cloche.Runtime() as runtime:
+        for what, us, than, other in calls(runtime, 3 if options.quick else 15):
+            figures[what] = {"us": us, "than": than, "than_us": other, "ratio": us / other}
+            print(f"{what:34} {us:8.2f} us   {us / other:5.2f} times {than} ({other:.2f} us)")
+    with cloche.Runtime(limits=limits) as runtime:
+        for how in ("soft", "hard"):
+            for busy in (0, 1, 8):
+                late, usable = lateness(runtime, how, busy, samples)
+                ms = sorted(1e3 * seconds for seconds in late)
+                p50, p99 = statistics.median(ms), ms[int(0.99 * (len(ms) - 1))]
+                name = f"{how} deadline, {busy} busy threads"
+                figures[name] = {"p50_ms": p50, "p99_ms": p99, "samples": len(ms), "usable": usable}
+                print(f"{name:34} {p50:8.2f} ms median, {p99:.2f} ms p99; usable after {usable} of {len(ms)}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Exceptions at every bytecode of what a caller can do with a node in this process: no crash, no leak, and never another call's reply."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cloche
+from cloche._wasm.core import core
+from tests.injection import every, within
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # an exception inside `__del__` is dropped
+]
+HOST_SIDE = within("/runtime/cloche/")
+NODE = cloche.Source("""
+import numpy as np
+from cloche_guest import services
+
+class N:
+    def process(self, kind, number):
+        if kind == "log":
+            print("a record")
+        if kind == "array":
+            return np.full(5000, number)
+        if kind == "service":
+            return services["double"](np.full(5000, number))
+        if kind == "raise":
+            raise ValueError(number)
+        return number
+    def count(self, n):
+        yield from range(n)
+""")
+SMALL = cloche.Source("def f(x): return x\n", "small.py")
+
+
+class _Quiet:
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+class Bench:
+    """A runtime, and a node that is loaded again whenever an interruption has cost it."""
+
+    def __init__(self) -> None:
+        limits = cloche.Limits(deadline_s=20.0)
+        self.runtime = cloche.Runtime(logger=_Quiet(), limits=limits)
+        self.grants = cloche.Grants(services={"double": lambda array: array * 2})
+        self.node = self.load()
+
+    def load(self) -> cloche.Node:
+        return self.runtime.load(NODE, "N", grants=self.grants)
+
+    def survive(self, call: Callable[[cloche.Node], object], exception: type[BaseException], step: int = 1) -> int:
+        """Interrupt the call at one bytecode after the other; after each, the node answers its own next call, or is closed."""
+        number = 0
+        for number, injected in enumerate(every(lambda: call(self.node), exception, HOST_SIDE, step=step), 1):
+            try:
+                assert self.node.process("echo", number) == number, injected.place
+            except cloche.ClosedError:
+                self.node = self.load()
+        return number
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.runtime.close()
+
+
+CALLS: dict[str, Callable[[cloche.Node], Any]] = {
+    "echo": lambda node: node.process("echo", -1),
+    "array": lambda node: node.process("array", -1),
+    "log": lambda node: node.process("log", -1),
+    "raise": lambda node: node.process("raise", -1),
+    "service": lambda node: node.process("service", -1),
+    "array in": lambda node: node.process("echo", np.arange(5000)),
+    "snapshot": lambda node: node.snapshot(),
+    "where": lambda node: node.where(),
+    "buffer": lambda node: node.buffer(100),
+}
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, RecursionError, MemoryError])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_is_interrupted_anywhere_leaves_nothing_for_the_next(bench, name, exception):
+    """The reply of the interrupted call, above all."""
+    step = 1 if exception is KeyboardInterrupt else 5
+    assert bench.survive(CALLS[name], exception, step) > 10
+
+
+def _counts() -> tuple[int, int]:
+    gc.collect()
+    return core().count_guests(), core().count_stacks()
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("load", 41), ("clone", 13), ("restore", 17), ("close", 3), ("pool", 211)], ids=lambda value: value
+)
+def test_what_makes_and_frees_sandboxes_leaks_none(bench, name, step):
+    """Each run is interrupted at another bytecode; then the core has as many guests as before, but for the engine's idle ones."""
+    node = bench.runtime.load(SMALL)
+    snapshot = node.snapshot()
+
+    def work() -> None:
+        if name == "load":
+            bench.runtime.load(SMALL).close()
+        elif name == "clone":
+            node.clone().close()
+        elif name == "restore":
+            bench.runtime.restore(snapshot).close()
+        elif name == "close":
+            bench.runtime.load(SMALL).close()
+        else:
+            with bench.runtime.pool(SMALL, size=2) as pool:
+                assert list(pool.map([1, 2, 3])) == [1, 2, 3]
+
+    work()
+    before, _ = _counts()
+    where = within("/cloche/_instance.py", "/cloche/_wasm/", "/cloche/_node.py") if name == "close" else HOST_SIDE
+    for injected in every(work, KeyboardInterrupt, where, step=step):
+        assert node.process(injected.place) == injected.place
+    node.close()
+    after, _ = _counts()
+    assert after <= before + 8, "no more than the stores that an engine keeps"
+
+
+def test_a_stream_that_is_interrupted_anywhere_does_not_mix_with_the_next(bench):
+    """Its items are its own, and a new stream can be opened."""
+    source = bench.runtime.load(cloche.Source("def f(n):\n    for i in range(n): yield i\n"), "f")
+
+    def work() -> list[Any]:
+        return list(source.stream([3]))
+
+    for injected in every(work, KeyboardInterrupt, HOST_SIDE, step=3):
+        if source.broken:
+            source = bench.runtime.load(cloche.Source("def f(n):\n    for i in range(n): yield i\n"), "f")
+        gc.collect()
+        assert list(source.stream([2])) == [0, 1], injected.place
