@@ -190,12 +190,12 @@ PLAIN: Final = Recipe(
 _EQUAL: Final = [make for recipe in [PLAIN, *RECIPES.values()] if (make := recipe.equal)]
 
 
-def repeated(recipe: Recipe, count: int = 800) -> Any:
+def repeated(recipe: Recipe, count: int = 400) -> Any:
     """A list of many small values."""
     return [recipe.small(i) for i in range(count)]
 
 
-def keyed(recipe: Recipe, count: int = 300) -> Iterator[Any]:
+def keyed(recipe: Recipe, count: int = 150) -> Iterator[Any]:
     """Sets and a map of many small values."""
     values = [recipe.small(i) for i in range(count)]
     yield tag(tags.SET, values)
