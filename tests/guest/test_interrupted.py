@@ -274,8 +274,10 @@ def test_an_executor_does_not_keep_it():
     def interrupted() -> None:
         raise DeadlineExceeded
 
+    loop = Loop()
     with pytest.raises(DeadlineExceeded):
-        run_inline(asyncio.Future(loop=asyncio.new_event_loop()), interrupted)
+        run_inline(loop.create_future(), interrupted)
+    loop.finish()
 
 
 def test_a_callback_of_the_loop_hands_it_on_and_it_is_not_logged(caplog):
