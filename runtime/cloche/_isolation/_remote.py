@@ -188,8 +188,6 @@ class RemoteInstance(HasCallState):
             raise
         finally:
             self._beside.ranges = NO_RANGES
-            if op == _LOAD:
-                        self.hurry(None)
             self.fuel += self.last_fuel
             self._took_s = time.perf_counter() - self._began
             self.guest_seconds += self._took_s
