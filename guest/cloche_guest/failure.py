@@ -29,7 +29,7 @@ def describe(exc: BaseException, phase: str, *, last: bool = False) -> Failure:
     Args:
         exc: what the node raised.
         phase: what the guest was doing; see `Failure`.
-        last: whether an `Interrupted` that is raised meanwhile is passed over, as all other exceptions are.
+        last: whether this is the last attempt: `exc` alone is described, and an `Interrupted` that is raised meanwhile passed over.
 
     Raises:
         Interrupted: the host has interrupted it, and this is not the last attempt.
@@ -38,7 +38,8 @@ def describe(exc: BaseException, phase: str, *, last: bool = False) -> Failure:
         # The locals of the failed call are what fills memory, and the traceback is what keeps them.
         traceback.clear_frames(exc.__traceback__)
     try:
-        return _describe_chain(exc, phase)
+        # a last attempt leaves out what it is chained to: that may be what took too long
+        return _describe_one(exc, phase, None, False) if last else _describe_chain(exc, phase)
     except Interrupted as broken:
         if not last:
             raise

@@ -19,7 +19,7 @@ import cbor2
 from cloche._arrays import load_numpy
 from cloche._floods import COMPACTED, charge_dict, charge_frozenset, charge_set
 from cloche._locate import locate
-from cloche._lowering import ATOMS, Lowering, is_plain, path
+from cloche._lowering import ATOMS, Lowering, is_flat, is_plain, path
 from cloche._texts import clean
 from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import Failure, Reply, tags
@@ -93,20 +93,26 @@ class Codec:
         Raises:
             EncodeError: an operand cannot be sent, or all is larger than ``request_bytes``. Nothing stays placed.
         """
-        if type(message[0]) is not int and type(message[0]) is not bool:  # an Op: an enum would take the long way
+        if len(message) == 3:  # one operand, as a rule
+            op, call, operand = message
+            kind = type(operand)
+            if (
+                kind in ATOMS
+                or (kind is dict and is_flat(operand))
+                or ((kind is dict or kind is list) and is_plain(operand, self._depth - 1, set()))
+            ):
+                try:
+                    # not dumps(message): cbor2 asks an abstract base class whether a list is one, which is Python code, whose
+                    # exceptions (Ctrl-C) it drops
+                    frame = _BEGINNINGS[op] + call.to_bytes(8, "big") + cbor2.dumps(operand)
+                except UnicodeEncodeError:
+                    pass  # lone surrogates
+                else:
+                    if len(frame) > self._request_bytes:
+                        self._too_large(len(frame), root)
+                    return frame
+        if type(message[0]) is not int and type(message[0]) is not bool:  # an Op: cbor2 takes the long way for an enum
             message = [int(message[0]), *message[1:]]
-        operand = message[2] if len(message) == 3 else message  # one, as a rule: then what stands around it is known
-        kind = type(operand)
-        if kind in ATOMS or ((kind is dict or kind is list) and is_plain(operand, self._depth - 1, set())):
-            try:
-                # cbor2 asks an abstract base class whether a list is one: Python code, whose exceptions (Ctrl-C) it drops
-                frame = cbor2.dumps(message) if operand is message else _head(message) + cbor2.dumps(operand)
-            except UnicodeEncodeError:
-                pass  # lone surrogates
-            else:
-                if len(frame) > self._request_bytes:
-                    self._too_large(len(frame), root)
-                return frame
         lowering = Lowering(self._depth, self._shared)
         lowered = lowering.message(message, root)
         if lowering.outside > self._request_bytes:
@@ -195,13 +201,8 @@ def refusal(error: TooCostly, root: str, steps: list[Any]) -> str:
     return f"{path(root, steps)}: {error}"
 
 
-def _head(message: list[Any]) -> bytes:
-    """The beginning of a frame ``[op, call, operand]``, up to the operand."""
-    op, call, _ = message
-    return _BEGINNINGS[op] + call.to_bytes(8, "big")
-
-
 _BEGINNINGS: Final = tuple(b"\x83" + cbor2.dumps(op) + b"\x1b" for op in range(256))
+"""How a frame ``[op, call, operand]`` begins, up to the eight bytes of the call's number."""
 
 
 def costly_reply(error: TooCostly) -> list[Any]:

@@ -285,20 +285,24 @@ class Instance(HasCallState):
 
         A second exception meanwhile (another Ctrl-C) stops it at once.
         """
-        words, calls = self._words, core()
+        words = self._words
         try:
             if words[_STATE] == _WAITING:
-                calls.cancel(self._handle, 0, _CANCELLED, not words[Word.GRACE_NS])
-                while calls.go_on(self._handle) in (_ASKS, _POLLS):
-                    pass
+                self._end_call()
         except BaseException:
-            calls.abandon(self._handle)
+            core().abandon(self._handle)
             raise
         finally:
             if words[_STATE] == _BROKEN:
                 self._end(error)
             elif words[_RECORDS] and words[_STATE] == _AT_REST and not self.closed:
                 self._deliver(error)
+
+    def _end_call(self) -> None:
+        calls = core()
+        calls.cancel(self._handle, 0, _CANCELLED, not self._words[Word.GRACE_NS])
+        while calls.go_on(self._handle) in (_ASKS, _POLLS):
+            pass
 
     def share(self, length: int) -> memoryview:
         """A buffer of guest memory for the host to fill. Raises as `exchange` does."""

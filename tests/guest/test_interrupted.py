@@ -274,8 +274,10 @@ def test_an_executor_does_not_keep_it():
     def interrupted() -> None:
         raise DeadlineExceeded
 
+    loop = Loop()
     with pytest.raises(DeadlineExceeded):
-        run_inline(asyncio.Future(loop=asyncio.new_event_loop()), interrupted)
+        run_inline(loop.create_future(), interrupted)
+    loop.finish()
 
 
 def test_a_callback_of_the_loop_hands_it_on_and_it_is_not_logged(caplog):
@@ -328,3 +330,16 @@ def test_an_interrupted_description_is_tried_again():
     with pytest.raises(DeadlineExceeded):
         describe(Hostile(), "call")
     assert describe(Hostile(), "call", last=True).message == "<cannot be described: cloche_guest.DeadlineExceeded>"
+
+
+def test_the_last_attempt_leaves_out_what_took_too_long():
+    """What was being described when the deadline came is the context of its exception."""
+    try:
+        try:
+            raise ValueError
+        except ValueError:
+            raise DeadlineExceeded("now") from None
+    except DeadlineExceeded as error:
+        error.__suppress_context__ = False
+        assert describe(error, "call").cause is not None
+        assert describe(error, "call", last=True).cause is None

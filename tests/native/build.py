@@ -16,8 +16,8 @@ CORE = HERE.parents[1] / "runtime" / "native"
 CORE_SOURCES = ("core", "imports", "random", "signals", "stacks", "timer")
 HARNESS_SOURCES = ("fake", "calls", "races", "world")
 SANITIZERS = ("address,undefined", "thread")
-WRAPPED = ("mmap", "mprotect", "pthread_create")
-"""Functions of the system that a case can let fail."""
+WRAPPED = ("mmap", "mprotect", "pthread_create", "pthread_cond_broadcast")
+"""Functions of the system that a case can let fail, or wait for."""
 
 
 FORKING = (
@@ -61,7 +61,17 @@ def compiler() -> tuple[str, ...]:
 
 
 def _options(sanitizer: str) -> list[str]:
-    options = ["-std=c11", "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", f"-I{CORE}", f"-I{HERE}"]
+    options = [
+        "-std=c11",
+        "-g",
+        "-O1",
+        "-fno-omit-frame-pointer",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-I{CORE}",
+        f"-I{HERE}",
+    ]
     if sanitizer:
         options += [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
     # threads of a sanitizer need more than the smallest stack for themselves

@@ -46,6 +46,12 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     return fails(&fail_thread) ? 11 : __real_pthread_create(thread, attributes, work, argument);
 }
 
+int __real_pthread_cond_broadcast(pthread_cond_t *);
+int __wrap_pthread_cond_broadcast(pthread_cond_t *condition) {
+    if (hooks.broadcast) hooks.broadcast();
+    return __real_pthread_cond_broadcast(condition);
+}
+
 /* ---- traps, errors, texts */
 struct text { int code; char message[64]; };
 

@@ -26,6 +26,7 @@ struct fake_hooks {
     void (*memory_size)(void);
     void (*set_fuel)(void);
     void (*set_epoch_deadline)(void);
+    void (*broadcast)(void); /* pthread_cond_broadcast: another thread changes what is armed */
     void (*epoch_callback)(void); /* after the core's callback, before its answer counts */
 };
 extern struct fake_hooks hooks;

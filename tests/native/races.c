@@ -3,6 +3,8 @@
 #include "fake.h"
 #include <limits.h>
 #include <sched.h>
+#include <signal.h>
+#include <ucontext.h>
 
 static struct cloche_image image;
 static struct made guest;
@@ -21,6 +23,11 @@ static void gone(void) {
 }
 static const int kinds[] = {CLOCHE_GUARD, CLOCHE_EPOCH, CLOCHE_FUEL};
 enum { MS = 1000000, HOUR = 3600 };
+#ifdef SLOW
+enum { STORM = 2000, COMERS = 150 };
+#else
+enum { STORM = 20000, COMERS = 800 };
+#endif
 #define LONG ((int64_t)HOUR * SECOND)
 
 CASE(a_deadline_without_grace_stops) {
@@ -276,6 +283,15 @@ CASE(a_guest_is_not_freed_while_its_memory_grows) {
 }
 
 /* ---- at random moments */
+/* Whatever other threads do: once a call has ended, nothing is armed, and nothing of a notice is left. */
+static void check_rest(void) {
+    struct guest *inside = (struct guest *)guest.words;
+    SAME(LOAD(inside->tell_at) | LOAD(inside->stop_at) | LOAD(inside->poll_at) | LOAD(inside->again_at), 0);
+    SAME(*(uint32_t *)(guest.words[WORD_BASE] + FAKE_NOTICE), 0);
+    SAME(*(uint32_t *)(guest.words[WORD_BASE] + FAKE_BREAKER), 0);
+    (void)*(volatile uint32_t *)guest.words[WORD_BASE]; /* the stop page is not locked */
+}
+
 static int over;
 static uint64_t random_of(uint64_t *state) { return *state = *state * 6364136223846793005 + 1442695040888963407, *state >> 33; }
 enum { HITS = 1 << 16 };
@@ -305,8 +321,7 @@ static void storm(enum cloche_metering metering, int64_t grace, int calls) {
         SAME(status, CLOCHE_DONE);
         SAME(guest.words[WORD_SERIAL], i);
         told += guest.words[WORD_TOLD] != 0;
-        SAME(*(uint32_t *)(guest.words[WORD_BASE] + FAKE_NOTICE), 0);
-        SAME(*(uint32_t *)(guest.words[WORD_BASE] + FAKE_BREAKER), 0);
+        check_rest();
     }
     STORE(over, 1);
     for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
@@ -316,11 +331,70 @@ static void storm(enum cloche_metering metering, int64_t grace, int calls) {
     CHECK(told >= (uint64_t)calls / 64);
     gone();
 }
-#ifdef SLOW
-enum { STORM = 2000 };
+/* The timer has work in every call: polls, and notices that come and are given again. */
+static void poll_storm(int calls) {
+    one(CLOCHE_GUARD, 20 * 1000, LONG);
+    guest.words[WORD_POLL_NS] = 3000;
+    for (int i = 0; i < calls; i++) {
+        guest.words[WORD_DEADLINE_NS] = (uint64_t)(i % 40 + 1) * 1000;
+        int status = run(guest, i % 2 ? "n40" : "n300");
+        SAME(status, CLOCHE_DONE);
+        check_rest();
+    }
+    gone();
+}
+CASE(thousands_of_deadlines_that_pass_as_the_call_ends) { poll_storm(STORM); }
+
+/* The hardest moment: a cancel has found the call under way, and arms a stop just when the guest has disarmed, but has not yet looked
+   whether anybody else has its hands on it. The thread that ends the call is stepped through, instruction by instruction, to there. */
+static int armed, released, done;
+static void pause_the_cancel(void) {
+    hooks.broadcast = NULL;
+    STORE(armed, 1);
+    while (!LOAD(released)) sched_yield();
+}
+static void *cancel_slowly(void *nothing) {
+    early.status = cloche_cancel(guest.handle, 0, 0);
+    STORE(done, 1);
+    return nothing;
+}
+#if defined(__x86_64__) && !defined(SLOW) /* ThreadSanitizer puts signals off */
+#define STEPS 1
+enum { TRAP_FLAG = 0x100 };
+static void on_step(int number, siginfo_t *info, void *machine) {
+    (void)number, (void)info;
+    if (LOAD(((struct guest *)guest.words)->again_at)) return; /* the last one that is set to 0 */
+    STORE(released, 1);
+    while (!LOAD(done)) sched_yield();
+    ((ucontext_t *)machine)->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
+}
+static void step_from_here(void) { __asm__ volatile("pushfq; orq $0x100, (%%rsp); popfq" ::: "memory", "cc"); }
 #else
-enum { STORM = 20000 };
+#define STEPS 0
+static void step_from_here(void) { STORE(released, 1); }
 #endif
+static pthread_t slow_thread;
+static void cancel_and_step(void) {
+    hooks.memory_size = NULL;
+    hooks.broadcast = pause_the_cancel;
+    SAME(pthread_create(&slow_thread, NULL, cancel_slowly, NULL), 0);
+    while (!LOAD(armed)) sched_yield();
+    step_from_here();
+}
+CASE(what_a_cancel_arms_ends_with_its_call) {
+#if STEPS
+    struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
+    sigaction(SIGTRAP, &action, NULL);
+#endif
+    one(CLOCHE_GUARD, 0, LONG);
+    hooks.memory_size = cancel_and_step;
+    SAME(run(guest, "i1"), CLOCHE_DONE);
+    pthread_join(slow_thread, NULL);
+    SAME(early.status, CLOCHE_DONE);
+    SAME(guest.words[WORD_TOLD], CLOCHE_CANCELLED);
+    check_rest();
+    gone();
+}
 CASE(thousands_of_cancels_with_grace) { storm(CLOCHE_GUARD, LONG, STORM); }
 CASE(thousands_of_cancels_with_grace_under_epochs) { storm(CLOCHE_EPOCH, LONG, STORM / 2); }
 /* The grace passes between two calls: what a cancel has armed must not stop the next call. */
@@ -344,7 +418,7 @@ CASE(a_grace_that_passes_between_calls_stops_nothing) {
         }
         SAME(status, CLOCHE_DONE);
         SAME(guest.words[WORD_STATE], CLOCHE_AT_REST);
-        (void)*(volatile uint32_t *)guest.words[WORD_BASE]; /* at rest the stop page is never locked */
+        check_rest();
     }
     STORE(over, 1);
     pthread_join(thread, NULL);
@@ -389,7 +463,7 @@ CASE(guests_are_freed_at_any_moment) {
         SAME(pthread_create(&threads[1], NULL, reader, NULL), 0);
         SAME(pthread_create(&threads[2], NULL, freer, NULL), 0);
         static const char *const scripts[] = {"n50", "l", "s1000000000", "h", "pn9", "an9", "u", "aaa"};
-        for (int k = 0; k < 800; k++) {
+        for (int k = 0; k < COMERS; k++) {
             struct made mine = {0, NULL};
             uint64_t words;
             SAME(cloche_new(&image, FAKE_MOST_PAGES * PAGE, &mine.handle, &words), CLOCHE_DONE);

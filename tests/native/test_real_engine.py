@@ -28,7 +28,9 @@ def test_the_real_engine(tmp_path: Path) -> None:
         pytest.skip(str(reason))
     names = ("libasan.so", "libubsan.so")
     found = [
-        subprocess.run([*build.compiler(), f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
+        subprocess.run(
+            [*build.compiler(), f"-print-file-name={name}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
         for name in names
     ]
     if not all(Path(path).is_absolute() for path in found):

@@ -319,6 +319,26 @@ CASE(a_stop_page_that_cannot_be_locked_is_tried_again) {
     }
 }
 
+/* A stop that comes as the guest returns: it stays usable, unless its stop page stays locked. */
+static int unlock_fails;
+static void stop_now(void) {
+    hooks.memory_size = NULL;
+    SAME(cloche_cancel(target.handle, 0, 1), CLOCHE_DONE);
+    fail_mprotect = unlock_fails;
+}
+CASE(a_guest_that_returns_in_spite_of_a_stop) {
+    image = fake_image(CLOCHE_GUARD);
+    target = make(&image);
+    for (unlock_fails = 0; unlock_fails < 2; unlock_fails++) {
+        hooks.memory_size = stop_now;
+        SAME(run(target, "i5"), unlock_fails ? CLOCHE_TRAPPED : CLOCHE_DONE); /* a script without a loop */
+        SAME(fail_mprotect, 0);
+        SAME(run(target, "n3"), unlock_fails ? CLOCHE_BUSY : CLOCHE_DONE);
+    }
+    SAME(cloche_free(target.handle), CLOCHE_DONE);
+    free(image.engine);
+}
+
 /* A guest whose stop page stays locked must not be used again. */
 CASE(a_stop_page_that_cannot_be_unlocked_breaks_the_guest) {
     image = fake_image(CLOCHE_GUARD);

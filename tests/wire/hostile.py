@@ -89,7 +89,7 @@ RECIPES: Final[dict[int, Recipe]] = {
         None,
         [tag(tags.COLUMN_MAJOR, [[0] * 32, tag(64, b"")])],
     ),
-    tags.SET: Recipe(lambda i: tag(tags.SET, list(range(i % 20))), None, [tag(tags.SET, list(range(6000)))]),
+    tags.SET: Recipe(lambda i: tag(tags.SET, list(range(i % 20))), None, [tag(tags.SET, list(range(2000)))]),
     tags.UUID: Recipe(
         lambda i: tag(tags.UUID, i.to_bytes(16, "big")), lambda i: tag(tags.UUID, (5 + i * P).to_bytes(16, "big"))
     ),
@@ -106,7 +106,7 @@ RECIPES: Final[dict[int, Recipe]] = {
         [tag(tags.FROZENSET, list(range(19)))],
     ),
     tags.MAP: Recipe(
-        lambda i: tag(tags.MAP, [i, 0]), None, [tag(tags.MAP, [one for i in range(4000) for one in (i << 12, 0)])]
+        lambda i: tag(tags.MAP, [i, 0]), None, [tag(tags.MAP, [one for i in range(1000) for one in (i << 12, 0)])]
     ),
     tags.SURROGATES: Recipe(
         lambda i: tag(tags.SURROGATES, b"\xed\xa0\x80%d" % i), None, [tag(tags.SURROGATES, b"\xed\xa0\x80" * 10_000)]
@@ -120,7 +120,7 @@ RECIPES: Final[dict[int, Recipe]] = {
             tag(tags.NDARRAY, [structure(1, 1024), [1], "C", b"\1"]),
             tag(tags.NDARRAY, [structure(2, 32), [1], "C", b"\1"]),
             tag(tags.NDARRAY, [structure(7, 3), [1], "C", b"\1"]),
-            tag(tags.NDARRAY, [structure(2, 32, f"<U{1 << 12}", 1 << 14), [4], "F", bytes(1 << 16)]),
+            tag(tags.NDARRAY, [structure(2, 16, f"<U{1 << 10}", 1 << 12), [4], "F", bytes(1 << 14)]),
             tag(tags.NDARRAY, [[1 << 16, [["a", 0, "|b1", [1] * 30 + [1 << 16]]]], [], "C", bytes(1 << 16)]),
             tag(tags.NDARRAY, ["|V1", [0] * 32, "C", b""]),
         ],
@@ -183,19 +183,19 @@ RECIPES: Final[dict[int, Recipe]] = {
 }
 
 PLAIN: Final = Recipe(
-    lambda i: [], lambda i: 1 + i * P, [list(range(6000)), "x" * 100_000, {f"{i}": i for i in range(4000)}]
+    lambda i: [], lambda i: 1 + i * P, [list(range(2000)), "x" * 100_000, {f"{i}": i for i in range(4000)}]
 )
 """The attack with what needs no tag."""
 
 _EQUAL: Final = [make for recipe in [PLAIN, *RECIPES.values()] if (make := recipe.equal)]
 
 
-def repeated(recipe: Recipe, count: int = 800) -> Any:
+def repeated(recipe: Recipe, count: int = 400) -> Any:
     """A list of many small values."""
     return [recipe.small(i) for i in range(count)]
 
 
-def keyed(recipe: Recipe, count: int = 300) -> Iterator[Any]:
+def keyed(recipe: Recipe, count: int = 150) -> Iterator[Any]:
     """Sets and a map of many small values."""
     values = [recipe.small(i) for i in range(count)]
     yield tag(tags.SET, values)

@@ -169,9 +169,13 @@ def test_memory_is_a_multiple_of_the_bytes(codec: Codec, recipe: Recipe) -> None
 @every_tag
 def test_calls_are_a_multiple_of_the_bytes(codec: Codec, recipe: Recipe) -> None:
     """Each function that runs, `__eq__` and `__hash__` of classes written in Python among them, and each look at the disk."""
-    for value in (*many(recipe), *equal(recipe)):
+    for value in many(recipe):
         frame = hostile.frame(value)
         assert calls(lambda frame=frame: decode(codec, frame)) <= CALLS_AT_LEAST + CALLS_PER_BYTE * size(codec, frame)
+    for value in equal(recipe):  # comparing fractions takes two calls and more than 20 units
+        frame = hostile.frame(value)
+        most = CALLS_AT_LEAST + CALLS_PER_BYTE * size(codec, frame) + Budget(len(frame)).left // 10
+        assert calls(lambda frame=frame: decode(codec, frame)) <= most
 
 
 def test_mixtures(codec: Codec, audited: list[int], pytestconfig: pytest.Config) -> None:

@@ -1,6 +1,7 @@
 /* pymalloc has a page of 4 KiB for each of its 64 sizes of blocks, so that a node of a few KiB would write to some fifty pages. A young
    sandbox takes its blocks from here instead: one behind the other, whatever their size, and each size has its list of free ones. When
-   the room is used up, pymalloc takes over for good; what was given out here comes back here. */
+   the room is used up, pymalloc takes over for good, without a detour: a block from here that it is given back lies in none of its arenas, so
+   that it passes it on to the raw allocator, which knows it. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <string.h>
@@ -26,18 +27,34 @@ static struct {
 #define KIND(n) (((n) - 1) / STEP)
 #define OFFSET(block) ((uint32_t)((uintptr_t)(block) - (uintptr_t)nursery.room))
 
-static void *young_malloc(void *context, size_t n);
-static void *young_calloc(void *context, size_t count, size_t size);
+static PyMemAllocatorEx raw; /* malloc */
 
-static void young_free(void *context, void *block) {
-    uint32_t at = OFFSET(block);
-    if (at >= ROOM) {
-        _PyObject_Free(context, block);
-        return;
-    }
+static void *young_malloc(void *context, size_t n);
+
+static void give_back(uint32_t at, void *block) {
     void **unused = &nursery.unused[nursery.kind[at / STEP]];
     *(void **)block = *unused;
     *unused = block;
+}
+static void young_free(void *context, void *block) {
+    uint32_t at = OFFSET(block);
+    if (at < ROOM) give_back(at, block);
+    else _PyObject_Free(context, block);
+}
+static void raw_free(void *context, void *block) {
+    uint32_t at = OFFSET(block);
+    if (at < ROOM) give_back(at, block);
+    else raw.free(raw.ctx, block);
+}
+static void *raw_realloc(void *context, void *block, size_t n) {
+    uint32_t at = OFFSET(block);
+    if (at >= ROOM) return raw.realloc(raw.ctx, block, n);
+    size_t room = (nursery.kind[at / STEP] + 1) * STEP;
+    void *moved = raw.malloc(raw.ctx, n);
+    if (!moved) return NULL;
+    memcpy(moved, block, n < room ? n : room);
+    give_back(at, block);
+    return moved;
 }
 static void *young_realloc(void *context, void *block, size_t n) {
     if (!block) return young_malloc(context, n);
@@ -48,7 +65,7 @@ static void *young_realloc(void *context, void *block, size_t n) {
     void *moved = young_malloc(context, n);
     if (!moved) return NULL;
     memcpy(moved, block, n < room ? n : room);
-    young_free(context, block);
+    give_back(at, block);
     return moved;
 }
 
@@ -57,7 +74,7 @@ static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OB
 /* Leave new blocks to pymalloc. Where tracemalloc stands in front, it stays, and requests go on coming through here. */
 static void retire(void) {
     if (nursery.retired == sizeof domains / sizeof *domains) return;
-    PyMemAllocatorEx now, grown = {NULL, _PyObject_Malloc, _PyObject_Calloc, young_realloc, young_free};
+    PyMemAllocatorEx now, grown = {NULL, _PyObject_Malloc, _PyObject_Calloc, _PyObject_Realloc, _PyObject_Free};
     for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) {
         PyMem_GetAllocator(domains[i], &now);
         if (now.malloc != young_malloc) continue;
@@ -92,6 +109,9 @@ static void *young_calloc(void *context, size_t count, size_t size) {
 }
 
 void nursery_open(void) {
+    PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &raw);
+    PyMemAllocatorEx known = {raw.ctx, raw.malloc, raw.calloc, raw_realloc, raw_free};
+    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &known);
     PyMemAllocatorEx young = {NULL, young_malloc, young_calloc, young_realloc, young_free};
     for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) PyMem_SetAllocator(domains[i], &young);
 }
