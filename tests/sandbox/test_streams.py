@@ -121,7 +121,10 @@ def test_finally_block_that_never_ends_meets_the_deadline(load, grace_s):
         stream.close()
     assert node.broken is (not grace_s)
     if grace_s:
-        assert next(node.stream([1])) == 1
+        again = node.stream([1])
+        assert next(again) == 1
+        with pytest.raises(cloche.DeadlineError):
+            again.close()
 
 
 @pytest.mark.parametrize("shape", ["generator", "streaming"])
