@@ -63,6 +63,7 @@ class Instance(HasCallState):
         "_engine",
         "_fuelled",
         "_handle",
+        "_lease",
         "_limited_by",
         "_look_at_handlers",
         "_memory",
@@ -75,7 +76,6 @@ class Instance(HasCallState):
         "guest_seconds",
         "host",
         "last_fuel",
-        "lease",
         "limits",
         "services",
     )
@@ -98,7 +98,7 @@ class Instance(HasCallState):
         self.fuel = self.last_fuel = 0
         self.dropped_records = 0
         self.guest_seconds = 0.0
-        self.lease = False
+        self._lease = False
         self.services = ServiceDesk.among(desks)
         self.host = CallState(host) if isinstance(host, str) else host
         if limits.memory_bytes < engine.image_bytes:
@@ -162,6 +162,16 @@ class Instance(HasCallState):
         """Number of the call under way, or of the last one, for `cancel`."""
         return int(self._words[Word.SERIAL])
 
+    @property
+    def lease(self) -> bool:
+        """Whether large arrays of numbers arrive as views; meanwhile the guest keeps what its replies point into."""
+        return self._lease
+
+    @lease.setter
+    def lease(self, lease: bool) -> None:
+        self._lease = lease
+        self._words[Word.MAX_DEPTH] = self.limits.value_depth | (abi.HOLD_REPLY if lease else 0)
+
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """Send one message and return the reply: kind and value. Logs are drained in every case.
 
@@ -194,7 +204,7 @@ class Instance(HasCallState):
             start, size = packed >> 32, packed & _U32
             if not start:
                 self._no_reply(size)
-            reply = self._codec.decode(self._memory.read(start, size, self.limits.reply_bytes), lease=self.lease)
+            reply = self._codec.decode(self._memory.read(start, size, self.limits.reply_bytes), lease=self._lease)
         except TooCostly as error:
             costly, reply = error, costly_reply(error)
         except Trapped as trapped:

@@ -2,7 +2,7 @@
 
 A node that is not recorded pays nothing: `record` replaces what its one instance calls with timed twins, and puts the
 originals back. Phases do not overlap: what is placed in guest memory during encoding is "lower" and not "encode". While the guest
-runs, all is "guest", also what the host does to answer it (services, mounts).
+runs, all is "guest", also the copy of the request's frame, and what the host does to answer the guest (services, mounts).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _logs
 from cloche._instance import Instance
+from cloche._wasm.core import Word
 from cloche.errors import ClocheError
 from cloche_wire import Op, Reply
 
@@ -168,7 +169,16 @@ class _Recorded(Instance):
         finally:
             made = recorder.end(op, self.calls, failed)
             if recorder.after is not None:
+                words = self._words
+                kept = words[Word.TOLD], words[Word.TOOK_NS]
                 recorder.after(self, made)
+                if not self.closed:  # `after` may have made a call of its own; the caller asks how this one has ended
+                    words[Word.TOLD], words[Word.TOOK_NS] = kept
+
+    def _serve(self, status: int) -> int:
+        recorder: Recorder = self._codec.recorder  # type: ignore[attr-defined]  # as above
+        served: int = recorder.timed("guest", super()._serve)(status)
+        return served
 
     def _drain(self) -> list[_logs.LogRecord]:
         recorder: Recorder = self._codec.recorder  # type: ignore[attr-defined]  # as above

@@ -25,7 +25,7 @@ from cloche._wasm import image as _image
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import Outside, child
 from cloche._wasm.engine import DEFAULT_METERING, Engine, Metering, options
-from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, ProtocolError
+from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, NodeRaisedError, ProtocolError
 from cloche.grants import Grants
 from cloche.limits import Limits
 from cloche_wire import Op, Reply
@@ -337,9 +337,9 @@ class Runtime:
             self._check_open()
             instance.limit_next_calls(limits.load_s or NO_LIMIT_S, "load_s")
             kind, value = instance.exchange(Op.LOAD, [message], "params")
-            instance.limit_next_calls(None)
             if kind is Reply.FAILURE:
                 raise_failure(value, label, Op.LOAD)
+            instance.limit_next_calls(None)
             info = _loading.read_info(value) if kind is Reply.RESULT else None
             if info is None:
                 raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
@@ -389,9 +389,15 @@ class Runtime:
         instance = self._instance(limits, CallState(name, outside), grants, lock, snapshot)
         try:
             if reseed:
-                kind, _ = instance.exchange(Op.RESEED, [outside.seed], "seed")
+                kind, value = instance.exchange(Op.RESEED, [outside.seed], "seed")
+                if kind is Reply.FAILURE and instance.told is not None:
+                    raise_failure(value, name, Op.RESEED)
                 if kind is not Reply.RESULT:
                     raise ProtocolError(f"node {name!r}: {kind.name} is no answer to RESEED", node=name)
+        except NodeRaisedError as error:
+            raised = interruption(error, instance.told, instance.usage(), limits)
+            instance.close()
+            raise raised from None
         except BaseException:
             instance.close()
             raise

@@ -253,9 +253,9 @@ def test_image_verify_reads_every_byte(run: Run) -> None:
 
 def test_image_verify_finds_an_altered_byte(run: Run, tmp_path: Path) -> None:
     """The digest in the manifest is compared with the file, wherever it lies."""
-    from cloche import _image
+    from cloche._wasm import image
 
-    found = _image.find()
+    found = image.find()
     (tmp_path / "manifest.json").write_text(json.dumps(found.manifest))
     content = bytearray(found.wasm.read_bytes())
     content[len(content) // 2] ^= 1

@@ -11,12 +11,11 @@ import pytest
 CRASH = """
 import ctypes, faulthandler
 {before}
-import wasmtime
-from cloche._signals import handlers
-wasmtime.Engine()
-h = handlers()
+from cloche._wasm.engine import Engine, Module
+from tests.host.guests import guest
+engine = Engine("epoch", lambda engine: Module.compiled(engine, bytes(guest())))
 {after}
-h.ensure()
+engine.fault_handlers.look()
 ctypes.string_at(8)
 """
 

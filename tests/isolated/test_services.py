@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 import cloche
-from cloche._host import Host, Stopped
+from cloche._wasm.call_state import CallState, Stopped
 from tests.sandbox.test_async_services import *  # noqa: F403
 from tests.sandbox.test_async_services import CALLER
 from tests.sandbox.test_services import *  # noqa: F403
@@ -18,7 +18,7 @@ def test_the_hosts_clock_may_be_first(own, monkeypatch):
         self.deadline = 0.0
         raise Stopped
 
-    monkeypatch.setattr(Host, "wait", wait)
+    monkeypatch.setattr(CallState, "wait", wait)
 
     async def slow():
         await asyncio.sleep(60)

@@ -16,7 +16,11 @@ import cloche
 pytestmark = pytest.mark.anyio
 
 ECHO = "class N:\n    def process(self, x):\n        return x\n"
-ENDLESS = {"loop": "while True: pass", "sleep": "import time\n    time.sleep(1e6)"}
+ENDLESS = {
+    "loop": "services.enter()\n    while True: pass",
+    "sleep": "services.enter()\n    import time\n    time.sleep(1e6)",
+    "swallow": "while True:\n        try:\n            services.enter()\n            while True: pass\n        except BaseException: pass",
+}
 MEET = "from cloche_guest import services\ndef f(x):\n    services.meet()\n    return x\n"
 
 
@@ -27,7 +31,7 @@ def endless(load, way="loop"):
     async def enter():
         inside.set()
 
-    source = f"from cloche_guest import services\ndef f(x):\n    services.enter()\n    {ENDLESS[way]}\n"
+    source = f"from cloche_guest import services\ndef f(x):\n    if x == 'back': return x\n    {ENDLESS[way]}\n"
     grants = cloche.Grants(services={"enter": enter})
     return load(source, grants=grants, limits=cloche.Limits(deadline_s=None)), inside
 
@@ -71,10 +75,22 @@ async def test_loop_goes_on_while_nodes_run_in_parallel(load):
     assert arrived == 4
 
 
-@pytest.mark.parametrize("way", ENDLESS)
-async def test_cancelling_stops_the_guest(load, way):
-    """It has no deadline; the node says that it is broken."""
+@pytest.mark.parametrize("way", ["loop", "sleep"])
+async def test_cancelling_interrupts_the_guest(load, way):
+    """It has no deadline; the node stays usable."""
     node, inside = endless(load, way)
+    async with anyio.create_task_group() as group:
+        group.start_soon(node.aprocess, 0)
+        await inside.wait()
+        group.cancel_scope.cancel()
+    assert group.cancel_scope.cancelled_caught
+    assert not node.broken
+    assert await node.aprocess("back") == "back"
+
+
+async def test_cancelling_stops_a_guest_that_goes_on_regardless(load):
+    """Once the grace is over; the node says that it is broken."""
+    node, inside = endless(load, "swallow")
     async with anyio.create_task_group() as group:
         group.start_soon(node.aprocess, 0)
         await inside.wait()
@@ -83,7 +99,7 @@ async def test_cancelling_stops_the_guest(load, way):
     assert node.broken
 
 
-def test_asyncio_cancelling_a_task_stops_the_guest(load):
+def test_asyncio_cancelling_a_task_interrupts_the_guest(load):
     """`Task.cancel`, and so `asyncio.wait_for`, goes around anyio's scopes."""
 
     async def main():
@@ -93,7 +109,8 @@ def test_asyncio_cancelling_a_task_stops_the_guest(load):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert node.broken
+        assert not node.broken
+        assert await node.aprocess("back") == "back"
 
     asyncio.run(main())
 

@@ -7,6 +7,21 @@ import pytest
 import cloche
 
 RUN = "class N:\n    def process(self, code):\n        env = {}\n        exec(code, env)\n        return env.get('result')\n"
+KEEPING = """
+class N:
+    def __init__(self):
+        self.kinds = []
+    def process(self, code):
+        env, kind = {}, None
+        try:
+            exec(code, env)
+        except BaseException as error:
+            kind = type(error).__name__
+            raise
+        finally:
+            self.kinds.append(kind)
+        return env.get("result")
+"""
 
 
 @pytest.fixture
@@ -19,30 +34,80 @@ def run(load):
     return make
 
 
-@pytest.mark.parametrize("metering", ["epoch", "guard"])
-@pytest.mark.parametrize(
-    "code",
-    ["while True: pass", "import time; time.sleep(1e6)", "9**9**9", "sum(range(10**12))", "import re; re.match('(a*)*b', 'a' * 40)",
-     "while True:\n    try:\n        while True: pass\n    except BaseException: pass", "for _ in iter(int, 1): pass",
-     "import asyncio; asyncio.run(asyncio.sleep(1e6))", "import numpy as np; a = np.ones((400, 400))\nwhile True: a @ a"],
-    ids=["loop", "sleep", "power", "sum", "regex", "swallow", "iter", "asyncio", "matmul"],
-)  # fmt: skip
-def test_deadline(runtime, epoch_runtime, code, metering):
+HEARD = {
+    "loop": "while True: pass",
+    "sleep": "import time; time.sleep(1e6)",
+    "iter": "for _ in iter(int, 1): pass",
+    "asyncio": "import asyncio; asyncio.run(asyncio.sleep(1e6))",
+    "regex": "import re; re.match('(a*)*b', 'a' * 40)",
+}
+"""What looks for an interrupt by itself."""
+DEAF = {
+    "sum": "sum(range(10**12))",
+    "next": "next(filter(None, iter(int, 1)))",
+    "swallow": "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+}
+"""What never hears one."""
+EITHER = {
+    "power": "9**9**9",
+    "matmul": "import numpy as np; a = np.ones((400, 400))\nwhile True: a @ a",
+}
+
+
+@pytest.fixture(params=["epoch", "guard"])
+def metered(request, runtime, epoch_runtime):
+    """Both ways to stop a guest."""
+    return runtime if request.param == runtime.metering else epoch_runtime
+
+
+@pytest.mark.parametrize("code", (all_of_them := HEARD | DEAF | EITHER).values(), ids=all_of_them)
+def test_without_grace_a_deadline_stops_the_node(metered, code):
     """Time in C code, in sleep and in except clauses counts alike."""
-    chosen = runtime if metering == runtime.metering else epoch_runtime
-    node = chosen.load(cloche.Source(RUN), "N", limits=cloche.Limits(deadline_s=0.2))
-    with pytest.raises(cloche.DeadlineError) as caught:
+    node = metered.load(cloche.Source(RUN), "N", limits=cloche.Limits(deadline_s=0.2, grace_s=0))
+    with pytest.raises(cloche.HardDeadlineError) as caught:
         node.process(code)
     assert (caught.value.limit, caught.value.value) == ("deadline_s", 0.2)
+    assert caught.value.reached >= 0.2
+    assert node.broken
+    with pytest.raises(cloche.ClosedError):
+        node.process("result = 1")
+
+
+@pytest.mark.parametrize("code", HEARD.values(), ids=HEARD)
+def test_a_deadline_interrupts_what_hears_it(metered, code):
+    """The node has its exception where it was, and is usable afterwards, with its state."""
+    node = metered.load(cloche.Source(KEEPING), "N", limits=cloche.Limits(deadline_s=0.2, grace_s=60))
+    with pytest.raises(cloche.DeadlineError) as caught:
+        node.process(code)
+    assert type(caught.value) is cloche.DeadlineError
+    assert (caught.value.limit, caught.value.value) == ("deadline_s", 0.2)
+    assert caught.value.reached >= 0.2
+    assert "in process" in caught.value.guest_traceback
+    assert not node.broken
+    assert node.process("result = 1") == 1
+    assert node.get("kinds") == ["DeadlineExceeded", None]
+
+
+@pytest.mark.parametrize("code", DEAF.values(), ids=DEAF)
+def test_what_does_not_hear_a_deadline_is_stopped_after_the_grace(metered, code):
+    """The error says so."""
+    node = metered.load(cloche.Source(RUN), "N", limits=cloche.Limits(deadline_s=0.2, grace_s=0.05))
+    with pytest.raises(cloche.HardDeadlineError, match=r"went on for 0\.05 s of grace") as caught:
+        node.process(code)
+    assert caught.value.reached >= 0.25
+    assert "in N.process" in caught.value.guest_traceback
     assert node.broken
 
 
-@pytest.mark.parametrize("metering", ["epoch", "guard"])
-def test_deadline_holds_for_init(runtime, epoch_runtime, metering):
-    """Loading is a call too."""
-    chosen = runtime if metering == runtime.metering else epoch_runtime
-    with pytest.raises(cloche.DeadlineError):
-        chosen.load(cloche.Source("while True: pass"), "N", limits=cloche.Limits(deadline_s=0.2))
+@pytest.mark.parametrize("grace_s", [0.0, 60.0], ids=["hard", "soft"])
+def test_load_s_holds_for_the_import(metered, grace_s):
+    """Loading has a limit of its own, and the error names it."""
+    limits = cloche.Limits(load_s=0.2, deadline_s=60, grace_s=grace_s)
+    with pytest.raises(cloche.DeadlineError, match=r"still loading after 0\.2 s.*Limits\.load_s=0\.2") as caught:
+        metered.load(cloche.Source("while True: pass"), "N", limits=limits)
+    assert isinstance(caught.value, cloche.HardDeadlineError) is (not grace_s)
+    assert (caught.value.limit, caught.value.value) == ("load_s", 0.2)
+    assert caught.value.reached >= 0.2
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_records_are_delivered_after_a_failure(load, logs):
 )
 def test_records_are_delivered_after_the_instance_broke(load, logs, end):
     """The ring lies in linear memory, which outlives a trap; the error has them too."""
-    node = load(TALKER, limits=cloche.Limits(deadline_s=1.0 if "while" in end else 20))
+    node = load(TALKER, limits=cloche.Limits(deadline_s=1.0 if "while" in end else 20, grace_s=0))
     logs.take()
     with pytest.raises(cloche.BrokenInstanceError) as caught:
         node.process(

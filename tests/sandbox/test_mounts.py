@@ -263,7 +263,7 @@ def test_the_hosts_descriptors_are_closed_with_the_instance(runtime, folder, end
         "import os\nheld = [os.open('/data', os.O_RDONLY) for _ in range(20)] + [os.open('/data/a.txt', os.O_RDONLY)]\n"
     )
     hold += "lists = [os.scandir('/data') for _ in range(5)]\n[next(each) for each in lists]\n"
-    limits = cloche.Limits(deadline_s=1.0 if end == "deadline" else 20)
+    limits = cloche.Limits(deadline_s=1.0 if end == "deadline" else 20, grace_s=0)
     if end == "load":
         with pytest.raises(cloche.NodeLoadError):
             runtime.load(cloche.Source(hold + "1 / 0\ndef f(): pass"), "f", grants=grants)

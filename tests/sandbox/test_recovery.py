@@ -64,7 +64,8 @@ class N:
             total += x
             yield total
 """)
-LIMITS = Limits(deadline_s=1.0)
+HARD = Limits(deadline_s=1.0, grace_s=0)
+SOFT = Limits(deadline_s=1.0, grace_s=60)
 
 
 def _break(node: cloche.Node, how: object = "break") -> cloche.BrokenInstanceError:
@@ -89,11 +90,11 @@ def restarting(runtime):
 
 @pytest.mark.parametrize(
     ("how", "kind"),
-    [("break", cloche.GuestTrapError), ("exit", cloche.GuestExitError), ("loop", cloche.DeadlineError)],
+    [("break", cloche.GuestTrapError), ("exit", cloche.GuestExitError), ("loop", cloche.HardDeadlineError)],
 )
 def test_restart_is_from_the_loaded_state(restarting, how, kind):
     """The same Node object; the call that broke raises, with what it was given, and is not made again."""
-    node = restarting(params={"start": 5}, limits=LIMITS)
+    node = restarting(params={"start": 5}, limits=HARD)
     assert [node.process(1), node.process(1)] == [6, 7]
     error = _break(node, how)
     assert type(error) is kind
@@ -102,6 +103,17 @@ def test_restart_is_from_the_loaded_state(restarting, how, kind):
     assert not node.broken
     assert node.process(1) == 6
     assert (node.stats.breaks, node.stats.restarts) == (1, 1)
+
+
+def test_an_interrupted_node_keeps_its_instance_and_its_state(restarting):
+    """A deadline that it obeyed is no break."""
+    node = restarting(params={"start": 5}, limits=SOFT)
+    assert node.process(1) == 6
+    with pytest.raises(cloche.DeadlineError) as caught:
+        node.process("loop")
+    assert type(caught.value) is cloche.DeadlineError
+    assert node.process(1) == 7
+    assert (node.stats.breaks, node.stats.restarts) == (0, 0)
 
 
 def test_initialize_belongs_to_the_state_to_restart_from(restarting):
@@ -184,7 +196,8 @@ def test_forged_failures_count_as_breaks(restarting):
     assert node.process(1) == 1, "the loaded state again"
 
 
-def test_a_checkpoint_that_cannot_be_woken_ends_the_node(restarting):
+@pytest.mark.parametrize("limits", [HARD, SOFT], ids=["hard", "soft"])
+def test_a_checkpoint_that_cannot_be_woken_ends_the_node(restarting, limits):
     """Hostile code runs while it is brought back (it is seeded anew): within the deadline, and the first error is what is raised."""
     node = restarting(
         Source(
@@ -192,7 +205,7 @@ def test_a_checkpoint_that_cannot_be_woken_ends_the_node(restarting):
             "class N:\n    def process(self, x):\n        dispatch.thaw = thaw\n        if x: os.abort()\n"
         ),
         on_break="restore",
-        limits=LIMITS,
+        limits=limits,
     )
     node.process(0)
     error = _break(node, 1)

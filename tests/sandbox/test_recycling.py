@@ -7,6 +7,7 @@ import threading
 import pytest
 
 import cloche
+from cloche._wasm.core import core
 from cloche._wasm.memory import Memory
 from cloche._wasm.stores import KEPT, Slot
 
@@ -68,8 +69,8 @@ def test_a_recycled_cell_is_byte_for_byte_the_image(fresh):
     store = fresh._engine.stores._idle[-1]
     used, new = Memory(store), Memory(Slot(fresh._engine))
     assert used.size == new.size
-    assert bytes(used._view) == bytes(new._view)
-    assert store.at_rest
+    assert bytes(used._view[: used.size]) == bytes(new._view[: new.size])
+    assert core().is_clean(store.handle.value)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +79,9 @@ def test_a_recycled_cell_is_byte_for_byte_the_image(fresh):
     ids=["trap", "exit", "deadline", "growth"],
 )
 def test_a_cell_whose_guest_broke_or_grew_is_not_used_again(fresh, code):
-    """Its memory is freed at once."""
+    """Its memory is freed at once. The deadline is hard here: a guest that was only interrupted is at rest again."""
     source = f"class N:\n    def process(self, x):\n        {code}\n"
-    limits = cloche.Limits(deadline_s=0.2 if "while" in code else 20)
+    limits = cloche.Limits(deadline_s=0.2 if "while" in code else 20, grace_s=0)
     node = fresh.load(cloche.Source(source), "N", limits=limits)
     try:
         node.process(0)
@@ -88,6 +89,20 @@ def test_a_cell_whose_guest_broke_or_grew_is_not_used_again(fresh, code):
         pass
     node.close()
     assert len(fresh._engine.stores._idle) == 0
+
+
+def test_a_cell_whose_guest_was_interrupted_is_used_again_and_is_the_image(fresh):
+    """Nothing of the interrupted call is left, the notice included."""
+    source = cloche.Source("def f(x):\n    while x: pass\n    return 1\n")
+    with fresh.load(source, "f", limits=cloche.Limits(deadline_s=0.2, grace_s=60)) as node:
+        with pytest.raises(cloche.DeadlineError):
+            node.process(True)
+    (store,) = fresh._engine.stores._idle
+    used, new = Memory(store), fresh._engine.stores.pristine()
+    assert bytes(used._view[: used.size]) == bytes(new._view[: new.size])
+    with fresh.load(source, "f") as node:
+        assert not fresh._engine.stores._idle, "it is the same store"
+        assert node.process(False) == 1
 
 
 def test_a_cell_with_a_live_view_is_not_used_again(fresh):

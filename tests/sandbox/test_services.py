@@ -313,18 +313,20 @@ def test_services_that_never_end_are_bounded(call):
             assert time.monotonic() < until
 
 
+@pytest.mark.parametrize("grace_s", [0.0, 60.0], ids=["hard", "soft"])
 @pytest.mark.parametrize("own", [None, 30.0], ids=["none", "own"])
-@pytest.mark.parametrize("metering", ["epoch", "fuel", "none"])
-def test_a_service_that_outlives_the_calls_deadline_ends_it(own, metering):
+@pytest.mark.parametrize("metering", ["guard", "epoch", "fuel", "none"])
+def test_a_service_that_outlives_the_calls_deadline_ends_it(own, metering, grace_s):
     """With a deadline of its own at once, without one as soon as it returns."""
     release = threading.Event()
-    limits = Limits(deadline_s=0.2)
+    limits = Limits(deadline_s=0.2, grace_s=grace_s)
     wait = (lambda: release.wait(100)) if own else (lambda: time.sleep(0.3))
     with cloche.Runtime(limits=limits, metering=metering) as runtime:
         node = runtime.load(Source(CALLER), grants=Grants(services={"slow": Service(wait, deadline_s=own)}))
         with pytest.raises(cloche.DeadlineError, match=r"deadline_s=0\.2"):
             node.process("slow")
-        assert node.broken and node.service_calls[-1].outcome == ("stopped" if own else "returned")
+        assert node.broken is (not grace_s)
+        assert node.service_calls[-1].outcome == ("stopped" if own else "returned")
         release.set()
 
 

@@ -110,15 +110,18 @@ def test_closing_early_unwinds_a_streaming_node(load):
     assert node.get("log") == ["finally", "exit"]
 
 
-def test_finally_block_that_never_ends_meets_the_deadline(load):
-    """Closing is a call like any other."""
+@pytest.mark.parametrize("grace_s", [0.0, 60.0], ids=["hard", "soft"])
+def test_finally_block_that_never_ends_meets_the_deadline(load, grace_s):
+    """Closing is a call like any other. An interrupted one leaves the node usable, and no stream open."""
     node = load("class N:\n    def process(self, x):\n        try:\n            yield 1\n        finally:\n            while True: pass\n",
-                limits=cloche.Limits(deadline_s=1.0))  # fmt: skip
+                limits=cloche.Limits(deadline_s=1.0, grace_s=grace_s))  # fmt: skip
     stream = node.stream([0])
     next(stream)
     with pytest.raises(cloche.DeadlineError):
         stream.close()
-    assert node.broken
+    assert node.broken is (not grace_s)
+    if grace_s:
+        assert next(node.stream([1])) == 1
 
 
 @pytest.mark.parametrize("shape", ["generator", "streaming"])

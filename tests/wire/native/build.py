@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import shutil
 import subprocess
 import sysconfig
@@ -13,7 +14,8 @@ from typing import Any
 from cloche_guest import values
 
 HERE = Path(__file__).parent
-SHIM = HERE.parents[2] / "wasm" / "shim"
+TREE = HERE.parents[2]
+SHIM = TREE / "wasm" / "shim"
 SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "meet", "write", "path")
 FILES = ("files", "memfs", "hostfs")
 OWN_BLOCKS = ("codec", "decode")  # where free() means a block of a request: the harness keeps count of those
@@ -65,7 +67,10 @@ def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str, sa
         *WARNINGS,
         f"-I{sysconfig.get_path('include')}",
         f"-I{SHIM}",
+        f"-I{folder}",
     ]
+    header = runpy.run_path(str(TREE / "wasm" / "imagebuild" / "header.py"))
+    (folder / "abi.h").write_text(header["abi_header"](TREE / "guest" / "cloche_wire"), "utf-8")
     if sanitize:
         command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     objects = []
