@@ -60,6 +60,7 @@ class Instance(HasCallState):
         "__weakref__",
         "_call",
         "_codec",
+        "_end_call",
         "_engine",
         "_fuelled",
         "_handle",
@@ -105,7 +106,7 @@ class Instance(HasCallState):
             raise ValueError(
                 f"Limits.memory_bytes is {limits.memory_bytes}: the interpreter alone takes {engine.image_bytes}, give more"
             )
-        self._call = core().call
+        self._call, self._end_call = core().call, core().end_call
         self._slot = slot = engine.stores.take()
         self._handle = slot.handle.value
         self._words = words = slot.words
@@ -184,10 +185,10 @@ class Instance(HasCallState):
             EncodeError: an operand cannot be sent; the guest was not entered.
             BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol; the instance is closed.
         """
-        if self.closed:
-            raise ClosedError(f"node {self.name!r} is closed")
-        self._look_at_handlers()
         host, words = self.host, self._words
+        if self.closed or words[_STATE] != _AT_REST:
+            self._not_open()
+        self._look_at_handlers()
         host.calls += 1
         if host.asks is not None:
             host.begin()
@@ -214,9 +215,11 @@ class Instance(HasCallState):
             with_data(self.fail(error), op, operands)
             raise
         except BaseException as error:
+            if words[_STATE] == _WAITING:
+                self._end_call(self._handle)  # here, where `self._call` had enough of Python's stack
             self._let_go(error)
             if isinstance(error, ArgumentError):  # ctypes wraps what it meets while it converts arguments: the end of the stack
-                raise RecursionError(str(error)) from None
+                raise RecursionError("maximum recursion depth exceeded") from None
             raise
         if words[_RECORDS]:
             self._drain()
@@ -225,6 +228,18 @@ class Instance(HasCallState):
         if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
             return _REPLIES[reply[0]], reply[1]
         raise with_data(self.fail(ProtocolError("a reply is [kind, value]")), op, operands)
+
+    def _not_open(self) -> None:
+        """The instance is closed, or an exception at the very end of Python's stack has left its guest in the middle of a call."""
+        if not self.closed:
+            if self._words[_STATE] == _WAITING:
+                self._end_call(self._handle)
+            if self._words[_STATE] == _AT_REST:
+                return
+            if self._words[_STATE] == _BROKEN:
+                self._end(ClosedError())
+        if self.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
 
     def _not_done(self, status: int, length: int) -> None:
         """The call did not simply return: answer what the guest asks; then raise, unless it has returned after all."""
@@ -281,28 +296,12 @@ class Instance(HasCallState):
             return abi.ANSWER_INTERRUPTED
 
     def _let_go(self, error: BaseException) -> None:
-        """The host's own code raised. If the guest is in the middle of its call, it is told to end it, and stopped if it does not.
-
-        A second exception meanwhile (another Ctrl-C) stops it at once.
-        """
+        """The host's own code raised, and the guest's call has ended for that."""
         words = self._words
-        try:
-            if words[_STATE] == _WAITING:
-                self._end_call()
-        except BaseException:
-            core().abandon(self._handle)
-            raise
-        finally:
-            if words[_STATE] == _BROKEN:
-                self._end(error)
-            elif words[_RECORDS] and words[_STATE] == _AT_REST and not self.closed:
-                self._deliver(error)
-
-    def _end_call(self) -> None:
-        calls = core()
-        calls.cancel(self._handle, 0, _CANCELLED, not self._words[Word.GRACE_NS])
-        while calls.go_on(self._handle) in (_ASKS, _POLLS):
-            pass
+        if words[_STATE] == _BROKEN:
+            self._end(error)
+        elif words[_RECORDS] and words[_STATE] == _AT_REST and not self.closed:
+            self._deliver(error)
 
     def share(self, length: int) -> memoryview:
         """A buffer of guest memory for the host to fill. Raises as `exchange` does."""

@@ -130,6 +130,10 @@ CLOCHE_EXPORT int cloche_answer(uint64_t handle, const uint8_t *bytes, size_t le
 /* Go on after CLOCHE_POLLS. */
 CLOCHE_EXPORT int cloche_go_on(uint64_t handle);
 
+/* Have a guest that waits end its call: it is told to stop, and stopped after the grace, or after a second if the grace is longer. Whatever
+   it asks meanwhile is not answered. One call, so that Python can make it at the very end of its stack. */
+CLOCHE_EXPORT int cloche_end_call(uint64_t handle);
+
 /* Unwind a guest that waits: it is broken afterwards. Does nothing in any other state. */
 CLOCHE_EXPORT int cloche_abandon(uint64_t handle);
 

@@ -429,6 +429,22 @@ CLOCHE_EXPORT int cloche_go_on(uint64_t handle) {
     return status ? status : go_on(guest, GO_ON);
 }
 
+CLOCHE_EXPORT int cloche_end_call(uint64_t handle) {
+    enum { MOST_NS = 1000 * 1000 * 1000 };
+    struct guest *guest;
+    int status = waits(handle, &guest);
+    if (status) return status;
+    uint64_t grace = guest->words[WORD_GRACE_NS];
+    if (grace > MOST_NS) guest->words[WORD_GRACE_NS] = MOST_NS;
+    timer_cancel(guest, handle, 0, CLOCHE_CANCELLED, 0);
+    guest->words[WORD_GRACE_NS] = grace;
+    do {
+        guest->answer = ANSWER_INTERRUPTED;
+        status = go_on(guest, GO_ON);
+    } while (status == CLOCHE_ASKS || status == CLOCHE_POLLS);
+    return status;
+}
+
 CLOCHE_EXPORT int cloche_abandon(uint64_t handle) {
     struct guest *guest;
     int status = waits(handle, &guest);

@@ -11,7 +11,7 @@
 #define STORE(place, value) __atomic_store_n(&(place), (value), __ATOMIC_SEQ_CST)
 
 /* Numbers of guest/cloche_wire/abi.py; a test compares them. */
-enum { NOTICE_NONE = 0, NOTICE_DEADLINE = 1, NOTICE_CANCEL = 2, NOTICE_POLL = 3, WASI_EINTR = 27 };
+enum { NOTICE_NONE = 0, NOTICE_DEADLINE = 1, NOTICE_CANCEL = 2, NOTICE_POLL = 3, ANSWER_INTERRUPTED = 2, WASI_EINTR = 27 };
 enum { STOP_PAGE = 0, STOP_PAGE_BYTES = 65536 };
 
 struct guest {

@@ -78,7 +78,8 @@ class Node:
     async def asleep(self): await asyncio.sleep(1000)
     async def spin(self):
         while True: await asyncio.sleep(0)
-    async def gather(self): await asyncio.gather(self.spin(), self.spin())
+    async def both(self): await asyncio.gather(self.spin(), self.spin())
+    def gather(self): asyncio.run(self.both())  # which cancels the one that goes on; left running, it could take the next notice
     def run(self): asyncio.run(self.spin())
     def describe(self): raise ValueError(Loud())
     def final(self):

@@ -108,6 +108,8 @@ def program(folder: Path, sanitizer: str = "") -> Path:
     Raises:
         Unavailable: the compiler has no such sanitizer.
     """
+    if sanitizer == "address,undefined" and not sanitizer_works(sanitizer, folder):
+        sanitizer = "undefined"  # the pinned compiler has no AddressSanitizer
     if sanitizer and not sanitizer_works(sanitizer, folder):
         raise Unavailable(f"{compiler()[0]} has no -fsanitize={sanitizer} that works here")
     # its name tells the core that its handlers of signals are the engine's

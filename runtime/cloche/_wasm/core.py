@@ -172,6 +172,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "enter": (_INT, (_U64, _INT, _U32, _U32, _U32, _U32)),
     "answer": (_INT, (_U64, ctypes.c_char_p, ctypes.c_size_t, _U64)),
     "go_on": (_INT, (_U64,)),
+    "end_call": (_INT, (_U64,)),
     "abandon": (_INT, (_U64,)),
     "cancel": (_INT, (_U64, _U64, _INT, _INT)),
     "read": (_INT, (_U64, _U64, _P, ctypes.c_size_t)),
@@ -199,6 +200,7 @@ class Core:
     enter: Any
     answer: Any
     go_on: Any
+    end_call: Any
     abandon: Any
     cancel: Any
     read: Any
