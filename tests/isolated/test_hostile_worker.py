@@ -14,9 +14,9 @@ from typing import Any
 
 import cbor2
 import pytest
+from cloche._host import Host
 
 import cloche
-from cloche._host import Host
 from cloche._isolation import _channel
 from cloche._isolation._codec import check_items
 from cloche._isolation._remote import RemoteInstance

@@ -16,7 +16,9 @@ from tests.injection import every, within
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # an exception inside `__del__` is dropped
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),  # an exception inside `__del__` is dropped
 ]
 HOST_SIDE = within("/runtime/cloche/")
 NODE = cloche.Source("""
@@ -102,7 +104,9 @@ def _counts() -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("name", "step"), [("load", 41), ("clone", 13), ("restore", 17), ("close", 3), ("pool", 211)], ids=lambda value: value
+    ("name", "step"),
+    [("load", 41), ("clone", 13), ("restore", 17), ("close", 3), ("pool", 211)],
+    ids=lambda value: value,
 )
 def test_what_makes_and_frees_sandboxes_leaks_none(bench, name, step):
     """Each run is interrupted at another bytecode; then the core has as many guests as before, but for the engine's idle ones."""
