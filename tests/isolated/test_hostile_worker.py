@@ -14,7 +14,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from cloche._host import Host
+from cloche._wasm.call_state import CallState
 
 import cloche
 from cloche._isolation import _channel
@@ -116,7 +116,7 @@ def remote() -> Iterator[Callable[..., RemoteInstance]]:
         threads.append(threading.Thread(target=work, daemon=True))
         threads[-1].start()
         records = logs if logs is not None else []
-        instance = RemoteInstance(process, limits, Host("liar"), lambda given, name: records.extend(given))  # type: ignore[arg-type]
+        instance = RemoteInstance(process, limits, CallState("liar"), lambda given, name: records.extend(given))  # type: ignore[arg-type]
         made.append(instance)
         return instance
 
