@@ -12,8 +12,7 @@ import cbor2
 import pytest
 
 from cloche import DeadlineError, HardDeadlineError, ImageError, Limits, ProtocolError
-from cloche._broken import Cancelled, CancelledHard
-from cloche._wasm.core import Reason, Status, Word, core
+from cloche._broken import CancelledHard
 from cloche._wasm.engine import options
 from cloche_wire import Op, Reply
 
@@ -208,14 +207,13 @@ def test_views_stay_accessible_while_the_guest_is_stopped(guarded):
     assert seen[0]
 
 
-@pytest.mark.parametrize("grace_s", [0.0, 60.0], ids=["hard", "soft"])
-def test_a_cancel_that_comes_as_the_guest_returns_does_no_harm(guarded, grace_s):
+def test_a_cancel_that_comes_as_the_guest_returns_does_no_harm(guarded):
     """It is either in time or late, and the next call of one that was in time works."""
-    limits = Limits(deadline_s=60, grace_s=grace_s, memory_bytes=32 << 20)
+    limits = Limits(deadline_s=60, grace_s=0, memory_bytes=32 << 20)
     luck = random.Random(1)
     instance = guarded(spin(3000), limits=limits)
     engine = instance._engine
-    results = {"told": 0, "not told": 0, "stopped": 0}
+    results = {True: 0, False: 0}
     done = threading.Event()
     current = [instance]
 
@@ -227,33 +225,31 @@ def test_a_cancel_that_comes_as_the_guest_returns_does_no_harm(guarded, grace_s)
     thread = threading.Thread(target=disturb)
     thread.start()
     try:
-        while sum(results.values()) < 1000 or min(results["not told"], results["told"] + results["stopped"]) < 20:
+        while sum(results.values()) < 1000 or min(results.values()) < 20:
             try:
                 assert call(current[0]) == (Reply.RESULT, None)
-                results["told" if current[0].told else "not told"] += 1
+                results[True] += 1
             except CancelledHard:
-                results["stopped"] += 1
+                results[False] += 1
                 current[0] = type(instance)(engine, limits, "fake", lambda records, name: None)
     finally:
         done.set()
         thread.join()
         current[0].close()
-    assert results["stopped" if grace_s else "told"] == 0
 
 
 def test_an_exception_of_the_host_stops_a_guest_that_goes_on(guarded):
-    """KeyboardInterrupt, while Python answers a request: the guest is told to end its call, and stopped; its logs are not lost."""
+    """KeyboardInterrupt, while Python answers a request: the guest is told to end its call, and stopped if it does not."""
 
     class Interrupting(Echo):
         def echo(self, operands):
             raise KeyboardInterrupt
 
-    parts = asking(cbor2.dumps([16, 1]), after=f"(i32.store (i32.const {guests.RING + 20}) (i32.const 7)) {READS}")
+    parts = asking(cbor2.dumps([16, 1]), after=READS)
     instance = guarded(**parts, desks=[Interrupting()], limits=Limits(grace_s=0.02, memory_bytes=32 << 20))
     with pytest.raises(KeyboardInterrupt):
         call(instance)
     assert instance.closed
-    assert "7 log records dropped" in guarded.records[0].message
 
 
 def test_a_store_whose_guest_was_stopped_is_not_used_again(guarded):
@@ -264,16 +260,6 @@ def test_a_store_whose_guest_was_stopped_is_not_used_again(guarded):
         call(instance)
     instance.close(keep=True)
     assert not stores._idle
-
-
-def test_a_guest_that_is_given_up_is_not_used_again(guarded):
-    """Nobody knows how far its call had come."""
-    instance = guarded(guests.ANSWER_NULL)
-    call(instance)
-    slot, stores = instance._slot, instance._engine.stores
-    assert core().abandon(slot.handle.value) == Status.DONE or slot.words[Word.STOPPED] == Reason.ABANDONED
-    instance.close(keep=True)
-    assert slot not in stores._idle or core().is_clean(slot.handle.value)
 
 
 STOP_PAGE = [(16, 64), (4096, 64), (65535, 64), (8, 70_000)]
@@ -292,7 +278,9 @@ def test_no_range_in_the_stop_page_is_read(guarded, address, length):
 
 def test_no_block_in_the_stop_page_is_shared(guarded):
     """The guest's allocator may say what it likes: its records lie in the guest's memory."""
-    alloc = f"{guests.ALLOC} (if (i32.ge_u (local.get $at) (i32.const {guests.HEAP + 8})) (then (return (i32.const 64))))"
+    alloc = (
+        f"{guests.ALLOC} (if (i32.ge_u (local.get $at) (i32.const {guests.HEAP + 8})) (then (return (i32.const 64))))"
+    )
     instance = guarded(guests.ANSWER_NULL, alloc=alloc)
     with pytest.raises(ProtocolError, match="refused"):
         instance.share(64)

@@ -63,6 +63,7 @@ def answer(kind: int = Answer.DONE, frame: bytes = OK, **fields: Any) -> bytes:
     """An answer as an honest worker sends it, but for what is given."""
     values = {
         "outside": 0,
+        "told": 0,
         "number": 0,
         "ranges": 0,
         "length": len(frame),
