@@ -62,7 +62,7 @@ def bench_stop(benchmark: Any, metered: cloche.Runtime, host: str) -> None:
         saved = node.snapshot()
 
     def restored() -> tuple[tuple[cloche.Node], dict[str, Any]]:
-        return (metered.restore(saved, limits=cloche.Limits(deadline_s=DEADLINE_S), reseed=False),), {}
+        return (metered.restore(saved, limits=cloche.Limits(deadline_s=DEADLINE_S, grace_s=0), reseed=False),), {}
 
     with busy(host == "busy"):
         benchmark.pedantic(run, setup=restored, rounds=60, warmup_rounds=3)

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import cloche
-from cloche import _image
-from cloche._engine import config
+from cloche._wasm import image as _image
+from cloche._wasm.engine import Engine
 
 SOURCE = cloche.Source(
     "import numpy as np\nclass N:\n    def process(self, x):\n        return float(np.sum(np.arange(x)))\n"
@@ -88,14 +88,11 @@ def worker() -> None:
 def aot() -> None:
     """Compile once, load afterwards."""
     image = _image.find()
-    import wasmtime
-
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CLOCHE_CACHE"] = folder
         for what in ("compile", "load", "load again"):
-            engine = wasmtime.Engine(config("epoch"))
             began = time.perf_counter()
-            _image.load(image, "epoch", engine)
+            Engine("epoch", lambda engine: _image.load(image, "epoch", engine))
             print(f"AOT {what}: {(time.perf_counter() - began) * 1e3:.1f} ms")
         (artifact,) = Path(folder, "aot").glob("*.cwasm")
         print(f"image {image.wasm.stat().st_size / 2**20:.1f} MiB, compiled {artifact.stat().st_size / 2**20:.1f} MiB")

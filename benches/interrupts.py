@@ -46,7 +46,7 @@ KINDS: Final = {
     "numpy": "import numpy as np; a = np.arange(20_000.0)\nwhile True: np.sort(np.sin(a[::-1]) + a.cumsum())[a > 3].copy()",
 }
 SOURCE: Final = cloche.Source(
-    f"KINDS = {KINDS!r}\nclass N:\n    def process(self, kind):\n        exec(KINDS[kind], {{'x': 0}})\n",
+    f"KINDS = {KINDS!r}\nclass N:\n    def process(self, kind):\n        if kind == 'turn': return kind\n        exec(KINDS[kind], {{'x': 0}})\n",
     "interrupts.py",
 )
 BYSTANDER: Final = cloche.Source("def f(x): return x + 1", "bystander.py")
@@ -62,12 +62,14 @@ class Tally:
     Attributes:
         late_s: for each stop, how long after its deadline the caller had the error.
         wrong: what was not as it should be.
+        interrupted: how many of them ended by themselves, within their grace.
         loading: how many of them had not got further than loading the node.
         buffers: arrays in the memory of guests.
     """
 
     late_s: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    interrupted: int = 0
     loading: int = 0
     buffers: deque[Any] = field(default_factory=lambda: deque(maxlen=16))
 
@@ -82,7 +84,12 @@ class Tally:
 
 
 def interrupt(
-    runtime: cloche.Runtime, kind: str, deadline_s: float, tally: Tally, saved: cloche.Snapshot | None
+    runtime: cloche.Runtime,
+    kind: str,
+    deadline_s: float,
+    tally: Tally,
+    saved: cloche.Snapshot | None,
+    grace_s: float = 0.0,
 ) -> None:
     """Stop one guest at its deadline, wherever it is then.
 
@@ -92,9 +99,12 @@ def interrupt(
         deadline_s: for each of its calls.
         tally: gets the result.
         saved: the node, loaded; None: it is loaded within the deadline, or not.
+        grace_s: 0: it is stopped; else it is interrupted first, and has so long to end.
     """
     node = None
-    limits = cloche.Limits(deadline_s=deadline_s, memory_bytes=96 << 20, output_bytes=(1 << 31) - 1)
+    limits = cloche.Limits(
+        deadline_s=deadline_s, load_s=deadline_s, grace_s=grace_s, memory_bytes=96 << 20, output_bytes=(1 << 31) - 1
+    )
     began = time.perf_counter()
     try:
         if saved is None:
@@ -105,12 +115,20 @@ def interrupt(
         began = time.perf_counter()
         node.process(kind)
         tally.wrong.append(f"{kind}: returned")
-    except cloche.DeadlineError:
-        tally.late_s.append(time.perf_counter() - began - deadline_s)
+    except cloche.DeadlineError as error:
+        hard = isinstance(error, cloche.HardDeadlineError)
+        tally.late_s.append(time.perf_counter() - began - deadline_s - (grace_s if hard else 0.0))
+        tally.interrupted += not hard
+        if not (hard or grace_s):
+            tally.wrong.append(f"{kind}: was not stopped")
         if node is None:
             tally.loading += 1
-        elif not node.broken:
-            tally.wrong.append(f"{kind}: the node is not broken")
+        elif node.broken is not hard:
+            tally.wrong.append(f"{kind}: the node is {'' if node.broken else 'not '}broken after {error}")
+        elif not hard:
+            node._instance.limit_next_calls(60)
+            if node.process("turn") != "turn":
+                tally.wrong.append(f"{kind}: the node is not usable")
     except Exception as error:
         tally.wrong.append(f"{kind}: {error!r}")
     finally:
@@ -118,8 +136,10 @@ def interrupt(
             node._discard()
 
 
-def interrupt_all(runtime: cloche.Runtime, *, count: int, threads: int, tally: Tally, seed: int = 0) -> None:
-    """Stop `count` guests, kinds in turn, at moments that the seed decides."""
+def interrupt_all(
+    runtime: cloche.Runtime, *, count: int, threads: int, tally: Tally, seed: int = 0, grace_s: float = 0.0
+) -> None:
+    """Stop or interrupt `count` guests, kinds in turn, at moments that the seed decides."""
     kinds = list(KINDS)
     numbers = iter(range(count))
     lock = threading.Lock()
@@ -144,6 +164,7 @@ def interrupt_all(runtime: cloche.Runtime, *, count: int, threads: int, tally: T
                 luck.uniform(SHORTEST_S, LONGEST_S),
                 tally,
                 saved if number % 8 else None,
+                grace_s,
             )
             if not number % 100:
                 with runtime.load(BYSTANDER, limits=cloche.Limits(deadline_s=60)) as node:
@@ -165,6 +186,7 @@ def main(
     threads: Annotated[int, typer.Option(help="Threads that do it.")] = 8,
     metering: Annotated[str, typer.Option(help="guard or epoch.")] = "guard",
     seed: Annotated[int, typer.Option(help="Decides the moments.")] = 0,
+    grace: Annotated[float, typer.Option(help="Seconds that an interrupted guest has to end; 0: it is stopped.")] = 0.0,
 ) -> None:
     """Stop guests at random moments."""
     quiet = structlog.wrap_logger(None, processors=[_drop])
@@ -184,14 +206,34 @@ def main(
         shower = threading.Thread(target=show)
         shower.start()
         try:
-            interrupt_all(runtime, count=count, threads=threads, tally=tally, seed=seed)
+            interrupt_all(runtime, count=count, threads=threads, tally=tally, seed=seed, grace_s=grace)
         finally:
             done.set()
             shower.join()
-    table = Table("metering", "threads", "stopped", "in loading", "wrong", "median late", "p99 late", "worst", "took")
+    table = Table(
+        "metering",
+        "threads",
+        "stopped",
+        "interrupted",
+        "in loading",
+        "wrong",
+        "median late",
+        "p99 late",
+        "worst",
+        "took",
+    )
     late = (f"{tally.quantile(share) * 1e3:.2f} ms" for share in (0.5, 0.99, 1))
     took = f"{time.perf_counter() - began:.0f} s"
-    table.add_row(metering, str(threads), str(tally.count), str(tally.loading), str(len(tally.wrong)), *late, took)
+    table.add_row(
+        metering,
+        str(threads),
+        str(tally.count),
+        str(tally.interrupted),
+        str(tally.loading),
+        str(len(tally.wrong)),
+        *late,
+        took,
+    )
     Console().print(table)
     for text in tally.wrong[:20]:
         print(text, file=sys.stderr)

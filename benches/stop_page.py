@@ -87,6 +87,6 @@ def main(image: Path, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    import cloche._image
+    from cloche._wasm import image
 
-    main(cloche._image.find().wasm, int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    main(image.find().wasm, int(sys.argv[1]) if len(sys.argv) > 1 else 15)

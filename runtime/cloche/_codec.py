@@ -180,7 +180,9 @@ class Codec:
             if isinstance(cause, TooCostly):
                 cause.steps = locate(frame, lifter.spend(0).lifted, _SPENDING)
                 raise cause from None
-            if not isinstance(cause, _MALFORMED):  # not about the reply: Ctrl-C, a signal's handler, the end of the stack
+            if not isinstance(
+                cause, _MALFORMED
+            ):  # not about the reply: Ctrl-C, a signal's handler, the end of the stack
                 raise cause from None  # cbor2 has wrapped it
             raise ProtocolError(f"the reply is not of the protocol: {clean(str(cause), 200)}") from error
 

@@ -58,6 +58,7 @@ class Instance(HasCallState):
 
     __slots__ = (
         "__weakref__",
+        "_bound",
         "_call",
         "_codec",
         "_end_call",
@@ -65,10 +66,10 @@ class Instance(HasCallState):
         "_fuelled",
         "_handle",
         "_lease",
-        "_limited_by",
         "_look_at_handlers",
         "_memory",
         "_on_records",
+        "_ran_under",
         "_slot",
         "_words",
         "closed",
@@ -123,6 +124,7 @@ class Instance(HasCallState):
             words[Word.GRANTED] = bool(desks)
             clocks.set_words(words, self.host.outside)
             self.limit_next_calls(None)
+            self._ran_under = self._bound
             self._codec = Codec(
                 limits,
                 self._memory.place,
@@ -190,6 +192,7 @@ class Instance(HasCallState):
             self._not_open()
         self._look_at_handlers()
         host.calls += 1
+        self._ran_under = self._bound
         if host.asks is not None:
             host.begin()
         costly: TooCostly | None = None
@@ -218,7 +221,9 @@ class Instance(HasCallState):
             if words[_STATE] == _WAITING:
                 self._end_call(self._handle)  # here, where `self._call` had enough of Python's stack
             self._let_go(error)
-            if isinstance(error, ArgumentError):  # ctypes wraps what it meets while it converts arguments: the end of the stack
+            if isinstance(
+                error, ArgumentError
+            ):  # ctypes wraps what it meets while it converts arguments: the end of the stack
                 raise RecursionError("maximum recursion depth exceeded") from None
             raise
         if words[_RECORDS]:
@@ -289,7 +294,10 @@ class Instance(HasCallState):
         if not isinstance(asks, GuestAsks):
             return abi.ANSWER_NONE
         try:
-            return asks.answer(self._words[Word.ADDRESS], self._words[Word.LENGTH])
+            answer = asks.answer(self._words[Word.ADDRESS], self._words[Word.LENGTH])
+            if self._engine.metering == "none" and self.host.must_stop():  # no timer tells a guest that is not metered
+                raise Stopped
+            return answer
         except Stopped:
             why = Reason.CANCELLED if self.host.cancelled else Reason.DEADLINE
             core().cancel(self._handle, 0, int(why), 0)  # so that the guest finds its notice, however late the timer is
@@ -315,7 +323,7 @@ class Instance(HasCallState):
         """Bound the next calls by so many seconds, and name that field of `Limits` in their error; None: ``deadline_s`` again."""
         if seconds is None:
             seconds, field = self.limits.deadline_s, "deadline_s"
-        self._limited_by = field
+        self._bound = field, seconds or 0.0
         self._words[Word.DEADLINE_NS] = 0 if seconds is None else max(1, round(seconds * 1e9))
 
     def _count_fuel(self) -> None:
@@ -402,8 +410,8 @@ class Instance(HasCallState):
             exit_code=int(words[Word.EXIT_CODE]),
             seconds=words[_TOOK_NS] * 1e-9,
             fuel=self.last_fuel,
-            limited_by=self._limited_by,
-            limit_s=words[Word.DEADLINE_NS] / 1e9,
+            limited_by=self._ran_under[0],
+            limit_s=self._ran_under[1],
             frames=frames,
         )
 

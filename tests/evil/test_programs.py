@@ -17,13 +17,14 @@ pytestmark = pytest.mark.evil
 
 LIMITS = cloche.Limits(
     deadline_s=0.5,
+    load_s=0.5,
     memory_bytes=96 << 20,
     output_bytes=100_000,
     log_records=100,
     reply_bytes=1 << 20,
     value_nodes=10_000,
 )
-PATIENT = replace(LIMITS, deadline_s=60.0)
+PATIENT = replace(LIMITS, deadline_s=60.0, load_s=60.0)
 """For a program that something else than the deadline ends."""
 ENTRIES = ("import", "init", "initialize", "process", "generator", "finally", "flush", "cleanup")
 EXPECTED = {
@@ -81,7 +82,7 @@ def attack(runtime: cloche.Runtime, program: Program, entry: str, grants: cloche
             if end in program.ends and isinstance(error, kind):
                 assert not isinstance(error, cloche.BrokenInstanceError) or node is None or node.broken or node._closed
                 if end == "deadline":
-                    assert error.limit == "deadline_s"
+                    assert error.limit == ("load_s" if entry in ("import", "init") else "deadline_s")
                 return end
         raise
     finally:

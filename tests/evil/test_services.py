@@ -161,17 +161,27 @@ def test_services_that_block_past_the_deadline_on_eight_threads(request, grants,
 
 @pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, KeyboardInterrupt], ids=lambda kind: kind.__name__)
 def test_an_exception_that_is_no_error_ends_the_call(runtime, kind):
-    """It is the host's affair; the instance is closed, for nobody answers the guest any more."""
+    """It is the host's affair. The guest is told to end its call, and stopped if it goes on regardless."""
 
     def leave() -> None:
         raise kind
 
-    source = cloche.Source(
-        "from cloche_guest import services\ndef f(x):\n    try: services.leave()\n    except BaseException: return 'caught'"
+    text = (
+        "from cloche_guest import services\ndef f(x):\n    try: services.leave()\n    except BaseException:\n        {}"
     )
-    node = runtime.load(source, grants=Grants(services={"leave": leave}))
+    grants = Grants(services={"leave": leave})
+    obeying = runtime.load(cloche.Source(text.format("return 'caught'")), grants=grants)
     with pytest.raises(kind):
-        node.process(1)
-    assert node.broken
+        obeying.process(1)
+    assert not obeying.broken
+    for rest in (
+        "while True: pass",
+        "next(filter(None, iter(int, 1)))",
+        "while True:\n            try: f(x)\n            except BaseException: pass",
+    ):
+        node = runtime.load(cloche.Source(text.format(rest)), grants=grants)
+        with pytest.raises(kind):
+            node.process(1)
+        assert node.broken or rest == "while True: pass"
     with runtime.load(BYSTANDER) as other:
         assert other.process(1) == 2

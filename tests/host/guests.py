@@ -10,7 +10,8 @@ RING = 0x20000
 NOTICE = 0x70000
 LAYOUT = 0x70100
 """Zeros: such a guest has no interpreter, and hears no notice."""
-REPLY = 1024
+REPLY = 0x10400
+"""Behind the stop page."""
 HEAP = 0x80000
 
 PROLOGUE = f"""

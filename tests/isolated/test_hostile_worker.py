@@ -14,9 +14,9 @@ from typing import Any
 
 import cbor2
 import pytest
+from cloche._wasm.call_state import CallState
 
 import cloche
-from cloche._host import Host
 from cloche._isolation import _channel
 from cloche._isolation._codec import check_items
 from cloche._isolation._remote import RemoteInstance
@@ -63,6 +63,7 @@ def answer(kind: int = Answer.DONE, frame: bytes = OK, **fields: Any) -> bytes:
     """An answer as an honest worker sends it, but for what is given."""
     values = {
         "outside": 0,
+        "told": 0,
         "number": 0,
         "ranges": 0,
         "length": len(frame),
@@ -116,7 +117,7 @@ def remote() -> Iterator[Callable[..., RemoteInstance]]:
         threads.append(threading.Thread(target=work, daemon=True))
         threads[-1].start()
         records = logs if logs is not None else []
-        instance = RemoteInstance(process, limits, Host("liar"), lambda given, name: records.extend(given))  # type: ignore[arg-type]
+        instance = RemoteInstance(process, limits, CallState("liar"), lambda given, name: records.extend(given))  # type: ignore[arg-type]
         made.append(instance)
         return instance
 

@@ -229,7 +229,7 @@ def test_interrupting_the_host_ends_the_call_not_the_worker(own):
         timer.join()
     finally:
         signal.signal(signal.SIGINT, heard)
-    assert node.broken
+    assert node.broken  # an interrupt does not wait for a worker's grace
     for worker in before:
         os.kill(worker, signal.SIGINT)
     assert bystander.process(1) == 1

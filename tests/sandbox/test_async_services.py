@@ -128,7 +128,7 @@ async def test_cancelling_the_caller_cancels_it(load):
         finally:
             ended.set()
 
-    node = make(load, slow=slow)
+    node = make(load, slow=slow, where=where)
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(node.aprocess, "slow")
@@ -136,7 +136,7 @@ async def test_cancelling_the_caller_cancels_it(load):
             group.cancel_scope.cancel()
         await ended.wait()
     assert not node.broken
-    assert await node.aprocess("1 + 1") == 2
+    assert (await node.aprocess("where"))[1] == threading.get_ident()
 
 
 @pytest.mark.anyio

@@ -16,7 +16,9 @@ from tests.injection import every, inject, within
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # an exception inside `__del__` is dropped
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),  # an exception inside `__del__` is dropped
 ]
 HOST_SIDE = within("/runtime/cloche/")
 NODE = cloche.Source("""

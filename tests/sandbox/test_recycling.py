@@ -94,9 +94,11 @@ def test_a_cell_whose_guest_broke_or_grew_is_not_used_again(fresh, code):
 def test_a_cell_whose_guest_was_interrupted_is_used_again_and_is_the_image(fresh):
     """Nothing of the interrupted call is left, the notice included."""
     source = cloche.Source("def f(x):\n    while x: pass\n    return 1\n")
-    with fresh.load(source, "f", limits=cloche.Limits(deadline_s=0.2, grace_s=60)) as node:
-        with pytest.raises(cloche.DeadlineError):
-            node.process(True)
+    with (
+        fresh.load(source, "f", limits=cloche.Limits(deadline_s=0.2, grace_s=60)) as node,
+        pytest.raises(cloche.DeadlineError),
+    ):
+        node.process(True)
     (store,) = fresh._engine.stores._idle
     used, new = Memory(store), fresh._engine.stores.pristine()
     assert bytes(used._view[: used.size]) == bytes(new._view[: new.size])

@@ -137,7 +137,7 @@ with cloche.Runtime(metering=sys.argv[2]) as runtime:
     values = [node.process(i) for i in range(3)]
     with node.clone() as twin:
         values.append(twin.process(1))
-    fuel = node._instance._store.get_fuel() if sys.argv[2] == "fuel" else None
+    fuel = node.stats.fuel if sys.argv[2] == "fuel" else None
 print(json.dumps([values, seen, fuel]))
 """
 

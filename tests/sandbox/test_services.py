@@ -331,7 +331,7 @@ def test_a_service_that_outlives_the_calls_deadline_ends_it(own, metering, grace
 
 
 def test_ctrl_c_in_a_service_ends_the_call(granted):
-    """It is meant for the host."""
+    """It is meant for the host. The node is told to end its call, and is usable afterwards."""
 
     def interrupted():
         raise KeyboardInterrupt
@@ -339,7 +339,8 @@ def test_ctrl_c_in_a_service_ends_the_call(granted):
     node = granted(plain=interrupted)
     with pytest.raises(KeyboardInterrupt):
         node.process("plain")
-    assert node.broken
+    assert not node.broken
+    assert failure(node, "no such service")[0] == "AttributeError"
     node = granted(elsewhere=Service(interrupted, deadline_s=5))
     with pytest.raises(KeyboardInterrupt):
         node.process("elsewhere")

@@ -35,9 +35,10 @@ class Hostile:
         def encode(value):
             return (tag, content) if isinstance(value, Wish) else values.encode(value)
 
-        from cloche_guest.boot import GUEST
+        from cloche_guest.boot import GUEST, Cancelled, DeadlineExceeded
 
-        _cloche.register(GUEST.handle, encode, values.decode, GUEST.fail)
+        fail, recover = GUEST.fail, GUEST.recover
+        _cloche.register(GUEST.handle, encode, values.decode, fail, recover, DeadlineExceeded, Cancelled)
         return Wish()
 """
 

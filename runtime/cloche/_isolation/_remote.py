@@ -88,7 +88,7 @@ class RemoteInstance(HasCallState):
         self.guest_seconds = 0.0
         self._began = self._took_s = 0.0
         self._told = 0
-        self._limited_by, self._limit_s = "deadline_s", limits.deadline_s
+        self._limited_by, self._limit_s = self._ran_under = "deadline_s", limits.deadline_s
         self.closed = self._freed = False
         self._cancelled_call = 0
         self.lease = False
@@ -154,6 +154,7 @@ class RemoteInstance(HasCallState):
             self.host.begin()
             self.host.deadline = None if self._limit_s is None else time.monotonic() + self._limit_s
         self.last_fuel = self._told = 0
+        self._ran_under = self._limited_by, self._limit_s
         codec, channel = self._codec, self._channel
         self._beside.uses.clear()
         records: list[_logs.LogRecord] = []
@@ -269,8 +270,8 @@ class RemoteInstance(HasCallState):
         return CallUsage(
             Reason.NONE,
             seconds=self._took_s,
-            limited_by=self._limited_by,
-            limit_s=self._limit_s or 0.0,
+            limited_by=self._ran_under[0],
+            limit_s=self._ran_under[1] or 0.0,
             fuel=self.last_fuel,
         )
 

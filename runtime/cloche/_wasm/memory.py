@@ -1,7 +1,7 @@
 """Checked access to one guest's linear memory. No other module reads or writes it.
 
 The host may look at a guest's memory at any time, also while the guest runs or is being stopped: a stop makes nothing inaccessible
-but the stop page, which holds nothing.
+but the stop page, which holds nothing, and of which no range that a guest names may have a part.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = ["WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of"]
 WASM_PAGE: Final = 65536
 _PAGE: Final = mmap.PAGESIZE
 _U32: Final = 0xFFFF_FFFF
+_LOWEST: Final = abi.STOP_PAGE + abi.STOP_PAGE_BYTES
 _RESERVED: Final = 1 << 32
 """The engine reserves so many bytes of address space for each memory, and its address never changes."""
 # Flags of a page in the highest byte of its pagemap entry: 0x80 present, 0x40 swapped, 0x20 file-mapped.
@@ -109,7 +110,8 @@ class Memory:
     def _range(self, address: int, length: int, limit: int) -> int:
         """Check a range that the guest named; its end."""
         end = address + length
-        if not 0 <= length <= limit or not 0 < address <= _U32:
+        # a view of the stop page would end the process when the timer locks it
+        if not 0 <= length <= limit or not _LOWEST <= address <= _U32:
             raise ProtocolError(f"guest range [{address}, +{length}) refused (limit {limit})")
         if end > self._words[_MEMORY_BYTES]:
             raise ProtocolError(f"guest range [{address}, +{length}) lies outside its {self.size} bytes")
