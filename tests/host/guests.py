@@ -10,7 +10,7 @@ RING = 0x20000
 NOTICE = 0x70000
 LAYOUT = 0x70100
 """Zeros: such a guest has no interpreter, and hears no notice."""
-REPLY = 1024
+REPLY = 0x11000
 HEAP = 0x80000
 
 PROLOGUE = f"""

@@ -1,7 +1,7 @@
 """Checked access to one guest's linear memory. No other module reads or writes it.
 
 The host may look at a guest's memory at any time, also while the guest runs or is being stopped: a stop makes nothing inaccessible
-but the stop page, which holds nothing.
+but the stop page, which holds nothing: what a guest says lies there is refused.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _RESERVED: Final = 1 << 32
 """The engine reserves so many bytes of address space for each memory, and its address never changes."""
 # Flags of a page in the highest byte of its pagemap entry: 0x80 present, 0x40 swapped, 0x20 file-mapped.
 _IS_DIRTY: Final = bytes(bool(flags & 0xC0 and not flags & 0x20) for flags in range(256))
+_LOWEST: Final = abi.STOP_PAGE + abi.STOP_PAGE_BYTES
+"""Where a guest's data begin. What lies below may become inaccessible at any moment of a call."""
 _HEADER: Final = struct.Struct("<8I")
 _EMPTY: Final = struct.pack("<5I", 0, 0, 0, 0, 0)  # head, used, records, dropped, reserved0
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
@@ -109,7 +111,7 @@ class Memory:
     def _range(self, address: int, length: int, limit: int) -> int:
         """Check a range that the guest named; its end."""
         end = address + length
-        if not 0 <= length <= limit or not 0 < address <= _U32:
+        if not 0 <= length <= limit or not _LOWEST <= address <= _U32:
             raise ProtocolError(f"guest range [{address}, +{length}) refused (limit {limit})")
         if end > self._words[_MEMORY_BYTES]:
             raise ProtocolError(f"guest range [{address}, +{length}) lies outside its {self.size} bytes")
