@@ -222,6 +222,23 @@ def test_reply_of_another_shape_is_a_protocol_error(enter, data):
         call(enter(pack(guests.REPLY, len(data)), data=data))
 
 
+@pytest.mark.parametrize("address", [1, 8, abi.STOP_PAGE_BYTES - 1])
+def test_nothing_of_a_guest_is_taken_from_the_stop_page(enter, address):
+    """It may become inaccessible at any moment of a call, and a host that reads there then would crash."""
+    low = f"(i32.store8 (i32.const {address}) (i32.const 0xf6)) {pack(address, 1)}"
+    with pytest.raises(ProtocolError, match="refused"):
+        call(enter(low))
+
+
+@pytest.mark.parametrize("address", [1, 8, abi.STOP_PAGE_BYTES - 1])
+def test_no_buffer_is_shared_in_the_stop_page(enter, address):
+    """Whatever the guest's allocator says: the host would write to it while the guest is stopped."""
+    first = "(if (i32.gt_u (local.get $n) (i32.const 1000)) (then (return (i32.const 0x80000))))"
+    instance = enter(alloc=f"{first} (i32.const {address})")
+    with pytest.raises(ProtocolError, match="refused"):
+        instance.share(100)
+
+
 def test_reply_longer_than_the_limit_is_refused_before_it_is_copied(enter):
     """reply_bytes bounds what the host buffers for a guest."""
     with pytest.raises(ProtocolError, match="limit 1024"):

@@ -175,3 +175,15 @@ def test_growth_while_the_deadline_comes(runtime):
     for thread in threads:
         thread.join()
     assert len(ended) == 40
+
+
+def test_an_array_that_claims_to_lie_in_the_stop_page_never_reaches_the_host(load):
+    """A view of it would crash the host as soon as the node is stopped."""
+    node = load(
+        "import numpy as np\n"
+        "class Low:\n    __array_interface__ = {'data': (8, False), 'shape': (9000,), 'typestr': '|u1', 'version': 3}\n"
+        "def f(x):\n    return np.asarray(Low())\n",
+        "f",
+    )
+    with node.lease(), pytest.raises(cloche.ProtocolError, match="refused"):
+        node.process(0)

@@ -33,6 +33,8 @@ _RESERVED: Final = 1 << 32
 """The engine reserves so many bytes of address space for each memory, and its address never changes."""
 # Flags of a page in the highest byte of its pagemap entry: 0x80 present, 0x40 swapped, 0x20 file-mapped.
 _IS_DIRTY: Final = bytes(bool(flags & 0xC0 and not flags & 0x20) for flags in range(256))
+_LOWEST: Final = abi.STOP_PAGE + abi.STOP_PAGE_BYTES
+"""Where a guest's data begin. What lies below may become inaccessible at any moment of a call."""
 _HEADER: Final = struct.Struct("<8I")
 _EMPTY: Final = struct.pack("<5I", 0, 0, 0, 0, 0)  # head, used, records, dropped, reserved0
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
