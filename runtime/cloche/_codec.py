@@ -104,7 +104,7 @@ class Codec:
                 try:
                     # not dumps(message): cbor2 asks an abstract base class whether a list is one, which is Python code, whose
                     # exceptions (Ctrl-C) it drops
-                    frame = _BEGINNINGS[op] + call.to_bytes(8, "big") + cbor2.dumps(operand)
+                    frame: bytes = _BEGINNINGS[op] + call.to_bytes(8, "big") + cbor2.dumps(operand)
                 except UnicodeEncodeError:
                     pass  # lone surrogates
                 else:

@@ -38,7 +38,8 @@ _POLL_NS: Final = 50_000_000
 
 # As plain numbers: an attribute of an enum costs as much as a word is read in.
 _STATE, _RESULT, _RECORDS, _TOOK_NS = int(Word.STATE), int(Word.RESULT), int(Word.RECORDS), int(Word.TOOK_NS)
-_ASKS, _POLLS, _TRAPPED = int(Status.ASKS), int(Status.POLLS), int(Status.TRAPPED)
+_POLLS, _TRAPPED = int(Status.POLLS), int(Status.TRAPPED)
+_WAITS: Final = frozenset({int(Status.ASKS), _POLLS})
 _CANCELLED = int(Reason.CANCELLED)
 _AT_REST, _WAITING, _BROKEN = int(State.AT_REST), int(State.WAITING), int(State.BROKEN)
 _TOLD: Final = {int(Reason.NONE): None, int(Reason.DEADLINE): Stop.DEADLINE, int(Reason.CANCELLED): Stop.CANCELLED}
@@ -248,7 +249,7 @@ class Instance(HasCallState):
 
     def _not_done(self, status: int, length: int) -> None:
         """The call did not simply return: answer what the guest asks; then raise, unless it has returned after all."""
-        if status == _ASKS or status == _POLLS:
+        if status in _WAITS:
             status = self._serve(status)
         if not status:
             return
@@ -273,7 +274,7 @@ class Instance(HasCallState):
         host, words, calls = self.host, self._words, core()
         stop_at = words[Word.TELL_AT] or words[Word.STOP_AT]
         host.deadline = stop_at / 1e9 if stop_at else None
-        while status == _ASKS or status == _POLLS:
+        while status in _WAITS:
             if status == _POLLS:
                 status = calls.go_on(self._handle)
                 continue

@@ -30,7 +30,7 @@ _MAX_STEPS: Final = 32
 
 
 def is_flat(mapping: dict[Any, Any]) -> bool:
-    """Whether a dict has nothing but text keys and short plain values: what is sent most, and told in half the time of `is_plain`."""
+    """Whether a dict has nothing but text keys and short plain values: what is sent most, in half the time of `is_plain`."""
     for name, item in mapping.items():
         if type(name) is not str:
             return False

@@ -1,7 +1,7 @@
 """Every error that Cloche raises, and for each: whose fault it is and whether the node can still be used.
 
-`NodeError` and `DeadlineError` leave the node usable. `BrokenInstanceError` means that its instance has been closed: load or restore it again, or have
-``on_break`` of `Runtime.load` do it.
+`NodeError` and `DeadlineError` leave the node usable. `BrokenInstanceError` means that its instance has been closed: load or
+restore it again, or have ``on_break`` of `Runtime.load` do it.
 """
 
 from __future__ import annotations

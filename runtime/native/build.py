@@ -2,7 +2,8 @@
 
     python runtime/native/build.py [--out FILE] [--target TRIPLE]
 
-Without --out the core goes to the cache, where the host library of this checkout finds it. The compiler is unpacked in the cache once.
+Without --out the core goes to the cache, where the host library of this checkout finds it. The compiler is unpacked in the
+cache once.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from typing import Any
 
+import cloche._image
 import pytest
 
-import cloche._image
 from imagebuild import stopcheck
 from imagebuild.gate import check_compiled_stops
 from imagebuild.inputs import inputs_digest

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import cloche._image
 import pytest
 import wasmtime
 
-import cloche._image
 from cloche_wire import Op, Reply
 from cloche_wire.abi import (
     ANSWER_INTERRUPTED,

@@ -103,7 +103,7 @@ class RemoteInstance(HasCallState):
             self._open(host.node, snapshot, bool(desks))
             if desks:
                 self._asks = FramedAsks(self._codec, limits, desks)
-                host.asks = self._asks  # type: ignore[assignment]  # for what it says of a request: the answer goes to the worker
+                host.asks = self._asks  # for what it says of a request: the answer goes to the worker
         except BaseException:
             self.close()
             raise

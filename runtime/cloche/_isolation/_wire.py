@@ -99,7 +99,7 @@ REQUEST: Final = Struct(
 )  # kind, whether the payload is in the area, number, bodies, shared, bytes of the frame, a, b
 ANSWER: Final = Struct(
     "<BBBxQIIIIQQ"
-)  # kind, payload in the area, what the guest was told (`Halt`), number of the request, ranges, bytes of the frame, of the logs, dropped, memory, fuel
+)  # kind, payload in the area, `Halt`, number of the request, ranges, bytes of the frame, of the logs, dropped, memory, fuel
 BODY: Final = Struct("<III")  # where in the frame its address is to be written, offset in the area, length
 SHARED: Final = Struct("<III")  # number of the buffer, offset in it, length
 RANGE: Final = Struct("<III")  # guest address, length, offset in the area

@@ -1,7 +1,7 @@
 """The state of the call that is under way on one node, as the host's threads see it: who may wait, and who must give up.
 
-The native core stops the guest itself. What is here is for Python code that works for a guest meanwhile, such as a service that runs
-on another thread: it has to end its wait when the guest's deadline comes.
+The native core stops the guest itself. What is here is for Python code that works for a guest meanwhile, such as a service
+that runs on another thread: it has to end its wait when the guest's deadline comes.
 """
 
 from __future__ import annotations

@@ -33,8 +33,6 @@ _RESERVED: Final = 1 << 32
 """The engine reserves so many bytes of address space for each memory, and its address never changes."""
 # Flags of a page in the highest byte of its pagemap entry: 0x80 present, 0x40 swapped, 0x20 file-mapped.
 _IS_DIRTY: Final = bytes(bool(flags & 0xC0 and not flags & 0x20) for flags in range(256))
-_LOWEST: Final = abi.STOP_PAGE + abi.STOP_PAGE_BYTES
-"""Where a guest's data begin. What lies below may become inaccessible at any moment of a call."""
 _HEADER: Final = struct.Struct("<8I")
 _EMPTY: Final = struct.pack("<5I", 0, 0, 0, 0, 0)  # head, used, records, dropped, reserved0
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
@@ -102,12 +100,12 @@ class Memory:
     @property
     def layout_at(self) -> int:
         """Address of the table of the image's layout (``abi.LAYOUT_WORDS``)."""
-        return self._words[Word.LAYOUT]
+        return int(self._words[Word.LAYOUT])
 
     @property
     def size(self) -> int:
         """Bytes that the guest's memory has, as of its last return to the host."""
-        return self._words[_MEMORY_BYTES]
+        return int(self._words[_MEMORY_BYTES])
 
     def _range(self, address: int, length: int, limit: int) -> int:
         """Check a range that the guest named; its end."""
@@ -137,7 +135,7 @@ class Memory:
     def _enter(self, function: int, a: int, b: int = 0, c: int = 0, d: int = 0) -> int:
         status = core().enter(self._slot.handle.value, function, a, b, c, d)
         if status == _DONE:
-            return self._words[_RESULT]
+            return int(self._words[_RESULT])
         if status == _TRAPPED:
             raise Trapped
         raise self._slot.failure(status)
@@ -237,7 +235,7 @@ class Memory:
         address = address_of(view)
         for start, length in self._shared:
             if start <= address and address + view.nbytes <= start + length:
-                return address - self._base
+                return int(address - self._base)
         return 0
 
     def _keep(self, address: int, length: int) -> memoryview:

@@ -72,7 +72,7 @@ class LocalInstance(HasCallState):
         self.host = host
         self.services = ServiceDesk.among(desks)
         self._asks = Asks(desks)
-        host.asks = self._asks  # type: ignore[assignment]  # for what it says of a request: there is no memory to answer into
+        host.asks = self._asks  # for what it says of a request: there is no memory to answer into
         self._blocks: dict[int, bytes] = {}
         self._codec = Codec(limits, self._place, self._view)
         self._frames: list[bytes] = []
