@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+
 from cloche import Limits, LogRecord
-from cloche._wasm.engine import Engine, Module
 from cloche._instance import Instance
+from cloche._wasm.engine import Engine, Module
 
 from .guests import guest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cbor2
 import pytest
 
-from cloche import EncodeError, InternalError, Limits, ProtocolError
+from cloche import EncodeError, Limits, ProtocolError
 from cloche._asks import ENOSYS, Refused
 from cloche_wire import Op, Reply, abi
 

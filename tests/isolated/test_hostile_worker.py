@@ -14,13 +14,13 @@ from typing import Any
 
 import cbor2
 import pytest
-from cloche._wasm.call_state import CallState
 
 import cloche
 from cloche._isolation import _channel
 from cloche._isolation._codec import check_items
 from cloche._isolation._remote import RemoteInstance
 from cloche._isolation._wire import ANSWER, BODY, INLINE, LENGTH, RANGE, REQUEST, SNAPSHOT, Answer, Request
+from cloche._wasm.call_state import CallState
 from cloche_wire import Op, Reply, tags
 
 LIMITS = cloche.Limits(deadline_s=5.0, reply_bytes=1 << 20, value_nodes=10_000)
