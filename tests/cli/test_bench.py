@@ -88,7 +88,7 @@ def test_a_selection_is_measured_and_written(run: Run, tmp_path: Path) -> None:
             assert each["ratio_low"] <= each["ratio"] <= each["ratio_high"]
     assert data["machine"]["cpu"] and data["machine"]["cores"] >= 1
     assert data["versions"]["guest_python"].startswith("3.13")
-    assert [phase["name"] for phase in data["timeline"]["phases"]][:3] == ["encode", "lower", "guest"]
+    assert [phase["name"] for phase in data["timeline"]["phases"]][:3] == ["encode", "guest", "lift"]
     with (tmp_path / "r.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 6
 

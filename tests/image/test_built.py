@@ -6,9 +6,9 @@ import subprocess
 import sys
 from typing import Any
 
-import cloche._image
 import pytest
 
+from cloche._wasm import image as artifact
 from imagebuild import stopcheck
 from imagebuild.gate import check_compiled_stops
 from imagebuild.inputs import inputs_digest
@@ -28,18 +28,18 @@ JUMPS = {
 
 
 @pytest.fixture(scope="module")
-def image() -> cloche._image.Image:
-    return cloche._image.find()
+def image() -> artifact.Image:
+    return artifact.find()
 
 
-def test_it_imports_and_exports_the_abi_and_nothing_else(image: cloche._image.Image, abi: dict[str, Any]) -> None:
+def test_it_imports_and_exports_the_abi_and_nothing_else(image: artifact.Image, abi: dict[str, Any]) -> None:
     """The whole attack surface of the host: six functions, one of which takes an address."""
     module = Module.parse(image.wasm.read_bytes())
     check_interface(module, abi)
     assert {found.name for found in module.imports()} == {"clock", "random", "sleep", "poll", "exit", "call"}
 
 
-def test_it_can_be_stopped_anywhere(image: cloche._image.Image) -> None:
+def test_it_can_be_stopped_anywhere(image: artifact.Image) -> None:
     """No instruction that runs in native code on its memory; a load from the stop page on every way round, in the module and in what
     the installed wasmtime makes of it. Of the bytecodes, no jump, no call and nothing that leads to another frame is without."""
     wasm = image.wasm.read_bytes()
@@ -48,7 +48,7 @@ def test_it_can_be_stopped_anywhere(image: cloche._image.Image) -> None:
     assert not stopcheck.check(wasm, range(256)).unstopped & JUMPS.keys()
 
 
-def test_its_manifest_says_what_it_is(image: cloche._image.Image, abi: dict[str, Any]) -> None:
+def test_its_manifest_says_what_it_is(image: artifact.Image, abi: dict[str, Any]) -> None:
     """Enough to reproduce it and to name its licences."""
     manifest = image.manifest
     assert manifest["format"] == 1
@@ -68,11 +68,11 @@ def test_its_manifest_says_what_it_is(image: cloche._image.Image, abi: dict[str,
     }
 
 
-def test_it_names_no_folder_of_the_machine_that_built_it(image: cloche._image.Image) -> None:
+def test_it_names_no_folder_of_the_machine_that_built_it(image: artifact.Image) -> None:
     """Neither the cache nor the checkout nor the building Python."""
     wasm = image.wasm.read_bytes()
     system = "/usr"  # a word that the standard library itself has
-    for path in {str(cloche._image.cache_folder()), str(TREE), sys.prefix, sys.base_prefix} - {system}:
+    for path in {str(artifact.cache_folder()), str(TREE), sys.prefix, sys.base_prefix} - {system}:
         assert path.encode() not in wasm
 
 
@@ -83,4 +83,4 @@ def test_the_same_inputs_give_the_same_bytes() -> None:
     command = [sys.executable, str(TREE / "wasm/build.py"), "verify"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == cloche._image.find().sha256
+    assert result.stdout.strip() == artifact.find().sha256

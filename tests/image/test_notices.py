@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import cloche._image
 import pytest
 import wasmtime
 
+from cloche._wasm import image as artifact
 from cloche_wire import Op, Reply
 from cloche_wire.abi import (
     ANSWER_INTERRUPTED,
@@ -125,7 +125,7 @@ WAITING = ["sleep", "service", "file", "asleep"]
 def host(abi: dict[str, Any]) -> Host:
     """A guest with the node above."""
     engine = driver.engine()
-    return Host(engine, wasmtime.Module(engine, cloche._image.find().wasm.read_bytes()), abi, NODE)
+    return Host(engine, wasmtime.Module(engine, artifact.find().wasm.read_bytes()), abi, NODE)
 
 
 def assert_usable(host: Host) -> None:

@@ -49,6 +49,7 @@ ENDLESS = cloche.Source(
 )
 LIMITS = cloche.Limits(
     deadline_s=1.0,
+    load_s=1.0,
     memory_bytes=128 << 20,
     stack_depth=200,
     output_bytes=10_000,
@@ -58,6 +59,7 @@ LIMITS = cloche.Limits(
     value_depth=32,
     stream_items=2,
 )
+HARD = cloche.Limits(deadline_s=1.0, load_s=1.0, grace_s=0)
 SLOW = cloche.Limits(deadline_s=1.0, stream_s=0.3)
 
 
@@ -145,6 +147,8 @@ CASES: dict[str, Callable[[cloche.Runtime], object]] = {
     "import": loading(MISSING),
     "entry": loading(NODE, entry="Nothing"),
     "endless-init": loading(ENDLESS),
+    "hard-spin": lambda runtime: runtime.load(NODE, limits=HARD).process("spin"),
+    "hard-endless-init": lambda runtime: runtime.load(ENDLESS, limits=HARD),
     "stream-items": streaming,
     "stream-failure": streaming_failing,
     "stream-slow": streaming_slowly,

@@ -75,10 +75,13 @@ def uses_of_ctypes(source: str) -> list[str]:
     """What a source takes from ctypes. Its error class is none: ctypes raises it in the callers of foreign functions."""
     found = [name for name, _ in imports(source) if name == "ctypes" or name.startswith("ctypes.")]
     for node in ast.walk(ast.parse(source)):
-        is_from = isinstance(node, ast.ImportFrom) and node.module == "ctypes"
-        if is_from and [alias.name for alias in node.names] == ["ArgumentError"]:
+        if isinstance(node, ast.ImportFrom) and node.module == "ctypes" and _names(node) == ["ArgumentError"]:
             found.remove("ctypes")
     return found
+
+
+def _names(node: ast.ImportFrom) -> list[str]:
+    return [alias.name for alias in node.names]
 
 
 def raw_access(source: str) -> set[str]:
