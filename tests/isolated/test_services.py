@@ -27,4 +27,16 @@ def test_the_hosts_clock_may_be_first(own, monkeypatch):
     with pytest.raises(cloche.DeadlineError) as caught:
         node.process("slow")
     assert caught.value.limit == "deadline_s"
+    assert not node.broken, "the worker's guest was told to stop, and obeyed"
+
+
+def test_ctrl_c_in_a_service_ends_the_call(load):
+    """It is meant for the host, which does not wait for the worker: unlike in the host's own process, the instance is closed."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    node = load(CALLER, grants=cloche.Grants(services={"plain": interrupted}))
+    with pytest.raises(KeyboardInterrupt):
+        node.process("plain")
     assert node.broken
