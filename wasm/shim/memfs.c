@@ -249,8 +249,11 @@ fs_err memfs_remove(const char *path, int kind) {
 fs_err memfs_rename(const char *old, const char *new) {
     Mem *node, *directory, *target;
     const char *name;
+    fs_err from = parent_of(old, &directory, &name), to = parent_of(new, &directory, &name);
+    if (from == FS_NOENT || from == FS_NOTDIR) return from; /* Linux looks for both parents first, then for what is in them */
+    if (to == FS_NOENT || to == FS_NOTDIR) return to;
     fs_err e = memfs_find(old, &node);
-    if (!e) e = parent_of(new, &directory, &name);
+    if (!e) e = to;
     if (e) return e;
     if (node == tmp.root) return FS_BUSY;
     for (const Mem *at = directory; at; at = at->parent)

@@ -75,8 +75,12 @@ err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __w
 
 /* In place of the C library's, which answers every error of a sleep with ENOTSUP: after EINTR `time.sleep` looks for signals. */
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wanted, struct timespec *left) {
-    if (wanted->tv_sec < 0 || wanted->tv_nsec < 0 || wanted->tv_nsec >= 1000000000) return EINVAL;
+    if (wanted->tv_nsec < 0 || wanted->tv_nsec >= 1000000000) return EINVAL;
     uint64_t seconds = (uint64_t)wanted->tv_sec, ns = (uint64_t)wanted->tv_nsec;
+    if (wanted->tv_sec < 0) {
+        if (!(flags & TIMER_ABSTIME)) return EINVAL;
+        seconds = INT64_MAX; /* CPython's sum of now and the time to sleep has overflowed */
+    }
     ns = seconds > (UINT64_MAX - ns) / 1000000000 ? UINT64_MAX : seconds * 1000000000 + ns;
     if (flags & TIMER_ABSTIME) {
         uint64_t now = (uint64_t)host_clock(clock == CLOCK_REALTIME ? CLOCK_ID_REALTIME : CLOCK_ID_MONOTONIC);
