@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import wasmtime
 
-import cloche._image
+from cloche._wasm import image
 from cloche_wire import Op, Reply
 from cloche_wire.abi import (
     ANSWER_INTERRUPTED,
@@ -125,7 +125,7 @@ WAITING = ["sleep", "service", "file", "asleep"]
 def host(abi: dict[str, Any]) -> Host:
     """A guest with the node above."""
     engine = driver.engine()
-    return Host(engine, wasmtime.Module(engine, cloche._image.find().wasm.read_bytes()), abi, NODE)
+    return Host(engine, wasmtime.Module(engine, image.find().wasm.read_bytes()), abi, NODE)
 
 
 def assert_usable(host: Host) -> None:
