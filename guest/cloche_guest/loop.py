@@ -58,8 +58,37 @@ class _DeadlockError(Exception):
     pass
 
 
+class _Unheard:
+    """An `Interrupted` that has ended a task other than the awaited one, until the awaited task hears of it.
+
+    Args:
+        error: the task's exception.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self._depth = _depth(error)
+        self.left = _TICKS
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether it was raised in another coroutine since: that has made its traceback longer."""
+        return _depth(self.error) > self._depth
+
+
+def _depth(error: BaseException) -> int:
+    depth, trace = 0, error.__traceback__
+    while trace is not None:
+        depth, trace = depth + 1, trace.tb_next
+    return depth
+
+
 class Loop(base_events.BaseEventLoop):
-    """The guest's loop. One lives as long as the guest; `asyncio.run` makes others."""
+    """The guest's loop. One lives as long as the guest; `asyncio.run` makes others.
+
+    Attributes:
+        call: the number of the host's call under way: tasks that are created meanwhile belong to it.
+    """
 
     # Of BaseEventLoop, without an entry in its stubs:
     _ready: Any
@@ -73,6 +102,20 @@ class Loop(base_events.BaseEventLoop):
         self._selector = _Selector(self._raise_at_await)
         self._awaited: asyncio.Future[Any] | None = None
         self._interrupted: Interrupted | None = None
+        self._unheard: _Unheard | None = None
+        self.call = 0
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """As `asyncio.BaseEventLoop` does. The task knows the call that it belongs to."""
+        task: Any = super().create_task(coro, **options)
+        task._cloche_call = self.call
+        task.add_done_callback(self._ended)
+        return task  # type: ignore[no-any-return]
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        error = task._exception  # type: ignore[attr-defined]  # `exception()` would say that somebody has looked at it
+        if isinstance(error, Interrupted):
+            self._unheard = _Unheard(error)
 
     def time(self) -> float:
         """The monotonic clock's time; if that stands still, timers are due all the same."""
@@ -92,6 +135,22 @@ class Loop(base_events.BaseEventLoop):
         if self._interrupted is not None:
             interrupted, self._interrupted = self._interrupted, None
             raise interrupted
+        if self._unheard is not None:
+            self._see_that_it_is_heard(self._unheard)
+
+    def _see_that_it_is_heard(self, unheard: _Unheard) -> None:
+        """Raise in the awaited task what has ended another one, if within some iterations nobody who awaits that one has heard of it.
+
+        Without this a task in the background could take the host's notice, and the call would go on until it is stopped.
+        """
+        awaited = self._awaited
+        if awaited is None or awaited.done() or unheard.is_heard:
+            self._unheard = None
+            return
+        unheard.left -= 1
+        if unheard.left <= 0 or not self._ready:
+            self._unheard = None
+            self._raise_at_await(type(unheard.error)(*unheard.error.args))
 
     def _break_deadlock(self) -> None:
         self._raise_at_await(RuntimeError(_DEADLOCK))
@@ -205,7 +264,10 @@ class Loop(base_events.BaseEventLoop):
             self._selector.may_wait = True
 
     def recover(self) -> None:
-        """Leave every loop that an interruption has left running; calls begin without one."""
+        """Leave every loop that an interruption has left running, and cancel the tasks that the interrupted call has created.
+
+        Tasks of earlier calls go on. Nothing is waited for: what a task awaits while it is being cancelled happens in later calls.
+        """
         for loop in (_get_running_loop(), self):
             if loop is not None:
                 task = asyncio.current_task(loop)
@@ -215,9 +277,13 @@ class Loop(base_events.BaseEventLoop):
                     loop._thread_id = None  # type: ignore[attr-defined]
                     loop._stopping = False  # type: ignore[attr-defined]
         _set_running_loop(None)
-        self._awaited = self._interrupted = None
+        self._awaited = self._interrupted = self._unheard = None
         self._selector.may_wait = True
         self.watch_generators()
+        for task in asyncio.all_tasks(self):
+            if getattr(task, "_cloche_call", 0) == self.call:
+                task.cancel()
+        self.tick()
 
     def finish(self) -> None:
         """Cancel what is pending, let it unwind, and close the loop; the image never does, `cloche.testing` has to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dis
+import itertools
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -138,6 +139,9 @@ OWN = (
 )
 
 
+_calls = itertools.count(1)
+
+
 class Interrupter:
     """Raises at the n-th place where CPython looks for signals: as a function begins, as a loop goes round, after a call.
 
@@ -169,19 +173,22 @@ class Interrupter:
         return self
 
 
-def answer(bench: Bench, op: Op, *operands: Any, trace: Interrupter | None = None) -> tuple[Reply, Any]:
-    """One message and its reply, by the steps of the shim's `answer`."""
+def answer(
+    bench: Bench, op: Op, *operands: Any, trace: Interrupter | None = None, recover: bool = True
+) -> tuple[Reply, Any]:
+    """One message and its reply, by the steps of the shim's `answer`; `recover`: as after a call that had a notice."""
     guest, before = bench.guest, sys.gettrace()
     with bench.surroundings.lent():
         sys.settrace(trace)
         try:
-            kind, value = guest.handle([int(op), 1, *operands])
+            kind, value = guest.handle([int(op), next(_calls), *operands])
         except Interrupted as error:
             sys.settrace(None)
             kind, value = guest.fail(error, "call", int(op), last=True)
         finally:
             sys.settrace(before)
-        guest.recover()
+        if recover:
+            guest.recover()
     return Reply(kind), value
 
 
@@ -343,3 +350,120 @@ def test_the_last_attempt_leaves_out_what_took_too_long():
         error.__suppress_context__ = False
         assert describe(error, "call").cause is not None
         assert describe(error, "call", last=True).cause is None
+
+
+TASKS = """
+import asyncio
+from cloche_guest import DeadlineExceeded
+
+class Node:
+    def __init__(self):
+        self.seen = []
+        self.kept = None
+        self.done = 0
+
+    def process(self, what):
+        return getattr(self, what)()
+
+    async def interrupted(self):
+        await asyncio.sleep(0)
+        raise DeadlineExceeded("now")
+
+    async def spin(self):
+        try:
+            while True:
+                await asyncio.sleep(0)
+                self.done += 1
+        finally:
+            self.seen.append("spin")
+
+    async def keep(self):
+        self.kept = asyncio.create_task(self.spin())
+        await asyncio.sleep(0)
+
+    async def wait_beside(self):
+        task = asyncio.create_task(self.interrupted())
+        try:
+            await asyncio.sleep(1000)
+        except DeadlineExceeded as error:
+            self.seen.append(str(error))
+            raise
+
+    async def work_beside(self):
+        task = asyncio.create_task(self.interrupted())
+        task.add_done_callback([].append)
+        await self.spin()
+
+    async def wait_for_both(self):
+        tasks = [asyncio.create_task(self.interrupted()), asyncio.create_task(self.spin())]
+        await asyncio.wait(tasks)
+
+    async def collect(self):
+        await asyncio.gather(self.interrupted(), self.spin(), return_exceptions=True)
+
+    async def gather(self):
+        await asyncio.gather(self.interrupted(), self.spin())
+
+    def inside(self):
+        asyncio.run(self.wait_beside())
+
+    async def catch(self):
+        try:
+            await asyncio.create_task(self.interrupted())
+        except DeadlineExceeded:
+            for number in range(100):
+                await asyncio.sleep(0)
+            return "cleaned up"
+
+    def steps(self):
+        before, self.done = self.done, 0
+        return before
+
+    def take(self):
+        seen, self.seen = self.seen, []
+        return seen
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "seen"),
+    [
+        ("wait_beside", ["now"]),
+        ("inside", ["now"]),
+        ("work_beside", ["spin"]),
+        ("wait_for_both", ["spin"]),
+        ("collect", ["spin"]),
+        ("gather", ["spin"]),
+    ],
+)
+def test_an_interruption_of_any_task_ends_the_call_and_its_tasks(load, monkeypatch, what, seen):
+    """Whoever awaits that task or does not: the call may not go on without having heard of it, nor its tasks after it."""
+    monkeypatch.setattr(asyncio, "run", lambda main: _run_in(Loop(), main))
+    bench = load(TASKS)
+    reply, failure = answer(bench, Op.PROCESS, what)
+    assert (reply, failure["type"], failure["message"]) == (Reply.FAILURE, "cloche_guest.DeadlineExceeded", "now")
+    assert answer(bench, Op.PROCESS, "take") == (Reply.RESULT, seen)
+    answer(bench, Op.PROCESS, "steps")
+    assert answer(bench, Op.PROCESS, "steps") == (Reply.RESULT, 0), "a task of the interrupted call goes on"
+
+
+def _run_in(loop: Loop, main: Any) -> Any:
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()
+
+
+def test_an_interruption_that_was_caught_is_not_raised_again(load):
+    """However long the awaiting coroutine then takes to clean up."""
+    assert answer(load(TASKS), Op.PROCESS, "catch") == (Reply.RESULT, "cleaned up")
+
+
+def test_tasks_of_earlier_calls_survive_an_interruption(load):
+    """A node keeps what it has started before; only what the interrupted call has started is cancelled."""
+    bench = load(TASKS)
+    assert answer(bench, Op.PROCESS, "keep", recover=False)[0] is Reply.RESULT
+    assert answer(bench, Op.PROCESS, "wait_beside")[0] is Reply.FAILURE
+    answer(bench, Op.PROCESS, "steps")
+    assert answer(bench, Op.PROCESS, "steps", recover=False)[1] > 0
+    assert answer(bench, Op.PROCESS, "take") == (Reply.RESULT, ["now"])

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from imagebuild.handlers import STOP, evaluator, opcodes, transformed
+from imagebuild.handlers import STOP, evaluator, flowgraph, opcodes, transformed
 from imagebuild.stages import BuildError
 
 START = """// generated
@@ -124,3 +124,23 @@ def test_opcodes_are_numbered_as_the_header_says() -> None:
         "#define CACHE                                    0\n#define NOP                                     30\n",
         ["NOP"],
     ) == [30]
+
+
+FLOWGRAPH = """
+        INSTR_SET_OP0(inst, NOP);
+
+        RETURN_IF_ERROR(
+            basicblock_add_jump(
+                bb, opcode, target->i_target, target->i_loc));
+
+    RETURN_IF_ERROR(
+        basicblock_add_jump(backwards_jump, JUMP, target, last->i_loc));
+"""
+
+
+def test_a_jump_that_replaces_another_keeps_its_exception_handler() -> None:
+    """Both places of CPython's compiler that make one; else the end of a loop would lie outside of the ``try`` around it."""
+    text = flowgraph(FLOWGRAPH)
+    assert text.count("->i_except = ") == 2
+    with pytest.raises(BuildError, match="0 times, not once"):
+        flowgraph(text.replace("RETURN_IF_ERROR", "TRY"))

@@ -17,8 +17,8 @@ overwrite, and bytecode that a node has made need not pass it. So the handlers o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagebuild.stages import BuildError
@@ -187,8 +187,38 @@ def evaluator(text: str) -> str:
 
 def _once(text: str, old: str, new: str) -> str:
     if text.count(old) != 1:
-        raise BuildError(f"ceval.c has {old.strip()!r} {text.count(old)} times, not once")
+        raise BuildError(f"CPython's source has {old.strip()!r} {text.count(old)} times, not once")
     return text.replace(old, new)
+
+
+def flowgraph(text: str) -> str:
+    """``flowgraph.c`` whose jumps keep the exception handler of the jump that they replace.
+
+    Without it CPython's compiler leaves the ends of many loops out of the ``try`` or ``with`` around them. Between bytecodes a
+    notice is raised at just such a place, so ``finally`` blocks would not run.
+
+    Raises:
+        BuildError: a place was not found exactly once.
+    """
+    text = _once(
+        text,
+        """        INSTR_SET_OP0(inst, NOP);
+
+        RETURN_IF_ERROR(
+            basicblock_add_jump(
+                bb, opcode, target->i_target, target->i_loc));
+""",
+        """        INSTR_SET_OP0(inst, NOP);
+        basicblock *handler = inst->i_except; /* inst moves */
+
+        RETURN_IF_ERROR(
+            basicblock_add_jump(
+                bb, opcode, target->i_target, target->i_loc));
+        basicblock_last_instr(bb)->i_except = handler;
+""",
+    )
+    line = "        basicblock_add_jump(backwards_jump, JUMP, target, last->i_loc));\n"
+    return _once(text, line, f"{line}    basicblock_last_instr(backwards_jump)->i_except = last->i_except;\n")
 
 
 def opcodes(text: str, names: Iterable[str]) -> list[int]:
@@ -198,29 +228,35 @@ def opcodes(text: str, names: Iterable[str]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Evaluating(Toolchain):
-    """A toolchain that compiles `changed` in place of CPython's own ``ceval.c``.
+class Replacing(Toolchain):
+    """A toolchain that compiles changed copies in place of some of CPython's own files.
 
     Attributes:
-        original: CPython's own.
-        changed: what `write` has made of it.
+        changed: the copies that `write` has made, by the original.
     """
 
-    original: Path = Path()
-    changed: Path = Path()
+    changed: Mapping[Path, Path] = field(default_factory=dict)
 
     def compile(self, source: Path, target: Path, flags: Sequence[str]) -> None:
         """As `Toolchain.compile`."""
-        if source == self.original:
-            source, flags = self.changed, [*flags, f"-I{self.original.parent}"]  # for what it includes from beside it
+        copy = self.changed.get(source)
+        if copy is not None:
+            source, flags = copy, [*flags, f"-I{source.parent}"]  # for what it includes from beside it
         super().compile(source, target, flags)
 
 
-def write(source: Path, out: Path) -> None:
-    """Both files into `out`, with ``spared.txt``: the numbers of the bytecodes that may go round without a load."""
+def write(source: Path, out: Path) -> dict[Path, Path]:
+    """The changed files into `out`, by the originals to compile them for.
+
+    Beside them lies ``spared.txt``: the numbers of the bytecodes that may go round without a load.
+    """
     made = transformed((source / "Python/generated_cases.c.h").read_text("utf-8"))
     out.mkdir(parents=True)
     (out / "generated_cases.c.h").write_text(made.text, "utf-8")
-    (out / "ceval.c").write_text(evaluator((source / "Python/ceval.c").read_text("utf-8")), "utf-8")
     spared = opcodes((source / "Include/opcode_ids.h").read_text("utf-8"), made.spared)
     (out / "spared.txt").write_text(" ".join(map(str, spared)) + "\n", "ascii")
+    changes: dict[str, Callable[[str], str]] = {"ceval.c": evaluator, "flowgraph.c": flowgraph}
+    changed = {source / "Python" / name: out / name for name in changes}
+    for original, copy in changed.items():
+        copy.write_text(changes[copy.name](original.read_text("utf-8")), "utf-8")
+    return changed

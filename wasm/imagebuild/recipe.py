@@ -208,10 +208,9 @@ class Recipe:
 
     def _cpython(self, out: Path, folders: Folders) -> None:
         source, config, headers = folders["cpython-source"], folders["config"], folders["libraries"] / "include"
-        handlers.write(source, out / "evaluator")
+        changed = handlers.write(source, out / "evaluator")
         plain = self._tools(out, folders)
-        original, changed = source / "Python/ceval.c", out / "evaluator/ceval.c"
-        tools = handlers.Evaluating(plain.tree, plain.maps, plain.jobs, original, changed)
+        tools = handlers.Replacing(plain.tree, plain.maps, plain.jobs, changed)
         cpython.compile_objects(tools, self.wasm / "cpython", source, config, headers, out)
 
     def _blas(self, out: Path, folders: Folders) -> None:
