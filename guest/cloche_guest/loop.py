@@ -87,7 +87,7 @@ class Loop(base_events.BaseEventLoop):
     """The guest's loop. One lives as long as the guest; `asyncio.run` makes others.
 
     Attributes:
-        call: the number of the host's call under way: tasks that are created meanwhile belong to it.
+        call_number: the number of the host's call under way: tasks that are created meanwhile belong to it.
     """
 
     # Of BaseEventLoop, without an entry in its stubs:
@@ -103,17 +103,17 @@ class Loop(base_events.BaseEventLoop):
         self._awaited: asyncio.Future[Any] | None = None
         self._interrupted: Interrupted | None = None
         self._unheard: _Unheard | None = None
-        self.call = 0
+        self.call_number = 0
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """As `asyncio.BaseEventLoop` does. The task knows the call that it belongs to."""
         task: Any = super().create_task(coro, **options)
-        task._cloche_call = self.call
+        task._cloche_call = self.call_number
         task.add_done_callback(self._ended)
         return task  # type: ignore[no-any-return]
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        error = task._exception  # type: ignore[attr-defined]  # `exception()` would say that somebody has looked at it
+        error = task._exception  # `exception()` would say that somebody has looked at it
         if isinstance(error, Interrupted):
             self._unheard = _Unheard(error)
 
@@ -139,7 +139,7 @@ class Loop(base_events.BaseEventLoop):
             self._see_that_it_is_heard(self._unheard)
 
     def _see_that_it_is_heard(self, unheard: _Unheard) -> None:
-        """Raise in the awaited task what has ended another one, if within some iterations nobody who awaits that one has heard of it.
+        """Raise in the awaited task what has ended another one, if nobody who awaits it hears of it within some iterations.
 
         Without this a task in the background could take the host's notice, and the call would go on until it is stopped.
         """
@@ -281,7 +281,7 @@ class Loop(base_events.BaseEventLoop):
         self._selector.may_wait = True
         self.watch_generators()
         for task in asyncio.all_tasks(self):
-            if getattr(task, "_cloche_call", 0) == self.call:
+            if getattr(task, "_cloche_call", 0) == self.call_number:
                 task.cancel()
         self.tick()
 

@@ -260,7 +260,9 @@ def test_items_are_counted(frame, items):
 
 def test_errors_are_built_from_a_table_and_their_text_is_made_harmless(remote):
     """Facts and text come from the worker; the class is one of ours."""
-    frame = cbor2.dumps(["GuestTrapError", "a\x1b[2Jb" + "x" * 9000, True, {"trap_code": "\x1b", "guest_traceback": "\x1b"}])
+    frame = cbor2.dumps(
+        ["GuestTrapError", "a\x1b[2Jb" + "x" * 9000, True, {"trap_code": "\x1b", "guest_traceback": "\x1b"}]
+    )
     instance = remote(answer(kind=Answer.FAILED, frame=frame))
     with pytest.raises(cloche.GuestTrapError) as caught:
         call(instance)
