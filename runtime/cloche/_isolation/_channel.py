@@ -8,10 +8,12 @@ late answer is dropped, and the instance lives on. What an interrupted answer ma
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
 from collections.abc import Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cloche._isolation._area import Area, create
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from cloche._isolation._process import Process
     from cloche.limits import Limits
 
-__all__ = ["GRACE_S", "Channel", "Received", "most_ranges"]
+__all__ = ["GRACE_S", "Channel", "Received", "Turn", "most_ranges"]
 
 GRACE_S: Final = 5.0
 """Seconds after a call's deadline, and after the time that the node has for cleaning up then, until a worker that has not stopped
@@ -63,6 +65,17 @@ _FEWEST_RANGES: Final = 1024
 def most_ranges(limits: Limits) -> int:
     """How many ranges may come along with an answer. What points to one takes several items of a reply."""
     return max(_FEWEST_RANGES, limits.value_nodes)
+
+
+class Turn(Enum):
+    """Who has to say something next in a call under way."""
+
+    UNKNOWN = 0
+    """a message is being sent or taken: if that is interrupted, nobody knows"""
+    WORKER = 1
+    """all of the host's message is sent, and nothing of the answer taken"""
+    HOST = 2
+    """the worker waits for the answer to what it has asked"""
 
 
 class Received(NamedTuple):
@@ -105,6 +118,7 @@ class Channel:
         node: the number by which the worker knows the node.
         number: of the last request that is answered.
         pending: that number, READ apart, until the answer is here; 0 then.
+        turn: whose it is, while a CALL is pending.
         busy_s: seconds in which requests were pending, without the one under way.
 
     Raises:
@@ -119,6 +133,7 @@ class Channel:
         self._settled = True
         self.allowed_us = self.limited_by = 0
         self.number = self.pending = 0
+        self.turn = Turn.UNKNOWN
         self._reading = 0
         self._late: set[int] = set()
         self._most_ranges = most_ranges(limits)
@@ -166,6 +181,7 @@ class Channel:
             self._reading = number
         else:
             self._since = time.perf_counter()
+            self.turn = Turn.UNKNOWN
             self.pending = number
         return number
 
@@ -186,6 +202,7 @@ class Channel:
             kind: CALL or ANSWER.
             b: of an ANSWER.
         """
+        self.turn = Turn.UNKNOWN
         if len(frame) <= INLINE and not bodies and not uses:
             number = self._begin(kind) if kind == _CALL else self.pending
             self._transmit(
@@ -194,6 +211,7 @@ class Channel:
                 )
                 + frame
             )
+            self.turn = Turn.WORKER
             return
         inside = BODY.size * len(bodies) + SHARED.size * len(uses) + len(frame)
         outside = inside > INLINE
@@ -226,6 +244,7 @@ class Channel:
             self._transmit(head)
         else:
             self._transmit(head + payload)
+        self.turn = Turn.WORKER
 
     def ask(
         self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: Descriptor | None = None
@@ -249,25 +268,31 @@ class Channel:
             except OSError:
                 raise self._died() from None
 
-    def receive(self, most: int) -> Received:
+    def receive(self, most: int, until: float | None = None) -> Received:
         """Wait for the answer to the pending request.
 
         Args:
             most: bytes that the worker may want for it in shared memory.
+            until: a time of `time.monotonic` to wait until, in place of killing a worker that is late.
 
         Raises:
+            TimeoutError: it did not answer until then.
             HardDeadlineError: it did not answer in time, and has been killed.
             ProtocolError: it broke the rules, and has been killed.
             BrokenInstanceError: it has died.
         """
         inbox = self._inbox
         while True:
+            if until is not None:
+                self._wait(until)
             try:
                 size = self._socket.recv_into(inbox)
             except (BlockingIOError, TimeoutError):
                 raise self._overdue() from None
             except OSError:
                 size = 0
+            if not self._reading:
+                self.turn = Turn.UNKNOWN
             if not size:
                 raise self._died()
             if size < ANSWER.size:
@@ -275,12 +300,16 @@ class Channel:
             kind, outside, told, number, ranges, length, logs, dropped, memory, fuel = ANSWER.unpack_from(inbox)
             if number != (self._reading or self.pending):
                 self._drop(number)
+                if not self._reading:
+                    self.turn = Turn.WORKER
                 continue
             if kind != _NEED:
                 break
             if not (self.area.size if self.area is not None else 0) < memory <= most:
                 raise self.refuse(f"an answer of {memory} bytes, {most} allowed")
             self._room(memory)
+            if not self._reading:
+                self.turn = Turn.WORKER
         if kind not in _KINDS or told not in _TOLD:
             raise self.refuse(f"an answer of kind {kind}, telling {told}")
         if logs > _MOST_LOGS or ranges > self._most_ranges:
@@ -300,10 +329,18 @@ class Channel:
         received = Received(kind, bytes(payload[at + logs : inside]), named, records, dropped, memory, fuel, told)
         if self._reading:
             self._reading = 0
-        elif kind != _ASK:
+        elif kind == _ASK:
+            self.turn = Turn.HOST
+        else:
             self.busy_s += time.perf_counter() - self._since
             self.pending = 0  # last: until here, an interruption leaves an answer that nobody has
         return received
+
+    def _wait(self, until: float) -> None:
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        if not waiting.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise TimeoutError
 
     def _drop(self, number: int) -> None:
         """An answer that is not to the pending request: to one that was interrupted, or it is a lie."""

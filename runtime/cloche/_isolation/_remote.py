@@ -17,7 +17,7 @@ from cloche._codec import TooCostly, costly_reply, decode_record
 from cloche._isolation import _errors
 from cloche._isolation._area import create
 from cloche._isolation._beside import Beside
-from cloche._isolation._channel import Channel, Received, most_ranges
+from cloche._isolation._channel import Channel, Received, Turn, most_ranges
 from cloche._isolation._codec import RemoteCodec
 from cloche._isolation._ranges import NO_RANGES
 from cloche._isolation._wire import RANGE, RUN, SNAPSHOT, Answer, Halt, Request
@@ -45,6 +45,8 @@ _ANSWER: Final = int(Request.ANSWER)
 _EINTR: Final = 27
 """WASI's number."""
 _TOLD: Final = {int(Halt.NONE): None, int(Halt.CANCELLED): Stop.CANCELLED, int(Halt.DEADLINE): Stop.DEADLINE}
+_SETTLE_S: Final = 1.0
+"""Seconds after its grace in which a call that an exception has ended in the host is waited for."""
 _TABLES: Final = 64 * 1024
 """Room for the tables in front of an answer."""
 
@@ -300,10 +302,36 @@ class RemoteInstance(HasCallState):
             raise ClosedError(f"node {self.name!r} is closed")
 
     def _interrupted(self) -> None:
-        """An exception has ended a call in the host: close the instance if its guest still runs for it."""
-        if self._channel.pending:
-            self._process.cancel(self._channel.node, self._channel.pending)
+        """An exception has ended a call in the host: have the worker end it, as `Instance` does; or else close the instance."""
+        channel = self._channel
+        if not channel.pending:
+            return
+        self._process.cancel(channel.node, channel.pending)
+        try:
+            settled = self._settle(time.monotonic() + self.limits.grace_s + _SETTLE_S)
+        except (BrokenInstanceError, TimeoutError):
+            settled = False
+        if not settled:
             self.close()
+
+    def _settle(self, until: float) -> bool:
+        """Take the answer of a call that was cancelled, which nobody wants, until a time of `time.monotonic`.
+
+        Returns:
+            Whether the instance can go on.
+        """
+        channel = self._channel
+        while channel.turn is not Turn.UNKNOWN:
+            if channel.turn is Turn.HOST:
+                frame = self._codec.encode([False, _EINTR], "answer")
+                channel.call(frame, self._codec.bodies, (), _ANSWER, Halt.CANCELLED)
+            received = channel.receive(self._most, until)
+            if received.kind == _ASK:
+                continue
+            if received.records or received.dropped:
+                self._on_records(self._parse(received), self.name)
+            return received.kind != _FAILED or not self._rebuilt(received.frame)[1]
+        return False
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
