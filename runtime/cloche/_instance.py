@@ -218,7 +218,9 @@ class Instance(HasCallState):
             if words[_STATE] == _WAITING:
                 self._end_call(self._handle)  # here, where `self._call` had enough of Python's stack
             self._let_go(error)
-            if isinstance(error, ArgumentError):  # ctypes wraps what it meets while it converts arguments: the end of the stack
+            if isinstance(
+                error, ArgumentError
+            ):  # ctypes wraps what it meets while it converts arguments: the end of the stack
                 raise RecursionError("maximum recursion depth exceeded") from None
             raise
         if words[_RECORDS]:
@@ -351,7 +353,8 @@ class Instance(HasCallState):
 
     def where(self) -> tuple[FrameInfo, ...]:
         """The Python frames that the guest is in, the outermost first; from any thread."""
-        return python_frames(self._slot, self._engine.layout)
+        frames = python_frames(self._slot, self._engine.layout)
+        return () if self.closed else frames  # asked last: the store of a closed one may be another guest's by now
 
     def _drain(self) -> list[_logs.LogRecord]:
         """Take the guest's log records and hand them on, the newest `log_records` of them."""

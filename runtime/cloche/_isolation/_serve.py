@@ -46,6 +46,7 @@ from cloche_wire import tags
 
 __all__ = ["Served"]
 
+_U32: Final = 0xFFFF_FFFF
 _FD_BYTES: Final = struct.calcsize("i")
 _DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(_FD_BYTES)
 _ADDRESS_LENGTH: Final = re.compile(
@@ -363,7 +364,7 @@ class Served:
             told = Halt[instance.told.name] if instance.told is not None else Halt.NONE
             if instance.records or instance.dropped:
                 logs = b"".join(LENGTH.pack(len(record)) + record for record in instance.records)
-                dropped = instance.dropped
+                dropped = min(instance.dropped, _U32)  # a guest that overwrites its ring can claim more
                 instance.records, instance.dropped = [], 0
         inside = RANGE.size * len(ranges) + len(logs) + len(frame)
         outside = inside > INLINE
