@@ -218,9 +218,7 @@ class Instance(HasCallState):
             if words[_STATE] == _WAITING:
                 self._end_call(self._handle)  # here, where `self._call` had enough of Python's stack
             self._let_go(error)
-            if isinstance(
-                error, ArgumentError
-            ):  # ctypes wraps what it meets while it converts arguments: the end of the stack
+            if isinstance(error, ArgumentError):  # ctypes wraps what it meets while it converts arguments: the end of the stack
                 raise RecursionError("maximum recursion depth exceeded") from None
             raise
         if words[_RECORDS]:
