@@ -35,6 +35,7 @@ from cloche._isolation._wire import (
     Request,
 )
 from cloche._snapshot import Snapshot
+from cloche._texts import name
 from cloche._wasm.call_state import CallState, Stopped
 from cloche._wasm.clocks import Outside
 from cloche._wasm.core import Word
@@ -228,8 +229,9 @@ class Served:
 
     def where(self) -> list[list[Any]]:
         """The Python frames that the guest is in now. Called on another thread."""
-        frames = self._instance.where() if self._instance is not None and not self._instance.closed else ()
-        return [[frame.file, frame.line, frame.function] for frame in frames]
+        instance = self._instance
+        frames = instance.where() if instance is not None else ()
+        return [[name(frame.file), frame.line, name(frame.function)] for frame in frames]
 
     def _receive(self) -> tuple[Any, ...] | None:
         """The next request: kind, number, payload, bodies, shared, size of the frame, a, b, and its descriptor or -1."""
