@@ -75,7 +75,11 @@ def serve(engine: Engine, control: socket.socket) -> None:
         if descriptors and request == WHERE:
             with socket.socket(fileno=descriptors[0]) as answer:
                 node = nodes.get(number)
-                _say_where(answer, node.where() if node is not None else [])
+                try:
+                    frames = node.where() if node is not None else []
+                except Exception:  # whatever one node's memory provokes, the other nodes' orders are taken from here, too
+                    frames = []
+                _say_where(answer, frames)
         elif descriptors:
             channel = socket.socket(fileno=descriptors[0])
             nodes[number] = node = Served(engine, channel, partial(nodes.pop, number, None))

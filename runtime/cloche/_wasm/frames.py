@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -86,11 +87,13 @@ class _Reader:
             raise _Unreadable
         length = min(self.word(address + layout["text_length"]), _MAX_TEXT)
         kind = state >> layout["text_kind_shift"] & layout["text_kind_mask"]
-        codec = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}.get(kind)
-        if codec is None or not length:
+        form = {1: "B", 2: "H", 4: "I"}.get(kind)
+        if form is None or not length:
             raise _Unreadable
         at = layout["text_ascii_data" if state & layout["text_ascii_bit"] else "text_data"]
-        return clean(self.bytes_at(address + at, kind * length).decode(codec, "replace"))
+        # not by a codec: Python would import some of them here, and a worker process can open no file
+        numbers = struct.unpack(f"<{length}{form}", self.bytes_at(address + at, kind * length))
+        return clean("".join([chr(number) if number <= sys.maxunicode else "\ufffd" for number in numbers]))
 
     def line(self, address: int, first: int, offset: int) -> int:
         """The line of an instruction by the line table that lies there; 0 if it cannot be told."""
