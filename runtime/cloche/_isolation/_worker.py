@@ -77,7 +77,7 @@ def serve(engine: Engine, control: socket.socket) -> None:
                 node = nodes.get(number)
                 try:
                     frames = node.where() if node is not None else []
-                except Exception:  # whatever one node's memory provokes, the other nodes' orders are taken from here, too
+                except Exception:  # whatever one node's memory provokes: orders for the others come here, too
                     frames = []
                 _say_where(answer, frames)
         elif descriptors:
