@@ -360,7 +360,8 @@ class Instance(HasCallState):
 
     def where(self) -> tuple[FrameInfo, ...]:
         """The Python frames that the guest is in, the outermost first; from any thread."""
-        return python_frames(self._slot, self._engine.layout)
+        frames = python_frames(self._slot, self._engine.layout)
+        return () if self.closed else frames  # asked last: the store of a closed one may be another guest's by now
 
     def _drain(self) -> list[_logs.LogRecord]:
         """Take the guest's log records and hand them on, the newest `log_records` of them."""

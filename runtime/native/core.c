@@ -257,6 +257,7 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
     words[WORD_STOPPED] = words[WORD_EXIT_CODE] = 0;
     words[WORD_TRAP_CODE] = UINT64_MAX;
     guest->noticed = 0;
+    STORE(guest->cancelled, 0);
     STORE(words[WORD_SERIAL], words[WORD_SERIAL] + 1);
     uint64_t metering = guest->image->metering;
     if (metering == CLOCHE_EPOCH) engine.set_epoch_deadline(guest->context, 1);

@@ -52,6 +52,7 @@ struct guest {
     int64_t tell_at, stop_at, poll_at, again_at; /* 0: never */
     uint64_t stop;       /* enum cloche_reason: must not run on */
     uint64_t early;      /* a call that was cancelled before it began */
+    int cancelled;       /* in this call, whatever it was told before */
     int noticed;         /* a notice was written in this call */
     int handled;         /* since the last disarming, another thread has changed something of what is armed */
     int locked;

@@ -68,7 +68,7 @@ static void wait_until(pthread_cond_t *condition, int64_t until) {
 
 /* Whether the timer sees to the end of a call: without metering only once it has been cancelled. */
 static int is_kept(const struct guest *guest) {
-    return guest->image->metering != CLOCHE_UNMETERED || LOAD(guest->words[WORD_TOLD]) == CLOCHE_CANCELLED;
+    return guest->image->metering != CLOCHE_UNMETERED || LOAD(guest->cancelled);
 }
 
 static int64_t earliest(const struct guest *guest) {
@@ -317,6 +317,7 @@ int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t
         if (serial && !is_meant(guest, serial) && serial - LOAD(guest->words[WORD_SERIAL]) <= 1) STORE(guest->early, serial);
         if (is_meant(guest, serial)) {
             int64_t now = clock_now(), grace = span_of(guest->words[WORD_GRACE_NS]), stop_at = LOAD(guest->stop_at);
+            if (reason == CLOCHE_CANCELLED) STORE(guest->cancelled, 1);
             if (at_once || !grace || !guest->hears || !guest->image->notice_bit_at) {
                 if (!LOAD(guest->words[WORD_TOLD])) STORE(guest->words[WORD_TOLD], reason);
                 stop(guest, now);

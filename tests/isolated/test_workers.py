@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import cloche
-from cloche._isolation import _channel, _process
+from cloche._isolation import _channel, _process, _worker
 
 ECHO = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
 SPIN = cloche.Source("class N:\n    def process(self, x):\n        print('in')\n        while True: pass\n")
@@ -449,3 +450,32 @@ def test_the_child_of_a_fork_during_a_start_or_a_call_has_locks_of_its_own(own):
         threading.Thread(target=fork).start()
         assert held.wait(100)
     assert codes == [0]
+
+
+@pytest.mark.parametrize("character", ["\u202e", "\U0001f600"], ids=["escaped", "wide"])
+def test_frames_of_any_size_are_told_and_end_no_worker(own, character):
+    """They are more than a message holds: the innermost are told, and the call goes on."""
+    text = f"""
+from cloche_guest import services
+def deep(n):
+    if n: deep(n - 1)
+    else: services.look()
+def f(x):
+    odd = {character!r} * 200
+    deep.__code__ = deep.__code__.replace(co_filename=odd, co_qualname=odd)
+    deep(150)
+    return x
+"""
+    said = []
+    grants = cloche.Grants(services={"look": lambda: said.append(node.where())})
+    with own.load(cloche.Source(text), "f", grants=grants) as node:
+        assert node.process(1) == 1
+    assert said[0].count(", in ") > 10
+
+
+def test_a_host_that_has_stopped_waiting_for_frames_ends_no_worker():
+    """The socket for the answer is closed by then."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        ours.close()
+        _worker._say_where(theirs, [["file", 1, "function"]])

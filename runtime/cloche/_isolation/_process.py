@@ -20,7 +20,7 @@ import cbor2
 from cloche._codec import decode_record
 from cloche._isolation._bounds import Bounds
 from cloche._isolation._descriptors import Socket, connected
-from cloche._isolation._wire import WHERE
+from cloche._isolation._wire import FRAMES_BYTES, WHERE
 from cloche._texts import clean, name
 from cloche._wasm import image as _image
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo
@@ -315,7 +315,7 @@ class Process:
             try:
                 with theirs, self._lock:
                     socket.send_fds(self.control, [cbor2.dumps([number, WHERE])], [theirs.fileno()])  # type: ignore[arg-type]  # as above
-                return tuple(_frames(ours.recv(_MESSAGE_BYTES)))
+                return tuple(_frames(ours.recv(FRAMES_BYTES)))
             except (OSError, ValueError):
                 return ()
 

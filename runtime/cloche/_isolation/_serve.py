@@ -35,6 +35,7 @@ from cloche._isolation._wire import (
     Request,
 )
 from cloche._snapshot import Snapshot
+from cloche._texts import name
 from cloche._wasm.call_state import CallState, Stopped
 from cloche._wasm.clocks import Outside
 from cloche._wasm.core import Word
@@ -46,6 +47,7 @@ from cloche_wire import tags
 
 __all__ = ["Served"]
 
+_U32: Final = 0xFFFF_FFFF
 _FD_BYTES: Final = struct.calcsize("i")
 _DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(_FD_BYTES)
 _ADDRESS_LENGTH: Final = re.compile(
@@ -227,8 +229,9 @@ class Served:
 
     def where(self) -> list[list[Any]]:
         """The Python frames that the guest is in now. Called on another thread."""
-        frames = self._instance.where() if self._instance is not None and not self._instance.closed else ()
-        return [[frame.file, frame.line, frame.function] for frame in frames]
+        instance = self._instance
+        frames = instance.where() if instance is not None else ()
+        return [[name(frame.file), frame.line, name(frame.function)] for frame in frames]
 
     def _receive(self) -> tuple[Any, ...] | None:
         """The next request: kind, number, payload, bodies, shared, size of the frame, a, b, and its descriptor or -1."""
@@ -363,7 +366,7 @@ class Served:
             told = Halt[instance.told.name] if instance.told is not None else Halt.NONE
             if instance.records or instance.dropped:
                 logs = b"".join(LENGTH.pack(len(record)) + record for record in instance.records)
-                dropped = instance.dropped
+                dropped = min(instance.dropped, _U32)  # a guest that overwrites its ring can claim more
                 instance.records, instance.dropped = [], 0
         inside = RANGE.size * len(ranges) + len(logs) + len(frame)
         outside = inside > INLINE

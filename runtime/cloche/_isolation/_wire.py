@@ -18,6 +18,7 @@ from typing import Final
 __all__ = [
     "ANSWER",
     "BODY",
+    "FRAMES_BYTES",
     "INBOX",
     "INLINE",
     "LENGTH",
@@ -42,6 +43,9 @@ INBOX: Final = 256 * 1024
 
 WHERE: Final = (1 << 64) - 1
 """In place of a request's number, on a worker's control socket: answer with the node's frames, on the socket that comes along."""
+
+FRAMES_BYTES: Final = 64 * 1024
+"""What that answer has at most."""
 
 
 class Request(IntEnum):

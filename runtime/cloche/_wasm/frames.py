@@ -1,14 +1,16 @@
 """Reads the Python frames of a guest from its memory, whatever the guest is doing: running, hanging, or stopped for good.
 
 All that is read is hostile: pointers lead anywhere, lists of frames have no end, texts are gigabytes. So every read is checked by
-the core (`cloche_read`), the number of frames and the length of texts are bounded, and what makes no sense ends the walk. Where
-things lie comes from the image itself (``abi.LAYOUT_WORDS``), as it was before any node ran.
+the core (`cloche_read`), the number of frames and the length of texts are bounded, and what makes no sense ends the walk. What a
+walk reads in all is bounded, too: a caller waits for its error meanwhile. Where things lie comes from the image itself
+(``abi.LAYOUT_WORDS``), as it was before any node ran.
 """
 
 from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["FrameInfo", "python_frames"]
 
 MAX_FRAMES: Final = 100
-_MAX_WALK: Final = 20_000
+_MAX_READS: Final = 10_000
+"""Of one walk. A frame takes about 15; the guest's own between them, and those of C code, take fewer."""
 _MAX_TEXT: Final = 200
 _MAX_TABLE: Final = 1 << 16
+_MAX_TABLES: Final = 1 << 17
+"""Bytes of line tables that one walk looks through. The innermost frames come first; a frame beyond that has no line."""
 _U32: Final = struct.Struct("<I")
 _OWN: Final = ("<cloche>/cloche_", "<frozen importlib")
 """Files of the guest's runtime, and of the import system."""
@@ -56,9 +61,14 @@ class _Reader:
     def __init__(self, slot: Slot, layout: dict[str, int]) -> None:
         self._handle = slot.handle.value
         self._read = core().read
+        self._reads_left = _MAX_READS
+        self._table_bytes_left = _MAX_TABLES
         self.layout = layout
 
     def bytes_at(self, address: int, length: int) -> bytes:
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise _Unreadable
         room = ctypes.create_string_buffer(length)
         if not length or self._read(self._handle, address & 0xFFFF_FFFF, room, length) != Status.DONE:
             raise _Unreadable
@@ -77,19 +87,27 @@ class _Reader:
             raise _Unreadable
         length = min(self.word(address + layout["text_length"]), _MAX_TEXT)
         kind = state >> layout["text_kind_shift"] & layout["text_kind_mask"]
-        codec = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}.get(kind)
-        if codec is None or not length:
+        form = {1: "B", 2: "H", 4: "I"}.get(kind)
+        if form is None or not length:
             raise _Unreadable
         at = layout["text_ascii_data" if state & layout["text_ascii_bit"] else "text_data"]
-        return clean(self.bytes_at(address + at, kind * length).decode(codec, "replace"))
+        # not by a codec: Python would import some of them here, and a worker process can open no file
+        numbers = struct.unpack(f"<{length}{form}", self.bytes_at(address + at, kind * length))
+        return clean("".join([chr(number) if number <= sys.maxunicode else "\ufffd" for number in numbers]))
 
-    def table(self, address: int) -> bytes:
+    def line(self, address: int, first: int, offset: int) -> int:
+        """The line of an instruction by the line table that lies there; 0 if it cannot be told."""
         layout = self.layout
         if self.word(address + layout["object_type"]) != layout["bytes_type"]:
             raise _Unreadable
-        return self.bytes_at(
-            address + layout["bytes_data"], min(self.word(address + layout["object_size"]), _MAX_TABLE)
-        )
+        length = min(self.word(address + layout["object_size"]), _MAX_TABLE, self._table_bytes_left)
+        table = self.bytes_at(address + layout["bytes_data"], length)
+        try:
+            line, walked = _line(table, first, offset)
+        except IndexError:
+            line, walked = 0, length
+        self._table_bytes_left -= walked
+        return line
 
 
 def python_frames(slot: Slot, layout: dict[str, int]) -> tuple[FrameInfo, ...]:
@@ -119,9 +137,7 @@ def _walk(reader: _Reader) -> Iterator[int]:
     layout = reader.layout
     try:
         address = reader.word(layout["current_frame"])
-        for _ in range(_MAX_WALK):
-            if not address:
-                return
+        while address:
             if reader.bytes_at(address + layout["frame_owner"], 1)[0] != layout["frame_owned_by_cstack"]:
                 yield address
             address = reader.word(address + layout["frame_previous"])
@@ -141,14 +157,17 @@ def _frame(reader: _Reader, address: int) -> FrameInfo | None:
     offset = reader.word(address + layout["frame_instr_ptr"]) - (code + layout["code_instructions"])
     line = struct.unpack("<i", reader.bytes_at(code + layout["code_firstlineno"], 4))[0]
     try:
-        line = _line(reader.table(reader.word(code + layout["code_linetable"])), line, offset)
-    except (_Unreadable, IndexError):
+        line = reader.line(reader.word(code + layout["code_linetable"]), line, offset)
+    except _Unreadable:
         line = 0
     return FrameInfo(file, line, function)
 
 
-def _line(table: bytes, line: int, offset: int) -> int:
-    """The line of an instruction (Objects/locations.md of CPython 3.13: entries of a byte code, length and varints)."""
+def _line(table: bytes, line: int, offset: int) -> tuple[int, int]:
+    """The line of an instruction, and how many bytes of the table it took to find it.
+
+    Objects/locations.md of CPython 3.13 has the format: entries of a byte code, length and varints.
+    """
     at = start = 0
     while at < len(table):
         first = table[at]
@@ -161,7 +180,7 @@ def _line(table: bytes, line: int, offset: int) -> int:
             delta = kind - 10
         line += delta
         if start <= offset < start + length:
-            return 0 if kind == 15 else line
+            return (0 if kind == 15 else line), at
         start += length
         while at < len(table) and not table[at] & 128:
             at += 1
