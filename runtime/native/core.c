@@ -256,7 +256,11 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
     int64_t now = clock_now();
     int status = take(guest, handle, CLOCHE_AT_REST);
     if (status) return status;
-    guest->fiber.stack = thread_is_ready() ? stack_take(stack_bytes(guest->image)) : NULL;
+    guest->fiber.stack = stack_take(stack_bytes(guest->image));
+    if (guest->fiber.stack && !thread_is_ready()) { /* asked last: the stack may have taken what was left */
+        stack_give_back(guest->fiber.stack, 0);
+        guest->fiber.stack = NULL;
+    }
     if (!guest->fiber.stack) {
         STORE(words[WORD_STATE], CLOCHE_AT_REST);
         return CLOCHE_NO_MEMORY;
