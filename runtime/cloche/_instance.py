@@ -359,9 +359,9 @@ class Instance(HasCallState):
             self.host.cancel()
 
     def where(self) -> tuple[FrameInfo, ...]:
-        """The Python frames that the guest is in, the outermost first; from any thread."""
+        """The Python frames that the guest is in, the outermost first; from any thread. None once closed."""
         frames = python_frames(self._slot, self._engine.layout)
-        return () if self.closed else frames  # asked last: the store of a closed one may be another guest's by now
+        return () if self.closed else frames  # asked last: the slot of a closed one may be the guest of another node
 
     def _drain(self) -> list[_logs.LogRecord]:
         """Take the guest's log records and hand them on, the newest `log_records` of them."""
@@ -445,6 +445,9 @@ class Instance(HasCallState):
                 self.host.asks.close()
                 self.host.asks = None
         finally:
+            # a copy: from here on the slot may be the guest of another node
+            self._words = list(self._words)
+            self._handle = 0
             memory = self._memory
             pinned = memory.is_pinned
             kept = keep and not pinned and self._engine.stores.release(self._slot, memory)

@@ -90,6 +90,8 @@ class Pool:
             raise ClosedError("the pool is closed")
         try:
             return self._executor.submit(self._run, data)
+        except RecursionError:  # the caller's own: a RuntimeError, too
+            raise
         except RuntimeError as error:
             if self._closed:  # in this moment, by another thread
                 raise ClosedError("the pool is closed") from error

@@ -233,6 +233,21 @@ static int take(struct guest *guest, uint64_t handle, uint64_t state) {
     return CLOCHE_NO_GUEST;
 }
 
+/* The engine ends the process when it gets no memory for some small thing. Ask for more than those take, where there is an answer to a
+   refusal; what is given back stays with the allocator. */
+static int has_room(void) {
+    enum { ROOM_BYTES = 96 * 1024 };
+    void *volatile room = malloc(ROOM_BYTES);
+    free(room);
+    return room != NULL;
+}
+
+/* What a thread needs beside its stack, the first time that it has to do with guests. */
+static int thread_is_ready(void) {
+    static _Thread_local int ready;
+    return ready || (ready = signals_stack() && has_room());
+}
+
 /* A guest at rest becomes this thread's. The deadline runs from here on. */
 static int begin(uint64_t handle, int hears, struct guest **found) {
     struct guest *guest = *found = find(handle);
@@ -242,6 +257,10 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
     int status = take(guest, handle, CLOCHE_AT_REST);
     if (status) return status;
     guest->fiber.stack = stack_take(stack_bytes(guest->image));
+    if (guest->fiber.stack && !thread_is_ready()) { /* asked last: the stack may have taken what was left */
+        stack_give_back(guest->fiber.stack, 0);
+        guest->fiber.stack = NULL;
+    }
     if (!guest->fiber.stack) {
         STORE(words[WORD_STATE], CLOCHE_AT_REST);
         return CLOCHE_NO_MEMORY;
@@ -551,7 +570,7 @@ CLOCHE_EXPORT int cloche_new(struct cloche_image *image, uint64_t memory_limit, 
     guest->image = image;
     *words = (uint64_t)(uintptr_t)guest->words;
     STORE(*handle, guest->handle);
-    if (!on_a_stack(&job, birth)) job.status = CLOCHE_NO_MEMORY;
+    if (!thread_is_ready() || !has_room() || !on_a_stack(&job, birth)) job.status = CLOCHE_NO_MEMORY;
     if (job.status) { /* it stays until cloche_free, so that cloche_message can say why */
         STORE(guest->words[WORD_STATE], CLOCHE_BROKEN);
         return job.status;

@@ -8,7 +8,9 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 static const int numbers[] = {SIGSEGV, SIGILL, SIGFPE, SIGBUS};
 enum { COUNT = sizeof numbers / sizeof *numbers };
@@ -88,3 +90,44 @@ void signals_restore(const sigset_t *before) {
             return;
         }
 }
+
+/* wasmtime's handlers run on an alternate stack of the thread, and wasmtime ends the process if it cannot allocate one when the thread
+   first enters a guest. So each thread gets one beforehand, where that can fail like everything else; wasmtime takes what it finds. */
+#ifdef __APPLE__
+int signals_stack(void) { return 1; } /* traps come another way there */
+#else
+enum { HANDLER_STACK_BYTES = 256 << 10 }; /* the least that wasmtime takes */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t of_thread;
+static int has_key;
+
+static size_t guard_bytes(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+static void drop_stack(void *start) {
+    stack_t now, none;
+    memset(&none, 0, sizeof none);
+    none.ss_flags = SS_DISABLE;
+    if (!sigaltstack(NULL, &now) && now.ss_sp == (char *)start + guard_bytes()) sigaltstack(&none, NULL);
+    munmap(start, guard_bytes() + HANDLER_STACK_BYTES);
+}
+
+static void make_key(void) { has_key = !pthread_key_create(&of_thread, drop_stack); }
+
+int signals_stack(void) {
+    stack_t stack;
+    if (!sigaltstack(NULL, &stack) && !(stack.ss_flags & SS_DISABLE) && stack.ss_size >= HANDLER_STACK_BYTES) return 1;
+    pthread_once(&once, make_key);
+    if (!has_key) return 1; /* as it was: nobody would free it */
+    char *start = mmap(NULL, guard_bytes() + HANDLER_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start == MAP_FAILED) return 0;
+    memset(&stack, 0, sizeof stack);
+    stack.ss_sp = start + guard_bytes();
+    stack.ss_size = HANDLER_STACK_BYTES;
+    if (mprotect(start, guard_bytes(), PROT_NONE) || pthread_setspecific(of_thread, start) || sigaltstack(&stack, NULL)) {
+        pthread_setspecific(of_thread, NULL);
+        munmap(start, guard_bytes() + HANDLER_STACK_BYTES);
+        return 0;
+    }
+    return 1;
+}
+#endif

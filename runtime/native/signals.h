@@ -8,6 +8,9 @@
 void signals_unblock(sigset_t *before);
 void signals_restore(const sigset_t *before);
 
+/* See that this thread has a stack of its own for those handlers, large enough for the engine's. 0: the system gives none. */
+int signals_stack(void);
+
 /* Look at the handlers, if the last look was not just now. */
 void signals_look(void);
 

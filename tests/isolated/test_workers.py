@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ import pytest
 
 import cloche
 from cloche._isolation import _channel, _process, _worker
+from cloche._isolation._watch import Watch
 
 ECHO = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
 SPIN = cloche.Source("class N:\n    def process(self, x):\n        print('in')\n        while True: pass\n")
@@ -479,3 +482,29 @@ def test_a_host_that_has_stopped_waiting_for_frames_ends_no_worker():
     with theirs:
         ours.close()
         _worker._say_where(theirs, [["file", 1, "function"]])
+
+
+def test_a_watch_that_finds_no_file_says_so_and_is_usable_later(monkeypatch):
+    """Its thread would end at once, and whoever gave it a job would wait for ever."""
+    watch = Watch()
+    outcome: list[BaseException | None] = []
+
+    def ask():
+        try:
+            watch.run(lambda: None)
+            outcome.append(None)
+        except OSError as error:
+            outcome.append(error)
+
+    def refuse():
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(selectors, "DefaultSelector", refuse)
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(20)
+    assert [getattr(error, "errno", None) for error in outcome] == [errno.EMFILE]
+    ask()
+    assert outcome[1:] == [None]
+    watch.close()

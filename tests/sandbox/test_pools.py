@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -374,3 +375,15 @@ def test_a_pool_works_in_the_child_of_a_fork(runtime):
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert pool.submit(2).result(60) == 4
+
+
+def test_the_end_of_the_caller_s_stack_is_not_taken_for_a_pool_that_cannot_run_the_item(runtime, monkeypatch):
+    """A RecursionError is a RuntimeError, as is what an executor says that starts no thread."""
+    with contextlib.closing(runtime.pool(DOUBLE, size=1)) as pool:
+
+        def full(*_):
+            raise RecursionError("maximum recursion depth exceeded")
+
+        monkeypatch.setattr(pool._executor, "submit", full)
+        with pytest.raises(RecursionError):
+            pool.submit(1)

@@ -45,6 +45,7 @@ class Watch:
 
         Raises:
             ClosedError: the watch is closed.
+            OSError: the process has no file left for what the thread needs.
         """
         if threading.current_thread() is self._owner:
             job()
@@ -55,6 +56,8 @@ class Watch:
                 raise ClosedError("the runtime is closed")
             if self._wake is None:
                 self._wake = connected()
+            if self._selector is None:  # here, where somebody hears that no file is left for it
+                self._selector = selectors.DefaultSelector()
             self._jobs.append((job, done))
             if self._owner is None:
                 # interrupted in here, the next job starts another: the first one to run is the owner, and the others end
@@ -97,7 +100,7 @@ class Watch:
         self._wake = None
 
     def _watched(self) -> selectors.BaseSelector:
-        assert self._selector is not None  # the owner has made it
+        assert self._selector is not None  # who started the owner has made it
         return self._selector
 
     def _forget(self, process: Process) -> None:
@@ -110,7 +113,7 @@ class Watch:
             if self._owner is not None or self._closed:
                 return
             self._owner = threading.current_thread()
-            selector = self._selector = selectors.DefaultSelector()
+            selector = self._watched()
             selector.register(wake, selectors.EVENT_READ)
         while not self._closed:
             ready = selector.select(CHECK_S if len(selector.get_map()) > 1 else None)
