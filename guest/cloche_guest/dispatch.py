@@ -66,7 +66,7 @@ class Guest:
         """Answer one request. A failure of the node is a reply; nothing is raised."""
         self._op = op = message[0]
         loop = self.loop
-        loop.call = message[1]
+        loop.call_number = message[1]
         try:
             if op == _PROCESS:
                 result = self._call(message[2]) if len(message) == 3 else self._call(*message[2:])

@@ -87,7 +87,7 @@ class Loop(base_events.BaseEventLoop):
     """The guest's loop. One lives as long as the guest; `asyncio.run` makes others.
 
     Attributes:
-        call: the number of the host's call under way: tasks that are created meanwhile belong to it.
+        call_number: of the host's call under way: tasks that are created meanwhile belong to it.
     """
 
     # Of BaseEventLoop, without an entry in its stubs:
@@ -103,12 +103,12 @@ class Loop(base_events.BaseEventLoop):
         self._awaited: asyncio.Future[Any] | None = None
         self._interrupted: Interrupted | None = None
         self._unheard: _Unheard | None = None
-        self.call = 0
+        self.call_number = 0
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """As `asyncio.BaseEventLoop` does. The task knows the call that it belongs to."""
         task: Any = super().create_task(coro, **options)
-        task._cloche_call = self.call
+        task._cloche_call = self.call_number
         task.add_done_callback(self._ended)
         return task  # type: ignore[no-any-return]
 
@@ -281,7 +281,7 @@ class Loop(base_events.BaseEventLoop):
         self._selector.may_wait = True
         self.watch_generators()
         for task in asyncio.all_tasks(self):
-            if getattr(task, "_cloche_call", 0) == self.call:
+            if getattr(task, "_cloche_call", 0) == self.call_number:
                 task.cancel()
         self.tick()
 
