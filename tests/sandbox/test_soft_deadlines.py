@@ -430,7 +430,7 @@ def test_a_deadline_in_a_stream_closes_it_and_the_next_one_opens(runtime: cloche
         for number in range(4 * ROUNDS):
             try:
                 with within(node, random_seconds(source)), closing(node.stream(itertools.repeat(2000))) as outputs:
-                    for _ in itertools.islice(outputs, 2000):
+                    for _ in itertools.islice(outputs, 40):
                         pass
             except cloche.DeadlineError as error:
                 failed += 1
@@ -604,11 +604,8 @@ def test_a_pool_keeps_the_clone_of_a_soft_deadline(runtime: cloche.Runtime) -> N
     """It is the same node that answers next."""
     text = "class Node:\n    calls = 0\n    def process(self, x):\n        self.calls += 1\n        while x: pass\n        return self.calls\n"
     limits = cloche.Limits(deadline_s=0.1, grace_s=60.0)
-    with (
-        runtime.load(cloche.Source(text, "node.py"), "Node", limits=limits) as node,
-        runtime.pool(node, size=1) as pool,
-    ):
-        assert list(pool.map([0])) == [1]
+    with runtime.pool(cloche.Source(text, "node.py"), "Node", size=1, limits=limits) as pool:
+        assert pool.submit(0).result() == 1
         with pytest.raises(cloche.DeadlineError):
-            list(pool.map([1]))
-        assert list(pool.map([0])) == [3]
+            pool.submit(1).result()
+        assert pool.submit(0).result() == 3
