@@ -201,7 +201,7 @@ class Node:
 
     def slow_service(self):
         with self.counted():
-            services.hang()
+            while True: services.hang()
 
     async def async_service(self):
         with self.counted():
@@ -365,7 +365,7 @@ def loaded(runtime: cloche.Runtime, tmp_path_factory: pytest.TempPathFactory) ->
     never = threading.Event()
     functions = {
         "add": lambda a, b: a + b,
-        "hang": cloche.Service(never.wait, deadline_s=1000.0),
+        "hang": cloche.Service(lambda: never.wait(0.05), deadline_s=1000.0),
         "aadd": _add,
     }
     grants = cloche.Grants(services=functions, mounts={"/data": folder})
