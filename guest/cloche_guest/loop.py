@@ -139,7 +139,7 @@ class Loop(base_events.BaseEventLoop):
             self._see_that_it_is_heard(self._unheard)
 
     def _see_that_it_is_heard(self, unheard: _Unheard) -> None:
-        """Raise in the awaited task what has ended another one, if within some iterations nobody who awaits that one has heard of it.
+        """Raise in the awaited task what has ended another one, unless a coroutine that awaits that one soon receives it.
 
         Without this a task in the background could take the host's notice, and the call would go on until it is stopped.
         """
