@@ -113,7 +113,7 @@ class Loop(base_events.BaseEventLoop):
         return task  # type: ignore[no-any-return]
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        error = task._exception  # type: ignore[attr-defined]  # `exception()` would say that somebody has looked at it
+        error = task._exception  # `exception()` would say that somebody has looked at it
         if isinstance(error, Interrupted):
             self._unheard = _Unheard(error)
 
