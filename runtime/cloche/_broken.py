@@ -31,7 +31,8 @@ __all__ = ["CallUsage", "Cancelled", "CancelledHard", "interruption", "name_limi
 
 _TAKING_DATA: Final = frozenset({int(Op.PROCESS), int(Op.STREAM_FEED)})
 _COUNT_MASK: Final = abi.EXIT_OUTPUT - 1
-_INTERRUPTIONS: Final = frozenset({"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled"})
+_INTERRUPTIONS: Final = frozenset({"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled", "BaseExceptionGroup"})
+"""The last: a task group makes one of what has ended its tasks. In one of this name something is no `Exception`."""
 
 
 class Cancelled(ClocheError):

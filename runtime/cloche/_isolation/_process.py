@@ -314,7 +314,9 @@ class Process:
             ours.settimeout(_WHERE_S)
             try:
                 with theirs, self._lock:
-                    socket.send_fds(self.control, [cbor2.dumps([number, WHERE])], [theirs.fileno()], socket.MSG_DONTWAIT)  # type: ignore[arg-type]  # as above
+                    socket.send_fds(
+                        self.control, [cbor2.dumps([number, WHERE])], [theirs.fileno()], socket.MSG_DONTWAIT
+                    )  # type: ignore[arg-type]  # as above
                 return tuple(_frames(ours.recv(FRAMES_BYTES)))
             except (OSError, ValueError):
                 return ()
