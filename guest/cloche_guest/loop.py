@@ -12,6 +12,7 @@ import time
 from asyncio import base_events
 from asyncio.events import _get_running_loop, _set_running_loop
 from asyncio.tasks import _enter_task, _leave_task
+from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -291,7 +292,8 @@ class Loop(base_events.BaseEventLoop):
         for task in tasks:
             task.cancel()
         if tasks:
-            self.drive(_wait(tasks))
+            with suppress(RuntimeError):  # of a deadlock: an interruption may have lost what would wake a task
+                self.drive(_wait(tasks))
         self.drive(self.shutdown_asyncgens())
         self.close()
 

@@ -314,9 +314,8 @@ class Process:
             ours.settimeout(_WHERE_S)
             try:
                 with theirs, self._lock:
-                    socket.send_fds(
-                        self.control, [cbor2.dumps([number, WHERE])], [theirs.fileno()], socket.MSG_DONTWAIT
-                    )  # type: ignore[arg-type]  # as above
+                    order, descriptors = cbor2.dumps([number, WHERE]), [theirs.fileno()]
+                    socket.send_fds(self.control, [order], descriptors, socket.MSG_DONTWAIT)  # type: ignore[arg-type]  # as above
                 return tuple(_frames(ours.recv(FRAMES_BYTES)))
             except (OSError, ValueError):
                 return ()
