@@ -482,6 +482,8 @@ class Runtime:
         instance = self._loads.get(lock)
         if instance is not None:
             instance.cancel()
+        else:
+            self._engine.end_starts()
         return False
 
     def _living(self) -> list[Node]:

@@ -125,6 +125,14 @@ class Workers:
         with self._lock:
             return tuple(process.info for process in self._processes if process.is_up and not process.dead)
 
+    def end_starts(self) -> None:
+        """Start no process any more, and end those that are not ready yet: whoever waits for one hears of it."""
+        with self._lock:
+            self._closed = True
+            starting = [process for process in self._processes if not process.is_up]
+        for process in starting:  # without the lock, as above
+            self._drop(process)
+
     def close(self) -> None:
         """End all processes, also those that start or hang. Again: nothing."""
         with self._lock:

@@ -185,6 +185,9 @@ class Engine:
         self._image.notice_bit, self._image.notice_bit_at = layout["breaker_bit"], layout["breaker"]
         return layout
 
+    def end_starts(self) -> None:
+        """Nothing: no instance of this process takes long to start. As `Workers.end_starts`."""
+
     def close(self) -> None:
         """Free the idle stores. Instances that still live keep the engine's memory alive."""
         self.stores.close()
