@@ -117,8 +117,11 @@ class Node:
         Raises:
             EncodeError: `data` cannot be sent; the node was not called.
             NodeRaisedError: the node raised, or returned what cannot be encoded; it stays usable.
-            BrokenInstanceError: a limit, a trap, an exit; the instance is closed, and the node broken, unless it was loaded with
-                another ``on_break``.
+            DeadlineError: it ran too long and unwound when it was told; it stays usable. A `HardDeadlineError`: it did not, and
+                was stopped, which breaks it as below.
+            LimitError: another limit that ends a call was passed; unless it is a `BrokenInstanceError`, too, it stays usable.
+            BrokenInstanceError: a trap, an exit, no memory; the instance is closed, and the node broken, unless it was loaded
+                with another ``on_break``.
             ClosedError: it was closed or broken before.
         """
         lock = self._lock  # as _call does, but this is the one that is timed in microseconds
@@ -203,8 +206,8 @@ class Node:
     async def aprocess(self, *data: Any) -> Any:
         """As `process`, awaitable under asyncio and trio; the guest runs on a worker thread.
 
-        Cancelling the task stops the guest, which breaks the node; if the call had not begun or had just ended, the node
-        survives: `broken` tells.
+        Cancelling the task tells the node to stop: it unwinds and stays usable. One that has not within `Limits.grace_s` is
+        stopped, which breaks it: `broken` tells.
         """
         return await self._await(partial(self.process, *data))
 
