@@ -306,6 +306,8 @@ class RemoteInstance(HasCallState):
         channel = self._channel
         if not channel.pending:
             return
+        if self.closed:  # its end was interrupted
+            return self.close()
         self._process.cancel(channel.node, channel.pending)
         try:
             settled = self._settle(time.monotonic() + self.limits.grace_s + _SETTLE_S)
