@@ -307,7 +307,8 @@ class RemoteInstance(HasCallState):
         if not channel.pending:
             return
         if self.closed:  # its end was interrupted
-            return self.close()
+            self.close()
+            return
         self._process.cancel(channel.node, channel.pending)
         try:
             settled = self._settle(time.monotonic() + self.limits.grace_s + _SETTLE_S)
