@@ -42,12 +42,18 @@ PROGRAMS = [
                 "[1, 'ok', [], {1: 2}]",
                 "[1, 'ok', (), {}]",
                 "[1, 'ok', [], {}, 5]",
-                "[1, 'ok', [{i * ((1 << 61) - 1): 0 for i in range(1, 2000)}], {}]",
             ]
         )
     ),
     _p("unknown", "value", "import _cloche\nfor n in (99, -1, 1 << 70): assert _cloche.call([n]) == [False, 52]"),
     _p("extra", "value", "import _cloche\nassert _cloche.call([2, 1, 2])[1][-1] == 'slow'"),
+    # keys of one hash: a few are within what a request may cost, many are refused, in the node
+    _p("colliding", "value", f"{ASK}([1, 'ok', [{{i * ((1 << 61) - 1): 0 for i in range(1, 2000)}}], {{}}])"),
+    _p(
+        "colliding-many",
+        "value",
+        "import _cloche; assert not _cloche.call([1, 'ok', [{i * ((1 << 61) - 1): 0 for i in range(1, 9000)}], {}])[0]",
+    ),
     # size
     _p("huge", "node memory", "from cloche_guest import services; services.ok(bytes(1 << 30))"),
     _p("too-large", "node", "from cloche_guest import services; services.ok(bytes(2 << 20))"),
