@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dis
 import itertools
+import logging
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -23,6 +24,16 @@ pytestmark = [  # what an interrupted call leaves behind says so as it is collec
     pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def unlocked() -> Iterator[None]:
+    """`logging` holds a lock of the whole process for a moment: an interruption there must not stop other tests' threads."""
+    yield
+    lock: Any = logging._lock  # type: ignore[attr-defined]
+    while lock._is_owned():
+        lock.release()
+
 
 NODE = """
 import asyncio, concurrent.futures, logging
