@@ -174,23 +174,6 @@ def test_a_memory_limit_below_the_interpreter_is_refused(fresh):
         fresh.load(cloche.Source("def f(x):\n    return x\n"), "f", limits=cloche.Limits(memory_bytes=33 << 20))
 
 
-def test_a_closed_node_does_not_say_where_the_next_user_of_its_store_is(runtime):
-    """The frames of another node are none of its own."""
-    with runtime.load(cloche.Source("def f(x):\n    return x\n"), "f") as closed:
-        pass
-    said = []
-
-    def look():
-        said.extend([closed.where(), node.where()])
-
-    grants = cloche.Grants(services={"look": look})
-    text = "from cloche_guest import services\ndef another_node(x):\n    services.look()\n"
-    with runtime.load(cloche.Source(text), "another_node", grants=grants) as node:
-        node.process(0)
-    assert said[0] == ""
-    assert "another_node" in said[1]
-
-
 LOOPER = """
 def f(x):
     while x == "spin":

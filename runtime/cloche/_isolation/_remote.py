@@ -326,8 +326,7 @@ class RemoteInstance(HasCallState):
         channel = self._channel
         while channel.turn is not Turn.UNKNOWN:
             if channel.turn is Turn.HOST:
-                frame = self._codec.encode([False, _EINTR], "answer")
-                channel.call(frame, self._codec.bodies, (), _ANSWER, Halt.CANCELLED)
+                channel.call(self._notice(), self._codec.bodies, (), _ANSWER, Halt.CANCELLED)
             received = channel.receive(self._most, until)
             if received.kind == _ASK:
                 continue
@@ -386,11 +385,15 @@ class RemoteInstance(HasCallState):
         try:
             frame = self._asks.respond(received.frame)
         except Stopped:
-            frame = self._codec.encode([False, _EINTR], "answer")  # the guest finds a notice in its place
+            frame = self._notice()
         halt = Halt.NONE
         if self.host.must_stop():
             halt = Halt.CANCELLED if self.host.cancelled else Halt.DEADLINE
         self._channel.call(frame, self._codec.bodies, self._beside.uses, _ANSWER, halt)
+
+    def _notice(self) -> bytes:
+        """The answer in whose place the guest finds a notice."""
+        return self._codec.encode([False, _EINTR], "answer")
 
     def _is_overdue(self) -> bool:
         until = self._channel.patience_s
