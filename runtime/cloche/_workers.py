@@ -9,17 +9,17 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, InvalidStateError
 from contextvars import ContextVar, copy_context
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cloche import _forks
 from cloche._node_lock import hold
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # slow to import, and only needed by a node that waits for a service
     import asyncio
+    from concurrent.futures import Future
+    from queue import SimpleQueue
 
 __all__ = ["MAX_ABANDONED", "PORTAL", "Busy", "Outcome", "ServiceThreads", "Share", "contained", "threads"]
 
@@ -68,6 +68,8 @@ class _Job:
     __slots__ = ("ended", "function", "future", "share")
 
     def __init__(self, function: Callable[[], Any]) -> None:
+        from concurrent.futures import Future
+
         self.function = function
         self.future: Future[Any] = Future()
         self.share: Share | None = None
@@ -184,6 +186,7 @@ class ServiceThreads:
             raise Busy(str(error)) from None
 
     def _work(self, queue: SimpleQueue[_Job]) -> None:
+        from queue import Empty
 
         while True:
             try:
@@ -259,6 +262,8 @@ class ServiceThreads:
 
 
 def _settle(future: Future[Any], result: Any, error: BaseException | None) -> None:
+    from concurrent.futures import InvalidStateError
+
     try:
         if error is not None:
             future.set_exception(error)

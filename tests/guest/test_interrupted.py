@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import dis
 import itertools
 import logging
@@ -17,13 +18,17 @@ import pytest
 from cloche_guest import Cancelled, DeadlineExceeded, Interrupted
 from cloche_guest.failure import describe
 from cloche_guest.loop import Loop, run_inline
+from cloche_guest.threads import _submit
 from cloche_wire import Op, Reply
 from tests.guest.conftest import Bench
 
-pytestmark = [  # what an interrupted call leaves behind says so as it is collected
-    pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # of an interrupted call, as it is collected
+
+
+@pytest.fixture(autouse=True)
+def no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest's own hook, in Python, would be interrupted too. `id` takes what a hook takes, and does nothing."""
+    monkeypatch.setattr(sys, "unraisablehook", id)
 
 
 @pytest.fixture(autouse=True)
@@ -173,15 +178,19 @@ class Interrupter:
         if not self._everywhere and name.partition(".")[0] in OWN:
             return None
         frame.f_trace_opcodes = True
-        if event == "opcode":
-            operation = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            called = frame in self._called
-            (self._called.add if operation.startswith("CALL") else self._called.discard)(frame)
-            if called or operation in ("RESUME", "JUMP_BACKWARD"):
-                self.places += 1
-                if self.places == self._at:
-                    raise DeadlineExceeded("the call passed its deadline")
+        if event in ("call", "opcode") and self._looks_for_signals(frame, event):
+            self.places += 1
+            if self.places == self._at:
+                raise DeadlineExceeded("the call passed its deadline")
         return self
+
+    def _looks_for_signals(self, frame: FrameType, event: str) -> bool:
+        operation = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        if event == "call":
+            return operation == "RESUME"  # and not a generator that something is thrown into
+        called = frame in self._called
+        (self._called.add if operation.startswith("CALL") else self._called.discard)(frame)
+        return called or operation == "JUMP_BACKWARD"
 
 
 def answer(
@@ -224,6 +233,7 @@ def interruptions(call: Callable[[Interrupter], Any], everywhere: bool) -> Itera
 def test_a_call_interrupted_anywhere_leaves_the_node_usable(load, monkeypatch, kind, everywhere):
     """It fails as an ordinary failure or has ended already; the next call works, and so does the loop."""
     monkeypatch.setattr(asyncio, "run", lambda main: _run_in(Loop(), main))  # of the guest's own kind, as in the image
+    monkeypatch.setattr(concurrent.futures.ThreadPoolExecutor, "submit", _submit)  # likewise
     bench = load(NODE)
     failed = 0
     for reply, value in interruptions(lambda trace: answer(bench, Op.PROCESS, kind, trace=trace), everywhere):

@@ -20,6 +20,8 @@ import pytest
 import wasmtime
 
 from cloche._wasm import artifacts as _artifacts
+from cloche._wasm import bindings
+from cloche._wasm import engine as _engine
 from cloche._wasm import image as _image
 from cloche.errors import ImageError
 from cloche_wire import abi
@@ -29,9 +31,12 @@ NOBODY = 65534
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of this test's own."""
-    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    """A cache of this test's own, with no compiled image in it; its native core is the one of this user."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "native").symlink_to(_image.cache_folder() / "native")
+    monkeypatch.setenv("CLOCHE_CACHE", str(folder))
+    return folder
 
 
 def make_image(folder: Path) -> _image.Image:
@@ -59,11 +64,13 @@ class Loads:
     def __call__(self) -> list[str]:
         """The lines of one load, without those about a compilation's time."""
         self.lines = []
-        engine = wasmtime.Engine()
-        module = _image.load(self.image, "none", engine, self.lines.append)
-        store = wasmtime.Store(engine)
-        answer = wasmtime.Instance(store, module, []).exports(store)["answer"]
-        assert isinstance(answer, wasmtime.Func) and answer(store) == 42
+        engine = _engine._new_engine("none")
+        try:
+            module = _image.load(self.image, "none", engine, self.lines.append)
+        finally:
+            bindings.library().wasm_engine_delete(engine)  # a module holds on to what it needs of it
+        _, exports, _ = bindings.types_of(module.address)
+        assert list(exports) == ["answer"]
         return [line for line in self.lines if not line.startswith("compiled in ")]
 
 
@@ -119,7 +126,7 @@ def test_a_damaged_artifact_is_compiled_anew(cache, load, damage, monkeypatch):
     assert damaged != whole
     path.write_bytes(damaged)
     with monkeypatch.context() as patched:
-        patched.setattr(wasmtime.Module, "deserialize_file", lambda *_: pytest.fail("a damaged artifact was loaded"))
+        patched.setattr(_engine.Module, "from_file", lambda *_: pytest.fail("a damaged artifact was loaded"))
         assert load() == [f"the compiled image {path} is damaged: it is compiled anew", COMPILING]
     assert load() == []
 
@@ -210,7 +217,10 @@ def test_a_home_that_is_a_file_compiles_without_keeping(load, tmp_path, monkeypa
 AS_NOBODY = """
 import json, os, sys
 from pathlib import Path
+from cloche._wasm.core import core
 from tests.host.test_artifacts import Loads, _image
+core()
+os.environ.update(json.loads(sys.argv[2]))
 load = Loads(_image.Image.open(Path(sys.argv[1])))
 load.image.verify(), _image.kept(load.image, "none")  # imports what a stranger may not read
 if os.getuid() == 0:
@@ -235,8 +245,8 @@ def as_nobody(space: Path, **environment: str) -> list[str]:
     """What a load tells a user without rights."""
     make_image(space / "image")
     done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, space / "image"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        [sys.executable, "-c", AS_NOBODY, space / "image", json.dumps(environment)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE, timeout=100, check=True,
     )  # fmt: skip
     return list(json.loads(done.stdout))
@@ -282,7 +292,9 @@ def no_room(load: Loads) -> Iterator[None]:
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     assert signal.getsignal(signal.SIGXFSZ) is signal.SIG_IGN
-    wasmtime.Module.from_file(wasmtime.Engine(), str(load.image.wasm))
+    engine = _engine._new_engine("none")
+    _engine.Module.compiled(engine, load.image.wasm.read_bytes())
+    bindings.library().wasm_engine_delete(engine)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -428,26 +440,26 @@ def test_processes_that_start_at_once_compile_once(cache: Path, image: _image.Im
 def test_a_process_that_waited_for_the_lock_finds_the_artifact(cache, image, monkeypatch):
     """The second has reached the lock before the first has compiled."""
     at_the_lock = threading.Semaphore(0)
-    lock, compile_ = _artifacts._lock, wasmtime.Module.from_file
+    lock, compile_ = _artifacts._lock, _engine.Module.compiled
     compiled = []
 
     def note_lock(descriptor: int, operation: int) -> bool:
         at_the_lock.release()
         return lock(descriptor, operation)
 
-    def slow(engine: wasmtime.Engine, path: str) -> wasmtime.Module:
-        compiled.append(path)
+    def slow(engine: int, wasm: bytes) -> _engine.Module:
+        compiled.append(wasm)
         other.start()
         assert at_the_lock.acquire(timeout=60) and at_the_lock.acquire(timeout=60)  # its own, and the other's
-        return compile_(engine, path)
+        return compile_(engine, wasm)
 
     loads = [Loads(image), Loads(image)]
     other = threading.Thread(target=loads[1])
     monkeypatch.setattr(_artifacts, "_lock", note_lock)
-    monkeypatch.setattr(wasmtime.Module, "from_file", slow)
+    monkeypatch.setattr(_engine.Module, "compiled", slow)
     assert loads[0]() == [COMPILING]
     other.join(60)
-    assert compiled == [str(image.wasm)] and loads[1].lines == []
+    assert compiled == [image.wasm.read_bytes()] and loads[1].lines == []
 
 
 def test_a_child_forked_meanwhile_does_not_hold_the_lock(tmp_path: Path) -> None:

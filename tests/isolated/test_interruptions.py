@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,8 +108,13 @@ def host() -> Iterator[Host]:
     gc.collect()
 
 
-def fds(pid: int | str = "self") -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def fds(pid: int | str = "self") -> Counter[str]:
+    """Open descriptors by what they are: files by name, sockets and the like by their kind."""
+    found: Counter[str] = Counter()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # of the listing itself
+            found[descriptor.readlink().parts[-1].partition("[")[0]] += 1
+    return found
 
 
 def threads(pid: int) -> int:
@@ -152,20 +159,20 @@ def test_making_and_closing_a_node_can_be_interrupted_anywhere(host):
         node._instance.name = "another"
         node.close()
 
-    def settle() -> tuple[int, int, int, int]:
-        gc.collect()
-        eventually(lambda: host.runtime.workers[0].nodes == 2)
-        eventually(lambda: (fds(pid), threads(pid)) <= before[1:3] if before else True)
-        return fds(), fds(pid), threads(pid), host.runtime.workers[0].nodes
+    def settled() -> bool:
+        return fds() <= before[0] and fds(pid) <= before[1] and threads(pid) <= before[2]
 
     (pid,) = [worker.pid for worker in host.runtime.workers]
-    before: tuple[int, ...] = ()
     there_and_back()
-    before = settle()
+    gc.collect()
+    eventually(lambda: host.runtime.workers[0].nodes == 2)
+    before = fds(), fds(pid), threads(pid)
     for injected in every(there_and_back, KeyboardInterrupt, HOST_SIDE, step=23):
         assert type(injected.error) in (KeyboardInterrupt, type(None)), injected  # None: it was raised in a `__del__`
         del injected
-        assert settle() <= before
+        gc.collect()
+        eventually(lambda: host.runtime.workers[0].nodes == 2)
+        eventually(settled, lambda: f"{before} has become {(fds(), fds(pid), threads(pid))}")
     assert host.node.process("echo", 1) == 1
     assert [worker.pid for worker in host.runtime.workers] == [pid]
 
@@ -206,11 +213,14 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
     def start() -> None:
         runtime.load(NODE)
 
-    def settle() -> tuple[int, int, set[int]]:
-        gc.collect()
+    def rest() -> tuple[Counter[str], int, set[int]]:
         return fds(), threading.active_count(), children()
 
-    before: tuple[int, int, set[int]] | None = None
+    def settled() -> bool:
+        now = rest()
+        return before is not None and now[0] <= before[0] and now[1] <= before[1] and now[2] == before[2]
+
+    before: tuple[Counter[str], int, set[int]] | None = None
     number = 1
     while True:
         runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
@@ -223,13 +233,11 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
         runtime.close()
         if not reached:
             break
+        gc.collect()
         if before is None:
-            before = settle()
+            before = rest()
         else:
-            after = settle()
-            assert after[0] <= before[0]
-            assert after[1] <= before[1]
-            assert after[2] == before[2]
+            eventually(settled, lambda: f"{before} has become {rest()}")
         number += 61
     assert before is not None
     assert children() == before[2]

@@ -29,11 +29,11 @@ SPIN = cloche.Source("class N:\n    def process(self, x):\n        print('in')\n
 NAP = cloche.Source("import time\nclass N:\n    def process(self, x):\n        time.sleep(x)\n")
 
 
-def eventually(true: Callable[[], object]) -> None:
-    """Wait for what another process or thread does; a minute at most."""
+def eventually(true: Callable[[], object], told: Callable[[], str] = str) -> None:
+    """Wait for what another process or thread does; a minute at most, after which `told` says how it is."""
     until = time.monotonic() + 60
     while not true():
-        assert time.monotonic() < until
+        assert time.monotonic() < until, told()
         time.sleep(0.01)
 
 

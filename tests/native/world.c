@@ -323,7 +323,7 @@ CASE(a_stop_page_that_cannot_be_locked_is_tried_again) {
 static int unlock_fails;
 static void stop_now(void) {
     hooks.memory_size = NULL;
-    SAME(cloche_cancel(target.handle, 0, 1), CLOCHE_DONE);
+    SAME(cloche_cancel(target.handle, 0, CLOCHE_CANCELLED, 1), CLOCHE_DONE);
     fail_mprotect = unlock_fails;
 }
 CASE(a_guest_that_returns_in_spite_of_a_stop) {
