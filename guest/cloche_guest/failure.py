@@ -157,7 +157,10 @@ def _is_shown(frame: FrameType) -> bool:
 def _frame(frame: FrameType, line: int | None) -> Frame:
     code = frame.f_code
     try:
-        source = linecache.getline(code.co_filename, line or 0, frame.f_globals).strip()
+        frozen = code.co_filename.startswith(
+            "<cloche>/"
+        )  # the image has no source of it; linecache would ask the host for a file
+        source = "" if frozen else linecache.getline(code.co_filename, line or 0, frame.f_globals).strip()
     except MemoryError:
         raise
     except Exception:  # a node can replace __loader__

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _logs
 from cloche._instance import Instance
+from cloche._wasm.call_state import Stop
 from cloche._wasm.core import Word
 from cloche.errors import ClocheError
 from cloche_wire import Op, Reply
@@ -51,7 +52,7 @@ class CallPhases:
         end: likewise.
         phases: its stretches in order, without overlap; at most 400 of them.
         totals: seconds by name, every one of `NAMES`. What is missing to ``end - start`` is the host's bookkeeping.
-        failed: why the guest did not answer (the exception's type), or "".
+        failed: the exception's type, if the guest did not answer, or answered with a failure because it was told to stop; else "".
     """
 
     op: str
@@ -139,6 +140,9 @@ class Recorder:
         return call
 
 
+_STOPPED: Final = {None: "", Stop.DEADLINE: "DeadlineError", Stop.CANCELLED: "Cancelled"}
+
+
 class _Twin:
     """An object with some methods timed; everything else is the original's."""
 
@@ -162,7 +166,10 @@ class _Recorded(Instance):
         failed = ""
         recorder.begin()
         try:
-            return super().exchange(op, operands, root)
+            answer = super().exchange(op, operands, root)
+            if answer[0] is Reply.FAILURE:
+                failed = _STOPPED[self.told]
+            return answer
         except BaseException as error:
             failed = type(error).__name__
             raise

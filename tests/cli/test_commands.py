@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from cloche_wire import abi
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 NODES = '''
@@ -241,7 +243,7 @@ def test_image_info_is_the_manifest(run: Run) -> None:
     done = run("image", "info")
     assert done.returncode == 0, done.stderr
     manifest = json.loads(done.stdout)
-    assert manifest["abi"] == 1
+    assert manifest["abi"] == abi.VERSION
     assert len(manifest["image"]["sha256"]) == 64
 
 

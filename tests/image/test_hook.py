@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from imagebuild.inputs import inputs_digest
+from imagebuild.inputs import cache_folder, inputs_digest
 from tests.image.conftest import TREE
 
 pytest.importorskip("hatchling", reason="only the build needs it")
@@ -18,9 +18,11 @@ pytest.importorskip("hatchling", reason="only the build needs it")
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with the least that the hook reads, and an empty cache."""
+    """A checkout with the least that the hook reads, and a cache with no image in it; its native core is this user's."""
     root = tmp_path / "tree"
-    for name in ("wasm/imagebuild", "guest/cloche_wire", "guest/cloche_guest"):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "native").symlink_to(cache_folder() / "native")
+    for name in ("wasm/imagebuild", "guest/cloche_wire", "guest/cloche_guest", "runtime/native"):
         shutil.copytree(TREE / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(TREE / "pyproject.toml", root / "pyproject.toml")
     monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "cache"))
@@ -48,14 +50,18 @@ def cached(tree: Path, tmp_path: Path) -> Path:
 
 
 def test_the_cached_image_goes_into_the_wheel(module: ModuleType, tree: Path, tmp_path: Path) -> None:
-    """Below cloche/_image, where the installed library looks first."""
+    """Below cloche/_image, where the installed library looks first; and the core below cloche/_native."""
     folder = cached(tree, tmp_path)
     build_data: dict[str, Any] = {"force_include": {}}
     hook(module, tree).initialize("standard", build_data)
+    name, inside = build_data["force_include"].popitem()
+    assert Path(name).is_file() and Path(name).is_relative_to(tmp_path / "cache" / "native")
+    assert inside == f"cloche/_native/{Path(name).name}"
     assert build_data["force_include"] == {
         str(folder / "cloche.wasm"): "cloche/_image/cloche.wasm",
         str(folder / "manifest.json"): "cloche/_image/manifest.json",
     }
+    assert build_data["tag"].startswith("py3-none-") and not build_data["pure_python"]
 
 
 def test_an_editable_install_has_none(module: ModuleType, tree: Path) -> None:

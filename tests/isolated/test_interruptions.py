@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,9 +217,9 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
     def rest() -> tuple[Counter[str], int, set[int]]:
         return fds(), threading.active_count(), children()
 
-    def settled() -> bool:
+    def is_as(before: tuple[Counter[str], int, set[int]]) -> bool:
         now = rest()
-        return before is not None and now[0] <= before[0] and now[1] <= before[1] and now[2] == before[2]
+        return now[0] <= before[0] and now[1] <= before[1] and now[2] == before[2]
 
     before: tuple[Counter[str], int, set[int]] | None = None
     number = 1
@@ -237,7 +238,7 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
         if before is None:
             before = rest()
         else:
-            eventually(settled, lambda: f"{before} has become {rest()}")
+            eventually(partial(is_as, before), lambda: str(rest()))
         number += 61
     assert before is not None
     assert children() == before[2]

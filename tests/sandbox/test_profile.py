@@ -169,7 +169,7 @@ def test_an_interrupted_call_is_a_deadline_under_a_profile_too(load: Callable[..
         assert caught.value.reached is not None and caught.value.reached >= 1.0
         assert work.process(2) == 0
     assert not work.broken
-    assert [call.phases.failed for call in profile.calls] == ["", ""]
+    assert [call.phases.failed for call in profile.calls] == ["DeadlineError", ""]
     assert profile.calls[0].tree is not None
 
 
