@@ -94,6 +94,8 @@ def _forget() -> None:
 def _granted() -> list[str]:
     try:
         return list(_asking.ask([_SERVICES]))
+    except InterruptedError:  # the host answers nothing any more: that says nothing about what is granted
+        raise
     except (_asking.NothingGrantedError, OSError):  # nothing, or other things than services
         return []
 
