@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 
@@ -34,6 +34,26 @@ class Spin:
 """
 
 
+class Row(NamedTuple):
+    """What a call costs, in microseconds.
+
+    Attributes:
+        what: is timed.
+        us: it takes.
+        than: what it is compared with.
+        than_us: that takes.
+        native_us: the same in native CPython, where it crosses nothing.
+        guest_us: the part of it inside the guest, if that was measured.
+    """
+
+    what: str
+    us: float
+    than: str
+    than_us: float
+    native_us: float
+    guest_us: float | None
+
+
 def interleaved(functions: dict[str, Callable[[], Any]], repeat: int, rounds: int) -> dict[str, float]:
     """Best seconds of one call of each, over rounds in which each has its turn."""
     best = dict.fromkeys(functions, float("inf"))
@@ -46,15 +66,39 @@ def interleaved(functions: dict[str, Callable[[], Any]], repeat: int, rounds: in
     return best
 
 
-def calls(runtime: cloche.Runtime, rounds: int) -> list[tuple[str, float, str, float]]:
-    """What a call costs: (what, microseconds, compared with, microseconds)."""
+def native(source: str) -> Callable[[Any], Any]:
+    """The same function in this interpreter, without any boundary."""
+    found: dict[str, Any] = {}
+    exec(source, found)
+    function: Callable[[Any], Any] = found["f"]
+    return function
+
+
+def guest_us(node: cloche.Node, value: Any) -> float:
+    """Microseconds of a call that pass inside the guest, the best of some rounds: no host can be faster than that."""
+    best = float("inf")
+    for _ in range(20):
+        before = node.stats.seconds
+        for _ in range(500):
+            node.process(value)
+        best = min(best, (node.stats.seconds - before) / 500)
+    return 1e6 * best
+
+
+def calls(runtime: cloche.Runtime, rounds: int) -> list[Row]:
+    """What a call costs."""
     node = runtime.load(cloche.Source(ECHO), "f")
     source = runtime.load(cloche.Source(GENERATOR), "f")
+    echo, generator = native(ECHO), native(GENERATOR)
     bare = ctypes.CDLL(None).abs
     items = 1000
 
     def stream() -> None:
         for _ in source.stream([items]):
+            pass
+
+    def iterate() -> None:
+        for _ in generator(items):
             pass
 
     timed = interleaved(
@@ -63,16 +107,26 @@ def calls(runtime: cloche.Runtime, rounds: int) -> list[tuple[str, float, str, f
             "cbor2": lambda: cbor2.loads(cbor2.dumps(DICT)),
             "dict": lambda: node.process(DICT),
             "int": lambda: node.process(1),
+            "native dict": lambda: echo(DICT),
+            "native int": lambda: echo(1),
         },
         2000,
         rounds,
     )
-    timed["item"] = interleaved({"item": stream}, 1, 2 * rounds)["item"] / items
+    steps = interleaved({"item": stream, "native item": iterate}, 1, 2 * rounds)
     us = {name: 1e6 * seconds for name, seconds in timed.items()}
+    us |= {name: 1e6 * seconds / items for name, seconds in steps.items()}
     return [
-        ("5-key dict, there and back", us["dict"], "cbor2.loads(cbor2.dumps(d))", us["cbor2"]),
-        ("int, there and back", us["int"], "a bare ctypes call", us["bare"]),
-        ("item of a guest generator", us["item"], "an int, there and back", us["int"]),
+        Row(
+            "5-key dict, there and back",
+            us["dict"],
+            "cbor2.loads(cbor2.dumps(d))",
+            us["cbor2"],
+            us["native dict"],
+            guest_us(node, DICT),
+        ),
+        Row("int, there and back", us["int"], "a bare ctypes call", us["bare"], us["native int"], guest_us(node, 1)),
+        Row("item of a guest generator", us["item"], "an int, there and back", us["int"], us["native item"], None),
     ]
 
 
@@ -116,9 +170,13 @@ def main() -> None:
     figures: dict[str, Any] = {}
     limits = cloche.Limits(deadline_s=0.02, grace_s=0.02)
     with cloche.Runtime() as runtime:
-        for what, us, than, other in calls(runtime, 3 if options.quick else 15):
-            figures[what] = {"us": us, "than": than, "than_us": other, "ratio": us / other}
-            print(f"{what:34} {us:8.2f} us   {us / other:5.2f} times {than} ({other:.2f} us)")
+        for row in calls(runtime, 3 if options.quick else 15):
+            figures[row.what] = {**row._asdict(), "ratio": row.us / row.than_us}
+            inside = "" if row.guest_us is None else f", {row.guest_us:.2f} in the guest"
+            print(
+                f"{row.what:34} {row.us:8.2f} us{inside}   {row.us / row.than_us:5.2f} times {row.than} ({row.than_us:.2f} us); "
+                f"native CPython {row.native_us:.2f} us"
+            )
     with cloche.Runtime(limits=limits) as runtime:
         for how in ("soft", "hard"):
             for busy in (0, 1, 8):

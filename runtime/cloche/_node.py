@@ -36,7 +36,7 @@ class Stats:
 
     Attributes:
         calls: calls into the guest, loading and the steps of streams included.
-        seconds: wall time spent in them, marshaling included.
+        seconds: wall time spent in the guest: its own marshaling included, the host's not.
         memory_bytes: linear memory that the guest has now, the interpreter included; 0 once closed.
         dropped_records: log records that were over a limit, or were no log records.
         fuel: WebAssembly instructions burned, under ``metering="fuel"``; else 0. The same calls burn the same, in every run.
