@@ -93,6 +93,8 @@ class Codec:
         Raises:
             EncodeError: an operand cannot be sent, or all is larger than ``request_bytes``. Nothing stays placed.
         """
+        if len(message) == 2 and type(message[0]) is not bool:  # a step of a stream
+            return _ALONE[message[0]] + message[1].to_bytes(8, "big")
         if len(message) == 3:  # one operand, as a rule
             op, call, operand = message
             kind = type(operand)
@@ -205,6 +207,8 @@ def refusal(error: TooCostly, root: str, steps: list[Any]) -> str:
 
 _BEGINNINGS: Final = tuple(b"\x83" + cbor2.dumps(op) + b"\x1b" for op in range(256))
 """How a frame ``[op, call, operand]`` begins, up to the eight bytes of the call's number."""
+_ALONE: Final = tuple(b"\x82" + start[1:] for start in _BEGINNINGS)
+"""And one without an operand."""
 
 
 def costly_reply(error: TooCostly) -> list[Any]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
 from cloche_wire import Op, Reply
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Steps", "StreamPosition", "advanced", "run"]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamPosition:
+class StreamPosition(NamedTuple):
     """Where an open stream is, between two steps.
 
     Attributes:
@@ -31,11 +29,15 @@ class StreamPosition:
     wants: bool
 
 
+_BEGINNING: Final = StreamPosition(0, 0, False)
+_GOES_ON: Final = (Reply.YIELD, Reply.YIELD_NEED, Reply.NEED)
+
+
 def advanced(position: StreamPosition | None, op: Op, kind: Reply) -> StreamPosition | None:
     """Where the stream is after a step; None: it is over."""
-    if kind not in (Reply.NEED, Reply.YIELD, Reply.YIELD_NEED):
+    if kind not in _GOES_ON:
         return None
-    items, outputs = (0, 0) if position is None or op is Op.STREAM_OPEN else (position.items, position.outputs)
+    items, outputs, _ = _BEGINNING if position is None or op is Op.STREAM_OPEN else position
     return StreamPosition(items + (op is Op.STREAM_FEED), outputs + (kind is not Reply.NEED), kind is not Reply.YIELD)
 
 
