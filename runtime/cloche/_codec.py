@@ -94,7 +94,8 @@ class Codec:
             EncodeError: an operand cannot be sent, or all is larger than ``request_bytes``. Nothing stays placed.
         """
         if len(message) == 2 and type(message[0]) is not bool:  # a step of a stream
-            return _ALONE[message[0]] + message[1].to_bytes(8, "big")
+            alone: bytes = _ALONE[message[0]] + message[1].to_bytes(8, "big")
+            return alone
         if len(message) == 3:  # one operand, as a rule
             op, call, operand = message
             kind = type(operand)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cloche import _beneath
 from cloche._ledger import Ledger, refusal
+from cloche._wasm.scarce import NUMBERS, nothing_left
 
 if TYPE_CHECKING:
     from cloche._mount import Mount
@@ -44,6 +45,7 @@ class Roots:
 
     Raises:
         OSError: a folder of the host does not exist, or is none.
+        ClocheError: the process has no open files left.
     """
 
     def __init__(self, mounts: Mapping[str, Mount]) -> None:
@@ -55,8 +57,10 @@ class Roots:
                 self._roots[parts] = Root(mount)
                 for depth in range(len(parts)):
                     self._between.setdefault(parts[:depth], set()).add(parts[depth])
-        except OSError:
+        except OSError as error:
             self.close()
+            if error.errno in NUMBERS:
+                raise nothing_left("for a mount", error) from error
             raise
 
     def find(self, path: bytes) -> tuple[Root | None, Parts]:

@@ -12,7 +12,7 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloche._stream import StreamPosition
@@ -99,7 +99,7 @@ class Snapshot:
                 "runs": self.runs,
                 "request": self.request,
                 "calls": self.calls,
-                "stream": self.stream and astuple(self.stream),
+                "stream": self.stream,
                 "outside": dict(self.outside),
             },
             separators=(",", ":"),

@@ -66,3 +66,56 @@ def test_an_image_that_finds_no_memory_is_not_compiled_anew(runtime, monkeypatch
     monkeypatch.setattr(Module, "compiled", lambda *_: pytest.fail("it was compiled"))
     with pytest.raises(cloche.ClocheError, match="no memory, address space or open files left"):
         image.load(runtime.image, "guard", 0)
+
+
+NO_FILES = """
+import os, resource, sys, tempfile
+import numpy  # imports open files, too
+import cloche, cloche._mounts, cloche._snapshot
+
+SOURCE = cloche.Source("def f(x):\\n    return x\\n")
+runtime = cloche.Runtime(isolation=sys.argv[1])
+folder = tempfile.mkdtemp()
+WORK = {
+    "call": lambda node: node.process(1),
+    "large": lambda node: node.process(bytes(3_000_000)),
+    "buffer": lambda node: node.buffer(100_000),
+    "snapshot": lambda node: node.snapshot(),
+    "clone": lambda node: node.clone(),
+    "load": lambda node: runtime.load(SOURCE),
+    "mount": lambda node: runtime.load(SOURCE, grants=cloche.Grants(mounts={"/data": folder})),
+    "scratch": lambda node: runtime.load(SOURCE, grants=cloche.Grants(scratch_bytes=100_000)),
+    "where": lambda node: node.where(),
+    "close": lambda node: node.close(),
+}
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+for name, work in WORK.items():
+    node = runtime.load(SOURCE)
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    try:
+        work(node)
+    except cloche.ClocheError as error:
+        assert "open files left" in str(error), error
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+    if not (node.broken or name == "close"):
+        assert node.process(2) == 2
+    assert runtime.load(SOURCE).process(3) == 3
+    print(name, end=" ")
+"""
+
+
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_without_open_files_left_everything_works_or_says_so(isolation):
+    """Also afterwards, when there are some again."""
+    command = [sys.executable, "-c", NO_FILES, isolation]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    names = "call large buffer snapshot clone load mount scratch where close"
+    assert (done.returncode, done.stdout.strip()) == (0, names), done.stderr

@@ -8,6 +8,7 @@ import os
 from typing import Final
 
 from cloche._isolation._descriptors import Descriptor, memory_file
+from cloche._wasm.scarce import nothing_left
 
 __all__ = ["Area", "attach", "create"]
 
@@ -39,9 +40,19 @@ def create(size: int, *, exact: bool = False) -> tuple[Area, Descriptor]:
     Args:
         size: bytes that it must hold.
         exact: whether it is for this one use only; otherwise it is rounded up, so that it seldom has to grow.
+
+    Raises:
+        ClocheError: the system has no memory, no address space or no descriptor for it.
     """
     if not exact:
         size = max(_SMALLEST, 1 << (size - 1).bit_length())
+    try:
+        return _create(size)
+    except OSError as error:
+        raise nothing_left(f"for the {size} bytes that it shares with a worker process", error) from error
+
+
+def _create(size: int) -> tuple[Area, Descriptor]:
     descriptor = memory_file()
     try:
         descriptor.truncate(size)

@@ -32,7 +32,7 @@ from cloche._isolation._wire import (
     Halt,
     Request,
 )
-from cloche.errors import BrokenInstanceError, EncodeError, HardDeadlineError, ProtocolError
+from cloche.errors import BrokenInstanceError, ClocheError, EncodeError, HardDeadlineError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
@@ -307,7 +307,12 @@ class Channel:
                 break
             if not (self.area.size if self.area is not None else 0) < memory <= most:
                 raise self.refuse(f"an answer of {memory} bytes, {most} allowed")
-            self._room(memory)
+            try:
+                self._room(memory)
+            except ClocheError as error:
+                raise BrokenInstanceError(
+                    f"the answer of node {self.name!r} could not be taken, and it is closed: {error}", node=self.name
+                ) from error
             if not self._reading:
                 self.turn = Turn.WORKER
         if kind not in _KINDS or told not in _TOLD:

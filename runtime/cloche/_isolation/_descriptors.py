@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
+from cloche._wasm.scarce import nothing_left
+
 __all__ = ["Descriptor", "Socket", "connected", "memory_file"]
 
 
@@ -39,5 +41,11 @@ def connected(*, keeps_messages: bool = True) -> tuple[Socket, Socket]:
 
     Args:
         keeps_messages: a message arrives whole or not at all; otherwise bytes arrive in a stream.
+
+    Raises:
+        ClocheError: the system gives none.
     """
-    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET if keeps_messages else _socket.SOCK_STREAM)
+    try:
+        return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET if keeps_messages else _socket.SOCK_STREAM)
+    except OSError as error:
+        raise nothing_left("to talk to a worker process", error) from error

@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -308,12 +308,16 @@ class Process:
             pass  # it has ended; or it takes no orders any more, and the deadline will end it
 
     def where(self, number: int) -> tuple[FrameInfo, ...]:
-        """The frames that a node's guest is in now, as the worker says; empty if it does not say so soon."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
+        """The frames that a node's guest is in now, as the worker says; empty if it does not say so soon.
+
+        Raises:
+            ClocheError: this process has no open files left.
+        """
+        ours, theirs = connected()
+        with closing(ours):
             ours.settimeout(_WHERE_S)
             try:
-                with theirs, self._lock:
+                with closing(theirs), self._lock:
                     order, descriptors = cbor2.dumps([number, WHERE]), [theirs.fileno()]
                     socket.send_fds(self.control, [order], descriptors, socket.MSG_DONTWAIT)  # type: ignore[arg-type]  # as above
                 return tuple(_frames(ours.recv(FRAMES_BYTES)))

@@ -7,7 +7,6 @@ and nothing else: where it cannot be used, the image is compiled at each start.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
@@ -19,12 +18,13 @@ from typing import Any, Final
 from cloche._wasm import artifacts, bindings
 from cloche._wasm.bindings import EngineError
 from cloche._wasm.engine import Metering, Module, options
-from cloche.errors import ClocheError, ImageError
+from cloche._wasm.scarce import NUMBERS, nothing_left
+from cloche.errors import ImageError
 from cloche_wire import abi
 
 __all__ = ["Image", "cache_folder", "find", "kept", "load", "source_tree"]
 
-_SCARCE: Final = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_TO_LOAD: Final = "to load the image"
 WASM_NAME: Final = "cloche.wasm"
 MANIFEST_NAME: Final = "manifest.json"
 _AOT_FORMAT: Final = 2  # of the artifact's file: a change of `artifacts` or its checksum makes a new one
@@ -228,22 +228,15 @@ def _from_cache(path: Path, engine: int, progress: Callable[[str], None] = lambd
     except FileNotFoundError:
         pass
     except OSError as error:
-        if error.errno in _SCARCE:
-            raise _nothing_left(error) from error
+        if error.errno in NUMBERS:
+            raise nothing_left(_TO_LOAD, error) from error
         progress(f"the compiled image {path} cannot be read ({error}): it is compiled anew")
     except EngineError as error:
-        if any(f"(os error {number})" in f"{error}" for number in _SCARCE):
-            raise _nothing_left(error) from error
+        if any(f"(os error {number})" in f"{error}" for number in NUMBERS):
+            # compiling would take far more of it, and wasmtime's compiler ends the process when memory runs out
+            raise nothing_left(_TO_LOAD, error) from error
         progress(f"the compiled image {path} is not for this engine ({error}): it is compiled anew")
     return None  # the file stays until another takes its place
-
-
-def _nothing_left(error: Exception) -> ClocheError:
-    """Compiling would take far more of it, and wasmtime's compiler ends the process when memory runs out."""
-    return ClocheError(
-        f"this process has no memory, address space or open files left to load the image ({error}): close nodes, or raise its "
-        "limits (ulimit -v, ulimit -n)"
-    )
 
 
 def _compile(

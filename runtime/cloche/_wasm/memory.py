@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._wasm.core import Function, Status, Word, core
+from cloche._wasm.scarce import nothing_left
 from cloche.errors import ClocheError, EncodeError, InternalError, ProtocolError
 from cloche_wire import abi
 
@@ -72,9 +73,12 @@ def keep_pagemap() -> None:
 def _read_pagemap(start: int, size: int) -> bytes:
     if _pagemap >= 0:
         return os.pread(_pagemap, size, start)
-    with open("/proc/self/pagemap", "rb", buffering=0) as file:
-        file.seek(start)
-        return file.read(size)
+    try:
+        with open("/proc/self/pagemap", "rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(size)
+    except OSError as error:
+        raise nothing_left("to look at a guest's memory", error) from error
 
 
 class Memory:
