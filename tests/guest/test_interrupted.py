@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dis
+import gc
 import itertools
 import logging
 import sys
@@ -26,9 +27,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # of
 
 
 @pytest.fixture(autouse=True)
-def no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pytest's own hook, in Python, would be interrupted too. `id` takes what a hook takes, and does nothing."""
+def no_hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """pytest's own hook, in Python, would be interrupted too. `id` takes what a hook takes, and does nothing.
+
+    What the interrupted calls leave is collected here, or it would complain in another test.
+    """
     monkeypatch.setattr(sys, "unraisablehook", id)
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
