@@ -9,7 +9,7 @@ import sys
 PROGRAM = """
 import logging, sys, warnings
 import numpy  # the rehearsal takes arrays along where there is numpy
-from cloche_guest import values, warm
+from cloche_guest import services, values, warm  # services: as in the image, where boot has imported it
 
 
 class Codec:  # stands in for the C codec natively: values pass as they are
