@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cloche
 
-SOAK = pytest.StashKey[tuple[subprocess.Popen[str], Path]]()
-"""The soak under way, and the file that it writes its figures to."""
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Some tests draw their inputs from seeds: a few in CI, as many as you like by hand."""
     parser.addoption("--seeds", type=int, default=40, help="seeds of tests/wire/test_cost.py")
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the soak, if its test is among those to run: it takes minutes, and has a process of its own."""
-    wanted = any(item.get_closest_marker("soak") for item in session.items)
-    if not wanted or session.config.option.collectonly:
-        return
-    figures = session.config.rootpath / "build" / "soak.json"
-    figures.parent.mkdir(exist_ok=True)
-    figures.unlink(missing_ok=True)
-    command = ["nice", sys.executable, str(session.config.rootpath / "benches/soak.py"), "--minutes", "0.4"]
-    started = subprocess.Popen(
-        [*command, "--json", str(figures)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    session.config.stash[SOAK] = started, figures
-    session.config.add_cleanup(started.kill)
 
 
 class Recorder:
