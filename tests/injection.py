@@ -92,6 +92,7 @@ def inject(function: Callable[[], Any], number: int, exception: BaseException, w
         return at_bytecode
 
     previous = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # 3.12 looks whether any frame wants them when it is told to trace
     sys.settrace(at_call)
     try:
         result = function()

@@ -236,18 +236,8 @@ class DeadlineError(LimitError, TimeoutError):
 
     failure: Failure | None = None
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        limit: str,
-        value: float,
-        reached: float,
-        node: str = "",
-        last_logs: Sequence[LogRecord] = (),
-        guest_traceback: str = "",
-    ) -> None:
-        super().__init__(message, limit=limit, value=value, reached=reached, node=node, last_logs=last_logs)
+    def __init__(self, message: str, *, guest_traceback: str = "", **facts: Any) -> None:
+        super().__init__(message, **facts)
         self.guest_traceback = guest_traceback
 
 

@@ -39,37 +39,29 @@ PINS = """
 name = "zlib"
 version = "1:1.3.1.dfsg-2"
 """
-LIST = """
-[[package]]
-names = ["wasmtime"]
-version = "50.0.1"
+
+
+def package(name: str, version: str) -> str:
+    """An entry of the list, reviewed."""
+    return f"""[[package]]
+names = ["{name}"]
+version = "{version}"
 reviewed = 2026-11-29
 looked_at = "its advisories"
-[[package]]
-names = ["cbor2"]
-version = "6.3"
-reviewed = 2026-11-29
-looked_at = "its advisories"
-[[package]]
-names = ["compiler"]
-version = "1.2"
-reviewed = 2026-11-29
-looked_at = "its advisories"
-[[package]]
-names = ["builder"]
-version = "3.0"
-reviewed = 2026-11-29
-looked_at = "its advisories"
-[[package]]
-names = ["zlib"]
-version = "1:1.3.1.dfsg-2"
-reviewed = 2026-11-29
-looked_at = "its advisories"
-[[package]]
-names = ["expat"]
-version = "2.7.1"
-reviewed = 2026-11-29
-looked_at = "its advisories"
+"""
+
+
+REVIEWED = {
+    "wasmtime": "50.0.1",
+    "cbor2": "6.3",
+    "compiler": "1.2",
+    "builder": "3.0",
+    "zlib": "1:1.3.1.dfsg-2",
+    "expat": "2.7.1",
+}
+LIST = (
+    "".join(package(name, version) for name, version in REVIEWED.items())
+    + """
 within = "zlib"
 within_version = "1:1.3.1.dfsg-2"
 [[advisory]]
@@ -83,6 +75,7 @@ status = "not affected"
 because = "it is not called"
 reviewed = 2026-11-29
 """
+)
 ADVISORY = """
 [[advisory]]
 id = "GHSA-2222-3333-4444"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +12,7 @@ import pytest
 
 import cloche
 from cloche import Grants, Limits, Service, _node, _node_lock, _stream
+from tests.injection import inject, within
 
 CALLER = "from cloche_guest import services\ndef f(name, *args): return getattr(services, name)(*args)\n"
 OWN = "node 'own' was called from inside its own call"
@@ -196,29 +196,9 @@ class Hit(BaseException):
 
 def interrupted_at(position, function):
     """Call it, raising Hit before that bytecode of the node or its lock; whether it came so far."""
-    count, files = 0, {_node.__file__, _node_lock.__file__, _stream.__file__}
-
-    def trace(frame, event, _):
-        nonlocal count
-        if frame.f_code.co_filename not in files:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            count += 1
-            if count == position + 1:
-                raise Hit
-        return trace
-
-    before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # 3.12 looks whether any frame wants them when it is told to trace
-    sys.settrace(trace)
-    try:
-        function()
-    except Hit:
-        pass
-    finally:
-        sys.settrace(before)
-    return count > position
+    injected = inject(function, position + 1, Hit(), within(_node.__file__, _node_lock.__file__, _stream.__file__))
+    assert injected.error is None or isinstance(injected.error, Hit), injected
+    return bool(injected.place)
 
 
 ACTS = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
 import pytest
 
 import cloche
 from cloche import Grants, Limits, Source, _node, _node_lock, _runtime
+from tests.injection import inject, within
 
 GOOD = Source(
     "import logging\nclass G:\n    def process(self, d): return d\n    def cleanup(self): logging.info('good cleanup ran')\n"
@@ -202,31 +202,11 @@ class Hit(BaseException):
     """Injected."""
 
 
-def interrupted_at(position, function, codes):
-    """Call it, raising Hit before that bytecode of the functions named; what it gives (or None), and whether it came so far."""
-    count, result = 0, None
-
-    def trace(frame, event, _):
-        nonlocal count
-        if frame.f_code.co_filename not in codes:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            count += 1
-            if count == position + 1:
-                raise Hit
-        return trace
-
-    before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # 3.12 looks whether any frame wants them when it is told to trace
-    sys.settrace(trace)
-    try:
-        result = function()
-    except Hit:
-        pass
-    finally:
-        sys.settrace(before)
-    return result, count > position
+def interrupted_at(position, function, files):
+    """Call it, raising Hit before that bytecode of those files; what it gives (or None), and whether it came so far."""
+    injected = inject(function, position + 1, Hit(), within(*files))
+    assert injected.error is None or isinstance(injected.error, Hit), injected
+    return injected.result, bool(injected.place)
 
 
 def test_an_exception_at_any_bytecode_of_a_close_is_mended_by_the_next(logs):
