@@ -209,7 +209,10 @@ class Loop(base_events.BaseEventLoop):
         task = self.start(coroutine)
         if not task.done():
             self.run_until(task.done, task)
-        return task.result()
+        try:
+            return task.result()
+        finally:
+            del task  # its exception's traceback holds this frame: what the coroutine held would wait for the garbage collector
 
     def start(self, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Start a task and, where Python can (3.12), run it to its first suspension."""
