@@ -136,15 +136,17 @@ class Node:
                 lock.busy = True
                 kind, value = self._instance.exchange(_PROCESS, data, "data")
                 lock.busy = False
+                if kind is not Reply.RESULT:
+                    self._finish(kind, value, Op.PROCESS)
                 lock.release()
             except BaseException:
-                lock.leave()
+                if lock.owned():
+                    lock.release()
                 raise
         except BaseException:
-            lock.leave()
+            if lock.owned():
+                lock.release()
             raise
-        if kind is not Reply.RESULT:
-            self._finish(kind, value, Op.PROCESS)
         return value
 
     def initialize(self) -> Any:
@@ -437,6 +439,7 @@ class Node:
     def _closed_error(self) -> ClosedError:
         return ClosedError(f"node {self.name!r} is closed")
 
+    @exclusive
     def _call(self, op: Op, operands: list[Any], root: str) -> Any:
         kind, value = self._exchange(op, operands, root)
         if kind is not Reply.RESULT:
@@ -444,7 +447,10 @@ class Node:
         return value
 
     def _finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
-        """Raise what a reply other than the expected one means."""
+        """Raise what a reply other than the expected one means.
+
+        Under the lock: it asks how the call has ended, and may close the instance.
+        """
         instance = self._instance
         try:
             if kind is Reply.FAILURE:

@@ -14,6 +14,7 @@ circle. Three rules keep that from happening:
 An exception may be raised at any bytecode (Ctrl-C, a signal's handler). Not even ``with`` of a lock written in C is safe from
 that: no handler covers the bytecodes between the end of its block and its ``__exit__``. So the lock is taken inside a ``try``,
 and left by two handlers, one around the other: when an interrupt ends the inner one, the outer one runs. See `NodeLock.run`.
+The handlers call nothing that is written in Python: at the end of the stack there would be no frame left for it.
 """
 
 from __future__ import annotations
@@ -130,17 +131,14 @@ class NodeLock:
                 result = function(*arguments, **keywords)
                 self.release()
             except BaseException:
-                self.leave()
+                if self.owned():
+                    self.release()
                 raise
         except BaseException:
-            self.leave()
+            if self.owned():
+                self.release()
             raise
         return result
-
-    def leave(self) -> None:
-        """Release the lock if this thread holds it. Calling it again does nothing."""
-        if self.owned():
-            self.release()
 
     def wait(self, given_up: Callable[[], bool] | None = None) -> None:
         """Acquire the lock when `acquire(False)` has failed.
@@ -327,10 +325,12 @@ def exclusive(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S,
                 result = method(self, *args, **kwargs)
                 lock.release()
             except BaseException:
-                lock.leave()
+                if lock.owned():
+                    lock.release()
                 raise
         except BaseException:
-            lock.leave()
+            if lock.owned():
+                lock.release()
             raise
         return result
 

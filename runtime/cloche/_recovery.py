@@ -127,7 +127,6 @@ class RecoveringNode(Node):
             raise
         return reply
 
-    @exclusive
     def _finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
         try:
             super()._finish(kind, value, op)

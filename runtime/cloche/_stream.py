@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from cloche._node_lock import exclusive
 from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
 from cloche_wire import Op, Reply
 
@@ -53,6 +54,7 @@ class Steps:
 
     def __init__(self, node: Node, *, resume: bool = False) -> None:
         self._node = node
+        self._lock = node._lock
         self._resume = resume
         self._generation = 0
         self._limits = node._instance.limits
@@ -107,6 +109,7 @@ class Steps:
         """Whether the instance that had it open has broken, and the node lives on in another one."""
         return self._generation != self._node._generation
 
+    @exclusive
     def _step(self, op: Op, operands: list[Any]) -> None:
         if self._is_lost:
             self.ended = True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 import cloche
+from cloche import _node
 from cloche._wasm.core import core
 from tests.injection import every, inject, within
 
@@ -180,3 +183,63 @@ def f(x):
         with pytest.raises(KeyboardInterrupt):
             threading.Timer(0.5, _thread.interrupt_main).start()
             node.process(0)
+
+
+@pytest.mark.parametrize("on_break", ["raise", "restart"])
+def test_what_a_reply_means_is_found_out_under_the_lock(bench, on_break, monkeypatch):
+    """Otherwise another thread's call changes how this one has ended, or reads memory that this one is about to free."""
+    node = bench.runtime.load(cloche.Source("def f(x):\n    yield x\n    raise ValueError\n"), "f", on_break=on_break)
+    finish, held = _node.Node._finish, []
+
+    def watched(self, *answer):
+        held.append(self._lock.owned())
+        finish(self, *answer)
+
+    monkeypatch.setattr(_node.Node, "_finish", watched)
+    for call in (lambda: node.process(1), lambda: node.get("missing"), lambda: list(node.stream([1]))):
+        with pytest.raises(cloche.NodeRaisedError):
+            call()
+    assert held == [True] * 3
+
+
+AT_THE_END_OF_THE_STACK = """
+import sys
+import cloche
+
+isolation, on_break = sys.argv[1:]
+SOURCE = cloche.Source("class N:\\n    def process(self, x): return x\\n")
+CALLS = {
+    "process": lambda node: node.process(1),
+    "stream": lambda node: list(node.stream([1])),
+    "get": lambda node: node.get("process"),
+    "snapshot": lambda node: node.snapshot(),
+    "close": lambda node: node.close(),
+}
+
+def deep(levels, call):
+    return call() if levels <= 0 else deep(levels - 1, call)
+
+with cloche.Runtime(isolation=isolation) as runtime:
+    node = runtime.load(SOURCE, on_break=on_break)
+    limit = sys.getrecursionlimit()
+    for name, call in CALLS.items():
+        for levels in range(limit - 60, limit - 3):
+            try:
+                deep(levels, lambda: call(node))
+            except Exception:
+                pass
+            assert not node._lock.owned(), (name, levels)
+            try:
+                assert node.process(levels) == levels, (name, levels)
+            except cloche.ClocheError:
+                node = runtime.load(SOURCE, on_break=on_break)
+"""
+
+
+@pytest.mark.parametrize("on_break", ["raise", "restart"])
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_no_depth_of_the_stack_leaves_the_lock_held(isolation, on_break):
+    """A handler that calls a function needs a frame, which there may not be."""
+    command = [sys.executable, "-c", AT_THE_END_OF_THE_STACK, isolation, on_break]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
