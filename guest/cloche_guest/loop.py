@@ -238,6 +238,7 @@ class Loop(base_events.BaseEventLoop):
         finally:
             self._leave(outer)
             self._awaited = None
+            del ready, awaited  # as in `drive`: the traceback's frames know the frames that they were called from
 
     def call(self, func: Callable[..., object], *args: object) -> None:
         """Call `func` as the loop would."""

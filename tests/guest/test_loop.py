@@ -372,3 +372,30 @@ def test_guest_is_freed_with_its_node():
     del bench
     gc.collect()
     assert loop() is None
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_a_failed_coroutine_held_is_freed_at_once(waits: bool) -> None:
+    """Not by some later garbage collection: a generator among it is closed, and its ``finally`` blocks run, while it matters."""
+    freed = []
+
+    class Held:
+        def __del__(self) -> None:
+            freed.append(True)
+
+    async def fails() -> None:
+        held = Held()
+        if waits:
+            await asyncio.sleep(0.001)
+        raise ValueError(type(held))
+
+    loop = Loop()
+    gc.disable()
+    try:
+        loop.drive(fails())
+    except ValueError as error:
+        assert error.args == (Held,) and not freed
+    finally:
+        gc.enable()
+    assert freed
+    loop.finish()
