@@ -12,8 +12,10 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any
 
@@ -74,33 +76,86 @@ def inject(function: Callable[[], Any], number: int, exception: BaseException, w
     count = 0
     place = ""
 
-    def at_bytecode(frame: FrameType, event: str, _: Any) -> Any:
+    def look(code: CodeType, offset: int) -> None:
         nonlocal count, place
-        if event == "opcode" and not place and frame.f_lasti not in _leaving(frame.f_code):
-            count += 1
-            if count == number:
-                code = frame.f_code
-                place = f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} {code.co_qualname}"
-                raise exception  # the interpreter ends the tracing of this thread with it
-        return at_bytecode
+        if place or offset in _leaving(code):
+            return
+        count += 1
+        if count == number:
+            place = f"{code.co_filename.rpartition('/')[2]}:{_line(code, offset)} {code.co_qualname}"
+            raise exception
 
-    def at_call(frame: FrameType, event: str, _: Any) -> Any:
-        if event != "call" or place or not where(frame.f_code):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return at_bytecode
-
-    previous = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # 3.12 looks whether any frame wants them when it is told to trace
-    sys.settrace(at_call)
     try:
-        result = function()
+        with _watched(where, look):
+            result = next(_alone(function))
     except BaseException as error:
         return Injected(place, error=error)
-    finally:
-        sys.settrace(previous)
     return Injected(place, result)
+
+
+Look = Callable[[CodeType, int], None]
+"""Told of each bytecode before it runs: its code and offset. What it raises is raised there."""
+
+if sys.version_info >= (3, 12):
+
+    @contextmanager
+    def _watched(where: Where, look: Look) -> Iterator[None]:
+        """Have `look` told of this thread's bytecodes. Not by a trace function: 3.13 misses the first run of each code object."""
+        monitoring, me = sys.monitoring, get_ident()
+
+        def on_instruction(code: CodeType, offset: int) -> Any:
+            if not where(code):
+                return monitoring.DISABLE
+            if get_ident() == me:
+                look(code, offset)
+            return None
+
+        monitoring.use_tool_id(_TOOL, "injection")
+        monitoring.register_callback(_TOOL, monitoring.events.INSTRUCTION, on_instruction)
+        monitoring.set_events(_TOOL, monitoring.events.INSTRUCTION)
+        try:
+            yield
+        finally:
+            monitoring.set_events(_TOOL, 0)
+            monitoring.register_callback(_TOOL, monitoring.events.INSTRUCTION, None)
+            monitoring.free_tool_id(_TOOL)
+            monitoring.restart_events()
+
+    _TOOL = 4
+
+else:
+
+    @contextmanager
+    def _watched(where: Where, look: Look) -> Iterator[None]:
+        """Have `look` told of this thread's bytecodes; what it raises ends that."""
+
+        def at_bytecode(frame: FrameType, event: str, _: Any) -> Any:
+            if event == "opcode":
+                look(frame.f_code, frame.f_lasti)
+            return at_bytecode
+
+        def at_call(frame: FrameType, event: str, _: Any) -> Any:
+            if event != "call" or not where(frame.f_code):
+                return None
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+            return at_bytecode
+
+        previous = sys.gettrace()
+        sys.settrace(at_call)
+        try:
+            yield
+        finally:
+            sys.settrace(previous)
+
+
+def _line(code: CodeType, offset: int) -> int:
+    return max((line for start, line in dis.findlinestarts(code) if line and start <= offset), default=0)
+
+
+def _alone(function: Callable[[], Any]) -> Iterator[Any]:
+    """In a generator, which has a state of its own: CPython 3.13 can be left in a handler by an exception in the middle of one."""
+    yield function()
 
 
 def every(

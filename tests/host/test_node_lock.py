@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import pytest
 from cloche import _node_lock
 from cloche._node_lock import NodeLock, exclusive, hold, is_inside, is_nested, run_inside
 from cloche.errors import ClocheError
+from tests.injection import inject, within
 
 
 class Hit(BaseException):
@@ -39,31 +39,9 @@ class Owner:
 
 def interrupted_at(position, function, *arguments):
     """Call `function`, raising Hit before that bytecode of `_node_lock` or of this file; whether it came so far."""
-    count = 0
-    files = {_node_lock.__file__, __file__}
-
-    def trace(frame, event, _):
-        nonlocal count
-        if frame.f_code.co_filename not in files or frame.f_code is interrupted_at.__code__:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            if count == position:
-                count += 1
-                raise Hit
-            count += 1
-        return trace
-
-    before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # 3.12 looks whether any frame wants them when it is told to trace
-    sys.settrace(trace)
-    try:
-        function(*arguments)
-    except Hit:
-        pass
-    finally:
-        sys.settrace(before)
-    return count > position
+    injected = inject(lambda: function(*arguments), position + 1, Hit(), within(_node_lock.__file__, __file__))
+    assert injected.error is None or isinstance(injected.error, Hit), injected
+    return bool(injected.place)
 
 
 def from_elsewhere(function, *arguments, context=None):
