@@ -27,7 +27,7 @@ enum { TRIES = 8 }; /* a library whose slots stay writable is not looked at for 
 struct search {
     const struct redirection *all;
     int count, engines, left_out;
-    const void *core, *engine, *c_library;
+    const void *core, *engine;
     unsigned long long loaded;
 };
 static unsigned long long seen; /* how many libraries had been loaded ever when all their calls were redirected */
@@ -78,7 +78,9 @@ static void look_through(struct search *search, const struct dl_phdr_info *objec
     for (size_t i = 0; i < bytes / sizeof *all; i++) {
         unsigned type = (unsigned)ELF64_R_TYPE(all[i].r_info);
         if (type != IN_TABLE && type != FOR_CALLS) continue;
-        const char *name = names + symbols[ELF64_R_SYM(all[i].r_info)].st_name;
+        const ElfW(Sym) *symbol = &symbols[ELF64_R_SYM(all[i].r_info)];
+        if (symbol->st_shndx != SHN_UNDEF) continue; /* it defines the function itself, as the C library and sanitizers do */
+        const char *name = names + symbol->st_name;
         for (int k = 0; k < search->count; k++) {
             void (*to)(void) = engines ? search->all[k].engines_to : search->all[k].to;
             if (!to || strcmp(name, search->all[k].name)) continue;
@@ -92,7 +94,7 @@ static int look_at(struct dl_phdr_info *object, size_t size, void *it) {
     struct search *search = it;
     (void)size;
     search->loaded = object->dlpi_adds;
-    if (holds(object, search->core) || holds(object, search->c_library)) return 0;
+    if (holds(object, search->core)) return 0;
     const ElfW(Dyn) *entry = NULL;
     for (int i = 0; i < object->dlpi_phnum; i++)
         if (object->dlpi_phdr[i].p_type == PT_DYNAMIC) entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
@@ -122,7 +124,7 @@ int redirect_calls(const struct redirection *all, int count, const void *engine)
     static unsigned long long tried;
     static int tries;
     if (pthread_mutex_trylock(&lock)) return 0; /* another thread is at it (or was, when this process was forked) */
-    struct search search = {.all = all, .count = count, .core = &seen, .engine = engine, .c_library = (void *)getpagesize};
+    struct search search = {.all = all, .count = count, .core = &seen, .engine = engine};
     dl_iterate_phdr(look_at, &search);
     tries = search.loaded == tried ? tries + 1 : 1;
     tried = search.loaded;
