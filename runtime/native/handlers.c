@@ -18,7 +18,11 @@
 #include <sched.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/syscall.h>
 #include <ucontext.h>
+#endif
 
 #define LOAD(place) __atomic_load_n(&(place), __ATOMIC_SEQ_CST)
 #define STORE(place, value) __atomic_store_n(&(place), (value), __ATOMIC_SEQ_CST)
@@ -34,6 +38,7 @@ static const int numbers[] = {
 #endif
 };
 enum { COUNT = sizeof numbers / sizeof *numbers };
+typedef void (*plain_handler)(int);
 typedef void (*full_handler)(int, siginfo_t *, void *);
 
 static struct {
@@ -42,7 +47,8 @@ static struct {
     int current;
     int previous_decides; /* the engine was there first: a fault that is none of its own goes to the handler it found */
 } table[COUNT];
-static int taken; /* the core's handler is the kernel's */
+static int taken;   /* the core's handler is the kernel's */
+static pid_t owner; /* the process that the table belongs to */
 
 static struct sigaction kept[COUNT]; /* what the kernel has to have */
 static int known;                    /* which of `kept` are; written once each */
@@ -78,7 +84,21 @@ static void unlock(const sigset_t *mask) {
     __atomic_store_n(&lock_word, 0, __ATOMIC_RELEASE);
     pthread_sigmask(SIG_SETMASK, mask, NULL);
 }
-void handlers_forked(void) { __atomic_store_n(&lock_word, 0, __ATOMIC_RELEASE); }
+
+/* A child of vfork has handlers of its own, but this memory: subprocess resets them all there. */
+static pid_t this_process(void) {
+#ifdef __linux__
+    return (pid_t)syscall(SYS_getpid); /* older C libraries remember the parent's */
+#else
+    return getpid();
+#endif
+}
+static int is_ours(void) { return LOAD(taken) && this_process() == owner; }
+
+void handlers_forked(void) {
+    owner = this_process();
+    __atomic_store_n(&lock_word, 0, __ATOMIC_RELEASE);
+}
 
 /* Under the lock. */
 static void put(int i, const struct sigaction *action) {
@@ -122,7 +142,7 @@ static void on_signal(int number, siginfo_t *info, void *machine) {
     int i = index_of(number), error = errno;
     full_handler engines = LOAD(table[i].engines);
     int is_done = 0;
-    if (engines && info->si_code > 0) {
+    if (engines && (info->si_code > 0 || LOAD(table[i].previous_decides))) { /* a signal that was sent is no trap */
         uintptr_t before = instruction(machine);
         engines(number, info, machine);
         is_done = instruction(machine) != before || LOAD(table[i].previous_decides); /* of a trap, the thread goes on elsewhere */
@@ -134,40 +154,35 @@ static void on_signal(int number, siginfo_t *info, void *machine) {
 /* ---- redirected calls */
 int others_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
     int i = index_of(number);
-    if (i < 0) return sigaction(number, action, before);
+    if (i < 0 || !is_ours()) return sigaction(number, action, before);
     sigset_t mask;
     struct sigaction new, old; /* copied without the lock: the pointers may be wrong */
     if (action) new = *action;
     int is_found = action && !LOAD(table[i].engines) && is_engines(&new); /* the loader's lock is not to be waited for under this one */
-    int failed = 0;
     lock(&mask);
-    if (!taken) {
-        failed = sigaction(number, action ? &new : NULL, &old);
-    } else {
-        full_handler engines = LOAD(table[i].engines);
-        old = table[i].others[table[i].current];
-        /* Code that was not redirected when it asked what was installed has been given the core's handler, or the engine's. */
-        int puts_back = action && (new.sa_sigaction == on_signal || (engines && new.sa_sigaction == engines));
-        if (is_found && !engines) { /* it was installed after an engine that was there before the core */
-            STORE(table[i].engines, new.sa_sigaction);
-            STORE(table[i].previous_decides, 1);
-            memset(&new, 0, sizeof new);
-            put(i, &new);
-        } else if (action && !puts_back) {
-            STORE(table[i].previous_decides, 0);
-            put(i, &new);
-        }
+    full_handler engines = LOAD(table[i].engines);
+    old = table[i].others[table[i].current];
+    /* Code that was not redirected when it asked what was installed has been given the core's handler, or the engine's. */
+    int puts_back = action && (new.sa_sigaction == on_signal || (engines && new.sa_sigaction == engines));
+    if (is_found && !engines) { /* it was installed after an engine that was there before the core */
+        STORE(table[i].engines, new.sa_sigaction);
+        STORE(table[i].previous_decides, 1);
+        memset(&new, 0, sizeof new);
+        put(i, &new);
+    } else if (action && !puts_back) {
+        STORE(table[i].previous_decides, 0);
+        put(i, &new);
     }
     unlock(&mask);
-    if (!failed && before) *before = old;
-    return failed;
+    if (before) *before = old;
+    return 0;
 }
 
 /* wasmtime installs its handlers once. For a fault that is no trap, it then calls the handler that it has found; it finds the default, which
    it installs in that case: it means that the fault is the others'. */
 int engines_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
     int i = index_of(number);
-    if (i < 0 || !LOAD(taken)) return sigaction(number, action, before);
+    if (i < 0 || !is_ours()) return sigaction(number, action, before);
     if (before) {
         memset(before, 0, sizeof *before);
         before->sa_sigaction = LOAD(table[i].engines);
@@ -177,7 +192,7 @@ int engines_sigaction(int number, const struct sigaction *action, struct sigacti
     return 0;
 }
 
-static sighandler_t install(int number, sighandler_t handler, int flags) {
+static plain_handler install(int number, plain_handler handler, int flags) {
     struct sigaction action, before;
     memset(&action, 0, sizeof action);
     action.sa_handler = handler;
@@ -185,10 +200,10 @@ static sighandler_t install(int number, sighandler_t handler, int flags) {
     if (!(flags & SA_NODEFER)) sigaddset(&action.sa_mask, number);
     return others_sigaction(number, &action, &before) ? SIG_ERR : before.sa_handler;
 }
-static sighandler_t others_signal(int number, sighandler_t handler) {
+static plain_handler others_signal(int number, plain_handler handler) {
     return index_of(number) < 0 ? signal(number, handler) : install(number, handler, SA_RESTART);
 }
-static sighandler_t others_sysv_signal(int number, sighandler_t handler) {
+static plain_handler others_sysv_signal(int number, plain_handler handler) {
     return install(number, handler, (int)SA_RESETHAND | SA_NODEFER);
 }
 
@@ -212,7 +227,9 @@ void handlers_take(const void *engine) {
     if (LOAD(taken) || !redirect_calls(redirections, REDIRECTIONS, engine)) return;
     for (int i = 0; i < COUNT; i++)
         if (!sigaction(numbers[i], NULL, &found[i]) && is_engines(&found[i])) engines |= 1 << i;
+    owner = this_process();
     lock(&mask);
+    STORE(taken, 1); /* first: a call from another thread waits for the lock */
     for (int i = 0; i < COUNT; i++) {
         kept[i].sa_sigaction = on_signal;
         kept[i].sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER; /* as wasmtime's own */
@@ -225,7 +242,6 @@ void handlers_take(const void *engine) {
         put(i, &before);
         known |= 1 << i;
     }
-    STORE(taken, 1);
     unlock(&mask);
 }
 
