@@ -193,7 +193,9 @@ assert got == [signal.SIGSEGV]  # in a child of vfork, subprocess has reset all 
 
 def test_other_signals_of_faulthandler_are_its_own():
     """`faulthandler.register` and SIGABRT."""
-    done = ran(ENGINE, ON, "faulthandler.register(signal.SIGUSR1)\nos.kill(os.getpid(), signal.SIGUSR1)\ntrap()\nos.abort()")
+    done = ran(
+        ENGINE, ON, "faulthandler.register(signal.SIGUSR1)\nos.kill(os.getpid(), signal.SIGUSR1)\ntrap()\nos.abort()"
+    )
     assert done.returncode == -signal.SIGABRT
     assert done.stderr.count("most recent call first") == 2
 

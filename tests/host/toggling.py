@@ -17,8 +17,7 @@ from cloche import DeadlineError, GuestTrapError, Limits
 from cloche._instance import Instance
 from cloche._wasm.core import core
 from cloche._wasm.engine import Engine, Module
-
-from cloche_wire import Op, Reply
+from cloche_wire import Op
 
 from .guests import guest
 
@@ -48,7 +47,8 @@ WAYS: dict[str, Callable[[], None]] = {"faulthandler": _faulthandler, "signal": 
 def main(how: str, traps: int) -> None:
     limits = Limits(deadline_s=0.002, grace_s=0, memory_bytes=32 << 20)
     engines = [
-        Engine("guard", lambda engine, body=body: Module.compiled(engine, bytes(guest(body)))) for body in BODIES.values()
+        Engine("guard", lambda engine, body=body: Module.compiled(engine, bytes(guest(body))))
+        for body in BODIES.values()
     ]
     trapped = [0] * len(engines)
 

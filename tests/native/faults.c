@@ -19,7 +19,7 @@ struct stranger {
 static const char *const libraries[] = {"lazy", "now"};
 enum { LIBRARIES = 2 };
 
-static struct stranger stranger(const char *name) {
+static struct stranger loaded(const char *name) {
     char path[4096];
     struct stranger made;
     ssize_t length = readlink("/proc/self/exe", path, sizeof path - 32);
@@ -34,6 +34,10 @@ static struct stranger stranger(const char *name) {
     *(void **)&made.handler = dlsym(library, "stranger_handler");
     made.calls = dlsym(library, "stranger_calls");
     CHECK(made.sigaction && made.signal && made.sysv_signal);
+    return made;
+}
+static struct stranger stranger(const char *name) {
+    struct stranger made = loaded(name);
     handlers_redirect();
     return made;
 }
@@ -105,6 +109,22 @@ CASE(handlers_of_others_go_beneath_the_engines) {
         SAME(other.sigaction(12345, &mine, NULL), -1);
         calls = 0;
     }
+    free(image.engine);
+}
+
+CASE(libraries_that_are_loaded_later_are_redirected_with_the_next_guest) {
+    struct sigaction mine = action(plain, 0);
+    struct stranger other = loaded("now");
+    image = fake_image(CLOCHE_GUARD);
+    SAME(other.sigaction(SIGSEGV, &mine, NULL), 0);
+    CHECK(kernels(SIGSEGV) == plain);
+    traps(); /* put back */
+    SAME(cloche_handlers_replaced, 1);
+    SAME(other.sigaction(SIGSEGV, &mine, NULL), 0);
+    traps();
+    SAME(cloche_handlers_replaced, 1);
+    SAME(raise(SIGSEGV), 0);
+    SAME(calls, 1);
     free(image.engine);
 }
 
