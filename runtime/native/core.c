@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "core.h"
 #include "handlers.h"
+#include "redirect.h"
 #include "signals.h"
 #include <stdlib.h>
 #include <string.h>
@@ -76,8 +77,10 @@ static void before_fork(void) {
     pthread_mutex_lock(&table_lock);
     pthread_mutex_lock(&timer_lock);
     stack_before_fork();
+    redirect_before_fork();
 }
 static void after_fork(void) {
+    redirect_after_fork();
     stack_after_fork();
     pthread_mutex_unlock(&timer_lock);
     pthread_mutex_unlock(&table_lock);

@@ -30,6 +30,11 @@ struct search {
     const void *core, *engine;
     unsigned long long loaded;
 };
+/* dl_iterate_phdr holds a lock of the loader's, which a forked child would find locked for ever: no thread is in it during a fork. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+void redirect_before_fork(void) { pthread_mutex_lock(&lock); }
+void redirect_after_fork(void) { pthread_mutex_unlock(&lock); }
+
 static unsigned long long seen; /* how many libraries had been loaded ever when all their calls were redirected */
 
 static int holds(const struct dl_phdr_info *object, const void *address) {
@@ -120,15 +125,14 @@ static int look_at(struct dl_phdr_info *object, size_t size, void *it) {
 }
 
 int redirect_calls(const struct redirection *all, int count, const void *engine) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static unsigned long long tried;
     static int tries;
-    if (pthread_mutex_trylock(&lock)) return 0; /* another thread is at it (or was, when this process was forked) */
     struct search search = {.all = all, .count = count, .core = &seen, .engine = engine};
+    pthread_mutex_lock(&lock);
     dl_iterate_phdr(look_at, &search);
     tries = search.loaded == tried ? tries + 1 : 1;
     tried = search.loaded;
-    if (!search.left_out || tries >= TRIES) __atomic_store_n(&seen, search.loaded, __ATOMIC_RELAXED);
+    if (!search.left_out || tries >= TRIES) seen = search.loaded;
     pthread_mutex_unlock(&lock);
     return search.engines;
 }
@@ -141,8 +145,11 @@ static int first_of_all(struct dl_phdr_info *object, size_t size, void *loaded) 
 
 int redirect_is_due(void) {
     unsigned long long loaded = 0;
+    pthread_mutex_lock(&lock);
     dl_iterate_phdr(first_of_all, &loaded);
-    return loaded != __atomic_load_n(&seen, __ATOMIC_RELAXED);
+    int due = loaded != seen;
+    pthread_mutex_unlock(&lock);
+    return due;
 }
 
 #else
@@ -151,4 +158,6 @@ int redirect_calls(const struct redirection *all, int count, const void *engine)
     return 0;
 }
 int redirect_is_due(void) { return 0; }
+void redirect_before_fork(void) {}
+void redirect_after_fork(void) {}
 #endif

@@ -15,4 +15,7 @@ int redirect_calls(const struct redirection *all, int count, const void *engine)
 /* Whether libraries have been loaded since, whose calls are not redirected yet. */
 int redirect_is_due(void);
 
+void redirect_before_fork(void);
+void redirect_after_fork(void); /* in both processes */
+
 #endif
