@@ -67,7 +67,6 @@ class Instance(HasCallState):
         "_fuelled",
         "_handle",
         "_lease",
-        "_look_at_handlers",
         "_memory",
         "_on_records",
         "_ran_under",
@@ -97,7 +96,6 @@ class Instance(HasCallState):
         self.limits = limits
         self._on_records = on_records
         self._fuelled = engine.metering == "fuel"
-        self._look_at_handlers = engine.fault_handlers.look
         self.fuel = self.last_fuel = 0
         self.dropped_records = 0
         self.guest_seconds = 0.0
@@ -191,7 +189,6 @@ class Instance(HasCallState):
         host, words = self.host, self._words
         if self.closed or words[_STATE] != _AT_REST:
             self._not_open()
-        self._look_at_handlers()
         host.calls += 1
         self._ran_under = self._bound
         if host.asks is not None:
@@ -314,7 +311,6 @@ class Instance(HasCallState):
 
     def share(self, length: int) -> memoryview:
         """A buffer of guest memory for the host to fill. Raises as `exchange` does."""
-        self._look_at_handlers()
         try:
             return self._memory.share(length)
         except Trapped as trapped:

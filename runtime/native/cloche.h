@@ -105,7 +105,7 @@ struct cloche_image {
 
 struct cloche_engine;
 
-/* Once in a process, before anything else. 0, or CLOCHE_ENGINE_FAILED if a function is missing. */
+/* Once in a process, before anything else, also before the first engine: from here on the core gets the faults. 0, or CLOCHE_ENGINE_FAILED if a function is missing. */
 CLOCHE_EXPORT int cloche_start(const struct cloche_engine *functions, size_t bytes);
 
 /* A guest at rest. The address of its words is written to *words, and then its handle to *handle, before the engine makes it: an
@@ -158,9 +158,10 @@ CLOCHE_EXPORT size_t cloche_message(uint64_t handle, char *to, size_t room);
 CLOCHE_EXPORT uint64_t cloche_count_guests(void);
 CLOCHE_EXPORT uint64_t cloche_count_stacks(void);
 
-/* The handlers of SIGSEGV, SIGILL, SIGFPE and SIGBUS that the engine has installed: note them once an engine exists. */
+/* The handlers of faults that the engine has installed: note them once an engine exists. Which of them are known; 0: none, because somebody
+   has made an engine before cloche_start, and somebody has installed other handlers since. */
 CLOCHE_EXPORT int cloche_note_handlers(void);
-/* Put them back if somebody has replaced them; 1 if so. */
+/* Put back the handlers of faults that the kernel has to have, if somebody has replaced them; 1 if so. */
 CLOCHE_EXPORT int cloche_keep_handlers(void);
 
 /* How often handlers had to be put back so far. */

@@ -1,6 +1,8 @@
 /* Guests: made, entered, left in the middle, freed. See cloche.h for what each function promises. */
 #define _GNU_SOURCE
 #include "core.h"
+#include "handlers.h"
+#include "redirect.h"
 #include "signals.h"
 #include <stdlib.h>
 #include <string.h>
@@ -75,13 +77,16 @@ static void before_fork(void) {
     pthread_mutex_lock(&table_lock);
     pthread_mutex_lock(&timer_lock);
     stack_before_fork();
+    redirect_before_fork();
 }
 static void after_fork(void) {
+    redirect_after_fork();
     stack_after_fork();
     pthread_mutex_unlock(&timer_lock);
     pthread_mutex_unlock(&table_lock);
 }
 static void after_fork_in_child(void) {
+    handlers_forked();
     timer_forked();
     for (uint32_t index = 0; index < made; index++) {
         struct guest *guest = chunks[index / CHUNK] + index % CHUNK;
@@ -104,7 +109,10 @@ CLOCHE_EXPORT int cloche_start(const struct cloche_engine *functions, size_t byt
     for (size_t i = 0; i < bytes / sizeof *each; i++)
         if (!each[i]) return CLOCHE_ENGINE_FAILED;
     engine = *functions;
-    if (!started) started = !pthread_atfork(before_fork, after_fork, after_fork_in_child);
+    if (!started) {
+        started = !pthread_atfork(before_fork, after_fork, after_fork_in_child);
+        handlers_take(each[0]);
+    }
     return started ? CLOCHE_DONE : CLOCHE_NO_MEMORY;
 }
 
@@ -292,7 +300,7 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
     }
     words[WORD_TELL_AT] = (uint64_t)tell_at, words[WORD_STOP_AT] = (uint64_t)stop_at;
     int64_t poll_ns = can_hear && metering != CLOCHE_FUEL ? span_of(words[WORD_POLL_NS]) : 0; /* the same calls burn the same */
-    signals_look();
+    handlers_look();
     if (!timer_arm(guest, tell_at, stop_at, poll_ns)) { /* nobody would stop the guest; the next call tries again */
         timer_disarm(guest);
         stack_give_back(guest->fiber.stack, 0);
@@ -564,6 +572,7 @@ static int on_a_stack(struct birth *birth, void (*work)(void *)) {
 }
 
 CLOCHE_EXPORT int cloche_new(struct cloche_image *image, uint64_t memory_limit, uint64_t *handle, uint64_t *words) {
+    handlers_redirect();
     struct guest *guest = table_take();
     if (!guest) return CLOCHE_NO_MEMORY;
     struct birth job = {.guest = guest, .memory_limit = memory_limit};

@@ -1,4 +1,4 @@
-/* The signals by which the processor tells of a trap. */
+/* What a thread needs for the signals by which the processor tells of a trap. */
 #ifndef CLOCHE_SIGNALS_H
 #define CLOCHE_SIGNALS_H
 
@@ -10,8 +10,5 @@ void signals_restore(const sigset_t *before);
 
 /* See that this thread has a stack of its own for those handlers, large enough for the engine's. 0: the system gives none. */
 int signals_stack(void);
-
-/* Look at the handlers, if the last look was not just now. */
-void signals_look(void);
 
 #endif

@@ -12,7 +12,7 @@
    says so until the guest itself has taken the lock, so that nothing which is armed in that moment outlives the call. */
 #define _GNU_SOURCE
 #include "core.h"
-#include "signals.h"
+#include "handlers.h"
 #include <errno.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -183,7 +183,7 @@ static void *run(void *nothing) {
             if (first < next) next = first;
         }
         if (next != NEVER) {
-            signals_look();
+            handlers_look();
             if (next > now + LOOK_AT_HANDLERS_NS) next = now + LOOK_AT_HANDLERS_NS;
         }
         /* Calls come and go: wake no later than the next one's time can be, so that arming it needs no wake-up. */

@@ -23,10 +23,17 @@ from cloche._wasm import artifacts as _artifacts
 from cloche._wasm import bindings
 from cloche._wasm import engine as _engine
 from cloche._wasm import image as _image
+from cloche._wasm.core import core
 from cloche.errors import ImageError
 from cloche_wire import abi
 
 NOBODY = 65534
+
+
+@pytest.fixture(scope="module", autouse=True)
+def core_is_loaded() -> None:
+    """The core of a checkout lies in the cache, which some of these tests take away; an engine is not made without it."""
+    core()
 
 
 @pytest.fixture

@@ -13,17 +13,20 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "runtime" / "native"
-CORE_SOURCES = ("core", "imports", "random", "signals", "stacks", "timer")
-HARNESS_SOURCES = ("fake", "calls", "races", "world")
+CORE_SOURCES = ("core", "handlers", "imports", "random", "redirect", "signals", "stacks", "timer")
+HARNESS_SOURCES = ("fake", "calls", "faults", "races", "world")
 SANITIZERS = ("address,undefined", "thread")
-WRAPPED = ("mmap", "mprotect", "pthread_create", "pthread_cond_broadcast")
-"""Functions of the system that a case can let fail, or wait for."""
+WRAPPED = ("mmap", "mprotect", "pthread_create", "pthread_cond_broadcast", "redirect_calls")
+"""Functions that a case can let fail, or wait for."""
+STRANGERS = ("lazy", "now")
+"""When the loader fills the slots of a library that installs handlers; ``-z now`` makes them read-only as well."""
 
 
 FORKING = (
     "a_fork_in_the_middle_of_calls",
     "a_deadline_survives_a_fork",
     "a_fork_as_a_call_begins_or_ends",
+    "a_fork_while_others_change_handlers",
     "a_child_draws_other_random_words",
     "forks_at_random_moments",
 )
@@ -36,7 +39,7 @@ class Unavailable(Exception):
 def cases() -> list[str]:
     """The names of all cases, from the sources."""
     text = "".join((HERE / f"{name}.c").read_text(encoding="utf-8") for name in HARNESS_SOURCES)
-    return re.findall(r"^CASE\((\w+)\)", text, re.MULTILINE)
+    return re.findall(r"^CASE(?:_WITHOUT_START)?\((\w+)\)", text, re.MULTILINE)
 
 
 @cache
@@ -112,9 +115,11 @@ def program(folder: Path, sanitizer: str = "") -> Path:
         sanitizer = "undefined"  # the pinned compiler has no AddressSanitizer
     if sanitizer and not sanitizer_works(sanitizer, folder):
         raise Unavailable(f"{compiler()[0]} has no -fsanitize={sanitizer} that works here")
-    # its name tells the core that its handlers of signals are the engine's
-    made = folder / "fake_wasmtime"
+    made = folder / "fake_engine"
     sources = [*(CORE / f"{name}.c" for name in CORE_SOURCES), *(HERE / f"{name}.c" for name in HARNESS_SOURCES)]
+    for when in STRANGERS:
+        stranger = ["-shared", "-fPIC", "-Wl,-z,relro", f"-Wl,-z,{when}", str(HERE / "stranger.c")]
+        _run([*compiler(), *stranger, "-o", str(folder / f"stranger_{when}.so")], folder)
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
     _run([*compiler(), *_options(sanitizer), *map(str, sources), "-o", str(made), *wraps, "-lpthread", "-ldl"], folder)
     return made

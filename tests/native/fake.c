@@ -11,17 +11,21 @@
        w   write a record to the log ring
        R   recurse until the stack is used up, as far as the engine's bound allows
 
-   As in wasmtime, a trap unwinds the guest's stack to the engine's own frame, also out of a handler of SIGSEGV. */
+   As in wasmtime, a trap unwinds the guest's stack to the engine's own frame; a handler of SIGSEGV has the thread go on there. */
 #define _GNU_SOURCE
 #include "fake.h"
+#include "handlers.h"
+#include "redirect.h"
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 struct fake_program program;
 struct fake_hooks hooks;
-int fail_mmap, fail_mprotect, fail_thread;
+int fail_mmap, fail_mprotect, fail_thread, no_redirection;
+const struct sigaction *fake_engine_before;
 static int64_t live;
 static void counted(int64_t change) { __atomic_add_fetch(&live, change, __ATOMIC_SEQ_CST); }
 int64_t fake_live(void) { return LOAD(live); }
@@ -50,6 +54,12 @@ int __real_pthread_cond_broadcast(pthread_cond_t *);
 int __wrap_pthread_cond_broadcast(pthread_cond_t *condition) {
     if (hooks.broadcast) hooks.broadcast();
     return __real_pthread_cond_broadcast(condition);
+}
+
+/* Here the engine is a part of this program, as the core is, so its own calls are not redirected: they are made to the right function. */
+int __real_redirect_calls(const struct redirection *, int, const void *);
+int __wrap_redirect_calls(const struct redirection *all, int count, const void *engine) {
+    return no_redirection ? 0 : (__real_redirect_calls(all, count, engine), 1);
 }
 
 /* ---- traps, errors, texts */
@@ -157,15 +167,28 @@ static _Noreturn void raise_trap(void *trap) {
     siglongjmp(innermost->jump, 1);
 }
 
+static _Noreturn void land(void) { siglongjmp(innermost->jump, 1); }
+
+static void go_on_at(ucontext_t *machine, void (*function)(void)) {
+#ifdef __x86_64__
+    machine->uc_mcontext.gregs[REG_RIP] = (greg_t)function;
+    machine->uc_mcontext.gregs[REG_RSP] = ((machine->uc_mcontext.gregs[REG_RSP] - 128) & -16) - 8; /* as after a call */
+#else
+    machine->uc_mcontext.pc = (uintptr_t)function;
+#endif
+}
+
+static struct sigaction fake_engine_found; /* the handler that was there before the engine's */
 static void on_fault(int number, siginfo_t *info, void *machine) {
-    (void)machine;
     uint8_t *at = info->si_addr;
     struct activation *here = innermost;
     if (here && at >= here->store->base && at < here->store->base + FAKE_MOST_PAGES * PAGE) {
         here->fault = 1;
-        siglongjmp(here->jump, 1);
+        go_on_at(machine, land);
+        return;
     }
-    signal(number, SIG_DFL);
+    if (!fake_engine_found.sa_sigaction) engines_sigaction(number, &fake_engine_found, NULL);
+    else fake_engine_found.sa_sigaction(number, info, machine);
 }
 
 static int64_t import(int which, int64_t a, int64_t b) {
@@ -365,15 +388,21 @@ static const struct cloche_engine functions = {
     error_new, error_message, text_delete, bytes_delete};
 
 /* ---- for the cases */
+void fake_engine_start(void) {
+    static int started;
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
+    if (!started++) SAME(engines_sigaction(SIGSEGV, &action, &fake_engine_found), 0);
+    if (fake_engine_before) fake_engine_found = *fake_engine_before;
+}
+
 void fake_start(void) {
-    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
-    SAME(sigaction(SIGSEGV, &action, NULL), 0);
-    sigaction(SIGBUS, &action, NULL);
+    if (fake_engine_before) fake_engine_start();
     SAME(cloche_start(&functions, sizeof functions - 8), CLOCHE_ENGINE_FAILED);
     struct cloche_engine without = functions;
     without.error_delete = NULL;
     SAME(cloche_start(&without, sizeof without), CLOCHE_ENGINE_FAILED);
     SAME(cloche_start(&functions, sizeof functions), CLOCHE_DONE);
+    fake_engine_start();
 }
 
 struct cloche_image fake_image(enum cloche_metering metering) {
@@ -413,18 +442,21 @@ void check_same(const char *file, int line, const char *what, int64_t have, int6
     _exit(1);
 }
 
-static struct { const char *name; void (*run)(void); } cases[128];
+static struct { const char *name; void (*run)(void); int starts; } cases[256];
 static int case_count;
-void add_case(const char *name, void (*run)(void)) { cases[case_count].name = name, cases[case_count++].run = run; }
+void add_case(const char *name, void (*run)(void), int starts) {
+    cases[case_count].name = name, cases[case_count].starts = starts, cases[case_count++].run = run;
+}
 
 int main(int count, char **arguments) {
-    fake_start();
     for (int i = 0; count > 1 && i < case_count; i++)
         if (!strcmp(cases[i].name, arguments[1])) {
+            if (cases[i].starts) fake_start();
             cases[i].run();
             SAME(fake_live(), 0);
             return 0;
         }
+    fake_start();
     if (count > 1 && !strcmp(arguments[1], "print")) return print_results(count - 2, arguments + 2);
     fprintf(stderr, "no such case\n");
     return 2;

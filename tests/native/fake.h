@@ -5,6 +5,7 @@
 
 #include "core.h"
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,16 +39,23 @@ struct fake_engine { uint64_t epoch; };
 struct cloche_image fake_image(enum cloche_metering metering);
 void fake_start(void);
 
+/* An engine that was made before cloche_start, and the handler of faults that it found, if set; the default is all zeros. */
+extern const struct sigaction *fake_engine_before;
+void fake_engine_start(void);
+extern int no_redirection; /* as on a system where no calls can be redirected */
+
 /* Stores, traps, errors, texts that exist. */
 int64_t fake_live(void);
 
 extern const engine_callback cloche_imports[];
 
 /* Cases: one process each, named on the command line. */
-void add_case(const char *name, void (*run)(void));
-#define CASE(name) \
+void add_case(const char *name, void (*run)(void), int starts);
+#define CASE(name) A_CASE(name, 1)
+#define CASE_WITHOUT_START(name) A_CASE(name, 0) /* it calls fake_start itself */
+#define A_CASE(name, starts) \
     static void name(void); \
-    __attribute__((constructor)) static void add_##name(void) { add_case(#name, name); } \
+    __attribute__((constructor)) static void add_##name(void) { add_case(#name, name, starts); } \
     static void name(void)
 
 #define CHECK(truth) ((truth) ? (void)0 : check_failed(__FILE__, __LINE__, #truth))

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, get_args
 from cloche._wasm import bindings
 from cloche._wasm.bindings import EngineError, library
 from cloche._wasm.core import IMPORTS, METERINGS, Image, core
-from cloche._wasm.fault_handlers import fault_handlers
+from cloche._wasm.fault_handlers import note_fault_handlers
 from cloche._wasm.memory import WASM_PAGE
 from cloche._wasm.stores import StorePool
 from cloche.errors import ImageError
@@ -56,6 +56,7 @@ def options(metering: Metering) -> dict[str, Any]:
 def _new_engine(metering: Metering) -> int:
     """A ``wasm_engine_t`` with those options."""
     chosen, lib = options(metering), library()
+    core()  # wasmtime installs its handlers of faults with the first engine: the core's have to be there
     config = lib.wasm_config_new()
     lib.wasmtime_config_epoch_interruption_set(config, chosen["epoch_interruption"])
     lib.wasmtime_config_consume_fuel_set(config, chosen["consume_fuel"])
@@ -156,7 +157,7 @@ class Engine:
         self.metering: Metering = metering
         self.image = image
         self._engine = engine = _new_engine(metering)
-        self.fault_handlers = fault_handlers()
+        note_fault_handlers()
         try:
             self.module = load(engine)
         except EngineError as error:

@@ -1,0 +1,24 @@
+/* Who gets a fault: the engine, and after it whoever else has installed a handler. See handlers.c. */
+#ifndef CLOCHE_HANDLERS_H
+#define CLOCHE_HANDLERS_H
+
+#include <signal.h>
+
+/* Once, before the first engine is made: from here on the core's handler gets the faults. `engine` is the address of anything in the
+   engine's library. */
+void handlers_take(const void *engine);
+
+/* In a forked process: no other thread holds the lock any more. */
+void handlers_forked(void);
+
+/* Redirect the calls of libraries that have been loaded since. */
+void handlers_redirect(void);
+
+/* Look at the handlers, if the last look was not just now. */
+void handlers_look(void);
+
+/* What the engine's calls of sigaction, and those of other libraries, are redirected to. */
+int engines_sigaction(int number, const struct sigaction *action, struct sigaction *before);
+int others_sigaction(int number, const struct sigaction *action, struct sigaction *before);
+
+#endif
