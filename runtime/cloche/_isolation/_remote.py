@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-import cbor2
-
 from cloche import _logs
 from cloche._asks import FramedAsks
 from cloche._broken import CallUsage, with_data
+from cloche._cbor import write as write_cbor
 from cloche._codec import TooCostly, costly_reply, decode_record
 from cloche._isolation import _errors
 from cloche._isolation._area import create
@@ -114,7 +113,7 @@ class RemoteInstance(HasCallState):
         how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "asks": asks}
         how["outside"] = asdict(self.host.outside)
         if snapshot is None:
-            self._channel.ask(Request.OPEN, cbor2.dumps(how))
+            self._channel.ask(Request.OPEN, write_cbor(how))
         else:
             how |= {"memory": snapshot.memory_bytes, "runs": len(snapshot.runs), "request": snapshot.request}
             how["calls"] = snapshot.calls
@@ -123,7 +122,7 @@ class RemoteInstance(HasCallState):
             area, descriptor = create(max(1, pages + len(runs)), exact=True)
             area.view[:pages] = snapshot.pages
             area.view[pages : pages + len(runs)] = runs
-            self._channel.ask(Request.OPEN, cbor2.dumps(how), pages, area.size, descriptor)
+            self._channel.ask(Request.OPEN, write_cbor(how), pages, area.size, descriptor)
         self._receive(0)
 
     @property
