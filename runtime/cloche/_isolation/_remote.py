@@ -24,6 +24,7 @@ from cloche._services import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
 from cloche._wasm.call_state import HasCallState, Stop, Stopped
 from cloche._wasm.core import Reason
+from cloche._wasm.memory import no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import Op, Reply, abi
 
@@ -201,6 +202,9 @@ class RemoteInstance(HasCallState):
 
     def share(self, length: int) -> memoryview:
         """A buffer of shared memory for the host to fill: each call that names it copies it to the guest."""
+        if length > self.limits.memory_bytes:  # before as much is shared
+            self._check_open()
+            raise no_room(length, self._memory_bytes)
         with self._entered():
             area, descriptor = create(length, exact=True)
             number = self._beside.number()
