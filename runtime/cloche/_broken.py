@@ -152,7 +152,9 @@ def _chain(failure: Failure | None) -> Iterator[Failure]:
         failure = failure.cause
 
 
-def interruption(error: NodeError, told: Stop | None, usage: CallUsage, limits: Limits) -> ClocheError:
+def interruption(
+    error: NodeError, told: Stop | None, usage: CallUsage, limits: Limits, *, usable: bool = True
+) -> ClocheError:
     """What to raise for a failure of a guest that had been told to stop: the failure itself, unless that is what it is about.
 
     Args:
@@ -160,14 +162,16 @@ def interruption(error: NodeError, told: Stop | None, usage: CallUsage, limits: 
         told: why the guest was told to stop.
         usage: what the call had used.
         limits: the node's.
+        usable: whether the node goes on; False: it was being loaded or restored, and its instance ends.
     """
     if told is None or not any(failure.exc_type in _INTERRUPTIONS for failure in _chain(error.failure)):
         return error
     node = error.node
     if told is Stop.CANCELLED:
         return Cancelled(f"the call on node {node!r} was cancelled", node=node)
+    outcome = "and is usable" if usable else f"so there is no node to use: raise Limits.{usage.limited_by}"
     made = DeadlineError(
-        f"node {node!r} {_time(usage, limits)} ({_limit(usage, limits)}); it was interrupted, and is usable",
+        f"node {node!r} {_time(usage, limits)} ({_limit(usage, limits)}); it was interrupted, {outcome}",
         **_reached(usage, limits),
         node=node,
         guest_traceback=error.guest_traceback,

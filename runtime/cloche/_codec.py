@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import cbor2
 
 from cloche._arrays import load_numpy
+from cloche._cbor import write as write_cbor
+from cloche._cbor import write_listless
 from cloche._floods import COMPACTED, charge_dict, charge_frozenset, charge_set
 from cloche._locate import locate
-from cloche._lowering import ATOMS, Lowering, is_flat, is_plain, path
+from cloche._lowering import ATOMS, HAS_LIST, Lowering, is_flat, is_plain, path
 from cloche._texts import clean
 from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import Failure, Reply, tags
@@ -99,15 +101,14 @@ class Codec:
         if len(message) == 3:  # one operand, as a rule
             op, call, operand = message
             kind = type(operand)
-            if (
-                kind in ATOMS
-                or (kind is dict and is_flat(operand))
-                or ((kind is dict or kind is list) and is_plain(operand, self._depth - 1, set()))
-            ):
+            write: Callable[[Any], bytes] | None = None
+            if kind in ATOMS or (kind is dict and is_flat(operand)):
+                write = write_listless
+            elif kind is dict or kind is list:
+                write = self._plain_writer(operand)
+            if write is not None:
                 try:
-                    # not dumps(message): cbor2 asks an abstract base class whether a list is one, which is Python code, whose
-                    # exceptions (Ctrl-C) it drops
-                    frame: bytes = _BEGINNINGS[op] + call.to_bytes(8, "big") + cbor2.dumps(operand)
+                    frame: bytes = _BEGINNINGS[op] + call.to_bytes(8, "big") + write(operand)
                 except UnicodeEncodeError:
                     pass  # lone surrogates
                 else:
@@ -122,6 +123,13 @@ class Codec:
             self._too_large(lowering.outside, root)
         return self._write(lowered, lowering, root)
 
+    def _plain_writer(self, operand: list[Any] | dict[Any, Any]) -> Callable[[Any], bytes] | None:
+        """What writes the operand as it is; None: it has to be lowered."""
+        seen: set[int] = set()
+        if not is_plain(operand, self._depth - 1, seen):
+            return None
+        return write_cbor if HAS_LIST in seen else write_listless
+
     def _write(self, lowered: list[Any], lowering: Lowering, root: str) -> bytes:
         """Place the bodies, and write the frame that names their places."""
         placed: list[int] = []
@@ -129,7 +137,7 @@ class Codec:
             for body, place in lowering.bodies:
                 place[0] = self._place(body)
                 placed.append(place[0])
-            frame = cbor2.dumps(lowered)
+            frame = write_cbor(lowered)
             self._check_size(frame, lowering, root)
         except EncodeError:
             for address in placed if self._free else ():
@@ -206,7 +214,7 @@ def refusal(error: TooCostly, root: str, steps: list[Any]) -> str:
     return f"{path(root, steps)}: {error}"
 
 
-_BEGINNINGS: Final = tuple(b"\x83" + cbor2.dumps(op) + b"\x1b" for op in range(256))
+_BEGINNINGS: Final = tuple(b"\x83" + write_listless(op) + b"\x1b" for op in range(256))
 """How a frame ``[op, call, operand]`` begins, up to the eight bytes of the call's number."""
 _ALONE: Final = tuple(b"\x82" + start[1:] for start in _BEGINNINGS)
 """And one without an operand."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche._arguments import checked_params
 from cloche._texts import name as cleaned
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def operand(
     Raises:
         FileNotFoundError: there is no such package.
         ClocheError: a package is too large or none.
+        TypeError: `params` are no keyword arguments.
     """
     return {
         "name": name,
@@ -41,7 +43,7 @@ def operand(
         "data": modules.data,
         "main": modules.main,
         "entry": entry,
-        "params": dict(params or {}),
+        "params": checked_params(params),
         "session_id": session_id,
         "log_level": limits.log_level,
         "seed": seed,

@@ -14,9 +14,11 @@ from cloche.errors import EncodeError
 from cloche_wire import abi, tags
 from cloche_wire import values as wire
 
-__all__ = ["ATOMS", "NO_NAME", "Lowering", "is_flat", "is_plain", "path"]
+__all__ = ["ATOMS", "HAS_LIST", "NO_NAME", "Lowering", "is_flat", "is_plain", "path"]
 
 ATOMS: Final = frozenset({int, float, bool, type(None)})
+HAS_LIST: Final = 0
+"""What `is_plain` adds to the ids of what it has seen if a list is among it: no object has this one."""
 _NUMBERS: Final = frozenset({int, float})
 _INTEGERS: Final = {int}
 _FLOATS: Final = {float}
@@ -59,6 +61,8 @@ def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
         items = container.values()
     elif len(container) >= abi.NUMBERS_SHORTEST and type(container[0]) in _NUMBERS and type(container[-1]) in _NUMBERS:
         return False  # likely all numbers: one byte string is written faster than so many items are looked at
+    else:
+        seen.add(HAS_LIST)
     for item in items:
         kind = type(item)
         if kind in ATOMS:

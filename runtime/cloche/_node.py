@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import _stream
+from cloche._arguments import checked_shape
 from cloche._broken import interruption, name_limit
 from cloche._failures import read_failure
 from cloche._node_lock import NodeLock, exclusive
@@ -257,20 +258,24 @@ class Node:
         memory, and is an ordinary array.
 
         Args:
-            shape: of the array.
-            dtype: a numeric numpy dtype.
+            shape: of the array: a whole number, or several.
+            dtype: a numpy dtype of integers or floats, but for ``longdouble``.
 
         Raises:
-            TypeError: `dtype` is not numeric.
+            TypeError: `dtype` is another, or `shape` no whole numbers.
+            ValueError: `shape` has a negative length, or more dimensions than numpy allows.
             EncodeError: the guest has not so much memory left.
             ClosedError: the node is closed.
         """
         import numpy as np
 
         kind = np.dtype(dtype)
-        if kind.kind not in "iuf":
-            raise TypeError(f"a buffer has integers or floats, not {kind}")
-        dims = (shape,) if isinstance(shape, int) else tuple(shape)
+        if kind.kind not in "iuf" or kind.char == "g":
+            raise TypeError(f"a buffer has integers or floats of 8 bytes at most, not {kind}")
+        dims = checked_shape(shape)
+        np.broadcast_to(
+            np.empty((), kind), (1,) * len(dims)
+        )  # raises for too many, before the guest gives a block for good
         count = math.prod(dims)
         view = self._lock.run(self._share, max(1, count * kind.itemsize))
         return np.frombuffer(view, kind, count).reshape(dims)
@@ -288,14 +293,20 @@ class Node:
 
         Raises:
             ClocheError: a lease is open already.
+            ClosedError: the node is closed.
         """
-        if self._instance.lease:
-            raise ClocheError(f"node {self.name!r} has a lease open: close it first")
-        self._instance.lease = True
+        self._lock.run(self._open_lease)
         try:
             yield self
         finally:
             self._instance.lease = False
+
+    def _open_lease(self) -> None:
+        if self._closed or self._instance.closed:
+            raise self._closed_error()
+        if self._instance.lease:
+            raise ClocheError(f"node {self.name!r} has a lease open: close it first")
+        self._instance.lease = True
 
     @exclusive
     def snapshot(self) -> Snapshot:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, get_args
 
 from cloche import _loading, _logs, _source
+from cloche._arguments import check_text, checked, checked_grants, checked_limits
 from cloche._broken import Cancelled, interruption, name_limit
 from cloche._desks import desks
 from cloche._instance import Instance
@@ -69,6 +70,7 @@ class Runtime:
     Raises:
         ImageError: no image, or a damaged one; says what to run.
         ClocheError: ``isolation="process"`` on another system than Linux.
+        TypeError: `limits` is something else.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Runtime:
             raise ValueError(f"isolation is {isolation!r}: give 'none' or 'process'")
         if isolation == "none" and workers is not None:
             raise ValueError("workers are for isolation='process'")
-        self.limits = limits or Limits()
+        self.limits = checked_limits(limits) or Limits()
         self.image = _image.find(image)
         self._logger = logger = logger if logger is not None else _logs.DefaultLogger()
         tell = progress or (lambda text: logger.info(text))  # not looked up before it is needed
@@ -154,11 +156,14 @@ class Runtime:
             EncodeError: a parameter cannot be sent.
             BrokenInstanceError: loading passed a limit or crashed the guest.
             FileNotFoundError: no such path.
+            TypeError: an argument is of the wrong class; the message names it.
         """
         self._check_open()
         policy = Policy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
-        limits = limits or self.limits
-        grants = grants or Grants()
+        limits = checked_limits(limits) or self.limits
+        grants = checked_grants(grants)
+        check_text("entry", entry, "the name of a class or function")
+        check_text("name", name, "a name for logs and errors")
         modules = _source.read(source, grants)
         label = name or entry or modules.main
         outside = Outside.of(grants)
@@ -206,10 +211,13 @@ class Runtime:
             ImageError: the snapshot was made with another image.
             ClocheError: it needs more memory than `limits` allow.
             ClosedError: the runtime is closed.
+            TypeError: an argument is of the wrong class; the message names it.
         """
         self._check_open()
-        limits = limits or self.limits
-        grants = grants or Grants()
+        checked("snapshot", snapshot, Snapshot, "one from Node.snapshot or Snapshot.from_bytes")
+        limits = checked_limits(limits) or self.limits
+        grants = checked_grants(grants)
+        check_text("name", name, "a name for logs and errors")
         if snapshot.image != self.image.sha256:
             raise ImageError(
                 f"the snapshot of {snapshot.name!r} belongs to the image {snapshot.image[:12]}, this runtime has "
@@ -336,7 +344,7 @@ class Runtime:
             self._loads[lock] = instance
             self._check_open()
             instance.limit_next_calls(limits.load_s or NO_LIMIT_S, "load_s")
-            kind, value = instance.exchange(Op.LOAD, [message], "params")
+            kind, value = instance.exchange(Op.LOAD, [message], "")  # its keys are the arguments' names
             if kind is Reply.FAILURE:
                 raise_failure(value, label, Op.LOAD)
             instance.limit_next_calls(None)
@@ -348,7 +356,7 @@ class Runtime:
             instance.close(keep=True)
             failed = NodeLoadError(error.failure, label, _remedy(error))
             name_limit(failed, limits, size)
-            raised = interruption(failed, told, usage, limits)
+            raised = interruption(failed, told, usage, limits, usable=False)
             if isinstance(raised, Cancelled):
                 self._check_open()
             raise raised from None
@@ -395,7 +403,7 @@ class Runtime:
                 if kind is not Reply.RESULT:
                     raise ProtocolError(f"node {name!r}: {kind.name} is no answer to RESEED", node=name)
         except NodeRaisedError as error:
-            raised = interruption(error, instance.told, instance.usage(), limits)
+            raised = interruption(error, instance.told, instance.usage(), limits, usable=False)
             instance.close()
             raise raised from None
         except BaseException:

@@ -227,7 +227,8 @@ class DeadlineError(LimitError, TimeoutError):
     """The call ran longer than ``deadline_s``, its stream than ``stream_s``, or loading than ``load_s``.
 
     The node was interrupted: its Python code raised ``cloche_guest.DeadlineExceeded`` where it was, its ``finally`` blocks ran, and
-    it stays usable, with its state. You get a `HardDeadlineError` instead if it was still running when the grace was over.
+    it stays usable, with its state; one that was loading has not been loaded. You get a `HardDeadlineError` instead if it was still
+    running when the grace was over.
 
     Attributes:
         guest_traceback: where the node was, as Python would print it; untrusted text.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, fields
+from typing import Any
 
 from cloche_wire import abi
 
@@ -64,12 +66,38 @@ class Limits:
             optional = field.name in _OPTIONAL
             if value is None and optional:
                 continue
-            numeric = isinstance(value, (int, float)) if field.name.endswith("_s") else isinstance(value, int)
-            if not numeric or isinstance(value, bool):
-                raise TypeError(f"Limits.{field.name} is {value!r}: give a number" + (" or None" if optional else ""))
+            number = _seconds(value) if field.name.endswith("_s") else _whole(value)
+            if number is None:
+                what = "a number" if field.name.endswith("_s") else "a whole number"
+                raise TypeError(f"Limits.{field.name} is {value!r}: give {what}" + (" or None" if optional else ""))
             lowest, highest = _RANGES.get(field.name, (1, (1 << 31) - 1))
-            if not lowest <= value <= highest:
+            if not lowest <= number <= highest:
                 raise ValueError(f"Limits.{field.name} is {value!r}: give a number from {lowest} to {highest}")
+            object.__setattr__(self, field.name, number)
+
+
+def _whole(value: Any) -> int | None:
+    """The number as a plain int, be it numpy's; None: it is none."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    try:
+        return int(operator.index(value))  # int: what it gives may be of a subclass
+    except TypeError:  # an array has `__index__`, too
+        return None
+
+
+def _seconds(value: Any) -> float | None:
+    """As `_whole`, for a plain int or float."""
+    if isinstance(value, bool):
+        return None
+    whole = _whole(value)
+    if whole is not None:
+        return whole
+    if isinstance(value, float):
+        return float(value)
+    import numbers  # rarely needed
+
+    return float(value) if isinstance(value, numbers.Real) else None
 
 
 _OPTIONAL = frozenset({"deadline_s", "load_s", "fuel", "stream_items", "stream_s"})

@@ -2,6 +2,8 @@
 
 from tests.sandbox.test_buffers import (  # noqa: F401
     FRAME,
+    test_a_buffer_that_cannot_be_is_refused_before_the_guest_gives_memory_for_it,
+    test_a_closed_node_gives_no_lease,
     test_buffer_of_objects_is_refused,
     test_buffer_of_one_node_is_copied_to_another,
     test_buffer_outlives_its_node,
@@ -9,6 +11,7 @@ from tests.sandbox.test_buffers import (  # noqa: F401
     test_buffer_that_does_not_fit_is_refused,
     test_leased_view_never_crashes,
     test_results_of_several_calls_in_one_lease_stay_valid,
+    test_the_shape_of_a_buffer_is_any_whole_numbers,
 )
 
 

@@ -199,3 +199,55 @@ def test_array_of_a_request_is_the_guests_own_and_writable(load, mutable):
     sent = np.zeros(10_000)
     assert (node.process(sent) == 1).all()
     assert (sent == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kind", "message"),
+    [
+        (-1, "f4", ValueError, "shape is -1: give lengths from 0 up"),
+        ((2, -3), "f4", ValueError, r"shape is \(2, -3\): give lengths from 0 up"),
+        ((1,) * 70, "f4", ValueError, "dimension"),
+        (True, "f4", TypeError, "shape is True: give a whole number, or a tuple of them"),
+        ((2, True), "f4", TypeError, r"shape is \(2, True\): give a whole number, or a tuple of them"),
+        (2.5, "f4", TypeError, "shape is 2.5: give a whole number, or a tuple of them"),
+        ("ab", "f4", TypeError, "shape is 'ab': give a whole number, or a tuple of them"),
+        (4, np.longdouble, TypeError, "a buffer has integers or floats of 8 bytes at most, not"),
+        (1 << 70, "u1", cloche.EncodeError, "memory_bytes"),
+    ],
+)
+def test_a_buffer_that_cannot_be_is_refused_before_the_guest_gives_memory_for_it(load, shape, dtype, kind, message):
+    """What it gives for a buffer it never takes back."""
+    node = load(FRAME)
+    with pytest.raises(kind, match=message):
+        node.buffer(shape, dtype)
+    assert node.stats.calls == 1, "loading"
+    assert node._instance.memory_bytes and not buffers(node)
+
+
+def buffers(node):
+    """What the node's instance has shared so far."""
+    instance = node._instance
+    return instance._beside.buffers if hasattr(instance, "_beside") else instance._memory._shared
+
+
+@pytest.mark.parametrize(
+    ("shape", "made"),
+    [(np.int64(5), (5,)), ((np.int64(2), 3), (2, 3)), (np.array([2, 3]), (2, 3)), ([], ()), ((0, 3), (0, 3))],
+    ids=repr,
+)
+def test_the_shape_of_a_buffer_is_any_whole_numbers(load, shape, made):
+    """They come out of computations with numpy, as a rule."""
+    assert load(FRAME).buffer(shape).shape == made
+
+
+@pytest.mark.parametrize("end", ["close", "trap"])
+def test_a_closed_node_gives_no_lease(load, end):
+    """A block that seems to have one would read from nothing."""
+    node = load(FRAME)
+    if end == "close":
+        node.close()
+    else:
+        with pytest.raises(cloche.BrokenInstanceError):
+            node.process("__import__('os').abort()")
+    with pytest.raises(cloche.ClosedError, match="is closed"), node.lease():
+        pytest.fail("the block was entered")

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import cbor2
-
+from cloche._cbor import write as write_cbor
 from cloche._codec import Codec
 from cloche.errors import InternalError, ProtocolError
 from cloche_wire import tags
@@ -65,13 +64,13 @@ class RemoteCodec(Codec):
         places = [place for _, place in lowering.bodies]
         for index, place in enumerate(places):
             place[0] = _FIRST + index
-        frame = cbor2.dumps(lowered)
+        frame = write_cbor(lowered)
         self._check_size(frame, lowering, root)
         if not places:
             return frame
         for place in places:
             place[0] ^= _ALL
-        other = cbor2.dumps(lowered)
+        other = write_cbor(lowered)
         difference = int.from_bytes(frame) ^ int.from_bytes(other)
         found = [match.start() for match in _ADDRESS.finditer(difference.to_bytes(len(frame)))]
         if len(found) != len(places) or len(frame) != len(other):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import cbor2
-
 from cloche import errors
 from cloche._broken import Cancelled, CancelledHard
+from cloche._cbor import write as write_cbor
 from cloche._codec import decode_record
 from cloche._texts import clean
 from cloche._wasm.memory import NoRoomError
@@ -58,9 +57,9 @@ def describe(error: BaseException, closed: bool) -> bytes:
     """
     kind = next((base for base in type(error).__mro__ if _CLASSES.get(base.__name__) is base), None)
     if kind is None:
-        return cbor2.dumps(["InternalError", f"a worker failed: {error!r}"[:_MAX_TEXT], closed, {}])
+        return write_cbor(["InternalError", f"a worker failed: {error!r}"[:_MAX_TEXT], closed, {}])
     facts = {name: getattr(error, name) for name in _facts(kind)}
-    return cbor2.dumps([kind.__name__, Exception.__str__(error)[:_MAX_TEXT], closed, facts])
+    return write_cbor([kind.__name__, Exception.__str__(error)[:_MAX_TEXT], closed, facts])
 
 
 def rebuild(frame: bytes, node: str) -> tuple[errors.ClocheError, bool]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import cbor2
 
+from cloche._cbor import write as write_cbor
 from cloche._codec import decode_record
 from cloche._isolation._bounds import Bounds
 from cloche._isolation._descriptors import Socket, connected
@@ -291,7 +292,7 @@ class Process:
         try:
             with self._lock:
                 self._count = number = self._count + 1
-                socket.send_fds(self.control, [cbor2.dumps([number, 0])], [theirs.fileno()])  # type: ignore[arg-type]  # it uses sendmsg
+                socket.send_fds(self.control, [write_cbor([number, 0])], [theirs.fileno()])  # type: ignore[arg-type]  # it uses sendmsg
         except BaseException:
             ours.close()
             raise
@@ -303,7 +304,7 @@ class Process:
         """Have the worker stop a node's call, if it is still under way."""
         try:
             with self._lock:
-                self.control.send(cbor2.dumps([number, request]), socket.MSG_DONTWAIT)
+                self.control.send(write_cbor([number, request]), socket.MSG_DONTWAIT)
         except OSError:
             pass  # it has ended; or it takes no orders any more, and the deadline will end it
 
@@ -318,7 +319,7 @@ class Process:
             ours.settimeout(_WHERE_S)
             try:
                 with closing(theirs), self._lock:
-                    order, descriptors = cbor2.dumps([number, WHERE]), [theirs.fileno()]
+                    order, descriptors = write_cbor([number, WHERE]), [theirs.fileno()]
                     socket.send_fds(self.control, [order], descriptors, socket.MSG_DONTWAIT)  # type: ignore[arg-type]  # as above
                 return tuple(_frames(ours.recv(FRAMES_BYTES)))
             except (OSError, ValueError):

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-import cbor2
-
 from cloche import _logs
 from cloche._asks import FramedAsks
 from cloche._broken import CallUsage, with_data
+from cloche._cbor import write as write_cbor
 from cloche._codec import TooCostly, costly_reply, decode_record
 from cloche._isolation import _errors
 from cloche._isolation._area import create
@@ -25,6 +24,7 @@ from cloche._services import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
 from cloche._wasm.call_state import HasCallState, Stop, Stopped
 from cloche._wasm.core import Reason
+from cloche._wasm.memory import no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import Op, Reply, abi
 
@@ -114,7 +114,7 @@ class RemoteInstance(HasCallState):
         how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "asks": asks}
         how["outside"] = asdict(self.host.outside)
         if snapshot is None:
-            self._channel.ask(Request.OPEN, cbor2.dumps(how))
+            self._channel.ask(Request.OPEN, write_cbor(how))
         else:
             how |= {"memory": snapshot.memory_bytes, "runs": len(snapshot.runs), "request": snapshot.request}
             how["calls"] = snapshot.calls
@@ -123,7 +123,7 @@ class RemoteInstance(HasCallState):
             area, descriptor = create(max(1, pages + len(runs)), exact=True)
             area.view[:pages] = snapshot.pages
             area.view[pages : pages + len(runs)] = runs
-            self._channel.ask(Request.OPEN, cbor2.dumps(how), pages, area.size, descriptor)
+            self._channel.ask(Request.OPEN, write_cbor(how), pages, area.size, descriptor)
         self._receive(0)
 
     @property
@@ -202,6 +202,9 @@ class RemoteInstance(HasCallState):
 
     def share(self, length: int) -> memoryview:
         """A buffer of shared memory for the host to fill: each call that names it copies it to the guest."""
+        if length > self.limits.memory_bytes:  # before as much is shared
+            self._check_open()
+            raise no_room(length, self._memory_bytes)
         with self._entered():
             area, descriptor = create(length, exact=True)
             number = self._beside.number()

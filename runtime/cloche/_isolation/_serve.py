@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from cloche._asks import GuestAsks
+from cloche._cbor import write as write_cbor
 from cloche._instance import Instance
 from cloche._isolation import _errors
 from cloche._isolation._area import Area, attach
@@ -347,7 +348,7 @@ class Served:
         area[: len(taken.pages)] = taken.pages
         area[len(taken.pages) : len(taken.pages) + len(runs)] = runs
         about = SNAPSHOT.pack(taken.memory_bytes, len(taken.pages), len(taken.runs), taken.request)
-        self._answer(Answer.DONE, about + cbor2.dumps([dict(taken.outside)]))
+        self._answer(Answer.DONE, about + write_cbor([dict(taken.outside)]))
 
     def _answer(
         self,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import cbor2
 
+from cloche._cbor import write as write_cbor
 from cloche._instance import Instance
 from cloche._isolation import _confine
 from cloche._isolation._serve import Served
@@ -38,7 +39,7 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
     threading.stack_size(_THREAD_STACK_BYTES)
 
     def tell(*message: Any) -> None:
-        control.send(cbor2.dumps(message))
+        control.send(write_cbor(message))
 
     try:
         image = _image.Image.open(Path(boot["image"]))
@@ -58,7 +59,7 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
 
 def _say_where(answer: socket.socket, frames: list[list[Any]]) -> None:
     """Send a node's frames: of too many, the innermost. The host may have stopped waiting; the worker goes on in any case."""
-    while len(data := cbor2.dumps(frames)) > FRAMES_BYTES:
+    while len(data := write_cbor(frames)) > FRAMES_BYTES:
         frames = frames[len(frames) // 4 + 1 :]
     with suppress(OSError):
         answer.send(data, socket.MSG_DONTWAIT)

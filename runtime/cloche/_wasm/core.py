@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from enum import IntEnum
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, Final
 
@@ -185,8 +186,24 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "keep_handlers": (_INT, ()),
     "checksum": (_U64, (_P, ctypes.c_size_t)),
 }
+_BARE: Final = frozenset({"call", "answer", "go_on", "end_call", "free"})
+"""Called without `_translating`. The first three are the hot path, and `Instance.exchange` does as much for them; the others tidy
+up after an error, and have to do with as little of Python's stack as can be."""
 IMPORTS: Final = ("clock", "random", "sleep", "exit", "call", "poll")
 """In the order of ``cloche_imports``."""
+
+
+def _translating(function: Any) -> Callable[..., Any]:
+    """A foreign function that raises RecursionError at the end of Python's stack: ctypes wraps what it meets while it converts."""
+
+    @wraps(function)
+    def cross(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except ctypes.ArgumentError:
+            raise RecursionError("maximum recursion depth exceeded") from None
+
+    return cross
 
 
 class Core:
@@ -217,7 +234,7 @@ class Core:
         for name, (result, parameters) in _FUNCTIONS.items():
             function = loaded[f"cloche_{name}"]  # indexing makes a function object of our own
             function.restype, function.argtypes = result, parameters
-            setattr(self, name, function)
+            setattr(self, name, function if name in _BARE else _translating(function))
         self.imports: dict[str, int] = dict(
             zip(IMPORTS, (_P * len(IMPORTS)).in_dll(loaded, "cloche_imports"), strict=True)
         )

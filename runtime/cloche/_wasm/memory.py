@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cloche._wasm.stores import Slot
 
-__all__ = ["WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of"]
+__all__ = ["WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of", "no_room"]
 
 WASM_PAGE: Final = 65536
 _PAGE: Final = mmap.PAGESIZE
@@ -59,6 +59,15 @@ class NoRoomError(EncodeError):
 
 class Trapped(Exception):
     """The guest stopped before it returned. The words of its slot say why."""
+
+
+def no_room(length: int, size: int) -> NoRoomError:
+    """The error for a block of so many bytes which a guest of that size does not have."""
+    return NoRoomError(
+        f"the guest has no {length} bytes left for this value, beside the {size} that it has: raise Limits.memory_bytes",
+        limit="memory_bytes",
+        reached=size + length,
+    )
 
 
 _pagemap = -1
@@ -169,12 +178,7 @@ class Memory:
 
     def no_room(self, length: int) -> NoRoomError:
         """The error for a block of that size which the guest does not have."""
-        return NoRoomError(
-            f"the guest has no {length} bytes left for this value, beside the {self.size} that it has: raise "
-            "Limits.memory_bytes",
-            limit="memory_bytes",
-            reached=self.size + length,
-        )
+        return no_room(length, self.size)
 
     def checked(self, address: int, length: int) -> int:
         """The address, if that many bytes lie there."""

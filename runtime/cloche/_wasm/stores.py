@@ -86,7 +86,10 @@ class Slot:
 
     def close(self) -> None:
         """Free it now. Calling it again does nothing."""
-        self._free(self.handle.value)
+        try:
+            self._free(self.handle.value)
+        except ctypes.ArgumentError:  # as in `core._translating`
+            raise RecursionError("maximum recursion depth exceeded") from None
 
     def __del__(self) -> None:
         if hasattr(self, "_free") and self.handle.value:

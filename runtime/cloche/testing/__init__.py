@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from cloche import _loading, _logs, _source
+from cloche._arguments import check_text, checked_grants, checked_limits
 from cloche._desks import desks
 from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
@@ -59,6 +60,7 @@ class LocalGuest(Node):
     Raises:
         NodeLoadError: as in `Runtime.load`.
         ClocheError: `grants` has mounts or scratch_bytes.
+        TypeError: as in `Runtime.load`.
     """
 
     _instance: LocalInstance  # type: ignore[assignment]  # what Node uses of an instance, it has
@@ -76,7 +78,9 @@ class LocalGuest(Node):
         seed: bytes | None = None,
         capture: bool = True,
     ) -> None:
-        limits, grants = limits or Limits(), grants or Grants()
+        limits, grants = checked_limits(limits) or Limits(), checked_grants(grants)
+        check_text("entry", entry, "the name of a class or function")
+        check_text("name", name, "a name for logs and errors")
         if grants.mounts or grants.scratch_bytes:
             raise ClocheError(
                 "a LocalGuest has this machine's files and no others: test what Grants.mounts and scratch_bytes give with a Runtime"
@@ -86,20 +90,23 @@ class LocalGuest(Node):
         host = CallState(label)
         made = desks(grants, limits, host, _logs.DefaultLogger())
         instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
-        message = _loading.operand(
-            modules,
-            replace(grants, opaque=False),  # unpickling what a stranger sends belongs into a sandbox
-            limits,
-            name=label,
-            entry=entry,
-            params=params,
-            session_id=session_id,
-            seed=seed or (b"" if grants.seed is None else Outside.of(grants).seed),
-        )
-        kind, value = instance.exchange(Op.LOAD, [message], "params")
-        if kind is Reply.FAILURE:
+        try:
+            message = _loading.operand(
+                modules,
+                replace(grants, opaque=False),  # unpickling what a stranger sends belongs into a sandbox
+                limits,
+                name=label,
+                entry=entry,
+                params=params,
+                session_id=session_id,
+                seed=seed or (b"" if grants.seed is None else Outside.of(grants).seed),
+            )
+            kind, value = instance.exchange(Op.LOAD, [message], "")
+            if kind is Reply.FAILURE:
+                raise_failure(value, label, Op.LOAD)
+        except BaseException:
             instance.close()
-            raise_failure(value, label, Op.LOAD)
+            raise
         info = _loading.read_info(value)
         assert info is not None  # its guest is this process
         if not name and not entry:

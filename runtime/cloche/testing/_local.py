@@ -11,11 +11,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import cbor2
-
 from cloche import _logs
 from cloche._asks import Asks, Desk
 from cloche._broken import CallUsage
+from cloche._cbor import write as write_cbor
 from cloche._codec import Codec, TooCostly, refusal
 from cloche._services import ServiceDesk
 from cloche._wasm.call_state import CallState, HasCallState
@@ -152,7 +151,7 @@ class LocalInstance(HasCallState):
 
     def emit(self, record: list[Any]) -> None:
         """Keep a log record."""
-        self._frames.append(cbor2.dumps(record))
+        self._frames.append(write_cbor(record))
 
     def count_output(self, size: int) -> None:
         """Hold output_bytes."""
