@@ -60,7 +60,7 @@ def run(tmp_path: Path) -> Run:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "cloche.cli", "bench", *arguments],
-            cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+            cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     return call
@@ -113,7 +113,7 @@ def test_an_interrupted_run_leaves_what_it_has(tmp_path: Path) -> None:
         if line.startswith("passthrough/str"):
             break
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "interrupted: 1 cases were measured" in errors
     data = results.load(tmp_path / "r.json")

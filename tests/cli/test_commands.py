@@ -68,7 +68,7 @@ def run(tmp_path: Path) -> Run:
     def call(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "cloche.cli", *arguments],
-            cwd=tmp_path, input=stdin, capture_output=True, text=True, timeout=100, check=False,
+            cwd=tmp_path, input=stdin, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     return call

@@ -50,5 +50,5 @@ assert codec.handle is not None
 def test_the_rehearsal_leaves_the_interpreter_as_it_was() -> None:
     """Modules, finders, streams, loggers and filters: an instance must not see that there was one."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

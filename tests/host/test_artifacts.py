@@ -254,7 +254,7 @@ def as_nobody(space: Path, **environment: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", AS_NOBODY, space / "image", json.dumps(environment)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE, timeout=100, check=True,
+        stdout=subprocess.PIPE, timeout=300, check=True,
     )  # fmt: skip
     return list(json.loads(done.stdout))
 
@@ -373,7 +373,7 @@ _artifacts.keep(Path(sys.argv[1]), b"half an artifact")
 def run(program: str, *arguments: object) -> int:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, env=environment, timeout=100, check=False).returncode
+    return subprocess.run(command, env=environment, timeout=300, check=False).returncode
 
 
 def test_the_draft_of_a_crashed_process_is_removed_by_the_next(cache: Path, load: Loads) -> None:
@@ -435,7 +435,7 @@ def test_processes_that_start_at_once_compile_once(cache: Path, image: _image.Im
     try:
         for process in started:
             assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        told = [process.communicate("\n", timeout=100)[0] for process in started]
+        told = [process.communicate("\n", timeout=300)[0] for process in started]
     finally:
         for process in started:
             process.kill()
@@ -457,7 +457,7 @@ def test_a_process_that_waited_for_the_lock_finds_the_artifact(cache, image, mon
     def slow(engine: int, wasm: bytes) -> _engine.Module:
         compiled.append(wasm)
         other.start()
-        assert at_the_lock.acquire(timeout=60) and at_the_lock.acquire(timeout=60)  # its own, and the other's
+        assert at_the_lock.acquire(timeout=300) and at_the_lock.acquire(timeout=60)  # its own, and the other's
         return compile_(engine, wasm)
 
     loads = [Loads(image), Loads(image)]

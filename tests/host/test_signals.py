@@ -51,7 +51,7 @@ ON, OFF = "faulthandler.enable()\n", "faulthandler.disable()\n"
 
 def ran(*parts: str) -> subprocess.CompletedProcess[str]:
     code = BEGIN + "".join(parts)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
 
 
 def ends_well(*parts: str) -> None:
@@ -64,7 +64,7 @@ def test_a_trap_is_a_trap_while_handlers_change(how):
     """faulthandler, or a test that does, may be switched at any moment: the process would end at the next trap."""
     traps = 100
     command = [sys.executable, "-m", "tests.host.toggling", how, str(traps)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(rf"({traps} ){{4}}traps, [1-9]\d* changes, 0 put back\n", done.stdout)
 

@@ -72,7 +72,7 @@ ALLOWED = {
 
 def run(attempt: str) -> str:
     return subprocess.check_output(
-        [sys.executable, "-c", PROGRAM.format(attempt=attempt)], text=True, timeout=60
+        [sys.executable, "-c", PROGRAM.format(attempt=attempt)], text=True, timeout=300
     ).split()[-1]
 
 

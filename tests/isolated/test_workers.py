@@ -195,7 +195,7 @@ def test_no_worker_survives_the_host(end, runtime):
         {end}
     """)
     ended = subprocess.run(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=300
     )
     workers = [int(pid) for pid in ended.stdout.split()]
     assert len(workers) == 2

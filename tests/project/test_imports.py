@@ -22,7 +22,7 @@ def modules_after(program: str) -> set[str]:
     """What a fresh interpreter has imported after a program, and had not before."""
     code = f"import sys; before = set(sys.modules)\n{program}\nprint(*(set(sys.modules) - before))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return set(subprocess.check_output([sys.executable, "-c", code], env=environment, text=True, timeout=60).split())
+    return set(subprocess.check_output([sys.executable, "-c", code], env=environment, text=True, timeout=300).split())
 
 
 def test_importing_cloche_imports_nothing_else() -> None:

@@ -23,7 +23,7 @@ def test_the_library_example_prints_what_the_readme_shows(tmp_path: Path) -> Non
     shown = blocks("text")[0]
     (tmp_path / "example.py").write_text(example)
     done = subprocess.run(
-        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     lines = done.stdout.splitlines(keepends=True)
     assert (done.returncode, "".join(line for line in lines if "[info" not in line)) == (0, shown), done.stderr

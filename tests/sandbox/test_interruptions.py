@@ -241,5 +241,5 @@ with cloche.Runtime(isolation=isolation) as runtime:
 def test_no_depth_of_the_stack_leaves_the_lock_held(isolation, on_break):
     """A handler that calls a function needs a frame, which there may not be."""
     command = [sys.executable, "-c", AT_THE_END_OF_THE_STACK, isolation, on_break]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
