@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from cloche._codec import TooCostly, refusal
+from cloche._codec import REFUSED, refusal
 from cloche._wasm.memory import NoRoomError
 from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import abi
@@ -128,7 +128,7 @@ class FramedAsks(Asks):
             return self._codec.encode([False, ["ValueError", text]], "answer")
         try:
             request = self._codec.decode(frame)
-        except TooCostly as error:
+        except REFUSED as error:
             return self._codec.encode([False, ["ValueError", refusal(error, "request", error.steps)]], "answer")
         self.request_bytes = self._codec.decoded_bytes
         if type(request) is not list or not request or type(request[0]) is not int:

@@ -1,8 +1,8 @@
 """Values to and from the frames that cross the boundary (docs/wire.md). What a guest sends is hostile until decoded.
 
 cbor2 does the work; `_lowering` first turns a value that it has no types for into one that it has. The rule of
-`cloche_wire.cost` holds for each message: `TooCostly` refuses one value, and leaves the guest as it is; `ProtocolError` is for
-bytes that no honest guest sends.
+`cloche_wire.cost` holds for each message. `TooCostly` and `NotKeys` refuse one value, and leave the guest as it is; `ProtocolError`
+is for bytes that no honest guest sends.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import cbor2
 from cloche._arrays import load_numpy
 from cloche._cbor import write as write_cbor
 from cloche._cbor import write_listless
-from cloche._floods import COMPACTED, charge_dict, charge_frozenset, charge_set
+from cloche._floods import COMPACTED, FractionHashes, charge_dict, charge_frozenset, charge_set
 from cloche._locate import locate
-from cloche._lowering import ATOMS, HAS_LIST, Lowering, is_flat, is_plain, path
+from cloche._lowering import ARRIVALS, ATOMS, HAS_LIST, UNCOMPARABLE, Lowering, is_flat, is_plain, path
 from cloche._texts import clean
 from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import Failure, Reply, tags
@@ -32,13 +32,31 @@ from cloche_wire.cost import Budget, TooCostly
 if TYPE_CHECKING:
     from cloche.limits import Limits
 
-__all__ = ["Codec", "TooCostly", "costly_reply", "decode_record", "refusal"]
+__all__ = ["REFUSED", "Codec", "NotKeys", "Refused", "TooCostly", "decode_record", "refusal", "refused_reply"]
 
 _MALFORMED: Final = (cbor2.CBORError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
 """What bytes that are not of the protocol can provoke."""
 _RECORD_DEPTH: Final = 8
 _SPARSE: Final = 5
 """A set of fewer items has no table of its own."""
+
+
+class NotKeys(Exception):
+    """The items of a set, or the keys of a dict, are no longer different, or have no hash, once they have arrived.
+
+    A node can have such a set: an object that is equal to nothing but itself arrives as a `Record`, which is equal to others.
+
+    Attributes:
+        steps: as those of `TooCostly`.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.steps: list[Any] = []
+
+
+REFUSED: Final = (TooCostly, NotKeys)
+Refused = TooCostly | NotKeys
 
 
 class Codec:
@@ -81,6 +99,7 @@ class Codec:
             tags.SET: lifter.set,
             tags.FROZENSET: lifter.frozenset,
             tags.MAP: lifter.map,
+            tags.FRACTION: lifter.fraction,
         }
 
     def encode(self, message: list[Any], root: str) -> bytes:
@@ -168,6 +187,7 @@ class Codec:
 
         Raises:
             TooCostly: a value in it costs more than its size allows. The guest is as it was.
+            NotKeys: a set or dict in it cannot be made of what has arrived. The guest is as it was.
             ProtocolError: all the same, it makes no value.
         """
         lifter = self._lifter
@@ -175,6 +195,7 @@ class Codec:
         lifter.size = size = len(frame)
         lifter.left = self._reply_bytes - size
         lifter.budget = None
+        lifter.fractions = None
         try:
             # a container within a record within a tag takes three of cbor2's levels, and one of ours
             return cbor2.loads(
@@ -188,7 +209,7 @@ class Codec:
             )
         except Exception as error:
             cause = error.__cause__ or error
-            if isinstance(cause, TooCostly):
+            if isinstance(cause, REFUSED):
                 cause.steps = locate(frame, lifter.spend(0).lifted, _SPENDING)
                 raise cause from None
             if not isinstance(
@@ -203,7 +224,7 @@ class Codec:
         return self._reply_bytes - self._lifter.left
 
 
-def refusal(error: TooCostly, root: str, steps: list[Any]) -> str:
+def refusal(error: Refused, root: str, steps: list[Any]) -> str:
     """What to say of a refused value: where it is, and why.
 
     Args:
@@ -220,7 +241,7 @@ _ALONE: Final = tuple(b"\x82" + start[1:] for start in _BEGINNINGS)
 """And one without an operand."""
 
 
-def costly_reply(error: TooCostly) -> list[Any]:
+def refused_reply(error: Refused) -> list[Any]:
     """The reply that stands for one with a value that was refused: the node's failure, as if the guest had refused to send it."""
     return [int(Reply.FAILURE), Failure("encode", "ValueError", refusal(error, "result", error.steps[1:])).to_wire()]
 
@@ -231,13 +252,14 @@ class _Lifter:
     Values that may spend of the budget count in its `lifted`: so `locate` finds the one that was refused.
     """
 
-    __slots__ = ("_lift", "_pin", "budget", "lease", "left", "size")
+    __slots__ = ("_lift", "_pin", "budget", "fractions", "lease", "left", "size")
 
     def __init__(self, lift: Callable[[int, int], memoryview], pin: Callable[[int, int], memoryview]) -> None:
         self._lift = lift
         self._pin = pin
         self.size = 0
         self.budget: Budget | None = None  # made when it is needed: most messages need none
+        self.fractions: FractionHashes | None = None  # as well
         self.lease = False
         self.left = 0
 
@@ -269,26 +291,47 @@ class _Lifter:
         return self._pin(*place) if self.lease else bytearray(self._lift(*place))
 
     def set(self, content: Any, _immutable: bool) -> Any:
-        charge_set(_sequence(content), self.spend())
-        made = set(content)
-        if len(made) != len(content):
-            raise ValueError("a set has an item twice")
+        items, budget = _sequence(content), self.spend()
+        try:
+            charge_set(items, budget)
+            made = set(items)
+        except UNCOMPARABLE as error:
+            raise _no_keys("an item of a set", error) from None
+        if len(made) != len(items):
+            raise NotKeys(_ITEM_TWICE)
         return made.copy() if _SPARSE <= len(made) <= COMPACTED else made
 
     def frozenset(self, content: Any, _immutable: bool) -> Any:
-        charge_frozenset(_sequence(content), self.spend())
-        made = frozenset(set(content) if len(content) <= COMPACTED else content)
-        if len(made) != len(content):
-            raise ValueError("a set has an item twice")
+        items, budget = _sequence(content), self.spend()
+        try:
+            charge_frozenset(items, budget)
+            made = frozenset(set(items) if len(items) <= COMPACTED else items)
+        except UNCOMPARABLE as error:
+            raise _no_keys("an item of a frozenset", error) from None
+        if len(made) != len(items):
+            raise NotKeys(_ITEM_TWICE)
         return made
 
     def map(self, content: Any, _immutable: bool) -> dict[Any, Any]:
         keys, values = _sequence(content)[::2], content[1::2]
-        charge_dict(keys, self.spend())
-        made = dict(zip(keys, values, strict=True))
+        if len(keys) != len(values):
+            raise ValueError("a map has a value for each key")
+        budget = self.spend()
+        try:
+            charge_dict(keys, budget)
+            made = dict(zip(keys, values, strict=True))
+        except UNCOMPARABLE as error:
+            raise _no_keys("a key of a dict", error) from None
         if len(made) != len(keys):
-            raise ValueError("a map has a key twice")
+            raise NotKeys("a dict has a key twice, once its keys have arrived: " + ARRIVALS)
         return made
+
+    def fraction(self, content: Any, _immutable: bool) -> Any:
+        value = wire.lift(tags.FRACTION, content)
+        if self.fractions is None:
+            self.fractions = FractionHashes()
+        self.fractions.charge(value, self.spend())
+        return value
 
     def checked_array(self, content: Any, _immutable: bool) -> Any:
         """An array whose bytes are checked for more than their number (bools, characters): no view the guest can change."""
@@ -300,6 +343,13 @@ class _Lifter:
     def scalar(self, content: Any, _immutable: bool) -> Any:
         load_numpy()
         return wire.lift(tags.SCALAR, content, self.spend())
+
+
+_ITEM_TWICE: Final = "a set has an item twice, once its items have arrived: " + ARRIVALS
+
+
+def _no_keys(what: str, error: Exception) -> NotKeys:
+    return NotKeys(f"{what} has no hash or cannot be compared, once it has arrived: {clean(str(error), 200)}")
 
 
 def _lift(tag: int, content: Any, _immutable: bool) -> Any:
@@ -349,7 +399,7 @@ def _refuse(tag: int, _content: Any, _immutable: bool) -> NoReturn:
     raise ValueError(f"tag {tag} is not of the protocol")
 
 
-_SPENDING: Final = frozenset({tags.SET, tags.FROZENSET, tags.MAP, tags.NDARRAY, tags.SCALAR})
+_SPENDING: Final = frozenset({tags.SET, tags.FROZENSET, tags.MAP, tags.NDARRAY, tags.SCALAR, tags.FRACTION})
 """Tags whose values may spend of a `Budget`."""
 
 # cbor2 has decoders of its own: for regular expressions, mails, shared references ... None of them may run.

@@ -8,17 +8,20 @@ hashes: tables are filled here as CPython fills them, and what that costs is cha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import fractions
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from math import frexp
 from typing import Any, Final
 from uuid import UUID
 
 from cloche_wire.cost import Budget
 from cloche_wire.record import Record
+from cloche_wire.tagged import Opaque
 
-__all__ = ["COMPACTED", "charge_dict", "charge_frozenset", "charge_set"]
+__all__ = ["COMPACTED", "FractionHashes", "charge_dict", "charge_frozenset", "charge_set"]
 
 FEW: Final = 512
 """So many keys of different hashes cannot cost much: half a millisecond, if each meets each."""
@@ -30,13 +33,31 @@ LINEAR_PROBES: Final = 9
 _JUMP: Final = 4
 """Units of a jump in a table: not the 5 ns that CPython takes, but what it takes to count it here."""
 _WORTH: Final[dict[type, int]] = {
-    type(None): 1, bool: 1, int: 1, float: 1, complex: 1, str: 1, bytes: 1, tuple: 1, frozenset: 1, date: 2, timedelta: 2,
-    Decimal: 4, UUID: 20, datetime: 40, time: 40, Fraction: 40, Record: 40,
+    type(None): 1, bool: 1, int: 1, float: 1, complex: 4, str: 1, bytes: 1, tuple: 1, frozenset: 1, date: 2, timedelta: 2,
+    Decimal: 4, UUID: 20, datetime: 40, time: 40, Fraction: 40, Record: 40, Opaque: 40,
 }  # fmt: skip
-"""Units of a comparison, without what depends on the size. Written in Python, or asking a time zone, it takes more."""
+"""Units of a comparison with a value of the same kind, without what depends on the size. Written in Python, or asking a time zone,
+it takes more."""
+_AMONG_OTHERS: Final[dict[type, int]] = {Decimal: 60, Fraction: 80}
+"""What they add when they may meet a value of another kind: they ask its abstract base classes."""
+_AMONG_NUMBERS: Final[dict[type, int]] = {Fraction: 500}
+"""What they add when that may be a number of another kind, and they convert it."""
+_AMONG_SCALARS: Final[dict[type, int]] = {tuple: 100, frozenset: 100, Record: 1000}
+"""The same when that may be a numpy scalar: numpy makes an array of whatever it is compared with."""
+_SCALAR: Final = 40
+_SCALAR_AMONG_CONTAINERS: Final = 160
+_SCALAR_AMONG_NUMBERS: Final = 200
+_SCALAR_AMONG_OTHERS: Final = 1000
+"""Units of comparing a numpy scalar with one of its type, with a tuple, with another number, with anything else."""
 _UNKNOWN: Final = 160
+_NUMBERS: Final = frozenset({bool, int, float, complex})
+_HASHED: Final = 80
+"""Units of passing a fraction of equal hash in the cache that Python 3.12 and later keep: measured, 250 to 400 ns for two."""
 
 _SEEDED: Final = frozenset({str, bytes})
+_CONTAINERS: Final = frozenset({tuple, frozenset, Record})
+_NO_COMPANY: Final = _CONTAINERS | {str, bytes, type(None)}
+"""Kinds whose presence does not make a comparison dearer: seeded ones are met by their like alone, containers item by item."""
 _MASK: Final = (1 << 64) - 1
 
 
@@ -86,15 +107,13 @@ def _charge(keys: Sequence[Any], linear: int, budget: Budget) -> list[int] | Non
 
 def _comparisons(keys: Sequence[Any], hashes: list[int], visits: dict[int, int], widest: int) -> int:
     """Units of comparing keys of equal hash: each one meets others of its own worth and that of the heaviest, at most."""
-    worths = {index: _Worth(keys[index], widest) for index in visits}
-    if any(worth.has_decimals for worth in worths.values()):
-        for worth in worths.values():
-            worth.units += worth.conversions
+    company = _Company(keys[index] for index in visits)
+    worths = {index: company.worth(keys[index], widest) for index in visits}
     heaviest: dict[str, int] = {}  # by hash as text: hashes could be a flood themselves
     for index, worth in worths.items():
         value = str(hashes[index])
-        heaviest[value] = max(heaviest.get(value, 0), worth.units)
-    return sum(times * (worths[index].units + heaviest[str(hashes[index])]) for index, times in visits.items())
+        heaviest[value] = max(heaviest.get(value, 0), worth)
+    return sum(times * (worths[index] + heaviest[str(hashes[index])]) for index, times in visits.items())
 
 
 def _dict_tables(count: int) -> Iterator[tuple[int, int]]:
@@ -215,40 +234,164 @@ def _widen(hashes: list[int], budget: Budget) -> None:
             budget.widest = max(budget.widest, len(times) * max(times.values()))
 
 
-class _Worth:
-    """What comparing a key with others of its hash can cost.
+class _Company:
+    """What the keys of one set or dict are made of, which decides what comparing each of them can cost.
 
-    Comparing x and y costs the units of both at most. Tuples and records are compared item by item. For frozensets, each item of
-    one is looked up in the other, where it is compared `widest` times at most.
+    Comparing x and y costs the worth of both at most. Tuples and records are compared item by item. For frozensets, each item of
+    one is looked up in the other, where it is compared `widest` times at most. Items that meet may be of different kinds, and have
+    different hashes: so a value's worth is that of its dearest meeting with any of the company.
 
-    Attributes:
-        units: of a comparison.
-        conversions: units of converting its integers to Decimal, which takes time quadratic in their length.
-        has_decimals: whether others may have to be converted for it.
+    Args:
+        keys: those that will be compared.
     """
 
-    __slots__ = ("conversions", "has_decimals", "units")
+    __slots__ = ("_contained", "_decimals", "_fraction_words", "_mixed", "_scalars", "_unlike_numbers")
 
-    def __init__(self, key: Any, widest: int) -> None:
-        self.units = self.conversions = 0
-        self.has_decimals = False
-        left = [(key, 1)]
-        while left:
-            value, times = left.pop()
-            kind = type(value)
-            units = _WORTH.get(kind, _UNKNOWN)
-            if kind is int:
-                bits = value.bit_length()
-                units += bits >> 9
-                self.conversions += times * (bits >> 6) ** 2
-            elif kind is str or kind is bytes:
-                units += len(value) >> 9
-            elif kind is tuple or kind is Record:
-                units += len(value)
-                left += [(item, times) for item in value]
-            elif kind is frozenset:
-                left += [(item, times * widest) for item in value]
-            elif kind is Decimal:
-                units += value.__sizeof__() >> 6
-                self.has_decimals = True
-            self.units += times * units
+    def __init__(self, keys: Iterable[Any]) -> None:
+        kinds: set[type] = set()
+        self._fraction_words = 0
+        for key in keys:
+            for value, _ in _parts(key, 1):
+                kind = type(value)
+                kinds.add(kind)
+                if kind is Fraction:
+                    self._fraction_words = max(self._fraction_words, 1 + (value.denominator.bit_length() >> 6))
+        self._decimals = Decimal in kinds
+        scalars = {kind for kind in kinds if _is_scalar(kind)}
+        others = kinds - _NO_COMPANY
+        self._mixed = len(others) > 1
+        self._contained = not _CONTAINERS.isdisjoint(kinds)
+        self._scalars = bool(scalars)
+        self._unlike_numbers = bool(others - scalars - _NUMBERS) or any(map(_is_time, scalars))
+
+    def worth(self, key: Any, widest: int) -> int:
+        """Units of comparing the key once."""
+        return sum(times * self._units(value) for value, times in _parts(key, widest))
+
+    def _units(self, value: Any) -> int:
+        """Of one value, without the items that it has."""
+        kind = type(value)
+        if _is_scalar(kind):
+            return self._scalar_units(value)
+        units = _WORTH.get(kind, _UNKNOWN)
+        if self._mixed or self._contained:
+            units += _AMONG_OTHERS.get(kind, 0)
+        if self._mixed:
+            units += _AMONG_NUMBERS.get(kind, 0)
+        if self._scalars:
+            units += _AMONG_SCALARS.get(kind, 0)
+        if kind is int:
+            units += value.bit_length() >> 9
+        elif kind is str or kind is bytes:
+            units += _text_units(value)
+        elif kind is tuple or kind is Record or kind is frozenset:
+            units += len(value)
+            if kind is Record:
+                units += (len(value._name) + sum(map(len, value._fields))) >> 4
+        elif kind is Decimal:
+            words = _words(value)
+            units += words * (1 + self._fraction_words)  # multiplied by a fraction's denominator, exactly
+        elif kind is Opaque:
+            units += (len(value.digest) + len(value.data)) >> 6
+        elif kind is memoryview:  # compared byte by byte
+            units += value.nbytes
+        if self._decimals:
+            units += _to_decimal(value)
+        return units
+
+    def _scalar_units(self, value: Any) -> int:
+        if isinstance(value, (str, bytes)):
+            return _SCALAR + _text_units(value)
+        if self._unlike_numbers:
+            return _SCALAR_AMONG_OTHERS
+        if self._mixed:
+            return _SCALAR_AMONG_NUMBERS
+        return _SCALAR_AMONG_CONTAINERS if self._contained else _SCALAR
+
+
+def _parts(key: Any, widest: int) -> Iterator[tuple[Any, int]]:
+    """The key and all that it contains, each with how often one comparison of the key can come by."""
+    left = [(key, 1)]
+    while left:
+        value, times = left.pop()
+        yield value, times
+        kind = type(value)
+        if kind is tuple or kind is Record:
+            left += [(item, times) for item in value]
+        elif kind is frozenset:
+            left += [(item, times * widest) for item in value]
+
+
+def _is_scalar(kind: type) -> bool:
+    return kind.__module__ == "numpy"
+
+
+def _is_time(kind: type) -> bool:
+    return kind.__name__ in ("datetime64", "timedelta64")
+
+
+def _text_units(value: str | bytes) -> int:
+    """Of comparing equal ones, which may lie in no cache."""
+    return len(value) >> (6 if isinstance(value, bytes) or value.isascii() else 4)
+
+
+def _words(value: Decimal) -> int:
+    """Words of its digits beyond the few that lie in the object itself."""
+    return 1 + ((value.__sizeof__() - _SMALL_DECIMAL) >> 3)
+
+
+_SMALL_DECIMAL: Final = Decimal(1).__sizeof__()
+
+
+def _to_decimal(value: Any) -> int:
+    """Units of making a decimal of a number exactly: time quadratic in the length of the integers that it takes."""
+    kind = type(value)
+    if kind is int:
+        return _square(value)
+    if kind is Fraction:
+        return _square(value.numerator) + _square(value.denominator)
+    if kind is float or kind is complex:
+        return 2 + (abs(frexp(value.real)[1]) >> 1)
+    return 0
+
+
+def _square(number: int) -> int:
+    return (number.bit_length() >> 5) ** 2 // 2
+
+
+class FractionHashes:
+    """The fractions of one message, by what Python 3.12 and later hash to remember their hashes.
+
+    `fractions` keeps 16,384 of them in a table of the whole process, by numerator and denominator, whose hashes are no secret:
+    400 KB of fractions that met there took 48 s, before a single one was compared. Earlier versions keep none.
+    """
+
+    __slots__ = ("_met",)
+
+    def __init__(self) -> None:
+        self._met: dict[str, list[Fraction]] = {}  # by hash as text: hashes could be a flood themselves
+
+    def charge(self, value: Fraction, budget: Budget) -> None:
+        """Pay for hashing a fraction of the message.
+
+        Raises:
+            TooCostly: the budget does not suffice.
+        """
+        if _kept is None:
+            return
+        if not self._met and _kept.cache_info().currsize > _FEW_KEPT:
+            _kept.cache_clear()  # earlier messages may have filled it with what meets this one's
+        same = self._met.setdefault(str(hash((value.numerator, value.denominator))), [])
+        before = 0
+        for other in same:
+            if other.numerator == value.numerator and other.denominator == value.denominator:
+                break
+            before += 1
+        else:
+            same.append(value)
+        if before:
+            budget.charge(_HASHED * before, f"{len(same)} fractions have the same hash")
+
+
+_kept: Final[Any] = getattr(fractions, "_hash_algorithm", None)
+_FEW_KEPT: Final = 16

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloche import _logs
 from cloche._asks import GuestAsks
 from cloche._broken import CallUsage, termination_error, with_data
-from cloche._codec import Codec, TooCostly, costly_reply
+from cloche._codec import REFUSED, Codec, Refused, refused_reply
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
 from cloche._wasm import clocks
@@ -193,7 +193,7 @@ class Instance(HasCallState):
         self._ran_under = self._bound
         if host.asks is not None:
             host.begin()
-        costly: TooCostly | None = None
+        refused: Refused | None = None
         try:
             frame = self._codec.encode([op, host.calls, *operands], root)  # the caller's own time: nothing is armed yet
             status = self._call(self._handle, frame, len(frame))
@@ -207,8 +207,8 @@ class Instance(HasCallState):
             if not start:
                 self._no_reply(size)
             reply = self._codec.decode(self._memory.read(start, size, self.limits.reply_bytes), lease=self._lease)
-        except TooCostly as error:
-            costly, reply = error, costly_reply(error)
+        except REFUSED as error:
+            refused, reply = error, refused_reply(error)
         except Trapped as trapped:
             broken = with_data(self._broken(trapped), op, operands)
             raise broken from broken.__cause__
@@ -226,7 +226,7 @@ class Instance(HasCallState):
             raise
         if words[_RECORDS]:
             self._drain()
-        if costly is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
+        if refused is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
             self.exchange(Op.STREAM_CLOSE, [], "")  # a failure ends a stream; this guest does not know that it failed
         if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
             return _REPLIES[reply[0]], reply[1]

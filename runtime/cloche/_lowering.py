@@ -5,7 +5,11 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
+from uuid import UUID
 
 from cbor2 import CBORTag
 
@@ -13,8 +17,10 @@ from cloche._arrays import load_numpy
 from cloche.errors import EncodeError
 from cloche_wire import abi, tags
 from cloche_wire import values as wire
+from cloche_wire.arrays import ARRAY_TAGS
+from cloche_wire.record import Record
 
-__all__ = ["ATOMS", "HAS_LIST", "NO_NAME", "Lowering", "is_flat", "is_plain", "path"]
+__all__ = ["ARRIVALS", "ATOMS", "HAS_LIST", "NO_NAME", "UNCOMPARABLE", "Lowering", "is_flat", "is_plain", "path"]
 
 ATOMS: Final = frozenset({int, float, bool, type(None)})
 HAS_LIST: Final = 0
@@ -26,6 +32,14 @@ _LARGE: Final = abi.OUT_OF_LINE_BYTES
 _MUTABLE_TAGS: Final = frozenset(
     {*tags.TYPED_DTYPES, tags.ROW_MAJOR, tags.COLUMN_MAJOR, tags.NDARRAY, tags.READONLY, tags.MAP, tags.SET}
 )
+UNCOMPARABLE: Final = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, Warning)
+"""What hashing and comparing keys can raise: a list has no hash, a Decimal is not compared with a numpy integer, numpy warns."""
+ARRIVALS: Final = "an enum arrives as its value, an object as its fields, a subclass as its base"
+_KEPT: Final = ATOMS | {str, bytes, complex, date, datetime, time, timedelta, Decimal, Fraction, UUID}
+"""Keys of these types that differ arrive as different ones."""
+_MAX_EXPONENT: Final = 425_000_000
+_MIN_EXPONENT: Final = -849_999_999
+"""Of a Decimal in a guest: its libmpdec is that of 32-bit machines (Modules/_decimal/libmpdec/mpdecimal.h)."""
 _MAX_SUBSTITUTES: Final = 8
 _MAX_STEP: Final = 40
 _MAX_STEPS: Final = 32
@@ -266,10 +280,16 @@ class Lowering:
             raise _Refused(f"a key: {refused}") from refused.__cause__
 
     def _doubles(self, keys: Any) -> None:
+        """Refuse keys that would no longer be different, or no keys, when they have arrived."""
+        if _KEPT.issuperset(map(type, keys)):
+            return
+        arriving = [_arriving(key, self._depth) for key in keys]
         try:
-            wire.refuse_doubles(keys)
-        except (TypeError, ValueError) as error:
-            raise _Refused(str(error)) from None
+            different = len(set(arriving)) == len(arriving)
+        except UNCOMPARABLE as error:
+            raise _Refused(f"a key would have no hash, or could not be compared, on the other side: {error}") from None
+        if not different:
+            raise _Refused(f"two keys would be the same on the other side: {ARRIVALS}")
 
     def _other(self, value: Any) -> Any:
         if any(value is outer for outer in self._around):
@@ -283,6 +303,8 @@ class Lowering:
         except (TypeError, ValueError) as error:
             raise _Refused(str(error)) from error
         self._held.append(content)
+        if tag == tags.DECIMAL:
+            _check_exponent(value)
         if tag is None:
             if type(content) in (list, dict, set, bytearray):
                 self._meet(value)
@@ -322,6 +344,43 @@ class Lowering:
         elif tag == tags.OPAQUE:
             content = [content[0], self._bytes(content[1])]
         return CBORTag(tag, content)
+
+
+def _arriving(key: Any, depth: int) -> Any:
+    """What the other side will have instead of a key. The key itself, if it cannot be sent: the walk says so, and where."""
+    kind = type(key)
+    if kind in _KEPT or not depth:
+        return key
+    if kind is tuple or kind is frozenset:
+        return kind([_arriving(item, depth - 1) for item in key])
+    try:
+        tag, content = wire.lower(key)
+        if tag is None:
+            return _arriving(content, depth - 1)
+        if tag == tags.RECORD:
+            name, fields, values = content
+            return Record(name, fields, [_arriving(value, depth - 1) for value in values])
+        if tag in ARRAY_TAGS:
+            return _Unhashable()
+        return wire.lift(tag, content)
+    except (TypeError, ValueError):
+        return key
+
+
+class _Unhashable:
+    """Stands for an array, which is never a key."""
+
+    __hash__ = None  # type: ignore[assignment]  # that is how a class says so
+
+
+def _check_exponent(value: Decimal) -> None:
+    if -_MAX_EXPONENT <= Decimal.adjusted(value) <= _MAX_EXPONENT or not Decimal.is_finite(value):
+        return
+    exponent = Decimal.as_tuple(value).exponent
+    if Decimal.adjusted(value) > _MAX_EXPONENT or int(exponent) < _MIN_EXPONENT:
+        raise _Refused(
+            f"a decimal in a guest has exponents from {_MIN_EXPONENT} to {_MAX_EXPONENT}, this one {exponent}"
+        )
 
 
 def _is_utf8(text: str) -> bool:

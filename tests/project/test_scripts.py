@@ -23,7 +23,12 @@ def clone(tmp_path: Path) -> Path:
 
 def run(clone: Path, script: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [clone / "scripts" / script], env={**os.environ, **env}, capture_output=True, text=True, timeout=300, check=False
+        [clone / "scripts" / script],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 

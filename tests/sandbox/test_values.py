@@ -177,7 +177,6 @@ def test_a_reply_over_the_limit(load: Callable[..., cloche.Node]) -> None:
         pytest.param(49606, ["|O", [1], "C", b"12345678"], id="object array"),
         pytest.param(49606, ["|b1", [3], "C", b"\0\1\2"], id="bool of two"),
         pytest.param(40, [[1000, 1000], 5], id="matrix of nothing"),
-        pytest.param(258, [[1]], id="unhashable item"),
         pytest.param(49614, ["P", ["x"], []], id="record without value"),
         pytest.param(49615, [b"d", "text"], id="opaque text"),
     ],

@@ -193,6 +193,18 @@ REFUSED_BY_HOST = {
 }
 """Passes the validator, which sees shapes alone; no value comes of it."""
 
+NOT_KEYS = frozenset(
+    {
+        "map key twice",
+        "map key twice in disguise",
+        "set item twice",
+        "unhashable set item",
+        "unhashable frozenset item",
+        "unhashable map key",
+    }
+)
+"""What honest sets and dicts of a node's own objects can become: the host refuses the value, not the guest."""
+
 HARMLESS_TO_HOST = {
     "trailing byte": "cbor2 stops behind the first item",
     "undefined": "a value of its own type",

@@ -25,7 +25,7 @@ import cbor2
 from cbor2 import CBORTag
 
 from cloche import Limits, ProtocolError
-from cloche._codec import Codec, TooCostly, decode_record
+from cloche._codec import REFUSED, Codec, decode_record
 from cloche_wire import tags
 
 from . import frames
@@ -203,7 +203,7 @@ class Target:
                 )
         try:
             outside = self.codec.decode(frame)
-        except (ProtocolError, TooCostly):
+        except (ProtocolError, *REFUSED):
             outside = Ellipsis
         if valid and outside is not Ellipsis and "not a request" not in refusal:
             assert not refusal, f"the host read what the guest refused: {refusal}"

@@ -7,8 +7,11 @@ attacked the day it is added.
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 import cbor2
@@ -44,11 +47,13 @@ class Recipe:
         small: the i-th of many different values that are short on the wire.
         equal: the i-th of many different values with one hash; None: it has no hash, or one that nobody can foresee.
         large: single values that are extreme in some way.
+        heavy: the i-th of many different numbers that hash as 5 and are dear to compare with a number of another kind.
     """
 
     small: Callable[[int], Any]
     equal: Callable[[int], Any] | None = None
     large: list[Any] = field(default_factory=list)
+    heavy: Callable[[int], Any] | None = None
 
 
 def tag(number: int, content: Any) -> CBORTag:
@@ -57,6 +62,23 @@ def tag(number: int, content: Any) -> CBORTag:
 
 def text(number: int, make: Callable[[int], str]) -> Callable[[int], Any]:
     return lambda i: tag(number, make(i))
+
+
+def heavy_decimal(i: int) -> str:
+    """2000 digits."""
+    return str(Decimal((1 << 6640) // P * P + P * i + 5))
+
+
+def heavy_fraction(i: int) -> list[int]:
+    """4096 bits each."""
+    denominator = (1 << 4095) + 2 * i + 1
+    value = Fraction(5 * denominator % P + P * ((1 << 4030) + i), denominator)
+    return [value.numerator, value.denominator]
+
+
+def heavy_float(i: int) -> float:
+    """Close to the smallest: as a decimal it has hundreds of digits. (2 ** 61 hashes as 1.)"""
+    return 5 * 2.0 ** (-61 * (i % 17))
 
 
 def structure(depth: int, fields: int, inner: Any = "|b1", size: int = 1) -> Any:
@@ -77,7 +99,12 @@ def _typed(number: int) -> Recipe:
 
 RECIPES: Final[dict[int, Recipe]] = {
     **{number: _typed(number) for number in tags.TYPED_DTYPES},
-    tags.POS_BIGNUM: Recipe(lambda i: (1 << 64) + i, lambda i: 1 + (i + 8) * P, [1 << 100_000, 10**20_000]),
+    tags.POS_BIGNUM: Recipe(
+        lambda i: (1 << 64) + i,
+        lambda i: 1 + (i + 8) * P,
+        [1 << 100_000, 10**20_000],
+        lambda i: 5 + ((1 + i) * P << 6100),
+    ),
     tags.NEG_BIGNUM: Recipe(lambda i: -(1 << 65) - i, lambda i: -1 - (i + 8) * P, [-(1 << 100_000)]),
     tags.ROW_MAJOR: Recipe(
         lambda i: tag(tags.ROW_MAJOR, [[], tag(64, b"a")]),
@@ -96,6 +123,8 @@ RECIPES: Final[dict[int, Recipe]] = {
     tags.COMPLEX: Recipe(
         lambda i: tag(tags.COMPLEX, [float(i), 0.5]),
         lambda i: tag(tags.COMPLEX, [2.0 ** (61 * (i % 16)), 2.0 ** (61 * (i // 16 % 16))]),
+        [tag(tags.COMPLEX, [5e-324, 0.0])],
+        lambda i: tag(tags.COMPLEX, [heavy_float(i), 0.0]),
     ),
     tags.TUPLE: Recipe(
         lambda i: tag(tags.TUPLE, [i]), lambda i: tag(tags.TUPLE, [7, 1 + i * P]), [tag(tags.TUPLE, [0] * 20_000)]
@@ -128,7 +157,18 @@ RECIPES: Final[dict[int, Recipe]] = {
     tags.SCALAR: Recipe(
         lambda i: tag(tags.SCALAR, ["<i8", i.to_bytes(8, "little")]),
         lambda i: tag(tags.SCALAR, ["<i8", (3 + i % 4 * P).to_bytes(8, "little")]),
-        [tag(tags.SCALAR, [structure(2, 32), b"\1"]), tag(tags.SCALAR, ["<U8192", bytes(1 << 15)])],
+        [
+            tag(tags.SCALAR, [structure(2, 32), b"\1"]),
+            tag(tags.SCALAR, ["<U8192", b"a\0\0\0" * (1 << 13)]),
+            tag(tags.SCALAR, ["|S8192", b"a" * (1 << 13)]),
+            *(
+                tag(tags.SCALAR, [dtype, bytes([1] * int(dtype[2:]))])
+                for dtype in ("<f2", "<f4", "<f8", "<c16", "|b1", "<u8")
+            ),
+            tag(tags.SCALAR, ["<M8[s]", b"\1" + bytes(7)]),
+            tag(tags.SCALAR, ["<m8[D]", b"\1" + bytes(7)]),
+        ],
+        lambda i: tag(tags.SCALAR, ["<f8", struct.pack("<d", heavy_float(i))]),
     ),
     tags.DATETIME: Recipe(
         lambda i: tag(tags.DATETIME, ["2024-01-01T00:00:00+01:00", 0, f"Area{i}/Place"]),
@@ -149,14 +189,17 @@ RECIPES: Final[dict[int, Recipe]] = {
         text(tags.DECIMAL, lambda i: str(1 + i * P)),
         [
             tag(tags.DECIMAL, "7" * 20_000),
+            tag(tags.DECIMAL, "7" * 400_000),
             tag(tags.DECIMAL, "7E999999999999999999"),
             tag(tags.DECIMAL, "7E-999999999999999999"),
         ],
+        lambda i: tag(tags.DECIMAL, heavy_decimal(i)),
     ),
     tags.FRACTION: Recipe(
         lambda i: tag(tags.FRACTION, [i, 1]),
         lambda i: tag(tags.FRACTION, [1 + i * P, 1]),
         [tag(tags.FRACTION, [3**2500, 2**4000]), tag(tags.FRACTION, [1 << 100_000, 3])],
+        lambda i: tag(tags.FRACTION, heavy_fraction(i)),
     ),
     tags.RECORD: Recipe(
         lambda i: tag(tags.RECORD, ["P", ["x"], [i]]),
@@ -183,10 +226,14 @@ RECIPES: Final[dict[int, Recipe]] = {
 }
 
 PLAIN: Final = Recipe(
-    lambda i: [], lambda i: 1 + i * P, [list(range(2000)), "x" * 100_000, {f"{i}": i for i in range(4000)}]
+    lambda i: [],
+    lambda i: 1 + i * P,
+    [list(range(2000)), "x" * 100_000, {f"{i}": i for i in range(4000)}, 5e-324, 1.7e308, None, True, b"x" * 10_000],
+    heavy_float,
 )
 """The attack with what needs no tag."""
 
+HEAVY: Final = [make for recipe in [PLAIN, *RECIPES.values()] if (make := recipe.heavy)]
 _EQUAL: Final = [make for recipe in [PLAIN, *RECIPES.values()] if (make := recipe.equal)]
 
 
@@ -208,6 +255,11 @@ def flood(equal: Callable[[int], Any], count: int) -> Iterator[Any]:
     yield tag(tags.SET, values)
     yield tag(tags.FROZENSET, [tag(tags.TUPLE, [0, value]) for value in values])
     yield tag(tags.MAP, [one for value in values for one in (tag(tags.RECORD, ["P", ["x"], [value]]), 0)])
+
+
+def meeting(one: Callable[[int], Any], other: Callable[[int], Any], count: int) -> Any:
+    """A set of numbers of two kinds with one hash: each of the one kind is compared with each of the other."""
+    return tag(tags.SET, [*(one(i) for i in range(count)), *(other(i + count) for i in range(count))])
 
 
 def nest(equal: Callable[[int], Any], depth: int, width: int, wrap: Callable[[Any], Any] = lambda value: value) -> Any:
@@ -249,7 +301,9 @@ def mixture(rng: random.Random, depth: int = 4) -> Any:
     count = rng.choice([1, 2, 8, 24])
     equal = rng.choice(_EQUAL)
     inner = [mixture(rng, depth - 1) for _ in range(min(count, 3))]
-    match rng.randrange(7):
+    match rng.randrange(8):
+        case 7:
+            return meeting(rng.choice(HEAVY), rng.choice(HEAVY), count)
         case 0:
             return [*inner, *(mixture(rng, 0) for _ in range(count))]
         case 1:

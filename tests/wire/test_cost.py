@@ -6,8 +6,10 @@ More seeds: ``python -m pytest tests/wire/test_cost.py --seeds 2000``.
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +17,8 @@ from typing import Any
 import pytest
 
 from cloche import Limits, ProtocolError, _codec, _floods
-from cloche._codec import Codec, TooCostly
+from cloche._codec import REFUSED, Codec, TooCostly
+from cloche._lowering import UNCOMPARABLE
 from cloche_wire import zones
 from cloche_wire.cost import COUNTED_BYTES, UNITS_AT_LEAST, UNITS_PER_BYTE, Budget
 from cloche_wire.record import Record
@@ -131,7 +134,7 @@ def decode(codec: Codec, frame: bytes) -> Any:
     """A value, or None if it is refused in one of the two ways that there are."""
     try:
         return codec.decode(frame)
-    except (TooCostly, ProtocolError):
+    except (*REFUSED, ProtocolError):
         return None
 
 
@@ -178,6 +181,66 @@ def test_calls_are_a_multiple_of_the_bytes(codec: Codec, recipe: Recipe) -> None
         assert calls(lambda frame=frame: decode(codec, frame)) <= most
 
 
+@pytest.fixture(scope="module")
+def unit() -> float:
+    """Seconds of a unit on this machine, at this moment: comparing two small keys, as CPython does it in C."""
+    one, other = tuple(range(10_000)), tuple(range(10_000))
+    return shortest(lambda: one == other, 40) / 10_000
+
+
+SLACK = 5
+"""Times that work may take what was charged for it. The charges are within a factor of 2, the rest is for a busy machine. A pair of kinds
+that nobody has thought of is often a hundred times as dear."""
+AT_LEAST = 100
+"""Units that a comparison may take whatever was charged: it has to call something."""
+
+
+def test_any_two_kinds_of_keys_are_compared_at_their_price(codec: Codec, unit: float) -> None:
+    """An int is dear to a Decimal, a Decimal to a Fraction, and the reason lies in neither: so each is measured with each."""
+    values = list(hashable(codec))
+    assert {int, float, complex, str, bytes, tuple, frozenset, Record} <= {type(value) for value, _ in values}
+    dear = []
+    for (one, _), (other, _) in itertools.product(values, repeat=2):
+        company = _floods._Company([one, other])
+        price = company.worth(one, 1) + company.worth(other, 1)
+        most = SLACK * price + AT_LEAST
+        taken = compared(one, other, 1) / unit
+        if taken > most and (taken := compared(one, other, 9) / unit) > most:
+            dear.append(f"{shown(one)} == {shown(other)}: {taken:.0f} units for {price}")
+    assert not dear
+
+
+def test_hashing_is_linear(codec: Codec, unit: float) -> None:
+    """Each key is hashed before anything is charged."""
+    for value, length in hashable(codec):
+        assert shortest(lambda value=value: hash(value), 10) / unit <= SLACK * (length + AT_LEAST), shown(value)
+
+
+@pytest.mark.parametrize("pair", list(itertools.product(range(len(hostile.HEAVY)), repeat=2)))
+def test_a_meeting_of_two_kinds_is_paid_for(codec: Codec, unit: float, pair: tuple[int, int]) -> None:
+    """100 decimals among 200 fractions of one hash took 8 s."""
+    one, other = (hostile.HEAVY[index] for index in pair)
+    keys = [*(one(i) for i in range(8)), *(other(i + 8) for i in range(8))]
+    keys = [codec.decode(hostile.frame(key))[1] for key in keys]
+    try:
+        set(keys)
+    except UNCOMPARABLE:  # the message is refused at the first
+        return
+    if len(set(keys)) == len(keys):
+        budget = Budget()
+        budget.left = 1 << 62
+        _floods.charge_set(keys, budget)
+        paid = (1 << 62) - budget.left
+        assert shortest(lambda: set(keys), 3) / unit <= SLACK * paid + AT_LEAST * len(keys)
+
+
+def test_decimals_among_fractions_are_refused(codec: Codec) -> None:
+    """The program that found it."""
+    value = hostile.meeting(RECIPES[hostile.tags.DECIMAL].heavy, RECIPES[hostile.tags.FRACTION].heavy, 100)
+    with pytest.raises(TooCostly, match="the same hash"):
+        codec.decode(hostile.frame(value))
+
+
 def test_mixtures(codec: Codec, audited: list[int], pytestconfig: pytest.Config) -> None:
     """Anything within anything: a new seed each time; a finding names it."""
     first = random.SystemRandom().getrandbits(32)
@@ -197,6 +260,46 @@ def test_one_sequence_of_slots_is_refused(codec: Codec) -> None:
     keys = hostile.one_sequence(1 << 13)
     with pytest.raises(TooCostly, match="want the same places"):
         codec.decode(hostile.frame(hostile.tag(hostile.tags.MAP, [one for key in keys for one in (key, 0)])))
+
+
+def hashable(codec: Codec) -> Iterator[tuple[Any, int]]:
+    """Values of all the recipes that can be keys, and the bytes of each."""
+    for recipe in EVERY.values():
+        makers = [make for make in (recipe.small, recipe.equal, recipe.heavy) if make]
+        for value in (*recipe.large, *(make(i) for make in makers for i in (1, 2))):
+            frame = hostile.frame(value)
+            arrived = decode(codec, frame)
+            try:
+                hash(arrived and arrived[1])
+            except TypeError:
+                continue
+            if arrived:
+                yield arrived[1], len(frame)
+
+
+def compared(one: Any, other: Any, times: int) -> float:
+    """Seconds that a comparison takes; 0 if it raises: then the message is refused at the first."""
+    try:
+        bool(one == other)
+        return shortest(lambda: one == other, times)
+    except UNCOMPARABLE:
+        return 0
+
+
+def shortest(function: Callable[[], Any], times: int) -> float:
+    """Seconds of the quickest of some calls: whatever else the machine does makes none quicker."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def shown(value: Any) -> str:
+    return (
+        f"{type(value).__name__} {str(value)[:40]}" if type(value) is not int else f"int of {value.bit_length()} bits"
+    )
 
 
 def size(codec: Codec, frame: bytes) -> int:

@@ -16,7 +16,7 @@ import cbor2
 import numpy as np
 import pytest
 
-from cloche import Limits
+from cloche import Limits, _floods
 from cloche._codec import Codec, TooCostly
 from cloche._floods import charge_dict, charge_set
 from cloche_wire import tags, zones
@@ -32,6 +32,10 @@ FLOODS = {
     "equal hashes across types": [kind(1 + i * P) for i in range(200) for kind in (int, Decimal, Fraction)],
     "large integers among decimals": [Decimal(1), *(1 + i * P << 61 * 500 for i in range(1, 9))],
     "one sequence of slots": one_sequence(4096),
+    "small floats among decimals": [
+        *(5 * 2.0 ** (-61 * i) for i in range(17)),
+        *(Decimal(5 + i * P) for i in range(1, 100)),
+    ],
 }
 
 
@@ -66,6 +70,13 @@ INNOCENT = {
     "grid points of four dimensions": GRID,
     "grid points of six dimensions": list(itertools.product(range(-2, 3), repeat=6)),
     "grid points as floats": [tuple(map(float, point)) for point in GRID],
+    "grid points as numpy ints": [tuple(map(np.int64, point)) for point in GRID],
+    "grid points as fractions": [tuple(map(Fraction, point)) for point in GRID],
+    "grid points as decimals": [tuple(map(Decimal, point)) for point in GRID],
+    "labelled grid points": [("point", *map(np.float64, point[:2]), *point[2:]) for point in GRID],
+    "fractions, decimals and floats": [
+        kind(3 * i + j) / 16 for i in range(-999, 999) for j, kind in enumerate((Fraction, Decimal, float))
+    ],
     "grid points as records": [Record("Point", "abcd", point) for point in GRID],
     "complex grid": [complex(i, j) for i in range(-100, 100) for j in range(-100, 100)],
     "all subsets": [frozenset(x) for n in range(13) for x in itertools.combinations(range(-6, 6), n)],
@@ -199,6 +210,32 @@ def test_unknown_zones_stop_costing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(searched) == zones.MAX_SEARCHES
     monkeypatch.setattr("zoneinfo.ZoneInfo", lambda key: UTC)
     assert zones.find("Europe/Berlin") is UTC
+
+
+class Kept:
+    """Stands for the cache of Python 3.12's fractions."""
+
+    def __init__(self) -> None:
+        self.currsize = 1000
+
+    def cache_info(self) -> Kept:
+        return self
+
+    def cache_clear(self) -> None:
+        self.currsize = 0
+
+
+def test_fractions_are_charged_before_they_are_hashed(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.12 keeps hashes by numerator and denominator: 16,000 that met there took 48 s. Equal ones and small ones are no flood."""
+    kept = Kept()
+    monkeypatch.setattr(_floods, "_kept", kept)
+    flood = [tag(tags.FRACTION, [1 + i * P, 1 + (P << 20)]) for i in range(4000)]
+    with pytest.raises(TooCostly, match="fractions have the same hash") as caught:
+        codec.decode(reply([0, flood]))
+    assert caught.value.steps[:2] == [1, 1]
+    assert kept.currsize == 0
+    honest = [tag(tags.FRACTION, [i, 3]) for i in (-1, -2, 1, 2)] * 2000
+    assert len(codec.decode(reply(honest))[1]) == 8000
 
 
 @pytest.mark.parametrize("number", [tags.SET, tags.FROZENSET])

@@ -33,6 +33,8 @@ ARRAY_OF = "cannot encode an array of dtype"
 MASKED = "cannot encode a masked array: send .filled(), or .data and .mask"
 TWICE = "is in the value twice; send a copy in one of the places"
 DOUBLES = "two keys would be the same on the other side: an enum arrives as its value"
+MORE = ", an object as its fields, a subclass as its base"
+"""The host compares what arrives, whatever the kind; the guest looks at enums, and leaves the rest to the host."""
 BAD = {
     "bare": (function, "", "cannot encode function"),
     "issue's example": ({"filters": [0, 1, 2, {"fn": function}]}, ".filters[3].fn", "cannot encode function"),
@@ -92,7 +94,7 @@ def test_both_sides_name_what_they_refuse(native: Any, codec: Codec, value: Any,
     with pytest.raises(EncodeError) as host:
         codec.encode([2, 7, value], "data")
     assert host.value.path == "data" + path
-    assert str(host.value) == f"data{path}: {text}"
+    assert str(host.value).removesuffix(MORE) == f"data{path}: {text}"
     with pytest.raises((TypeError, ValueError)) as guest:
         native.reply([0, value])
     assert str(guest.value) == f"result{path}: {text}"

@@ -12,7 +12,7 @@ from cloche import _logs
 from cloche._asks import FramedAsks
 from cloche._broken import CallUsage, with_data
 from cloche._cbor import write as write_cbor
-from cloche._codec import TooCostly, costly_reply, decode_record
+from cloche._codec import REFUSED, Refused, decode_record, refused_reply
 from cloche._isolation import _errors
 from cloche._isolation._area import create
 from cloche._isolation._beside import Beside
@@ -160,7 +160,7 @@ class RemoteInstance(HasCallState):
         codec, channel = self._codec, self._channel
         self._beside.uses.clear()
         records: list[_logs.LogRecord] = []
-        costly: TooCostly | None = None
+        refused: Refused | None = None
         try:
             frame = codec.encode([op, self.calls, *operands], root)
             channel.call(frame, codec.bodies, self._beside.uses)
@@ -172,8 +172,8 @@ class RemoteInstance(HasCallState):
             self._beside.ranges = received.ranges
             try:
                 reply = codec.decode(received.frame, lease=self.lease)
-            except TooCostly as error:
-                costly, reply = error, costly_reply(error)
+            except REFUSED as error:
+                refused, reply = error, refused_reply(error)
             if type(reply) is not list or len(reply) != 2 or type(reply[0]) is not int:
                 raise ProtocolError("a reply is [kind, value]")
             if not 0 <= reply[0] < len(_REPLIES):
@@ -196,7 +196,7 @@ class RemoteInstance(HasCallState):
             self.guest_seconds += self._took_s
         if records:
             self._on_records(records, self.name)
-        if costly is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
+        if refused is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
             self.exchange(Op.STREAM_CLOSE, [], "")  # as in `Instance.exchange`
         return _REPLIES[reply[0]], reply[1]
 

@@ -15,7 +15,7 @@ from cloche import _logs
 from cloche._asks import Asks, Desk
 from cloche._broken import CallUsage
 from cloche._cbor import write as write_cbor
-from cloche._codec import Codec, TooCostly, refusal
+from cloche._codec import REFUSED, Codec, refusal
 from cloche._services import ServiceDesk
 from cloche._wasm.call_state import CallState, HasCallState
 from cloche._wasm.core import Reason
@@ -97,7 +97,7 @@ class LocalInstance(HasCallState):
                 value = self._across([kind, self.calls, value], "result")[2]
             except EncodeError as error:
                 kind, value = self._guest.fail(TypeError(str(error)), "encode")
-            except TooCostly as error:
+            except REFUSED as error:
                 kind, value = self._guest.fail(ValueError(refusal(error, "result", error.steps[1:])), "encode")
         self.guest_seconds += time.perf_counter() - began
         self._drain()
@@ -171,7 +171,7 @@ class LocalInstance(HasCallState):
         except EncodeError as error:
             # the codec takes it for [op, call, *operands], and counts from there
             raise TypeError(re.sub(r"^request\[(\d)\]", lambda m: f"request[{int(m[1]) + 2}]", str(error))) from None
-        except TooCostly as error:
+        except REFUSED as error:
             raise ValueError(refusal(error, "request", error.steps)) from None
         self._asks.request_bytes = self._codec.decoded_bytes
         answer: list[Any] = self._asks.reply(crossed, self._across)
