@@ -144,6 +144,8 @@ class Channel:
             raise self._died() from None
         # for a socket without a timeout of its own; one with a timeout is bounded by that
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(GRACE_S), 0))
+        self._readable = select.poll()
+        self._readable.register(self._socket, select.POLLIN)
         self._grace_s = limits.grace_s + GRACE_S
         self.allow("deadline_s", limits.deadline_s, limits.deadline_s)
 
@@ -283,16 +285,13 @@ class Channel:
         """
         inbox = self._inbox
         while True:
-            if until is not None:
-                self._wait(until)
-            try:
-                size = self._socket.recv_into(inbox)
-            except (BlockingIOError, TimeoutError):
-                raise self._overdue() from None
-            except OSError:
-                size = 0
+            self._wait(until)  # apart from taking it: an interruption while it waits loses nothing
             if not self._reading:
                 self.turn = Turn.UNKNOWN
+            try:
+                size = self._socket.recv_into(inbox, 0, socket.MSG_DONTWAIT)
+            except OSError:
+                size = 0
             if not size:
                 raise self._died()
             if size < ANSWER.size:
@@ -341,11 +340,14 @@ class Channel:
             self.pending = 0  # last: until here, an interruption leaves an answer that nobody has
         return received
 
-    def _wait(self, until: float) -> None:
-        waiting = select.poll()
-        waiting.register(self._socket, select.POLLIN)
-        if not waiting.poll(max(0.0, until - time.monotonic()) * 1000):
-            raise TimeoutError
+    def _wait(self, until: float | None) -> None:
+        """Until there is something to receive, or the worker's end of the socket is closed."""
+        seconds = self.patience_s if until is None else max(0.0, until - time.monotonic())
+        if self._readable.poll(None if seconds is None else seconds * 1000):
+            return
+        if until is None:
+            raise self._overdue()
+        raise TimeoutError
 
     def _drop(self, number: int) -> None:
         """An answer that is not to the pending request: to one that was interrupted, or it is a lie."""
