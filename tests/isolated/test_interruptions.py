@@ -242,7 +242,7 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
             before = rest()
         else:
             eventually(partial(is_as, before), lambda: str(rest()))
-        number += 61
+        number += 181
     assert before is not None
     assert children() == before[2]
 
