@@ -59,10 +59,14 @@ def test_warning_names_category_file_and_line(say):
 def test_exception_text(say):
     """The traceback as Python prints it, without frames of the runtime."""
     (record,) = say("try: 1 / 0\nexcept ZeroDivisionError: log.exception('failed')")
-    assert (
-        record[4]
-        == 'Traceback (most recent call last):\n  File "<string>", line 1, in <module>\nZeroDivisionError: division by zero'
-    )
+    lines = [
+        line for line in record[4].splitlines() if not line.startswith("    ")
+    ]  # 3.13 knows a source of "<string>"
+    assert lines == [
+        "Traceback (most recent call last):",
+        '  File "<string>", line 1, in <module>',
+        "ZeroDivisionError: division by zero",
+    ]
 
 
 def test_exception_text_of_a_hostile_exception(say):

@@ -165,6 +165,9 @@ def test_a_forked_child_crashes_as_its_parent_would():
     ends_well(
         ENGINE,
         """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on, of a fork beside the core's own threads
+
 def status_of_child(work):
     child = os.fork()
     if not child:
