@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from cloche.grants import Grants
-from cloche.limits import Limits
+from cloche.limits import Limits, whole_number
 
 __all__ = ["check_text", "checked", "checked_grants", "checked_limits", "checked_params", "checked_shape"]
 
@@ -96,6 +95,7 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
 
 
 def _whole(length: Any) -> int:
-    if isinstance(length, bool):
+    number = whole_number(length)
+    if number is None:
         raise TypeError
-    return operator.index(length)
+    return number

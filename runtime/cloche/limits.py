@@ -66,7 +66,7 @@ class Limits:
             optional = field.name in _OPTIONAL
             if value is None and optional:
                 continue
-            number = _seconds(value) if field.name.endswith("_s") else _whole(value)
+            number = _seconds(value) if field.name.endswith("_s") else whole_number(value)
             if number is None:
                 what = "a number" if field.name.endswith("_s") else "a whole number"
                 raise TypeError(f"Limits.{field.name} is {value!r}: give {what}" + (" or None" if optional else ""))
@@ -76,7 +76,7 @@ class Limits:
             object.__setattr__(self, field.name, number)
 
 
-def _whole(value: Any) -> int | None:
+def whole_number(value: Any) -> int | None:
     """The number as a plain int, be it numpy's; None: it is none."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None
@@ -87,10 +87,10 @@ def _whole(value: Any) -> int | None:
 
 
 def _seconds(value: Any) -> float | None:
-    """As `_whole`, for a plain int or float."""
+    """As `whole_number`, for a plain int or float."""
     if isinstance(value, bool):
         return None
-    whole = _whole(value)
+    whole = whole_number(value)
     if whole is not None:
         return whole
     if isinstance(value, float):
