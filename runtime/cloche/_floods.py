@@ -287,6 +287,7 @@ class _Company:
         elif kind is tuple or kind is Record or kind is frozenset:
             units += len(value)
             if kind is Record:
+                units += len(value) << 4 if self._scalars else 0  # numpy asks it for each item, in Python
                 units += (len(value._name) + sum(map(len, value._fields))) >> 4
         elif kind is Decimal:
             words = _words(value)

@@ -19,13 +19,18 @@ ROOT = Path(__file__).parents[2]
         (["footprint.py", "20"], "AOT load again"),
         (["dirty_pages.py", "--node", "small"], "dirty pages"),
         (["scaling.py", "--quick"], "10 ms    native"),
+        (["costs.py", "--quick"], "sets of keys of one hash"),
     ],
-    ids=["marshal", "footprint", "dirty pages", "scaling"],
+    ids=["marshal", "footprint", "dirty pages", "scaling", "costs"],
 )
 def test_bench_script_runs(command: list[str], expected: str) -> None:
     """And prints its last row."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benches" / command[0]), *command[1:]], capture_output=True, text=True, check=False
+        [sys.executable, "-m", f"benches.{command[0].removesuffix('.py')}", *command[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout

@@ -6,6 +6,7 @@ attacked the day it is added.
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from typing import Any, Final
 import cbor2
 from cbor2 import CBORTag
 
+from cloche import ProtocolError, _floods
+from cloche._codec import REFUSED, Codec
+from cloche._lowering import UNCOMPARABLE
 from cloche_wire import tags
 
 P: Final = (1 << 61) - 1
@@ -331,3 +335,53 @@ def mixture(rng: random.Random, depth: int = 4) -> Any:
 def frame(value: Any) -> bytes:
     """A reply with that value."""
     return cbor2.dumps([0, value])
+
+
+def decode(codec: Codec, frame: bytes) -> Any:
+    """A value, or None if it is refused in one of the two ways that there are."""
+    try:
+        return codec.decode(frame)
+    except (*REFUSED, ProtocolError):
+        return None
+
+
+def hashable(codec: Codec) -> Iterator[tuple[Any, int]]:
+    """Values of all the recipes that can be keys, and the bytes of each."""
+    for recipe in [PLAIN, *RECIPES.values()]:
+        makers = [make for make in (recipe.small, recipe.equal, recipe.heavy) if make]
+        for value in (*recipe.large, *(make(i) for make in makers for i in (1, 2))):
+            message = frame(value)
+            arrived = decode(codec, message)
+            try:
+                hash(arrived and arrived[1])
+            except TypeError:
+                continue
+            if arrived:
+                yield arrived[1], len(message)
+
+
+def pairs(codec: Codec) -> Iterator[tuple[Any, Any]]:
+    """Of values that can have one hash: those of texts and byte strings are secret, so that they meet their like alone."""
+    values = [value for value, _ in hashable(codec)]
+    for one, other in itertools.combinations_with_replacement(values, 2):
+        if isinstance(one, (str, bytes)) == isinstance(other, (str, bytes)):
+            yield one, other
+
+
+def price(one: Any, other: Any) -> int:
+    """Units charged for comparing two keys of equal hash once."""
+    company = _floods._Company([one, other])
+    return company.worth(one, 1) + company.worth(other, 1)
+
+
+def are_equal(one: Any, other: Any) -> bool:
+    """As a set asks it. A comparison that raises counts as no: the message is refused at the first."""
+    try:
+        return bool(one == other)
+    except UNCOMPARABLE:
+        return False
+
+
+def shown(value: Any) -> str:
+    """For a finding."""
+    return f"int of {value.bit_length()} bits" if type(value) is int else f"{type(value).__name__} {ascii(value)[:40]}"
