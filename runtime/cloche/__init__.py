@@ -10,13 +10,11 @@
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
     from cloche._logs import LogRecord
-    from cloche._mount import Mount
     from cloche._node import Node, Stats
     from cloche._pool import Pool
     from cloche._profile import Profile, profile
     from cloche._runtime import Runtime
     from cloche._snapshot import Snapshot
-    from cloche._source import Source
     from cloche._stream import StreamPosition
     from cloche.clock import Clock
     from cloche.errors import (
@@ -42,7 +40,9 @@ if TYPE_CHECKING:
     )
     from cloche.grants import Grants
     from cloche.limits import Limits
+    from cloche.mounts import Mount
     from cloche.services import Service, ServiceCall, ServiceRecord
+    from cloche.source import Source
     from cloche_wire.array import Array
     from cloche_wire.record import Record
     from cloche_wire.tagged import Opaque
@@ -95,13 +95,13 @@ __all__ = [
 # A module is imported when one of its names is first used: together they take a hundred times as long as this one.
 _NAMES = {
     "cloche._logs": ("LogRecord",),
-    "cloche._mount": ("Mount",),
+    "cloche.mounts": ("Mount",),
     "cloche._node": ("Node", "Stats"),
     "cloche._pool": ("Pool",),
     "cloche._profile": ("Profile", "profile"),
     "cloche._runtime": ("Runtime",),
     "cloche._snapshot": ("Snapshot",),
-    "cloche._source": ("Source",),
+    "cloche.source": ("Source",),
     "cloche._stream": ("StreamPosition",),
     "cloche.clock": ("Clock",),
     "cloche.errors": (

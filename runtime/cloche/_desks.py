@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cloche._asks import Desk
-    from cloche._mount import Mount
     from cloche._wasm.call_state import CallState
     from cloche.grants import Grants
     from cloche.limits import Limits
+    from cloche.mounts import Mount
     from cloche.services import Service
 
 __all__ = ["desks"]

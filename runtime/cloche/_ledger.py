@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from cloche._mount import Mount
+    from cloche.mounts import Mount
 
 __all__ = ["Key", "Ledger", "refusal"]
 

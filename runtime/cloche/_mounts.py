@@ -22,9 +22,9 @@ from cloche_wire import Ask
 from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open
 
 if TYPE_CHECKING:
-    from cloche._mount import Mount
     from cloche.errors import EncodeError
     from cloche.limits import Limits
+    from cloche.mounts import Mount
 
 __all__ = ["MAX_OPEN", "Mounts"]
 

@@ -12,7 +12,7 @@ from cloche._ledger import Ledger, refusal
 from cloche._wasm.scarce import NUMBERS, nothing_left
 
 if TYPE_CHECKING:
-    from cloche._mount import Mount
+    from cloche.mounts import Mount
 
 __all__ = ["Root", "Roots"]
 

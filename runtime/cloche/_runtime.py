@@ -11,7 +11,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, get_args
 
-from cloche import _loading, _logs, _source
+from cloche import _loading, _logs
+from cloche import source as _source
 from cloche._arguments import check_text, checked, checked_grants, checked_limits
 from cloche._broken import Cancelled, interruption, name_limit
 from cloche._desks import desks
@@ -21,7 +22,6 @@ from cloche._node_lock import NodeLock, is_inside, run_inside
 from cloche._recovery import OnBreak, Policy, RecoveringNode
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
-from cloche._source import Source
 from cloche._wasm import image as _image
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import Outside, child
@@ -29,6 +29,7 @@ from cloche._wasm.engine import DEFAULT_METERING, Engine, Metering, options
 from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, NodeRaisedError, ProtocolError
 from cloche.grants import Grants
 from cloche.limits import Limits
+from cloche.source import Source
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:

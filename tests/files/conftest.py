@@ -13,8 +13,8 @@ import pytest
 from cloche import Limits
 from cloche._asks import Refused
 from cloche._codec import Codec
-from cloche._mount import Mount
 from cloche._mounts import Mounts
+from cloche.mounts import Mount
 from tests.wire.native import build
 
 ROOT = 3

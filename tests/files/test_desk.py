@@ -10,8 +10,8 @@ import pytest
 
 from cloche import Limits
 from cloche._asks import Refused
-from cloche._mount import Mount
 from cloche._mounts import MAX_OPEN, Mounts
+from cloche.mounts import Mount
 from cloche_wire import Ask
 from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open
 

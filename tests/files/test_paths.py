@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloche._mount import Mount
+from cloche.mounts import Mount
 
 from .conftest import CREATE, DIRECTORY, READ, ROOT, WRITE
 

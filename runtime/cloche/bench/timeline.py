@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._phases import NAMES, CallPhases, record
-from cloche._source import Source
 from cloche.bench import nodes
+from cloche.source import Source
 
 if TYPE_CHECKING:
     from cloche._node import Node

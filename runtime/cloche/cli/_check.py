@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cloche._source as sources
+import cloche.source as sources
 from cloche._runtime import Runtime
 from cloche._texts import clean, name
 from cloche.cli._console import logger, say

@@ -19,18 +19,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from cloche import _loading, _logs, _source
+from cloche import _loading, _logs
+from cloche import source as _source
 from cloche._arguments import check_text, checked_grants, checked_limits
 from cloche._desks import desks
 from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
-from cloche._source import Source
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import Outside
 from cloche.errors import ClocheError
 from cloche.grants import Grants
 from cloche.limits import Limits
 from cloche.services import Service
+from cloche.source import Source
 from cloche.testing._local import LocalInstance
 from cloche_guest import asking
 from cloche_wire import Op, Reply
