@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from cloche import Limits, _floods
-from cloche._codec import Codec
+from cloche import Limits
+from cloche._codec import hash_floods
+from cloche._codec.codec import Codec
 from cloche_wire.cost import Budget
 from tests.wire import hostile
 
@@ -85,7 +86,7 @@ def of_meeting(codec: Codec, unit: float) -> Iterator[Cost]:
         if distinct:
             budget = Budget()
             budget.left = FREE
-            _floods.charge_set(keys, budget)
+            hash_floods.charge_set(keys, budget)
             what = f"8 like {hostile.shown(keys[0])} among 8 like {hostile.shown(keys[-1])}"
             yield measured(what, FREE - budget.left, lambda keys=keys: set(keys), unit)
 

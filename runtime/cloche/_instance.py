@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloche import _logs
 from cloche._asks import GuestAsks
 from cloche._broken import CallUsage, termination_error, with_data
-from cloche._codec import REFUSED, Codec, Refused, refused_reply
+from cloche._codec.codec import REFUSED, Codec, Refused, refused_reply
 from cloche._services import ServiceDesk
 from cloche._snapshot import Snapshot
 from cloche._wasm import clocks

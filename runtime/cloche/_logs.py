@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloche._codec import decode_record
+from cloche._codec.codec import decode_record
 from cloche._texts import MAX_NAME, MAX_TEXT, clean, name
 from cloche_wire import abi
 

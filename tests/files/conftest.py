@@ -12,7 +12,7 @@ import pytest
 
 from cloche import Limits
 from cloche._asks import Refused
-from cloche._codec import Codec
+from cloche._codec.codec import Codec
 from cloche._mounts import Mounts
 from cloche.mounts import Mount
 from tests.wire.native import build

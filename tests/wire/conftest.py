@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloche import Limits
-from cloche._codec import Codec
+from cloche._codec.codec import Codec
 
 from .native import build
 

@@ -25,7 +25,7 @@ import cbor2
 from cbor2 import CBORTag
 
 from cloche import Limits, ProtocolError
-from cloche._codec import REFUSED, Codec, decode_record
+from cloche._codec.codec import REFUSED, Codec, decode_record
 from cloche_wire import tags
 
 from . import frames

@@ -18,9 +18,10 @@ from typing import Any, Final
 import cbor2
 from cbor2 import CBORTag
 
-from cloche import ProtocolError, _floods
-from cloche._codec import REFUSED, Codec
-from cloche._lowering import UNCOMPARABLE
+from cloche import ProtocolError
+from cloche._codec import hash_floods
+from cloche._codec.codec import REFUSED, Codec
+from cloche._codec.encoder import UNCOMPARABLE
 from cloche_wire import tags
 
 P: Final = (1 << 61) - 1
@@ -370,7 +371,7 @@ def pairs(codec: Codec) -> Iterator[tuple[Any, Any]]:
 
 def price(one: Any, other: Any) -> int:
     """Units charged for comparing two keys of equal hash once."""
-    company = _floods._Company([one, other])
+    company = hash_floods._Company([one, other])
     return company.worth(one, 1) + company.worth(other, 1)
 
 

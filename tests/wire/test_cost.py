@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from cloche import Limits, _codec, _floods
-from cloche._codec import Codec, TooCostly
+from cloche import Limits
+from cloche._codec import codec as _codec
+from cloche._codec import hash_floods
+from cloche._codec.codec import Codec, TooCostly
 from cloche_wire import zones
 from cloche_wire.cost import COUNTED_BYTES, UNITS_AT_LEAST, UNITS_PER_BYTE, Budget
 from cloche_wire.record import Record
@@ -103,9 +105,9 @@ def audited(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
         return charged
 
-    monkeypatch.setattr(_codec, "charge_set", audit(_floods.charge_set, set))
-    monkeypatch.setattr(_codec, "charge_frozenset", audit(_floods.charge_frozenset, frozenset))
-    monkeypatch.setattr(_codec, "charge_dict", audit(_floods.charge_dict, dict.fromkeys))
+    monkeypatch.setattr(_codec, "charge_set", audit(hash_floods.charge_set, set))
+    monkeypatch.setattr(_codec, "charge_frozenset", audit(hash_floods.charge_frozenset, frozenset))
+    monkeypatch.setattr(_codec, "charge_dict", audit(hash_floods.charge_dict, dict.fromkeys))
     yield counted
     assert not unpaid
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cloche import EncodeError, Limits, ProtocolError
-from cloche._codec import Codec
+from cloche._codec.codec import Codec
 from cloche_wire import tags
 
 from .conftest import DEPTH

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloche._codec import Codec
+from cloche._codec.codec import Codec
 from cloche_guest import values
 
 from . import strategies as s

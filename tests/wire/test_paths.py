@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cloche import EncodeError
-from cloche._codec import Codec
+from cloche._codec.codec import Codec
 
 from . import strategies as s
 

@@ -9,7 +9,7 @@ import cbor2
 import pytest
 
 from cloche import Limits, ProtocolError
-from cloche._codec import Codec, NotKeys, decode_record
+from cloche._codec.codec import Codec, NotKeys, decode_record
 
 from . import frames
 

@@ -20,8 +20,8 @@ import pytest
 
 import cloche
 from cloche import Limits
-from cloche._cbor import write, write_listless
-from cloche._codec import Codec
+from cloche._codec.cbor import write, write_listless
+from cloche._codec.codec import Codec
 from tests.injection import every, within
 
 HOST = Path(cloche.__file__).parent
@@ -57,7 +57,7 @@ def foreign_code(function: Any, *args: Any) -> list[str]:
     def look(frame: FrameType, event: str, _: Any) -> None:
         if event == "call" and frame.f_back is not None:
             caller = Path(frame.f_back.f_code.co_filename)
-            if caller.name in ("_codec.py", "_cbor.py") and caller.parent == HOST:
+            if caller in (HOST / "_codec/codec.py", HOST / "_codec/cbor.py"):
                 code = frame.f_code
                 if "/cloche/" not in code.co_filename and code.co_filename != __file__:
                     found.append(f"{code.co_filename} {code.co_qualname}")
@@ -79,7 +79,9 @@ def test_cbor2_runs_no_python_code_of_others(own_codec: Codec, value: Any) -> No
 
 def test_the_look_at_foreign_code_finds_it() -> None:
     """The test above would be worth nothing if it could not fail."""
-    code = compile("import cbor2\ndef dumps(value):\n    return cbor2.dumps(value)", str(HOST / "_cbor.py"), "exec")
+    code = compile(
+        "import cbor2\ndef dumps(value):\n    return cbor2.dumps(value)", str(HOST / "_codec/cbor.py"), "exec"
+    )
     names: dict[str, Any] = {}
     exec(code, names)
     assert any("__instancecheck__" in found for found in foreign_code(names["dumps"], [[1]]))
@@ -154,4 +156,4 @@ def calls_dumps(source: str) -> bool:
 def test_nothing_else_writes_cbor() -> None:
     """A list that is written elsewhere would lose a Ctrl-C again."""
     users = {path.relative_to(HOST).as_posix() for path in HOST.rglob("*.py") if calls_dumps(path.read_text())}
-    assert users == {"_cbor.py"}
+    assert users == {"_codec/cbor.py"}

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from cloche import errors
 from cloche._broken import Cancelled, CancelledHard
-from cloche._cbor import write as write_cbor
-from cloche._codec import decode_record
+from cloche._codec.cbor import write as write_cbor
+from cloche._codec.codec import decode_record
 from cloche._texts import clean
 from cloche._wasm.memory import NoRoomError
 

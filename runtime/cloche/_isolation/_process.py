@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import cbor2
 
-from cloche._cbor import write as write_cbor
-from cloche._codec import decode_record
+from cloche._codec.cbor import write as write_cbor
+from cloche._codec.codec import decode_record
 from cloche._isolation._bounds import Bounds
 from cloche._isolation._descriptors import Socket, connected
 from cloche._isolation._wire import FRAMES_BYTES, WHERE

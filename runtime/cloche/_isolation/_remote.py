@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cloche import _logs
 from cloche._asks import FramedAsks
 from cloche._broken import CallUsage, with_data
-from cloche._cbor import write as write_cbor
-from cloche._codec import REFUSED, Refused, decode_record, refused_reply
+from cloche._codec.cbor import write as write_cbor
+from cloche._codec.codec import REFUSED, Refused, decode_record, refused_reply
 from cloche._isolation import _errors
 from cloche._isolation._area import create
 from cloche._isolation._beside import Beside

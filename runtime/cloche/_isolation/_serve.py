@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from cloche._asks import GuestAsks
-from cloche._cbor import write as write_cbor
+from cloche._codec.cbor import write as write_cbor
 from cloche._instance import Instance
 from cloche._isolation import _errors
 from cloche._isolation._area import Area, attach

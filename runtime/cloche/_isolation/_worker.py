@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import cbor2
 
-from cloche._cbor import write as write_cbor
+from cloche._codec.cbor import write as write_cbor
 from cloche._instance import Instance
 from cloche._isolation import _confine
 from cloche._isolation._serve import Served

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from cloche import _logs
 from cloche._asks import Asks, Desk
 from cloche._broken import CallUsage
-from cloche._cbor import write as write_cbor
-from cloche._codec import REFUSED, Codec, refusal
+from cloche._codec.cbor import write as write_cbor
+from cloche._codec.codec import REFUSED, Codec, refusal
 from cloche._services import ServiceDesk
 from cloche._wasm.call_state import CallState, HasCallState
 from cloche._wasm.core import Reason

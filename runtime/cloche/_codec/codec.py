@@ -1,6 +1,6 @@
 """Values to and from the frames that cross the boundary (docs/wire.md). What a guest sends is hostile until decoded.
 
-cbor2 does the work; `_lowering` first turns a value that it has no types for into one that it has. The rule of
+cbor2 does the work; `encoder` first turns a value that it has no types for into one that it has. The rule of
 `cloche_wire.cost` holds for each message. `TooCostly` and `NotKeys` refuse one value, and leave the guest as it is; `ProtocolError`
 is for bytes that no honest guest sends.
 """
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import cbor2
 
-from cloche._arrays import load_numpy
-from cloche._cbor import write as write_cbor
-from cloche._cbor import write_listless
-from cloche._floods import COMPACTED, FractionHashes, charge_dict, charge_frozenset, charge_set
-from cloche._locate import locate
-from cloche._lowering import ARRIVALS, ATOMS, HAS_LIST, UNCOMPARABLE, Lowering, is_flat, is_plain, path
+from cloche._codec.cbor import write as write_cbor
+from cloche._codec.cbor import write_listless
+from cloche._codec.encoder import ARRIVALS, ATOMS, HAS_LIST, UNCOMPARABLE, Lowering, is_flat, is_plain, path
+from cloche._codec.hash_floods import COMPACTED, FractionHashes, charge_dict, charge_frozenset, charge_set
+from cloche._codec.locate import locate
+from cloche._codec.optional_numpy import load_numpy
 from cloche._texts import clean
 from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import Failure, Reply, tags

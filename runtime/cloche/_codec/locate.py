@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cloche._lowering import NO_NAME
+from cloche._codec.encoder import NO_NAME
 from cloche_wire import tags
 
 __all__ = ["locate"]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from cbor2 import CBORTag
 
-from cloche._arrays import load_numpy
+from cloche._codec.optional_numpy import load_numpy
 from cloche.errors import EncodeError
 from cloche_wire import abi, tags
 from cloche_wire import values as wire
