@@ -14,9 +14,9 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from cloche._broken import Cancelled
-from cloche._node_lock import is_nested
+from cloche._requests.node_lock import is_nested
+from cloche._requests.service_threads import PORTAL
 from cloche._stream import Steps
-from cloche._workers import PORTAL
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from cloche._services import ServiceDesk
+from cloche._requests.service_handler import ServiceDesk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cloche._asks import Desk
+    from cloche._requests.router import Desk
     from cloche._wasm.call_state import CallState
     from cloche.grants import Grants
     from cloche.limits import Limits

@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _logs
-from cloche._asks import GuestAsks
 from cloche._broken import CallUsage, termination_error, with_data
 from cloche._codec.codec import REFUSED, Codec, Refused, refused_reply
-from cloche._services import ServiceDesk
+from cloche._requests.router import GuestAsks
+from cloche._requests.service_handler import ServiceDesk
 from cloche._snapshot import Snapshot
 from cloche._wasm import clocks
 from cloche._wasm.call_state import CallState, HasCallState, Stop, Stopped
@@ -22,7 +22,7 @@ from cloche.errors import ClosedError, ProtocolError
 from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
-    from cloche._asks import Desk
+    from cloche._requests.router import Desk
     from cloche._stream import StreamPosition
     from cloche._wasm.engine import Engine
     from cloche._wasm.frames import FrameInfo

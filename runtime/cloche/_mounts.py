@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _beneath
-from cloche._asks import Answer, Refused
 from cloche._descriptors import Account, account
 from cloche._ledger import refusal
 from cloche._opened import CHANGES, MOST_FOR_ONE, Opened, key_of
+from cloche._requests.router import Answer, Refused
 from cloche._roots import Root, Roots
 from cloche_wire import Ask
 from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open

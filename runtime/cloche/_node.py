@@ -14,7 +14,7 @@ from cloche import _stream
 from cloche._arguments import checked_shape
 from cloche._broken import interruption, name_limit
 from cloche._failures import read_failure
-from cloche._node_lock import NodeLock, exclusive
+from cloche._requests.node_lock import NodeLock, exclusive
 from cloche._snapshot import Snapshot
 from cloche._stream import Steps, StreamPosition, advanced
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError

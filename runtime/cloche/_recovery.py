@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
 
 from cloche._broken import Cancelled
 from cloche._node import Node, Stats
-from cloche._node_lock import NodeLock, exclusive
+from cloche._requests.node_lock import NodeLock, exclusive
 from cloche._snapshot import Snapshot
 from cloche.errors import BrokenInstanceError, ClocheError
 from cloche_wire import Op, Reply

@@ -18,9 +18,9 @@ from cloche._broken import Cancelled, interruption, name_limit
 from cloche._desks import desks
 from cloche._instance import Instance
 from cloche._node import Node, raise_failure
-from cloche._node_lock import NodeLock, is_inside, run_inside
 from cloche._recovery import OnBreak, Policy, RecoveringNode
-from cloche._services import ServiceDesk
+from cloche._requests.node_lock import NodeLock, is_inside, run_inside
+from cloche._requests.service_handler import ServiceDesk
 from cloche._snapshot import Snapshot
 from cloche._wasm import image as _image
 from cloche._wasm.call_state import CallState

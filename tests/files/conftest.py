@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cloche import Limits
-from cloche._asks import Refused
 from cloche._codec.codec import Codec
 from cloche._mounts import Mounts
+from cloche._requests.router import Refused
 from cloche.mounts import Mount
 from tests.wire.native import build
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cloche import Limits
-from cloche._asks import Refused
 from cloche._mounts import MAX_OPEN, Mounts
+from cloche._requests.router import Refused
 from cloche.mounts import Mount
 from cloche_wire import Ask
 from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open

@@ -6,7 +6,7 @@ import cbor2
 import pytest
 
 from cloche import EncodeError, Limits, ProtocolError
-from cloche._asks import ENOSYS, Refused
+from cloche._requests.router import ENOSYS, Refused
 from cloche_wire import Op, Reply, abi
 
 from . import guests

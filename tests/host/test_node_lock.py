@@ -10,8 +10,8 @@ from contextvars import copy_context
 
 import pytest
 
-from cloche import _node_lock
-from cloche._node_lock import NodeLock, exclusive, hold, is_inside, is_nested, run_inside
+from cloche._requests import node_lock
+from cloche._requests.node_lock import NodeLock, exclusive, hold, is_inside, is_nested, run_inside
 from cloche.errors import ClocheError
 from tests.injection import inject, within
 
@@ -38,8 +38,8 @@ class Owner:
 
 
 def interrupted_at(position, function, *arguments):
-    """Call `function`, raising Hit before that bytecode of `_node_lock` or of this file; whether it came so far."""
-    injected = inject(lambda: function(*arguments), position + 1, Hit(), within(_node_lock.__file__, __file__))
+    """Call `function`, raising Hit before that bytecode of `node_lock` or of this file; whether it came so far."""
+    injected = inject(lambda: function(*arguments), position + 1, Hit(), within(node_lock.__file__, __file__))
     assert injected.error is None or isinstance(injected.error, Hit), injected
     return bool(injected.place)
 
@@ -111,7 +111,7 @@ def test_an_exception_at_any_bytecode_of_a_wait_leaves_nothing_behind():
         let_go.set()
         holder.join()
         assert not lock.owned() and is_free(lock) and is_free(outer), f"held after bytecode {position}"
-        assert not _node_lock._waiters
+        assert not node_lock._waiters
         if not came_so_far:
             break
         position += 1
@@ -207,7 +207,7 @@ def test_a_stranger_waits():
 
 def test_a_stranger_that_a_late_service_may_wait_for_is_refused(monkeypatch):
     """A thread pool that the service has started carries no context: the deadline decides."""
-    monkeypatch.setattr(_node_lock, "LATE_S", 0.0)
+    monkeypatch.setattr(node_lock, "LATE_S", 0.0)
     lock = NodeLock("a")
 
     def service():
@@ -262,7 +262,7 @@ def test_nodes_that_wait_for_each_other_are_told_the_circle(count):
     if count == 2:
         first, second = names[:2]
         assert error.startswith(f"node {first!r} waits for {second!r}, which waits for {first!r}:")
-    assert all(map(is_free, locks)) and not _node_lock._waiters
+    assert all(map(is_free, locks)) and not node_lock._waiters
 
 
 def test_a_circle_through_an_inner_call_is_found():

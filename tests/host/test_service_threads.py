@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from cloche import _workers
-from cloche._workers import MAX_ABANDONED, Busy, ServiceThreads, Share
+from cloche._requests import service_threads
+from cloche._requests.service_threads import MAX_ABANDONED, Busy, ServiceThreads, Share
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def threads():
 def value(future):
     """What a future gives, without the wrapping of a coroutine's result."""
     result = future.result(60)
-    return result.value if isinstance(result, _workers.Outcome) else result
+    return result.value if isinstance(result, service_threads.Outcome) else result
 
 
 def wait_until_ended(threads):
@@ -63,8 +63,8 @@ def test_what_one_node_abandons_refuses_no_other(threads, release):
 
 def test_the_sum_of_all_is_bounded(threads, release, monkeypatch):
     """When it is full a node may have one, and at the very end none."""
-    monkeypatch.setattr(_workers, "_FULL", 4)
-    monkeypatch.setattr(_workers, "_MOST", 6)
+    monkeypatch.setattr(service_threads, "_FULL", 4)
+    monkeypatch.setattr(service_threads, "_MOST", 6)
     first, *others = (Share() for _ in range(4))
     abandon_some(threads, first, 4, release)
     with pytest.raises(Busy):
@@ -168,7 +168,7 @@ def test_a_thread_survives_what_its_function_raises(threads, kind):
 def test_what_is_abandoned_before_it_began_is_never_run(threads):
     """Its caller is gone."""
     share, ran = Share(), []
-    job = _workers._Job(lambda: ran.append(1))
+    job = service_threads._Job(lambda: ran.append(1))
     threads.abandon(share, job.future)
     assert job.future.cancelled()
     queue = threads._start()

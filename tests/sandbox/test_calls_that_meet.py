@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import cloche
-from cloche import Grants, Limits, Service, _node, _node_lock, _stream
+from cloche import Grants, Limits, Service, _node, _stream
+from cloche._requests import node_lock
 from tests.injection import inject, within
 
 CALLER = "from cloche_guest import services\ndef f(name, *args): return getattr(services, name)(*args)\n"
@@ -196,7 +197,7 @@ class Hit(BaseException):
 
 def interrupted_at(position, function):
     """Call it, raising Hit before that bytecode of the node or its lock; whether it came so far."""
-    injected = inject(function, position + 1, Hit(), within(_node.__file__, _node_lock.__file__, _stream.__file__))
+    injected = inject(function, position + 1, Hit(), within(_node.__file__, node_lock.__file__, _stream.__file__))
     assert injected.error is None or isinstance(injected.error, Hit), injected
     return bool(injected.place)
 

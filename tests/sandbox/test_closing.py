@@ -7,7 +7,8 @@ import threading
 import pytest
 
 import cloche
-from cloche import Grants, Limits, Source, _node, _node_lock, _runtime
+from cloche import Grants, Limits, Source, _node, _runtime
+from cloche._requests import node_lock
 from tests.injection import inject, within
 
 GOOD = Source(
@@ -211,7 +212,7 @@ def interrupted_at(position, function, files):
 
 def test_an_exception_at_any_bytecode_of_a_close_is_mended_by_the_next(logs):
     """Every node is closed, and then the engine."""
-    files = {_runtime.__file__, _node.__file__, _node_lock.__file__}
+    files = {_runtime.__file__, _node.__file__, node_lock.__file__}
     with cloche.Runtime(logger=logs) as runtime:
         with runtime.load(GOOD, "G") as node:
             snapshot = node.snapshot()
@@ -236,7 +237,7 @@ def test_an_exception_at_any_bytecode_of_a_close_is_mended_by_the_next(logs):
 @pytest.mark.parametrize("way", ["load", "restore"])
 def test_an_exception_at_any_bytecode_of_a_load_leaves_nothing_that_a_close_waits_for(logs, way):
     """The load is forgotten, and no other thread finds its lock held."""
-    files = {_runtime.__file__, _node.__file__, _node_lock.__file__}
+    files = {_runtime.__file__, _node.__file__, node_lock.__file__}
     with cloche.Runtime(logger=logs) as runtime:
         with runtime.load(GOOD, "G") as node:
             snapshot = node.snapshot()

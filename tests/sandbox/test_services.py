@@ -11,7 +11,7 @@ import pytest
 
 import cloche
 from cloche import Grants, Limits, Service, ServiceError, Source
-from cloche._workers import MAX_ABANDONED
+from cloche._requests.service_threads import MAX_ABANDONED
 from cloche.testing import LocalGuest
 
 CALLER = """

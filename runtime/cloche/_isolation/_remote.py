@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _logs
-from cloche._asks import FramedAsks
 from cloche._broken import CallUsage, with_data
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import REFUSED, Refused, decode_record, refused_reply
@@ -20,7 +19,8 @@ from cloche._isolation._channel import Channel, Received, Turn, most_ranges
 from cloche._isolation._codec import RemoteCodec
 from cloche._isolation._ranges import NO_RANGES
 from cloche._isolation._wire import RANGE, RUN, SNAPSHOT, Answer, Halt, Request
-from cloche._services import ServiceDesk
+from cloche._requests.router import FramedAsks
+from cloche._requests.service_handler import ServiceDesk
 from cloche._snapshot import PAGE_BYTES, Snapshot
 from cloche._wasm.call_state import HasCallState, Stop, Stopped
 from cloche._wasm.core import Reason
@@ -29,8 +29,8 @@ from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, Protoco
 from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
-    from cloche._asks import Desk
     from cloche._isolation._process import Process
+    from cloche._requests.router import Desk
     from cloche._stream import StreamPosition
     from cloche._wasm.call_state import CallState
     from cloche._wasm.frames import FrameInfo

@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-from cloche._asks import GuestAsks
 from cloche._codec.cbor import write as write_cbor
 from cloche._instance import Instance
 from cloche._isolation import _errors
@@ -35,6 +34,7 @@ from cloche._isolation._wire import (
     Halt,
     Request,
 )
+from cloche._requests.router import GuestAsks
 from cloche._snapshot import Snapshot
 from cloche._texts import name
 from cloche._wasm.call_state import CallState, Stopped

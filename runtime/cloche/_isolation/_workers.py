@@ -17,8 +17,8 @@ from cloche._isolation._watch import Watch
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
-    from cloche._asks import Desk
     from cloche._logs import LogRecord
+    from cloche._requests.router import Desk
     from cloche._snapshot import Snapshot
     from cloche._wasm.call_state import CallState
     from cloche._wasm.engine import Metering

@@ -18,7 +18,7 @@ from cloche._wasm.clocks import Outside
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._asks import Asks
+    from cloche._requests.router import Asks
 
 __all__ = ["REAL", "CallState", "HasCallState", "Stop", "Stopped"]
 

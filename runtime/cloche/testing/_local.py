@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from cloche import _logs
-from cloche._asks import Asks, Desk
 from cloche._broken import CallUsage
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import REFUSED, Codec, refusal
-from cloche._services import ServiceDesk
+from cloche._requests.router import Asks, Desk
+from cloche._requests.service_handler import ServiceDesk
 from cloche._wasm.call_state import CallState, HasCallState
 from cloche._wasm.core import Reason
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError

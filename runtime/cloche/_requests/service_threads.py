@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cloche import _forks
-from cloche._node_lock import hold
+from cloche._requests.node_lock import hold
 
 if TYPE_CHECKING:  # slow to import, and only needed by a node that waits for a service
     import asyncio

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cloche import _logs, _texts
-from cloche._asks import Refused
-from cloche._node_lock import NodeLock, run_inside
-from cloche._workers import PORTAL, Busy, Outcome, Share, contained, threads
+from cloche._requests.node_lock import NodeLock, run_inside
+from cloche._requests.router import Refused
+from cloche._requests.service_threads import PORTAL, Busy, Outcome, Share, contained, threads
 from cloche.errors import EncodeError, ProtocolError, ServiceError
 from cloche.services import ServiceCall, ServiceRecord
 from cloche_wire import Ask
@@ -20,7 +20,7 @@ from cloche_wire.failure import MAX_MESSAGE
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._asks import Answer, Desk
+    from cloche._requests.router import Answer, Desk
     from cloche._wasm.call_state import CallState
     from cloche.services import Service
 
