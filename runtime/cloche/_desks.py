@@ -36,7 +36,7 @@ def desks(grants: Grants, limits: Limits, host: CallState, logger: Any) -> list[
         services = cast("Mapping[str, Service]", grants.services)  # Grants has made them so
         found.append(ServiceDesk(services, host, logger, limits.log_records))
     if grants.mounts:
-        from cloche._mounts import Mounts  # only who mounts pays for its import
+        from cloche._files.handler import Mounts  # only who mounts pays for its import
 
         mounts = cast("Mapping[str, Mount]", grants.mounts)  # so has it these
         found.append(Mounts(mounts, limits))  # the last one: it opens files, and there is nobody yet to close them

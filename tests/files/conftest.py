@@ -12,7 +12,7 @@ import pytest
 
 from cloche import Limits
 from cloche._codec.codec import Codec
-from cloche._mounts import Mounts
+from cloche._files.handler import Mounts
 from cloche._requests.router import Refused
 from cloche.mounts import Mount
 from tests.wire.native import build

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cloche import ClocheError, Grants, Limits
-from cloche._descriptors import FEW, Account, account
-from cloche._mounts import MAX_OPEN, Mounts
+from cloche._files.descriptor_shares import FEW, Account, account
+from cloche._files.handler import MAX_OPEN, Mounts
 from cloche._requests.router import Refused
 from cloche.mounts import Mount
 from cloche_wire import Ask

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloche import Limits
-from cloche._mounts import MAX_OPEN, Mounts
+from cloche._files.handler import MAX_OPEN, Mounts
 from cloche._requests.router import Refused
 from cloche.mounts import Mount
 from cloche_wire import Ask

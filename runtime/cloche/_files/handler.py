@@ -1,7 +1,7 @@
 """The desk for files: what a node asks of the folders that `Grants.mounts` gives it. One `Mounts` per instance.
 
 The guest names absolute paths, and numbers for what it has open; which file of the host that is, is found out here, each time
-anew (`_roots`, `_beneath`). An answer has numbers, names and contents, and never a path, an inode or a text of the host.
+anew (`mount_table`, `safe_open`). An answer has numbers, names and contents, and never a path, an inode or a text of the host.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche import _beneath
-from cloche._descriptors import Account, account
-from cloche._ledger import refusal
-from cloche._opened import CHANGES, MOST_FOR_ONE, Opened, key_of
+from cloche._files import safe_open
+from cloche._files.descriptor_shares import Account, account
+from cloche._files.mount_table import Root, Roots
+from cloche._files.open_file import CHANGES, MOST_FOR_ONE, Opened, key_of
+from cloche._files.quota import refusal
 from cloche._requests.router import Answer, Refused
-from cloche._roots import Root, Roots
 from cloche_wire import Ask
 from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open
 
@@ -109,7 +109,7 @@ class Mounts:
         elif root is None:
             opened = Opened(None, None, Kind.DIRECTORY, flags, self._roots.names(parts))
         else:
-            opened = Opened(_beneath.open_folder(root.fd), root, Kind.DIRECTORY, flags)
+            opened = Opened(safe_open.open_folder(root.fd), root, Kind.DIRECTORY, flags)
         self._last += 1
         self._opened[self._last] = opened
         self._count()
@@ -122,7 +122,7 @@ class Mounts:
     def _open_in(self, root: Root, parts: tuple[bytes, ...], flags: int) -> Opened:
         if flags & CHANGES:
             root.check_writable()
-        with _beneath.parent(root.fd, parts) as (folder, name):
+        with safe_open.parent(root.fd, parts) as (folder, name):
             for _ in range(_TRIES):
                 if not flags & Open.EXCLUSIVE or not flags & Open.CREATE:
                     try:
@@ -167,26 +167,26 @@ class Mounts:
             return [int(Kind.DIRECTORY), 0, 0]
         if not parts:
             return _shown(os.fstat(root.fd))
-        with _beneath.parent(root.fd, parts) as (folder, name):
-            return _shown(_beneath.look(folder, name))
+        with safe_open.parent(root.fd, parts) as (folder, name):
+            return _shown(safe_open.look(folder, name))
 
     def _touch(self, what: int | bytes, changed: int) -> None:
         if isinstance(what, int):
             self._at(what).touch(changed)
             return
         root, parts = self._roots.inside(what)
-        with _beneath.parent(root.fd, parts) as (folder, name):
-            status = _beneath.look(folder, name)
-            if status.st_nlink > 1 and _beneath.kind_of(status) is not Kind.DIRECTORY:
+        with safe_open.parent(root.fd, parts) as (folder, name):
+            status = safe_open.look(folder, name)
+            if status.st_nlink > 1 and safe_open.kind_of(status) is not Kind.DIRECTORY:
                 raise refusal(errno.EACCES)
             os.utime(name, ns=(changed, changed), dir_fd=folder, follow_symlinks=False)
 
     def _mkdir(self, path: bytes) -> None:
         root, parts = self._roots.inside(path)
-        with _beneath.parent(root.fd, parts) as (folder, name):
+        with safe_open.parent(root.fd, parts) as (folder, name):
             root.ledger.check_file()
             os.mkdir(name, 0o700, dir_fd=folder)
-            root.ledger.made(key_of(_beneath.look(folder, name)))
+            root.ledger.made(key_of(safe_open.look(folder, name)))
 
     def _unlink(self, path: bytes) -> None:
         self._remove(path, os.unlink)
@@ -196,8 +196,8 @@ class Mounts:
 
     def _remove(self, path: bytes, remove: Callable[..., None]) -> None:
         root, parts = self._roots.inside(path)
-        with _beneath.parent(root.fd, parts) as (folder, name):
-            status = _beneath.look(folder, name)
+        with safe_open.parent(root.fd, parts) as (folder, name):
+            status = safe_open.look(folder, name)
             remove(name, dir_fd=folder)
         self._gone(root, status)
 
@@ -206,14 +206,14 @@ class Mounts:
         if root is not target:
             raise refusal(errno.EXDEV)
         with (
-            _beneath.parent(root.fd, here) as (folder, name),
-            _beneath.parent(root.fd, there) as (onto, other),
+            safe_open.parent(root.fd, here) as (folder, name),
+            safe_open.parent(root.fd, there) as (onto, other),
         ):
-            moved, replaced = _beneath.look(folder, name), None
-            if _beneath.kind_of(moved) is Kind.SYMLINK:
+            moved, replaced = safe_open.look(folder, name), None
+            if safe_open.kind_of(moved) is Kind.SYMLINK:
                 raise refusal(errno.ELOOP)
             try:
-                replaced = _beneath.look(onto, other)
+                replaced = safe_open.look(onto, other)
             except FileNotFoundError:
                 pass
             os.rename(name, other, src_dir_fd=folder, dst_dir_fd=onto)
@@ -222,7 +222,7 @@ class Mounts:
 
     def _gone(self, root: Root, status: os.stat_result) -> None:
         """A name is gone. The file is as well, unless it has another name, or is open here."""
-        if status.st_nlink > 1 and _beneath.kind_of(status) is not Kind.DIRECTORY:
+        if status.st_nlink > 1 and safe_open.kind_of(status) is not Kind.DIRECTORY:
             return
         holders = self._holders(key_of(status))
         for opened in holders:
@@ -235,7 +235,7 @@ class Mounts:
 
 
 def _shown(status: os.stat_result) -> list[int]:
-    kind = _beneath.kind_of(status)
+    kind = safe_open.kind_of(status)
     return [int(kind), status.st_size if kind is Kind.FILE else 0, max(0, status.st_mtime_ns)]
 
 

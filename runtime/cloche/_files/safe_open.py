@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from cloche._ledger import refusal
+from cloche._files.quota import refusal
 from cloche_wire.files import NAME_BYTES, PATH_BYTES, Kind
 
 __all__ = ["components", "kind_of", "look", "open_folder", "open_root", "parent"]

@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cloche import _beneath
-from cloche._ledger import Ledger, refusal
+from cloche._files import safe_open
+from cloche._files.quota import Ledger, refusal
 from cloche._wasm.scarce import NUMBERS, nothing_left
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Root:
     __slots__ = ("fd", "ledger", "writable")
 
     def __init__(self, mount: Mount) -> None:
-        self.fd = _beneath.open_root(mount.path)
+        self.fd = safe_open.open_root(mount.path)
         self.writable = mount.writable
         self.ledger = Ledger(mount)
 
@@ -53,7 +53,7 @@ class Roots:
         self._between: dict[Parts, set[bytes]] = {(): set()}
         try:
             for point, mount in mounts.items():
-                parts = _beneath.components(os.fsencode(point)[1:])
+                parts = safe_open.components(os.fsencode(point)[1:])
                 self._roots[parts] = Root(mount)
                 for depth in range(len(parts)):
                     self._between.setdefault(parts[:depth], set()).add(parts[depth])
@@ -69,7 +69,7 @@ class Roots:
         Raises:
             OSError: ENOENT: neither; or it is no path.
         """
-        parts = _beneath.components(path)
+        parts = safe_open.components(path)
         for depth in range(1, len(parts) + 1):
             root = self._roots.get(parts[:depth])
             if root is not None:
@@ -96,7 +96,7 @@ class Roots:
         try:
             root, parts = self.find(path)
         except FileNotFoundError:
-            if _beneath.components(path)[:-1] in self._between:
+            if safe_open.components(path)[:-1] in self._between:
                 raise refusal(errno.EROFS) from None
             raise
         if root is None:

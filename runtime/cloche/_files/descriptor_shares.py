@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
-from cloche._ledger import refusal
+from cloche._files.quota import refusal
 from cloche.errors import ClocheError
 
 __all__ = ["FEW", "Account", "Share", "account"]

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from cloche import _beneath
-from cloche._ledger import Key, refusal
+from cloche._files import safe_open
+from cloche._files.quota import Key, refusal
 from cloche_wire.files import Kind, Open
 
 if TYPE_CHECKING:
-    from cloche._roots import Root
+    from cloche._files.mount_table import Root
 
 __all__ = ["CHANGES", "MOST_FOR_ONE", "Opened", "key_of"]
 
@@ -88,11 +88,11 @@ class Opened:
             OSError: ELOOP for a link, EACCES for a device, a pipe, a socket, and for changing a file that has another name as
                 well, perhaps outside of the mount; EISDIR, ENOTDIR.
         """
-        kind = _beneath.kind_of(_beneath.look(folder, name))
+        kind = safe_open.kind_of(safe_open.look(folder, name))
         if kind is Kind.DIRECTORY:
             if flags & CHANGES:
                 raise refusal(errno.EISDIR)
-            return cls(_beneath.open_folder(folder, name), root, kind, flags)
+            return cls(safe_open.open_folder(folder, name), root, kind, flags)
         if kind is not Kind.FILE:  # it is not opened even to be looked at: that may rewind a tape
             raise refusal(errno.ELOOP if kind is Kind.SYMLINK else errno.EACCES)
         if flags & Open.DIRECTORY:
@@ -100,7 +100,7 @@ class Opened:
         fd = os.open(name, _access(flags) | _OPEN, dir_fd=folder)
         try:
             status = os.fstat(fd)
-            if _beneath.kind_of(status) is not Kind.FILE or (flags & CHANGES and status.st_nlink > 1):
+            if safe_open.kind_of(status) is not Kind.FILE or (flags & CHANGES and status.st_nlink > 1):
                 raise refusal(errno.EACCES)
             opened = cls(fd, root, kind, flags)
             if flags & Open.TRUNCATE:
