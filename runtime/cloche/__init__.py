@@ -9,12 +9,12 @@
 
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
-    from cloche._logs import LogRecord
     from cloche._node import Node, Stats
     from cloche._pool import Pool
     from cloche._profile import Profile, profile
     from cloche._runtime import Runtime
-    from cloche._snapshot import Snapshot
+    from cloche._sandbox.logs import LogRecord
+    from cloche._sandbox.snapshot import Snapshot
     from cloche._stream import StreamPosition
     from cloche.clock import Clock
     from cloche.errors import (
@@ -94,13 +94,13 @@ __all__ = [
 
 # A module is imported when one of its names is first used: together they take a hundred times as long as this one.
 _NAMES = {
-    "cloche._logs": ("LogRecord",),
+    "cloche._sandbox.logs": ("LogRecord",),
     "cloche.mounts": ("Mount",),
     "cloche._node": ("Node", "Stats"),
     "cloche._pool": ("Pool",),
     "cloche._profile": ("Profile", "profile"),
     "cloche._runtime": ("Runtime",),
-    "cloche._snapshot": ("Snapshot",),
+    "cloche._sandbox.snapshot": ("Snapshot",),
     "cloche.source": ("Source",),
     "cloche._stream": ("StreamPosition",),
     "cloche.clock": ("Clock",),

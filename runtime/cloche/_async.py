@@ -13,9 +13,9 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from cloche._broken import Cancelled
 from cloche._requests.node_lock import is_nested
 from cloche._requests.service_threads import PORTAL
+from cloche._sandbox.termination import Cancelled
 from cloche._stream import Steps
 
 if TYPE_CHECKING:

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import _stream
 from cloche._arguments import checked_shape
-from cloche._broken import interruption, name_limit
-from cloche._failures import read_failure
 from cloche._requests.node_lock import NodeLock, exclusive
-from cloche._snapshot import Snapshot
+from cloche._sandbox.failures import read_failure
+from cloche._sandbox.snapshot import Snapshot
+from cloche._sandbox.termination import interruption, name_limit
 from cloche._stream import Steps, StreamPosition, advanced
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._instance import Instance
     from cloche._isolation._remote import RemoteInstance
+    from cloche._sandbox.instance import Instance
     from cloche.services import ServiceRecord
 
 __all__ = ["Node", "Stats", "raise_failure"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche import _logs
-from cloche._instance import Instance
+from cloche._sandbox import logs as _logs
+from cloche._sandbox.instance import Instance
 from cloche._wasm.call_state import Stop
 from cloche._wasm.core import Word
 from cloche.errors import ClocheError

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _phases
-from cloche._instance import Instance
 from cloche._node import raise_failure
+from cloche._sandbox.instance import Instance
 from cloche._texts import name
 from cloche._tree import Function, Tree, merge, parse
 from cloche.errors import ClocheError

@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
 
-from cloche._broken import Cancelled
 from cloche._node import Node, Stats
 from cloche._requests.node_lock import NodeLock, exclusive
-from cloche._snapshot import Snapshot
+from cloche._sandbox.snapshot import Snapshot
+from cloche._sandbox.termination import Cancelled
 from cloche.errors import BrokenInstanceError, ClocheError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._instance import Instance
     from cloche._isolation._remote import RemoteInstance
+    from cloche._sandbox.instance import Instance
     from cloche._stream import StreamPosition
 
 __all__ = ["OnBreak", "Policy", "RecoveringNode"]

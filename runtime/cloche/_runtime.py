@@ -11,17 +11,18 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, get_args
 
-from cloche import _loading, _logs
 from cloche import source as _source
 from cloche._arguments import check_text, checked, checked_grants, checked_limits
-from cloche._broken import Cancelled, interruption, name_limit
-from cloche._desks import desks
-from cloche._instance import Instance
 from cloche._node import Node, raise_failure
 from cloche._recovery import OnBreak, Policy, RecoveringNode
 from cloche._requests.node_lock import NodeLock, is_inside, run_inside
 from cloche._requests.service_handler import ServiceDesk
-from cloche._snapshot import Snapshot
+from cloche._sandbox import load_request
+from cloche._sandbox import logs as _logs
+from cloche._sandbox.handlers import desks
+from cloche._sandbox.instance import Instance
+from cloche._sandbox.snapshot import Snapshot
+from cloche._sandbox.termination import Cancelled, interruption, name_limit
 from cloche._wasm import image as _image
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import Outside, child
@@ -168,7 +169,7 @@ class Runtime:
         modules = _source.read(source, grants)
         label = name or entry or modules.main
         outside = Outside.of(grants)
-        message = _loading.operand(
+        message = load_request.operand(
             modules,
             grants,
             limits,
@@ -224,7 +225,7 @@ class Runtime:
                 f"the snapshot of {snapshot.name!r} belongs to the image {snapshot.image[:12]}, this runtime has "
                 f"{self.image.sha256[:12]}: restore it with the version of Cloche that made it"
             )
-        info = _loading.read_info(snapshot.info)
+        info = load_request.read_info(snapshot.info)
         if info is None:
             raise ClocheError("the snapshot describes no node")
         label = name or snapshot.name
@@ -333,7 +334,7 @@ class Runtime:
         Args:
             lock: the node's, which is held.
             label: its name, or what stands for it until the guest has told the entry's name.
-            message: what `_loading.operand` gives.
+            message: what `load_request.operand` gives.
             is_named: whether the label is the name.
             limits: the node's.
             grants: the node's.
@@ -349,7 +350,7 @@ class Runtime:
             if kind is Reply.FAILURE:
                 raise_failure(value, label, Op.LOAD)
             instance.limit_next_calls(None)
-            info = _loading.read_info(value) if kind is Reply.RESULT else None
+            info = load_request.read_info(value) if kind is Reply.RESULT else None
             if info is None:
                 raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
         except NodeLoadError as error:

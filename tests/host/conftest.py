@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloche import Limits, LogRecord
-from cloche._instance import Instance
+from cloche._sandbox.instance import Instance
 from cloche._wasm.engine import Engine, Module
 
 from .guests import guest

@@ -12,7 +12,7 @@ import cbor2
 import pytest
 
 from cloche import DeadlineError, HardDeadlineError, ImageError, Limits, ProtocolError
-from cloche._broken import CancelledHard
+from cloche._sandbox.termination import CancelledHard
 from cloche._wasm.engine import options
 from cloche_wire import Op, Reply
 

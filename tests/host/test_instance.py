@@ -19,7 +19,7 @@ from cloche import (
     OutputError,
     ProtocolError,
 )
-from cloche._instance import Instance
+from cloche._sandbox.instance import Instance
 from cloche_wire import Op, Reply, abi
 
 from . import guests

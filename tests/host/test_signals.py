@@ -26,7 +26,7 @@ wasmtime.Instance(foreign, wasmtime.Module(foreign.engine, "(module)"), [])
 """
 ENGINE = """
 from cloche import GuestTrapError, Limits
-from cloche._instance import Instance
+from cloche._sandbox.instance import Instance
 from cloche._wasm.core import core
 from cloche._wasm.engine import Engine, Module
 from cloche_wire import Op

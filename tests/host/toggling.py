@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 
 from cloche import DeadlineError, GuestTrapError, Limits
-from cloche._instance import Instance
+from cloche._sandbox.instance import Instance
 from cloche._wasm.core import core
 from cloche._wasm.engine import Engine, Module
 from cloche_wire import Op

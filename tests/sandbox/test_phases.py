@@ -12,7 +12,7 @@ import pytest
 
 import cloche
 from cloche import _phases
-from cloche._instance import Instance
+from cloche._sandbox.instance import Instance
 
 SOURCE = """
 import logging

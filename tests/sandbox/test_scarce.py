@@ -71,7 +71,7 @@ def test_an_image_that_finds_no_memory_is_not_compiled_anew(runtime, monkeypatch
 NO_FILES = """
 import os, resource, sys, tempfile
 import numpy  # imports open files, too
-import cloche, cloche._files.handler, cloche._snapshot
+import cloche, cloche._files.handler, cloche._sandbox.snapshot
 
 SOURCE = cloche.Source("def f(x):\\n    return x\\n")
 runtime = cloche.Runtime(isolation=sys.argv[1])

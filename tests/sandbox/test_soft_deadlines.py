@@ -19,9 +19,9 @@ import anyio
 import pytest
 
 import cloche
-from cloche._instance import Instance
 from cloche._recovery import OnBreak
 from cloche._runtime import Isolation
+from cloche._sandbox.instance import Instance
 from tests.conftest import Recorder
 
 ROUNDS = int(os.environ.get("SOFT_DEADLINE_ROUNDS", "2"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cloche import errors
-from cloche._broken import Cancelled, CancelledHard
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import decode_record
+from cloche._sandbox.termination import Cancelled, CancelledHard
 from cloche._texts import clean
 from cloche._wasm.memory import NoRoomError
 

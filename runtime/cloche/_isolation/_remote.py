@@ -1,4 +1,4 @@
-"""An instance that lives in a worker process, with the interface of `_instance.Instance`. The codec stays in the host."""
+"""An instance that lives in a worker process, with the interface of `instance.Instance`. The codec stays in the host."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche import _logs
-from cloche._broken import CallUsage, with_data
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import REFUSED, Refused, decode_record, refused_reply
 from cloche._isolation import _errors
@@ -21,7 +19,9 @@ from cloche._isolation._ranges import NO_RANGES
 from cloche._isolation._wire import RANGE, RUN, SNAPSHOT, Answer, Halt, Request
 from cloche._requests.router import FramedAsks
 from cloche._requests.service_handler import ServiceDesk
-from cloche._snapshot import PAGE_BYTES, Snapshot
+from cloche._sandbox import logs
+from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
+from cloche._sandbox.termination import CallUsage, with_data
 from cloche._wasm.call_state import HasCallState, Stop, Stopped
 from cloche._wasm.core import Reason
 from cloche._wasm.memory import no_room
@@ -72,7 +72,7 @@ class RemoteInstance(HasCallState):
         process: Process,
         limits: Limits,
         host: CallState,
-        on_records: Callable[[list[_logs.LogRecord], str], None],
+        on_records: Callable[[list[logs.LogRecord], str], None],
         snapshot: Snapshot | None = None,
         desks: Sequence[Desk] = (),
         on_close: Callable[[Process], None] | None = None,
@@ -159,7 +159,7 @@ class RemoteInstance(HasCallState):
         self._ran_under = self._limited_by, self._limit_s
         codec, channel = self._codec, self._channel
         self._beside.uses.clear()
-        records: list[_logs.LogRecord] = []
+        records: list[logs.LogRecord] = []
         refused: Refused | None = None
         try:
             frame = codec.encode([op, self.calls, *operands], root)
@@ -413,12 +413,12 @@ class RemoteInstance(HasCallState):
         self.close()
         return error
 
-    def _parse(self, received: Received) -> list[_logs.LogRecord]:
-        records, dropped = _logs.collect(received.records, received.dropped, self.limits.log_records, self.calls)
+    def _parse(self, received: Received) -> list[logs.LogRecord]:
+        records, dropped = logs.collect(received.records, received.dropped, self.limits.log_records, self.calls)
         self.dropped_records += dropped
         return records
 
-    def _deliver_at_end(self, records: list[_logs.LogRecord], cause: BaseException) -> None:
+    def _deliver_at_end(self, records: list[logs.LogRecord], cause: BaseException) -> None:
         """The instance may be beyond use: the logger's own failure must not hide why."""
         if not records:
             return

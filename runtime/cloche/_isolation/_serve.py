@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from cloche._codec.cbor import write as write_cbor
-from cloche._instance import Instance
 from cloche._isolation import _errors
 from cloche._isolation._area import Area, attach
 from cloche._isolation._channel import most_ranges
@@ -35,7 +34,8 @@ from cloche._isolation._wire import (
     Request,
 )
 from cloche._requests.router import GuestAsks
-from cloche._snapshot import Snapshot
+from cloche._sandbox.instance import Instance
+from cloche._sandbox.snapshot import Snapshot
 from cloche._texts import name
 from cloche._wasm.call_state import CallState, Stopped
 from cloche._wasm.clocks import Outside

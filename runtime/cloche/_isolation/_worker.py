@@ -13,10 +13,10 @@ from typing import Any, Final
 import cbor2
 
 from cloche._codec.cbor import write as write_cbor
-from cloche._instance import Instance
 from cloche._isolation import _confine
 from cloche._isolation._serve import Served
 from cloche._isolation._wire import FRAMES_BYTES, WHERE
+from cloche._sandbox.instance import Instance
 from cloche._wasm import image as _image
 from cloche._wasm import memory as _memory
 from cloche._wasm.engine import GUEST_STACK_BYTES, Engine

@@ -17,9 +17,9 @@ from cloche._isolation._watch import Watch
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
-    from cloche._logs import LogRecord
     from cloche._requests.router import Desk
-    from cloche._snapshot import Snapshot
+    from cloche._sandbox.logs import LogRecord
+    from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm.call_state import CallState
     from cloche._wasm.engine import Metering
     from cloche._wasm.image import Image

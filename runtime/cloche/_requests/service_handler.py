@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from cloche import _logs, _texts
+from cloche import _texts
 from cloche._requests.node_lock import NodeLock, run_inside
 from cloche._requests.router import Refused
 from cloche._requests.service_threads import PORTAL, Busy, Outcome, Share, contained, threads
+from cloche._sandbox import logs
 from cloche.errors import EncodeError, ProtocolError, ServiceError
 from cloche.services import ServiceCall, ServiceRecord
 from cloche_wire import Ask
@@ -63,7 +64,7 @@ class ServiceDesk:
         self.lock = NodeLock(host.node)
         self.share = Share()
         self._logger = logger
-        self._logs_calls = not isinstance(logger, _logs.DefaultLogger)  # it shows every level: nobody asked for so much
+        self._logs_calls = not isinstance(logger, logs.DefaultLogger)  # it shows every level: nobody asked for so much
         self._max_records = records
         self._records: deque[tuple[Any, ...]] = deque(maxlen=KEPT_RECORDS)
         self._call = 0

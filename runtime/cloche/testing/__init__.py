@@ -19,12 +19,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from cloche import _loading, _logs
 from cloche import source as _source
 from cloche._arguments import check_text, checked_grants, checked_limits
-from cloche._desks import desks
-from cloche._logs import LogRecord
 from cloche._node import Node, raise_failure
+from cloche._sandbox import load_request
+from cloche._sandbox import logs as _logs
+from cloche._sandbox.handlers import desks
+from cloche._sandbox.logs import LogRecord
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import Outside
 from cloche.errors import ClocheError
@@ -92,7 +93,7 @@ class LocalGuest(Node):
         made = desks(grants, limits, host, _logs.DefaultLogger())
         instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
         try:
-            message = _loading.operand(
+            message = load_request.operand(
                 modules,
                 replace(grants, opaque=False),  # unpickling what a stranger sends belongs into a sandbox
                 limits,
@@ -108,7 +109,7 @@ class LocalGuest(Node):
         except BaseException:
             instance.close()
             raise
-        info = _loading.read_info(value)
+        info = load_request.read_info(value)
         assert info is not None  # its guest is this process
         if not name and not entry:
             instance.name = info["entry"]

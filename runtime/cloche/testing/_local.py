@@ -11,12 +11,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from cloche import _logs
-from cloche._broken import CallUsage
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import REFUSED, Codec, refusal
 from cloche._requests.router import Asks, Desk
 from cloche._requests.service_handler import ServiceDesk
+from cloche._sandbox import logs
+from cloche._sandbox.termination import CallUsage
 from cloche._wasm.call_state import CallState, HasCallState
 from cloche._wasm.core import Reason
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
@@ -34,7 +34,7 @@ class _Output(BaseException):
 
 
 class LocalInstance(HasCallState):
-    """Stands where `cloche._instance.Instance` does.
+    """Stands where `cloche._sandbox.instance.Instance` does.
 
     Args:
         limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records, log_bytes,
@@ -78,7 +78,7 @@ class LocalInstance(HasCallState):
         self._output = 0
         self._guest = Guest(self)
         self._surroundings = Surroundings(self._guest, names, capture, variables=variables)
-        self.records: list[_logs.LogRecord] = []
+        self.records: list[logs.LogRecord] = []
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self.closed = False
@@ -197,7 +197,7 @@ class LocalInstance(HasCallState):
     def _drain(self) -> None:
         frames, self._frames = self._frames, []
         limit = self.limits.log_records
-        records, refused = _logs.parse(frames[-limit:] if limit else [], self.calls)
+        records, refused = logs.parse(frames[-limit:] if limit else [], self.calls)
         self.records += records
         self.dropped_records += refused + max(0, len(frames) - limit)
 

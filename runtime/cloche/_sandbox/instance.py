@@ -7,12 +7,12 @@ from ctypes import ArgumentError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche import _logs
-from cloche._broken import CallUsage, termination_error, with_data
 from cloche._codec.codec import REFUSED, Codec, Refused, refused_reply
 from cloche._requests.router import GuestAsks
 from cloche._requests.service_handler import ServiceDesk
-from cloche._snapshot import Snapshot
+from cloche._sandbox import logs as _logs
+from cloche._sandbox.snapshot import Snapshot
+from cloche._sandbox.termination import CallUsage, termination_error, with_data
 from cloche._wasm import clocks
 from cloche._wasm.call_state import CallState, HasCallState, Stop, Stopped
 from cloche._wasm.core import Reason, State, Status, Word, core
