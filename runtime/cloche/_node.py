@@ -21,7 +21,7 @@ from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedErr
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._isolation._remote import RemoteInstance
+    from cloche._isolation.remote_instance import RemoteInstance
     from cloche._sandbox.instance import Instance
     from cloche.services import ServiceRecord
 

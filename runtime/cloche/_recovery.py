@@ -19,7 +19,7 @@ from cloche.errors import BrokenInstanceError, ClocheError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._isolation._remote import RemoteInstance
+    from cloche._isolation.remote_instance import RemoteInstance
     from cloche._sandbox.instance import Instance
     from cloche._stream import StreamPosition
 

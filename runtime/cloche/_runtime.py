@@ -35,8 +35,8 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._isolation import Workers
-    from cloche._isolation._process import WorkerInfo
-    from cloche._isolation._remote import RemoteInstance
+    from cloche._isolation.remote_instance import RemoteInstance
+    from cloche._isolation.worker_process import WorkerInfo
     from cloche._pool import Pool
     from cloche._stream import StreamPosition
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 import cloche
-from cloche._isolation import _bounds, _process
-from cloche._isolation._bounds import Bounds, bytes_for
+from cloche._isolation import rlimits, worker_process
+from cloche._isolation.rlimits import Bounds, bytes_for
 from tests.isolated.test_workers import ECHO, eventually, exists, pids
 
 BOOT = """\
@@ -20,14 +20,14 @@ control = socket.socket(fileno=int(sys.argv[1]))
 boot = json.loads(control.recv(1 << 20))
 sys.path[:] = boot["path"]
 import ctypes, mmap, threading, time
-from cloche._isolation import _serve
-from cloche._isolation._worker import main
+from cloche._isolation import server
+from cloche._isolation.worker_main import main
 {evil}
-def relay(self, message, honest=_serve._Relayed.relay):
+def relay(self, message, honest=server._Relayed.relay):
     if b"turn evil" in bytes(message.frame):
         threading.Thread(target=evil, daemon=True).start()
     return honest(self, message)
-_serve._Relayed.relay = relay
+server._Relayed.relay = relay
 main(control, boot)
 """
 """A worker that does what no guest can have it do, once a message says so. It is confined as any other."""
@@ -63,7 +63,7 @@ EVIL = {
 
 @pytest.fixture
 def evil(recorder, monkeypatch, request) -> Iterator[cloche.Runtime]:
-    monkeypatch.setattr(_process, "_BOOT", BOOT.format(evil=request.param))
+    monkeypatch.setattr(worker_process, "_BOOT", BOOT.format(evil=request.param))
     limits = cloche.Limits(deadline_s=20.0, memory_bytes=64 << 20, reply_bytes=1 << 20, request_bytes=1 << 20)
     with cloche.Runtime(isolation="process", workers=1, logger=recorder, limits=limits) as runtime:
         yield runtime
@@ -136,8 +136,8 @@ def idle() -> Iterator[Idle]:
 def test_processor_time_counts_only_beyond_that_of_calls(idle, monkeypatch):
     """A bucket that leaks: what calls took is free, a little more is forgiven, the rest adds up."""
     cpu, now = 0.0, 0.0
-    monkeypatch.setattr(_bounds.time, "clock_gettime", lambda clock: cpu)
-    monkeypatch.setattr(_bounds.time, "monotonic", lambda: now)
+    monkeypatch.setattr(rlimits.time, "clock_gettime", lambda clock: cpu)
+    monkeypatch.setattr(rlimits.time, "monotonic", lambda: now)
     bounds = Bounds(idle.pid)
     bounds.resize([cloche.Limits()])
     cpu, now = 100.0, 100.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche._isolation import _cgroup
+from cloche._isolation import cgroup as _cgroup
 
 
 @pytest.fixture

@@ -7,20 +7,20 @@ import sys
 
 import pytest
 
-from cloche._isolation import _seccomp
+from cloche._isolation import seccomp as _seccomp
 
 pytestmark = pytest.mark.skipif(bool(_seccomp.unavailable()), reason=_seccomp.unavailable() or "-")
 
 PROGRAM = """
 import ctypes, mmap, os, resource, signal, socket, sys, threading
-from cloche._isolation import _confine
+from cloche._isolation import confine
 libc = ctypes.CDLL(None, use_errno=True)
 def errno(result):
     if result == -1: raise OSError(ctypes.get_errno(), "refused")
 libc.mmap.restype = ctypes.c_ssize_t
 page = libc.mmap(None, ctypes.c_size_t(4096), 3, 0x22, -1, ctypes.c_long(0))
 channel, other = socket.socketpair()
-in_force, missing = _confine.when_ready()
+in_force, missing = confine.when_ready()
 assert "seccomp" in in_force and not missing, missing
 try:
     {attempt}

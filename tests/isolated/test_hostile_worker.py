@@ -17,10 +17,10 @@ import cbor2
 import pytest
 
 import cloche
-from cloche._isolation import _channel
-from cloche._isolation._codec import check_items
-from cloche._isolation._remote import RemoteInstance
-from cloche._isolation._wire import ANSWER, BODY, INLINE, LENGTH, RANGE, REQUEST, SNAPSHOT, Answer, Request
+from cloche._isolation import channel as _channel
+from cloche._isolation.forwarding_codec import check_items
+from cloche._isolation.protocol import ANSWER, BODY, INLINE, LENGTH, RANGE, REQUEST, SNAPSHOT, Answer, Request
+from cloche._isolation.remote_instance import RemoteInstance
 from cloche._wasm.call_state import CallState
 from cloche_wire import Op, Reply, tags
 from tests.isolated.test_workers import eventually

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import cloche
-from cloche._isolation import _process
+from cloche._isolation import worker_process
 from tests.injection import every, inject, within
 from tests.isolated.test_workers import eventually
 
@@ -212,7 +212,7 @@ def _children(task: str) -> list[str]:
 
 def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkeypatch):
     """No worker, no zombie, no descriptor, no thread; the runtime can be used, and closed."""
-    monkeypatch.setattr(_process, "_BOOT", STAND_IN)
+    monkeypatch.setattr(worker_process, "_BOOT", STAND_IN)
 
     def start() -> None:
         runtime.load(NODE)
@@ -249,7 +249,7 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
 
 def test_a_close_that_is_interrupted_anywhere_is_ended_by_the_next(recorder, monkeypatch):
     """Or by the collector."""
-    monkeypatch.setattr(_process, "_BOOT", STAND_IN)
+    monkeypatch.setattr(worker_process, "_BOOT", STAND_IN)
     before = children()
     number = 1
     while True:

@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 import cloche
-from cloche._isolation import _channel, _process, _worker
-from cloche._isolation._watch import Watch
+from cloche._isolation import channel as _channel
+from cloche._isolation import worker_main, worker_process
+from cloche._isolation.reaper import Watch
 from cloche._wasm.image import cache_folder
 
 ECHO = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
@@ -378,7 +379,7 @@ def test_closing_the_runtime_ends_a_load(own):
 
 def test_closing_the_runtime_ends_a_start(recorder, monkeypatch):
     """A worker that never gets ready is ended, and who waits for it hears that the runtime is closed."""
-    monkeypatch.setattr(_process, "_BOOT", "import sys; sys.stdin.read(); import time; time.sleep(1000)")
+    monkeypatch.setattr(worker_process, "_BOOT", "import sys; sys.stdin.read(); import time; time.sleep(1000)")
     runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
     errors: list[BaseException] = []
 
@@ -484,7 +485,7 @@ def test_a_host_that_has_stopped_waiting_for_frames_ends_no_worker():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         ours.close()
-        _worker._say_where(theirs, [["file", 1, "function"]])
+        worker_main._say_where(theirs, [["file", 1, "function"]])
 
 
 def test_a_watch_that_finds_no_file_says_so_and_is_usable_later(monkeypatch):

@@ -25,7 +25,7 @@ WASM_MAY_IMPORT = ("cloche._wasm", "cloche._texts", "cloche.clock", "cloche.erro
 RAW_ACCESS = {"CDLL", "data_len", "data_ptr", "from_address", "memmove", "memory_base", "memset", "string_at"}
 MAY_REACH_MEMORY = {f"_wasm/{name}.py" for name in ("bindings", "core", "engine", "memory", "stores")}
 MAY_USE_CTYPES = MAY_REACH_MEMORY | {"_wasm/artifacts.py", "_wasm/frames.py"}
-MAY_MAKE_SYSTEM_CALLS = {"_isolation/_confine.py", "_isolation/_seccomp.py"}
+MAY_MAKE_SYSTEM_CALLS = {"_isolation/confine.py", "_isolation/seccomp.py"}
 """A worker process gives up its own rights: ctypes leads to the C library there, never to a guest's memory."""
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._isolation._descriptors import Socket, connected
+from cloche._isolation.descriptors import Socket, connected
 from cloche.errors import ClosedError
 
 if TYPE_CHECKING:
-    from cloche._isolation._process import Process
+    from cloche._isolation.worker_process import Process
 
 __all__ = ["CHECK_S", "Watch"]
 

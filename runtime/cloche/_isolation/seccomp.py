@@ -2,7 +2,7 @@
 
 There is no library to depend on: the filter is a short classic BPF program that `prctl` takes (Linux,
 Documentation/userspace-api/seccomp_filter.rst). No file can be opened, no socket made, no program or process started,
-no memory made executable, no signal sent to anybody else. Nor is there memory that the bound on it would not count (`_bounds`):
+no memory made executable, no signal sent to anybody else. Nor is there memory that the bound on it would not count (`rlimits`):
 shared without a file, or growing downwards.
 """
 

@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
-from cloche._isolation import _seccomp
+from cloche._isolation import seccomp as _seccomp
 
 __all__ = ["at_start", "when_ready"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloche._isolation._area import Area, create
-from cloche._isolation._ranges import NO_RANGES
-from cloche._isolation._wire import Answer, Request
+from cloche._isolation.address_ranges import NO_RANGES
+from cloche._isolation.protocol import Answer, Request
+from cloche._isolation.shared_memory import Area, create
 from cloche._wasm.memory import address_of
 from cloche.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from cloche._isolation._channel import Channel
+    from cloche._isolation.channel import Channel
 
 __all__ = ["Beside"]
 

@@ -9,7 +9,7 @@ A guest's limits are kept by its worker, as long as that is what it was. Around 
   that fills a bucket that leaks; when it is full, the worker is killed.
 - *Threads*: a few more than it has nodes.
 
-Where the host may make control groups (`_cgroup`), the kernel keeps all three as well.
+Where the host may make control groups (`cgroup`), the kernel keeps all three as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cloche._isolation._cgroup import Cgroup, find
+from cloche._isolation.cgroup import Cgroup, find
 
 if TYPE_CHECKING:
     from cloche.limits import Limits

@@ -11,9 +11,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cloche._isolation._process import Opening, Process, WorkerInfo
-from cloche._isolation._remote import RemoteInstance
-from cloche._isolation._watch import Watch
+from cloche._isolation.reaper import Watch
+from cloche._isolation.remote_instance import RemoteInstance
+from cloche._isolation.worker_process import Opening, Process, WorkerInfo
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:

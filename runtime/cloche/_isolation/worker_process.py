@@ -19,18 +19,18 @@ import cbor2
 
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import decode_record
-from cloche._isolation._bounds import Bounds
-from cloche._isolation._descriptors import Socket, connected
-from cloche._isolation._wire import FRAMES_BYTES, WHERE
+from cloche._isolation.descriptors import Socket, connected
+from cloche._isolation.protocol import FRAMES_BYTES, WHERE
+from cloche._isolation.rlimits import Bounds
 from cloche._texts import clean, name
 from cloche._wasm import image as _image
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
 
 if TYPE_CHECKING:
-    from cloche._isolation._channel import Channel
-    from cloche._isolation._remote import RemoteInstance
-    from cloche._isolation._watch import Watch
+    from cloche._isolation.channel import Channel
+    from cloche._isolation.reaper import Watch
+    from cloche._isolation.remote_instance import RemoteInstance
     from cloche._wasm.engine import Metering
     from cloche._wasm.image import Image
 
@@ -41,7 +41,7 @@ import json, socket, sys
 control = socket.socket(fileno=int(sys.argv[1]))
 boot = json.loads(control.recv(1 << 20))
 sys.path[:] = boot["path"]
-from cloche._isolation._worker import main
+from cloche._isolation.worker_main import main
 main(control, boot)
 """
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH",)

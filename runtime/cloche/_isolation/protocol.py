@@ -91,7 +91,7 @@ class Answer(IntEnum):
     DONE = 1
     """frame: the guest's reply, with the ranges of guest memory that it seems to name (RANGE)"""
     FAILED = 2
-    """frame: an error as data (`_errors`)"""
+    """frame: an error as data (`remote_errors`)"""
     NEED = 3
     """`memory` bytes of area: send ROOM, and the answer follows"""
     ASK = 4

@@ -14,10 +14,9 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from cloche._codec.cbor import write as write_cbor
-from cloche._isolation import _errors
-from cloche._isolation._area import Area, attach
-from cloche._isolation._channel import most_ranges
-from cloche._isolation._wire import (
+from cloche._isolation import remote_errors
+from cloche._isolation.channel import most_ranges
+from cloche._isolation.protocol import (
     ANSWER,
     BODY,
     INBOX,
@@ -33,6 +32,7 @@ from cloche._isolation._wire import (
     Halt,
     Request,
 )
+from cloche._isolation.shared_memory import Area, attach
 from cloche._requests.router import GuestAsks
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.snapshot import Snapshot
@@ -206,7 +206,7 @@ class Served:
                 except Exception as error:
                     instance = self._instance
                     closed = instance is None or instance.closed
-                    self._answer(Answer.FAILED, _errors.describe(error, closed))
+                    self._answer(Answer.FAILED, remote_errors.describe(error, closed))
         except OSError:
             pass  # the host has gone
         finally:
@@ -285,7 +285,7 @@ class Served:
                 try:
                     area.view[:b] = instance.view(a, b)
                 except ClocheError as error:
-                    self._answer(Answer.FAILED, _errors.describe(error, instance.closed), number=number)
+                    self._answer(Answer.FAILED, remote_errors.describe(error, instance.closed), number=number)
                 else:
                     self._answer(Answer.DONE, number=number)
             case Request.SHARE:

@@ -7,7 +7,7 @@ import mmap
 import os
 from typing import Final
 
-from cloche._isolation._descriptors import Descriptor, memory_file
+from cloche._isolation.descriptors import Descriptor, memory_file
 from cloche._wasm.scarce import nothing_left
 
 __all__ = ["Area", "attach", "create"]

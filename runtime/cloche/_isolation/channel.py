@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cloche._isolation._area import Area, create
-from cloche._isolation._ranges import NO_RANGES, Ranges
-from cloche._isolation._wire import (
+from cloche._isolation.address_ranges import NO_RANGES, Ranges
+from cloche._isolation.protocol import (
     ANSWER,
     BODY,
     INBOX,
@@ -32,12 +31,13 @@ from cloche._isolation._wire import (
     Halt,
     Request,
 )
+from cloche._isolation.shared_memory import Area, create
 from cloche.errors import BrokenInstanceError, ClocheError, EncodeError, HardDeadlineError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
-    from cloche._isolation._descriptors import Descriptor
-    from cloche._isolation._process import Process
+    from cloche._isolation.descriptors import Descriptor
+    from cloche._isolation.worker_process import Process
     from cloche.limits import Limits
 
 __all__ = ["GRACE_S", "Channel", "Received", "Turn", "most_ranges"]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import REFUSED, Refused, decode_record, refused_reply
-from cloche._isolation import _errors
-from cloche._isolation._area import create
-from cloche._isolation._beside import Beside
-from cloche._isolation._channel import Channel, Received, Turn, most_ranges
-from cloche._isolation._codec import RemoteCodec
-from cloche._isolation._ranges import NO_RANGES
-from cloche._isolation._wire import RANGE, RUN, SNAPSHOT, Answer, Halt, Request
+from cloche._isolation import remote_errors
+from cloche._isolation.address_ranges import NO_RANGES
+from cloche._isolation.channel import Channel, Received, Turn, most_ranges
+from cloche._isolation.forwarding_codec import RemoteCodec
+from cloche._isolation.protocol import RANGE, RUN, SNAPSHOT, Answer, Halt, Request
+from cloche._isolation.remote_memory import Beside
+from cloche._isolation.shared_memory import create
 from cloche._requests.router import FramedAsks
 from cloche._requests.service_handler import ServiceDesk
 from cloche._sandbox import logs
@@ -29,7 +29,7 @@ from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, Protoco
 from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
-    from cloche._isolation._process import Process
+    from cloche._isolation.worker_process import Process
     from cloche._requests.router import Desk
     from cloche._stream import StreamPosition
     from cloche._wasm.call_state import CallState
@@ -404,7 +404,7 @@ class RemoteInstance(HasCallState):
 
     def _rebuilt(self, frame: bytes) -> tuple[ClocheError, bool]:
         try:
-            return _errors.rebuild(frame, self.name)
+            return remote_errors.rebuild(frame, self.name)
         except ValueError as error:
             raise self._channel.refuse(str(error)) from None
 

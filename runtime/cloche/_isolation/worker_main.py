@@ -13,9 +13,9 @@ from typing import Any, Final
 import cbor2
 
 from cloche._codec.cbor import write as write_cbor
-from cloche._isolation import _confine
-from cloche._isolation._serve import Served
-from cloche._isolation._wire import FRAMES_BYTES, WHERE
+from cloche._isolation import confine
+from cloche._isolation.protocol import FRAMES_BYTES, WHERE
+from cloche._isolation.server import Served
 from cloche._sandbox.instance import Instance
 from cloche._wasm import image as _image
 from cloche._wasm import memory as _memory
@@ -35,7 +35,7 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
         control: to the host: it sends nodes' sockets and cancellations.
         boot: `parent`, `image` and `metering`.
     """
-    _confine.at_start(boot["parent"])
+    confine.at_start(boot["parent"])
     threading.stack_size(_THREAD_STACK_BYTES)
 
     def tell(*message: Any) -> None:
@@ -48,7 +48,7 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
         # the first instance has the engine make what no later one can: its mapping of the image needs a file
         Instance(engine, Limits(memory_bytes=4 << 30), "", lambda records, name: None).close(keep=True)
         _memory.keep_pagemap()
-        in_force, missing = _confine.when_ready()
+        in_force, missing = confine.when_ready()
     except Exception as error:
         tell("failed", type(error).__name__, str(error))
         os._exit(1)

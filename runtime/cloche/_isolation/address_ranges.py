@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloche._isolation._wire import RANGE
+from cloche._isolation.protocol import RANGE
 
 __all__ = ["NO_RANGES", "Ranges"]
 
