@@ -9,13 +9,13 @@
 
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
-    from cloche._node import Node, Stats
-    from cloche._pool import Pool
     from cloche._profile import Profile, profile
-    from cloche._runtime import Runtime
+    from cloche._runtime.node import Node, Stats
+    from cloche._runtime.pool import Pool
+    from cloche._runtime.runtime import Runtime
+    from cloche._runtime.stream import StreamPosition
     from cloche._sandbox.logs import LogRecord
     from cloche._sandbox.snapshot import Snapshot
-    from cloche._stream import StreamPosition
     from cloche.clock import Clock
     from cloche.errors import (
         BrokenInstanceError,
@@ -96,13 +96,13 @@ __all__ = [
 _NAMES = {
     "cloche._sandbox.logs": ("LogRecord",),
     "cloche.mounts": ("Mount",),
-    "cloche._node": ("Node", "Stats"),
-    "cloche._pool": ("Pool",),
+    "cloche._runtime.node": ("Node", "Stats"),
+    "cloche._runtime.pool": ("Pool",),
     "cloche._profile": ("Profile", "profile"),
-    "cloche._runtime": ("Runtime",),
+    "cloche._runtime.runtime": ("Runtime",),
     "cloche._sandbox.snapshot": ("Snapshot",),
     "cloche.source": ("Source",),
-    "cloche._stream": ("StreamPosition",),
+    "cloche._runtime.stream": ("StreamPosition",),
     "cloche.clock": ("Clock",),
     "cloche.errors": (
         "BrokenInstanceError",

@@ -21,7 +21,7 @@ from cloche.errors import ClocheError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._node import Node
+    from cloche._runtime.node import Node
 
 __all__ = ["NAMES", "CallPhases", "Phase", "Recorder", "record"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _phases
-from cloche._node import raise_failure
+from cloche._runtime.node import raise_failure
 from cloche._sandbox.instance import Instance
 from cloche._texts import name
 from cloche._tree import Function, Tree, merge, parse
@@ -22,8 +22,8 @@ from cloche.errors import ClocheError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._node import Node
     from cloche._phases import CallPhases
+    from cloche._runtime.node import Node
 
 __all__ = ["FunctionTime", "Profile", "ProfiledCall", "profile"]
 

@@ -171,11 +171,11 @@ def test_the_rule_for_guests_finds_offenders(source: str, found: list[str]) -> N
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("from cloche._node import Node", ["cloche._node"]),
+        ("from cloche._runtime.node import Node", ["cloche._runtime.node"]),
         ("def f():\n    import cloche", ["cloche"]),
         ("try:\n    import cloche.services\nexcept ImportError:\n    pass", ["cloche.services"]),
         ("from cloche._wasm_of_mine import x", ["cloche._wasm_of_mine"]),
-        ("if TYPE_CHECKING:\n    from cloche._node import Node", []),
+        ("if TYPE_CHECKING:\n    from cloche._runtime.node import Node", []),
         ("from cloche._wasm.core import core\nfrom cloche_wire import abi\nimport ctypes", []),
     ],
 )

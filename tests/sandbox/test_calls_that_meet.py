@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import cloche
-from cloche import Grants, Limits, Service, _node, _stream
+from cloche import Grants, Limits, Service
 from cloche._requests import node_lock
+from cloche._runtime import node as _node
+from cloche._runtime import stream as _stream
 from tests.injection import inject, within
 
 CALLER = "from cloche_guest import services\ndef f(name, *args): return getattr(services, name)(*args)\n"

@@ -7,8 +7,10 @@ import threading
 import pytest
 
 import cloche
-from cloche import Grants, Limits, Source, _node, _runtime
+from cloche import Grants, Limits, Source
 from cloche._requests import node_lock
+from cloche._runtime import node as _node
+from cloche._runtime import runtime as _runtime
 from tests.injection import inject, within
 
 GOOD = Source(

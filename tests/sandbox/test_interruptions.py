@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import cloche
-from cloche import _node
+from cloche._runtime import node as _node
 from cloche._wasm.core import core
 from tests.injection import every, inject, within
 

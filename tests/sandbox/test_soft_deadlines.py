@@ -19,8 +19,8 @@ import anyio
 import pytest
 
 import cloche
-from cloche._recovery import OnBreak
-from cloche._runtime import Isolation
+from cloche._runtime.recovery import OnBreak
+from cloche._runtime.runtime import Isolation
 from cloche._sandbox.instance import Instance
 from tests.conftest import Recorder
 

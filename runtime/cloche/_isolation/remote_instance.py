@@ -31,7 +31,7 @@ from cloche_wire import Op, Reply, abi
 if TYPE_CHECKING:
     from cloche._isolation.worker_process import Process
     from cloche._requests.router import Desk
-    from cloche._stream import StreamPosition
+    from cloche._runtime.stream import StreamPosition
     from cloche._wasm.call_state import CallState
     from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits

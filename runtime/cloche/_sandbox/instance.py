@@ -23,7 +23,7 @@ from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
     from cloche._requests.router import Desk
-    from cloche._stream import StreamPosition
+    from cloche._runtime.stream import StreamPosition
     from cloche._wasm.engine import Engine
     from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits

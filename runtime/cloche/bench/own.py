@@ -24,7 +24,7 @@ from cloche.source import Source
 from cloche_wire import abi
 
 if TYPE_CHECKING:
-    from cloche._node import Node
+    from cloche._runtime.node import Node
 
 __all__ = ["OwnNode", "Sample", "linear_fit", "payload_bytes"]
 

@@ -11,8 +11,8 @@ from cloche.bench import nodes
 from cloche.source import Source
 
 if TYPE_CHECKING:
-    from cloche._node import Node
-    from cloche._runtime import Runtime
+    from cloche._runtime.node import Node
+    from cloche._runtime.runtime import Runtime
 
 __all__ = ["phases", "timeline"]
 

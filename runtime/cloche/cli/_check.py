@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloche.source as sources
-from cloche._runtime import Runtime
+from cloche._runtime.runtime import Runtime
 from cloche._texts import clean, name
 from cloche.cli._console import logger, say
 from cloche.errors import ClocheError, NodeLoadError

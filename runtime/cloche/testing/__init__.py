@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from cloche import source as _source
 from cloche._arguments import check_text, checked_grants, checked_limits
-from cloche._node import Node, raise_failure
+from cloche._runtime.node import Node, raise_failure
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
 from cloche._sandbox.handlers import desks

@@ -1,4 +1,4 @@
-"""The steps of one stream, and the loop that takes them for a plain iterable. `_async` has the loop for async callers."""
+"""The steps of one stream, and the loop that takes them for a plain iterable. `async_calls` has the loop for async callers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._node import Node
+    from cloche._runtime.node import Node
 
 __all__ = ["Steps", "StreamPosition", "advanced", "run"]
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, ge
 
 from cloche import source as _source
 from cloche._arguments import check_text, checked, checked_grants, checked_limits
-from cloche._node import Node, raise_failure
-from cloche._recovery import OnBreak, Policy, RecoveringNode
 from cloche._requests.node_lock import NodeLock, is_inside, run_inside
 from cloche._requests.service_handler import ServiceDesk
+from cloche._runtime.node import Node, raise_failure
+from cloche._runtime.recovery import OnBreak, Policy, RecoveringNode
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
 from cloche._sandbox.handlers import desks
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from cloche._isolation import Workers
     from cloche._isolation.remote_instance import RemoteInstance
     from cloche._isolation.worker_process import WorkerInfo
-    from cloche._pool import Pool
-    from cloche._stream import StreamPosition
+    from cloche._runtime.pool import Pool
+    from cloche._runtime.stream import StreamPosition
 
 __all__ = ["Isolation", "Runtime"]
 
@@ -268,7 +268,7 @@ class Runtime:
         Raises:
             NodeLoadError: as `load`.
         """
-        from cloche._pool import Pool  # its threads are slow to import, and few programs have a pool
+        from cloche._runtime.pool import Pool  # its threads are slow to import, and few programs have a pool
 
         if refused := options.keys() - {"name", "limits", "grants", "session_id"}:
             raise TypeError(f"a pool takes no {', '.join(sorted(refused))}: it replaces a clone that breaks")

@@ -16,7 +16,7 @@ from cloche._requests.node_lock import is_inside
 from cloche.errors import ClocheError, ClosedError
 
 if TYPE_CHECKING:
-    from cloche._node import Node
+    from cloche._runtime.node import Node
 
 __all__ = ["Pool"]
 
@@ -116,7 +116,7 @@ class Pool:
 
     async def asubmit(self, *data: Any) -> Any:
         """As `submit`, awaited under asyncio or trio. Cancelling gives up an item that has not begun; one that has goes on."""
-        from cloche._async import settled  # anyio takes 30 ms to import: only a caller that awaits pays
+        from cloche._runtime.async_calls import settled  # anyio takes 30 ms to import: only a caller that awaits pays
 
         future = self.submit(*data)
         try:

@@ -10,13 +10,13 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from cloche import _stream
 from cloche._arguments import checked_shape
 from cloche._requests.node_lock import NodeLock, exclusive
+from cloche._runtime import stream as _stream
+from cloche._runtime.stream import Steps, StreamPosition, advanced
 from cloche._sandbox.failures import read_failure
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import interruption, name_limit
-from cloche._stream import Steps, StreamPosition, advanced
 from cloche.errors import ClocheError, ClosedError, NodeLoadError, NodeRaisedError, ProtocolError
 from cloche_wire import Op, Reply
 
@@ -235,20 +235,20 @@ class Node:
 
         A plain iterable is asked for its items on the event loop's thread.
         """
-        from cloche import _async
+        from cloche._runtime import async_calls
 
-        return _async.stream(self, Steps(self), items)
+        return async_calls.stream(self, Steps(self), items)
 
     def aresume(self, items: AsyncIterable[Any] | Iterable[Any] = ()) -> AsyncIterator[Any]:
         """As `resume`, for ``async for``, with items as `astream` takes them."""
-        from cloche import _async
+        from cloche._runtime import async_calls
 
-        return _async.stream(self, Steps(self, resume=True), items)
+        return async_calls.stream(self, Steps(self, resume=True), items)
 
     async def _await(self, function: Callable[[], Any]) -> Any:
-        from cloche import _async  # anyio takes 30 ms to import: only who awaits pays
+        from cloche._runtime import async_calls  # anyio takes 30 ms to import: only who awaits pays
 
-        return await _async.call(self, function)
+        return await async_calls.call(self, function)
 
     def buffer(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Any:
         """A numpy array that *is* guest memory: fill it in place and pass it, or a contiguous part, to `process` without a copy.

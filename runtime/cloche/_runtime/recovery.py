@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
 
-from cloche._node import Node, Stats
 from cloche._requests.node_lock import NodeLock, exclusive
+from cloche._runtime.node import Node, Stats
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import Cancelled
 from cloche.errors import BrokenInstanceError, ClocheError
@@ -20,8 +20,8 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._isolation.remote_instance import RemoteInstance
+    from cloche._runtime.stream import StreamPosition
     from cloche._sandbox.instance import Instance
-    from cloche._stream import StreamPosition
 
 __all__ = ["OnBreak", "Policy", "RecoveringNode"]
 

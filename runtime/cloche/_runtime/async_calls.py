@@ -15,13 +15,13 @@ from anyio.lowlevel import RunVar
 
 from cloche._requests.node_lock import is_nested
 from cloche._requests.service_threads import PORTAL
+from cloche._runtime.stream import Steps
 from cloche._sandbox.termination import Cancelled
-from cloche._stream import Steps
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._node import Node
+    from cloche._runtime.node import Node
 
 __all__ = ["call", "settled", "stream"]
 
@@ -154,7 +154,7 @@ async def _portal(node: Node) -> AsyncIterator[None]:
 
 
 async def stream(node: Node, steps: Steps, items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
-    """As `_stream.run`, with items from an async or plain iterable; a plain one is asked on the event loop's thread."""
+    """As `stream.run`, with items from an async or plain iterable; a plain one is asked on the event loop's thread."""
     asource = aiter(items) if isinstance(items, AsyncIterable) else None
     source = iter(()) if isinstance(items, AsyncIterable) else iter(items)
     try:
