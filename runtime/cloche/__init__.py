@@ -9,7 +9,7 @@
 
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
-    from cloche._profile import Profile, profile
+    from cloche._profiling.profile import Profile, profile
     from cloche._runtime.node import Node, Stats
     from cloche._runtime.pool import Pool
     from cloche._runtime.runtime import Runtime
@@ -98,7 +98,7 @@ _NAMES = {
     "cloche.mounts": ("Mount",),
     "cloche._runtime.node": ("Node", "Stats"),
     "cloche._runtime.pool": ("Pool",),
-    "cloche._profile": ("Profile", "profile"),
+    "cloche._profiling.profile": ("Profile", "profile"),
     "cloche._runtime.runtime": ("Runtime",),
     "cloche._sandbox.snapshot": ("Snapshot",),
     "cloche.source": ("Source",),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cloche
-from cloche import _phases
+from cloche._profiling import phases
 from cloche._sandbox.instance import Instance
 
 SOURCE = """
@@ -37,7 +37,7 @@ def echo(load: Callable[..., cloche.Node]) -> cloche.Node:
 
 def test_phases_are_in_order_do_not_overlap_and_fill_the_call(echo: cloche.Node) -> None:
     """A timeline is drawn from them, so every moment belongs to one phase at most."""
-    with _phases.record(echo) as recorder:
+    with phases.record(echo) as recorder:
         assert echo.process({"a": 1}) == {"a": 1}
     (call,) = recorder.calls
     assert [phase.name for phase in call.phases] == ["encode", "guest", "lift", "decode"]
@@ -49,7 +49,7 @@ def test_phases_are_in_order_do_not_overlap_and_fill_the_call(echo: cloche.Node)
 
 def test_bodies_of_arrays_are_lowered_and_lifted(echo: cloche.Node) -> None:
     """Copies take place inside encode and decode, and must not be counted as those."""
-    with _phases.record(echo) as recorder:
+    with phases.record(echo) as recorder:
         echo.process(np.zeros(100_000))
     names = [phase.name for phase in recorder.calls[0].phases]
     assert names[:4] == ["encode", "lower", "encode", "guest"]
@@ -58,14 +58,14 @@ def test_bodies_of_arrays_are_lowered_and_lifted(echo: cloche.Node) -> None:
 
 def test_logs_are_a_phase(echo: cloche.Node) -> None:
     """Delivering them to a slow logger can take most of a call."""
-    with _phases.record(echo) as recorder:
+    with phases.record(echo) as recorder:
         echo.process("log")
     assert recorder.calls[0].totals["logs"] > 0
 
 
 def test_a_failed_and_a_broken_call_are_recorded(echo: cloche.Node) -> None:
     """The call that broke a node is the one to look at."""
-    with _phases.record(echo) as recorder:
+    with phases.record(echo) as recorder:
         with pytest.raises(cloche.NodeRaisedError):
             echo.process("raise")
         with pytest.raises(cloche.EncodeError):
@@ -85,7 +85,7 @@ def test_nothing_stays_behind(echo: cloche.Node) -> None:
         return [type(instance), codec, instance._memory, instance._call, codec._place, codec._lifter._lift]
 
     before = parts(echo._instance)
-    with _phases.record(echo):
+    with phases.record(echo):
         echo.process(1)
         during = parts(echo._instance)
     assert parts(echo._instance) == before
@@ -95,7 +95,7 @@ def test_nothing_stays_behind(echo: cloche.Node) -> None:
 
 def test_only_so_many_calls_are_kept(echo: cloche.Node) -> None:
     """A recorder on a long stream may not eat the host's memory."""
-    with _phases.record(echo, max_calls=3) as recorder:
+    with phases.record(echo, max_calls=3) as recorder:
         assert list(echo.stream(range(10))) == list(range(10))
     assert [call.op for call in recorder.calls] == ["STREAM_OPEN", "STREAM_FEED", "STREAM_FEED"]
     assert recorder.dropped == 9
@@ -104,13 +104,13 @@ def test_only_so_many_calls_are_kept(echo: cloche.Node) -> None:
 def test_a_node_is_recorded_once_at_a_time(echo: cloche.Node) -> None:
     """A second recorder would time the first one."""
     with (
-        _phases.record(echo),
+        phases.record(echo),
         pytest.raises(cloche.ClocheError, match="recorded already"),
-        _phases.record(echo),
+        phases.record(echo),
     ):
         pass
     echo.close()
-    with pytest.raises(cloche.ClosedError), _phases.record(echo):
+    with pytest.raises(cloche.ClosedError), phases.record(echo):
         pass
 
 
@@ -118,7 +118,7 @@ def test_what_the_guest_waits_for_is_the_guests_time(load: Callable[..., cloche.
     """The host copies the answers to its questions too, and that is neither lower nor lift of the call."""
     (tmp_path / "text").write_text("x" * 100_000)
     node = load("def size(path): return len(open(path).read())", grants=cloche.Grants(mounts={"/data": tmp_path}))
-    with _phases.record(node) as recorder:
+    with phases.record(node) as recorder:
         assert node.process("/data/text") == 100_000
     names = [phase.name for phase in recorder.calls[0].phases]
     assert [name for name, _ in itertools.groupby(names)] == ["encode", "guest", "lift", "decode"]

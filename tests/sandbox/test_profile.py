@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cloche
-from cloche import _tree
+from cloche._profiling import call_tree
 
 SOURCE = """
 import asyncio, sys
@@ -256,12 +256,12 @@ def number(*nodes: tuple[int, int, int, int]) -> bytes:
 def test_a_forged_tree_is_refused(numbers: bytes) -> None:
     """A guest can send any bytes."""
     with pytest.raises(ValueError, match="node|twice"):
-        _tree.parse(numbers, 2, 100)
+        call_tree.parse(numbers, 2, 100)
 
 
 def test_a_forged_time_is_cut_to_what_the_host_saw() -> None:
     """Else bars would lie outside of their call."""
-    tree = _tree.parse(number((-1, 0, 1, 1 << 62), (0, 1, 1, 70), (0, 0, 1, 70), (-1, 1, 1, 5)), 2, 100)
+    tree = call_tree.parse(number((-1, 0, 1, 1 << 62), (0, 1, 1, 70), (0, 0, 1, 70), (-1, 1, 1, 5)), 2, 100)
     assert tree.spent == [100, 70, 30, 0]
 
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._phases import NAMES, CallPhases, record
+from cloche._profiling.phases import NAMES, CallPhases, record
 from cloche.bench import nodes
 from cloche.source import Source
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cloche._profile import profile
+from cloche._profiling.profile import profile
 from cloche._runtime.runtime import Isolation, Runtime
 from cloche.cli._console import Bar, logger, say
 from cloche.cli._input import open_input

@@ -1,7 +1,7 @@
 """A node's profile: which of its functions, and which phases of the host, the time of each call went to.
 
 The guest counts in a tree of calls (`cloche_guest.profile`), the host takes the tree after every call and knows the phases
-around it (`_phases`). What the guest says is checked and cut to the time that the host saw pass; beyond that it is only its word.
+around it (`phases`). What the guest says is checked and cut to the time that the host saw pass; beyond that it is only its word.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche import _phases
+from cloche._profiling import phases as _phases
+from cloche._profiling.call_tree import Function, Tree, merge, parse
 from cloche._runtime.node import raise_failure
 from cloche._sandbox.instance import Instance
 from cloche._texts import name
-from cloche._tree import Function, Tree, merge, parse
 from cloche.errors import ClocheError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._phases import CallPhases
+    from cloche._profiling.phases import CallPhases
     from cloche._runtime.node import Node
 
 __all__ = ["FunctionTime", "Profile", "ProfiledCall", "profile"]
@@ -101,7 +101,7 @@ class Profile:
         Raises:
             OSError: it cannot be written.
         """
-        from cloche._trace import trace
+        from cloche._profiling.chrome_trace import trace
 
         Path(path).write_text(trace(self, self._sum, self._names), encoding="utf-8")
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche import _phases
+from cloche._profiling import phases as _phases
 
 if TYPE_CHECKING:
-    from cloche._profile import Profile
-    from cloche._tree import Function, Tree
+    from cloche._profiling.call_tree import Function, Tree
+    from cloche._profiling.profile import Profile
 
 __all__ = ["trace"]
 
