@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cloche.bench import cases, contenders
-from cloche.bench.suite import close_to
+from cloche_bench import cases, contenders
+from cloche_bench.suite import close_to
 
 CASES, _ = cases.catalogue()
 EXPECTED: dict[str, Any] = {}

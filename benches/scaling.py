@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import cloche
-from cloche.bench import nodes
+from cloche_bench import nodes
 
 QUICK = "--quick" in sys.argv
 ROUNDS = 2 if QUICK else 9

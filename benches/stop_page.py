@@ -20,7 +20,7 @@ sys.path.insert(0, str(TREE / "wasm"))
 
 from imagebuild import cbor, compiledcheck, driver, stops, wasmfile  # noqa: E402  # the build's modules
 
-KERNELS = TREE / "runtime/cloche/bench/nodes/kernels.py"
+KERNELS = TREE / "runtime/cloche_bench/nodes/kernels.py"
 SIZES = {"recursion": 16, "big_integers": 1000, "floats": 1000}
 NODE = """
 import time

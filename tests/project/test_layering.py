@@ -18,7 +18,6 @@ OPTIONAL_IN_GUEST = {"numpy", "cloudpickle", "cloche_tzdata"}
 """Parts of the image that the guest runtime does without: imported only where their absence is handled."""
 
 HOST_MAY_IMPORT_GUEST = {"testing"}  # LocalGuest runs the guest's dispatch natively: that is what it is for
-HOST_MAY_IMPORT_WASMTIME = {"bench"}  # measures it beside Cloche
 WASM_MAY_IMPORT = ("cloche._wasm", "cloche._texts", "cloche.clock", "cloche.errors", "cloche_wire")
 """Of Cloche: what stands beneath the boundary to the guests. What else it works with is given to it."""
 
@@ -124,7 +123,7 @@ def test_the_host_does_not_import_the_guest(path: Path) -> None:
 def test_the_host_does_not_import_wasmtimes_python_package(path: Path) -> None:
     """The native core calls the engine; the package's modules would take 60 ms of each start, and know nothing of the core."""
     found = [name for name, _ in imports(path.read_text()) if name.partition(".")[0] == "wasmtime"]
-    assert found == [] or path.relative_to(HOST).parts[0] in HOST_MAY_IMPORT_WASMTIME
+    assert found == []
 
 
 @pytest.mark.parametrize("path", _sources(HOST / "_wasm"))

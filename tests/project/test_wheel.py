@@ -33,7 +33,7 @@ def test_the_wheel_runs_a_node_in_an_empty_environment(tmp_path: Path) -> None:
     )
     (wheel,) = wheels.iterdir()
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"cloche/bench/report/{name}" for name in ("page.html.j2", "page.css", "page.js", "figure.css")} <= names
+    assert {f"cloche_bench/report/{name}" for name in ("page.html.j2", "page.css", "page.js", "figure.css")} <= names
     assert {"cloche/_image/cloche.wasm", "cloche/_image/manifest.json", "cloche_wire/abi.py"} <= names
     assert any(name.endswith("licenses/licenses/cpython.txt") for name in names)
     assert not any(name.startswith(("wasm/", "tests/", "examples/")) for name in names)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cloche.bench import report
+from cloche_bench import report
 from tests.report.results import results
 
 BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from cloche.bench import report
-from cloche.bench import results as bench_results
-from cloche.bench.report import _scale, _theme
+from cloche_bench import report
+from cloche_bench import results as bench_results
+from cloche_bench.report import _scale, _theme
 from tests.report.results import CONTENDERS, HOSTILE, results
 
 VOID = {"meta", "input", "img", "br", "link", "hr"}
@@ -208,7 +208,7 @@ def test_figures_are_files_of_their_own(tmp_path: Path) -> None:
 def test_the_report_of_a_saved_run(tmp_path: Path) -> None:
     """The command of the module, and its errors."""
     (tmp_path / "run.json").write_text(json.dumps(results()))
-    command = [sys.executable, "-m", "cloche.bench.report", "run.json", "--html", "page.html", "--figures", "figures"]
+    command = [sys.executable, "-m", "cloche_bench.report", "run.json", "--html", "page.html", "--figures", "figures"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "page.html").stat().st_size > 10_000

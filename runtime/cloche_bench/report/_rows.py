@@ -9,9 +9,9 @@ from typing import Final
 
 from markupsafe import Markup
 
-from cloche.bench.report._model import Figures, Group
-from cloche.bench.report._scale import Log, ratio_text, time_text
-from cloche.bench.report._svg import el, percent
+from cloche_bench.report._model import Figures, Group
+from cloche_bench.report._scale import Log, ratio_text, time_text
+from cloche_bench.report._svg import el, percent
 
 __all__ = ["SPREAD", "axis", "bar", "marks", "spread", "value_axis"]
 

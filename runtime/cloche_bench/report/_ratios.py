@@ -7,11 +7,11 @@ from typing import Final
 
 from markupsafe import Markup
 
-from cloche.bench.compare import Change
-from cloche.bench.report._figure import SHAPES, Figure, across, grid, marker, ordered
-from cloche.bench.report._model import Contender, Group, Report
-from cloche.bench.report._scale import Log, ratio_text
-from cloche.bench.report._svg import el, percent
+from cloche_bench.compare import Change
+from cloche_bench.report._figure import SHAPES, Figure, across, grid, marker, ordered
+from cloche_bench.report._model import Contender, Group, Report
+from cloche_bench.report._scale import Log, ratio_text
+from cloche_bench.report._svg import el, percent
 
 __all__ = ["changes", "means"]
 

@@ -17,7 +17,7 @@ def write_html(
     """Write one self-contained page: no network, light and dark, readable without JavaScript.
 
     Args:
-        results: of this version's schema; see `cloche.bench.results.load`.
+        results: of this version's schema; see `cloche_bench.results.load`.
         path: the file, written whole or not at all.
         old: an earlier run: adds a section of comparisons.
         old_name: what to call that run.
@@ -27,7 +27,7 @@ def write_html(
         OSError: it cannot be written.
     """
     check()
-    from cloche.bench.report import _model, _page
+    from cloche_bench.report import _model, _page
 
     _put(path, _page.page(_model.read(results), old=old, old_name=old_name))
 
@@ -40,7 +40,7 @@ def write_figures(results: Mapping[str, Any], folder: Path) -> list[Path]:
         OSError: they cannot be written.
     """
     check()
-    from cloche.bench.report import _files, _model
+    from cloche_bench.report import _files, _model
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []

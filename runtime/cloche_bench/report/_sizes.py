@@ -7,10 +7,10 @@ from typing import Final
 
 from markupsafe import Markup
 
-from cloche.bench.report._figure import Figure, across, marker, ordered, tick_class
-from cloche.bench.report._model import Contender, Group, Report
-from cloche.bench.report._scale import Log, bytes_text, time_text
-from cloche.bench.report._svg import el, layer, num, percent
+from cloche_bench.report._figure import Figure, across, marker, ordered, tick_class
+from cloche_bench.report._model import Contender, Group, Report
+from cloche_bench.report._scale import Log, bytes_text, time_text
+from cloche_bench.report._svg import el, layer, num, percent
 
 __all__ = ["sizes"]
 

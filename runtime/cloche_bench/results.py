@@ -12,10 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from cloche.bench import stats
-from cloche.bench.cases import Case
-from cloche.bench.measure import Lane
 from cloche.errors import ClocheError
+from cloche_bench import stats
+from cloche_bench.cases import Case
+from cloche_bench.measure import Lane
 
 __all__ = [
     "SCHEMA",

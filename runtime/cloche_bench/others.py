@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloche.bench import nodes
-from cloche.bench.cases import Call, Operation, Unsupported
-from cloche.bench.contenders import Contender
+from cloche_bench import nodes
+from cloche_bench.cases import Call, Operation, Unsupported
+from cloche_bench.contenders import Contender
 
 __all__ = ["Monty", "WasiPython", "needed"]
 

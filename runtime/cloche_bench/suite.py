@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloche.bench import machine, measure, published, results, timeline
-from cloche.bench.cases import Case, groups
-from cloche.bench.contenders import ClocheContender, Contender
-from cloche.bench.measure import Lane, Settings
+from cloche_bench import machine, measure, published, results, timeline
+from cloche_bench.cases import Case, groups
+from cloche_bench.contenders import ClocheContender, Contender
+from cloche_bench.measure import Lane, Settings
 
 __all__ = ["UNFAIR", "Suite", "close_to"]
 

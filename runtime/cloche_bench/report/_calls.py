@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from cloche.bench.report._figure import Figure
-from cloche.bench.report._model import number
-from cloche.bench.report._scale import round_steps, time_text
-from cloche.bench.report._svg import el, percent
+from cloche_bench.report._figure import Figure
+from cloche_bench.report._model import number
+from cloche_bench.report._scale import round_steps, time_text
+from cloche_bench.report._svg import el, percent
 
 __all__ = ["PHASES", "node_phases", "phase_slot", "timeline"]
 

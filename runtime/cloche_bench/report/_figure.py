@@ -8,9 +8,9 @@ from typing import Final
 
 from markupsafe import Markup
 
-from cloche.bench.report._model import Contender, Report
-from cloche.bench.report._scale import Log
-from cloche.bench.report._svg import el, num, percent
+from cloche_bench.report._model import Contender, Report
+from cloche_bench.report._scale import Log
+from cloche_bench.report._svg import el, num, percent
 
 __all__ = ["LEFT", "RIGHT", "SHAPES", "Figure", "across", "grid", "marker", "ordered", "tick_class"]
 

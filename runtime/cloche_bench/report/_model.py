@@ -94,7 +94,7 @@ class Report:
 
 
 def read(raw: Mapping[str, Any]) -> Report:
-    """A file that `cloche.bench.results.validate` has passed."""
+    """A file that `cloche_bench.results.validate` has passed."""
     contenders = _contenders(raw)
     by_id = {contender.id: contender for contender in contenders}
     groups = []

@@ -15,12 +15,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._texts import clean
-from cloche.bench import measure, nodes, timeline
-from cloche.bench.cases import Case, Operation, Unsupported
-from cloche.bench.contenders import ClocheContender, Contender
-from cloche.bench.measure import Lane, Settings
 from cloche.grants import Grants
 from cloche.source import Source
+from cloche_bench import measure, nodes, timeline
+from cloche_bench.cases import Case, Operation, Unsupported
+from cloche_bench.contenders import ClocheContender, Contender
+from cloche_bench.measure import Lane, Settings
 from cloche_wire import abi
 
 if TYPE_CHECKING:

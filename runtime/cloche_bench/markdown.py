@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cloche.bench.results import failures
-from cloche.bench.table import duration, ratio
+from cloche_bench.results import failures
+from cloche_bench.table import duration, ratio
 
 __all__ = ["render", "save"]
 

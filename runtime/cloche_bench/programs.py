@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cloche.bench.cases import Call, Case
+from cloche_bench.cases import Call, Case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,10 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cloche.bench import compare
-from cloche.bench.report import _calls, _figure, _node, _ratios, _rows, _sizes, _theme
-from cloche.bench.report._model import Case, Figures, Group, Report, number
-from cloche.bench.report._scale import Log, bytes_text, count_text, ratio_text, time_text
+from cloche_bench import compare
+from cloche_bench.report import _calls, _figure, _node, _ratios, _rows, _sizes, _theme
+from cloche_bench.report._model import Case, Figures, Group, Report, number
+from cloche_bench.report._scale import Log, bytes_text, count_text, ratio_text, time_text
 
 __all__ = ["page"]
 
@@ -38,7 +38,7 @@ def page(report: Report, *, old: Mapping[str, Any] | None = None, old_name: str 
         old_name: what to call it.
     """
     environment = Environment(
-        loader=PackageLoader("cloche.bench.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+        loader=PackageLoader("cloche_bench.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
     style, script = _theme.page_style(), _theme.page_script()
     raw = report.raw

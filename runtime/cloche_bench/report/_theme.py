@@ -24,7 +24,7 @@ DARK: Final = (
 
 
 def _file(name: str) -> str:
-    return (files("cloche.bench.report") / name).read_text(encoding="utf-8")
+    return (files("cloche_bench.report") / name).read_text(encoding="utf-8")
 
 
 def page_style() -> str:

@@ -1,4 +1,4 @@
-"""``python -m cloche.bench.report RESULTS.json --html PAGE.html --figures FOLDER``: the report of a run that was saved."""
+"""``python -m cloche_bench.report RESULTS.json --html PAGE.html --figures FOLDER``: the report of a run that was saved."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from cloche.bench import results
-from cloche.bench.report import write_figures, write_html
 from cloche.errors import ClocheError
+from cloche_bench import results
+from cloche_bench.report import write_figures, write_html
 
 
 def main() -> int:
     """Exit code 1 and a line on stderr if it fails."""
-    parser = argparse.ArgumentParser(prog="python -m cloche.bench.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m cloche_bench.report", description=__doc__)
     parser.add_argument("results", type=Path, help="from cloche bench --json")
     parser.add_argument("--html", type=Path, help="the page to write")
     parser.add_argument("--figures", type=Path, help="folder for the main figures as SVG, light and dark")

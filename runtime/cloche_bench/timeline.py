@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._profiling.phases import NAMES, CallPhases, record
-from cloche.bench import nodes
 from cloche.source import Source
+from cloche_bench import nodes
 
 if TYPE_CHECKING:
     from cloche._runtime.node import Node

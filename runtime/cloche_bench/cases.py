@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cloche.errors import ClocheError
 
 if TYPE_CHECKING:
-    from cloche.bench.contenders import Contender
+    from cloche_bench.contenders import Contender
 
 __all__ = ["Call", "Case", "Group", "Operation", "Unsupported", "catalogue", "groups", "select"]
 
@@ -348,7 +348,7 @@ def groups() -> list[Group]:
 
 def catalogue() -> tuple[list[Case], list[str]]:
     """All cases that this machine can run, and a line for whatever it lacks."""
-    from cloche.bench import programs
+    from cloche_bench import programs
 
     cases = [*_lives(), *_values(), *_chains(), *_streams()]
     missing: list[str] = []

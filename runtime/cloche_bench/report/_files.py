@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from cloche.bench.report import _calls, _ratios, _sizes, _theme
-from cloche.bench.report._figure import Figure, marker
-from cloche.bench.report._model import Contender, Report
-from cloche.bench.report._svg import el, num
+from cloche_bench.report import _calls, _ratios, _sizes, _theme
+from cloche_bench.report._figure import Figure, marker
+from cloche_bench.report._model import Contender, Report
+from cloche_bench.report._svg import el, num
 
 __all__ = ["figures"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cloche.bench.report import _calls
-from cloche.bench.report._model import number
-from cloche.bench.report._scale import bytes_text, ratio_text, time_text
+from cloche_bench.report import _calls
+from cloche_bench.report._model import number
+from cloche_bench.report._scale import bytes_text, ratio_text, time_text
 
 __all__ = ["section"]
 
