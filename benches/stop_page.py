@@ -32,7 +32,7 @@ class Node:
 """
 
 
-class _Clock(driver.Outside):
+class _Clock(driver.ClockAndRandomState):
     def clock(self, clock: int) -> int:
         return time.thread_time_ns()
 

@@ -1,4 +1,4 @@
-"""The guest's C file code and the host's desk, natively: no image, no wasm, milliseconds."""
+"""The guest's C file code and the host's handler, natively: no image, no wasm, milliseconds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from cloche import Limits
 from cloche._codec.codec import Codec
-from cloche._files.handler import Mounts
-from cloche._requests.router import Refused
+from cloche._files.handler import FileHandler
+from cloche._requests.router import RequestRefused
 from cloche.mounts import Mount
 from tests.wire.native import build
 
@@ -40,27 +40,27 @@ def files(files_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def mounted(files: Any) -> Iterator[Callable[..., Mounts]]:
-    """mounted({"/data": Mount(...)}) puts a desk behind the guest's file code."""
-    desks: list[Mounts] = []
+def mounted(files: Any) -> Iterator[Callable[..., FileHandler]]:
+    """mounted({"/data": Mount(...)}) puts a handler behind the guest's file code."""
+    handlers: list[FileHandler] = []
 
-    def mount(mounts: dict[str, Mount], limits: Limits | None = None) -> Mounts:
+    def mount(mounts: dict[str, Mount], limits: Limits | None = None) -> FileHandler:
         limits = limits or Limits()
-        desk = Mounts(mounts, limits)
-        desks.append(desk)
+        handler = FileHandler(mounts, limits)
+        handlers.append(handler)
         codec = Codec(limits, files.place, files.lift)
 
         def answer(request: bytes) -> bytes:
             ask, *operands = codec.decode(request)
             try:
-                return codec.encode([True, desk.answers[ask](operands)], "answer")
-            except Refused as refused:
+                return codec.encode([True, handler.answers[ask](operands)], "answer")
+            except RequestRefused as refused:
                 return codec.encode([False, refused.failure], "answer")
 
         files.ask(answer)
-        return desk
+        return handler
 
     yield mount
     files.ask(None)
-    for desk in desks:
-        desk.close()
+    for handler in handlers:
+        handler.close()

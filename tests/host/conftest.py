@@ -26,7 +26,7 @@ def enter(request: pytest.FixtureRequest) -> Iterator[Callable[..., Instance]]:
         *,
         metering: Any = "epoch",
         limits: Limits | None = None,
-        desks: Sequence[Any] = (),
+        handlers: Sequence[Any] = (),
         **parts: Any,
     ) -> Instance:
         wasm = guest(**parts) if body is None else guest(body, **parts)
@@ -37,7 +37,7 @@ def enter(request: pytest.FixtureRequest) -> Iterator[Callable[..., Instance]]:
             limits or Limits(memory_bytes=32 << 20),
             "fake",
             lambda made, name: records.extend(made),
-            desks=desks,
+            handlers=handlers,
         )
         instances.append(instance)
         return instance

@@ -17,7 +17,7 @@ from cloche._wasm.engine import options
 from cloche_wire import Op, Reply
 
 from . import guests
-from .test_asks import Echo, asking
+from .test_router import Echo, asking
 
 READS = "(loop $l (drop (i32.load (i32.const 64))) (br $l)) (unreachable)"
 WRITES = "(loop $l (i32.store (i32.const 64) (i32.const 1)) (br $l)) (unreachable)"
@@ -162,7 +162,7 @@ def test_a_guest_whose_request_outlives_the_deadline_does_not_run_on(guarded):
             assert instance.where() == ()
             return operands
 
-    instance = guarded(**asking(cbor2.dumps([16, 1]), after="(unreachable)"), desks=[Slow()], limits=SHORT)
+    instance = guarded(**asking(cbor2.dumps([16, 1]), after="(unreachable)"), handlers=[Slow()], limits=SHORT)
     with pytest.raises(HardDeadlineError):
         call(instance)
 
@@ -176,7 +176,7 @@ def test_a_guest_that_the_host_enters_again_is_stopped_too(guarded, where):
         made["check"] = f"(local $i i32) {READS}"
     else:  # only the second block, the answer's: the first is the request buffer
         made["alloc"] = f"{guests.ALLOC} (if (i32.ge_u (local.get $at) (i32.const {guests.HEAP + 8})) (then {READS}))"
-    instance = guarded(**made, desks=[Echo()], limits=SHORT)
+    instance = guarded(**made, handlers=[Echo()], limits=SHORT)
     with pytest.raises(DeadlineError):
         call(instance)
 
@@ -246,7 +246,7 @@ def test_an_exception_of_the_host_stops_a_guest_that_goes_on(guarded):
             raise KeyboardInterrupt
 
     parts = asking(cbor2.dumps([16, 1]), after=READS)
-    instance = guarded(**parts, desks=[Interrupting()], limits=Limits(grace_s=0.02, memory_bytes=32 << 20))
+    instance = guarded(**parts, handlers=[Interrupting()], limits=Limits(grace_s=0.02, memory_bytes=32 << 20))
     with pytest.raises(KeyboardInterrupt):
         call(instance)
     assert instance.closed

@@ -22,7 +22,7 @@ import pytest
 import cloche
 from cloche._isolation import channel as _channel
 from cloche._isolation import worker_main, worker_process
-from cloche._isolation.reaper import Watch
+from cloche._isolation.reaper import ProcessReaper
 from cloche._wasm.image import cache_folder
 
 ECHO = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
@@ -438,7 +438,7 @@ def test_the_child_of_a_fork_during_a_start_or_a_call_has_locks_of_its_own(own):
     own.load(ECHO)
     engine = own._engine
     process = engine._processes[0]
-    with engine._lock, process._lock, engine._watch._lock:
+    with engine._lock, process._lock, engine._reaper._lock:
         held = threading.Event()
 
         def fork() -> None:
@@ -490,12 +490,12 @@ def test_a_host_that_has_stopped_waiting_for_frames_ends_no_worker():
 
 def test_a_watch_that_finds_no_file_says_so_and_is_usable_later(monkeypatch):
     """Its thread would end at once, and whoever gave it a job would wait for ever."""
-    watch = Watch()
+    reaper = ProcessReaper()
     outcome: list[BaseException | None] = []
 
     def ask():
         try:
-            watch.run(lambda: None)
+            reaper.run(lambda: None)
             outcome.append(None)
         except OSError as error:
             outcome.append(error)
@@ -511,4 +511,4 @@ def test_a_watch_that_finds_no_file_says_so_and_is_usable_later(monkeypatch):
     assert [getattr(error, "errno", None) for error in outcome] == [errno.EMFILE]
     ask()
     assert outcome[1:] == [None]
-    watch.close()
+    reaper.close()

@@ -227,7 +227,7 @@ def test_a_buffer_that_cannot_be_is_refused_before_the_guest_gives_memory_for_it
 def buffers(node):
     """What the node's instance has shared so far."""
     instance = node._instance
-    return instance._beside.buffers if hasattr(instance, "_beside") else instance._memory._shared
+    return instance._remote_memory.buffers if hasattr(instance, "_remote_memory") else instance._memory._shared
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def test_the_hosts_descriptors_are_closed_with_the_instance(runtime, folder, end
 
 
 def test_a_runtime_that_cannot_make_the_instance_closes_the_mounts(runtime, folder):
-    """The desk is made first."""
+    """The handler is made first."""
     with pytest.raises(ValueError, match="memory_bytes"):
         runtime.load(
             cloche.Source(EXEC),

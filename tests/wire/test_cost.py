@@ -182,7 +182,7 @@ def traced_memory() -> Iterator[None]:
 
 
 STEPS_AT_LEAST = 100
-"""Steps that a comparison may take whatever was charged: it has to call something."""
+"""StreamSession that a comparison may take whatever was charged: it has to call something."""
 
 
 def test_any_two_kinds_of_keys_are_compared_at_their_price(codec: Codec, traced_memory: None) -> None:

@@ -37,7 +37,7 @@ class Share:
     """What one node holds.
 
     Attributes:
-        used: descriptors; kept up to date by the node's desk alone.
+        used: descriptors; kept up to date by the node's handler alone.
     """
 
     __slots__ = ("__weakref__", "used")

@@ -1,4 +1,4 @@
-"""The desk for files: what a node asks of the folders that `Grants.mounts` gives it. One `Mounts` per instance.
+"""The handler for files: what a node asks of the folders that `Grants.mounts` gives it. One `FileHandler` per instance.
 
 The guest names absolute paths, and numbers for what it has open; which file of the host that is, is found out here, each time
 anew (`mount_table`, `safe_open`). An answer has numbers, names and contents, and never a path, an inode or a text of the host.
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche._files import safe_open
 from cloche._files.descriptor_shares import Account, account
-from cloche._files.mount_table import Root, Roots
-from cloche._files.open_file import CHANGES, MOST_FOR_ONE, Opened, key_of
+from cloche._files.mount_table import MountPoint, MountTable
+from cloche._files.open_file import CHANGES, MOST_FOR_ONE, OpenFile, key_of
 from cloche._files.quota import refusal
-from cloche._requests.router import Answer, Refused
+from cloche._requests.router import Answer, RequestRefused
 from cloche_wire import Ask
 from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cloche.limits import Limits
     from cloche.mounts import Mount
 
-__all__ = ["MAX_OPEN", "Mounts"]
+__all__ = ["MAX_OPEN", "FileHandler"]
 
 MAX_OPEN: Final = 64
 """Files and folders of the host that one node may have open."""
@@ -37,7 +37,7 @@ _TRIES: Final = 3
 """Openings of a file that somebody else makes and removes meanwhile."""
 
 
-class Mounts:
+class FileHandler:
     """Answers the file operations of `cloche_wire.Ask`.
 
     Args:
@@ -54,18 +54,18 @@ class Mounts:
         self.answers: Mapping[int, Answer] = {int(ask): partial(self._answer, ask) for ask in _OPERATIONS}
         self._chunk = min(CHUNK_BYTES, limits.request_bytes - 64)
         self._page = min(CHUNK_BYTES // 16, limits.request_bytes // 2)
-        self._opened: dict[int, Opened] = {}
+        self._opened: dict[int, OpenFile] = {}
         # numbers that a snapshot remembers from an earlier life mean nothing in this one
         self._last = int.from_bytes(os.urandom(5), "little") << 8
         self._descriptors = descriptors
         self._share = descriptors.open(len(mounts))
         try:
-            self._roots = Roots(mounts)
+            self._mount_points = MountTable(mounts)
         except BaseException:
             self._share.used = 0
             raise
 
-    def unsendable(self, operands: list[Any], error: EncodeError) -> int:
+    def on_encode_error(self, operands: list[Any], error: EncodeError) -> int:
         """A name that is longer than an answer may be."""
         return ERRNOS["ENAMETOOLONG"]
 
@@ -74,7 +74,7 @@ class Mounts:
         for opened in self._opened.values():
             opened.close()
         self._opened.clear()
-        self._roots.close()
+        self._mount_points.close()
         self._share.used = 0
 
     def _answer(self, ask: Ask, operands: list[Any]) -> Any:
@@ -84,9 +84,9 @@ class Mounts:
                 raise refusal(errno.EINVAL)
             return operation(self, *operands)
         except OSError as error:
-            raise Refused(_NUMBERS.get(error.errno or 0, ERRNOS["EIO"])) from None
+            raise RequestRefused(_NUMBERS.get(error.errno or 0, ERRNOS["EIO"])) from None
 
-    def _at(self, handle: int) -> Opened:
+    def _at(self, handle: int) -> OpenFile:
         opened = self._opened.get(handle)
         if opened is None:
             raise refusal(errno.EBADF)
@@ -97,19 +97,19 @@ class Mounts:
             raise refusal(errno.EMFILE)
         self._descriptors.check(self._share, MOST_FOR_ONE)
         try:
-            root, parts = self._roots.find(path)
+            mount_point, parts = self._mount_points.find(path)
         except FileNotFoundError:
             if flags & Open.CREATE:
-                self._roots.inside(path)
+                self._mount_points.inside(path)
             raise
-        if root is not None and parts:
-            opened = self._open_in(root, parts, flags)
+        if mount_point is not None and parts:
+            opened = self._open_in(mount_point, parts, flags)
         elif flags & CHANGES:
             raise refusal(errno.EISDIR)
-        elif root is None:
-            opened = Opened(None, None, Kind.DIRECTORY, flags, self._roots.names(parts))
+        elif mount_point is None:
+            opened = OpenFile(None, None, Kind.DIRECTORY, flags, self._mount_points.names(parts))
         else:
-            opened = Opened(safe_open.open_folder(root.fd), root, Kind.DIRECTORY, flags)
+            opened = OpenFile(safe_open.open_folder(mount_point.fd), mount_point, Kind.DIRECTORY, flags)
         self._last += 1
         self._opened[self._last] = opened
         self._count()
@@ -117,21 +117,21 @@ class Mounts:
 
     def _count(self) -> None:
         held = sum(opened.descriptors for opened in self._opened.values())
-        self._share.used = self._roots.descriptors + held
+        self._share.used = self._mount_points.descriptors + held
 
-    def _open_in(self, root: Root, parts: tuple[bytes, ...], flags: int) -> Opened:
+    def _open_in(self, mount_point: MountPoint, parts: tuple[bytes, ...], flags: int) -> OpenFile:
         if flags & CHANGES:
-            root.check_writable()
-        with safe_open.parent(root.fd, parts) as (folder, name):
+            mount_point.check_writable()
+        with safe_open.parent(mount_point.fd, parts) as (folder, name):
             for _ in range(_TRIES):
                 if not flags & Open.EXCLUSIVE or not flags & Open.CREATE:
                     try:
-                        return Opened.existing(root, folder, name, flags)
+                        return OpenFile.existing(mount_point, folder, name, flags)
                     except FileNotFoundError:
                         if not flags & Open.CREATE:
                             raise
                 try:
-                    return Opened.create(root, folder, name, flags)
+                    return OpenFile.create(mount_point, folder, name, flags)
                 except FileExistsError:
                     if flags & Open.EXCLUSIVE:
                         raise
@@ -142,8 +142,8 @@ class Mounts:
         del self._opened[handle]
         opened.close()
         self._count()
-        if opened.unlinked and opened.key and opened.root and not self._holders(opened.key):
-            opened.root.ledger.gone(opened.key)
+        if opened.unlinked and opened.key and opened.mount_point and not self._holders(opened.key):
+            opened.mount_point.quota.gone(opened.key)
 
     def _read(self, handle: int, at: int, count: int) -> bytes:
         return self._at(handle).read(at, min(count, self._chunk))
@@ -162,31 +162,31 @@ class Mounts:
         if isinstance(what, int):
             fd = self._at(what).fd
             return [int(Kind.DIRECTORY), 0, 0] if fd is None else _shown(os.fstat(fd))
-        root, parts = self._roots.find(what)
-        if root is None:
+        mount_point, parts = self._mount_points.find(what)
+        if mount_point is None:
             return [int(Kind.DIRECTORY), 0, 0]
         if not parts:
-            return _shown(os.fstat(root.fd))
-        with safe_open.parent(root.fd, parts) as (folder, name):
+            return _shown(os.fstat(mount_point.fd))
+        with safe_open.parent(mount_point.fd, parts) as (folder, name):
             return _shown(safe_open.look(folder, name))
 
     def _touch(self, what: int | bytes, changed: int) -> None:
         if isinstance(what, int):
             self._at(what).touch(changed)
             return
-        root, parts = self._roots.inside(what)
-        with safe_open.parent(root.fd, parts) as (folder, name):
+        mount_point, parts = self._mount_points.inside(what)
+        with safe_open.parent(mount_point.fd, parts) as (folder, name):
             status = safe_open.look(folder, name)
             if status.st_nlink > 1 and safe_open.kind_of(status) is not Kind.DIRECTORY:
                 raise refusal(errno.EACCES)
             os.utime(name, ns=(changed, changed), dir_fd=folder, follow_symlinks=False)
 
     def _mkdir(self, path: bytes) -> None:
-        root, parts = self._roots.inside(path)
-        with safe_open.parent(root.fd, parts) as (folder, name):
-            root.ledger.check_file()
+        mount_point, parts = self._mount_points.inside(path)
+        with safe_open.parent(mount_point.fd, parts) as (folder, name):
+            mount_point.quota.check_file()
             os.mkdir(name, 0o700, dir_fd=folder)
-            root.ledger.made(key_of(safe_open.look(folder, name)))
+            mount_point.quota.made(key_of(safe_open.look(folder, name)))
 
     def _unlink(self, path: bytes) -> None:
         self._remove(path, os.unlink)
@@ -195,19 +195,19 @@ class Mounts:
         self._remove(path, os.rmdir)
 
     def _remove(self, path: bytes, remove: Callable[..., None]) -> None:
-        root, parts = self._roots.inside(path)
-        with safe_open.parent(root.fd, parts) as (folder, name):
+        mount_point, parts = self._mount_points.inside(path)
+        with safe_open.parent(mount_point.fd, parts) as (folder, name):
             status = safe_open.look(folder, name)
             remove(name, dir_fd=folder)
-        self._gone(root, status)
+        self._gone(mount_point, status)
 
     def _rename(self, old: bytes, new: bytes) -> None:
-        (root, here), (target, there) = self._roots.inside(old), self._roots.inside(new)
-        if root is not target:
+        (mount_point, here), (target, there) = self._mount_points.inside(old), self._mount_points.inside(new)
+        if mount_point is not target:
             raise refusal(errno.EXDEV)
         with (
-            safe_open.parent(root.fd, here) as (folder, name),
-            safe_open.parent(root.fd, there) as (onto, other),
+            safe_open.parent(mount_point.fd, here) as (folder, name),
+            safe_open.parent(mount_point.fd, there) as (onto, other),
         ):
             moved, replaced = safe_open.look(folder, name), None
             if safe_open.kind_of(moved) is Kind.SYMLINK:
@@ -218,9 +218,9 @@ class Mounts:
                 pass
             os.rename(name, other, src_dir_fd=folder, dst_dir_fd=onto)
         if replaced is not None and key_of(replaced) != key_of(moved):
-            self._gone(root, replaced)
+            self._gone(mount_point, replaced)
 
-    def _gone(self, root: Root, status: os.stat_result) -> None:
+    def _gone(self, mount_point: MountPoint, status: os.stat_result) -> None:
         """A name is gone. The file is as well, unless it has another name, or is open here."""
         if status.st_nlink > 1 and safe_open.kind_of(status) is not Kind.DIRECTORY:
             return
@@ -228,9 +228,9 @@ class Mounts:
         for opened in holders:
             opened.unlinked = True
         if not holders:
-            root.ledger.gone(key_of(status))
+            mount_point.quota.gone(key_of(status))
 
-    def _holders(self, key: tuple[int, int]) -> list[Opened]:
+    def _holders(self, key: tuple[int, int]) -> list[OpenFile]:
         return [opened for opened in self._opened.values() if opened.key == key]
 
 
@@ -249,16 +249,16 @@ def _shapes(*shapes: tuple[type, ...]) -> frozenset[tuple[type, ...]]:
 
 
 _OPERATIONS: Final[dict[Ask, tuple[Callable[..., Any], frozenset[tuple[type, ...]]]]] = {
-    Ask.OPEN: (Mounts._open, _shapes((bytes, int))),
-    Ask.CLOSE: (Mounts._close, _shapes((int,))),
-    Ask.READ: (Mounts._read, _shapes((int, int, int))),
-    Ask.WRITE: (Mounts._write, _shapes((int, bytes, int), (int, bytes))),
-    Ask.STATUS: (Mounts._status, _shapes((bytes,), (int,))),
-    Ask.LIST: (Mounts._list, _shapes((int, int))),
-    Ask.MKDIR: (Mounts._mkdir, _shapes((bytes,))),
-    Ask.UNLINK: (Mounts._unlink, _shapes((bytes,))),
-    Ask.RMDIR: (Mounts._rmdir, _shapes((bytes,))),
-    Ask.RENAME: (Mounts._rename, _shapes((bytes, bytes))),
-    Ask.RESIZE: (Mounts._resize, _shapes((int, int))),
-    Ask.TOUCH: (Mounts._touch, _shapes((bytes, int), (int, int))),
+    Ask.OPEN: (FileHandler._open, _shapes((bytes, int))),
+    Ask.CLOSE: (FileHandler._close, _shapes((int,))),
+    Ask.READ: (FileHandler._read, _shapes((int, int, int))),
+    Ask.WRITE: (FileHandler._write, _shapes((int, bytes, int), (int, bytes))),
+    Ask.STATUS: (FileHandler._status, _shapes((bytes,), (int,))),
+    Ask.LIST: (FileHandler._list, _shapes((int, int))),
+    Ask.MKDIR: (FileHandler._mkdir, _shapes((bytes,))),
+    Ask.UNLINK: (FileHandler._unlink, _shapes((bytes,))),
+    Ask.RMDIR: (FileHandler._rmdir, _shapes((bytes,))),
+    Ask.RENAME: (FileHandler._rename, _shapes((bytes, bytes))),
+    Ask.RESIZE: (FileHandler._resize, _shapes((int, int))),
+    Ask.TOUCH: (FileHandler._touch, _shapes((bytes, int), (int, int))),
 }

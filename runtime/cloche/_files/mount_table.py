@@ -8,26 +8,26 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cloche._files import safe_open
-from cloche._files.quota import Ledger, refusal
+from cloche._files.quota import Quota, refusal
 from cloche._wasm.scarce import NUMBERS, nothing_left
 
 if TYPE_CHECKING:
     from cloche.mounts import Mount
 
-__all__ = ["Root", "Roots"]
+__all__ = ["MountPoint", "MountTable"]
 
 Parts = tuple[bytes, ...]
 
 
-class Root:
+class MountPoint:
     """One mounted folder: a descriptor of it, its rule, and what the node has put into it."""
 
-    __slots__ = ("fd", "ledger", "writable")
+    __slots__ = ("fd", "quota", "writable")
 
     def __init__(self, mount: Mount) -> None:
         self.fd = safe_open.open_root(mount.path)
         self.writable = mount.writable
-        self.ledger = Ledger(mount)
+        self.quota = Quota(mount)
 
     def check_writable(self) -> None:
         """Raises:
@@ -37,7 +37,7 @@ class Root:
             raise refusal(errno.EROFS)
 
 
-class Roots:
+class MountTable:
     """All mounts of one node. The folders on the way to them (``/a`` for ``/a/b``) exist in the guest alone.
 
     Args:
@@ -49,12 +49,12 @@ class Roots:
     """
 
     def __init__(self, mounts: Mapping[str, Mount]) -> None:
-        self._roots: dict[Parts, Root] = {}
+        self._mount_points: dict[Parts, MountPoint] = {}
         self._between: dict[Parts, set[bytes]] = {(): set()}
         try:
             for point, mount in mounts.items():
                 parts = safe_open.components(os.fsencode(point)[1:])
-                self._roots[parts] = Root(mount)
+                self._mount_points[parts] = MountPoint(mount)
                 for depth in range(len(parts)):
                     self._between.setdefault(parts[:depth], set()).add(parts[depth])
         except OSError as error:
@@ -63,7 +63,7 @@ class Roots:
                 raise nothing_left("for a mount", error) from error
             raise
 
-    def find(self, path: bytes) -> tuple[Root | None, Parts]:
+    def find(self, path: bytes) -> tuple[MountPoint | None, Parts]:
         """The mount that a path lies in, and its parts from there on; None: it is a folder on the way to one.
 
         Raises:
@@ -71,9 +71,9 @@ class Roots:
         """
         parts = safe_open.components(path)
         for depth in range(1, len(parts) + 1):
-            root = self._roots.get(parts[:depth])
-            if root is not None:
-                return root, parts[depth:]
+            mount_point = self._mount_points.get(parts[:depth])
+            if mount_point is not None:
+                return mount_point, parts[depth:]
         if parts not in self._between:
             raise refusal(errno.ENOENT)
         return None, parts
@@ -81,33 +81,33 @@ class Roots:
     @property
     def descriptors(self) -> int:
         """How many it holds."""
-        return len(self._roots)
+        return len(self._mount_points)
 
     def names(self, parts: Parts) -> list[bytes]:
         """What is in a folder on the way."""
         return sorted(self._between[parts])
 
-    def inside(self, path: bytes) -> tuple[Root, Parts]:
+    def inside(self, path: bytes) -> tuple[MountPoint, Parts]:
         """As `find`, of something that is to be changed: in a writable mount, and not the mount itself.
 
         Raises:
             OSError: EROFS, EBUSY or ENOENT.
         """
         try:
-            root, parts = self.find(path)
+            mount_point, parts = self.find(path)
         except FileNotFoundError:
             if safe_open.components(path)[:-1] in self._between:
                 raise refusal(errno.EROFS) from None
             raise
-        if root is None:
+        if mount_point is None:
             raise refusal(errno.EROFS)
-        root.check_writable()
+        mount_point.check_writable()
         if not parts:
             raise refusal(errno.EBUSY)
-        return root, parts
+        return mount_point, parts
 
     def close(self) -> None:
         """Close the descriptors."""
-        for root in self._roots.values():
-            os.close(root.fd)
-        self._roots.clear()
+        for mount_point in self._mount_points.values():
+            os.close(mount_point.fd)
+        self._mount_points.clear()

@@ -13,9 +13,9 @@ from cloche._files.quota import Key, refusal
 from cloche_wire.files import Kind, Open
 
 if TYPE_CHECKING:
-    from cloche._files.mount_table import Root
+    from cloche._files.mount_table import MountPoint
 
-__all__ = ["CHANGES", "MOST_FOR_ONE", "Opened", "key_of"]
+__all__ = ["CHANGES", "MOST_FOR_ONE", "OpenFile", "key_of"]
 
 CHANGES: Final = Open.WRITE | Open.CREATE | Open.TRUNCATE
 MOST_FOR_ONE: Final = 2
@@ -31,12 +31,12 @@ def key_of(status: os.stat_result) -> Key:
     return status.st_dev, status.st_ino
 
 
-class Opened:
+class OpenFile:
     """A descriptor of the host, and what may be done with it. It reads and writes at positions that the guest names.
 
     Args:
         fd: the descriptor; None: a folder that exists in the guest alone.
-        root: the mount that it lies in.
+        mount_point: the mount that it lies in.
         kind: file or folder.
         flags: how it was opened.
         names: what is in it, for a folder without descriptor.
@@ -46,13 +46,13 @@ class Opened:
         unlinked: whether its last name has gone.
     """
 
-    __slots__ = ("_entries", "_flags", "_names", "fd", "key", "kind", "root", "unlinked")
+    __slots__ = ("_entries", "_flags", "_names", "fd", "key", "kind", "mount_point", "unlinked")
 
     def __init__(
-        self, fd: int | None, root: Root | None, kind: Kind, flags: int, names: list[bytes] | None = None
+        self, fd: int | None, mount_point: MountPoint | None, kind: Kind, flags: int, names: list[bytes] | None = None
     ) -> None:
         self.fd = fd
-        self.root = root
+        self.mount_point = mount_point
         self.kind = kind
         self.key = None if fd is None else key_of(os.fstat(fd))
         self.unlinked = False
@@ -68,20 +68,20 @@ class Opened:
         return MOST_FOR_ONE if self.kind is Kind.DIRECTORY else 1
 
     @classmethod
-    def create(cls, root: Root, folder: int, name: bytes, flags: int) -> Opened:
+    def create(cls, mount_point: MountPoint, folder: int, name: bytes, flags: int) -> OpenFile:
         """Make a file and open it.
 
         Raises:
             OSError: EDQUOT, or EEXIST: there is something of that name, also a link.
         """
-        root.ledger.check_file()
+        mount_point.quota.check_file()
         fd = os.open(name, _access(flags) | os.O_CREAT | os.O_EXCL | _OPEN, _FILE_MODE, dir_fd=folder)
-        opened = cls(fd, root, Kind.FILE, flags)
-        root.ledger.made(key_of(os.fstat(fd)))
+        opened = cls(fd, mount_point, Kind.FILE, flags)
+        mount_point.quota.made(key_of(os.fstat(fd)))
         return opened
 
     @classmethod
-    def existing(cls, root: Root, folder: int, name: bytes, flags: int) -> Opened:
+    def existing(cls, mount_point: MountPoint, folder: int, name: bytes, flags: int) -> OpenFile:
         """Open a file or folder that is there.
 
         Raises:
@@ -92,7 +92,7 @@ class Opened:
         if kind is Kind.DIRECTORY:
             if flags & CHANGES:
                 raise refusal(errno.EISDIR)
-            return cls(safe_open.open_folder(folder, name), root, kind, flags)
+            return cls(safe_open.open_folder(folder, name), mount_point, kind, flags)
         if kind is not Kind.FILE:  # it is not opened even to be looked at: that may rewind a tape
             raise refusal(errno.ELOOP if kind is Kind.SYMLINK else errno.EACCES)
         if flags & Open.DIRECTORY:
@@ -102,7 +102,7 @@ class Opened:
             status = os.fstat(fd)
             if safe_open.kind_of(status) is not Kind.FILE or (flags & CHANGES and status.st_nlink > 1):
                 raise refusal(errno.EACCES)
-            opened = cls(fd, root, kind, flags)
+            opened = cls(fd, mount_point, kind, flags)
             if flags & Open.TRUNCATE:
                 opened.resize(0)
         except OSError:
@@ -120,12 +120,12 @@ class Opened:
         Raises:
             OSError: EDQUOT: not one.
         """
-        fd, root = self._file(Open.WRITE), self._changed()
+        fd, mount_point = self._file(Open.WRITE), self._changed()
         size = os.fstat(fd).st_size
         at = size if at is None else at
         if at + len(data) > _MAX_SIZE:
             raise refusal(errno.EFBIG)
-        excess = max(size, at + len(data)) - size - root.ledger.room
+        excess = max(size, at + len(data)) - size - mount_point.quota.room
         if excess > 0:
             data = data[: max(0, len(data) - excess)]
             if not data:
@@ -140,9 +140,9 @@ class Opened:
         Raises:
             OSError: EDQUOT.
         """
-        fd, root = self._file(Open.WRITE | Open.TRUNCATE), self._changed()
+        fd, mount_point = self._file(Open.WRITE | Open.TRUNCATE), self._changed()
         before = os.fstat(fd).st_size
-        if size - before > root.ledger.room:
+        if size - before > mount_point.quota.room:
             raise refusal(errno.EDQUOT)
         os.ftruncate(fd, size)
         self._charge(before, size)
@@ -192,17 +192,17 @@ class Opened:
             raise refusal(errno.EBADF)
         return self.fd
 
-    def _changed(self) -> Root:
-        assert self.root is not None  # only folders have none
-        return self.root
+    def _changed(self) -> MountPoint:
+        assert self.mount_point is not None  # only folders have none
+        return self.mount_point
 
     def _charge(self, before: int, after: int) -> None:
         assert self.key is not None
-        ledger = self._changed().ledger
+        quota = self._changed().quota
         if after > before:
-            ledger.grown(self.key, after - before)
+            quota.grown(self.key, after - before)
         else:
-            ledger.shrunk(self.key, before - after)
+            quota.shrunk(self.key, before - after)
 
 
 def _access(flags: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cloche.mounts import Mount
 
-__all__ = ["Key", "Ledger", "refusal"]
+__all__ = ["Key", "Quota", "refusal"]
 
 _MAX_CHARGED: Final = 10_000
 """Files that are kept account of. What more of them grow by is not given back."""
@@ -22,7 +22,7 @@ def refusal(code: int) -> OSError:
     return OSError(code, "")
 
 
-class Ledger:
+class Quota:
     """Holds `Mount.quota_bytes` and `Mount.max_files`.
 
     Growth of any file is charged, to that file; when it shrinks or goes, what was charged is given back, and no more. So a node

@@ -23,7 +23,7 @@ _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def components(path: bytes) -> tuple[bytes, ...]:
-    """The parts of a path without a leading slash; none for the root.
+    """The parts of a path without a leading slash; none for the mount itself.
 
     Raises:
         OSError: ENOENT, EINVAL or ENAMETOOLONG: a part is empty, ".", "..", or has a NUL, or it is all too long.
@@ -51,23 +51,23 @@ def open_root(path: str | os.PathLike[str]) -> int:
 
 
 @contextmanager
-def parent(root: int, parts: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+def parent(mount_point: int, parts: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
     """The folder that the last of `parts` is in, as a descriptor for the length of the block, and that part.
 
     Raises:
         OSError: a folder on the way is missing (ENOENT), none (ENOTDIR) or a symbolic link (ELOOP).
     """
     *way, name = parts
-    folder = root
+    folder = mount_point
     try:
         for part in way:
             inner = _step(folder, part)
-            if folder != root:
+            if folder != mount_point:
                 os.close(folder)
             folder = inner
         yield folder, name
     finally:
-        if folder != root:
+        if folder != mount_point:
             os.close(folder)
 
 

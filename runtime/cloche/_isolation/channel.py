@@ -28,10 +28,10 @@ from cloche._isolation.protocol import (
     REQUEST,
     SHARED,
     Answer,
-    Halt,
     Request,
+    StopReason,
 )
-from cloche._isolation.shared_memory import Area, create
+from cloche._isolation.shared_memory import SharedMemory, create
 from cloche.errors import BrokenInstanceError, ClocheError, EncodeError, HardDeadlineError, ProtocolError
 from cloche_wire import abi
 
@@ -56,7 +56,7 @@ _ANSWER: Final = int(Request.ANSWER)
 _READ: Final = int(Request.READ)
 _KINDS: Final = frozenset({int(Answer.DONE), int(Answer.FAILED), int(Answer.ASK)})
 _NEED: Final = int(Answer.NEED)
-_TOLD: Final = frozenset(map(int, Halt))
+_TOLD: Final = frozenset(map(int, StopReason))
 _ASK: Final = int(Answer.ASK)
 _MOST_LOGS: Final = 2 * abi.RING_CAPACITY
 _FEWEST_RANGES: Final = 1024
@@ -89,7 +89,7 @@ class Received(NamedTuple):
         dropped: log records that the guest has overwritten.
         memory_bytes: size of the guest's memory, as the worker has it.
         fuel: what the call has burned, as the worker has it.
-        told: a `Halt`: whether the guest was told to stop, as the worker has it.
+        told: a `StopReason`: whether the guest was told to stop, as the worker has it.
     """
 
     kind: int
@@ -129,7 +129,7 @@ class Channel:
         self.name = name
         self._process = process
         self._inbox = memoryview(bytearray(INBOX))
-        self.area: Area | None = None
+        self.area: SharedMemory | None = None
         self._settled = True
         self.allowed_us = self.limited_by = 0
         self.number = self.pending = 0
@@ -374,7 +374,7 @@ class Channel:
             records.append(data[start:at])
         return records
 
-    def _room(self, size: int) -> Area:
+    def _room(self, size: int) -> SharedMemory:
         """The area, made anew if it has less than `size` bytes."""
         if self.area is None or self.area.size < size:
             self._use(size)

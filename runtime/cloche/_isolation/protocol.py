@@ -30,8 +30,8 @@ __all__ = [
     "SNAPSHOT",
     "WHERE",
     "Answer",
-    "Halt",
     "Request",
+    "StopReason",
 ]
 
 INLINE: Final = 32 * 1024
@@ -68,7 +68,7 @@ class Request(IntEnum):
     RENAME = 7
     """frame: the node's new name. Not answered"""
     ANSWER = 8
-    """what the host answers to ASK, with its bodies as in CALL; `b`: a `Halt`"""
+    """what the host answers to ASK, with its bodies as in CALL; `b`: a `StopReason`"""
     CLOSE = 9
     """the guest is at rest and not wanted any more. Not answered"""
 
@@ -77,7 +77,7 @@ LIMITED_BY: Final = ("deadline_s", "stream_s", "load_s")
 """The fields of `Limits` that can bound a call."""
 
 
-class Halt(IntEnum):
+class StopReason(IntEnum):
     """Whether the guest is told to stop, and why. While it asks the host, the host's clock, which started first, decides."""
 
     NONE = 0
@@ -103,7 +103,7 @@ REQUEST: Final = Struct(
 )  # kind, whether the payload is in the area, number, bodies, shared, bytes of the frame, a, b
 ANSWER: Final = Struct(
     "<BBBxQIIIIQQ"
-)  # kind, payload in the area, `Halt`, number of the request, ranges, bytes of the frame, of the logs, dropped, memory, fuel
+)  # kind, payload in the area, `StopReason`, number of the request, ranges, bytes of the frame, of the logs, dropped, memory, fuel
 BODY: Final = Struct("<III")  # where in the frame its address is to be written, offset in the area, length
 SHARED: Final = Struct("<III")  # number of the buffer, offset in it, length
 RANGE: Final = Struct("<III")  # guest address, length, offset in the area

@@ -15,13 +15,13 @@ from cloche.errors import ClosedError
 if TYPE_CHECKING:
     from cloche._isolation.worker_process import Process
 
-__all__ = ["CHECK_S", "Watch"]
+__all__ = ["CHECK_S", "ProcessReaper"]
 
 CHECK_S: Final = 0.5
 """Seconds between two looks at the processes, while there are any."""
 
 
-class Watch:
+class ProcessReaper:
     """Runs jobs on one thread, and reaps processes as they end. The thread starts with the first job.
 
     A worker is started here because the kernel ends it with the *thread* that started it (prctl(2), PR_SET_PDEATHSIG).
@@ -44,7 +44,7 @@ class Watch:
         """Run a job there, and wait for it. Raises what it raises.
 
         Raises:
-            ClosedError: the watch is closed.
+            ClosedError: the reaper is closed.
             OSError: the process has no file left for what the thread needs.
         """
         if threading.current_thread() is self._owner:

@@ -14,11 +14,11 @@ from cloche._isolation import remote_errors
 from cloche._isolation.address_ranges import NO_RANGES
 from cloche._isolation.channel import Channel, Received, Turn, most_ranges
 from cloche._isolation.forwarding_codec import RemoteCodec
-from cloche._isolation.protocol import RANGE, RUN, SNAPSHOT, Answer, Halt, Request
-from cloche._isolation.remote_memory import Beside
+from cloche._isolation.protocol import RANGE, RUN, SNAPSHOT, Answer, Request, StopReason
+from cloche._isolation.remote_memory import RemoteMemory
 from cloche._isolation.shared_memory import create
-from cloche._requests.router import FramedAsks
-from cloche._requests.service_handler import ServiceDesk
+from cloche._requests.router import FramedRequestRouter
+from cloche._requests.service_handler import ServiceHandler
 from cloche._sandbox import logs
 from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
 from cloche._sandbox.termination import CallUsage, with_data
@@ -30,7 +30,7 @@ from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
     from cloche._isolation.worker_process import Process
-    from cloche._requests.router import Desk
+    from cloche._requests.router import RequestHandler
     from cloche._runtime.stream import StreamPosition
     from cloche._wasm.call_state import CallState
     from cloche._wasm.frames import FrameInfo
@@ -44,7 +44,11 @@ _ASK: Final = int(Answer.ASK)
 _ANSWER: Final = int(Request.ANSWER)
 _EINTR: Final = 27
 """WASI's number."""
-_TOLD: Final = {int(Halt.NONE): None, int(Halt.CANCELLED): Stop.CANCELLED, int(Halt.DEADLINE): Stop.DEADLINE}
+_TOLD: Final = {
+    int(StopReason.NONE): None,
+    int(StopReason.CANCELLED): Stop.CANCELLED,
+    int(StopReason.DEADLINE): Stop.DEADLINE,
+}
 _SETTLE_S: Final = 1.0
 """Seconds after its grace in which a call that an exception has ended in the host is waited for."""
 _TABLES: Final = 64 * 1024
@@ -60,7 +64,7 @@ class RemoteInstance(HasCallState):
         host: the outside as the guest sees it, as far as the host process answers it.
         on_records: takes the records drained after each call, and the name.
         snapshot: a state to take over; None: as the image has it.
-        desks: who answers what the guest asks, here in the host; they are closed with the instance.
+        handlers: who answers what the guest asks, here in the host; they are closed with the instance.
         on_close: called with the worker once the instance is closed.
 
     Raises:
@@ -74,7 +78,7 @@ class RemoteInstance(HasCallState):
         host: CallState,
         on_records: Callable[[list[logs.LogRecord], str], None],
         snapshot: Snapshot | None = None,
-        desks: Sequence[Desk] = (),
+        handlers: Sequence[RequestHandler] = (),
         on_close: Callable[[Process], None] | None = None,
     ) -> None:
         self._process = process
@@ -84,7 +88,7 @@ class RemoteInstance(HasCallState):
         self._memory_bytes = 0
         self.host = host
         host.calls = snapshot.calls if snapshot is not None else 0
-        self.services = ServiceDesk.among(desks)
+        self.services = ServiceHandler.among(handlers)
         self.dropped_records = 0
         self.fuel = self.last_fuel = 0
         self.guest_seconds = 0.0
@@ -94,24 +98,24 @@ class RemoteInstance(HasCallState):
         self.closed = self._freed = False
         self._cancelled_call = 0
         self.lease = False
-        self._asks: FramedAsks | None = None
+        self._router: FramedRequestRouter | None = None
         tables = _TABLES + RANGE.size * min(most_ranges(limits), limits.reply_bytes)
         self._most = 2 * limits.reply_bytes + abi.RING_CAPACITY + tables
         self._channel = Channel(process, host.node, limits)
         try:
-            self._beside = Beside(self._channel)
-            self._codec = RemoteCodec(limits, self._beside.lift, self._beside.shared)
+            self._remote_memory = RemoteMemory(self._channel)
+            self._codec = RemoteCodec(limits, self._remote_memory.lift, self._remote_memory.shared)
             process.enter(self, self._channel)
-            self._open(host.node, snapshot, bool(desks))
-            if desks:
-                self._asks = FramedAsks(self._codec, limits, desks)
-                host.asks = self._asks  # for what it says of a request: the answer goes to the worker
+            self._open(host.node, snapshot, bool(handlers))
+            if handlers:
+                self._router = FramedRequestRouter(self._codec, limits, handlers)
+                host.router = self._router  # for what it says of a request: the answer goes to the worker
         except BaseException:
             self.close()
             raise
 
-    def _open(self, name: str, snapshot: Snapshot | None, asks: bool) -> None:
-        how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "asks": asks}
+    def _open(self, name: str, snapshot: Snapshot | None, granted: bool) -> None:
+        how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "handlers": granted}
         how["outside"] = asdict(self.host.outside)
         if snapshot is None:
             self._channel.ask(Request.OPEN, write_cbor(how))
@@ -152,24 +156,24 @@ class RemoteInstance(HasCallState):
         self._check_open()
         self.host.calls += 1
         self._began = time.perf_counter()
-        if self._asks is not None:
+        if self._router is not None:
             self.host.begin()
             self.host.deadline = None if self._limit_s is None else time.monotonic() + self._limit_s
         self.last_fuel = self._told = 0
         self._ran_under = self._limited_by, self._limit_s
         codec, channel = self._codec, self._channel
-        self._beside.uses.clear()
+        self._remote_memory.uses.clear()
         records: list[logs.LogRecord] = []
         refused: Refused | None = None
         try:
             frame = codec.encode([op, self.calls, *operands], root)
-            channel.call(frame, codec.bodies, self._beside.uses)
+            channel.call(frame, codec.bodies, self._remote_memory.uses)
             if self._cancelled_call == self.calls:  # by another thread, while there was nothing to cancel yet
                 self._process.cancel(channel.node, channel.pending)
             received = self._receive(self._most)
             if received.records or received.dropped:
                 records = self._parse(received)
-            self._beside.ranges = received.ranges
+            self._remote_memory.ranges = received.ranges
             try:
                 reply = codec.decode(received.frame, lease=self.lease)
             except REFUSED as error:
@@ -190,7 +194,7 @@ class RemoteInstance(HasCallState):
             self._interrupted()
             raise
         finally:
-            self._beside.ranges = NO_RANGES
+            self._remote_memory.ranges = NO_RANGES
             self.fuel += self.last_fuel
             self._took_s = time.perf_counter() - self._began
             self.guest_seconds += self._took_s
@@ -207,13 +211,13 @@ class RemoteInstance(HasCallState):
             raise no_room(length, self._memory_bytes)
         with self._entered():
             area, descriptor = create(length, exact=True)
-            number = self._beside.number()
+            number = self._remote_memory.number()
             self._channel.ask(Request.SHARE, b"", length, number, descriptor)
             frame = self._receive(0).frame
             address = int.from_bytes(frame, "little")
             if len(frame) != 4 or not address:
                 raise self._refused("SHARE was not answered with an address")
-            self._beside.add(number, area, address)
+            self._remote_memory.add(number, area, address)
             return area.view
 
     def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
@@ -329,7 +333,7 @@ class RemoteInstance(HasCallState):
         channel = self._channel
         while channel.turn is not Turn.UNKNOWN:
             if channel.turn is Turn.HOST:
-                channel.call(self._notice(), self._codec.bodies, (), _ANSWER, Halt.CANCELLED)
+                channel.call(self._notice(), self._codec.bodies, (), _ANSWER, StopReason.CANCELLED)
             received = channel.receive(self._most, until)
             if received.kind == _ASK:
                 continue
@@ -381,18 +385,18 @@ class RemoteInstance(HasCallState):
 
     def _answer(self, received: Received) -> None:
         """Answer what the guest asks while it runs."""
-        if self._asks is None or self._is_overdue():
+        if self._router is None or self._is_overdue():
             raise self._channel.refuse("it asks for what it was not granted, or after its deadline")
-        self._beside.ranges = received.ranges
-        self._beside.uses.clear()
+        self._remote_memory.ranges = received.ranges
+        self._remote_memory.uses.clear()
         try:
-            frame = self._asks.respond(received.frame)
+            frame = self._router.respond(received.frame)
         except Stopped:
             frame = self._notice()
-        halt = Halt.NONE
+        halt = StopReason.NONE
         if self.host.must_stop():
-            halt = Halt.CANCELLED if self.host.cancelled else Halt.DEADLINE
-        self._channel.call(frame, self._codec.bodies, self._beside.uses, _ANSWER, halt)
+            halt = StopReason.CANCELLED if self.host.cancelled else StopReason.DEADLINE
+        self._channel.call(frame, self._codec.bodies, self._remote_memory.uses, _ANSWER, halt)
 
     def _notice(self) -> bytes:
         """The answer in whose place the guest finds a notice."""
@@ -443,11 +447,11 @@ class RemoteInstance(HasCallState):
         self.closed = True
         self._process.leave(self, self._channel)
         self._channel.close(keep=keep and not self._channel.pending)
-        if hasattr(self, "_beside"):
-            self._beside.buffers.clear()
-        if self._asks is not None:
-            self._asks.close()
-            self.host.asks = None
+        if hasattr(self, "_remote_memory"):
+            self._remote_memory.buffers.clear()
+        if self._router is not None:
+            self._router.close()
+            self.host.router = None
         if self._on_close is not None:
             self._on_close(self._process)
         self._freed = True  # last: what an interruption leaves undone is done by the next `close`, or by `__del__`

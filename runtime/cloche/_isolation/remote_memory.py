@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from cloche._isolation.address_ranges import NO_RANGES
 from cloche._isolation.protocol import Answer, Request
-from cloche._isolation.shared_memory import Area, create
+from cloche._isolation.shared_memory import SharedMemory, create
 from cloche._wasm.memory import address_of
 from cloche.errors import ProtocolError
 
 if TYPE_CHECKING:
     from cloche._isolation.channel import Channel
 
-__all__ = ["Beside"]
+__all__ = ["RemoteMemory"]
 
 
-class Beside:
+class RemoteMemory:
     """The memory of a guest that is out of reach, as far as the codec needs it.
 
     Args:
@@ -34,7 +34,7 @@ class Beside:
         self._channel = channel
         self._count = 0
         self.ranges = NO_RANGES
-        self.buffers: list[tuple[int, int, Area, int]] = []
+        self.buffers: list[tuple[int, int, SharedMemory, int]] = []
         self.uses: list[tuple[int, int, int]] = []
 
     def number(self) -> int:
@@ -42,7 +42,7 @@ class Beside:
         self._count += 1
         return self._count
 
-    def add(self, number: int, area: Area, address: int) -> None:
+    def add(self, number: int, area: SharedMemory, address: int) -> None:
         """A buffer is shared from now on."""
         self.buffers.append((number, address_of(area.view), area, address))
 

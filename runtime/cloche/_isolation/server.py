@@ -29,16 +29,16 @@ from cloche._isolation.protocol import (
     SHARED,
     SNAPSHOT,
     Answer,
-    Halt,
     Request,
+    StopReason,
 )
-from cloche._isolation.shared_memory import Area, attach
-from cloche._requests.router import GuestAsks
+from cloche._isolation.shared_memory import SharedMemory, attach
+from cloche._requests.router import GuestRequestRouter
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.snapshot import Snapshot
 from cloche._texts import name
 from cloche._wasm.call_state import CallState, Stopped
-from cloche._wasm.clocks import Outside
+from cloche._wasm.clocks import ClockAndRandomState
 from cloche._wasm.core import Word
 from cloche._wasm.engine import Engine
 from cloche._wasm.memory import Memory
@@ -46,7 +46,7 @@ from cloche.errors import ClocheError, EncodeError, InternalError
 from cloche.limits import Limits
 from cloche_wire import tags
 
-__all__ = ["Served"]
+__all__ = ["NodeServer"]
 
 _U32: Final = 0xFFFF_FFFF
 _FD_BYTES: Final = struct.calcsize("i")
@@ -96,8 +96,8 @@ class _Relay:
         return [0, frame]
 
 
-class _RelayedAsks(GuestAsks):
-    """Stands where an instance has its desks: those are in the host.
+class _RelayedRequestRouter(GuestRequestRouter):
+    """Stands where an instance has its handlers: those are in the host.
 
     Args:
         memory: the guest's.
@@ -107,7 +107,7 @@ class _RelayedAsks(GuestAsks):
     """
 
     def __init__(self, memory: Memory, relay: _Relay, limits: Limits, ask: Callable[[bytes], _Message]) -> None:
-        super().__init__(memory, relay, limits, ())  # type: ignore[arg-type]  # it has what Asks uses
+        super().__init__(memory, relay, limits, ())  # type: ignore[arg-type]  # it has what RequestRouter uses
         self._relay = relay
         self._ask = ask
 
@@ -134,7 +134,7 @@ class _Relayed(Instance):
         relay = _Relay(self._memory)
         self._codec = relay  # type: ignore[assignment]  # it has what exchange uses
         if ask is not None:
-            self.host.asks = _RelayedAsks(self._memory, relay, limits, ask)
+            self.host.router = _RelayedRequestRouter(self._memory, relay, limits, ask)
             self._words[Word.GRANTED] = 1
 
     def relay(self, message: _Message) -> bytes:
@@ -171,7 +171,7 @@ class _Relayed(Instance):
         return []
 
 
-class Served:
+class NodeServer:
     """One node of a worker.
 
     Args:
@@ -185,8 +185,8 @@ class Served:
         self._channel = channel
         self._forget = forget
         self._inbox = bytearray(INBOX)
-        self._area: Area | None = None
-        self._buffers: dict[int, tuple[Area, memoryview]] = {}
+        self._area: SharedMemory | None = None
+        self._buffers: dict[int, tuple[SharedMemory, memoryview]] = {}
         self._lent: list[tuple[memoryview, memoryview]] = []
         self._instance: _Relayed | None = None
         self._number = self._cancelled = 0
@@ -300,7 +300,7 @@ class Served:
             case _:
                 raise InternalError(f"no request has number {kind}")
 
-    def _open(self, how: dict[str, Any], area: Area | None, pages: int) -> None:
+    def _open(self, how: dict[str, Any], area: SharedMemory | None, pages: int) -> None:
         snapshot = None
         if area is not None:
             runs = tuple(RUN.iter_unpack(area.view[pages : pages + RUN.size * how["runs"]]))
@@ -308,9 +308,9 @@ class Served:
                 self._engine.image, how["name"], {}, how["memory"], runs, bytes(area.view[:pages]), how["request"], how["calls"]
             )  # fmt: skip
         clock, key, drawn = (how["outside"][name] for name in ("clock", "key", "drawn"))
-        host = CallState(how["name"], Outside(None if clock is None else tuple(clock), key, drawn))
+        host = CallState(how["name"], ClockAndRandomState(None if clock is None else tuple(clock), key, drawn))
         self._instance = _Relayed(
-            self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["asks"] else None
+            self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["handlers"] else None
         )
 
     def _message(self, payload: memoryview, bodies: int, shared: int, length: int) -> _Message:
@@ -332,10 +332,10 @@ class Served:
         while (received := self._receive()) is not None:
             kind, _, payload, bodies, shared, length, _, halt, _ = received
             if kind == Request.ANSWER:
-                if halt == Halt.CANCELLED:  # the host's other message may come too late
+                if halt == StopReason.CANCELLED:  # the host's other message may come too late
                     self._instance.host.cancel()
                     raise Stopped
-                if halt == Halt.DEADLINE:
+                if halt == StopReason.DEADLINE:
                     raise Stopped
                 return self._message(payload, bodies, shared, length)
             self._serve(*received)  # ROOM, READ
@@ -364,7 +364,7 @@ class Served:
         dropped = memory = fuel = told = 0
         if instance is not None:
             memory, fuel = instance.memory_bytes, instance.last_fuel
-            told = Halt[instance.told.name] if instance.told is not None else Halt.NONE
+            told = StopReason[instance.told.name] if instance.told is not None else StopReason.NONE
             if instance.records or instance.dropped:
                 logs = b"".join(LENGTH.pack(len(record)) + record for record in instance.records)
                 dropped = min(instance.dropped, _U32)  # a guest that overwrites its ring can claim more

@@ -10,14 +10,14 @@ from typing import Final
 from cloche._isolation.descriptors import Descriptor, memory_file
 from cloche._wasm.scarce import nothing_left
 
-__all__ = ["Area", "attach", "create"]
+__all__ = ["SharedMemory", "attach", "create"]
 
 _SEALS: Final = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW (fcntl(2))
 _F_ADD_SEALS: Final = 1033
 _SMALLEST: Final = 256 * 1024
 
 
-class Area:
+class SharedMemory:
     """A mapping of shared memory, unmapped when the last view of it has gone.
 
     What it holds may change while it is read: copy first, then look.
@@ -34,7 +34,7 @@ class Area:
         self.view = memoryview(mmap.mmap(descriptor, size))
 
 
-def create(size: int, *, exact: bool = False) -> tuple[Area, Descriptor]:
+def create(size: int, *, exact: bool = False) -> tuple[SharedMemory, Descriptor]:
     """Make an area, and the descriptor that the other side needs for it: close it once it is sent.
 
     Args:
@@ -52,20 +52,20 @@ def create(size: int, *, exact: bool = False) -> tuple[Area, Descriptor]:
         raise nothing_left(f"for the {size} bytes that it shares with a worker process", error) from error
 
 
-def _create(size: int) -> tuple[Area, Descriptor]:
+def _create(size: int) -> tuple[SharedMemory, Descriptor]:
     descriptor = memory_file()
     try:
         descriptor.truncate(size)
         fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
-        return Area(descriptor.fileno(), size), descriptor
+        return SharedMemory(descriptor.fileno(), size), descriptor
     except BaseException:
         descriptor.close()
         raise
 
 
-def attach(descriptor: int, size: int) -> Area:
+def attach(descriptor: int, size: int) -> SharedMemory:
     """Map what the other side made, and close the descriptor."""
     try:
-        return Area(descriptor, size)
+        return SharedMemory(descriptor, size)
     finally:
         os.close(descriptor)

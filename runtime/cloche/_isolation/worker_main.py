@@ -15,7 +15,7 @@ import cbor2
 from cloche._codec.cbor import write as write_cbor
 from cloche._isolation import confine
 from cloche._isolation.protocol import FRAMES_BYTES, WHERE
-from cloche._isolation.server import Served
+from cloche._isolation.server import NodeServer
 from cloche._sandbox.instance import Instance
 from cloche._wasm import image as _image
 from cloche._wasm import memory as _memory
@@ -67,7 +67,7 @@ def _say_where(answer: socket.socket, frames: list[list[Any]]) -> None:
 
 def serve(engine: Engine, control: socket.socket) -> None:
     """Take the host's orders, which are CBOR: a node's number with its socket, or the request to cancel and its node's number."""
-    nodes: dict[int, Served] = {}
+    nodes: dict[int, NodeServer] = {}
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 1)
         if not data:
@@ -83,7 +83,7 @@ def serve(engine: Engine, control: socket.socket) -> None:
                 _say_where(answer, frames)
         elif descriptors:
             channel = socket.socket(fileno=descriptors[0])
-            nodes[number] = node = Served(engine, channel, partial(nodes.pop, number, None))
+            nodes[number] = node = NodeServer(engine, channel, partial(nodes.pop, number, None))
             threading.Thread(target=node.run, name=f"node-{number}", daemon=True).start()
         elif number in nodes:
             nodes[number].cancel(request)

@@ -11,13 +11,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cloche._isolation.reaper import Watch
+from cloche._isolation.reaper import ProcessReaper
 from cloche._isolation.remote_instance import RemoteInstance
 from cloche._isolation.worker_process import Opening, Process, WorkerInfo
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
-    from cloche._requests.router import Desk
+    from cloche._requests.router import RequestHandler
     from cloche._sandbox.logs import LogRecord
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm.call_state import CallState
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from cloche._wasm.image import Image
     from cloche.limits import Limits
 
-__all__ = ["Workers"]
+__all__ = ["WorkerPool"]
 
 _MOST_BY_DEFAULT: Final = 4
 
 
-class Workers:
+class WorkerPool:
     """Makes instances, as an engine does in the host's own process. Thread-safe.
 
     Args:
@@ -56,9 +56,9 @@ class Workers:
         self._tell = tell
         self._lock = threading.RLock()  # the collector may close an instance wherever it likes
         self._processes: list[Process] = []
-        self._watch = Watch()
+        self._reaper = ProcessReaper()
         self._closed = False
-        self._end = weakref.finalize(self, _end, self._processes, self._watch)
+        self._end = weakref.finalize(self, _end, self._processes, self._reaper)
         os.register_at_fork(after_in_child=partial(_start_over_in_child, weakref.ref(self)))
 
     def open(
@@ -67,16 +67,21 @@ class Workers:
         host: CallState,
         on_records: Callable[[list[LogRecord], str], None],
         snapshot: Snapshot | None = None,
-        desks: Sequence[Desk] = (),
+        handlers: Sequence[RequestHandler] = (),
     ) -> RemoteInstance:
         """A new instance, in the worker with the fewest. The arguments are those of `Instance`."""
         try:
-            return self._open(limits, host, on_records, snapshot, desks)
+            return self._open(limits, host, on_records, snapshot, handlers)
         except BrokenInstanceError:  # its worker had died, or dies of another node just now
-            return self._open(limits, host, on_records, snapshot, desks)
+            return self._open(limits, host, on_records, snapshot, handlers)
 
     def _open(
-        self, limits: Limits, host: CallState, on_records: Any, snapshot: Snapshot | None, desks: Sequence[Desk]
+        self,
+        limits: Limits,
+        host: CallState,
+        on_records: Any,
+        snapshot: Snapshot | None,
+        handlers: Sequence[RequestHandler],
     ) -> RemoteInstance:
         opening = Opening()  # counts for the worker's load until this call is over, in whatever way
         process = self._take(opening)
@@ -86,7 +91,7 @@ class Workers:
             )
         on_close = self._drop if self._count == "each" else None
         try:
-            return RemoteInstance(process, limits, host, on_records, snapshot, desks, on_close)
+            return RemoteInstance(process, limits, host, on_records, snapshot, handlers, on_close)
         except BaseException:
             if on_close is not None:
                 self._drop(process)
@@ -102,7 +107,7 @@ class Workers:
             least = min(alive, key=lambda process: process.load, default=None)
             may_grow = self._count == "each" or len(alive) < self._count
             if least is None or (least.load and may_grow):
-                process = Process(self._image, self.metering, self._tell, self._watch)
+                process = Process(self._image, self.metering, self._tell, self._reaper)
                 self._processes.append(process)
             else:
                 process = least
@@ -137,19 +142,19 @@ class Workers:
         """End all processes, also those that start or hang. Again: nothing."""
         with self._lock:
             self._closed = True
-        _end(self._processes, self._watch)
+        _end(self._processes, self._reaper)
         self._end.detach()
 
 
-def _end(processes: list[Process], watch: Watch) -> None:
+def _end(processes: list[Process], reaper: ProcessReaper) -> None:
     for process in list(processes):
         process.close()
         with suppress(ValueError):  # another thread was faster
             processes.remove(process)
-    watch.close()
+    reaper.close()
 
 
-def _start_over_in_child(reference: weakref.ref[Workers]) -> None:
+def _start_over_in_child(reference: weakref.ref[WorkerPool]) -> None:
     """In the child of a fork: the processes are the parent's; nodes loaded here get new ones."""
     workers = reference()
     if workers is not None:
@@ -157,4 +162,4 @@ def _start_over_in_child(reference: weakref.ref[Workers]) -> None:
         for process in workers._processes:
             process.forget()
         workers._processes.clear()
-        workers._watch.start_over()
+        workers._reaper.start_over()

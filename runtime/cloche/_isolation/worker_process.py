@@ -29,7 +29,7 @@ from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageEr
 
 if TYPE_CHECKING:
     from cloche._isolation.channel import Channel
-    from cloche._isolation.reaper import Watch
+    from cloche._isolation.reaper import ProcessReaper
     from cloche._isolation.remote_instance import RemoteInstance
     from cloche._wasm.engine import Metering
     from cloche._wasm.image import Image
@@ -113,15 +113,15 @@ class Process:
         image: what it runs.
         metering: of its engine.
         tell: told in a line what takes long, and what is missing.
-        watch: starts it, and notices its end.
+        reaper: starts it, and notices its end.
     """
 
-    def __init__(self, image: Image, metering: Metering, tell: Callable[[str], None], watch: Watch) -> None:
+    def __init__(self, image: Image, metering: Metering, tell: Callable[[str], None], reaper: ProcessReaper) -> None:
         self._folder = image.folder
         self.image = image.sha256
         self._metering = metering
         self._tell = tell
-        self._watch = watch
+        self._reaper = reaper
         self._starting = threading.Lock()
         self.is_up = self._is_begun = self._is_closing = self._is_closed = False
         self._lock = threading.RLock()  # the collector may close an instance, and with it this, wherever it likes
@@ -229,9 +229,9 @@ class Process:
                 )
             self._is_begun = True
             try:
-                self._watch.run(self.spawn)
+                self._reaper.run(self.spawn)
                 self._start()
-                self._watch.add(self)
+                self._reaper.add(self)
                 self.is_up = True
             except (OSError, ValueError) as error:
                 raise self._not_started(self.end()) from error
@@ -366,7 +366,7 @@ class Process:
         if self._is_closed:
             return
         self._is_closing = self.dead = True
-        self._watch.discard(self)
+        self._reaper.discard(self)
         with suppress(OSError):  # ENOTCONN: it has ended
             self.control.shutdown(socket.SHUT_RDWR)  # who waits for it to start waits no longer
         with self._lock:  # not before: `spawn` may be under way

@@ -1,4 +1,4 @@
-"""Answers what a guest asks while it runs, through the import `call`. One `Asks` per instance that was granted something.
+"""Answers what a guest asks while it runs, through the import `call`. One `RequestRouter` per instance that was granted something.
 
 A request passes what a reply passes before its values are looked at: a checked range, the validator, the budgets of
 `Limits`, the strict decoder. The answer goes into a block of the guest's own allocator.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cloche._wasm.memory import Memory
     from cloche.limits import Limits
 
-__all__ = ["Answer", "Asks", "Desk", "FramedAsks", "GuestAsks", "Refused"]
+__all__ = ["Answer", "FramedRequestRouter", "GuestRequestRouter", "RequestHandler", "RequestRefused", "RequestRouter"]
 
 T = TypeVar("T")
 
@@ -29,10 +29,10 @@ ENOSYS: Final = 52
 _ANY_NODES: Final = (1 << 32) - 1
 
 Answer = Callable[[list[Any]], Any]
-"""Takes the operands of a request, which are untrusted, and returns what to answer, or raises `Refused`."""
+"""Takes the operands of a request, which are untrusted, and returns what to answer, or raises `RequestRefused`."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The answer is a failure, which the guest raises where it asked.
 
     Args:
@@ -44,34 +44,34 @@ class Refused(Exception):
         self.failure = failure
 
 
-class Desk(Protocol):
+class RequestHandler(Protocol):
     """What answers some of a guest's requests, for one instance."""
 
     @property
     def answers(self) -> Mapping[int, Answer]:
         """By number of `cloche_wire.Ask`."""
 
-    def unsendable(self, operands: list[Any], error: EncodeError) -> int | list[str]:
+    def on_encode_error(self, operands: list[Any], error: EncodeError) -> int | list[str]:
         """What it answered cannot be encoded: the failure to answer instead."""
 
     def close(self) -> None:
         """The instance is closed."""
 
 
-class Asks:
-    """The desks of one node.
+class RequestRouter:
+    """The handlers of one node.
 
     Args:
-        desks: who answers.
+        handlers: who answers.
 
     Attributes:
         request_bytes: size of the request that is being answered, bodies out of line included.
     """
 
-    def __init__(self, desks: Sequence[Desk]) -> None:
-        self.desks = desks
+    def __init__(self, handlers: Sequence[RequestHandler]) -> None:
+        self.handlers = handlers
         self.request_bytes = 0
-        self._answers = {int(ask): (desk, answer) for desk in desks for ask, answer in desk.answers.items()}
+        self._answers = {int(ask): (handler, answer) for handler in handlers for ask, answer in handler.answers.items()}
 
     def reply(self, request: list[Any], send: Callable[[list[Any], str], T]) -> T:
         """Have a request answered.
@@ -84,35 +84,35 @@ class Asks:
             NoRoomError: `send` did.
         """
         ask, *operands = request
-        desk, function = self._answers.get(ask, (None, None))
-        if desk is None or function is None:
+        handler, function = self._answers.get(ask, (None, None))
+        if handler is None or function is None:
             return send([False, ENOSYS], "answer")
         try:
             return send([True, function(operands)], "answer")
-        except Refused as refused:
+        except RequestRefused as refused:
             return send([False, refused.failure], "answer")
         except NoRoomError:
             raise
         except EncodeError as error:
-            return send([False, desk.unsendable(operands, error)], "answer")
+            return send([False, handler.on_encode_error(operands, error)], "answer")
 
     def close(self) -> None:
         """The node is closed."""
-        for desk in self.desks:
-            desk.close()
+        for handler in self.handlers:
+            handler.close()
 
 
-class FramedAsks(Asks):
-    """The desks of an instance, whose requests and answers are frames.
+class FramedRequestRouter(RequestRouter):
+    """The handlers of an instance, whose requests and answers are frames.
 
     Args:
         codec: the instance's: it is idle while the guest runs.
         limits: `value_nodes` bounds a request; the codec holds the rest.
-        desks: who answers.
+        handlers: who answers.
     """
 
-    def __init__(self, codec: Codec, limits: Limits, desks: Sequence[Desk]) -> None:
-        super().__init__(desks)
+    def __init__(self, codec: Codec, limits: Limits, handlers: Sequence[RequestHandler]) -> None:
+        super().__init__(handlers)
         self._codec = codec
         self._limits = limits
 
@@ -136,18 +136,18 @@ class FramedAsks(Asks):
         return self.reply(request, self._codec.encode)
 
 
-class GuestAsks(FramedAsks):
-    """The desks of an instance, whose requests lie in its memory.
+class GuestRequestRouter(FramedRequestRouter):
+    """The handlers of an instance, whose requests lie in its memory.
 
     Args:
         memory: the guest's.
         codec: as above.
         limits: as above; `reply_bytes` and `value_depth` bound a request as well.
-        desks: who answers.
+        handlers: who answers.
     """
 
-    def __init__(self, memory: Memory, codec: Codec, limits: Limits, desks: Sequence[Desk]) -> None:
-        super().__init__(codec, limits, desks)
+    def __init__(self, memory: Memory, codec: Codec, limits: Limits, handlers: Sequence[RequestHandler]) -> None:
+        super().__init__(codec, limits, handlers)
         self._memory = memory
 
     def answer(self, address: int, length: int) -> bytes | int:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cloche import _texts
 from cloche._requests.node_lock import NodeLock, run_inside
-from cloche._requests.router import Refused
-from cloche._requests.service_threads import PORTAL, Busy, Outcome, Share, contained, threads
+from cloche._requests.router import RequestRefused
+from cloche._requests.service_threads import ASYNC_PORTAL, Busy, Outcome, Share, contained, threads
 from cloche._sandbox import logs
 from cloche.errors import EncodeError, ProtocolError, ServiceError
 from cloche.services import ServiceCall, ServiceRecord
@@ -21,11 +21,11 @@ from cloche_wire.failure import MAX_MESSAGE
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._requests.router import Answer, Desk
+    from cloche._requests.router import Answer, RequestHandler
     from cloche._wasm.call_state import CallState
     from cloche.services import Service
 
-__all__ = ["KEPT_RECORDS", "ServiceDesk"]
+__all__ = ["KEPT_RECORDS", "ServiceHandler"]
 
 KEPT_RECORDS: Final = 100
 LOGGED_FAILURES: Final = 10
@@ -41,7 +41,7 @@ _TOLD: Final = frozenset({
 """Exceptions that a node is told the name of. Each can be made of one text."""
 
 
-class ServiceDesk:
+class ServiceHandler:
     """The services of one node.
 
     Args:
@@ -74,13 +74,13 @@ class ServiceDesk:
         self.has_async = any(service.binder.is_async for service in services.values())
 
     @classmethod
-    def among(cls, desks: Sequence[Desk]) -> ServiceDesk | None:
+    def among(cls, handlers: Sequence[RequestHandler]) -> ServiceHandler | None:
         """The one of these that is for services."""
-        return next((desk for desk in desks if isinstance(desk, cls)), None)
+        return next((handler for handler in handlers if isinstance(handler, cls)), None)
 
     @property
     def answers(self) -> Mapping[int, Answer]:
-        """See `Desk`."""
+        """See `RequestHandler`."""
         return {Ask.SERVICE: self._serve, Ask.SERVICES: self._names}
 
     @property
@@ -88,7 +88,7 @@ class ServiceDesk:
         """The last KEPT_RECORDS calls."""
         return tuple(ServiceRecord(*record) for record in list(self._records))
 
-    def continue_from(self, other: ServiceDesk) -> None:
+    def continue_from(self, other: ServiceHandler) -> None:
         """Take over what an earlier instance of the node has recorded."""
         self._records.extendleft(reversed(other._records))
         self.count += other.count
@@ -97,7 +97,7 @@ class ServiceDesk:
     def close(self) -> None:
         """Nothing is held."""
 
-    def unsendable(self, operands: list[Any], error: EncodeError) -> list[str]:
+    def on_encode_error(self, operands: list[Any], error: EncodeError) -> list[str]:
         """A service returned what cannot be sent: the host's mistake, whose details are not the node's affair."""
         name = operands[0]
         self._failed(name, error, "service returned what cannot be sent")
@@ -117,7 +117,7 @@ class ServiceDesk:
             self._call = host.calls
             self._used.clear()
             self._failures = self._calls_logged = 0
-        size = host.asks.request_bytes if host.asks else 0
+        size = host.router.request_bytes if host.router else 0
         outcome = "stopped"
         began = time.perf_counter()
         try:
@@ -126,7 +126,7 @@ class ServiceDesk:
             return value
         except _Outcome as told:
             outcome = told.outcome
-            raise Refused([told.kind, told.message]) from None
+            raise RequestRefused([told.kind, told.message]) from None
         finally:
             self._record(_texts.name(name), size, time.perf_counter() - began, outcome)
 
@@ -200,7 +200,7 @@ class ServiceDesk:
     def _submit(self, service: Service, call: partial[Any]) -> Future[Any]:
         if not service.binder.is_async:
             return threads.submit(self.share, call)
-        portal = PORTAL.get()
+        portal = ASYNC_PORTAL.get()
         if portal is not None:  # whose loop waits for it to end, so that it can't be left behind
             future: Future[Any] = portal.start_task_soon(contained, call)
             return future

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # slow to import, and only needed by a node that waits for a 
     from concurrent.futures import Future
     from queue import SimpleQueue
 
-__all__ = ["MAX_ABANDONED", "PORTAL", "Busy", "Outcome", "ServiceThreads", "Share", "contained", "threads"]
+__all__ = ["ASYNC_PORTAL", "MAX_ABANDONED", "Busy", "Outcome", "ServiceThreads", "Share", "contained", "threads"]
 
 MAX_ABANDONED: Final = 16
 """Abandoned functions of one node, after which it may start no more."""
@@ -32,7 +32,7 @@ _MOST: Final = 1024
 _IDLE_S: Final = 2.0
 """An idle thread ends after that."""
 
-PORTAL: ContextVar[Any] = ContextVar("cloche_portal", default=None)
+ASYNC_PORTAL: ContextVar[Any] = ContextVar("cloche_portal", default=None)
 """An `anyio.from_thread.BlockingPortal` of the event loop that awaits the node's call, if one does."""
 
 

@@ -14,8 +14,8 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from cloche._requests.node_lock import is_nested
-from cloche._requests.service_threads import PORTAL
-from cloche._runtime.stream import Steps
+from cloche._requests.service_threads import ASYNC_PORTAL
+from cloche._runtime.stream import StreamSession
 from cloche._sandbox.termination import Cancelled
 
 if TYPE_CHECKING:
@@ -146,14 +146,14 @@ async def _portal(node: Node) -> AsyncIterator[None]:
     from anyio.from_thread import BlockingPortal
 
     async with BlockingPortal() as portal:
-        before = PORTAL.set(portal)
+        before = ASYNC_PORTAL.set(portal)
         try:
             yield
         finally:
-            PORTAL.reset(before)
+            ASYNC_PORTAL.reset(before)
 
 
-async def stream(node: Node, steps: Steps, items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+async def stream(node: Node, steps: StreamSession, items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
     """As `stream.run`, with items from an async or plain iterable; a plain one is asked on the event loop's thread."""
     asource = aiter(items) if isinstance(items, AsyncIterable) else None
     source = iter(()) if isinstance(items, AsyncIterable) else iter(items)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from cloche._arguments import checked_shape
 from cloche._requests.node_lock import NodeLock, exclusive
 from cloche._runtime import stream as _stream
-from cloche._runtime.stream import Steps, StreamPosition, advanced
+from cloche._runtime.stream import StreamPosition, StreamSession, advanced
 from cloche._sandbox.failures import read_failure
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import interruption, name_limit
@@ -101,7 +101,7 @@ class Node:
         if self._services is not None:
             self._services.lock = self._lock
         self._token: object = None
-        self._streaming: Steps | None = None
+        self._streaming: StreamSession | None = None
         self._position = stream
         self._generation = 0  # instances that the node has had before this one
         self._closed = False
@@ -184,7 +184,7 @@ class Node:
             BrokenInstanceError: as in `process`.
             Exception: what `items` itself raises, once the node has seen it at its ``async for``.
         """
-        return _stream.run(Steps(self), items)
+        return _stream.run(StreamSession(self), items)
 
     def resume(self, items: Iterable[Any] = ()) -> Iterator[Any]:
         """Go on with the stream that was open when the node's snapshot, or its last checkpoint, was taken.
@@ -199,7 +199,7 @@ class Node:
         Raises:
             ClocheError: no such stream is open. Otherwise as `stream`.
         """
-        return _stream.run(Steps(self, resume=True), items)
+        return _stream.run(StreamSession(self, resume=True), items)
 
     @property
     def stream_position(self) -> StreamPosition | None:
@@ -237,13 +237,13 @@ class Node:
         """
         from cloche._runtime import async_calls
 
-        return async_calls.stream(self, Steps(self), items)
+        return async_calls.stream(self, StreamSession(self), items)
 
     def aresume(self, items: AsyncIterable[Any] | Iterable[Any] = ()) -> AsyncIterator[Any]:
         """As `resume`, for ``async for``, with items as `astream` takes them."""
         from cloche._runtime import async_calls
 
-        return async_calls.stream(self, Steps(self, resume=True), items)
+        return async_calls.stream(self, StreamSession(self, resume=True), items)
 
     async def _await(self, function: Callable[[], Any]) -> Any:
         from cloche._runtime import async_calls  # anyio takes 30 ms to import: only who awaits pays
@@ -479,7 +479,7 @@ class Node:
         raise raised
 
     @exclusive
-    def _begin_stream(self, steps: Steps, resume: bool) -> StreamPosition | None:
+    def _begin_stream(self, steps: StreamSession, resume: bool) -> StreamPosition | None:
         """Open a stream; where it goes on, if it is not a new one."""
         if self._streaming is not None:
             raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from cloche._runtime.stream import StreamPosition
     from cloche._sandbox.instance import Instance
 
-__all__ = ["OnBreak", "Policy", "RecoveringNode"]
+__all__ = ["OnBreak", "RecoveringNode", "RecoveryPolicy"]
 
 OnBreak = Literal["raise", "restart", "restore"]
 _STEPS: Final = frozenset({Reply.NEED, Reply.YIELD, Reply.YIELD_NEED, Reply.END})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class RecoveryPolicy:
     """What becomes of a node whose instance breaks; see `Runtime.load`.
 
     Raises:
@@ -55,7 +55,7 @@ class Policy:
 
 
 class RecoveringNode(Node):
-    """A node whose `Policy` is not to raise only."""
+    """A node whose `RecoveryPolicy` is not to raise only."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class RecoveringNode(Node):
         info: dict[str, Any],
         restore: Callable[[Snapshot, str, bool], Node],
         stream: StreamPosition | None,
-        policy: Policy,
+        policy: RecoveryPolicy,
         revive: Callable[[Snapshot], Instance | RemoteInstance],
         lock: NodeLock | None = None,
     ) -> None:

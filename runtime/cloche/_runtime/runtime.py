@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, ge
 from cloche import source as _source
 from cloche._arguments import check_text, checked, checked_grants, checked_limits
 from cloche._requests.node_lock import NodeLock, is_inside, run_inside
-from cloche._requests.service_handler import ServiceDesk
+from cloche._requests.service_handler import ServiceHandler
 from cloche._runtime.node import Node, raise_failure
-from cloche._runtime.recovery import OnBreak, Policy, RecoveringNode
+from cloche._runtime.recovery import OnBreak, RecoveringNode, RecoveryPolicy
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
-from cloche._sandbox.handlers import desks
 from cloche._sandbox.instance import Instance
+from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import Cancelled, interruption, name_limit
 from cloche._wasm import image as _image
 from cloche._wasm.call_state import CallState
-from cloche._wasm.clocks import Outside, child
+from cloche._wasm.clocks import ClockAndRandomState, child
 from cloche._wasm.engine import DEFAULT_METERING, Engine, Metering, options
 from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, NodeRaisedError, ProtocolError
 from cloche.grants import Grants
@@ -34,7 +34,7 @@ from cloche.source import Source
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._isolation import Workers
+    from cloche._isolation import WorkerPool
     from cloche._isolation.remote_instance import RemoteInstance
     from cloche._isolation.worker_process import WorkerInfo
     from cloche._runtime.pool import Pool
@@ -94,12 +94,12 @@ class Runtime:
         self.image = _image.find(image)
         self._logger = logger = logger if logger is not None else _logs.DefaultLogger()
         tell = progress or (lambda text: logger.info(text))  # not looked up before it is needed
-        self._engine: Engine | Workers
+        self._engine: Engine | WorkerPool
         if isolation == "process":
-            from cloche._isolation import Workers
+            from cloche._isolation import WorkerPool
 
             options(metering)
-            self._engine = Workers(self.image, metering, workers, tell)
+            self._engine = WorkerPool(self.image, metering, workers, tell)
         else:
             self._engine = Engine(
                 metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256
@@ -161,14 +161,14 @@ class Runtime:
             TypeError: an argument is of the wrong class; the message names it.
         """
         self._check_open()
-        policy = Policy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
+        policy = RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
         limits = checked_limits(limits) or self.limits
         grants = checked_grants(grants)
         check_text("entry", entry, "the name of a class or function")
         check_text("name", name, "a name for logs and errors")
         modules = _source.read(source, grants)
         label = name or entry or modules.main
-        outside = Outside.of(grants)
+        outside = ClockAndRandomState.of(grants)
         message = load_request.operand(
             modules,
             grants,
@@ -229,7 +229,7 @@ class Runtime:
         if info is None:
             raise ClocheError("the snapshot describes no node")
         label = name or snapshot.name
-        policy = Policy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
+        policy = RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
 
         def revive(lock: NodeLock) -> Node:
             instance = self._revived(snapshot, limits, label, grants, reseed, lock)
@@ -326,8 +326,8 @@ class Runtime:
         is_named: bool,
         limits: Limits,
         grants: Grants,
-        outside: Outside,
-        policy: Policy,
+        outside: ClockAndRandomState,
+        policy: RecoveryPolicy,
     ) -> Node:
         """See `load`.
 
@@ -376,8 +376,8 @@ class Runtime:
     ) -> Instance | RemoteInstance:
         logger, engine = self._logger, self._engine
         make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
-        made = desks(grants, limits, host, logger)
-        if services := ServiceDesk.among(made):
+        made = request_handlers(grants, limits, host, logger)
+        if services := ServiceHandler.among(made):
             services.lock = lock
 
         def deliver(records: list[_logs.LogRecord], node: str) -> None:
@@ -386,8 +386,8 @@ class Runtime:
         try:
             return make(limits, host, deliver, snapshot, made)
         except BaseException:
-            for desk in made:
-                desk.close()
+            for handler in made:
+                handler.close()
             raise
 
     def _revived(
@@ -395,7 +395,7 @@ class Runtime:
     ) -> Instance | RemoteInstance:
         """A snapshot of this image in an instance of its own."""
         self._check_open()
-        outside = Outside.of(grants).resumed(snapshot.outside, stream=not reseed)
+        outside = ClockAndRandomState.of(grants).resumed(snapshot.outside, stream=not reseed)
         instance = self._instance(limits, CallState(name, outside), grants, lock, snapshot)
         try:
             if reseed:
@@ -419,7 +419,7 @@ class Runtime:
         info: dict[str, Any],
         limits: Limits,
         grants: Grants,
-        policy: Policy,
+        policy: RecoveryPolicy,
         lock: NodeLock,
         stream: StreamPosition | None = None,
     ) -> Node:

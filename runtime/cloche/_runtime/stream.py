@@ -13,7 +13,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._runtime.node import Node
 
-__all__ = ["Steps", "StreamPosition", "advanced", "run"]
+__all__ = ["StreamPosition", "StreamSession", "advanced", "run"]
 
 
 class StreamPosition(NamedTuple):
@@ -42,7 +42,7 @@ def advanced(position: StreamPosition | None, op: Op, kind: Reply) -> StreamPosi
     return StreamPosition(items + (op is Op.STREAM_FEED), outputs + (kind is not Reply.NEED), kind is not Reply.YIELD)
 
 
-class Steps:
+class StreamSession:
     """One open stream of a node. Each method is one step into the guest, and leaves its answer here.
 
     Attributes:
@@ -167,7 +167,7 @@ class Steps:
         return StreamLimitError(message, limit=limit, value=value, reached=reached, node=node)
 
 
-def run(steps: Steps, items: Iterable[Any]) -> Iterator[Any]:
+def run(steps: StreamSession, items: Iterable[Any]) -> Iterator[Any]:
     """Take the steps, with items from a plain iterable, which is asked for an item only when the node asks."""
     try:
         try:
@@ -178,7 +178,7 @@ def run(steps: Steps, items: Iterable[Any]) -> Iterator[Any]:
         steps.close()  # again: an interrupt may have come before the first one had begun
 
 
-def _outputs(steps: Steps, items: Iterable[Any]) -> Iterator[Any]:
+def _outputs(steps: StreamSession, items: Iterable[Any]) -> Iterator[Any]:
     """Not part of `run`: interrupts are heard at the end of a loop, which CPython leaves out of the ``try`` around it."""
     source = iter(items)
     steps.open()
@@ -191,7 +191,7 @@ def _outputs(steps: Steps, items: Iterable[Any]) -> Iterator[Any]:
             steps.next()
 
 
-def _feed(steps: Steps, source: Iterator[Any]) -> None:
+def _feed(steps: StreamSession, source: Iterator[Any]) -> None:
     """Give the node the next item."""
     try:
         item = next(source)

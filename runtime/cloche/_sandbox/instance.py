@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._codec.codec import REFUSED, Codec, Refused, refused_reply
-from cloche._requests.router import GuestAsks
-from cloche._requests.service_handler import ServiceDesk
+from cloche._requests.router import GuestRequestRouter
+from cloche._requests.service_handler import ServiceHandler
 from cloche._sandbox import logs as _logs
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import CallUsage, termination_error, with_data
@@ -22,7 +22,7 @@ from cloche.errors import ClosedError, ProtocolError
 from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
-    from cloche._requests.router import Desk
+    from cloche._requests.router import RequestHandler
     from cloche._runtime.stream import StreamPosition
     from cloche._wasm.engine import Engine
     from cloche._wasm.frames import FrameInfo
@@ -54,7 +54,7 @@ class Instance(HasCallState):
         host: the state of its calls; or the node's name, for errors and logs.
         on_records: takes the records drained after each call, and the name.
         snapshot: a state to take over; None: as the image has it.
-        desks: who answers what the guest asks; they are closed with the instance.
+        handlers: who answers what the guest asks; they are closed with the instance.
     """
 
     __slots__ = (
@@ -89,7 +89,7 @@ class Instance(HasCallState):
         host: CallState | str,
         on_records: Callable[[list[_logs.LogRecord], str], None],
         snapshot: Snapshot | None = None,
-        desks: Sequence[Desk] = (),
+        handlers: Sequence[RequestHandler] = (),
     ) -> None:
         self.closed = True  # until there is something to close
         self._engine = engine
@@ -100,7 +100,7 @@ class Instance(HasCallState):
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self._lease = False
-        self.services = ServiceDesk.among(desks)
+        self.services = ServiceHandler.among(handlers)
         self.host = CallState(host) if isinstance(host, str) else host
         if limits.memory_bytes < engine.image_bytes:
             raise ValueError(
@@ -120,7 +120,7 @@ class Instance(HasCallState):
             words[Word.POLL_NS] = _POLL_NS
             words[Word.MAX_NODES] = limits.value_nodes
             words[Word.MAX_DEPTH] = limits.value_depth
-            words[Word.GRANTED] = bool(desks)
+            words[Word.GRANTED] = bool(handlers)
             clocks.set_words(words, self.host.outside)
             self.limit_next_calls(None)
             self._ran_under = self._bound
@@ -132,8 +132,8 @@ class Instance(HasCallState):
                 self._memory.shared,
                 partial(self._memory.pin, limit=limits.reply_bytes),
             )
-            if desks:
-                self.host.asks = GuestAsks(self._memory, self._codec, limits, desks)
+            if handlers:
+                self.host.router = GuestRequestRouter(self._memory, self._codec, limits, handlers)
             if snapshot is None:
                 words[Word.REQUEST_AT] = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
             else:
@@ -191,7 +191,7 @@ class Instance(HasCallState):
             self._not_open()
         host.calls += 1
         self._ran_under = self._bound
-        if host.asks is not None:
+        if host.router is not None:
             host.begin()
         refused: Refused | None = None
         try:
@@ -288,11 +288,11 @@ class Instance(HasCallState):
         return status
 
     def _answer(self) -> bytes | int:
-        asks = self.host.asks
-        if not isinstance(asks, GuestAsks):
+        router = self.host.router
+        if not isinstance(router, GuestRequestRouter):
             return abi.ANSWER_NONE
         try:
-            answer = asks.answer(self._words[Word.ADDRESS], self._words[Word.LENGTH])
+            answer = router.answer(self._words[Word.ADDRESS], self._words[Word.LENGTH])
             if self._engine.metering == "none" and self.host.must_stop():  # no timer tells a guest that is not metered
                 raise Stopped
             return answer
@@ -437,9 +437,9 @@ class Instance(HasCallState):
             return
         self.closed = True
         try:
-            if self.host.asks is not None:
-                self.host.asks.close()
-                self.host.asks = None
+            if self.host.router is not None:
+                self.host.router.close()
+                self.host.router = None
         finally:
             # a copy: from here on the slot may be the guest of another node
             self._words = list(self._words)

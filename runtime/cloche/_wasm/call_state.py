@@ -13,16 +13,16 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from cloche._wasm.clocks import Outside
+from cloche._wasm.clocks import ClockAndRandomState
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._requests.router import Asks
+    from cloche._requests.router import RequestRouter
 
 __all__ = ["REAL", "CallState", "HasCallState", "Stop", "Stopped"]
 
-REAL: Final = Outside()
+REAL: Final = ClockAndRandomState()
 """The host's clocks and the operating system's random source."""
 
 
@@ -44,20 +44,20 @@ class CallState:
         node: the node's name.
         calls: calls on the node so far, the one under way included.
         outside: what its clocks and its random source have started from.
-        asks: who answers its requests; None: nothing is granted.
+        router: who answers its requests; None: nothing is granted.
         deadline: `time.monotonic()` at which the call under way is told to stop; None: never.
         cancelled: whether the call under way was cancelled.
     """
 
-    __slots__ = ("_wake", "asks", "calls", "cancelled", "deadline", "node", "outside")
+    __slots__ = ("_wake", "calls", "cancelled", "deadline", "node", "outside", "router")
 
-    def __init__(self, node: str = "", outside: Outside = REAL) -> None:
+    def __init__(self, node: str = "", outside: ClockAndRandomState = REAL) -> None:
         self.node = node
         self.outside = outside
         self.calls = 0
         self.deadline: float | None = None
         self.cancelled = False
-        self.asks: Asks | None = None
+        self.router: RequestRouter | None = None
         self._wake: threading.Event | None = None
 
     def begin(self) -> None:

@@ -16,13 +16,13 @@ from cloche.errors import ClocheError
 if TYPE_CHECKING:
     from cloche.grants import Grants
 
-__all__ = ["Outside", "check_state", "child", "key", "set_words", "state_of"]
+__all__ = ["ClockAndRandomState", "check_state", "child", "key", "set_words", "state_of"]
 
 _MAX: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class ClockAndRandomState:
     """What a guest's clocks and its random source start from, as plain data.
 
     Attributes:
@@ -37,7 +37,7 @@ class Outside:
     drawn: int = 0
 
     @classmethod
-    def of(cls, grants: Grants) -> Outside:
+    def of(cls, grants: Grants) -> ClockAndRandomState:
         """At the start of a node."""
         clock = grants.clock
         assert isinstance(clock, Clock)  # Grants has made it one
@@ -46,7 +46,7 @@ class Outside:
             times = clock.start_ns(time.time_ns()), 0, 0, clock.step_ns if clock.mode == "virtual" else -1
         return cls(times, None if grants.seed is None else key(grants.seed))
 
-    def resumed(self, state: Mapping[str, Any], *, stream: bool) -> Outside:
+    def resumed(self, state: Mapping[str, Any], *, stream: bool) -> ClockAndRandomState:
         """Where a snapshot has left off, as far as the grants still say so.
 
         Args:
@@ -105,7 +105,7 @@ _REAL, _MOVING, _STANDING = range(3)
 """CLOCK_MODE of the native core, which has the clocks and the random source themselves (runtime/native/imports.c, random.c)."""
 
 
-def set_words(words: Any, outside: Outside) -> None:
+def set_words(words: Any, outside: ClockAndRandomState) -> None:
     """Tell the core what a guest's clocks and its random source start from.
 
     Args:
@@ -126,7 +126,7 @@ def set_words(words: Any, outside: Outside) -> None:
             words[Word.KEY + index] = word
 
 
-def state_of(words: Any, outside: Outside) -> dict[str, Any]:
+def state_of(words: Any, outside: ClockAndRandomState) -> dict[str, Any]:
     """Where clocks and random source are, as far as they are not the host's: `Snapshot.outside`."""
     state: dict[str, Any] = {}
     if outside.clock is not None:

@@ -24,10 +24,10 @@ from cloche._arguments import check_text, checked_grants, checked_limits
 from cloche._runtime.node import Node, raise_failure
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
-from cloche._sandbox.handlers import desks
 from cloche._sandbox.logs import LogRecord
+from cloche._sandbox.request_handlers import request_handlers
 from cloche._wasm.call_state import CallState
-from cloche._wasm.clocks import Outside
+from cloche._wasm.clocks import ClockAndRandomState
 from cloche.errors import ClocheError
 from cloche.grants import Grants
 from cloche.limits import Limits
@@ -90,7 +90,7 @@ class LocalGuest(Node):
         modules = _source.read(source, grants)
         label = name or entry or modules.main
         host = CallState(label)
-        made = desks(grants, limits, host, _logs.DefaultLogger())
+        made = request_handlers(grants, limits, host, _logs.DefaultLogger())
         instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
         try:
             message = load_request.operand(
@@ -101,7 +101,7 @@ class LocalGuest(Node):
                 entry=entry,
                 params=params,
                 session_id=session_id,
-                seed=seed or (b"" if grants.seed is None else Outside.of(grants).seed),
+                seed=seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants).seed),
             )
             kind, value = instance.exchange(Op.LOAD, [message], "")
             if kind is Reply.FAILURE:
@@ -131,8 +131,8 @@ def services(**functions: Callable[..., Any] | Service) -> Iterator[None]:
         functions: as for `Grants.services`.
     """
     host = CallState("test")
-    made = desks(Grants(services=functions), Limits(), host, _logs.DefaultLogger())
-    instance = LocalInstance(Limits(), host, frozenset(), capture=False, desks=made)
+    made = request_handlers(Grants(services=functions), Limits(), host, _logs.DefaultLogger())
+    instance = LocalInstance(Limits(), host, frozenset(), capture=False, handlers=made)
     before = asking.bind(instance.call)
     try:
         yield

@@ -6,7 +6,7 @@ import cbor2
 import pytest
 
 from cloche import EncodeError, Limits, ProtocolError
-from cloche._requests.router import ENOSYS, Refused
+from cloche._requests.router import ENOSYS, RequestRefused
 from cloche_wire import Op, Reply, abi
 
 from . import guests
@@ -16,7 +16,7 @@ REQUEST = guests.REPLY + 64
 
 
 class Echo:
-    """A desk that answers 16 with its operands, and keeps them."""
+    """A handler that answers 16 with its operands, and keeps them."""
 
     def __init__(self):
         self.asked = []
@@ -28,24 +28,24 @@ class Echo:
         return operands
 
     def refuse(self, operands):
-        raise Refused(44)
+        raise RequestRefused(44)
 
     def fail(self, operands):
-        raise ZeroDivisionError("a bug of the desk")
+        raise ZeroDivisionError("a bug of the handler")
 
     def interrupt(self, operands):
         raise KeyboardInterrupt
 
-    def unsendable(self, operands, error):
+    def on_encode_error(self, operands, error):
         assert isinstance(error, EncodeError)
-        return ["TypeError", "unsendable"]
+        return ["TypeError", "on_encode_error"]
 
     def close(self):
         self.closed += 1
 
 
 def asking(request=b"", *, address=REQUEST, length=None, after=""):
-    """A guest that asks once, and replies with what it was answered: [RESULT, the answer]."""
+    """A guest that router once, and replies with what it was answered: [RESULT, the answer]."""
     n = len(request) if length is None else length
     body = f"""(local $answer i64)
       (local.set $answer (call $call (i32.const {address}) (i32.const {n})))
@@ -64,22 +64,22 @@ SPACED = (
 """Room before each block, so that the fake guest can put a reply's head there."""
 
 
-def ask(enter, request=b"", *, desks=None, limits=None, check=None, alloc=None, **parts):
+def ask(enter, request=b"", *, handlers=None, limits=None, check=None, alloc=None, **parts):
     made = asking(request, **parts)
     if check is not None:
         made["check"] = check
     if alloc is not None:
         made["alloc"] = alloc
-    instance = enter(**made, desks=[Echo()] if desks is None else desks, limits=limits)
+    instance = enter(**made, handlers=[Echo()] if handlers is None else handlers, limits=limits)
     return instance, instance.exchange(Op.PROCESS, [1], "data")
 
 
 def test_a_request_is_answered(enter):
     """[ask, *operands] -> [true, value], in a block of the guest's allocator."""
-    desk = Echo()
-    _, reply = ask(enter, cbor2.dumps([16, "a", {"b": 2.5}]), desks=[desk])
+    handler = Echo()
+    _, reply = ask(enter, cbor2.dumps([16, "a", {"b": 2.5}]), handlers=[handler])
     assert reply == (Reply.RESULT, [True, ["a", {"b": 2.5}]])
-    assert desk.asked == [["a", {"b": 2.5}]]
+    assert handler.asked == [["a", {"b": 2.5}]]
 
 
 def test_a_refusal_is_answered_as_data(enter):
@@ -94,12 +94,12 @@ def test_an_unknown_ask_is_enosys(enter):
 
 def test_without_grants_there_is_no_answer(enter):
     """Nothing is decoded, nothing looked at."""
-    assert ask(enter, b"\xff\xff", desks=[])[1] == (Reply.RESULT, abi.ANSWER_NONE)
+    assert ask(enter, b"\xff\xff", handlers=[])[1] == (Reply.RESULT, abi.ANSWER_NONE)
 
 
 def test_an_answer_that_cannot_be_sent_is_the_desks_to_explain(enter):
     """The host's mistake, but the guest must not wait for ever."""
-    assert ask(enter, cbor2.dumps([18]))[1] == (Reply.RESULT, [False, ["TypeError", "unsendable"]])
+    assert ask(enter, cbor2.dumps([18]))[1] == (Reply.RESULT, [False, ["TypeError", "on_encode_error"]])
 
 
 def test_an_exception_of_the_hosts_own_code_reaches_the_caller_as_it_is(enter):
@@ -124,10 +124,10 @@ SIZE = 16 * 65536
 )  # fmt: skip
 def test_any_address_and_length_is_a_protocol_error(enter, address, length):
     """They are checked before a byte is read, also if the validator has been persuaded to pass them."""
-    desk = Echo()
+    handler = Echo()
     with pytest.raises(ProtocolError) as caught:
-        ask(enter, cbor2.dumps([16]), address=address, length=length, desks=[desk])
-    assert caught.value.node == "fake" and desk.asked == [] and desk.closed == 1
+        ask(enter, cbor2.dumps([16]), address=address, length=length, handlers=[handler])
+    assert caught.value.node == "fake" and handler.asked == [] and handler.closed == 1
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_any_address_and_length_is_a_protocol_error(enter, address, length):
 )  # fmt: skip
 def test_any_bytes_are_a_protocol_error(enter, request_bytes):
     """The decoder is strict by itself, also if the validator has been persuaded to pass them."""
-    desk = Echo()
+    handler = Echo()
     with pytest.raises(ProtocolError):
-        ask(enter, request_bytes, desks=[desk])
-    assert desk.asked == []
+        ask(enter, request_bytes, handlers=[handler])
+    assert handler.asked == []
 
 
 def test_what_the_validator_refuses_is_not_read(enter):

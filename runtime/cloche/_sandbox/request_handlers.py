@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from cloche._requests.service_handler import ServiceDesk
+from cloche._requests.service_handler import ServiceHandler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cloche._requests.router import Desk
+    from cloche._requests.router import RequestHandler
     from cloche._wasm.call_state import CallState
     from cloche.grants import Grants
     from cloche.limits import Limits
     from cloche.mounts import Mount
     from cloche.services import Service
 
-__all__ = ["desks"]
+__all__ = ["request_handlers"]
 
 
-def desks(grants: Grants, limits: Limits, host: CallState, logger: Any) -> list[Desk]:
+def request_handlers(grants: Grants, limits: Limits, host: CallState, logger: Any) -> list[RequestHandler]:
     """Made anew for each instance, because they keep its state; empty if nothing is granted that has to be asked for.
 
     Args:
@@ -31,13 +31,13 @@ def desks(grants: Grants, limits: Limits, host: CallState, logger: Any) -> list[
     Raises:
         OSError: a mounted folder does not exist, or is none.
     """
-    found: list[Desk] = []
+    found: list[RequestHandler] = []
     if grants.services:
         services = cast("Mapping[str, Service]", grants.services)  # Grants has made them so
-        found.append(ServiceDesk(services, host, logger, limits.log_records))
+        found.append(ServiceHandler(services, host, logger, limits.log_records))
     if grants.mounts:
-        from cloche._files.handler import Mounts  # only who mounts pays for its import
+        from cloche._files.handler import FileHandler  # only who mounts pays for its import
 
         mounts = cast("Mapping[str, Mount]", grants.mounts)  # so has it these
-        found.append(Mounts(mounts, limits))  # the last one: it opens files, and there is nobody yet to close them
+        found.append(FileHandler(mounts, limits))  # the last one: it opens files, and there is nobody yet to close them
     return found
