@@ -12,7 +12,6 @@ from cloche import _texts
 from cloche._requests.node_lock import NodeLock, run_inside
 from cloche._requests.router import RequestRefused
 from cloche._requests.service_threads import ASYNC_PORTAL, Busy, Outcome, Share, contained, threads
-from cloche._sandbox import logs
 from cloche.errors import EncodeError, ProtocolError, ServiceError
 from cloche.services import ServiceCall, ServiceRecord
 from cloche_wire import Ask
@@ -48,7 +47,7 @@ class ServiceHandler:
         services: by name.
         host: the outside as the node sees it, with the state of the call under way.
         logger: where failures of services go, with what the node is not told, and at debug level each call.
-        records: log records of services per call on the node.
+        records: calls of services that are logged at debug level, for each call on the node.
 
     Attributes:
         count: calls so far, refused ones included.
@@ -64,7 +63,6 @@ class ServiceHandler:
         self.lock = NodeLock(host.node)
         self.share = Share()
         self._logger = logger
-        self._logs_calls = not isinstance(logger, logs.DefaultLogger)  # it shows every level: nobody asked for so much
         self._max_records = records
         self._records: deque[tuple[Any, ...]] = deque(maxlen=KEPT_RECORDS)
         self._call = 0
@@ -225,7 +223,7 @@ class ServiceHandler:
         host = self.host
         self.count += 1
         self._records.append((name, host.node, host.calls, size, seconds, outcome))
-        if self._logs_calls and self._calls_logged < self._max_records:
+        if self._calls_logged < self._max_records:
             self._calls_logged += 1
             about = {"request_bytes": size, "seconds": seconds, "outcome": outcome}
             self._logger.debug("service called", node=host.node, call=host.calls, service=name, **about)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any, Final
 
 from cloche._codec.codec import decode_record
+from cloche._records import LogRecord
 from cloche._texts import MAX_NAME, MAX_TEXT, clean, name
 from cloche_wire import abi
 
-__all__ = ["DefaultLogger", "LogRecord", "collect", "deliver", "parse"]
+__all__ = ["DefaultLogger", "collect", "deliver", "parse"]
 
 MAX_FIELDS: Final = 64
 MAX_DEPTH: Final = 4
@@ -22,29 +22,6 @@ _LEVELS: Final = (
     (30, "warning"),
     (20, "info"),
 )  # the numbers of `logging`, which is slow to import
-
-
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One record of a guest, made harmless.
-
-    Attributes:
-        level: a name that the host knows: "debug", "info", "warning", "error" or "critical".
-        logger: the guest's logger, or "stdout" or "stderr" for what it printed.
-        message: the formatted message.
-        call: number of the call on the node during which it was made.
-        fields: what the guest passed as ``extra=``.
-        exception: the traceback's text, if one was logged.
-        time_ns: nanoseconds since the epoch, by the guest's clock.
-    """
-
-    level: str
-    logger: str
-    message: str
-    call: int
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    exception: str | None = None
-    time_ns: int = 0
 
 
 class _Fields:

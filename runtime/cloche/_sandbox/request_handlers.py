@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from cloche._requests.service_handler import ServiceHandler
+from cloche._sandbox.logs import DefaultLogger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,9 @@ def request_handlers(grants: Grants, limits: Limits, host: CallState, logger: An
     found: list[RequestHandler] = []
     if grants.services:
         services = cast("Mapping[str, Service]", grants.services)  # Grants has made them so
-        found.append(ServiceHandler(services, host, logger, limits.log_records))
+        # the default logger shows every level: a record of each call would be more than anybody asked for
+        logged = 0 if isinstance(logger, DefaultLogger) else limits.log_records
+        found.append(ServiceHandler(services, host, logger, logged))
     if grants.mounts:
         from cloche._files.handler import FileHandler  # only who mounts pays for its import
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloche._runtime.stream import StreamPosition
+from cloche._records import StreamPosition
 from cloche._texts import name as cleaned
 from cloche._wasm.clocks import check_state
 from cloche.errors import ClocheError
