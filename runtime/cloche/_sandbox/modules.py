@@ -18,26 +18,30 @@ __all__ = ["Modules", "read"]
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """What is sent to the guest: module name -> (filename, source, is a package)."""
+    """The modules that LOAD sends to the guest.
+
+    Attributes:
+        main: dotted name of the module that has the entry.
+        files: dotted module name -> (file name for tracebacks, source text, whether the module is a package).
+        data: files that are not Python, for `importlib.resources`: path below the folder's parent -> content.
+    """
 
     main: str
     files: dict[str, tuple[str, str, bool]]
     data: dict[str, bytes]
-    """Files of a package that are not Python: path below the folder's parent -> content (importlib.resources)."""
 
 
 def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
     """Read a node's code.
 
     Args:
-        source: a `Source`, the path of a .py file, that of a package folder, or the dotted name of a module in one of the
-            granted packages.
-        grants: names a module's packages.
+        source: a `Source`, the path of a .py file or of a package folder, or the dotted name of a module in a granted package.
+        grants: the node's; a dotted name is looked for only if packages are granted.
 
     Raises:
-        FileNotFoundError: no such path.
-        ClocheError: it is neither, or too large.
-        SyntaxError: a file's encoding declaration is wrong.
+        FileNotFoundError: the path does not exist.
+        ClocheError: the path is neither a .py file nor a package folder, or the package is too large.
+        SyntaxError: a file has a wrong encoding declaration (PEP 263).
     """
     if isinstance(source, Source):
         return Modules("node", {"node": (source.filename, source.text, False)}, {})
@@ -63,7 +67,7 @@ def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
 def _text(path: Path) -> str:
     import tokenize
 
-    with tokenize.open(path) as file:  # honours a coding declaration (PEP 263)
+    with tokenize.open(path) as file:  # decodes by the file's coding declaration (PEP 263)
         return file.read()
 
 
