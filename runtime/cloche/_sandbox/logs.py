@@ -132,7 +132,7 @@ class DefaultLogger:
 
 
 def deliver(records: Iterable[LogRecord], logger: Any, node: str) -> None:
-    """Hand records to a structlog logger. The guest's own fields nest under the key ``guest``, so that they cannot forge another key."""
+    """Hand records to a structlog logger. Extra fields nest under the key ``guest``, so that they cannot forge another."""
     for record in records:
         event: dict[str, Any] = {"node": node, "call": record.call, "logger": record.logger}
         if record.fields:
