@@ -42,8 +42,8 @@ INBOX: Final = 256 * 1024
 
 
 WHERE: Final = (1 << 64) - 1
-"""Replaces the request number on a worker's control socket: the worker then sends the Python frames of a node to the socket that was
-sent along (`Node.where`)."""
+"""Replaces the request number on a worker's control socket: the worker then sends the Python frames of a node (`Node.where`) to the
+socket that came along."""
 
 FRAMES_BYTES: Final = 64 * 1024
 """Largest answer to WHERE in bytes."""
@@ -53,10 +53,10 @@ class Request(IntEnum):
     """Requests of the host to a worker, for one node. `a` and `b` are the two numbers in the header."""
 
     OPEN = 1
-    """frame: options of the new instance. With a snapshot, a descriptor of shared memory comes along: `a` bytes of pages, then runs"""
+    """frame: options of the new instance. With a snapshot comes a descriptor of shared memory: `a` bytes of pages, then runs"""
     CALL = 2
-    """frame: a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds that the
-    call may take, 0 for `Limits.deadline_s`; `b`: index in `LIMITED_BY` of the limit that `a` comes from"""
+    """frame: a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds
+    that the call may take, 0 for `Limits.deadline_s`; `b`: index in `LIMITED_BY` of the limit that `a` comes from"""
     READ = 3
     """copy `b` bytes at guest address `a` to the shared memory that comes as a descriptor. Changes nothing in the guest"""
     SHARE = 4

@@ -1,4 +1,4 @@
-"""Bounds on a whole worker process, enforced by the kernel and checked by the host. They hold even if a guest takes its worker over.
+"""Bounds on a whole worker process, kept by the kernel and checked by the host. They hold even if a guest takes its worker over.
 
 A worker enforces the limits of its guests, as long as it is intact. The bounds on the worker follow from the sums of those limits:
 
@@ -88,8 +88,9 @@ class Bounds:
             self.missing = f"/proc/{pid}/status: {error!r}"
 
     def resize(self, nodes: Iterable[Limits]) -> None:
-        """Adapt the bounds to the worker's nodes. A higher memory bound holds at once; a lower one when the memory has been freed, or
-        after _LOOKS checks.
+        """Adapt the bounds to the worker's nodes.
+
+        A higher memory bound holds at once; a lower one when the memory has been freed, or after _LOOKS checks.
 
         Args:
             nodes: limits of all nodes of the worker.
