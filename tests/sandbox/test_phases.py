@@ -78,7 +78,7 @@ def test_a_failed_and_a_broken_call_are_recorded(echo: cloche.Node) -> None:
 
 
 def test_nothing_stays_behind(echo: cloche.Node) -> None:
-    """ClockAndRandomState of the block a call costs what it did before."""
+    """Outside of the block a call costs what it did before."""
 
     def parts(instance: Any) -> list[Any]:
         codec = instance._codec
