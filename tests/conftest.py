@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 import cloche
+from cloche import Limits, LogRecord
+from cloche._sandbox.instance import Instance
+from cloche._wasm.engine import Engine, Module
+from tests.fake_guests import guest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Some tests draw their inputs from seeds: a few in CI, as many as you like by hand."""
-    parser.addoption("--seeds", type=int, default=40, help="seeds of tests/wire/test_cost.py")
+    parser.addoption("--seeds", type=int, default=40, help="seeds of tests/codec/test_cost.py")
 
 
 class Recorder:
@@ -70,3 +74,39 @@ def load(runtime: cloche.Runtime) -> Iterator[Callable[..., cloche.Node]]:
     yield make
     for node in nodes:
         node.close()
+
+
+@pytest.fixture
+def enter(request: pytest.FixtureRequest) -> Iterator[Callable[..., Instance]]:
+    """Make an `Instance` of a fake guest; its delivered records are in `.records` of the factory."""
+    engines: list[Engine] = []
+    instances: list[Instance] = []
+    records: list[LogRecord] = []
+
+    def make(
+        body: str | None = None,
+        *,
+        metering: Any = "epoch",
+        limits: Limits | None = None,
+        handlers: Sequence[Any] = (),
+        **parts: Any,
+    ) -> Instance:
+        wasm = guest(**parts) if body is None else guest(body, **parts)
+        engine = Engine(metering, lambda engine: Module.compiled(engine, bytes(wasm)))
+        engines.append(engine)
+        instance = Instance(
+            engine,
+            limits or Limits(memory_bytes=32 << 20),
+            "fake",
+            lambda made, name: records.extend(made),
+            handlers=handlers,
+        )
+        instances.append(instance)
+        return instance
+
+    make.records = records  # type: ignore[attr-defined]  # a function is an object too
+    yield make
+    for instance in instances:
+        instance.close()
+    for engine in engines:
+        engine.close()

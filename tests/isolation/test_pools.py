@@ -1,0 +1,3 @@
+"""tests/runtime/test_pools.py, with the nodes in worker processes."""
+
+from tests.runtime.test_pools import *  # noqa: F403
