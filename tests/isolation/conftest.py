@@ -1,28 +1,25 @@
-"""The sandbox's tests again, with every node in a worker process; and what only workers can do wrong."""
+"""What only workers can do wrong. What nodes promise wherever they are is in tests/runtime, which runs in both isolations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import cloche
+from cloche._runtime.runtime import Isolation
 from tests.conftest import Recorder
+from tests.limits import patient
 
 
-@pytest.fixture(scope="package")
-def runtime(recorder: Recorder) -> Iterator[cloche.Runtime]:
+@pytest.fixture(scope="session")
+def runtime(runtimes: Callable[[Isolation], cloche.Runtime]) -> cloche.Runtime:
     """The real image, in two worker processes."""
-    limits = cloche.Limits(deadline_s=20.0)
-    with cloche.Runtime(logger=recorder, limits=limits, isolation="process", workers=2) as made:
-        source = cloche.Source("def f(x): return x")
-        with made.load(source), made.load(source):  # start both now: tests that count descriptors need not know
-            pass
-        yield made
+    return runtimes("process")
 
 
 @pytest.fixture
 def own(recorder: Recorder) -> Iterator[cloche.Runtime]:
     """A runtime whose workers a test may kill."""
-    with cloche.Runtime(logger=recorder, limits=cloche.Limits(deadline_s=20.0), isolation="process", workers=2) as made:
+    with cloche.Runtime(logger=recorder, limits=patient(), isolation="process", workers=2) as made:
         yield made

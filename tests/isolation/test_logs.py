@@ -1,8 +1,9 @@
-"""tests/runtime/test_logs.py, with the nodes in worker processes."""
+"""Log records of a node that lies about them, in a worker that has other nodes."""
+
+from __future__ import annotations
 
 import cloche
 from cloche._wasm.core import Word
-from tests.runtime.test_logs import *  # noqa: F403
 
 
 def test_a_ring_that_claims_more_lost_records_than_a_number_holds(own):

@@ -1,4 +1,6 @@
-"""tests/runtime/test_recovery.py, with the nodes in worker processes; and a node whose worker dies under it."""
+"""A node whose worker dies under it, and that its host wants to live on."""
+
+from __future__ import annotations
 
 import os
 import signal
@@ -6,9 +8,6 @@ import signal
 import pytest
 
 import cloche
-from tests.runtime.test_recovery import *  # noqa: F403
-
-del test_broken_instances_are_freed_without_the_garbage_collector  # noqa: F821  # it weighs this process
 
 COUNTER = cloche.Source(
     "class N:\n    def __init__(self):\n        self.n = 0\n    def process(self, x):\n        self.n += x\n        return self.n\n"

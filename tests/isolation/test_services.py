@@ -1,4 +1,6 @@
-"""tests/runtime/test_services.py and test_async_services.py, with the nodes in worker processes: services run in the host."""
+"""Services run in the host, whose clock and interrupts the worker does not know of."""
+
+from __future__ import annotations
 
 import asyncio
 
@@ -6,9 +8,7 @@ import pytest
 
 import cloche
 from cloche._wasm.call_state import CallState, Stopped
-from tests.runtime.test_async_services import *  # noqa: F403
 from tests.runtime.test_async_services import CALLER
-from tests.runtime.test_services import *  # noqa: F403
 
 
 def test_the_hosts_clock_may_be_first(own, monkeypatch):

@@ -1,9 +1,10 @@
-"""tests/runtime/test_values.py, with the nodes in worker processes."""
+"""Values whose bodies the host asks the worker for."""
+
+from __future__ import annotations
 
 import pytest
 
 import cloche
-from tests.runtime.test_values import *  # noqa: F403
 from tests.runtime.test_values import HOSTILE
 
 

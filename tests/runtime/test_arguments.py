@@ -12,6 +12,8 @@ import pytest
 import cloche
 from cloche.testing import LocalGuest
 
+pytestmark = pytest.mark.isolation("none", reason="arguments are checked before anything goes to a worker")
+
 FUNCTION = cloche.Source("def f(x): return x\n")
 KEEPING = cloche.Source(
     "class N:\n    def __init__(self, **k):\n        self.k = k\n    def process(self, x):\n        return self.k\n"

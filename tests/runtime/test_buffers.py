@@ -10,6 +10,7 @@ import pytest
 
 import cloche
 
+here = pytest.mark.isolation("none", reason="buffers and leases are memory of the guest here, and copies in a worker")
 FRAME = """
 import numpy as np
 class N:
@@ -29,6 +30,7 @@ class N:
 """
 
 
+@here
 def test_buffer_is_the_guests_own_memory(load):
     """Filled in place, passed without a copy, changed by the node in place."""
     node = load(FRAME)
@@ -40,6 +42,7 @@ def test_buffer_is_the_guests_own_memory(load):
     assert node.process("float(self.kept[0, 0])") == 5.0
 
 
+@here
 def test_part_of_a_buffer_can_be_passed(load):
     """Any contiguous part; a strided one is copied."""
     node = load(FRAME)
@@ -106,6 +109,7 @@ def test_buffer_of_objects_is_refused(load):
         load(FRAME).buffer(3, object)
 
 
+@here
 def test_lease_gives_views_of_guest_memory(load):
     """Read-only, and without a copy: what the guest changes shows."""
     node = load(FRAME)
@@ -150,6 +154,7 @@ def test_leased_view_never_crashes(load, what):
         np.testing.assert_array_equal(view, np.arange(100_000, dtype=np.float32))
 
 
+@here
 def test_masks_and_texts_are_copied_even_in_a_lease(load):
     """numpy trusts their bytes, which a guest could change behind its back."""
     node = load(FRAME)
@@ -161,6 +166,7 @@ def test_masks_and_texts_are_copied_even_in_a_lease(load):
     assert names[0] == "name"
 
 
+@here
 def test_second_lease_is_refused(load):
     """Its end would end the first."""
     node = load(FRAME)
@@ -168,6 +174,7 @@ def test_second_lease_is_refused(load):
         pass
 
 
+@here
 def test_views_are_freed_on_other_threads_and_in_any_order(load):
     """The last view to die frees the store."""
     nodes = [load(FRAME) for _ in range(4)]
@@ -192,6 +199,7 @@ def test_views_are_freed_on_other_threads_and_in_any_order(load):
     gc.collect()
 
 
+@here
 @pytest.mark.parametrize("mutable", ["x.fill(1)", "x += 1"])
 def test_array_of_a_request_is_the_guests_own_and_writable(load, mutable):
     """Lowered once; the caller's array is not touched."""

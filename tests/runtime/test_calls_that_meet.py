@@ -228,7 +228,6 @@ def test_an_exception_at_any_bytecode_of_a_call_leaves_the_node_free(load, act, 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.parametrize("isolation", ["none", "process"])
 def test_a_node_that_was_in_a_call_at_a_fork_is_refused_in_the_child(isolation, logs):
     """At once, with a clear error; it can be closed there, and new nodes loaded."""
     started, go = threading.Event(), threading.Event()

@@ -12,6 +12,7 @@ from cloche._requests import node_lock
 from cloche._runtime import node as _node
 from cloche._runtime import runtime as _runtime
 from tests.injection import inject, within
+from tests.limits import patient
 
 GOOD = Source(
     "import logging\nclass G:\n    def process(self, d): return d\n    def cleanup(self): logging.info('good cleanup ran')\n"
@@ -26,10 +27,10 @@ SPINS_WHILE_LOADING = Source(
 )
 
 
-@pytest.fixture(params=["none", "process"])
-def own(request, logs):
+@pytest.fixture
+def own(isolation, logs):
     """A runtime for the test alone."""
-    made = cloche.Runtime(isolation=request.param, logger=logs, limits=Limits(deadline_s=20))
+    made = cloche.Runtime(isolation=isolation, logger=logs, limits=patient())
     yield made
     made.close()
 

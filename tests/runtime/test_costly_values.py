@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import cloche
-from cloche import Grants, Source
-from cloche.testing import LocalGuest
+from cloche import Grants
 
 FLOOD = """
 P = (1 << 61) - 1
@@ -50,16 +48,6 @@ class S:
             self.ended = True
 """
 )
-
-
-@pytest.fixture(scope="module", params=["none", "process", "local"])
-def make(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Load a node, in each of the places where one can live."""
-    if request.param == "local":
-        yield lambda text, **options: LocalGuest(Source(text, "node.py"), **options)
-        return
-    with cloche.Runtime(isolation=request.param, limits=cloche.Limits(deadline_s=20)) as runtime:
-        yield lambda text, **options: runtime.load(Source(text, "node.py"), **options)
 
 
 def test_a_result_is_refused_as_the_nodes_own_failure(make: Any) -> None:

@@ -12,8 +12,11 @@ import pytest
 
 import cloche
 
-# a file, or a sandbox, whose closing is interrupted by the end of the stack is closed when it is freed
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.isolation("none", reason="the stack is this process's"),
+    # a file, or a sandbox, whose closing is interrupted by the end of the stack is closed when it is freed
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 MARGINS = range(1, 60)
 """Frames that are left. With the last of them everything works."""
 SOURCE = cloche.Source("def f(x): return x\n", "node.py")

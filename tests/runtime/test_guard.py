@@ -14,6 +14,8 @@ import pytest
 import cloche
 from benches.interrupts import KINDS, Tally, interrupt_all
 
+pytestmark = pytest.mark.isolation("none", reason="the page that stops a guest is of this process")
+
 COUNTER = """
 class N:
     def __init__(self):

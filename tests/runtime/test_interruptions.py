@@ -19,6 +19,7 @@ from cloche._wasm.core import core
 from tests.injection import every, inject, within
 
 pytestmark = [
+    pytest.mark.isolation("none", reason="tests/isolation/test_interruptions.py has the host's side of a worker"),
     pytest.mark.slow,
     pytest.mark.timeout(300),
     pytest.mark.filterwarnings(

@@ -7,6 +7,8 @@ import pytest
 from tests.guest.test_library import CHECKS
 from tests.reference import LIBRARY_NODE
 
+pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
+
 
 @pytest.fixture(scope="module")
 def checks(runtime):

@@ -7,6 +7,8 @@ import pytest
 
 import cloche
 
+pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
+
 SOURCE = """
 import numpy as np
 

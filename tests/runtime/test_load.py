@@ -8,6 +8,8 @@ import pytest
 
 import cloche
 
+pytestmark = pytest.mark.isolation("none", reason="a node is loaded by the guest, which is the same in a worker")
+
 DOUBLE = "class Double:\n    def process(self, x):\n        return 2 * x\n"
 
 

@@ -10,6 +10,8 @@ import pytest
 import cloche
 from tests.guest import test_loop as native
 
+pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
+
 CASES = [(case, expected) for case, expected in native.CASES if case is not native.current]
 
 

@@ -12,6 +12,8 @@ import cloche
 
 from .test_mounts import EXEC
 
+pytestmark = pytest.mark.isolation("none", reason="files are opened in this process for both")
+
 SECRET = "s3cret"
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
+
 MOVES = """
 SIZES = [*range(0, 140), 191, 192, 193, 255, 256, 257, 1000, 4096]
 

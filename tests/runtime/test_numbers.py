@@ -8,6 +8,8 @@ import pytest
 
 import cloche
 
+pytestmark = pytest.mark.isolation("none", reason="the codec is the same for both")
+
 N = 200
 LISTS = {
     "ints": list(range(N)),

@@ -8,6 +8,8 @@ import pytest
 
 import cloche
 
+pytestmark = pytest.mark.isolation("none", reason="the codec is the same for both")
+
 MAKER = """
 class Model:
     def __init__(self, w): self.w = w

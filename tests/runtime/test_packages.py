@@ -10,6 +10,8 @@ import pytest
 
 import cloche
 
+pytestmark = pytest.mark.isolation("none", reason="a node is loaded by the guest, which is the same in a worker")
+
 USER = "import helper\nclass N:\n    def process(self, x):\n        return helper.double(x)\n"
 
 

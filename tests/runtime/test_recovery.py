@@ -549,6 +549,7 @@ def _resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+@pytest.mark.isolation("none", reason="it weighs this process")
 @pytest.mark.parametrize("on_break", ["raise", "restart", "restore"])
 def test_broken_instances_are_freed_without_the_garbage_collector(runtime, on_break):
     """A hundred, of 20 MB each: the process does not grow by what ten of them have."""

@@ -11,6 +11,8 @@ from cloche._wasm.core import core
 from cloche._wasm.memory import Memory
 from cloche._wasm.stores import KEPT, Slot
 
+pytestmark = pytest.mark.isolation("none", reason="the stores that are used again are of this process")
+
 SECRET = b"swordfish-0123456789-swordfish"
 KEEPER = """
 import numpy as np

@@ -6,6 +6,8 @@ import pytest
 
 from tests.reference import CASES, NODES, live
 
+pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
+
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.entry)
 def test_reference_node(runtime, logs, case):

@@ -55,6 +55,7 @@ def test_a_thread_that_gets_no_stack_for_signals_gets_an_error():
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
+@pytest.mark.isolation("none", reason="an image is compiled in this process")
 def test_an_image_that_finds_no_memory_is_not_compiled_anew(runtime, monkeypatch, error):
     """Compiling takes gigabytes, and the compiler ends the process when it gets none."""
 
@@ -112,7 +113,6 @@ for name, work in WORK.items():
 """
 
 
-@pytest.mark.parametrize("isolation", ["none", "process"])
 def test_without_open_files_left_everything_works_or_says_so(isolation):
     """Also afterwards, when there are some again."""
     command = [sys.executable, "-c", NO_FILES, isolation]

@@ -168,20 +168,10 @@ at_import = dict(os.environ)
 """
 
 
-@pytest.fixture(params=["local", "sandbox"])
-def environment(request, load):
+@pytest.fixture
+def environment(make):
     """A node with those variables, natively and in the sandbox."""
-    nodes = []
-
-    def make(env):
-        if request.param == "sandbox":
-            return load(ENVIRON, "Node", grants=Grants(env=env))
-        nodes.append(LocalGuest(Source(ENVIRON), "Node", grants=Grants(env=env)))
-        return nodes[-1]
-
-    yield make
-    for node in nodes:
-        node.close()
+    return lambda env: make(ENVIRON, "Node", grants=Grants(env=env))
 
 
 def test_a_node_finds_the_variables_it_was_granted(environment):

@@ -12,7 +12,6 @@ import pytest
 import cloche
 from cloche import Grants, Limits, Service, ServiceError, Source
 from cloche._requests.service_threads import MAX_ABANDONED
-from cloche.testing import LocalGuest
 
 CALLER = """
 from cloche_guest import services
@@ -24,22 +23,10 @@ class Node:
 """
 
 
-@pytest.fixture(params=["local", "sandbox"])
-def call(request, load):
+@pytest.fixture
+def call(make):
     """Load a node that calls ``name(*args)``, with those services; natively and in the sandbox."""
-    nodes = []
-
-    def make(text=CALLER, limits=None, **services):
-        grants = Grants(services=services)
-        if request.param == "local":
-            nodes.append(LocalGuest(Source(text, "node.py"), grants=grants, limits=limits))
-        else:
-            nodes.append(load(text, grants=grants, limits=limits))
-        return nodes[-1]
-
-    yield make
-    for node in nodes:
-        node.close()
+    return lambda text=CALLER, limits=None, **services: make(text, grants=Grants(services=services), limits=limits)
 
 
 @pytest.fixture

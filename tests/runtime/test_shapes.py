@@ -6,6 +6,8 @@ import pytest
 
 from tests.guest.test_shapes import LIFECYCLES, ONE_RESULT, SHAPES
 
+pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
+
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_single_call_and_stream(load, shape):

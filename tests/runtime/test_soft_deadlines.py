@@ -346,13 +346,6 @@ def within(node: cloche.Node, seconds: float) -> Iterator[None]:
         node._instance.limit_next_calls(None)
 
 
-@pytest.fixture(scope="module", params=["none", "process"])
-def isolation(request: pytest.FixtureRequest) -> Isolation:
-    """Nodes in this process and nodes in workers."""
-    chosen: Isolation = request.param
-    return chosen
-
-
 @pytest.fixture(scope="module")
 def runtime(isolation: Isolation) -> Iterator[cloche.Runtime]:
     """Of each isolation."""

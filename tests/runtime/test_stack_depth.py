@@ -6,6 +6,8 @@ import pytest
 
 import cloche
 
+pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
+
 RECURSIONS = {
     "plain": "def r(n): return r(n)",
     "default": "def r(n, a=1): return r(n)",

@@ -193,6 +193,7 @@ def test_process_of_a_generator_node_gives_all_it_yields(load):
     assert load(SHAPES["async generator"]).process(5) == [5, 5]
 
 
+@pytest.mark.isolation("none", reason="a minute of switching between processes")
 def test_memory_is_flat_over_a_hundred_thousand_items(load):
     """Nothing accumulates on either side."""
     node = load(SHAPES["streaming"])

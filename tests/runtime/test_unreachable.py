@@ -13,6 +13,8 @@ import cloche
 from cloche._wasm.bindings import types_of
 from cloche_wire import abi
 
+pytestmark = pytest.mark.isolation("none", reason="a worker only adds to it: tests/isolation/test_confine.py")
+
 EVAL = "class N:\n    def process(self, code):\n        env = {}\n        exec('result = ' + code, env)\n        return env['result']\n"
 
 
