@@ -2,7 +2,7 @@
 
 Timed: comparing each pair of key kinds that the wire has (numbers, texts, containers, numpy scalars), hashing each of them, and sets
 of keys of one hash. Not timed: decoding. The measure is a unit: comparing two small keys as CPython does it in C, on this
-machine, in this run. tests/wire/test_cost.py counts the same by bytecode instructions and memory, which no machine changes.
+machine, in this run. tests/codec/test_cost.py counts the same by bytecode instructions and memory, which no machine changes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cloche import Limits
 from cloche._codec import hash_floods
 from cloche._codec.codec import Codec
 from cloche_wire.cost import Budget
-from tests.wire import hostile
+from tests.codec import hostile
 
 SLACK: Final = 5
 """Times that work may take what was charged for it. The charges are within a factor of 2, the rest is for a busy machine. A pair of kinds
