@@ -138,7 +138,9 @@ def build(target: str | None = None, out: Path | None = None) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="path of the library; the cache if not given")
-    parser.add_argument("--target", help=f"platform to compile for: {', '.join(TARGETS.values())}, x86_64-linux-musl ...")
+    parser.add_argument(
+        "--target", help=f"platform to compile for: {', '.join(TARGETS.values())}, x86_64-linux-musl ..."
+    )
     options = parser.parse_args()
     print(build(options.target, options.out))
 
