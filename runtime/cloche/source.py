@@ -1,19 +1,15 @@
-"""Where a node's code comes from: text, a file, a package folder. Read whole by the host; the guest has no file system."""
+"""Where a node's code comes from, and which files of a folder belong to a package."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cloche.errors import ClocheError
 
-if TYPE_CHECKING:
-    from cloche.grants import Grants
-
-__all__ = ["Modules", "Source", "read", "walk"]
+__all__ = ["Source", "walk"]
 
 
 MAX_FILES: Final = 2000
@@ -31,74 +27,6 @@ class Source:
 
     text: str
     filename: str = "<node>"
-
-
-@dataclass(frozen=True, slots=True)
-class Modules:
-    """What is sent to the guest: module name -> (filename, source, is a package)."""
-
-    main: str
-    files: dict[str, tuple[str, str, bool]]
-    data: dict[str, bytes]
-    """Files of a package that are not Python: path below the folder's parent -> content (importlib.resources)."""
-
-
-def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
-    """Read a node's code.
-
-    Args:
-        source: a `Source`, the path of a .py file, that of a package folder, or the dotted name of a module in one of the
-            granted packages.
-        grants: names a module's packages.
-
-    Raises:
-        FileNotFoundError: no such path.
-        ClocheError: it is neither, or too large.
-        SyntaxError: a file's encoding declaration is wrong.
-    """
-    if isinstance(source, Source):
-        return Modules("node", {"node": (source.filename, source.text, False)}, {})
-    path = Path(source)
-    if (
-        isinstance(source, str)
-        and grants.packages
-        and not path.exists()
-        and all(part.isidentifier() for part in source.split("."))
-    ):
-        return Modules(source, {}, {})
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.exists():
-        hint = " (for source text use cloche.Source(text))" if "\n" in str(source) else ""
-        raise FileNotFoundError(f"no such file or folder: {str(source)[:200]!r}{hint}")
-    if path.suffix != ".py":
-        raise ClocheError(f"{path} is not a .py file or a package folder")
-    name = path.stem if path.stem.isidentifier() else "node"
-    return Modules(name, {name: (path.name, _text(path), False)}, {})
-
-
-def _text(path: Path) -> str:
-    import tokenize
-
-    with tokenize.open(path) as file:  # honours a coding declaration (PEP 263)
-        return file.read()
-
-
-def _read_folder(folder: Path) -> Modules:
-    folder = folder.resolve()
-    if not (folder / "__init__.py").exists():
-        raise ClocheError(f"{folder.name} is not a package: it has no __init__.py")
-    files: dict[str, tuple[str, str, bool]] = {}
-    data: dict[str, bytes] = {}
-    for path in walk(folder):
-        relative = path.relative_to(folder.parent)
-        if path.suffix == ".py":
-            package = path.name == "__init__.py"
-            parts = relative.parent.parts if package else relative.with_suffix("").parts
-            files[".".join(parts)] = (relative.as_posix(), _text(path), package)
-        else:
-            data[relative.as_posix()] = path.read_bytes()
-    return Modules(folder.name, files, data)
 
 
 def walk(folder: Path) -> Iterator[Path]:

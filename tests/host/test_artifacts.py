@@ -23,6 +23,7 @@ from cloche._wasm import artifacts as _artifacts
 from cloche._wasm import bindings
 from cloche._wasm import engine as _engine
 from cloche._wasm import image as _image
+from cloche._wasm.checkout import cache_folder
 from cloche._wasm.core import core
 from cloche.errors import ImageError
 from cloche_wire import abi
@@ -41,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of this test's own, with no compiled image in it; its native core is the one of this user."""
     folder = tmp_path / "cache"
     folder.mkdir()
-    (folder / "native").symlink_to(_image.cache_folder() / "native")
+    (folder / "native").symlink_to(cache_folder() / "native")
     monkeypatch.setenv("CLOCHE_CACHE", str(folder))
     return folder
 

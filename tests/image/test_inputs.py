@@ -70,14 +70,14 @@ def test_the_project_s_own_inputs() -> None:
 
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same rule as the host library's."""
-    from cloche._wasm import image
+    from cloche._wasm import checkout
 
     for variables in ({"CLOCHE_CACHE": "/a"}, {"XDG_CACHE_HOME": "/b"}, {"HOME": "/c"}):
         for name in ("CLOCHE_CACHE", "XDG_CACHE_HOME"):
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        assert cache_folder() == image.cache_folder()
+        assert cache_folder() == checkout.cache_folder()
 
 
 def test_a_build_works_on_a_copy(tree: Path, tmp_path: Path) -> None:

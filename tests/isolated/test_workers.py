@@ -23,7 +23,7 @@ import cloche
 from cloche._isolation import channel as _channel
 from cloche._isolation import worker_main, worker_process
 from cloche._isolation.reaper import ProcessReaper
-from cloche._wasm.image import cache_folder
+from cloche._wasm.checkout import cache_folder
 
 ECHO = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
 SPIN = cloche.Source("class N:\n    def process(self, x):\n        print('in')\n        while True: pass\n")

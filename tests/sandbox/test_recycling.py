@@ -9,7 +9,8 @@ import pytest
 import cloche
 from cloche._wasm.core import core
 from cloche._wasm.memory import Memory
-from cloche._wasm.stores import KEPT, Slot
+from cloche._wasm.slot import Slot
+from cloche._wasm.stores import KEPT
 
 SECRET = b"swordfish-0123456789-swordfish"
 KEEPER = """

@@ -17,6 +17,7 @@ from cloche._isolation.forwarding_codec import RemoteCodec
 from cloche._isolation.protocol import RANGE, RUN, SNAPSHOT, Answer, Request, StopReason
 from cloche._isolation.remote_memory import RemoteMemory
 from cloche._isolation.shared_memory import create
+from cloche._records import LogRecord
 from cloche._requests.router import FramedRequestRouter
 from cloche._requests.service_handler import ServiceHandler
 from cloche._sandbox import logs
@@ -30,8 +31,8 @@ from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
     from cloche._isolation.worker_process import Process
+    from cloche._records import StreamPosition
     from cloche._requests.router import RequestHandler
-    from cloche._runtime.stream import StreamPosition
     from cloche._wasm.call_state import CallState
     from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits
@@ -76,7 +77,7 @@ class RemoteInstance(HasCallState):
         process: Process,
         limits: Limits,
         host: CallState,
-        on_records: Callable[[list[logs.LogRecord], str], None],
+        on_records: Callable[[list[LogRecord], str], None],
         snapshot: Snapshot | None = None,
         handlers: Sequence[RequestHandler] = (),
         on_close: Callable[[Process], None] | None = None,
@@ -163,7 +164,7 @@ class RemoteInstance(HasCallState):
         self._ran_under = self._limited_by, self._limit_s
         codec, channel = self._codec, self._channel
         self._remote_memory.uses.clear()
-        records: list[logs.LogRecord] = []
+        records: list[LogRecord] = []
         refused: Refused | None = None
         try:
             frame = codec.encode([op, self.calls, *operands], root)
@@ -417,12 +418,12 @@ class RemoteInstance(HasCallState):
         self.close()
         return error
 
-    def _parse(self, received: Received) -> list[logs.LogRecord]:
+    def _parse(self, received: Received) -> list[LogRecord]:
         records, dropped = logs.collect(received.records, received.dropped, self.limits.log_records, self.calls)
         self.dropped_records += dropped
         return records
 
-    def _deliver_at_end(self, records: list[logs.LogRecord], cause: BaseException) -> None:
+    def _deliver_at_end(self, records: list[LogRecord], cause: BaseException) -> None:
         """The instance may be beyond use: the logger's own failure must not hide why."""
         if not records:
             return

@@ -17,8 +17,8 @@ from cloche._isolation.worker_process import Opening, Process, WorkerInfo
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
+    from cloche._records import LogRecord
     from cloche._requests.router import RequestHandler
-    from cloche._sandbox.logs import LogRecord
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm.call_state import CallState
     from cloche._wasm.engine import Metering

@@ -23,7 +23,7 @@ from cloche._isolation.descriptors import Socket, connected
 from cloche._isolation.protocol import FRAMES_BYTES, WHERE
 from cloche._isolation.rlimits import Bounds
 from cloche._texts import clean, name
-from cloche._wasm import image as _image
+from cloche._wasm.checkout import cache_folder
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
 
@@ -81,7 +81,7 @@ class WorkerInfo:
 def _cache() -> dict[str, str]:
     """The environment that gives a worker the host's cache; empty if the host has none."""
     try:
-        return {"CLOCHE_CACHE": str(_image.cache_folder().absolute())}
+        return {"CLOCHE_CACHE": str(cache_folder().absolute())}
     except ImageError:
         return {}
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._sandbox import logs as _logs
+from cloche._records import LogRecord
 from cloche._sandbox.instance import Instance
 from cloche._wasm.call_state import Stop
 from cloche._wasm.core import Word
@@ -187,9 +187,9 @@ class _Recorded(Instance):
         served: int = recorder.timed("guest", super()._serve)(status)
         return served
 
-    def _drain(self) -> list[_logs.LogRecord]:
+    def _drain(self) -> list[LogRecord]:
         recorder: Recorder = self._codec.recorder  # type: ignore[attr-defined]  # as above
-        found: list[_logs.LogRecord] = recorder.timed("logs", super()._drain)()
+        found: list[LogRecord] = recorder.timed("logs", super()._drain)()
         return found
 
     def close(self, *, keep: bool = False) -> None:

@@ -16,7 +16,6 @@ from cloche import _texts
 from cloche._requests.node_lock import NodeLock, run_inside
 from cloche._requests.router import RequestRefused
 from cloche._requests.service_threads import ASYNC_PORTAL, Busy, Outcome, Share, contained, threads
-from cloche._sandbox import logs
 from cloche.errors import EncodeError, ProtocolError, ServiceError
 from cloche.services import ServiceCall, ServiceRecord
 from cloche_wire import Ask
@@ -54,7 +53,7 @@ class ServiceHandler:
         services: name -> granted service.
         host: state of the node's current call.
         logger: receives failures of services with their details, and each call at debug level.
-        records: debug records of calls of services that are logged for each call of the node.
+        records: calls of services that are logged at debug level for each call of the node, at most.
 
     Attributes:
         count: calls of services so far, including refused ones.
@@ -70,8 +69,6 @@ class ServiceHandler:
         self.lock = NodeLock(host.node)
         self.share = Share()
         self._logger = logger
-        # the default logger prints every level, and would flood the output with debug records
-        self._logs_calls = not isinstance(logger, logs.DefaultLogger)
         self._max_records = records
         self._records: deque[tuple[Any, ...]] = deque(maxlen=KEPT_RECORDS)
         self._call = 0
@@ -234,7 +231,7 @@ class ServiceHandler:
         host = self.host
         self.count += 1
         self._records.append((name, host.node, host.calls, size, seconds, outcome))
-        if self._logs_calls and self._calls_logged < self._max_records:
+        if self._calls_logged < self._max_records:
             self._calls_logged += 1
             about = {"request_bytes": size, "seconds": seconds, "outcome": outcome}
             self._logger.debug("service called", node=host.node, call=host.calls, service=name, **about)

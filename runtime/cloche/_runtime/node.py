@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche._arguments import checked_shape
+from cloche._records import StreamPosition
 from cloche._requests.node_lock import NodeLock, exclusive
 from cloche._runtime import stream as _stream
-from cloche._runtime.stream import StreamPosition, StreamSession, advanced
+from cloche._runtime.stream import StreamSession, advanced
 from cloche._sandbox.failures import read_failure
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import interruption, name_limit

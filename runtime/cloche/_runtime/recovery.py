@@ -20,7 +20,7 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._isolation.remote_instance import RemoteInstance
-    from cloche._runtime.stream import StreamPosition
+    from cloche._records import StreamPosition
     from cloche._sandbox.instance import Instance
 
 __all__ = ["OnBreak", "RecoveringNode", "RecoveryPolicy"]

@@ -11,14 +11,15 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, get_args
 
-from cloche import source as _source
 from cloche._arguments import check_text, checked, checked_grants, checked_limits
+from cloche._records import LogRecord
 from cloche._requests.node_lock import NodeLock, is_inside, run_inside
 from cloche._requests.service_handler import ServiceHandler
 from cloche._runtime.node import Node, raise_failure
 from cloche._runtime.recovery import OnBreak, RecoveringNode, RecoveryPolicy
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
+from cloche._sandbox import modules as _modules
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.snapshot import Snapshot
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from cloche._isolation import WorkerPool
     from cloche._isolation.remote_instance import RemoteInstance
     from cloche._isolation.worker_process import WorkerInfo
+    from cloche._records import StreamPosition
     from cloche._runtime.pool import Pool
-    from cloche._runtime.stream import StreamPosition
 
 __all__ = ["Isolation", "Runtime"]
 
@@ -166,9 +167,9 @@ class Runtime:
         grants = checked_grants(grants)
         check_text("entry", entry, "the name of a class or function")
         check_text("name", name, "a name for logs and errors")
-        modules = _source.read(source, grants)
+        modules = _modules.read(source, grants)
         label = name or entry or modules.main
-        outside = ClockAndRandomState.of(grants)
+        outside = ClockAndRandomState.of(grants.clock, grants.seed)
         message = load_request.operand(
             modules,
             grants,
@@ -380,7 +381,7 @@ class Runtime:
         if services := ServiceHandler.among(made):
             services.lock = lock
 
-        def deliver(records: list[_logs.LogRecord], node: str) -> None:
+        def deliver(records: list[LogRecord], node: str) -> None:
             run_inside(lock, None, _logs.deliver, records, logger, node)
 
         try:
@@ -395,7 +396,7 @@ class Runtime:
     ) -> Instance | RemoteInstance:
         """A snapshot of this image in an instance of its own."""
         self._check_open()
-        outside = ClockAndRandomState.of(grants).resumed(snapshot.outside, stream=not reseed)
+        outside = ClockAndRandomState.of(grants.clock, grants.seed).resumed(snapshot.outside, stream=not reseed)
         instance = self._instance(limits, CallState(name, outside), grants, lock, snapshot)
         try:
             if reseed:

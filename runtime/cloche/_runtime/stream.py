@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from cloche._records import StreamPosition
 from cloche._requests.node_lock import exclusive
 from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
 from cloche_wire import Op, Reply
@@ -13,21 +14,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._runtime.node import Node
 
-__all__ = ["StreamPosition", "StreamSession", "advanced", "run"]
-
-
-class StreamPosition(NamedTuple):
-    """Where an open stream is, between two steps.
-
-    Attributes:
-        items: items that the node was given.
-        outputs: outputs that it has given.
-        wants: whether it waits for the next item; if not, it goes on by itself when it is let.
-    """
-
-    items: int
-    outputs: int
-    wants: bool
+__all__ = ["StreamSession", "advanced", "run"]
 
 
 _BEGINNING: Final = StreamPosition(0, 0, False)

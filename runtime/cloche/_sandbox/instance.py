@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._codec.codec import REFUSED, Codec, Refused, refused_reply
+from cloche._records import LogRecord
 from cloche._requests.router import GuestRequestRouter
 from cloche._requests.service_handler import ServiceHandler
 from cloche._sandbox import logs as _logs
@@ -22,8 +23,8 @@ from cloche.errors import ClosedError, ProtocolError
 from cloche_wire import Op, Reply, abi
 
 if TYPE_CHECKING:
+    from cloche._records import StreamPosition
     from cloche._requests.router import RequestHandler
-    from cloche._runtime.stream import StreamPosition
     from cloche._wasm.engine import Engine
     from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits
@@ -87,7 +88,7 @@ class Instance(HasCallState):
         engine: Engine,
         limits: Limits,
         host: CallState | str,
-        on_records: Callable[[list[_logs.LogRecord], str], None],
+        on_records: Callable[[list[LogRecord], str], None],
         snapshot: Snapshot | None = None,
         handlers: Sequence[RequestHandler] = (),
     ) -> None:
@@ -359,7 +360,7 @@ class Instance(HasCallState):
         frames = python_frames(self._slot, self._engine.layout)
         return () if self.closed else frames  # asked last: the slot of a closed one may be the guest of another node
 
-    def _drain(self) -> list[_logs.LogRecord]:
+    def _drain(self) -> list[LogRecord]:
         """Take the guest's log records and hand them on, the newest `log_records` of them."""
         frames, dropped = self._memory.drain()
         records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
@@ -367,7 +368,7 @@ class Instance(HasCallState):
         self._on_records(records, self.name)
         return records
 
-    def _deliver(self, cause: BaseException) -> list[_logs.LogRecord]:
+    def _deliver(self, cause: BaseException) -> list[LogRecord]:
         """Deliver what the guest has logged although its call failed: the logger's own failure must not hide why."""
         try:
             return self._drain()
@@ -375,7 +376,7 @@ class Instance(HasCallState):
             cause.add_note(f"and its log records could not be delivered: {error!r}")
             return []
 
-    def _end(self, cause: BaseException) -> list[_logs.LogRecord]:
+    def _end(self, cause: BaseException) -> list[LogRecord]:
         """The instance is beyond use: save its logs, free its memory now rather than at some garbage collection."""
         if self.closed:
             return []

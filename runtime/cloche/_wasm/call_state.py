@@ -11,14 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cloche._wasm.clocks import ClockAndRandomState
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._requests.router import RequestRouter
 
 __all__ = ["REAL", "CallState", "HasCallState", "Stop", "Stopped"]
 
@@ -35,6 +34,15 @@ class Stop(Enum):
 
 class Stopped(Exception):
     """The guest that somebody works for has been told to stop: there is no use in waiting any longer."""
+
+
+class Router(Protocol):
+    """`cloche._requests.router.RequestRouter`, as far as the state of a call knows it."""
+
+    request_bytes: int
+
+    def close(self) -> None:
+        """The instance is closed."""
 
 
 class CallState:
@@ -57,7 +65,7 @@ class CallState:
         self.calls = 0
         self.deadline: float | None = None
         self.cancelled = False
-        self.router: RequestRouter | None = None
+        self.router: Router | None = None
         self._wake: threading.Event | None = None
 
     def begin(self) -> None:

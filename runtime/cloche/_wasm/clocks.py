@@ -7,14 +7,11 @@ import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cloche._wasm.core import Word
-from cloche.clock import Clock
+from cloche.clock import Clock, Mode
 from cloche.errors import ClocheError
-
-if TYPE_CHECKING:
-    from cloche.grants import Grants
 
 __all__ = ["ClockAndRandomState", "check_state", "child", "key", "set_words", "state_of"]
 
@@ -37,14 +34,19 @@ class ClockAndRandomState:
     drawn: int = 0
 
     @classmethod
-    def of(cls, grants: Grants) -> ClockAndRandomState:
-        """At the start of a node."""
-        clock = grants.clock
-        assert isinstance(clock, Clock)  # Grants has made it one
+    def of(cls, clock: Clock | Mode, seed: int | bytes | None) -> ClockAndRandomState:
+        """At the start of a node.
+
+        Args:
+            clock: `Grants.clock`.
+            seed: `Grants.seed`.
+        """
+        if not isinstance(clock, Clock):
+            clock = Clock(clock)
         times = None
         if clock.mode != "real":
             times = clock.start_ns(time.time_ns()), 0, 0, clock.step_ns if clock.mode == "virtual" else -1
-        return cls(times, None if grants.seed is None else key(grants.seed))
+        return cls(times, None if seed is None else key(seed))
 
     def resumed(self, state: Mapping[str, Any], *, stream: bool) -> ClockAndRandomState:
         """Where a snapshot has left off, as far as the grants still say so.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloche._wasm import bindings
+from cloche._wasm.checkout import built_core
 from cloche.errors import ImageError, InternalError
 
 __all__ = ["Function", "Image", "Reason", "State", "Status", "Word", "core", "library_name"]
@@ -259,8 +260,6 @@ def library_path() -> Path:
     packaged = Path(__file__).parents[1] / "_native" / library_name()
     if packaged.is_file():
         return packaged
-    from cloche._wasm.image import built_core
-
     built = built_core(library_name())
     if built is None:
         raise ImageError(

@@ -19,7 +19,7 @@ from cloche._texts import clean
 from cloche._wasm.core import Status, core
 
 if TYPE_CHECKING:
-    from cloche._wasm.stores import Slot
+    from cloche._wasm.slot import Slot
 
 __all__ = ["FrameInfo", "python_frames"]
 

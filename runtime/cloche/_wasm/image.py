@@ -17,39 +17,18 @@ from typing import Any, Final
 
 from cloche._wasm import artifacts, bindings
 from cloche._wasm.bindings import EngineError
+from cloche._wasm.checkout import build_rule, cache_folder, source_tree
 from cloche._wasm.engine import Metering, Module, options
 from cloche._wasm.scarce import NUMBERS, nothing_left
 from cloche.errors import ImageError
 from cloche_wire import abi
 
-__all__ = ["Image", "cache_folder", "find", "kept", "load", "source_tree"]
+__all__ = ["Image", "find", "kept", "load"]
 
 _TO_LOAD: Final = "to load the image"
 WASM_NAME: Final = "cloche.wasm"
 MANIFEST_NAME: Final = "manifest.json"
 _AOT_FORMAT: Final = 2  # of the artifact's file: a change of `artifacts` or its checksum makes a new one
-
-
-def cache_folder() -> Path:
-    """Where images and compiled code are kept: $CLOCHE_CACHE, $XDG_CACHE_HOME/cloche or ~/.cache/cloche.
-
-    Raises:
-        ImageError: none of these is set, and the user has no home folder.
-    """
-    if chosen := os.environ.get("CLOCHE_CACHE"):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "cloche"
-    try:
-        return Path.home() / ".cache" / "cloche"
-    except RuntimeError as error:  # HOME is not set, and the user is not in the system's list
-        raise ImageError(f"there is no folder to keep images in ({error}): set CLOCHE_CACHE to one") from error
-
-
-def source_tree() -> Path | None:
-    """The checkout that this package is imported from, if it is one."""
-    root = Path(__file__).resolve().parents[3]
-    return root if (root / "wasm" / "build.py").is_file() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,27 +98,6 @@ def _remedy() -> str:
     return "Install the package anew: pip install --force-reinstall cloche"
 
 
-def _rule(path: Path) -> Any:
-    """A module of the checkout's build that says what something is made of."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(f"_cloche_{path.parent.name}_inputs", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ImageError(f"{path} is missing: this checkout is not whole")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def built_core(name: str) -> Path | None:
-    """Where the native core of this checkout is, or will be, by the build's own rule; None: this is no checkout."""
-    tree = source_tree()
-    if tree is None:
-        return None
-    folder = tree / "runtime" / "native"
-    return cache_folder() / "native" / str(_rule(folder / "inputs.py").core_digest(folder)) / name
-
-
 def find(folder: str | os.PathLike[str] | None = None) -> Image:
     """The image to use: the folder given, the one in the installed package, or the one built from this checkout.
 
@@ -154,7 +112,7 @@ def find(folder: str | os.PathLike[str] | None = None) -> Image:
     tree = source_tree()
     if tree is None:
         raise ImageError(f"this installation has no guest image. {_remedy()}")
-    built = cache_folder() / "images" / str(_rule(tree / "wasm" / "imagebuild" / "inputs.py").inputs_digest(tree))
+    built = cache_folder() / "images" / str(build_rule(tree / "wasm" / "imagebuild" / "inputs.py").inputs_digest(tree))
     if not built.exists():
         raise ImageError(f"the guest image of this checkout has not been built yet, or is stale. {_remedy()}")
     return Image.open(built)

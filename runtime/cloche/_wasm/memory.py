@@ -22,7 +22,7 @@ from cloche_wire import abi
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined, unused-ignore]  # 3.12
 
-    from cloche._wasm.stores import Slot
+    from cloche._wasm.slot import Slot
 
 __all__ = ["WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of", "no_room"]
 

@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from cloche import source as _source
 from cloche._arguments import check_text, checked_grants, checked_limits
+from cloche._records import LogRecord
 from cloche._runtime.node import Node, raise_failure
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
-from cloche._sandbox.logs import LogRecord
+from cloche._sandbox import modules as _modules
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import ClockAndRandomState
@@ -87,7 +87,7 @@ class LocalGuest(Node):
             raise ClocheError(
                 "a LocalGuest has this machine's files and no others: test what Grants.mounts and scratch_bytes give with a Runtime"
             )
-        modules = _source.read(source, grants)
+        modules = _modules.read(source, grants)
         label = name or entry or modules.main
         host = CallState(label)
         made = request_handlers(grants, limits, host, _logs.DefaultLogger())
@@ -101,7 +101,7 @@ class LocalGuest(Node):
                 entry=entry,
                 params=params,
                 session_id=session_id,
-                seed=seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants).seed),
+                seed=seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants.clock, grants.seed).seed),
             )
             kind, value = instance.exchange(Op.LOAD, [message], "")
             if kind is Reply.FAILURE:

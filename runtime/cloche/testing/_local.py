@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import REFUSED, Codec, refusal
+from cloche._records import LogRecord
 from cloche._requests.router import RequestHandler, RequestRouter
 from cloche._requests.service_handler import ServiceHandler
 from cloche._sandbox import logs
@@ -78,7 +79,7 @@ class LocalInstance(HasCallState):
         self._output = 0
         self._guest = Guest(self)
         self._surroundings = Surroundings(self._guest, names, capture, variables=variables)
-        self.records: list[logs.LogRecord] = []
+        self.records: list[LogRecord] = []
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self.closed = False
