@@ -53,7 +53,7 @@ def mounted(files: Any) -> Iterator[Callable[..., FileHandler]]:
         def answer(request: bytes) -> bytes:
             ask, *operands = codec.decode(request)
             try:
-                return codec.encode([True, handler.answers[ask](operands)], "answer")
+                return codec.encode([True, handler.operations[ask](operands)], "answer")
             except RequestRefused as refused:
                 return codec.encode([False, refused.failure], "answer")
 
