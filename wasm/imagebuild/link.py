@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import wasmtime
 
 from imagebuild import wasmcode, wasmfile
@@ -25,6 +28,11 @@ CXX_RUNTIME = """#include <stdlib.h>
 void *__cxa_allocate_exception(size_t n) { return malloc(n); }
 void __cxa_throw(void *thrown, void *type, void (*destroy)(void *)) { abort(); }
 """
+
+
+def shim_flags(shim: Path, made: Path, includes: Sequence[str]) -> list[str]:
+    """The flags for wasm/shim's C files at `shim`; `made` has the generated headers, `includes` are CPython's."""
+    return [f"-I{made}", f"-I{shim}", *includes, "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 
 
 def inittab(builtin: list[str], extra: dict[str, str]) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuild.progress import Progress
+from imagebuild.timing import Timing
 
 Folders = Mapping[str, Path]
 """Where the stages that one depends on have put their files, by stage name."""
@@ -46,12 +47,12 @@ class BuildError(Exception):
     """A step of the build failed; the message is what to show."""
 
 
-def file_digest(*paths: Path) -> str:
-    """SHA-256 over the contents of files, in the given order."""
+def file_digest(root: Path, *paths: Path) -> str:
+    """SHA-256 over files below `root`, whatever their order: their names relative to it, and their contents."""
     digest = hashlib.sha256()
-    for path in paths:
+    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in paths):
         body = path.read_bytes()
-        digest.update(f"{path.name} {len(body)}\n".encode() + body)
+        digest.update(f"{name} {len(body)}\n".encode() + body)
     return digest.hexdigest()
 
 
@@ -64,7 +65,9 @@ def keys(stages: Iterable[Stage]) -> dict[str, str]:
     return found
 
 
-def build(stages: list[Stage], root: Path, progress: Progress, wide: int = 3) -> dict[str, Path]:
+def build(
+    stages: list[Stage], root: Path, progress: Progress, wide: int = 3, timing: Timing | None = None
+) -> dict[str, Path]:
     """Run what is missing, independent stages side by side, and answer every stage's folder.
 
     Raises:
@@ -84,7 +87,7 @@ def build(stages: list[Stage], root: Path, progress: Progress, wide: int = 3) ->
             while todo or running:
                 blocked = todo.keys() | set(running.values())
                 for name in [name for name, stage in todo.items() if not blocked & set(stage.needs)]:
-                    running[pool.submit(_run, todo.pop(name), folders, progress)] = name
+                    running[pool.submit(_run, todo.pop(name), folders, progress, timing or Timing())] = name
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     del running[future]
@@ -105,7 +108,7 @@ cancelled = threading.Event()
 """Set when a stage has failed: the others start no further process."""
 
 
-def _run(stage: Stage, folders: Folders, progress: Progress) -> None:
+def _run(stage: Stage, folders: Folders, progress: Progress, timing: Timing) -> None:
     if cancelled.is_set():
         return
     final = folders[stage.name]
@@ -114,7 +117,8 @@ def _run(stage: Stage, folders: Folders, progress: Progress) -> None:
     part.mkdir()
     start = progress.seconds
     progress.say(f"{stage.name} ...")
-    stage.run(part, folders)
+    with timing.stage(stage.name):
+        stage.run(part, folders)
     part.rename(final)
     progress.say(f"{stage.name} done in {progress.seconds - start:.1f} s")
 

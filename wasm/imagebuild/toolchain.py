@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,11 +101,13 @@ class Toolchain:
         tree: what `unpack` filled.
         maps: folders and what they are called in outputs, which must not tell where they were made; later ones win.
         jobs: processes at a time.
+        note: called with what each process did and its processor seconds.
     """
 
     tree: Path
     maps: tuple[tuple[Path, str], ...]
     jobs: int = field(default=2)
+    note: Callable[[str, float], None] = field(default=lambda what, cpu_s: None)
 
     @property
     def bin(self) -> Path:
@@ -158,9 +160,14 @@ class Toolchain:
         environment = tool_environment(self.tree) | (more or {})
         words = [os.fspath(word) for word in command]
         pipe, to_pipe = subprocess.PIPE, subprocess.STDOUT
-        result = subprocess.run(
-            words, stdout=pipe, stderr=to_pipe, text=True, errors="replace", cwd=cwd, env=environment, check=False
-        )
-        if result.returncode:
-            raise BuildError(f"{what} failed ({result.returncode}):\n{result.stdout[-6000:]}")
-        return result.stdout
+        with subprocess.Popen(
+            words, stdout=pipe, stderr=to_pipe, text=True, errors="replace", cwd=cwd, env=environment
+        ) as process:
+            assert process.stdout is not None
+            said = process.stdout.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        self.note(what, usage.ru_utime + usage.ru_stime)
+        if process.returncode:
+            raise BuildError(f"{what} failed ({process.returncode}):\n{said[-6000:]}")
+        return said
