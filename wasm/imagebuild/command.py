@@ -17,7 +17,7 @@ from imagebuild.pins import Pins
 from imagebuild.progress import Progress
 from imagebuild.recipe import stages
 from imagebuild.stages import BuildError, build, keys, locked
-from imagebuild.steps import Steps
+from imagebuild.steps import Steps, native_tools
 from imagebuild.toolchain import Toolchain
 
 TREE = Path(__file__).resolve().parents[2]
@@ -73,7 +73,7 @@ def build_image(
         digest = inputs_digest(copy)
         target = (out or cache / "images" / digest).resolve()
         steps = prepare(copy, work, jobs, progress)
-        folders = build(stages(steps), work, progress, timing=steps.timing)
+        folders = build(stages(steps), work, progress, steps.slots, steps.timing)
         if timed:
             print(steps.timing.table(), file=sys.stderr)
         _publish(steps, folders, digest, target)
@@ -90,7 +90,7 @@ def prepare(tree: Path, work: Path, jobs: int, progress: Progress) -> Steps:
         )
     pins = Pins.load(tree / "wasm/pins.toml")
     downloads = cache_folder().resolve() / "downloads"
-    wanted = pins.group(*NEEDED)
+    wanted = [*pins.group(*NEEDED), *native_tools(pins)]
     progress.say(f"checking {len(wanted)} pinned files in {downloads}")
     missing = fetch.fetch(wanted, downloads)
     for pin in missing:
@@ -118,7 +118,7 @@ def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) ->
                 done = work / f"{stage}-{key}"
                 if stage not in REMADE and done.exists():
                     (scratch / done.name).symlink_to(done)
-        second = build(wanted, scratch, progress)["snapshot"] / "cloche.wasm"
+        second = build(wanted, scratch, progress, steps.slots)["snapshot"] / "cloche.wasm"
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)]
     if digests[0] != digests[1]:
         raise BuildError(

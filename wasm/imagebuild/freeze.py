@@ -126,8 +126,13 @@ def freeze(freezer: Freezer, toolchain: Toolchain, symbol: str, modules: Iterabl
     """Compile modules into `out`/<symbol>.o (one array of bytes) and `out`/index.json (name, offset, size, package)."""
     wanted = list(modules)
     blob, index = bytearray(), []
+
+    def compiled(source: Source) -> bytes:
+        with toolchain.slot():
+            return freezer.compile(source)
+
     with ThreadPoolExecutor(toolchain.jobs) as pool:
-        for source, code in zip(wanted, pool.map(freezer.compile, wanted), strict=True):
+        for source, code in zip(wanted, pool.map(compiled, wanted), strict=True):
             index.append((source.name, len(blob), len(code), source.is_package))
             blob += code + bytes(-len(code) % ALIGN)
     (out / "index.json").write_text(json.dumps(index), "utf-8")

@@ -23,6 +23,7 @@ class Row:
         pins: pinned files it reads; ``@group`` is every pin of a group.
         files: files of the tree it reads, as patterns relative to the tree.
         code: modules of this package whose behaviour decides its result.
+        in_process: see `Stage.in_process`.
         usable: see `Stage.usable`.
     """
 
@@ -32,6 +33,7 @@ class Row:
     pins: str = ""
     files: str = ""
     code: str = ""
+    in_process: bool = False
     usable: Callable[[Path], bool] | None = None
 
 
@@ -51,11 +53,33 @@ def _runs_here(folder: Path) -> bool:
 
 TABLE = (
     # What is unpacked.
-    Row("toolchain", Steps.unpack_toolchain, pins="@toolchain", code="toolchain archive", usable=_runs_here),
-    Row("cpython-source", Steps.unpack_cpython, pins="cpython cpython-patches", code="sources patch archive"),
-    Row("numpy-source", Steps.unpack_numpy, pins="numpy", code="archive"),
-    Row("host-tools", Steps.unpack_host_tools, pins="cython ninja", code="archive"),
-    Row("pure", Steps.unpack_pure, pins="cloudpickle tzdata", code="archive"),
+    Row(
+        "toolchain",
+        Steps.unpack_toolchain,
+        pins="@toolchain",
+        code="toolchain archive",
+        in_process=True,
+        usable=_runs_here,
+    ),
+    Row(
+        "cpython-source",
+        Steps.unpack_cpython,
+        pins="cpython cpython-patches",
+        code="sources patch archive",
+        in_process=True,
+    ),
+    Row(
+        "library-source",
+        Steps.unpack_libraries,
+        pins="zlib bzip2 xz-utils",
+        files="wasm/cpython/libraries.toml",
+        code="cpython archive",
+        in_process=True,
+    ),
+    Row("numpy-source", Steps.unpack_numpy, pins="numpy", code="numpyext archive", in_process=True),
+    # without the pins of "hosttool-native": what they write does not depend on which of them is used
+    Row("host-tools", Steps.unpack_host_tools, pins="cython ninja", code="archive", in_process=True),
+    Row("pure", Steps.unpack_pure, pins="cloudpickle tzdata", code="archive", in_process=True),
     # What is compiled.
     Row(
         "config",
@@ -64,20 +88,27 @@ TABLE = (
         files="wasm/cpython/pyconfig.answers",
         code="cpython",
     ),
+    Row("evaluator", Steps.write_evaluator, needs="cpython-source", code="handlers"),
     Row(
-        "libraries",
-        Steps.compile_libraries,
-        needs="toolchain",
-        pins="zlib bzip2 xz-utils",
-        files="wasm/cpython/libraries.toml",
-        code="cpython archive",
+        "interpreter",
+        Steps.compile_interpreter,
+        needs="toolchain cpython-source config evaluator",
+        files="wasm/cpython/objects.toml",
+        code="cpython handlers",
     ),
     Row(
         "cpython",
         Steps.compile_cpython,
-        needs="toolchain cpython-source config libraries",
+        needs="toolchain cpython-source config evaluator library-source",
         files="wasm/cpython/objects.toml",
         code="cpython handlers",
+    ),
+    Row(
+        "libraries",
+        Steps.compile_libraries,
+        needs="toolchain library-source",
+        files="wasm/cpython/libraries.toml",
+        code="cpython",
     ),
     Row("blas", Steps.compile_blas, needs="toolchain", files="wasm/blas/*", code="blas"),
     Row(
@@ -97,7 +128,7 @@ TABLE = (
     Row(
         "freezer",
         Steps.make_freezer,
-        needs="toolchain cpython-source config cpython",
+        needs="toolchain cpython-source config interpreter cpython",
         files=f"{_FREEZER} {_ABI}",
         code=f"header freeze {_INITIALISER}",
     ),
@@ -108,18 +139,18 @@ TABLE = (
     Row(
         "link",
         Steps.link_image,
-        needs="toolchain cpython-source config cpython libraries blas numpy shim"
+        needs="toolchain cpython-source config interpreter cpython libraries blas numpy shim"
         " frozen-library frozen-numpy frozen-guest",
         code="freeze link",
     ),
     Row(
         "snapshot",
         Steps.take_snapshot,
-        needs="link cpython",
+        needs="link evaluator",
         files=_ABI,
         code=f"{_INITIALISER} stops stopcheck gate",
     ),
-    Row("compiled", Steps.check_compiled, needs="snapshot cpython", code="stopcheck compiledcheck gate"),
+    Row("compiled", Steps.check_compiled, needs="snapshot evaluator", code="stopcheck compiledcheck gate"),
     Row("test", Steps.test_image, needs="snapshot", files=_ABI, code="driver cbor selftest"),
 )
 
@@ -137,6 +168,6 @@ def stages(steps: Steps) -> list[Stage]:
         pins = [name for word in row.pins.split() for name in pinned(word)]
         code = [steps.wasm / "imagebuild" / f"{name}.py" for name in row.code.split()]
         inputs = (*steps.pins.digest_of(pins), file_digest(steps.tree, *files, *code))
-        return Stage(row.name, tuple(row.needs.split()), inputs, MethodType(row.run, steps), row.usable)
+        return Stage(row.name, tuple(row.needs.split()), inputs, MethodType(row.run, steps), row.usable, row.in_process)
 
     return [stage(row) for row in TABLE]

@@ -12,11 +12,12 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuild.progress import Progress
+from imagebuild.slots import Slots
 from imagebuild.timing import Timing
 
 Folders = Mapping[str, Path]
@@ -32,6 +33,7 @@ class Stage:
         needs: the stages it reads from.
         inputs: everything else that its result depends on, as texts (digests, flags, versions).
         run: fills the empty folder it is given. Its source text counts as an input.
+        in_process: the work is done in this process, and takes one slot.
         usable: whether what an earlier build has put there works on this machine; None: it does on any. It is asked only when
             a stage that needs this one is to run.
     """
@@ -41,6 +43,7 @@ class Stage:
     inputs: tuple[str, ...]
     run: Callable[[Path, Folders], None]
     usable: Callable[[Path], bool] | None = None
+    in_process: bool = False
 
 
 class BuildError(Exception):
@@ -65,10 +68,27 @@ def keys(stages: Iterable[Stage]) -> dict[str, str]:
     return found
 
 
+def ranks(stages: Iterable[Stage]) -> dict[str, int]:
+    """How many stages come one after another behind each stage."""
+    found: dict[str, int] = {}
+    for stage in reversed(list(stages)):
+        found.setdefault(stage.name, 0)
+        for need in stage.needs:
+            found[need] = max(found.get(need, 0), found[stage.name] + 1)
+    return found
+
+
 def build(
-    stages: list[Stage], root: Path, progress: Progress, wide: int = 3, timing: Timing | None = None
+    stages: list[Stage], root: Path, progress: Progress, slots: Slots | None = None, timing: Timing | None = None
 ) -> dict[str, Path]:
     """Run what is missing, independent stages side by side, and answer every stage's folder.
+
+    Args:
+        stages: the graph, each stage after what it needs.
+        root: where the stages' folders are.
+        progress: told what happens.
+        slots: shared with the stages' tools.
+        timing: notes when each stage runs.
 
     Raises:
         BuildError: a stage failed; those that were running have ended.
@@ -82,12 +102,14 @@ def build(
     running: dict[Future[None], str] = {}
     root.mkdir(parents=True, exist_ok=True)
     cancelled.clear()
-    with ThreadPoolExecutor(wide, "stage") as pool:
+    slots, timing = slots or Slots(1), timing or Timing()
+    slots.ranks = ranks(stages)
+    with ThreadPoolExecutor(len(stages), "stage") as pool:
         try:
             while todo or running:
                 blocked = todo.keys() | set(running.values())
                 for name in [name for name, stage in todo.items() if not blocked & set(stage.needs)]:
-                    running[pool.submit(_run, todo.pop(name), folders, progress, timing or Timing())] = name
+                    running[pool.submit(_run, todo.pop(name), folders, progress, slots, timing)] = name
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     del running[future]
@@ -108,19 +130,20 @@ cancelled = threading.Event()
 """Set when a stage has failed: the others start no further process."""
 
 
-def _run(stage: Stage, folders: Folders, progress: Progress, timing: Timing) -> None:
+def _run(stage: Stage, folders: Folders, progress: Progress, slots: Slots, timing: Timing) -> None:
     if cancelled.is_set():
         return
     final = folders[stage.name]
     part = final.with_name(f"{final.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    start = progress.seconds
-    progress.say(f"{stage.name} ...")
-    with timing.stage(stage.name):
-        stage.run(part, folders)
-    part.rename(final)
-    progress.say(f"{stage.name} done in {progress.seconds - start:.1f} s")
+    with slots.take(stage.name) if stage.in_process else nullcontext():
+        start = progress.seconds
+        progress.say(f"{stage.name} ...")
+        with timing.stage(stage.name):
+            stage.run(part, folders)
+        part.rename(final)
+        progress.say(f"{stage.name} done in {progress.seconds - start:.1f} s")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ TARGET = "--target=wasm32-wasi"
 FEATURES = ("-mno-bulk-memory",)
 NUMPY_FEATURES = ("-msimd128",)
 OPTIMISE = ("-O3", "-g0", "-DNDEBUG", "-fno-strict-overflow")
+# For objects that `Toolchain.join` optimises: only as much as makes them small, the rest would be done twice.
+PARTS = ("-flto", "-O1")
 EMULATED = ("-D_WASI_EMULATED_SIGNAL", "-D_WASI_EMULATED_GETPID", "-D_WASI_EMULATED_PROCESS_CLOCKS")
 STACK_BYTES = 8 << 20
 LINK = (
@@ -102,12 +105,14 @@ class Toolchain:
         maps: folders and what they are called in outputs, which must not tell where they were made; later ones win.
         jobs: processes at a time.
         note: called with what each process did and its processor seconds.
+        slot: held while a process runs, so that not too many do.
     """
 
     tree: Path
     maps: tuple[tuple[Path, str], ...]
     jobs: int = field(default=2)
     note: Callable[[str, float], None] = field(default=lambda what, cpu_s: None)
+    slot: Callable[[], AbstractContextManager[None]] = field(default=nullcontext)
 
     @property
     def bin(self) -> Path:
@@ -155,19 +160,25 @@ class Toolchain:
         self, command: Sequence[str | Path], what: str, cwd: Path | None = None, more: dict[str, str] | None = None
     ) -> str:
         """Run one tool; its output is only seen when it fails."""
-        if cancelled.is_set():
-            raise BuildError(f"{what}: given up, another step failed")
         environment = tool_environment(self.tree) | (more or {})
-        words = [os.fspath(word) for word in command]
-        pipe, to_pipe = subprocess.PIPE, subprocess.STDOUT
-        with subprocess.Popen(
-            words, stdout=pipe, stderr=to_pipe, text=True, errors="replace", cwd=cwd, env=environment
-        ) as process:
-            assert process.stdout is not None
-            said = process.stdout.read()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        self.note(what, usage.ru_utime + usage.ru_stime)
-        if process.returncode:
-            raise BuildError(f"{what} failed ({process.returncode}):\n{said[-6000:]}")
+        with self.slot():
+            if cancelled.is_set():
+                raise BuildError(f"{what}: given up, another step failed")
+            status, said, cpu_s = _run([os.fspath(word) for word in command], cwd, environment)
+        self.note(what, cpu_s)
+        if status:
+            raise BuildError(f"{what} failed ({status}):\n{said[-6000:]}")
         return said
+
+
+def _run(words: list[str], cwd: Path | None, environment: dict[str, str]) -> tuple[int, str, float]:
+    """Run a process: its exit status, what it wrote, and the processor seconds of it and its children."""
+    pipe, to_pipe = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(
+        words, stdout=pipe, stderr=to_pipe, text=True, errors="replace", cwd=cwd, env=environment
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)  # unlike subprocess, it tells the time
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, said, usage.ru_utime + usage.ru_stime
