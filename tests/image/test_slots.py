@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from imagebuild.slots import Slots
-from imagebuild.stages import Stage, ranks
+from imagebuild.stages import Stage, precedence
 
 
 def test_no_more_run_than_there_are_slots() -> None:
@@ -36,10 +36,10 @@ def test_no_more_run_than_there_are_slots() -> None:
         thread.join()
 
 
-def test_the_highest_rank_goes_first() -> None:
+def test_what_has_precedence_goes_first() -> None:
     """However late it came."""
     slots = Slots(1)
-    slots.ranks = {"low": 0, "high": 5}
+    slots.precedence = ["high", "low"]
     order: list[str] = []
 
     def run(stage: str) -> None:
@@ -57,8 +57,8 @@ def test_the_highest_rank_goes_first() -> None:
     assert order == ["high", "low", "low"]
 
 
-def test_a_rank_is_the_longest_way_to_the_end() -> None:
-    """The stage with the most behind it holds up the most."""
-    needs = {"a": (), "b": (), "c": ("a",), "d": ("c",), "e": ("b", "d")}
+def test_the_longest_chain_has_precedence() -> None:
+    """The stage with the most stages behind it holds up the most; of equals, the first in the table."""
+    needs = {"a": (), "b": (), "c": ("a",), "d": ("c",), "e": ("b", "d"), "f": ("c",)}
     graph = [Stage(name, after, (), lambda out, folders: None) for name, after in needs.items()]
-    assert ranks(graph) == {"a": 3, "b": 1, "c": 2, "d": 1, "e": 0}
+    assert precedence(graph) == ["a", "c", "b", "d", "e", "f"]

@@ -112,7 +112,7 @@ def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) ->
         steps = prepare(copy_inputs(tree, scratch / "inputs"), scratch, jobs, progress)
         if inputs_digest(steps.tree) != inputs_digest(tree) or first.parent.name != inputs_digest(tree):
             raise BuildError("the source tree changed meanwhile; try again")
-        wanted = [stage for stage in stages(steps) if stage.name != "test"]
+        wanted = [stage for stage in stages(steps) if stage.name != "check"]
         if not full:
             for stage, key in keys(wanted).items():
                 done = work / f"{stage}-{key}"

@@ -145,7 +145,7 @@ def build(toolchain: Toolchain, source: Path, python_headers: list[str], host_to
     inputs = frozenset(query("inputs", *targets.values()).splitlines())
     generated = [name for rule in GENERATORS for name in query("targets", "rule", rule).splitlines() if name in inputs]
     # Half of the processors at most: the slot is one for all that ninja runs.
-    command = [ninja, "-C", work, f"-j{max(1, toolchain.jobs // 2)}", "--quiet", *generated]
+    command: list[str | Path] = [ninja, "-C", work, f"-j{max(1, toolchain.jobs // 2)}", "--quiet", *generated]
     toolchain.run(command, "numpy: generate", more=environment)
     units = [unit for unit in json.loads(query("compdb", *COMPILERS)) if unit["output"] in inputs]
     _compile(toolchain, work, units, environment)

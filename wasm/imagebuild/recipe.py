@@ -146,12 +146,17 @@ TABLE = (
     Row(
         "snapshot",
         Steps.take_snapshot,
-        needs="link evaluator",
+        needs="link",
         files=_ABI,
-        code=f"{_INITIALISER} stops stopcheck gate",
+        code=f"{_INITIALISER} stops",
     ),
-    Row("compiled", Steps.check_compiled, needs="snapshot evaluator", code="stopcheck compiledcheck gate"),
-    Row("test", Steps.test_image, needs="snapshot", files=_ABI, code="driver cbor selftest"),
+    Row(
+        "check",
+        Steps.check_image,
+        needs="snapshot evaluator",
+        files=_ABI,
+        code="stopcheck compiledcheck gate driver cbor selftest",
+    ),
 )
 
 

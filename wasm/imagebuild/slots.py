@@ -5,19 +5,19 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Slots:
-    """Hands out slots, to the stage of the highest rank that waits for one.
+    """Hands out slots to the stages that wait for one.
 
     Attributes:
-        ranks: how many stages come one after another behind each stage. What most depends on is made first.
+        precedence: the stages, the one that goes first at the beginning; those that are not named come last.
     """
 
     def __init__(self, count: int) -> None:
-        self.ranks: Mapping[str, int] = {}
+        self.precedence: list[str] = []
         self._free = count
         self._waiting: list[tuple[int, int]] = []
         self._arrivals = itertools.count()
@@ -32,7 +32,8 @@ class Slots:
     def take(self, stage: str) -> Iterator[None]:
         """Wait for a slot, and hold it."""
         with self._changed:
-            place = (-self.ranks.get(stage, 0), next(self._arrivals))
+            named = stage in self.precedence
+            place = (self.precedence.index(stage) if named else len(self.precedence), next(self._arrivals))
             heapq.heappush(self._waiting, place)
             self._changed.wait_for(lambda: self._free > 0 and self._waiting[0] == place)
             heapq.heappop(self._waiting)

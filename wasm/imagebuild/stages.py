@@ -68,14 +68,14 @@ def keys(stages: Iterable[Stage]) -> dict[str, str]:
     return found
 
 
-def ranks(stages: Iterable[Stage]) -> dict[str, int]:
-    """How many stages come one after another behind each stage."""
-    found: dict[str, int] = {}
-    for stage in reversed(list(stages)):
-        found.setdefault(stage.name, 0)
+def precedence(stages: Iterable[Stage]) -> list[str]:
+    """The stages by what they hold up: first the one with the longest chain of stages behind it."""
+    ordered, behind = list(stages), dict[str, int]()
+    for stage in reversed(ordered):
+        behind.setdefault(stage.name, 0)
         for need in stage.needs:
-            found[need] = max(found.get(need, 0), found[stage.name] + 1)
-    return found
+            behind[need] = max(behind.get(need, 0), behind[stage.name] + 1)
+    return sorted((stage.name for stage in ordered), key=lambda name: -behind[name])
 
 
 def build(
@@ -103,7 +103,7 @@ def build(
     root.mkdir(parents=True, exist_ok=True)
     cancelled.clear()
     slots, timing = slots or Slots(1), timing or Timing()
-    slots.ranks = ranks(stages)
+    slots.precedence = precedence(stages)
     with ThreadPoolExecutor(len(stages), "stage") as pool:
         try:
             while todo or running:

@@ -12,6 +12,7 @@ from pathlib import Path
 from imagebuild import (
     archive,
     blas,
+    compiledcheck,
     cpython,
     driver,
     fetch,
@@ -238,22 +239,16 @@ class Steps:
         link.check_interface(module, self.abi)
         link.check_entry(module)
         link.check_no_bulk_memory(made.wasm)
-        gate.check_stops(made.wasm, self._spared(folders))
         (out / "cloche.wasm").write_bytes(made.wasm)
         facts = {"pages": made.pages, "segments": made.segments, "data_bytes": made.data_bytes, "density": made.density}
         (out / "snapshot.json").write_text(json.dumps(facts | {"features": module.features()}), "utf-8")
 
-    def _spared(self, folders: Folders) -> list[int]:
-        """The opcodes whose handlers have no load from the stop page (handlers.py)."""
-        return [int(number) for number in (folders["evaluator"] / "spared.txt").read_text("ascii").split()]
-
-    def check_compiled(self, out: Path, folders: Folders) -> None:
-        report = gate.check_compiled_stops((folders["snapshot"] / "cloche.wasm").read_bytes(), self._spared(folders))
-        (out / "report.txt").write_text(report, "utf-8")
-
-    def test_image(self, out: Path, folders: Folders) -> None:
-        report = selftest.run((folders["snapshot"] / "cloche.wasm").read_bytes(), self.abi)
-        (out / "report.txt").write_text(report, "utf-8")
+    def check_image(self, out: Path, folders: Folders) -> None:
+        wasm = (folders["snapshot"] / "cloche.wasm").read_bytes()
+        spared = (folders["evaluator"] / "spared.txt").read_text("ascii")  # opcodes that have no load in C
+        engine = compiledcheck.engine()
+        module, report = gate.check_compiled_stops(engine, wasm, [int(number) for number in spared.split()])
+        (out / "report.txt").write_text(report + selftest.run(engine, module, self.abi), "utf-8")
 
     def write_manifest(self, folders: Folders, inputs_digest: str, target: Path) -> None:
         """manifest.json beside the image; see manifest.py."""

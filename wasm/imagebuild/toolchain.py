@@ -142,7 +142,7 @@ class Toolchain:
         """Optimise objects of ``-flto`` together, into one ordinary object."""
         response = target.with_suffix(".objects")
         response.write_text("".join(f"{shlex.quote(str(path))}\n" for path in objects), "utf-8")
-        command = [self.bin / "wasm-ld-19", "-r", "--lto-O3", f"@{response}", "-o", target]
+        command: list[str | Path] = [self.bin / "wasm-ld-19", "-r", "--lto-O3", f"@{response}", "-o", target]
         self.run(command, f"optimise {target.name} as a whole")
         response.unlink()
 
