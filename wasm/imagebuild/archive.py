@@ -1,4 +1,4 @@
-"""Unpacks what was fetched: .deb, tarballs, wheels. Paths are checked, and nothing is run."""
+"""Unpacks .deb packages, tarballs and wheels. Paths are checked, and no script of a package is run."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from imagebuild.toolchain import Toolchain
 TREE = Path(__file__).resolve().parents[2]
 ERRORS = (BuildError, fetch.FetchError)
 NEEDED = ("source", "toolchain", "hosttool")
-# `verify` makes these anew; the compiled objects below them only with --full.
+# `verify` builds these stages again; those with compiled objects only with --full.
 REMADE = frozenset({"freezer", "frozen-library", "frozen-numpy", "frozen-guest", "shim", "link", "snapshot"})
 
 DESCRIPTION = """Build the guest image from pinned sources.
@@ -54,7 +54,7 @@ def build_image(
         jobs: processes at a time; 0 means one for each CPU that this process may use.
         out: the folder for cloche.wasm and manifest.json; by default images/<digest> in the cache.
         work: where the stages are kept; by default build/ in the cache.
-        progress: told what happens.
+        progress: gets a line for each step.
         timed: print where the time went, on stderr, when all is built.
 
     Raises:
@@ -101,7 +101,7 @@ def prepare(tree: Path, work: Path, jobs: int, progress: Progress) -> Steps:
 
 
 def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) -> str:
-    """Build a second time in another folder; answers the digest that both have.
+    """Build a second time in another folder, and return the digest of both images.
 
     Raises:
         BuildError: the two images differ.

@@ -47,7 +47,7 @@ _PROLOGUE = re.compile(
     r"(?:\s*PREDICTED\((\w+)\);\n)?"
 )
 
-# What may stand in a handler that is spared. Each is taken out of its text; what is left must not speak of control at all.
+# What may stand in a handler that is spared. Each is removed from the handler's text; the rest must not contain control flow.
 _HARMLESS = [
     re.compile(pattern)
     for pattern in (
@@ -103,7 +103,9 @@ def transformed(text: str) -> Handlers:
     if len(found) < 200 or text.count("TARGET(") != len(found):
         raise BuildError(f"generated_cases.c.h: {text.count('TARGET(')} handlers, of which {len(found)} are understood")
     spared = {name for name, body in found.items() if _is_spared(name, body)}
-    for name in found:  # whoever gives up goes into the middle of another handler, behind its beginning
+    for (
+        name
+    ) in found:  # a handler that deoptimises jumps into the middle of another handler, behind the load at its beginning
         if wrong := {target for target in _DEOPT.findall(found[name]) if not _is_entered_safely(target, found)}:
             raise BuildError(
                 f"generated_cases.c.h: {name} goes to {', '.join(sorted(wrong))}, which may lead back without a load"

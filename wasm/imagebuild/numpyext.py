@@ -91,7 +91,7 @@ if [ "$link" ]; then set -- "$@" {link} {libraries}; fi
 exec {compiler} {flags} {more} "$@"
 """
 
-# All that meson asks: our BLAS is linked with the image, so that it needs no flags.
+# Answers what meson asks of pkg-config. The BLAS is linked with the image, so meson gets no flags for it.
 _PKG_CONFIG = """#!/bin/sh
 case "$*" in
   --version) echo 1.0 ;;

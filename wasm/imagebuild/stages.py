@@ -33,9 +33,9 @@ class Stage:
         needs: the stages it reads from.
         inputs: everything else that its result depends on, as texts (digests, flags, versions).
         run: fills the empty folder it is given. Its source text counts as an input.
-        in_process: the work is done in this process, and takes one slot.
-        usable: whether what an earlier build has put there works on this machine; None: it does on any. It is asked only when
-            a stage that needs this one is to run.
+        in_process: the function works in this process and starts no tool, so it holds one slot while it runs.
+        usable: tells whether a folder that an earlier build filled works on this machine; None if every such folder does. It is
+            called only before a stage that needs this one runs.
     """
 
     name: str
@@ -60,7 +60,7 @@ def file_digest(root: Path, *paths: Path) -> str:
 
 
 def keys(stages: Iterable[Stage]) -> dict[str, str]:
-    """The key of every stage; they come in an order in which each follows what it needs."""
+    """The key of every stage. `stages` must be in an order in which each follows what it needs."""
     found: dict[str, str] = {}
     for stage in stages:
         parts = [stage.name, *(found[need] for need in stage.needs), *stage.inputs, inspect.getsource(stage.run)]
@@ -81,12 +81,12 @@ def precedence(stages: Iterable[Stage]) -> list[str]:
 def build(
     stages: list[Stage], root: Path, progress: Progress, slots: Slots | None = None, timing: Timing | None = None
 ) -> dict[str, Path]:
-    """Run what is missing, independent stages side by side, and answer every stage's folder.
+    """Run what is missing, independent stages side by side, and return every stage's folder.
 
     Args:
         stages: the graph, each stage after what it needs.
         root: where the stages' folders are.
-        progress: told what happens.
+        progress: gets a line when a stage begins and when it ends.
         slots: shared with the stages' tools.
         timing: notes when each stage runs.
 
@@ -121,7 +121,7 @@ def build(
 
 
 def _unusable(stages: list[Stage], folders: Folders, todo: Mapping[str, Stage]) -> list[Stage]:
-    """Stages done on another machine, or before this one was changed, that others have to read from now."""
+    """Finished stages that a stage in `todo` reads, but whose folders do not work on this machine (`Stage.usable`)."""
     wanted = {need for stage in todo.values() for need in stage.needs} - todo.keys()
     return [s for s in stages if s.name in wanted and s.usable is not None and not s.usable(folders[s.name])]
 

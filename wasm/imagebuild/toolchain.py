@@ -1,4 +1,4 @@
-"""The cross compiler: Debian's clang-19 and wasi-libc, unpacked below the cache. Every flag of the build is here."""
+"""The cross compiler: Debian's clang-19 and wasi-libc, unpacked below the cache. All common flags of the build are here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TARGET = "--target=wasm32-wasi"
 FEATURES = ("-mno-bulk-memory",)
 NUMPY_FEATURES = ("-msimd128",)
 OPTIMISE = ("-O3", "-g0", "-DNDEBUG", "-fno-strict-overflow")
-# For objects that `Toolchain.join` optimises: only as much as makes them small, the rest would be done twice.
+# For objects that `Toolchain.join` optimises as a whole: more than -O1 would be done twice.
 PARTS = ("-flto", "-O1")
 EMULATED = ("-D_WASI_EMULATED_SIGNAL", "-D_WASI_EMULATED_GETPID", "-D_WASI_EMULATED_PROCESS_CLOCKS")
 STACK_BYTES = 8 << 20
@@ -67,7 +67,7 @@ def unpack(pins: Iterable[Pin], downloads: Path, out: Path) -> None:
 
 
 def missing_libraries(tree: Path) -> str:
-    """What the dynamic loader lacks to run the tools; empty if they run."""
+    """The dynamic loader's complaints when it runs the tools; empty if they run."""
     problems = []
     for tool in ("clang", "lld"):
         command = [
@@ -85,7 +85,7 @@ def missing_libraries(tree: Path) -> str:
 
 
 def tool_environment(tree: Path) -> dict[str, str]:
-    """A small fixed environment: nothing of the user's reaches the compiler."""
+    """A small fixed environment, so that no variable of the user's reaches the compiler."""
     folders = (tree / "usr/lib/x86_64-linux-gnu", tree / "lib/x86_64-linux-gnu", tree / "usr/lib/llvm-19/lib")
     return {
         "PATH": "/usr/bin:/bin",
@@ -102,7 +102,8 @@ class Toolchain:
 
     Attributes:
         tree: what `unpack` filled.
-        maps: folders and what they are called in outputs, which must not tell where they were made; later ones win.
+        maps: folders, and the names that stand for them in outputs, so that the bytes do not depend on the folder of the build;
+            of two that match, the later one counts.
         jobs: processes at a time.
         note: called with what each process did and its processor seconds.
         slot: held while a process runs, so that not too many do.
@@ -159,7 +160,7 @@ class Toolchain:
     def run(
         self, command: Sequence[str | Path], what: str, cwd: Path | None = None, more: dict[str, str] | None = None
     ) -> str:
-        """Run one tool; its output is only seen when it fails."""
+        """Run one tool. Its output is shown only if it fails."""
         environment = tool_environment(self.tree) | (more or {})
         with self.slot():
             if cancelled.is_set():
