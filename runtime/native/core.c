@@ -216,7 +216,8 @@ static int cross(struct guest *guest, int begin) {
 static int start_export(struct guest *guest, int function, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
     guest->function = function;
     guest->arguments[0] = a, guest->arguments[1] = b, guest->arguments[2] = c, guest->arguments[3] = d;
-    guest->inside_ask = function != CLOCHE_NODE_CALL; /* its callers end the call when it returns: it must not be left in the middle */
+    guest->inside_ask =
+        function != CLOCHE_NODE_CALL; /* its callers end the call when it returns: it must not be left in the middle */
     return cross(guest, 1);
 }
 
@@ -494,7 +495,8 @@ struct birth {
     int status;
 };
 
-static int wanted(struct guest *guest, const struct engine_instance *instance, const char *name, uint8_t kind, struct engine_extern *item) {
+static int wanted(struct guest *guest, const struct engine_instance *instance, const char *name, uint8_t kind,
+                  struct engine_extern *item) {
     memset(item, 0, sizeof *item);
     return engine.export_get(guest->context, instance, name, strlen(name), item) && item->kind == kind;
 }
@@ -546,7 +548,8 @@ static int born(struct guest *guest, uint64_t memory_limit) {
     guest->base = engine.memory_data(guest->context, &guest->memory.of);
     words[WORD_BASE] = (uint64_t)(uintptr_t)guest->base;
     words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
-    if (!is_writable(guest, words[WORD_RING], image->ring_bytes) || !is_writable(guest, words[WORD_NOTICE], 16) || words[WORD_NOTICE] % 4)
+    if (!is_writable(guest, words[WORD_RING], image->ring_bytes) || !is_writable(guest, words[WORD_NOTICE], 16) ||
+        words[WORD_NOTICE] % 4)
         return CLOCHE_REFUSED;
     return CLOCHE_DONE;
 }

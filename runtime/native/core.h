@@ -38,11 +38,11 @@ struct guest {
     int inside_ask;      /* another export than node_call runs, in the guest's wait or at rest: it cannot wait itself */
     int trapped;
     int64_t began;
-    uint64_t answer;     /* what the import `call` returns */
-    int command;         /* what the fiber does when it goes on */
+    uint64_t answer; /* what the import `call` returns */
+    int command;     /* what the fiber does when it goes on */
     char message[256];
     int message_length;
-    uint8_t chunk[64];   /* random bytes of the system that have not been used, or the block that follows from `chunk_of` */
+    uint8_t chunk[64]; /* random bytes of the system that have not been used, or the block that follows from `chunk_of` */
     int chunk_left;
     uint64_t chunk_of[6]; /* 1, the key and the block's number; 0: the system's bytes */
 
@@ -50,14 +50,14 @@ struct guest {
     struct guest *next, *previous;
     int linked;
     int64_t tell_at, stop_at, poll_at, again_at; /* 0: never */
-    uint64_t stop;       /* enum cloche_reason: must not run on */
-    uint64_t early;      /* a call that was cancelled before it began */
-    int cancelled;       /* in this call, whatever it was told before */
-    int noticed;         /* a notice was written in this call */
-    int handled;         /* since the last disarming, another thread has changed something of what is armed */
+    uint64_t stop;                               /* enum cloche_reason: must not run on */
+    uint64_t early;                              /* a call that was cancelled before it began */
+    int cancelled;                               /* in this call, whatever it was told before */
+    int noticed;                                 /* a notice was written in this call */
+    int handled; /* since the last disarming, another thread has changed something of what is armed */
     int locked;
     pthread_cond_t wake; /* with the timer's lock: for `sleep` */
-    int forked;          /* atomic: it was in a call of a thread that does not exist in this process. The last one, see table_take */
+    int forked; /* atomic: it was in a call of a thread that does not exist in this process. The last one, see table_take */
 };
 
 extern struct cloche_engine engine;
@@ -81,8 +81,8 @@ void timer_unlink(struct guest *guest);
    thread that could: nobody would stop the guest. */
 int timer_arm(struct guest *guest, int64_t tell_at, int64_t stop_at, int64_t poll_ns);
 int timer_arm_again(struct guest *guest); /* the same times, after a fork perhaps */
-int timer_disarm(struct guest *guest); /* 0: the stop page stays locked, the guest cannot be used again */
-void timer_forget(struct guest *guest); /* in a forked process: its times mean nothing any more */
+int timer_disarm(struct guest *guest);    /* 0: the stop page stays locked, the guest cannot be used again */
+void timer_forget(struct guest *guest);   /* in a forked process: its times mean nothing any more */
 int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t reason, int now);
 /* Wait until then, or until the guest is told something. 0; or whether Python should look at its signals. */
 enum woken { WOKEN_TIME, WOKEN_NOTICE, WOKEN_STOP, WOKEN_POLL };

@@ -29,7 +29,8 @@
 
 /* Those of which wasmtime installs a handler (crates/wasmtime/src/runtime/vm/sys/unix/signals.rs, foreach_handler). */
 static const int numbers[] = {
-    SIGSEGV, SIGILL,
+    SIGSEGV,
+    SIGILL,
 #if defined(__x86_64__) || defined(__s390x__)
     SIGFPE,
 #endif
@@ -50,8 +51,8 @@ static struct {
 static int taken;   /* the core's handler is the kernel's */
 static pid_t owner; /* the process that the table belongs to */
 
-static struct sigaction kept[COUNT]; /* what the kernel has to have */
-static int known;                    /* which of `kept` are; written once each */
+static struct sigaction kept[COUNT];             /* what the kernel has to have */
+static int known;                                /* which of `kept` are; written once each */
 CLOCHE_EXPORT uint64_t cloche_handlers_replaced; /* how often somebody else's had to be replaced */
 static const void *engines_library;
 static int64_t looked_at;
@@ -116,7 +117,8 @@ static void to_others(int i, siginfo_t *info, void *machine) {
     if (is_function(&action) && action.sa_flags & (int)SA_RESETHAND) put(i, &none);
     unlock(&mask);
     if (action.sa_handler == SIG_IGN && sent) return;
-    if (!is_function(&action)) { /* a fault comes again when this handler returns: the system ends the process where it has happened */
+    if (!is_function(
+            &action)) { /* a fault comes again when this handler returns: the system ends the process where it has happened */
         sigaction(number, &none, NULL);
         if (sent) raise(number);
         return;
@@ -158,7 +160,8 @@ int others_sigaction(int number, const struct sigaction *action, struct sigactio
     sigset_t mask;
     struct sigaction new, old; /* copied without the lock: the pointers may be wrong */
     if (action) new = *action;
-    int is_found = action && !LOAD(table[i].engines) && is_engines(&new); /* the loader's lock is not to be waited for under this one */
+    int is_found =
+        action && !LOAD(table[i].engines) && is_engines(&new); /* the loader's lock is not to be waited for under this one */
     lock(&mask);
     full_handler engines = LOAD(table[i].engines);
     old = table[i].others[table[i].current];

@@ -50,8 +50,9 @@ static void *clock_import(void *env, void *caller, union engine_raw *values, siz
     if (words[WORD_CLOCK_MODE] != REAL) {
         uint64_t stepped = words[WORD_CLOCK_STEPPED], after = stepped + words[WORD_CLOCK_STEP];
         words[WORD_CLOCK_STEPPED] = after > INT64_MAX ? INT64_MAX : after;
-        values[0].i64 = which == REALTIME ? sum(words[WORD_CLOCK_START], words[WORD_CLOCK_SLEPT], stepped)
-                      : which == MONOTONIC ? sum((uint64_t)MONOTONIC_START, words[WORD_CLOCK_SLEPT], stepped) : (int64_t)stepped;
+        values[0].i64 = which == REALTIME    ? sum(words[WORD_CLOCK_START], words[WORD_CLOCK_SLEPT], stepped)
+                        : which == MONOTONIC ? sum((uint64_t)MONOTONIC_START, words[WORD_CLOCK_SLEPT], stepped)
+                                             : (int64_t)stepped;
         return NULL;
     }
     struct timespec t;
@@ -82,14 +83,11 @@ static void *sleep_import(void *env, void *caller, union engine_raw *values, siz
     }
     for (;;) {
         switch (timer_sleep(guest, until)) {
-        case WOKEN_TIME:
-            values[0].i64 = 0;
-            return NULL;
+        case WOKEN_TIME: values[0].i64 = 0; return NULL;
         case WOKEN_NOTICE: /* CPython then looks at its signals, where the notice is heard */
             values[0].i64 = WASI_EINTR;
             return NULL;
-        case WOKEN_STOP:
-            return stopped(guest, 0);
+        case WOKEN_STOP: return stopped(guest, 0);
         case WOKEN_POLL:
             if (guest->inside_ask) break;
             wait_for_python(guest, CLOCHE_POLLS);
@@ -132,4 +130,5 @@ static void *call_import(void *env, void *caller, union engine_raw *values, size
     return NULL;
 }
 
-CLOCHE_EXPORT const engine_callback cloche_imports[] = {clock_import, random_import, sleep_import, exit_import, call_import, poll_import};
+CLOCHE_EXPORT const engine_callback cloche_imports[] = {clock_import, random_import, sleep_import,
+                                                        exit_import,  call_import,   poll_import};

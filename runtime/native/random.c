@@ -33,7 +33,8 @@ static void compress(uint64_t state[8], const uint8_t block[128], uint64_t count
     for (int round = 0; round < 12; round++) {
         const uint8_t *s = order[round];
 #define MIX(a, b, c, d, x, y) \
-    a += b + (x), d = rotated(d ^ a, 32), c += d, b = rotated(b ^ c, 24), a += b + (y), d = rotated(d ^ a, 16), c += d, b = rotated(b ^ c, 63)
+    a += b + (x), d = rotated(d ^ a, 32), c += d, b = rotated(b ^ c, 24), a += b + (y), d = rotated(d ^ a, 16), c += d, \
+                  b = rotated(b ^ c, 63)
         MIX(v[0], v[4], v[8], v[12], m[s[0]], m[s[1]]);
         MIX(v[1], v[5], v[9], v[13], m[s[2]], m[s[3]]);
         MIX(v[2], v[6], v[10], v[14], m[s[4]], m[s[5]]);

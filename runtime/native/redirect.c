@@ -102,7 +102,8 @@ static int look_at(struct dl_phdr_info *object, size_t size, void *it) {
     if (holds(object, search->core)) return 0;
     const ElfW(Dyn) *entry = NULL;
     for (int i = 0; i < object->dlpi_phnum; i++)
-        if (object->dlpi_phdr[i].p_type == PT_DYNAMIC) entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
+        if (object->dlpi_phdr[i].p_type == PT_DYNAMIC)
+            entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
     const void *tables[2] = {NULL, NULL}, *symbols = NULL, *names = NULL;
     size_t bytes[2] = {0, 0};
     for (; entry && entry->d_tag != DT_NULL; entry++) {

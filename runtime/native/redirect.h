@@ -4,7 +4,7 @@
 
 struct redirection {
     const char *name;
-    void (*to)(void);      /* in place of it, for every library but the core, the engine and those that define it */
+    void (*to)(void);         /* in place of it, for every library but the core, the engine and those that define it */
     void (*engines_to)(void); /* for the engine's library; NULL: its calls stay as they are */
 };
 

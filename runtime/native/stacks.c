@@ -39,7 +39,7 @@ void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 /* Lies at the upper end of its own mapping. */
 struct stack {
     struct stack *next;
-    uint8_t *low; /* the first accessible byte */
+    uint8_t *low;  /* the first accessible byte */
     size_t mapped; /* of the whole mapping, the guard page included */
 };
 
@@ -108,6 +108,7 @@ void cloche_enter_fiber(void);
 
 #if defined(__x86_64__)
 enum { SAVED_WORDS = 6, AT_FIBER = 3 }; /* r15 r14 r13 r12 rbx rbp, then the address to return to */
+/* clang-format off */
 __asm__(
     ".text\n"
     ".p2align 4\n"
@@ -125,6 +126,7 @@ __asm__(
     "  movq %r12, %rdi\n"
     "  callq " SYMBOL(cloche_fiber_main) "\n"
     "  ud2\n");
+/* clang-format on */
 
 static void *prepare(uint8_t *top, struct fiber *fiber) {
     void **sp = (void **)(((uintptr_t)top & ~(uintptr_t)15) - 32); /* 16-aligned once the address below has been popped */
@@ -136,6 +138,7 @@ static void *prepare(uint8_t *top, struct fiber *fiber) {
 }
 #elif defined(__aarch64__)
 enum { SAVED_WORDS = 20 }; /* x19..x30, d8..d15 */
+/* clang-format off */
 __asm__(
     ".text\n"
     ".p2align 4\n"
@@ -159,11 +162,12 @@ __asm__(
     "  mov x0, x19\n"
     "  bl " SYMBOL(cloche_fiber_main) "\n"
     "  brk #1\n");
+/* clang-format on */
 
 static void *prepare(uint8_t *top, struct fiber *fiber) {
     void **sp = (void **)(((uintptr_t)top & ~(uintptr_t)15) - 32) - SAVED_WORDS;
     for (int i = 0; i < SAVED_WORDS; i++) sp[i] = NULL;
-    sp[0] = fiber; /* x19 */
+    sp[0] = fiber;                       /* x19 */
     sp[11] = (void *)cloche_enter_fiber; /* x30: where `ret` goes */
     return sp;
 }

@@ -17,7 +17,7 @@ uint64_t stack_count(void);
    `resume` lets it go on after `fiber_leave`. Both must happen on one thread. */
 struct fiber {
     struct stack *stack;
-    void *inside; /* stack pointer of the fiber while it waits */
+    void *inside;  /* stack pointer of the fiber while it waits */
     void *outside; /* stack pointer of whoever waits for it */
     void (*work)(void *);
     void *argument;

@@ -67,9 +67,7 @@ static void wait_until(pthread_cond_t *condition, int64_t until) {
 }
 
 /* Whether the timer sees to the end of a call: without metering only once it has been cancelled. */
-static int is_kept(const struct guest *guest) {
-    return guest->image->metering != CLOCHE_UNMETERED || LOAD(guest->cancelled);
-}
+static int is_kept(const struct guest *guest) { return guest->image->metering != CLOCHE_UNMETERED || LOAD(guest->cancelled); }
 
 static int64_t earliest(const struct guest *guest) {
     int64_t first = NEVER;
@@ -296,7 +294,8 @@ int timer_disarm(struct guest *guest) {
     if (!LOAD(guest->handled)) return 1;
     pthread_mutex_lock(&timer_lock);
     timer_forget(guest); /* the timer may have set one again meanwhile */
-    if (guest->locked) guest->locked = mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE) != 0;
+    if (guest->locked)
+        guest->locked = mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE) != 0;
     int usable = !guest->locked;
     STORE(guest->handled, 0);
     pthread_mutex_unlock(&timer_lock);
@@ -342,9 +341,12 @@ enum woken timer_sleep(struct guest *guest, int64_t until) {
         int64_t now = clock_now(), stop_at = LOAD(guest->stop_at), tell_at = LOAD(guest->tell_at);
         if (tell_at && tell_at <= now) STORE(guest->handled, 1), tell(guest, CLOCHE_DEADLINE, now);
         if (stop_at && stop_at <= now) set_stop(guest, reason_to_stop(guest));
-        woken = LOAD(guest->stop) ? WOKEN_STOP : notice_is_pending(guest) ? WOKEN_NOTICE : now >= until ? WOKEN_TIME
-              : now >= poll_at ? WOKEN_POLL : (enum woken)-1;
-        if (woken != (enum woken)-1) break;
+        woken = LOAD(guest->stop)          ? WOKEN_STOP
+                : notice_is_pending(guest) ? WOKEN_NOTICE
+                : now >= until             ? WOKEN_TIME
+                : now >= poll_at           ? WOKEN_POLL
+                                           : (enum woken) - 1;
+        if (woken != (enum woken) - 1) break;
         int64_t next = until < poll_at ? until : poll_at;
         if (stop_at && stop_at < next) next = stop_at;
         tell_at = LOAD(guest->tell_at);

@@ -129,7 +129,10 @@ CASE(python_is_asked_to_look_at_its_signals) {
 }
 
 /* ---- cancels */
-struct cancel { uint64_t serial; int now, status; };
+struct cancel {
+    uint64_t serial;
+    int now, status;
+};
 static void *cancel(void *it) {
     struct cancel *job = it;
     while (LOAD(guest.words[WORD_STATE]) != CLOCHE_RUNNING) sched_yield();
@@ -480,8 +483,9 @@ CASE(guests_are_freed_at_any_moment) {
             for (int call = 0; call < 4; call++) {
                 int status = run(mine, scripts[(k + call) % 8]);
                 while (status == CLOCHE_ASKS || status == CLOCHE_POLLS)
-                    status = k % 3 == 0 ? cloche_abandon(mine.handle)
-                           : status == CLOCHE_ASKS ? cloche_answer(mine.handle, (const uint8_t *)"abc", 3, 0) : cloche_go_on(mine.handle);
+                    status = k % 3 == 0              ? cloche_abandon(mine.handle)
+                             : status == CLOCHE_ASKS ? cloche_answer(mine.handle, (const uint8_t *)"abc", 3, 0)
+                                                     : cloche_go_on(mine.handle);
                 CHECK(status == CLOCHE_DONE || status == CLOCHE_TRAPPED || status == CLOCHE_NO_GUEST || status == CLOCHE_BUSY);
             }
             cloche_free(mine.handle);

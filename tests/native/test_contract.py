@@ -68,7 +68,7 @@ def test_numbers_of_the_guest() -> None:
     clocks = {name: number for name, number in enums("imports.c")[""].items() if name in ("REALTIME", "MONOTONIC")}
     assert clocks == {"REALTIME": abi.CLOCK_REALTIME, "MONOTONIC": abi.CLOCK_MONOTONIC}
     assert set(core.IMPORTS) == set(abi.IMPORTS)
-    listed = re.search(r"cloche_imports\[\] = \{(.*?)\}", header("imports.c"))
+    listed = re.search(r"cloche_imports\[\] = \{(.*?)\}", header("imports.c"), re.DOTALL)
     assert listed is not None
     assert tuple(name.strip().removesuffix("_import") for name in listed[1].split(",")) == core.IMPORTS
 
@@ -107,7 +107,7 @@ def test_prototypes() -> None:
 def engine_functions() -> list[tuple[str, str, list[str]]]:
     """(wasmtime's name, result, parameters) of each member of ``struct cloche_engine``, in order."""
     text = (build.CORE / "engine.h").read_text(encoding="utf-8")
-    body = text[text.index("struct cloche_engine {") :]
+    body = re.sub(r",\s+", ", ", text[text.index("struct cloche_engine {") :])  # one line for each function
     found = []
     for name, result, listed in re.findall(r"/\* (wasm\w+) \*/\n    (.*?)\(\*\w+\)\((.*)\);", body):
         flat = re.sub(r"void \(\*(\w+)\)\(void \*\)", r"void *\1", listed)

@@ -93,7 +93,9 @@ CASE(a_fork_in_the_middle_of_calls) {
 }
 
 /* The deadline of a call that is under way at the fork holds in the child, where no timer thread runs yet. */
-static void child_with_a_deadline(void) { SAME(cloche_answer(own.handle, NULL, 0, 0), CLOCHE_TRAPPED), SAME(own.words[WORD_STOPPED], CLOCHE_DEADLINE); }
+static void child_with_a_deadline(void) {
+    SAME(cloche_answer(own.handle, NULL, 0, 0), CLOCHE_TRAPPED), SAME(own.words[WORD_STOPPED], CLOCHE_DEADLINE);
+}
 CASE(a_deadline_survives_a_fork) {
     image = fake_image(CLOCHE_GUARD);
     own = make(&image);
@@ -108,7 +110,9 @@ CASE(a_deadline_survives_a_fork) {
 
 /* A call that begins or ends at the moment of a fork, too, belongs to the other process. */
 static int forks;
-static void child_in_between(void) { SAME(run(own, "i1"), CLOCHE_OTHER_PROCESS), SAME(cloche_free(own.handle), CLOCHE_OTHER_PROCESS); }
+static void child_in_between(void) {
+    SAME(run(own, "i1"), CLOCHE_OTHER_PROCESS), SAME(cloche_free(own.handle), CLOCHE_OTHER_PROCESS);
+}
 static void *forker(void *nothing) {
     in_child(child_in_between);
     return nothing;

@@ -26,22 +26,19 @@ typedef double _Complex cdouble;
  *   dot       the sum of x * y; of conj(x) * y if `conjugate`
  * `conjugate` means conj(A) and is ignored for real types.
  */
-#define DECLARE(p, T)                                                                                              \
-    typedef struct {                                                                                               \
-        const T *at;                                                                                               \
-        ptrdiff_t rows, columns;                                                                                   \
-        int conjugate;                                                                                             \
-    } p##matrix;                                                                                                   \
-    void p##multiply(int m, int n, int k, T alpha, p##matrix a, p##matrix b, T beta, T *c, ptrdiff_t rows,          \
-                     ptrdiff_t columns);                                                                           \
-    void p##triangle(int upper, int n, int k, T alpha, p##matrix a, p##matrix b, T beta, T *c, ptrdiff_t rows,      \
-                     ptrdiff_t columns);                                                                           \
+#define DECLARE(p, T) \
+    typedef struct { \
+        const T *at; \
+        ptrdiff_t rows, columns; \
+        int conjugate; \
+    } p##matrix; \
+    void p##multiply(int m, int n, int k, T alpha, p##matrix a, p##matrix b, T beta, T *c, ptrdiff_t rows, ptrdiff_t columns); \
+    void p##triangle(int upper, int n, int k, T alpha, p##matrix a, p##matrix b, T beta, T *c, ptrdiff_t rows, ptrdiff_t columns); \
     void p##solve(int upper, int unit, int m, int n, T alpha, p##matrix a, T *x, ptrdiff_t rows, ptrdiff_t columns); \
     void p##replace(int upper, int unit, int m, int n, T alpha, p##matrix a, T *x, ptrdiff_t rows, ptrdiff_t columns); \
-    void p##apply(int m, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy);   \
-    void p##symmetric(int upper, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y,            \
-                      ptrdiff_t incy);                                                                            \
-    void p##add(int n, T alpha, const T *x, ptrdiff_t incx, T *y, ptrdiff_t incy);                                 \
+    void p##apply(int m, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy); \
+    void p##symmetric(int upper, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy); \
+    void p##add(int n, T alpha, const T *x, ptrdiff_t incx, T *y, ptrdiff_t incy); \
     T p##dot(int n, int conjugate, const T *x, ptrdiff_t incx, const T *y, ptrdiff_t incy);
 
 DECLARE(s, float)

@@ -80,8 +80,7 @@ static inline state string(bytes p, uint32_t n, state s, uint32_t major) {
 
 static inline state integer(bytes p, uint32_t n, state s, int bignum) {
     if (is(p, n, s, UINT) || is(p, n, s, NEGATIVE)) return head(p, n, s);
-    if (bignum && (is_tag(p, n, s, TAG_POS_BIGNUM) || is_tag(p, n, s, TAG_NEG_BIGNUM)))
-        return string(p, n, head(p, n, s), BYTES);
+    if (bignum && (is_tag(p, n, s, TAG_POS_BIGNUM) || is_tag(p, n, s, TAG_NEG_BIGNUM))) return string(p, n, head(p, n, s), BYTES);
     return BAD;
 }
 
@@ -163,25 +162,24 @@ static state tagged(bytes p, uint32_t n, state s, uint64_t tag, uint32_t depth) 
     uint64_t inner;
     if (is_typed(tag)) return body(p, n, s, TAG_BODY_AT);
     switch (tag) {
-    case TAG_POS_BIGNUM: case TAG_NEG_BIGNUM: case TAG_SURROGATES:
-        return string(p, n, s, BYTES);
-    case TAG_UUID:
-        return at < n && p[at] == 0x50 ? string(p, n, s, BYTES) : BAD;
-    case TAG_SET: case TAG_FROZENSET: case TAG_TUPLE:
-        return items(p, n, s, depth);
-    case TAG_MAP:
-        s = items(p, n, s, depth);
-        return s != BAD && !(argument(p, at, head_end(p, n, at)) & 1) ? s : BAD;
-    case TAG_BYTES_AT: case TAG_TEXT_AT:
-        return place(p, n, s);
-    case TAG_ROW_MAJOR: case TAG_COLUMN_MAJOR:
+    case TAG_POS_BIGNUM:
+    case TAG_NEG_BIGNUM:
+    case TAG_SURROGATES: return string(p, n, s, BYTES);
+    case TAG_UUID: return at < n && p[at] == 0x50 ? string(p, n, s, BYTES) : BAD;
+    case TAG_SET:
+    case TAG_FROZENSET:
+    case TAG_TUPLE: return items(p, n, s, depth);
+    case TAG_MAP: s = items(p, n, s, depth); return s != BAD && !(argument(p, at, head_end(p, n, at)) & 1) ? s : BAD;
+    case TAG_BYTES_AT:
+    case TAG_TEXT_AT: return place(p, n, s);
+    case TAG_ROW_MAJOR:
+    case TAG_COLUMN_MAJOR:
         s = dims(p, n, array(p, n, s, 2));
         if (!is(p, n, s, TAG)) return BAD;
         at = POSITION(s);
         if ((s = head(p, n, s)) == BAD || !is_typed(argument(p, at, POSITION(s)))) return BAD;
         return body(p, n, s, TAG_BODY_AT);
-    case TAG_NDARRAY:
-        return ndarray(p, n, s, depth);
+    case TAG_NDARRAY: return ndarray(p, n, s, depth);
     case TAG_NUMBERS: /* each number is an item */
         s = natural(p, n, array(p, n, s, 2));
         at = POSITION(s);
@@ -193,23 +191,16 @@ static state tagged(bytes p, uint32_t n, state s, uint64_t tag, uint32_t depth) 
         inner = argument(p, at, POSITION(s));
         if (!is_typed(inner) && inner != TAG_ROW_MAJOR && inner != TAG_COLUMN_MAJOR && inner != TAG_NDARRAY) return BAD;
         return tagged(p, n, s, inner, depth);
-    case TAG_SCALAR:
-        return string(p, n, dtype(p, n, array(p, n, s, 2), depth), BYTES);
-    case TAG_COMPLEX:
-        return float64(p, n, float64(p, n, array(p, n, s, 2)));
-    case TAG_DATE: case TAG_DECIMAL:
-        return text(p, n, s);
-    case TAG_DATETIME: case TAG_TIME:
-        return text_or_null(p, n, natural(p, n, text(p, n, array(p, n, s, 3))));
-    case TAG_TIMEDELTA:
-        s = integer(p, n, array(p, n, s, 3), 0);
-        return natural(p, n, natural(p, n, s));
-    case TAG_FRACTION:
-        return integer(p, n, integer(p, n, array(p, n, s, 2), 1), 1);
-    case TAG_RECORD:
-        return items(p, n, texts(p, n, text(p, n, array(p, n, s, 3))), depth);
-    case TAG_OPAQUE:
-        return body(p, n, string(p, n, array(p, n, s, 2), BYTES), TAG_BYTES_AT);
+    case TAG_SCALAR: return string(p, n, dtype(p, n, array(p, n, s, 2), depth), BYTES);
+    case TAG_COMPLEX: return float64(p, n, float64(p, n, array(p, n, s, 2)));
+    case TAG_DATE:
+    case TAG_DECIMAL: return text(p, n, s);
+    case TAG_DATETIME:
+    case TAG_TIME: return text_or_null(p, n, natural(p, n, text(p, n, array(p, n, s, 3))));
+    case TAG_TIMEDELTA: s = integer(p, n, array(p, n, s, 3), 0); return natural(p, n, natural(p, n, s));
+    case TAG_FRACTION: return integer(p, n, integer(p, n, array(p, n, s, 2), 1), 1);
+    case TAG_RECORD: return items(p, n, texts(p, n, text(p, n, array(p, n, s, 3))), depth);
+    case TAG_OPAQUE: return body(p, n, string(p, n, array(p, n, s, 2), BYTES), TAG_BYTES_AT);
     }
     return BAD;
 }
@@ -218,14 +209,11 @@ static state item(bytes p, uint32_t n, state s, uint32_t depth) {
     uint32_t at = POSITION(s);
     if (at >= n) return BAD;
     switch (p[at] >> 5) {
-    case UINT: case NEGATIVE:
-        return head(p, n, s);
-    case BYTES:
-        return string(p, n, s, BYTES);
-    case TEXT:
-        return string(p, n, s, TEXT);
-    case ARRAY:
-        return items(p, n, s, depth);
+    case UINT:
+    case NEGATIVE: return head(p, n, s);
+    case BYTES: return string(p, n, s, BYTES);
+    case TEXT: return string(p, n, s, TEXT);
+    case ARRAY: return items(p, n, s, depth);
     case MAP:
         if (!depth || (s = head(p, n, s)) == BAD) return BAD;
         for (uint64_t left = argument(p, at, POSITION(s)); left && s != BAD; left--) {
@@ -233,9 +221,7 @@ static state item(bytes p, uint32_t n, state s, uint32_t depth) {
             if (s != BAD) s = item(p, n, s, depth - 1);
         }
         return s;
-    case TAG:
-        s = head(p, n, s);
-        return s == BAD ? BAD : tagged(p, n, s, argument(p, at, POSITION(s)), depth);
+    case TAG: s = head(p, n, s); return s == BAD ? BAD : tagged(p, n, s, argument(p, at, POSITION(s)), depth);
     }
     /* false, true, null, float16, float32, float64 */
     uint32_t info = p[at] & 31;

@@ -81,8 +81,7 @@ static int block(Decoder *d, void **address, size_t *size) {
     const uint8_t *start = d->p;
     uint64_t count, a, n;
     if (!d->blocks) return bad("cbor: an address in bytes that are not a request"), -1;
-    if (expect(d, ARRAY, &count) || count != 2 || expect(d, UINT, &a) || expect(d, UINT, &n) || a > UINTPTR_MAX ||
-        n > SIZE_MAX) {
+    if (expect(d, ARRAY, &count) || count != 2 || expect(d, UINT, &a) || expect(d, UINT, &n) || a > UINTPTR_MAX || n > SIZE_MAX) {
         d->p = start;
         return bad("cbor: out of line is [address, length]"), -1;
     }
@@ -157,23 +156,20 @@ static void free_rest(Decoder *d) {
 static PyObject *tagged(Decoder *d, uint64_t tag) {
     uint64_t count;
     switch (tag) {
-    case TAG_POS_BIGNUM: case TAG_NEG_BIGNUM:
-        return read_bignum(d, tag);
-    case TAG_TUPLE:
-        return expect(d, ARRAY, &count) ? NULL : list(d, count, 1);
-    case TAG_SET:
-        return set(d, 0);
-    case TAG_FROZENSET:
-        return set(d, 1);
+    case TAG_POS_BIGNUM:
+    case TAG_NEG_BIGNUM: return read_bignum(d, tag);
+    case TAG_TUPLE: return expect(d, ARRAY, &count) ? NULL : list(d, count, 1);
+    case TAG_SET: return set(d, 0);
+    case TAG_FROZENSET: return set(d, 1);
     case TAG_MAP:
         if (expect(d, ARRAY, &count)) return NULL;
         return count & 1 ? bad("cbor: a map has a key without a value") : dict(d, count / 2, 0);
-    case TAG_SURROGATES:
-        return read_surrogates(d);
-    case TAG_BYTES_AT: case TAG_TEXT_AT: case TAG_BODY_AT: case TAG_SHARED_AT:
-        return out_of_line(d, tag);
-    case TAG_NUMBERS:
-        return numbers(d);
+    case TAG_SURROGATES: return read_surrogates(d);
+    case TAG_BYTES_AT:
+    case TAG_TEXT_AT:
+    case TAG_BODY_AT:
+    case TAG_SHARED_AT: return out_of_line(d, tag);
+    case TAG_NUMBERS: return numbers(d);
     }
     if (!codec.decode) return bad("cbor: a tag that nobody decodes");
     if (!d->depth) return bad("cbor: nested too deep"); /* tag within tag within tag ... */
@@ -194,21 +190,15 @@ static PyObject *item(Decoder *d) {
     const uint8_t *start;
     if (head(d, &h)) return NULL;
     switch (h.major) {
-    case UINT:
-        return PyLong_FromUnsignedLongLong(h.value);
-    case NEGATIVE:
-        return read_negative(h.value);
+    case UINT: return PyLong_FromUnsignedLongLong(h.value);
+    case NEGATIVE: return read_negative(h.value);
     case BYTES:
         start = string(d, h.value);
         return start ? PyBytes_FromStringAndSize((const char *)start, (Py_ssize_t)h.value) : NULL;
-    case TEXT:
-        return read_text(d, h.value);
-    case ARRAY:
-        return list(d, h.value, 0);
-    case MAP:
-        return dict(d, h.value, 1);
-    case TAG:
-        return tagged(d, h.value);
+    case TEXT: return read_text(d, h.value);
+    case ARRAY: return list(d, h.value, 0);
+    case MAP: return dict(d, h.value, 1);
+    case TAG: return tagged(d, h.value);
     }
     return read_simple(&h);
 }

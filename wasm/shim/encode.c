@@ -144,8 +144,7 @@ static int set(Encoder *e, PyObject *o) {
 static int pairs(Encoder *e, PyObject *o, int plain) {
     Py_ssize_t n = PyDict_GET_SIZE(o), at = 0, done = 0;
     PyObject *k, *v;
-    if (plain ? write_head(e, MAP, (uint64_t)n) : write_head(e, TAG, TAG_MAP) || write_head(e, ARRAY, 2 * (uint64_t)n))
-        return -1;
+    if (plain ? write_head(e, MAP, (uint64_t)n) : write_head(e, TAG, TAG_MAP) || write_head(e, ARRAY, 2 * (uint64_t)n)) return -1;
     for (; PyDict_Next(o, &at, &k, &v); done++) {
         if (done == n) return changed(o);
         Py_INCREF(k);
@@ -181,9 +180,7 @@ static int is_mutable(uint64_t tag) {
            tag == TAG_MAP || tag == TAG_SET;
 }
 
-static int is_container(uint64_t tag) {
-    return tag == TAG_MAP || tag == TAG_SET || tag == TAG_FROZENSET || tag == TAG_TUPLE;
-}
+static int is_container(uint64_t tag) { return tag == TAG_MAP || tag == TAG_SET || tag == TAG_FROZENSET || tag == TAG_TUPLE; }
 
 /* The content of NDARRAY and OPAQUE: parts in line, then a body. */
 static int with_body(Encoder *e, uint64_t tag, PyObject *o) {
@@ -280,8 +277,8 @@ static int value(Encoder *e, PyObject *o) {
 }
 
 int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint8_t **p, size_t *n) {
-    Encoder e = {.bytes = spare.bytes, .capacity = spare.capacity, .form = form, .out_of_line = form != IN_LINE,
-                 .depth = codec.depth};
+    Encoder e = {
+        .bytes = spare.bytes, .capacity = spare.capacity, .form = form, .out_of_line = form != IN_LINE, .depth = codec.depth};
     size_t kept = kept_count();
     spare.bytes = NULL;
     spare.capacity = 0;

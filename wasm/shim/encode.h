@@ -16,15 +16,15 @@ typedef struct {
     size_t outside; /* bytes of this message that stay where they are */
     enum codec_form form;
     int out_of_line; /* whether a large body may stay where it is; off inside a tag whose parts are in line */
-    int shared; /* inside something that more than one container holds */
+    int shared;      /* inside something that more than one container holds */
     uint32_t depth;
     int substitutes; /* hooks in a row that gave a substitute without a tag */
     const struct around *around;
     struct {
         PyObject **slots;
         size_t capacity, used;
-    } met; /* mutable containers met so far, of those that may be met again */
-    PyObject *answers; /* of the hook, as far as they must live on */
+    } met;                  /* mutable containers met so far, of those that may be met again */
+    PyObject *answers;      /* of the hook, as far as they must live on */
     PyObject *error, *path; /* once a value was refused: the exception, and the way to it, innermost first */
 } Encoder;
 
@@ -43,11 +43,11 @@ int write_bytes(Encoder *e, const void *p, size_t n);
 int write_float(Encoder *e, double value);
 int write_int(Encoder *e, PyObject *o);
 int write_string(Encoder *e, int major, const void *p, size_t n); /* head and bytes */
-int write_text(Encoder *e, PyObject *o, int key); /* key: always in line */
-int write_byte_string(Encoder *e, PyObject *o, uint64_t tag); /* any contiguous buffer; tag: the one if out of line */
-int is_plain_key(PyObject *o); /* an exact str without surrogates */
-size_t kept_count(void); /* objects kept alive because a message points into them */
-void kept_drop(size_t count); /* the last ones, until `count` are left */
+int write_text(Encoder *e, PyObject *o, int key);                 /* key: always in line */
+int write_byte_string(Encoder *e, PyObject *o, uint64_t tag);     /* any contiguous buffer; tag: the one if out of line */
+int is_plain_key(PyObject *o);                                    /* an exact str without surrogates */
+size_t kept_count(void);                                          /* objects kept alive because a message points into them */
+void kept_drop(size_t count);                                     /* the last ones, until `count` are left */
 
 /* path.c */
 void path_add(Encoder *e, PyObject *step); /* a new reference: index or key; NULL: an item without a name */

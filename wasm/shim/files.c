@@ -8,15 +8,15 @@ enum { DEVICE_HOST = 2 };
 static const char scratch[] = "tmp"; /* where memfs is, if it is there */
 
 typedef struct {
-    int holders;      /* descriptors that it has */
+    int holders; /* descriptors that it has */
     Mode mode;
-    uint64_t at;      /* a file's position, or which entry of a directory is the one shown, from 1 */
-    Mem *mem;         /* NULL: the host's */
-    uint64_t handle;  /* the host's; 0 for the root directory, until it is listed */
-    Page page;        /* entries that the host has sent and that have not been shown */
-    int ended, tail;  /* the host has no more entries; how many were shown behind them */
-    Entry shown;      /* kept, for a caller that had no room for it comes again */
-    char path[];      /* absolute, without the leading slash */
+    uint64_t at;     /* a file's position, or which entry of a directory is the one shown, from 1 */
+    Mem *mem;        /* NULL: the host's */
+    uint64_t handle; /* the host's; 0 for the root directory, until it is listed */
+    Page page;       /* entries that the host has sent and that have not been shown */
+    int ended, tail; /* the host has no more entries; how many were shown behind them */
+    Entry shown;     /* kept, for a caller that had no room for it comes again */
+    char path[];     /* absolute, without the leading slash */
 } File;
 static File *files[FILES_MAX - FILES_FIRST];
 
@@ -210,8 +210,7 @@ static fs_err append_to(File *f, const uint8_t *p, size_t n, size_t *put) {
         memfs_status(f->mem, &status);
         e = memfs_write(f->mem, status.size, p, n, put);
         status.size += *put;
-    } else if (!(e = hostfs_write(f->handle, UINT64_MAX, p, n, put)))
-        e = hostfs_status(f->handle, &status);
+    } else if (!(e = hostfs_write(f->handle, UINT64_MAX, p, n, put))) e = hostfs_status(f->handle, &status);
     if (!e) f->at = status.size;
     return e;
 }
@@ -308,7 +307,7 @@ fs_err files_next(int fd, uint64_t cookie, Entry *entry) {
         f->at = 0;
         f->ended = f->tail = 0;
     }
-    for (fs_err e; f->at <= cookie; ) {
+    for (fs_err e; f->at <= cookie;) {
         if ((e = advance(f))) return e;
         if (!f->shown.length) break;
     }

@@ -4,9 +4,9 @@
 #include "fs.h"
 
 enum {
-    FILES_ROOT = 3,   /* the root directory, always open */
-    FILES_FIRST = 4,  /* 0 to 2 are the standard streams, which are not kept here */
-    FILES_MAX = 128,  /* descriptors that a guest may have */
+    FILES_ROOT = 3,  /* the root directory, always open */
+    FILES_FIRST = 4, /* 0 to 2 are the standard streams, which are not kept here */
+    FILES_MAX = 128, /* descriptors that a guest may have */
 };
 
 /* A path is taken from the directory `fd`. `..` of a directory that is not there is FS_NOENT; of the root it is the root. */

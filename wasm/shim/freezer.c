@@ -5,8 +5,8 @@
 
 static const struct _frozen none[] = {{0}};
 static const struct _module_alias no_alias[] = {{0}};
-const struct _frozen *_PyImport_FrozenBootstrap = none, *_PyImport_FrozenStdlib = none,
-                     *_PyImport_FrozenTest = none, *PyImport_FrozenModules = NULL;
+const struct _frozen *_PyImport_FrozenBootstrap = none, *_PyImport_FrozenStdlib = none, *_PyImport_FrozenTest = none,
+                     *PyImport_FrozenModules = NULL;
 const struct _module_alias *_PyImport_FrozenAliases = no_alias;
 
 static char said[4096]; /* what was written to stdout and stderr, for the build's error message */

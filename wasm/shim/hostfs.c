@@ -71,8 +71,8 @@ static int reads_body(Reader *r, const uint8_t **p, size_t *n) { /* a byte strin
     uint64_t value, length;
     if (reads_bytes(r, p, n)) return 1;
     r->at = start;
-    if (!reads(r, TAG, &value) || value != TAG_BYTES_AT || !reads(r, ARRAY, &value) || value != 2 ||
-        !reads(r, UINT, &value) || !reads(r, UINT, &length))
+    if (!reads(r, TAG, &value) || value != TAG_BYTES_AT || !reads(r, ARRAY, &value) || value != 2 || !reads(r, UINT, &value) ||
+        !reads(r, UINT, &length))
         return 0;
     *p = r->body = (uint8_t *)(uintptr_t)value;
     *n = (size_t)length;

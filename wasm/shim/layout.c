@@ -19,17 +19,21 @@
 
 enum { BUCKETS = 4096, EXACT = 2048, GRAIN = 8 };
 
-struct live { uint32_t size, nth; };              /* of the block that begins there; size 0: none */
-struct place { uint32_t size, nth, next, block; }; /* next: index of the bucket's next place, 0: none */
+struct live {
+    uint32_t size, nth;
+}; /* of the block that begins there; size 0: none */
+struct place {
+    uint32_t size, nth, next, block;
+}; /* next: index of the bucket's next place, 0: none */
 
 /* Filled in by the build before the initialiser runs; all zero: lay nothing out. */
 static struct {
-    uint32_t *counts;    /* by bucket: requests so far; BUCKETS of them */
-    struct live *live;   /* first run: one for every GRAIN bytes from heap on */
+    uint32_t *counts;  /* by bucket: requests so far; BUCKETS of them */
+    struct live *live; /* first run: one for every GRAIN bytes from heap on */
     uint32_t heap, live_count;
     struct place *places; /* second run; the first is not used */
     uint32_t place_count;
-    uint32_t *first;     /* by bucket: index of the next place; BUCKETS of them */
+    uint32_t *first; /* by bucket: index of the next place; BUCKETS of them */
 } layout;
 
 static PyMemAllocatorEx own[3];
@@ -121,7 +125,10 @@ void layout_end(void) {
 
 /* Conditional jumps write their history into the bytecode, which most often leaves it as it is: a comparison does not show
    which code objects were run, and so written to. */
-static struct { PyCodeObject **codes; uint32_t room, count; } watch;
+static struct {
+    PyCodeObject **codes;
+    uint32_t room, count;
+} watch;
 
 static PyObject *watched_frame(PyThreadState *thread, struct _PyInterpreterFrame *frame, int throwing) {
     PyObject *code = PyUnstable_InterpreterFrame_GetCode(frame);

@@ -46,8 +46,10 @@ int is_around(Encoder *e, PyObject *o) {
 }
 
 int refuse_again(Encoder *e, PyObject *o) {
-    return refuse(PyExc_ValueError, is_around(e, o) ? "a cycle: this %U contains itself"
-                                                    : "this %U is in the value twice; send a copy in one of the places", o);
+    return refuse(PyExc_ValueError,
+                  is_around(e, o) ? "a cycle: this %U contains itself"
+                                  : "this %U is in the value twice; send a copy in one of the places",
+                  o);
 }
 
 int meet_once(Encoder *e, PyObject *o) {

@@ -7,12 +7,12 @@ enum { BLOCK = 4096 };
 
 struct mem {
     int kind, holders;
-    Mem *parent;           /* NULL: the root, or unlinked */
-    Mem *previous, *next;  /* siblings, in the order of `serial` */
-    Mem *first, *last;     /* a directory's entries */
-    uint64_t serial;       /* grows with each entry that any directory gets: a cookie that survives what is unlinked */
+    Mem *parent;          /* NULL: the root, or unlinked */
+    Mem *previous, *next; /* siblings, in the order of `serial` */
+    Mem *first, *last;    /* a directory's entries */
+    uint64_t serial;      /* grows with each entry that any directory gets: a cookie that survives what is unlinked */
     uint64_t inode, size, changed;
-    uint8_t **blocks;      /* a file's content; NULL: a hole */
+    uint8_t **blocks; /* a file's content; NULL: a hole */
     size_t slots;
     char *name;
 };
@@ -199,8 +199,7 @@ fs_err memfs_resize(Mem *file, uint64_t size) {
     if (size < file->size) {
         size_t whole = (size_t)((size + BLOCK - 1) / BLOCK), rest = (size_t)(size % BLOCK);
         drop_blocks(file, whole);
-        if (rest && whole <= file->slots && file->blocks[whole - 1])
-            memset(file->blocks[whole - 1] + rest, 0, BLOCK - rest);
+        if (rest && whole <= file->slots && file->blocks[whole - 1]) memset(file->blocks[whole - 1] + rest, 0, BLOCK - rest);
     }
     file->size = size;
     file->changed = fs_now();

@@ -44,8 +44,8 @@ int notice_set_exceptions(PyObject *deadline, PyObject *cancelled) {
 /* Code of the runtime's that changes more than one thing at a time (the dispatch, the event loop, the import system, locks), or
    whose exceptions CPython can only print (callbacks of weak references). */
 static const char *const undisturbed[] = {
-    "<cloche>/cloche_guest/", "<cloche>/cloche_wire/", "<cloche>/asyncio/", "<cloche>/contextlib.py", "<cloche>/logging/",
-    "<cloche>/concurrent/", "<cloche>/threading.py", "<cloche>/weakref.py", "<cloche>/_weakrefset.py", "<frozen importlib",
+    "<cloche>/cloche_guest/", "<cloche>/cloche_wire/", "<cloche>/asyncio/",   "<cloche>/contextlib.py",  "<cloche>/logging/",
+    "<cloche>/concurrent/",   "<cloche>/threading.py", "<cloche>/weakref.py", "<cloche>/_weakrefset.py", "<frozen importlib",
 };
 static int is_undisturbed(PyThreadState *tstate) {
     _PyInterpreterFrame *frame = tstate->current_frame;

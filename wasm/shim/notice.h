@@ -5,11 +5,11 @@
 #define Py_BUILD_CORE 1
 #include <Python.h>
 
-void notice_init(void); /* before the snapshot: fills cloche_layout */
+void notice_init(void);                                             /* before the snapshot: fills cloche_layout */
 int notice_set_exceptions(PyObject *deadline, PyObject *cancelled); /* classes; -1 with an exception */
 
-void notice_clear(void);    /* nothing waits any more */
-int notice_deaf(int deaf);  /* while deaf, notices are cleared and not raised; the answer is the state before */
+void notice_clear(void);            /* nothing waits any more */
+int notice_deaf(int deaf);          /* while deaf, notices are cleared and not raised; the answer is the state before */
 void notice_again(PyObject *error); /* it was raised where nothing can be raised (a finaliser): the next check raises it anew */
-int notice_raised(void);    /* whether one has been raised since the last time this was asked */
+int notice_raised(void);            /* whether one has been raised since the last time this was asked */
 #endif

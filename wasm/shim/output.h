@@ -4,6 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void output_write(int fd, const uint8_t *p, size_t n);   /* the linked program provides it */
-_Noreturn void wasi_exit(uint32_t code);                 /* tells the host, then traps */
+void output_write(int fd, const uint8_t *p, size_t n); /* the linked program provides it */
+_Noreturn void wasi_exit(uint32_t code);               /* tells the host, then traps */
 #endif

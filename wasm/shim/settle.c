@@ -12,8 +12,9 @@
 static int visit(PyObject *o, void *unused);
 
 static void visit_code(PyCodeObject *code) { /* the collector does not know code objects */
-    PyObject *parts[] = {code->co_consts, code->co_names, code->co_exceptiontable, code->co_localsplusnames,
-                         code->co_localspluskinds, code->co_filename, code->co_name, code->co_qualname, code->co_linetable};
+    PyObject *parts[] = {code->co_consts,          code->co_names,    code->co_exceptiontable, code->co_localsplusnames,
+                         code->co_localspluskinds, code->co_filename, code->co_name,           code->co_qualname,
+                         code->co_linetable};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i]) visit(parts[i], NULL);
 }
@@ -23,8 +24,7 @@ static int visit(PyObject *o, void *unused) {
     if (_Py_IsImmortal(o)) return 0;
     o->ob_refcnt = _Py_IMMORTAL_REFCNT;
     if (PyCode_Check(o)) visit_code((PyCodeObject *)o);
-    else if (PyObject_IS_GC(o) && !PyObject_GC_IsTracked(o) && Py_TYPE(o)->tp_traverse)
-        Py_TYPE(o)->tp_traverse(o, visit, NULL);
+    else if (PyObject_IS_GC(o) && !PyObject_GC_IsTracked(o) && Py_TYPE(o)->tp_traverse) Py_TYPE(o)->tp_traverse(o, visit, NULL);
     return 0;
 }
 static int visit_tracked(PyObject *o, void *unused) {
@@ -59,7 +59,7 @@ static void fill_heap(void) {
     void *top = malloc(1 << 20);
     free(top);
     for (size_t size = 1 << 18; size > 512; size -= size / 8)
-        for (void *p; (p = malloc(size)); )
+        for (void *p; (p = malloc(size));)
             if (p >= top) {
                 free(p);
                 break;

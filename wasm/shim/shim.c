@@ -18,27 +18,27 @@ void image_inittab(void);                                        /* generated: n
 
 static const struct _frozen none[] = {{0}};
 static const struct _module_alias aliases[] = {
-    {"_frozen_importlib", "importlib._bootstrap"},
-    {"_frozen_importlib_external", "importlib._bootstrap_external"}, {0}};
+    {"_frozen_importlib", "importlib._bootstrap"}, {"_frozen_importlib_external", "importlib._bootstrap_external"}, {0}};
 const struct _frozen *_PyImport_FrozenBootstrap = image_frozen_boot, *_PyImport_FrozenStdlib = image_frozen,
                      *_PyImport_FrozenTest = none, *PyImport_FrozenModules = NULL;
 const struct _module_alias *_PyImport_FrozenAliases = aliases;
 
-__attribute__((import_module(IMPORT_MODULE), import_name("call")))
-extern int64_t host_call(const void *p, int32_t n); /* the answer lies where node_alloc put it, and is ours; 0: none */
+__attribute__((import_module(IMPORT_MODULE), import_name("call"))) extern int64_t
+host_call(const void *p, int32_t n); /* the answer lies where node_alloc put it, and is ours; 0: none */
 
 static PyObject *dispatch, *describe; /* message -> [reply, value]; (exception, phase, op, last) -> the same */
-static PyObject *recover; /* called after a call in which a notice was raised */
+static PyObject *recover;             /* called after a call in which a notice was raised */
 static PyObject *set_recursion_limit; /* sys's own */
-enum { USUAL_STACK_DEPTH = 10000 }; /* Limits.stack_depth, if nobody sets it */
-static int stack_depth HOT; /* 0: not configured yet */
+enum { USUAL_STACK_DEPTH = 10000 };   /* Limits.stack_depth, if nobody sets it */
+static int stack_depth HOT;           /* 0: not configured yet */
 
 /* ---- output: counted, then put into the ring as [fd, bytes] */
 static uint64_t output_bytes HOT, output_limit HOT = UINT64_MAX;
 
 static void count_output(uint64_t n) {
     output_bytes += n;
-    if (output_bytes > output_limit) wasi_exit(EXIT_OUTPUT | (output_bytes < EXIT_OUTPUT ? (uint32_t)output_bytes : EXIT_OUTPUT - 1));
+    if (output_bytes > output_limit)
+        wasi_exit(EXIT_OUTPUT | (output_bytes < EXIT_OUTPUT ? (uint32_t)output_bytes : EXIT_OUTPUT - 1));
 }
 void output_write(int fd, const uint8_t *p, size_t n) {
     enum { PIECE = 4096 };
@@ -170,12 +170,15 @@ static PyObject *m_seed(PyObject *m, PyObject *args) {
     Py_RETURN_NONE;
 }
 static PyMethodDef methods[] = {
-    {"register", m_register, METH_VARARGS, "register(dispatch, encode, decode, failure, recover, deadline, cancelled): what node_call runs, and the exceptions of notices."},
-    {"configure", m_configure, METH_VARARGS, "configure(reply_bytes, output_bytes, value_depth, stack_depth): limits of this instance."},
+    {"register", m_register, METH_VARARGS,
+     "register(dispatch, encode, decode, failure, recover, deadline, cancelled): what node_call runs, and the exceptions of notices."},
+    {"configure", m_configure, METH_VARARGS,
+     "configure(reply_bytes, output_bytes, value_depth, stack_depth): limits of this instance."},
     {"setrecursionlimit", m_setrecursionlimit, METH_O, "Set the recursion limit; what is above stack_depth sets it to that."},
     {"scratch", m_scratch, METH_O, "scratch(bytes): make /tmp, in this instance's own memory."},
     {"dup", m_dup, METH_O, "dup(fd): another descriptor of the same file."},
-    {"raise_again", m_raise_again, METH_O, "raise_again(error): a notice was raised where nothing can be: raise it at the next check."},
+    {"raise_again", m_raise_again, METH_O,
+     "raise_again(error): a notice was raised where nothing can be: raise it at the next check."},
     {"count_output", m_count_output, METH_O, "Add to this call's output; above the limit the guest ends."},
     {"loads", m_loads, METH_O, "Decode one CBOR item."},
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},
@@ -211,10 +214,19 @@ EXPORT(image_init) void image_init(void) {
     c.site_import = 0, c.write_bytecode = 0, c.install_signal_handlers = 0;
     c.use_hash_seed = 1, c.hash_seed = 42; /* baked in: all instances of one snapshot share it */
     c.use_frozen_modules = 1, c.module_search_paths_set = 1;
-    const struct { wchar_t **where; const wchar_t *what; } texts[] = {
-        {&c.home, L"/"}, {&c.prefix, L"/"}, {&c.exec_prefix, L"/"}, {&c.base_prefix, L"/"}, {&c.base_exec_prefix, L"/"},
-        {&c.platlibdir, L"lib"}, {&c.executable, L""}, {&c.base_executable, L""}, {&c.program_name, L"node"},
-        {&c.stdlib_dir, L"<cloche>"}};
+    const struct {
+        wchar_t **where;
+        const wchar_t *what;
+    } texts[] = {{&c.home, L"/"},
+                 {&c.prefix, L"/"},
+                 {&c.exec_prefix, L"/"},
+                 {&c.base_prefix, L"/"},
+                 {&c.base_exec_prefix, L"/"},
+                 {&c.platlibdir, L"lib"},
+                 {&c.executable, L""},
+                 {&c.base_executable, L""},
+                 {&c.program_name, L"node"},
+                 {&c.stdlib_dir, L"<cloche>"}};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         boot_check("configure", PyConfig_SetString(&c, texts[i].where, texts[i].what));
     boot_check("initialise", Py_InitializeFromConfig(&c));

@@ -55,8 +55,7 @@ err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __w
         const __wasi_subscription_t *s = &in[i];
         if (s->u.tag != __WASI_EVENTTYPE_CLOCK) {
             __wasi_fd_t fd = s->u.u.fd_read.file_descriptor;
-            out[(*done)++] = (__wasi_event_t){.userdata = s->userdata, .type = s->u.tag,
-                                              .error = fd < 3 ? 0 : __WASI_ERRNO_BADF};
+            out[(*done)++] = (__wasi_event_t){.userdata = s->userdata, .type = s->u.tag, .error = fd < 3 ? 0 : __WASI_ERRNO_BADF};
             continue;
         }
         uint64_t ns = s->u.u.clock.timeout;

@@ -7,10 +7,27 @@
 
 typedef __wasi_errno_t err;
 
-#define SAME(name) _Static_assert(FS_##name == __WASI_ERRNO_##name, #name);
-SAME(ACCES) SAME(BADF) SAME(BUSY) SAME(EXIST) SAME(FBIG) SAME(INVAL) SAME(IO) SAME(ISDIR) SAME(LOOP)
-SAME(MFILE) SAME(NAMETOOLONG) SAME(NOENT) SAME(NOMEM) SAME(NOSPC) SAME(NOTDIR) SAME(NOTEMPTY)
-SAME(NOTSUP) SAME(ROFS) SAME(SPIPE) SAME(XDEV)
+#define SAME(name) _Static_assert(FS_##name == __WASI_ERRNO_##name, #name)
+SAME(ACCES);
+SAME(BADF);
+SAME(BUSY);
+SAME(EXIST);
+SAME(FBIG);
+SAME(INVAL);
+SAME(IO);
+SAME(ISDIR);
+SAME(LOOP);
+SAME(MFILE);
+SAME(NAMETOOLONG);
+SAME(NOENT);
+SAME(NOMEM);
+SAME(NOSPC);
+SAME(NOTDIR);
+SAME(NOTEMPTY);
+SAME(NOTSUP);
+SAME(ROFS);
+SAME(SPIPE);
+SAME(XDEV);
 
 static int is_stream(__wasi_fd_t fd) { return fd < FILES_ROOT; }
 
@@ -105,30 +122,33 @@ err __wasi_fd_fdstat_get(__wasi_fd_t fd, __wasi_fdstat_t *s) {
     Mode mode;
     if (is_stream(fd)) {
         /* The right to seek keeps the C library from taking a stream for a terminal. */
-        *s = (__wasi_fdstat_t){
-            .fs_filetype = __WASI_FILETYPE_CHARACTER_DEVICE,
-            .fs_rights_base = __WASI_RIGHTS_FD_SEEK | __WASI_RIGHTS_FD_TELL |
-                              (fd ? __WASI_RIGHTS_FD_WRITE : __WASI_RIGHTS_FD_READ | __WASI_RIGHTS_FD_FILESTAT_GET)};
+        *s = (__wasi_fdstat_t){.fs_filetype = __WASI_FILETYPE_CHARACTER_DEVICE,
+                               .fs_rights_base =
+                                   __WASI_RIGHTS_FD_SEEK | __WASI_RIGHTS_FD_TELL |
+                                   (fd ? __WASI_RIGHTS_FD_WRITE : __WASI_RIGHTS_FD_READ | __WASI_RIGHTS_FD_FILESTAT_GET)};
         return 0;
     }
     err e = files_mode((int)fd, &mode);
     if (e) return e;
-    *s = (__wasi_fdstat_t){
-        .fs_filetype = (uint8_t)mode.kind,
-        .fs_flags = mode.append ? __WASI_FDFLAGS_APPEND : 0,
-        .fs_rights_base = ALL_RIGHTS & ~(mode.reads ? 0 : READING) & ~(mode.writes ? 0 : WRITING),
-        .fs_rights_inheriting = mode.kind == FS_KIND_DIRECTORY ? ALL_RIGHTS : 0};
+    *s = (__wasi_fdstat_t){.fs_filetype = (uint8_t)mode.kind,
+                           .fs_flags = mode.append ? __WASI_FDFLAGS_APPEND : 0,
+                           .fs_rights_base = ALL_RIGHTS & ~(mode.reads ? 0 : READING) & ~(mode.writes ? 0 : WRITING),
+                           .fs_rights_inheriting = mode.kind == FS_KIND_DIRECTORY ? ALL_RIGHTS : 0};
     return 0;
 }
 err __wasi_fd_fdstat_set_flags(__wasi_fd_t fd, __wasi_fdflags_t flags) {
     return is_stream(fd) ? 0 : files_set_append((int)fd, (flags & __WASI_FDFLAGS_APPEND) != 0);
 }
-err __wasi_fd_fdstat_set_rights(__wasi_fd_t fd, __wasi_rights_t base, __wasi_rights_t inheriting) {
-    return __WASI_ERRNO_NOTSUP;
-}
+err __wasi_fd_fdstat_set_rights(__wasi_fd_t fd, __wasi_rights_t base, __wasi_rights_t inheriting) { return __WASI_ERRNO_NOTSUP; }
 static void show(const Status *status, __wasi_filestat_t *s) {
-    *s = (__wasi_filestat_t){.dev = status->device, .ino = status->inode, .filetype = (uint8_t)status->kind, .nlink = 1,
-                             .size = status->size, .atim = status->changed, .mtim = status->changed, .ctim = status->changed};
+    *s = (__wasi_filestat_t){.dev = status->device,
+                             .ino = status->inode,
+                             .filetype = (uint8_t)status->kind,
+                             .nlink = 1,
+                             .size = status->size,
+                             .atim = status->changed,
+                             .mtim = status->changed,
+                             .ctim = status->changed};
 }
 err __wasi_fd_filestat_get(__wasi_fd_t fd, __wasi_filestat_t *s) {
     Status status;
@@ -170,7 +190,8 @@ err __wasi_fd_readdir(__wasi_fd_t fd, uint8_t *buf, __wasi_size_t n, __wasi_dirc
     for (err e; *used < n; at = entry.next) {
         if ((e = files_next((int)fd, at, &entry))) return *used ? 0 : e;
         if (!entry.length) break;
-        __wasi_dirent_t head = {.d_next = entry.next, .d_ino = entry.inode, .d_namlen = entry.length, .d_type = (uint8_t)entry.kind};
+        __wasi_dirent_t head = {
+            .d_next = entry.next, .d_ino = entry.inode, .d_namlen = entry.length, .d_type = (uint8_t)entry.kind};
         size_t some = sizeof head < n - *used ? sizeof head : n - *used;
         memcpy(buf + *used, &head, some);
         *used += some;
@@ -182,12 +203,13 @@ err __wasi_fd_readdir(__wasi_fd_t fd, uint8_t *buf, __wasi_size_t n, __wasi_dirc
 }
 
 /* ---- paths */
-err __wasi_path_open(__wasi_fd_t fd, __wasi_lookupflags_t look, const char *path, __wasi_oflags_t oflags,
-                     __wasi_rights_t base, __wasi_rights_t inheriting, __wasi_fdflags_t fdflags, __wasi_fd_t *opened) {
-    const struct { int on, flag; } wanted[] = {
-        {oflags & __WASI_OFLAGS_CREAT, FS_OPEN_CREATE}, {oflags & __WASI_OFLAGS_EXCL, FS_OPEN_EXCLUSIVE},
-        {oflags & __WASI_OFLAGS_TRUNC, FS_OPEN_TRUNCATE}, {oflags & __WASI_OFLAGS_DIRECTORY, FS_OPEN_DIRECTORY},
-        {(base & __WASI_RIGHTS_FD_READ) != 0, FS_OPEN_READ}, {(base & __WASI_RIGHTS_FD_WRITE) != 0, FS_OPEN_WRITE}};
+err __wasi_path_open(__wasi_fd_t fd, __wasi_lookupflags_t look, const char *path, __wasi_oflags_t oflags, __wasi_rights_t base,
+                     __wasi_rights_t inheriting, __wasi_fdflags_t fdflags, __wasi_fd_t *opened) {
+    const struct {
+        int on, flag;
+    } wanted[] = {{oflags & __WASI_OFLAGS_CREAT, FS_OPEN_CREATE},      {oflags & __WASI_OFLAGS_EXCL, FS_OPEN_EXCLUSIVE},
+                  {oflags & __WASI_OFLAGS_TRUNC, FS_OPEN_TRUNCATE},    {oflags & __WASI_OFLAGS_DIRECTORY, FS_OPEN_DIRECTORY},
+                  {(base & __WASI_RIGHTS_FD_READ) != 0, FS_OPEN_READ}, {(base & __WASI_RIGHTS_FD_WRITE) != 0, FS_OPEN_WRITE}};
     int flags = 0, number;
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (wanted[i].on) flags |= wanted[i].flag;

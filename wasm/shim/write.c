@@ -22,8 +22,8 @@ void kept_drop(size_t count) {
 static int too_large(Encoder *e, size_t more) {
     uint64_t total = (uint64_t)e->length + e->outside + more;
     if (total <= codec.reply_bytes) return 0;
-    PyErr_Format(PyExc_ValueError, "the value takes %llu bytes or more; the limit reply_bytes is %zu",
-                 (unsigned long long)total, codec.reply_bytes);
+    PyErr_Format(PyExc_ValueError, "the value takes %llu bytes or more; the limit reply_bytes is %zu", (unsigned long long)total,
+                 codec.reply_bytes);
     return -1;
 }
 
@@ -97,8 +97,7 @@ static int write_bignum(Encoder *e, PyObject *o, int negative) {
         result = 0;
 #else
     size_t n = (_PyLong_NumBits(positive) + 7) / 8;
-    if (!write_bignum_heads(e, negative, n))
-        result = _PyLong_AsByteArray((PyLongObject *)positive, e->bytes + e->length, n, 0, 0);
+    if (!write_bignum_heads(e, negative, n)) result = _PyLong_AsByteArray((PyLongObject *)positive, e->bytes + e->length, n, 0, 0);
 #endif
     e->length += result ? 0 : (size_t)n;
     Py_DECREF(positive);
@@ -122,9 +121,8 @@ int write_int(Encoder *e, PyObject *o) {
 /* Bodies: beside the message when they are large */
 
 static int write_place(Encoder *e, uint64_t tag, const void *p, size_t n) {
-    return write_head(e, TAG, tag) || write_head(e, ARRAY, 2) || write_head(e, UINT, (uintptr_t)p) || write_head(e, UINT, n)
-               ? -1
-               : 0;
+    return write_head(e, TAG, tag) || write_head(e, ARRAY, 2) || write_head(e, UINT, (uintptr_t)p) || write_head(e, UINT, n) ? -1
+                                                                                                                             : 0;
 }
 
 /* Keeps the view, whose bytes the message will point to. The view is released on failure. */
@@ -204,22 +202,18 @@ static Py_ssize_t utf8_size(PyObject *o) {
     FOR_KIND(utf8_size_of, PyUnicode_DATA(o), n)
 }
 
-static void store_utf8(uint8_t *p, PyObject *o) {
-    FOR_KIND(store_utf8_of, PyUnicode_DATA(o), PyUnicode_GET_LENGTH(o), p)
-}
+static void store_utf8(uint8_t *p, PyObject *o) { FOR_KIND(store_utf8_of, PyUnicode_DATA(o), PyUnicode_GET_LENGTH(o), p) }
 
 static int write_surrogates(Encoder *e, PyObject *o) {
     PyObject *bytes = PyUnicode_AsEncodedString(o, "utf-8", "surrogatepass");
     if (!bytes) return -1;
-    int result = write_head(e, TAG, TAG_SURROGATES) ||
-                 write_string(e, BYTES, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    int result =
+        write_head(e, TAG, TAG_SURROGATES) || write_string(e, BYTES, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
     Py_DECREF(bytes);
     return result ? -1 : 0;
 }
 
-int is_plain_key(PyObject *o) {
-    return PyUnicode_CheckExact(o) && (PyUnicode_IS_ASCII(o) || utf8_size(o) >= 0);
-}
+int is_plain_key(PyObject *o) { return PyUnicode_CheckExact(o) && (PyUnicode_IS_ASCII(o) || utf8_size(o) >= 0); }
 
 /* A large text beside the message: where it lies if it is ASCII, else as a byte string made for it. */
 static int write_large_text(Encoder *e, PyObject *o, size_t size) {
