@@ -1,6 +1,7 @@
 """Every import, export and number of the guest image, named once.
 
-The C header ``wasm/shim/abi.h`` is generated from this module, and the host compares a module's imports and
+The guest's C gets these numbers as ``wire/abi.h`` when it is compiled, the native core those that it needs as
+``runtime/native/numbers.h``. The host compares a module's imports and
 exports with it at load. Types are those of the WebAssembly core specification.
 """
 
@@ -17,7 +18,7 @@ IMPORTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     # name: (parameters, results). This is the whole attack surface of the host: only `call` takes an address.
     "clock": (("i32",), ("i64",)),  # clock id -> nanoseconds
     "random": ((), ("i64",)),  # 8 random bytes
-    "sleep": (("i64",), ("i32",)),  # nanoseconds -> 0, or an errno; 27 (WASI's EINTR): a notice waits
+    "sleep": (("i64",), ("i32",)),  # nanoseconds -> 0, or an errno; WASI_EINTR: a notice waits
     "poll": ((), ("i32",)),  # the host looks at what waits for it (signals) -> one of NOTICE_*; NOTICE_NONE: go on
     "exit": (("i32",), ()),  # records the code; the shim traps right after
     "call": (("i32", "i32"), ("i64",)),  # request (address, length) -> answer (address << 32 | length), or 0
@@ -38,10 +39,14 @@ EXPORTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]] | str]] = {
     ),  # as node_call's arguments -> whether it is one item of the profile
 }
 
-CLOCK_REALTIME: Final = 0
-CLOCK_MONOTONIC: Final = 1
-CLOCK_PROCESS_CPU: Final = 2
-CLOCK_THREAD_CPU: Final = 3
+CLOCK_ID_REALTIME: Final = 0
+CLOCK_ID_MONOTONIC: Final = 1
+CLOCK_ID_PROCESS_CPU: Final = 2
+CLOCK_ID_THREAD_CPU: Final = 3
+
+# Errors of WASI (wasi_snapshot_preview1, errno) that mean something of their own here; `files.ERRNOS` has those of files.
+WASI_EINTR: Final = 27  # a notice waits for the guest
+WASI_ENOSYS: Final = 52  # the host answers requests, but not this one
 
 # node_call answers (address << 32 | length); with address 0 the low half is one of these.
 REPLY_NONE: Final = 0  # not even the error could be encoded (no memory left, as a rule)
@@ -70,6 +75,11 @@ OUT_OF_LINE_BYTES: Final = 4096
 
 NUMBERS_SHORTEST: Final = 64
 """Lists of nothing but integers, or floats, of at least this length travel as one byte string."""
+
+USUAL_REPLY_BYTES: Final = 64 << 20
+USUAL_VALUE_DEPTH: Final = 64
+USUAL_STACK_DEPTH: Final = 10_000
+"""What the guest goes by until its limits are set, as while the image is built: the defaults of `cloche.Limits`."""
 
 REQUEST_BUFFER_BYTES: Final = 64 * 1024
 """The host allocates one request buffer of this size per instance, and another for each larger message."""

@@ -23,8 +23,7 @@ __all__ = ["Answer", "Asks", "Desk", "FramedAsks", "GuestAsks", "Refused"]
 
 T = TypeVar("T")
 
-ENOSYS: Final = 52
-"""WASI's number (wasi_snapshot_preview1, errno)."""
+ENOSYS: Final = abi.WASI_ENOSYS
 
 _ANY_NODES: Final = (1 << 32) - 1
 

@@ -548,7 +548,7 @@ static int born(struct guest *guest, uint64_t memory_limit) {
     guest->base = engine.memory_data(guest->context, &guest->memory.of);
     words[WORD_BASE] = (uint64_t)(uintptr_t)guest->base;
     words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
-    if (!is_writable(guest, words[WORD_RING], image->ring_bytes) || !is_writable(guest, words[WORD_NOTICE], 16) ||
+    if (!is_writable(guest, words[WORD_RING], image->ring_bytes) || !is_writable(guest, words[WORD_NOTICE], NOTICE_BYTES) ||
         words[WORD_NOTICE] % 4)
         return CLOCHE_REFUSED;
     return CLOCHE_DONE;

@@ -10,10 +10,6 @@
 #define LOAD(place) __atomic_load_n(&(place), __ATOMIC_SEQ_CST)
 #define STORE(place, value) __atomic_store_n(&(place), (value), __ATOMIC_SEQ_CST)
 
-/* Numbers of guest/cloche_wire/abi.py; a test compares them. */
-enum { NOTICE_NONE = 0, NOTICE_DEADLINE = 1, NOTICE_CANCEL = 2, NOTICE_POLL = 3, ANSWER_INTERRUPTED = 2, WASI_EINTR = 27 };
-enum { STOP_PAGE = 0, STOP_PAGE_BYTES = 65536 };
-
 struct guest {
     uint64_t words[CLOCHE_WORDS]; /* shared with Python: first, so that their address is the guest's */
     uint64_t handle;

@@ -32,8 +32,6 @@ static void wait_for_python(struct guest *guest, int status) {
     }
 }
 
-enum { REALTIME = 0, MONOTONIC = 1 };
-enum { REAL, MOVING, STANDING };
 static const int64_t MONOTONIC_START = 1000000000; /* a clock that began at 0 would look like one that was never read */
 
 static int64_t sum(uint64_t a, uint64_t b, uint64_t c) {
@@ -47,16 +45,19 @@ static void *clock_import(void *env, void *caller, union engine_raw *values, siz
     if (!guest) return unborn();
     uint64_t *words = guest->words;
     int which = values[0].i32;
-    if (words[WORD_CLOCK_MODE] != REAL) {
+    if (words[WORD_CLOCK_MODE] != CLOCK_MODE_REAL) {
         uint64_t stepped = words[WORD_CLOCK_STEPPED], after = stepped + words[WORD_CLOCK_STEP];
         words[WORD_CLOCK_STEPPED] = after > INT64_MAX ? INT64_MAX : after;
-        values[0].i64 = which == REALTIME    ? sum(words[WORD_CLOCK_START], words[WORD_CLOCK_SLEPT], stepped)
-                        : which == MONOTONIC ? sum((uint64_t)MONOTONIC_START, words[WORD_CLOCK_SLEPT], stepped)
-                                             : (int64_t)stepped;
+        values[0].i64 = which == CLOCK_ID_REALTIME    ? sum(words[WORD_CLOCK_START], words[WORD_CLOCK_SLEPT], stepped)
+                        : which == CLOCK_ID_MONOTONIC ? sum((uint64_t)MONOTONIC_START, words[WORD_CLOCK_SLEPT], stepped)
+                                                      : (int64_t)stepped;
         return NULL;
     }
     struct timespec t;
-    clock_gettime(which == REALTIME ? CLOCK_REALTIME : which == MONOTONIC ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &t);
+    clock_gettime(which == CLOCK_ID_REALTIME    ? CLOCK_REALTIME
+                  : which == CLOCK_ID_MONOTONIC ? CLOCK_MONOTONIC
+                                                : CLOCK_THREAD_CPUTIME_ID,
+                  &t);
     values[0].i64 = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
     return NULL;
 }
@@ -74,8 +75,8 @@ static void *sleep_import(void *env, void *caller, union engine_raw *values, siz
     if (!guest) return unborn();
     int64_t span = values[0].i64 < 0 ? 0 : values[0].i64, now = clock_now();
     int64_t until = span > INT64_MAX - now ? INT64_MAX - 1 : now + span;
-    if (guest->words[WORD_CLOCK_MODE] != REAL) {
-        if (guest->words[WORD_CLOCK_MODE] == MOVING) {
+    if (guest->words[WORD_CLOCK_MODE] != CLOCK_MODE_REAL) {
+        if (guest->words[WORD_CLOCK_MODE] == CLOCK_MODE_MOVING) {
             uint64_t slept = guest->words[WORD_CLOCK_SLEPT] + (uint64_t)span;
             guest->words[WORD_CLOCK_SLEPT] = slept > INT64_MAX ? INT64_MAX : slept;
         }
@@ -118,7 +119,7 @@ static void *call_import(void *env, void *caller, union engine_raw *values, size
     struct guest *guest = current;
     if (!guest) return unborn();
     if (!guest->words[WORD_GRANTED]) {
-        values[0].i64 = 0;
+        values[0].i64 = ANSWER_NONE;
         return NULL;
     }
     if (guest->inside_ask) return stopped(guest, CLOCHE_REENTERED); /* from inside node_alloc, node_free or node_check */

@@ -16,6 +16,7 @@ from imagebuild import (
     freeze,
     gate,
     handlers,
+    layout,
     link,
     manifest,
     numpyext,
@@ -25,7 +26,7 @@ from imagebuild import (
     toolchain,
     wasmfile,
 )
-from imagebuild.header import abi_header
+from imagebuild.header import WIRE_MODULES, write_headers
 from imagebuild.pins import Pins
 from imagebuild.snapshot import snapshot
 from imagebuild.stages import BuildError, Folders, Stage, file_digest
@@ -74,6 +75,7 @@ class Recipe:
         def code(*names: str) -> str:
             return file_digest(*(self.wasm / "imagebuild" / f"{name}.py" for name in names))
 
+        numbers = code("header") + file_digest(*(self.wire / f"{name}.py" for name in WIRE_MODULES))
         runs = code("driver", "cbor") + file_digest(self.wire / "abi.py")
         return [
             # which of the compiler's own libraries it brings depends on the machine, and so is no part of the key
@@ -120,12 +122,19 @@ class Recipe:
                         )
                     )
                 ),
-                runs + code("snapshot", "layout", "tables", "wasmfile", "wasmcode", "freeze", "link"),
+                runs + code("header", "snapshot", "layout", "tables", "wasmfile", "wasmcode", "freeze", "link"),
             ),
             stage("frozen-library", "toolchain freezer cpython-source pure", code("freeze")),
             stage("frozen-numpy", "toolchain freezer numpy", code("freeze")),
             stage("frozen-guest", "toolchain freezer", code("freeze"), self._guest_sources()),
-            stage("shim", "toolchain cpython-source config", file_digest(*shim), runs, code("wasmcode", "link")),
+            stage(
+                "shim",
+                "toolchain cpython-source config",
+                file_digest(*shim),
+                runs,
+                numbers,
+                code("layout", "wasmcode", "link"),
+            ),
             stage(
                 "link",
                 "toolchain cpython-source config cpython libraries blas numpy shim frozen-library frozen-numpy frozen-guest",
@@ -221,7 +230,8 @@ class Recipe:
         numpyext.build(self._tools(out, folders), folders["numpy-source"], headers, folders["host-tools"], out)
 
     def _shim(self, out: Path, folders: Folders) -> None:
-        (out / "abi.h").write_text(abi_header(self.wire), "utf-8")
+        numbers = {name: getattr(layout, name) for name in ("GRAIN", "BUCKETS", "EXACT")}
+        write_headers(self.wire, out, numbers)
         flags = self._shim_flags(out, folders)
         names = sorted(path for path in self.shim.glob("*.c") if not path.name.startswith("freezer"))
         self._tools(out, folders).compile_all([(path, out / f"{path.stem}.o", flags) for path in names])
@@ -229,11 +239,20 @@ class Recipe:
 
     def _shim_flags(self, out: Path, folders: Folders) -> list[str]:
         include = cpython.includes(folders["cpython-source"], folders["config"])
-        return [f"-I{out}", f"-I{self.shim}", *include, "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+        return [
+            f"-I{out}",
+            f"-I{self.shim}",
+            *include,
+            "-std=c11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-Wno-unused-parameter",
+        ]
 
     def _freezer(self, out: Path, folders: Folders) -> None:
         tools = self._tools(out, folders)
-        (out / "abi.h").write_text(abi_header(self.wire), "utf-8")
+        write_headers(self.wire, out)
         (out / "inittab.c").write_text(link.inittab([], {}), "utf-8")
         flags = self._shim_flags(out, folders)
         places = {name: self.shim / f"{name}.c" for name in ("freezer", "freezer_files", "wasi", "notice")}

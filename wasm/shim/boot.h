@@ -4,7 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_BUILD_CORE 1
 #include <Python.h>
-#include "abi.h"
+#include "wire/abi.h"
 #include "output.h"
 #include "pycore_import.h"
 #include "pycore_pathconfig.h"

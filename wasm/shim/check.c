@@ -3,7 +3,7 @@
    A state is one integer: nodes left in the high half, position in the low half. Every function takes the state
    before a part and returns the state after it, or BAD, so that nothing has to be kept in memory. */
 #include "check.h"
-#include "wire.h"
+#include "wire/tags.h"
 
 typedef uint64_t state;
 typedef const uint8_t *bytes;

@@ -2,7 +2,7 @@
 #include "hot.h"
 #include <stdlib.h>
 
-struct codec codec HOT = {.reply_bytes = 64u << 20, .depth = 64};
+struct codec codec HOT = {.reply_bytes = USUAL_REPLY_BYTES, .depth = USUAL_VALUE_DEPTH};
 
 typedef struct {
     PyObject_HEAD void *address;

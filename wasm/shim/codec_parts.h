@@ -2,7 +2,8 @@
 #ifndef CLOCHE_CODEC_PARTS_H
 #define CLOCHE_CODEC_PARTS_H
 #include "codec.h"
-#include "wire.h"
+#include "wire/abi.h"
+#include "wire/tags.h"
 
 enum { UINT, NEGATIVE, BYTES, TEXT, ARRAY, MAP, TAG, SIMPLE };
 

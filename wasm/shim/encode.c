@@ -70,7 +70,7 @@ static int array(Encoder *e, PyObject *o) {
 /* Whether a list has nothing but integers of 64 bits, or nothing but floats: 0 or 1; else -1. */
 static int numbers_kind(PyObject *o) {
     Py_ssize_t n = PyList_GET_SIZE(o);
-    if (n < WIRE_NUMBERS_SHORTEST) return -1;
+    if (n < NUMBERS_SHORTEST) return -1;
     PyTypeObject *type = Py_TYPE(PyList_GET_ITEM(o, 0));
     if (type != &PyLong_Type && type != &PyFloat_Type) return -1;
     for (Py_ssize_t i = 0; i < n; i++) {

@@ -1,11 +1,11 @@
 #include "hostfs.h"
-#include "abi.h"
-#include "wire.h"
+#include "wire/abi.h"
+#include "wire/tags.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum { UINT = 0, BYTES = 2, ARRAY = 4, TAG = 6, SIMPLE = 7, NO = 20, YES = 21 };
-enum { HEAD_BYTES = 9, NOT_HERE = 52 /* ENOSYS: the host answers, but not for files */ };
+enum { HEAD_BYTES = 9 };
 
 /* ---- requests: one array of integers and byte strings */
 typedef struct {
@@ -33,7 +33,7 @@ static void bytes(Request *r, const void *p, size_t n) {
     r->used += n;
 }
 static void body(Request *r, const void *p, size_t n) { /* a large one stays where it is */
-    if (n < WIRE_OUT_OF_LINE) return bytes(r, p, n);
+    if (n < OUT_OF_LINE_BYTES) return bytes(r, p, n);
     head(r, TAG, TAG_BYTES_AT);
     head(r, ARRAY, 2);
     number(r, (uintptr_t)p);
@@ -92,14 +92,15 @@ static fs_err ask(Request *request, Reader *r, fs_err unanswered) {
     free(request->bytes);
     if (!fits) return FS_NAMETOOLONG; /* names are all that can be so long */
     if (!r->answer.block) {
-        if (r->answer.length == ANSWER_INTERRUPTED) return FS_INTR; /* CPython then looks for signals, and asks again (PEP 475) */
+        if (r->answer.length == ANSWER_INTERRUPTED)
+            return WASI_EINTR; /* CPython then looks for signals, and asks again (PEP 475) */
         return r->answer.length ? FS_NOMEM : unanswered;
     }
     uint64_t count, ok, error;
     if (!reads(r, ARRAY, &count) || count != 2 || !reads(r, SIMPLE, &ok)) return FS_IO;
     if (ok == YES) return 0;
     if (ok != NO || !reads(r, UINT, &error) || !error || error > UINT16_MAX) return FS_IO;
-    return error == NOT_HERE ? unanswered : (fs_err)error;
+    return error == WASI_ENOSYS ? unanswered : (fs_err)error;
 }
 static fs_err done(Request *request, fs_err unanswered) { /* for what has no value to answer */
     Reader r;
@@ -141,7 +142,7 @@ static fs_err read_some(uint64_t handle, uint64_t at, uint8_t *p, size_t n, size
     return e;
 }
 static fs_err write_some(uint64_t handle, uint64_t at, const uint8_t *p, size_t n, size_t *put) {
-    Request request = begin(ASK_WRITE, at == UINT64_MAX ? 2 : 3, n < WIRE_OUT_OF_LINE ? n : 0);
+    Request request = begin(ASK_WRITE, at == UINT64_MAX ? 2 : 3, n < OUT_OF_LINE_BYTES ? n : 0);
     number(&request, handle);
     body(&request, p, n);
     if (at != UINT64_MAX) number(&request, at);
@@ -246,7 +247,7 @@ fs_err page_get(uint64_t handle, int again, Page *page) {
     return e;
 }
 int page_next(Page *page, Entry *entry) {
-    Reader r = {page->answer, page->at};
+    Reader r = {.answer = page->answer, .at = page->at};
     const uint8_t *name;
     size_t length;
     uint64_t kind;

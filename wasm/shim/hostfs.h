@@ -2,24 +2,7 @@
 #ifndef CLOCHE_HOSTFS_H
 #define CLOCHE_HOSTFS_H
 #include "fs.h"
-
-/* cloche_wire/messages.py, Ask */
-enum {
-    ASK_OPEN = 16,
-    ASK_CLOSE,
-    ASK_READ,
-    ASK_WRITE,
-    ASK_STATUS,
-    ASK_LIST,
-    ASK_MKDIR,
-    ASK_UNLINK,
-    ASK_RMDIR,
-    ASK_RENAME,
-    ASK_RESIZE,
-    ASK_TOUCH,
-};
-
-enum { FS_CHUNK_BYTES = 1 << 20 }; /* that one question reads or writes at most */
+#include "wire/messages.h"
 
 /* The linked program provides fs_ask: it sends a request, which lies on the heap, and answers with a block that is then the
    caller's. NULL: nobody answers, for nothing was granted; or, if the length is not 0, there was no memory for the answer. */

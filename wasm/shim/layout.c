@@ -13,11 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "layout.h"
+#include "layout_numbers.h"
 #include "pycore_ceval.h"
 
 #define EXPORT(name) __attribute__((export_name(#name), used))
-
-enum { BUCKETS = 4096, EXACT = 2048, GRAIN = 8 };
 
 struct live {
     uint32_t size, nth;
@@ -28,12 +27,12 @@ struct place {
 
 /* Filled in by the build before the initialiser runs; all zero: lay nothing out. */
 static struct {
-    uint32_t *counts;  /* by bucket: requests so far; BUCKETS of them */
-    struct live *live; /* first run: one for every GRAIN bytes from heap on */
+    uint32_t *counts;  /* by bucket: requests so far; LAYOUT_BUCKETS of them */
+    struct live *live; /* first run: one for every LAYOUT_GRAIN bytes from heap on */
     uint32_t heap, live_count;
     struct place *places; /* second run; the first is not used */
     uint32_t place_count;
-    uint32_t *first; /* by bucket: index of the next place; BUCKETS of them */
+    uint32_t *first; /* by bucket: index of the next place; LAYOUT_BUCKETS of them */
 } layout;
 
 static PyMemAllocatorEx own[3];
@@ -42,10 +41,10 @@ static int inside; /* a request for a large object asks for raw memory in turn: 
 
 EXPORT(image_layout) void *image_layout(void) { return &layout; }
 
-static uint32_t bucket(size_t n) { return n < EXACT ? n : EXACT + (n / 32) % (BUCKETS - EXACT); }
+static uint32_t bucket(size_t n) { return n < LAYOUT_EXACT ? n : LAYOUT_EXACT + (n / 32) % (LAYOUT_BUCKETS - LAYOUT_EXACT); }
 
 static void note(void *block, size_t n, uint32_t nth) {
-    uint32_t at = ((uint32_t)(uintptr_t)block - layout.heap) / GRAIN;
+    uint32_t at = ((uint32_t)(uintptr_t)block - layout.heap) / LAYOUT_GRAIN;
     if (at < layout.live_count) layout.live[at] = (struct live){n, nth};
 }
 

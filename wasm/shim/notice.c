@@ -2,7 +2,7 @@
    host sets the bit of eval_breaker that leads there), in regular expressions, in big integers, after EINTR. Both functions that it
    asks through are defined here; signalmodule.c has its own under other names (cpython/objects.toml). */
 #include "notice.h"
-#include "abi.h"
+#include "wire/abi.h"
 #include "output.h"
 #include "pycore_ceval.h"
 #include "pycore_code.h"

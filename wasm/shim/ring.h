@@ -2,12 +2,12 @@
 #ifndef CLOCHE_RING_H
 #define CLOCHE_RING_H
 #include <stdint.h>
-#include "wire.h"
+#include "wire/abi.h"
 
 /* docs/wire.md, "The log ring". The host reads all of it and zeroes head, used, records and dropped. */
 struct ring {
     uint32_t magic, capacity, head, used, records, dropped, reserved0, reserved1;
-    uint8_t bytes[WIRE_RING_CAPACITY];
+    uint8_t bytes[RING_CAPACITY];
 };
 extern struct ring cloche_ring;
 

@@ -29,7 +29,6 @@ host_call(const void *p, int32_t n); /* the answer lies where node_alloc put it,
 static PyObject *dispatch, *describe; /* message -> [reply, value]; (exception, phase, op, last) -> the same */
 static PyObject *recover;             /* called after a call in which a notice was raised */
 static PyObject *set_recursion_limit; /* sys's own */
-enum { USUAL_STACK_DEPTH = 10000 };   /* Limits.stack_depth, if nobody sets it */
 static int stack_depth HOT;           /* 0: not configured yet */
 
 /* ---- output: counted, then put into the ring as [fd, bytes] */
@@ -131,7 +130,7 @@ static PyObject *m_call(PyObject *m, PyObject *arg) {
         if (PyErr_CheckSignals() == 0) PyErr_SetString(PyExc_InterruptedError, "the host stopped waiting for the answer");
         return NULL;
     }
-    if (!answer) Py_RETURN_NONE;
+    if (!answer) Py_RETURN_NONE; /* ANSWER_NONE */
     PyObject *value = codec_decode(answer, (uint32_t)packed);
     free(answer);
     return value;
@@ -186,7 +185,7 @@ static PyMethodDef methods[] = {
     {"seed_mt19937", m_seed, METH_VARARGS, "seed_mt19937(capsule, bytes): seed a numpy MT19937 through its capsule."},
     {"call", m_call, METH_O, "Ask the host: [ask, *operands] -> [granted, value or failure]; None: nothing is granted."},
     {0}};
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_cloche", NULL, -1, methods};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_cloche", .m_size = -1, .m_methods = methods};
 
 static PyObject *init_module(void) {
     PyObject *m = PyModule_Create(&definition);

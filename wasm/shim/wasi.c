@@ -2,17 +2,12 @@
 
    What the guest sees: no environment, no arguments, no sockets; files as wasi_files.c has them, or none in the freezer. Only
    clock, random, sleep and exit ask the host. */
-#include "abi.h"
+#include "wire/abi.h"
 #include "output.h"
 #include <errno.h>
 #include <string.h>
-#include <wasi/api.h>
-
-/* <time.h> has macros of the same names as the ABI's numbers. */
-enum { CLOCK_ID_REALTIME = CLOCK_REALTIME, CLOCK_ID_MONOTONIC = CLOCK_MONOTONIC, CLOCK_ID_LAST = CLOCK_THREAD_CPU };
-#undef CLOCK_REALTIME
-#undef CLOCK_MONOTONIC
 #include <time.h>
+#include <wasi/api.h>
 
 #define HOST(name) __attribute__((import_module(IMPORT_MODULE), import_name(#name))) extern
 HOST(clock) int64_t host_clock(int32_t id);
@@ -38,10 +33,10 @@ err __wasi_sched_yield(void) { return 0; }
 /* ---- clock, sleep, random */
 err __wasi_clock_res_get(__wasi_clockid_t id, __wasi_timestamp_t *ns) {
     *ns = 1;
-    return id <= CLOCK_ID_LAST ? 0 : __WASI_ERRNO_INVAL;
+    return id <= CLOCK_ID_THREAD_CPU ? 0 : __WASI_ERRNO_INVAL;
 }
 err __wasi_clock_time_get(__wasi_clockid_t id, __wasi_timestamp_t precision, __wasi_timestamp_t *ns) {
-    if (id > CLOCK_ID_LAST) return __WASI_ERRNO_INVAL;
+    if (id > CLOCK_ID_THREAD_CPU) return __WASI_ERRNO_INVAL;
     *ns = (__wasi_timestamp_t)host_clock((int32_t)id);
     return 0;
 }

@@ -7,27 +7,8 @@
 
 typedef __wasi_errno_t err;
 
-#define SAME(name) _Static_assert(FS_##name == __WASI_ERRNO_##name, #name)
-SAME(ACCES);
-SAME(BADF);
-SAME(BUSY);
-SAME(EXIST);
-SAME(FBIG);
-SAME(INVAL);
-SAME(IO);
-SAME(ISDIR);
-SAME(LOOP);
-SAME(MFILE);
-SAME(NAMETOOLONG);
-SAME(NOENT);
-SAME(NOMEM);
-SAME(NOSPC);
-SAME(NOTDIR);
-SAME(NOTEMPTY);
-SAME(NOTSUP);
-SAME(ROFS);
-SAME(SPIPE);
-SAME(XDEV);
+#define IS_WASIS(name) _Static_assert(FS_##name == __WASI_ERRNO_##name, #name);
+FS_EACH_ERROR(IS_WASIS)
 
 static int is_stream(__wasi_fd_t fd) { return fd < FILES_ROOT; }
 

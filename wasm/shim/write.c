@@ -149,7 +149,7 @@ refused:
 int write_byte_string(Encoder *e, PyObject *o, uint64_t tag) {
     Py_buffer view;
     if (PyObject_GetBuffer(o, &view, PyBUF_SIMPLE) < 0) return -1;
-    if (e->out_of_line && view.len >= WIRE_OUT_OF_LINE) return keep(e, &view, tag, view.buf, (size_t)view.len);
+    if (e->out_of_line && view.len >= OUT_OF_LINE_BYTES) return keep(e, &view, tag, view.buf, (size_t)view.len);
     int result = write_string(e, BYTES, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
     return result;
@@ -235,7 +235,7 @@ static int write_large_text(Encoder *e, PyObject *o, size_t size) {
 int write_text(Encoder *e, PyObject *o, int key) {
     Py_ssize_t size = utf8_size(o);
     if (size < 0) return write_surrogates(e, o);
-    if (e->out_of_line && !key && size >= WIRE_OUT_OF_LINE) return write_large_text(e, o, (size_t)size);
+    if (e->out_of_line && !key && size >= OUT_OF_LINE_BYTES) return write_large_text(e, o, (size_t)size);
     if (write_head(e, TEXT, (uint64_t)size) || need(e, (size_t)size)) return -1;
     if (PyUnicode_IS_ASCII(o)) memcpy(e->bytes + e->length, PyUnicode_DATA(o), (size_t)size);
     else store_utf8(e->bytes + e->length, o);

@@ -70,7 +70,7 @@ def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str, sa
         f"-I{folder}",
     ]
     header = runpy.run_path(str(TREE / "wasm" / "imagebuild" / "header.py"))
-    (folder / "abi.h").write_text(header["abi_header"](TREE / "guest" / "cloche_wire"), "utf-8")
+    header["write_headers"](TREE / "guest" / "cloche_wire", folder)
     if sanitize:
         command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     objects = []
