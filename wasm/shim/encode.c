@@ -21,27 +21,27 @@ static int too_deep(void) {
 }
 
 typedef struct {
-    struct around around;
+    struct enclosing enclosing;
     int shared;
 } Scope;
 
 static int enter(Encoder *e, Scope *s, PyObject *o, int mutable) {
-    if (mutable && meet_once(e, o) < 0) return -1;
+    if (mutable && check_not_seen(e, o) < 0) return -1;
     if (!e->depth) return too_deep();
     e->depth--;
     e->substitutes = 0;
     s->shared = e->shared;
     if (!mutable && has_other_holders(o)) e->shared = 1;
-    s->around.container = o;
-    s->around.out = e->around;
-    e->around = &s->around;
+    s->enclosing.container = o;
+    s->enclosing.out = e->enclosing;
+    e->enclosing = &s->enclosing;
     return 0;
 }
 
 static int leave(Encoder *e, Scope *s, int result) {
     e->depth++;
     e->shared = s->shared;
-    e->around = s->around.out;
+    e->enclosing = s->enclosing.out;
     return result;
 }
 
@@ -236,7 +236,7 @@ static int is_mutable_builtin(PyObject *o) {
 }
 
 static int other(Encoder *e, PyObject *o) {
-    if (is_around(e, o)) return refuse_again(e, o);
+    if (is_enclosing(e, o)) return refuse_seen(e, o);
     if (e->substitutes == SUBSTITUTES)
         return refuse(PyExc_TypeError, "cannot encode %U: it stands for another value, and that for another", o);
     PyObject *answer = ask(e, o);
@@ -246,15 +246,15 @@ static int other(Encoder *e, PyObject *o) {
     uint64_t tag = untagged ? 0 : PyLong_AsUnsignedLongLong(number);
     int shared = e->shared, substitutes = e->substitutes, result = -1;
     int mutable = untagged ? is_mutable_builtin(substitute) : is_mutable(tag);
-    if (tag != UINT64_MAX && (!mutable || meet_once(e, o) == 0)) {
-        struct around here = {o, e->around};
-        e->around = &here;
+    if (tag != UINT64_MAX && (!mutable || check_not_seen(e, o) == 0)) {
+        struct enclosing here = {o, e->enclosing};
+        e->enclosing = &here;
         e->shared = shared || has_other_holders(o);
         e->substitutes = untagged ? substitutes + 1 : 0;
         result = untagged ? held(e, substitute) : tagged(e, tag, substitute);
         e->substitutes = substitutes;
         e->shared = shared;
-        e->around = here.out;
+        e->enclosing = here.out;
     }
     Py_DECREF(answer);
     return result;
@@ -271,7 +271,7 @@ static int value(Encoder *e, PyObject *o) {
     if (type == &PyDict_Type) return dict(e, o);
     if (type == &PyList_Type || type == &PyTuple_Type) return sequence(e, o);
     if (type == &PyBytes_Type) return write_byte_string(e, o, TAG_BYTES_AT);
-    if (type == &PyByteArray_Type) return meet_once(e, o) < 0 ? -1 : write_byte_string(e, o, TAG_BYTES_AT);
+    if (type == &PyByteArray_Type) return check_not_seen(e, o) < 0 ? -1 : write_byte_string(e, o, TAG_BYTES_AT);
     if (type == &PySet_Type || type == &PyFrozenSet_Type) return set(e, o);
     return other(e, o);
 }
@@ -286,7 +286,7 @@ int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint
     /* a reply is an array, also when it is written as a tuple */
     int result = form == REPLY && PyTuple_CheckExact(o) ? array(&e, o) : value(&e, o);
     Py_DECREF(o);
-    free(e.met.slots);
+    free(e.seen.slots);
     Py_XDECREF(e.answers);
     if (result) {
         kept_drop(kept);

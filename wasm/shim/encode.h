@@ -1,13 +1,13 @@
-/* The encoder's state and its parts: bytes out (write.c), containers met (meet.c), the way to a value (path.c), the walk
+/* The encoder's state and its parts: bytes out (write.c), containers met (seen.c), the way to a value (path.c), the walk
    (encode.c). */
 #ifndef CLOCHE_ENCODE_H
 #define CLOCHE_ENCODE_H
 #include "codec_parts.h"
 
-/* The containers around the value that is being encoded, innermost first. */
-struct around {
+/* The containers enclosing the value that is being encoded, innermost first. */
+struct enclosing {
     PyObject *container;
-    const struct around *out;
+    const struct enclosing *out;
 };
 
 typedef struct {
@@ -19,20 +19,20 @@ typedef struct {
     int shared;      /* inside something that more than one container holds */
     uint32_t depth;
     int substitutes; /* hooks in a row that gave a substitute without a tag */
-    const struct around *around;
+    const struct enclosing *enclosing;
     struct {
         PyObject **slots;
         size_t capacity, used;
-    } met;                  /* mutable containers met so far, of those that may be met again */
+    } seen;                 /* mutable containers met so far, of those that may be met again */
     PyObject *answers;      /* of the hook, as far as they must live on */
     PyObject *error, *path; /* once a value was refused: the exception, and the way to it, innermost first */
 } Encoder;
 
-/* meet.c */
+/* seen.c */
 int refuse(PyObject *kind, const char *format, PyObject *o); /* an error about o; %U in the format is its type's name */
-int is_around(Encoder *e, PyObject *o);
-int refuse_again(Encoder *e, PyObject *o);
-int meet_once(Encoder *e, PyObject *o); /* a mutable container; -1 if it was met before */
+int is_enclosing(Encoder *e, PyObject *o);
+int refuse_seen(Encoder *e, PyObject *o);
+int check_not_seen(Encoder *e, PyObject *o); /* a mutable container; -1 if it was met before */
 
 /* The caller holds one reference beside the container's. With no third one, nothing else leads to the object. */
 static inline int has_other_holders(PyObject *o) { return Py_REFCNT(o) > 2; }
