@@ -3,6 +3,7 @@
    A state is one integer: nodes left in the high half, position in the low half. Every function takes the state
    before a part and returns the state after it, or BAD, so that nothing has to be kept in memory. */
 #include "check.h"
+#include "cbor.h"
 #include "wire/tags.h"
 
 typedef uint64_t state;
@@ -13,23 +14,9 @@ typedef const uint8_t *bytes;
 #define MOVED(s, position) (((s) & 0xFFFFFFFF00000000u) | (uint32_t)(position))
 #define ONE_NODE ((state)1 << 32)
 
-enum { UINT, NEGATIVE, BYTES, TEXT, ARRAY, MAP, TAG, SIMPLE };
-
 static state item(bytes p, uint32_t n, state s, uint32_t depth);
 
-/* Where the head at `at` ends; 0 if it does not fit or its length is indefinite or reserved. */
-static inline uint32_t head_end(bytes p, uint32_t n, uint32_t at) {
-    if (at >= n) return 0;
-    uint32_t info = p[at] & 31, more = info < 24 ? 0 : info < 28 ? 1u << (info - 24) : UINT32_MAX;
-    return more <= n - at - 1 ? at + 1 + more : 0;
-}
-
-static inline uint64_t argument(bytes p, uint32_t at, uint32_t end) {
-    if (end == at + 1) return p[at] & 31;
-    uint64_t value = 0;
-    for (uint32_t i = at + 1; i < end; i++) value = value << 8 | p[i];
-    return value;
-}
+static inline uint64_t argument(bytes p, uint32_t at, uint32_t end) { return cbor_argument(p + at, end - at); }
 
 /* RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF. */
 static inline int is_utf8(bytes p, uint32_t at, uint32_t end) {
@@ -53,18 +40,18 @@ static inline int is_utf8(bytes p, uint32_t at, uint32_t end) {
 
 /* Takes the head of one item; the nodes pay for it. */
 static inline state head(bytes p, uint32_t n, state s) {
-    uint32_t end = s < ONE_NODE ? 0 : head_end(p, n, POSITION(s));
-    return end ? MOVED(s - ONE_NODE, end) : BAD;
+    uint32_t at = POSITION(s), size = s < ONE_NODE || at >= n ? 0 : cbor_head_size(p + at, n - at);
+    return size ? MOVED(s - ONE_NODE, at + size) : BAD;
 }
 
 static inline int is(bytes p, uint32_t n, state s, uint32_t major) {
-    return s != BAD && POSITION(s) < n && p[POSITION(s)] >> 5 == major;
+    return s != BAD && POSITION(s) < n && cbor_major(p + POSITION(s)) == (int)major;
 }
 
 static inline int is_tag(bytes p, uint32_t n, state s, uint32_t tag) {
     if (!is(p, n, s, TAG)) return 0;
-    uint32_t end = head_end(p, n, POSITION(s));
-    return end && argument(p, POSITION(s), end) == tag;
+    uint32_t at = POSITION(s), size = cbor_head_size(p + at, n - at);
+    return size && cbor_argument(p + at, size) == tag;
 }
 
 static inline state string(bytes p, uint32_t n, state s, uint32_t major) {
@@ -89,11 +76,11 @@ static inline state natural(bytes p, uint32_t n, state s) { return is(p, n, s, U
 static inline state text(bytes p, uint32_t n, state s) { return string(p, n, s, TEXT); }
 
 static inline state text_or_null(bytes p, uint32_t n, state s) {
-    return is(p, n, s, SIMPLE) ? (p[POSITION(s)] == 0xF6 ? head(p, n, s) : BAD) : text(p, n, s);
+    return is(p, n, s, SIMPLE) ? (p[POSITION(s)] == CBOR_BYTE(SIMPLE, CBOR_NULL) ? head(p, n, s) : BAD) : text(p, n, s);
 }
 
 static inline state float64(bytes p, uint32_t n, state s) {
-    return is(p, n, s, SIMPLE) && p[POSITION(s)] == 0xFB ? head(p, n, s) : BAD;
+    return is(p, n, s, SIMPLE) && p[POSITION(s)] == CBOR_BYTE(SIMPLE, CBOR_FLOAT64) ? head(p, n, s) : BAD;
 }
 
 /* The head of an array of exactly `count` items. */
@@ -148,7 +135,7 @@ static inline int is_typed(uint64_t tag) {
 static inline state order(bytes p, uint32_t n, state s) {
     uint32_t at = POSITION(s);
     s = text(p, n, s);
-    return s != BAD && p[at] == 0x61 && (p[at + 1] == 'C' || p[at + 1] == 'F') ? s : BAD;
+    return s != BAD && p[at] == CBOR_BYTE(TEXT, 1) && (p[at + 1] == 'C' || p[at + 1] == 'F') ? s : BAD;
 }
 
 static state ndarray(bytes p, uint32_t n, state s, uint32_t depth) {
@@ -165,11 +152,13 @@ static state tagged(bytes p, uint32_t n, state s, uint64_t tag, uint32_t depth) 
     case TAG_POS_BIGNUM:
     case TAG_NEG_BIGNUM:
     case TAG_SURROGATES: return string(p, n, s, BYTES);
-    case TAG_UUID: return at < n && p[at] == 0x50 ? string(p, n, s, BYTES) : BAD;
+    case TAG_UUID: return at < n && p[at] == CBOR_BYTE(BYTES, 16) ? string(p, n, s, BYTES) : BAD;
     case TAG_SET:
     case TAG_FROZENSET:
     case TAG_TUPLE: return items(p, n, s, depth);
-    case TAG_MAP: s = items(p, n, s, depth); return s != BAD && !(argument(p, at, head_end(p, n, at)) & 1) ? s : BAD;
+    case TAG_MAP:
+        s = items(p, n, s, depth);
+        return s != BAD && !(cbor_argument(p + at, cbor_head_size(p + at, n - at)) & 1) ? s : BAD;
     case TAG_BYTES_AT:
     case TAG_TEXT_AT: return place(p, n, s);
     case TAG_ROW_MAJOR:
@@ -208,7 +197,7 @@ static state tagged(bytes p, uint32_t n, state s, uint64_t tag, uint32_t depth) 
 static state item(bytes p, uint32_t n, state s, uint32_t depth) {
     uint32_t at = POSITION(s);
     if (at >= n) return BAD;
-    switch (p[at] >> 5) {
+    switch (cbor_major(p + at)) {
     case UINT:
     case NEGATIVE: return head(p, n, s);
     case BYTES: return string(p, n, s, BYTES);
@@ -224,8 +213,8 @@ static state item(bytes p, uint32_t n, state s, uint32_t depth) {
     case TAG: s = head(p, n, s); return s == BAD ? BAD : tagged(p, n, s, argument(p, at, POSITION(s)), depth);
     }
     /* false, true, null, float16, float32, float64 */
-    uint32_t info = p[at] & 31;
-    return (info >= 20 && info <= 22) || (info >= 25 && info <= 27) ? head(p, n, s) : BAD;
+    int info = cbor_info(p + at);
+    return (info >= CBOR_FALSE && info <= CBOR_NULL) || (info >= CBOR_FLOAT16 && info <= CBOR_FLOAT64) ? head(p, n, s) : BAD;
 }
 
 #ifdef __wasm__

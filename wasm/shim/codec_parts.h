@@ -2,10 +2,9 @@
 #ifndef CLOCHE_CODEC_PARTS_H
 #define CLOCHE_CODEC_PARTS_H
 #include "codec.h"
+#include "cbor.h"
 #include "wire/abi.h"
 #include "wire/tags.h"
-
-enum { UINT, NEGATIVE, BYTES, TEXT, ARRAY, MAP, TAG, SIMPLE };
 
 extern struct codec {
     PyObject *encode, *decode; /* the hooks */

@@ -21,21 +21,16 @@ static inline PyObject *bad(const char *message) {
 }
 
 static inline int head(Decoder *d, Head *h) {
-    const uint8_t *p = d->p;
-    if (p == d->end) return bad("cbor: the bytes end too early"), -1;
-    h->major = *p >> 5;
-    h->info = *p++ & 31;
-    if (h->info < 24) {
-        h->value = (uint64_t)h->info;
-        d->p = p;
-        return 0;
+    size_t left = (size_t)(d->end - d->p);
+    uint32_t size = cbor_head_size(d->p, left);
+    if (!size) {
+        bad(left && cbor_info(d->p) > CBOR_FLOAT64 ? "cbor: indefinite or reserved length" : "cbor: the bytes end too early");
+        return -1;
     }
-    if (h->info > 27) return bad("cbor: indefinite or reserved length"), -1;
-    int more = 1 << (h->info - 24);
-    if (more > d->end - p) return bad("cbor: the bytes end too early"), -1;
-    h->value = 0;
-    while (more--) h->value = h->value << 8 | *p++;
-    d->p = p;
+    h->major = cbor_major(d->p);
+    h->info = cbor_info(d->p);
+    h->value = cbor_argument(d->p, size);
+    d->p += size;
     return 0;
 }
 

@@ -266,8 +266,8 @@ static int value(Encoder *e, PyObject *o) {
     if (type == &PyUnicode_Type) return write_text(e, o, 0);
     if (type == &PyLong_Type) return write_int(e, o);
     if (type == &PyFloat_Type) return write_float(e, PyFloat_AS_DOUBLE(o));
-    if (o == Py_None) return write_head(e, SIMPLE, 22);
-    if (type == &PyBool_Type) return write_head(e, SIMPLE, o == Py_True ? 21 : 20);
+    if (o == Py_None) return write_head(e, SIMPLE, CBOR_NULL);
+    if (type == &PyBool_Type) return write_head(e, SIMPLE, o == Py_True ? CBOR_TRUE : CBOR_FALSE);
     if (type == &PyDict_Type) return dict(e, o);
     if (type == &PyList_Type || type == &PyTuple_Type) return sequence(e, o);
     if (type == &PyBytes_Type) return write_byte_string(e, o, TAG_BYTES_AT);

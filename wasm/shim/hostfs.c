@@ -1,11 +1,9 @@
 #include "hostfs.h"
+#include "cbor.h"
 #include "wire/abi.h"
 #include "wire/tags.h"
 #include <stdlib.h>
 #include <string.h>
-
-enum { UINT = 0, BYTES = 2, ARRAY = 4, TAG = 6, SIMPLE = 7, NO = 20, YES = 21 };
-enum { HEAD_BYTES = 9 };
 
 /* ---- requests: one array of integers and byte strings */
 typedef struct {
@@ -14,14 +12,10 @@ typedef struct {
 } Request;
 
 static void head(Request *r, int major, uint64_t value) {
-    if (!r->bytes) return;
-    int width = value < 24 ? 0 : value <= UINT8_MAX ? 1 : value <= UINT16_MAX ? 2 : value <= UINT32_MAX ? 4 : 8;
-    int info = value < 24 ? (int)value : width == 1 ? 24 : width == 2 ? 25 : width == 4 ? 26 : 27;
-    r->bytes[r->used++] = (uint8_t)(major << 5 | info);
-    while (width--) r->bytes[r->used++] = (uint8_t)(value >> 8 * width);
+    if (r->bytes) r->used += cbor_put_head(r->bytes + r->used, major, value, cbor_width(value));
 }
 static Request begin(int ask, unsigned operands, size_t room) {
-    Request r = {malloc(room + HEAD_BYTES * (operands + 5)), 0};
+    Request r = {malloc(room + CBOR_HEAD_BYTES * (operands + 5)), 0};
     head(&r, ARRAY, operands + 1);
     head(&r, UINT, (uint64_t)ask);
     return r;
@@ -49,13 +43,12 @@ typedef struct {
 } Reader;
 
 static int next(Reader *r, uint64_t *value) { /* the head's major type, or -1 */
-    if (r->at >= r->answer.length) return -1;
-    int first = r->answer.block[r->at++], info = first & 31, width = info < 24 ? 0 : info < 28 ? 1 << (info - 24) : -1;
-    if (width < 0 || (size_t)width > r->answer.length - r->at) return -1;
-    *value = (uint64_t)info;
-    if (width) *value = 0;
-    while (width--) *value = *value << 8 | r->answer.block[r->at++];
-    return first >> 5;
+    const uint8_t *start = r->answer.block + r->at;
+    uint32_t size = cbor_head_size(start, r->answer.length - r->at);
+    if (!size) return -1;
+    *value = cbor_argument(start, size);
+    r->at += size;
+    return cbor_major(start);
 }
 static int reads(Reader *r, int major, uint64_t *value) { return next(r, value) == major; }
 static int reads_bytes(Reader *r, const uint8_t **p, size_t *n) {
@@ -98,8 +91,8 @@ static fs_err ask(Request *request, Reader *r, fs_err unanswered) {
     }
     uint64_t count, ok, error;
     if (!reads(r, ARRAY, &count) || count != 2 || !reads(r, SIMPLE, &ok)) return FS_IO;
-    if (ok == YES) return 0;
-    if (ok != NO || !reads(r, UINT, &error) || !error || error > UINT16_MAX) return FS_IO;
+    if (ok == CBOR_TRUE) return 0;
+    if (ok != CBOR_FALSE || !reads(r, UINT, &error) || !error || error > UINT16_MAX) return FS_IO;
     return error == WASI_ENOSYS ? unanswered : (fs_err)error;
 }
 static fs_err done(Request *request, fs_err unanswered) { /* for what has no value to answer */

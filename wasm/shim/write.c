@@ -39,21 +39,10 @@ static int need(Encoder *e, size_t more) {
     return 0;
 }
 
-static inline void store(uint8_t *p, uint64_t value, int width) {
-    while (width--) {
-        p[width] = (uint8_t)value;
-        value >>= 8;
-    }
-}
-
 int write_head(Encoder *e, int major, uint64_t value) {
-    int width = value < 24 ? 0 : value <= UINT8_MAX ? 1 : value <= UINT16_MAX ? 2 : value <= UINT32_MAX ? 4 : 8;
-    static const uint8_t infos[] = {0, 24, 25, 0, 26, 0, 0, 0, 27};
+    int width = cbor_width(value);
     if (need(e, 1 + (size_t)width)) return -1;
-    uint8_t *p = e->bytes + e->length;
-    *p = (uint8_t)(major << 5 | (width ? infos[width] : (int)value));
-    store(p + 1, value, width);
-    e->length += 1 + (size_t)width;
+    e->length += cbor_put_head(e->bytes + e->length, major, value, width);
     return 0;
 }
 
@@ -69,12 +58,10 @@ int write_string(Encoder *e, int major, const void *p, size_t n) {
 }
 
 int write_float(Encoder *e, double value) {
-    if (need(e, 9)) return -1;
     uint64_t bits;
     memcpy(&bits, &value, 8);
-    e->bytes[e->length] = 0xFB;
-    store(e->bytes + e->length + 1, bits, 8);
-    e->length += 9;
+    if (need(e, CBOR_HEAD_BYTES)) return -1;
+    e->length += cbor_put(e->bytes + e->length, SIMPLE, CBOR_FLOAT64, bits, 8);
     return 0;
 }
 
