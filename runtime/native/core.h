@@ -86,17 +86,25 @@ enum woken timer_sleep(struct guest *guest, int64_t until);
 void timer_clear_notice(struct guest *guest); /* at rest */
 void timer_forked(void);
 
-/* imports.c */
-struct guest *current_guest(void);
-void set_current_guest(struct guest *guest);
-/* Leave the fiber with that status; what to do when it goes on is in guest->command. */
-void guest_wait(struct guest *guest, int status);
-
 /* random.c */
 uint64_t random_word(struct guest *guest);
 
-/* core.c */
-enum { GO_ON, UNWIND, RUN_EXPORT };
-int guest_run(struct guest *guest); /* call guest->function with guest->arguments, on the guest's stack */
+/* guests.c */
+struct guest *table_take(void); /* one without an image and a store; NULL: no memory */
+void table_give_back(struct guest *guest);
+struct guest *guest_find(uint64_t handle); /* NULL: there is none any more */
+/* Take a guest that is in that state: from here on nobody else changes or frees it, until another state is stored. */
+int guest_take(struct guest *guest, uint64_t handle, uint64_t state);
+int guests_follow_forks(void); /* once; 0: no memory */
+
+/* crossing.c */
+enum { GO_ON, UNWIND, RUN_EXPORT };               /* guest->command */
+struct guest *current_guest(void);                /* the one that runs on this thread, the innermost one; NULL: none */
+int guest_cross(struct guest *guest, int begin);  /* enter the guest, or let it go on; what it has come to */
+int guest_run(struct guest *guest);               /* on its stack: call guest->function with guest->arguments */
+void guest_wait(struct guest *guest, int status); /* on its stack: leave it with that status, until it is to go on */
+/* Note for cloche_message what the engine has to say, and delete it. */
+void keep_error(struct guest *guest, void *error);
+void keep_trap(struct guest *guest, void *trap);
 
 #endif

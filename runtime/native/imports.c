@@ -5,11 +5,6 @@
 #include <string.h>
 #include <time.h>
 
-static _Thread_local struct guest *current; /* the guest that runs on this thread, the innermost one */
-
-struct guest *current_guest(void) { return current; }
-void set_current_guest(struct guest *guest) { current = guest; }
-
 static void *stopped(struct guest *guest, uint64_t reason) {
     if (reason && !guest->trapped) set_stop(guest, reason);
     return engine.trap_new("stopped", 7);
@@ -41,7 +36,7 @@ static int64_t sum(uint64_t a, uint64_t b, uint64_t c) {
 
 static void *clock_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
-    struct guest *guest = current;
+    struct guest *guest = current_guest();
     if (!guest) return unborn();
     uint64_t *words = guest->words;
     int which = values[0].i32;
@@ -64,14 +59,15 @@ static void *clock_import(void *env, void *caller, union engine_raw *values, siz
 
 static void *random_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
-    if (!current) return unborn();
-    values[0].i64 = (int64_t)random_word(current);
+    struct guest *guest = current_guest();
+    if (!guest) return unborn();
+    values[0].i64 = (int64_t)random_word(guest);
     return NULL;
 }
 
 static void *sleep_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
-    struct guest *guest = current;
+    struct guest *guest = current_guest();
     if (!guest) return unborn();
     int64_t span = values[0].i64 < 0 ? 0 : values[0].i64, now = clock_now();
     int64_t until = span > INT64_MAX - now ? INT64_MAX - 1 : now + span;
@@ -99,14 +95,15 @@ static void *sleep_import(void *env, void *caller, union engine_raw *values, siz
 
 static void *exit_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
-    if (!current) return unborn();
-    current->words[WORD_EXIT_CODE] = (uint32_t)values[0].i32;
-    return stopped(current, CLOCHE_EXITED);
+    struct guest *guest = current_guest();
+    if (!guest) return unborn();
+    guest->words[WORD_EXIT_CODE] = (uint32_t)values[0].i32;
+    return stopped(guest, CLOCHE_EXITED);
 }
 
 static void *poll_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
-    struct guest *guest = current;
+    struct guest *guest = current_guest();
     if (!guest) return unborn();
     if (!guest->inside_ask) wait_for_python(guest, CLOCHE_POLLS);
     if (must_stop(guest)) return stopped(guest, CLOCHE_ABANDONED);
@@ -116,7 +113,7 @@ static void *poll_import(void *env, void *caller, union engine_raw *values, size
 
 static void *call_import(void *env, void *caller, union engine_raw *values, size_t count) {
     (void)env, (void)caller, (void)count;
-    struct guest *guest = current;
+    struct guest *guest = current_guest();
     if (!guest) return unborn();
     if (!guest->words[WORD_GRANTED]) {
         values[0].i64 = ANSWER_NONE;

@@ -119,6 +119,7 @@ class Recipe:
                             "notice.h",
                             "boot.h",
                             "output.h",
+                            "wasi.h",
                         )
                     )
                 ),

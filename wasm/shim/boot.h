@@ -5,9 +5,9 @@
 #define Py_BUILD_CORE 1
 #include <Python.h>
 #include "wire/abi.h"
-#include "output.h"
 #include "pycore_import.h"
 #include "pycore_pathconfig.h"
+#include "wasi.h"
 
 #define EXPORT(name) __attribute__((export_name(#name), used))
 

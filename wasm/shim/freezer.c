@@ -1,6 +1,7 @@
 /* A CPython without any Python module, which compiles source text to marshalled code. The image's build freezes the
    standard library with it, so no native CPython of the same version is needed. */
 #include "boot.h"
+#include "output.h"
 #include <marshal.h>
 
 static const struct _frozen none[] = {{0}};

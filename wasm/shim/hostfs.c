@@ -80,8 +80,8 @@ static void finish(Reader *r) {
 static fs_err ask(Request *request, Reader *r, fs_err unanswered) {
     *r = (Reader){0};
     if (!request->bytes) return FS_NOMEM;
-    int fits = request->used <= fs_room();
-    if (fits) r->answer = fs_ask(request->bytes, request->used);
+    int fits = request->used <= host_request_bytes();
+    if (fits) r->answer = host_ask(request->bytes, request->used);
     free(request->bytes);
     if (!fits) return FS_NAMETOOLONG; /* names are all that can be so long */
     if (!r->answer.block) {
@@ -149,7 +149,7 @@ static fs_err write_some(uint64_t handle, uint64_t at, const uint8_t *p, size_t 
 }
 static size_t writable_chunk(size_t n) { /* of that many bytes, what fits one question */
     enum { AROUND = 128 };
-    size_t room = fs_room() > AROUND ? fs_room() - AROUND : 1;
+    size_t room = host_request_bytes() > AROUND ? host_request_bytes() - AROUND : 1;
     room = room < FS_CHUNK_BYTES ? room : FS_CHUNK_BYTES;
     return n < room ? n : room;
 }

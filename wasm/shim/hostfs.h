@@ -2,16 +2,8 @@
 #ifndef CLOCHE_HOSTFS_H
 #define CLOCHE_HOSTFS_H
 #include "fs.h"
+#include "host.h"
 #include "wire/messages.h"
-
-/* The linked program provides fs_ask: it sends a request, which lies on the heap, and answers with a block that is then the
-   caller's. NULL: nobody answers, for nothing was granted; or, if the length is not 0, there was no memory for the answer. */
-typedef struct {
-    uint8_t *block;
-    size_t length;
-} Answer;
-Answer fs_ask(const uint8_t *request, size_t n);
-size_t fs_room(void); /* provided as well: how many bytes a request may take */
 
 /* Paths are absolute without the leading slash; "" is the root directory. A host that does not answer is FS_NOENT, or
    FS_ROFS for what would write. */

@@ -1,4 +1,5 @@
 #include "memfs.h"
+#include "wasi.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,14 +68,14 @@ static void link_into(Mem *directory, Mem *node) {
     node->next = NULL;
     *(directory->last ? &directory->last->next : &directory->first) = node;
     directory->last = node;
-    directory->changed = fs_now();
+    directory->changed = wasi_now();
 }
 static void unlink_from(Mem *node) {
     Mem *directory = node->parent;
     *(node->previous ? &node->previous->next : &directory->first) = node->next;
     *(node->next ? &node->next->previous : &directory->last) = node->previous;
     node->parent = node->previous = node->next = NULL;
-    directory->changed = fs_now();
+    directory->changed = wasi_now();
 }
 static Mem *child(const Mem *directory, const char *name, size_t length) {
     for (Mem *node = directory->first; node; node = node->next)
@@ -90,7 +91,7 @@ static Mem *make(int kind, const char *name, size_t length) {
     }
     node->kind = kind;
     node->inode = ++tmp.serials;
-    node->changed = fs_now();
+    node->changed = wasi_now();
     return node;
 }
 
@@ -191,7 +192,7 @@ fs_err memfs_write(Mem *file, uint64_t at, const uint8_t *p, size_t n, size_t *p
         *put += some;
         if (at > file->size) file->size = at;
     }
-    if (*put) file->changed = fs_now();
+    if (*put) file->changed = wasi_now();
     return *put || !n ? 0 : FS_NOSPC;
 }
 fs_err memfs_resize(Mem *file, uint64_t size) {
@@ -202,7 +203,7 @@ fs_err memfs_resize(Mem *file, uint64_t size) {
         if (rest && whole <= file->slots && file->blocks[whole - 1]) memset(file->blocks[whole - 1] + rest, 0, BLOCK - rest);
     }
     file->size = size;
-    file->changed = fs_now();
+    file->changed = wasi_now();
     return 0;
 }
 fs_err memfs_next(Mem *directory, uint64_t cookie, Entry *entry) {

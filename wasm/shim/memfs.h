@@ -28,6 +28,4 @@ fs_err memfs_make_directory(const char *path);
 fs_err memfs_remove(const char *path, int kind); /* FS_KIND_DIRECTORY: an empty directory, else a file */
 fs_err memfs_rename(const char *old, const char *new);
 
-uint64_t fs_now(void); /* the linked program provides it: nanoseconds since 1970 */
-
 #endif

@@ -3,7 +3,6 @@
    asks through are defined here; signalmodule.c has its own under other names (cpython/objects.toml). */
 #include "notice.h"
 #include "wire/abi.h"
-#include "output.h"
 #include "pycore_ceval.h"
 #include "pycore_code.h"
 #include "pycore_frame.h"

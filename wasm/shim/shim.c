@@ -4,12 +4,13 @@
 #include "check.h"
 #include "codec.h"
 #include "files.h"
+#include "host.h"
 #include "hot.h"
-#include "hostfs.h"
 #include "layout.h"
 #include "memfs.h"
 #include "notice.h"
 #include "nursery.h"
+#include "output.h"
 #include "ring.h"
 #include "settle.h"
 
@@ -23,33 +24,10 @@ const struct _frozen *_PyImport_FrozenBootstrap = image_frozen_boot, *_PyImport_
                      *_PyImport_FrozenTest = none, *PyImport_FrozenModules = NULL;
 const struct _module_alias *_PyImport_FrozenAliases = aliases;
 
-__attribute__((import_module(IMPORT_MODULE), import_name("call"))) extern int64_t
-host_call(const void *p, int32_t n); /* the answer lies where node_alloc put it, and is ours; 0: none */
-
 static PyObject *dispatch, *describe; /* message -> [reply, value]; (exception, phase, op, last) -> the same */
 static PyObject *recover;             /* called after a call in which a notice was raised */
 static PyObject *set_recursion_limit; /* sys's own */
 static int stack_depth HOT;           /* 0: not configured yet */
-
-/* ---- output: counted, then put into the ring as [fd, bytes] */
-static uint64_t output_bytes HOT, output_limit HOT = UINT64_MAX;
-
-static void count_output(uint64_t n) {
-    output_bytes += n;
-    if (output_bytes > output_limit)
-        wasi_exit(EXIT_OUTPUT | (output_bytes < EXIT_OUTPUT ? (uint32_t)output_bytes : EXIT_OUTPUT - 1));
-}
-void output_write(int fd, const uint8_t *p, size_t n) {
-    enum { PIECE = 4096 };
-    uint8_t record[PIECE + 5] = {0x82, (uint8_t)fd, 0x59}; /* array of 2: fd, byte string with a 16-bit length */
-    count_output(n);
-    for (size_t some; n; p += some, n -= some) {
-        some = n < PIECE ? n : PIECE;
-        record[3] = (uint8_t)(some >> 8), record[4] = (uint8_t)some;
-        memcpy(record + 5, p, some);
-        ring_put(record, (uint32_t)some + 5);
-    }
-}
 
 /* ---- the module _cloche */
 static PyObject *m_register(PyObject *m, PyObject *args) {
@@ -75,7 +53,7 @@ static PyObject *m_configure(PyObject *m, PyObject *args) {
         return NULL;
     }
     codec_set_limits(reply > SIZE_MAX ? SIZE_MAX : (size_t)reply, depth);
-    output_limit = output;
+    output_set_limit(output);
     stack_depth = stack < 1 ? 1 : stack;
     if (Py_GetRecursionLimit() != stack_depth) Py_SetRecursionLimit(stack_depth);
     Py_RETURN_NONE;
@@ -94,7 +72,7 @@ static PyObject *m_raise_again(PyObject *m, PyObject *error) {
 static PyObject *m_count_output(PyObject *m, PyObject *arg) {
     unsigned long long n = PyLong_AsUnsignedLongLong(arg);
     if (n == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
-    count_output(n > UINT32_MAX ? UINT32_MAX : n);
+    output_count(n > UINT32_MAX ? UINT32_MAX : n);
     Py_RETURN_NONE;
 }
 static PyObject *m_loads(PyObject *m, PyObject *arg) {
@@ -117,29 +95,25 @@ static PyObject *m_emit(PyObject *m, PyObject *arg) {
     ring_put(p, (uint32_t)n);
     Py_RETURN_NONE;
 }
-/* The host checks the request itself, by node_check, before it reads it: nothing here has to be trusted. */
 static PyObject *m_call(PyObject *m, PyObject *arg) {
     const uint8_t *p;
     size_t n, kept = codec_kept();
     if (codec_encode(arg, REQUEST, "request", &p, &n) < 0) return NULL;
-    uint64_t packed = (uint64_t)host_call(p, (int32_t)n);
+    Answer answer = host_ask(p, n);
     codec_release_since(kept);
-    uint8_t *answer = (uint8_t *)(uintptr_t)(packed >> 32);
-    if (!answer && packed == ANSWER_NO_MEMORY) return PyErr_NoMemory();
-    if (!answer && packed == ANSWER_INTERRUPTED) {
+    if (answer.block) {
+        PyObject *value = codec_decode(answer.block, answer.length);
+        free(answer.block);
+        return value;
+    }
+    switch (answer.length) {
+    case ANSWER_NO_MEMORY: return PyErr_NoMemory();
+    case ANSWER_INTERRUPTED:
         if (PyErr_CheckSignals() == 0) PyErr_SetString(PyExc_InterruptedError, "the host stopped waiting for the answer");
         return NULL;
     }
-    if (!answer) Py_RETURN_NONE; /* ANSWER_NONE */
-    PyObject *value = codec_decode(answer, (uint32_t)packed);
-    free(answer);
-    return value;
+    Py_RETURN_NONE; /* nothing is granted */
 }
-Answer fs_ask(const uint8_t *request, size_t n) {
-    uint64_t packed = (uint64_t)host_call(request, (int32_t)n);
-    return (Answer){(uint8_t *)(uintptr_t)(packed >> 32), (uint32_t)packed};
-}
-size_t fs_room(void) { return codec_reply_bytes(); }
 static PyObject *m_scratch(PyObject *m, PyObject *arg) {
     unsigned long long n = PyLong_AsUnsignedLongLong(arg);
     if (n == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
@@ -284,7 +258,7 @@ static uint64_t answer_message(const uint8_t *p, uint32_t n) {
 /* Apart from node_call, so that node_call's own frame has nothing in linear memory. */
 static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n, int hold) {
     if (!hold) codec_release();
-    output_bytes = 0;
+    output_begin_call();
     uint64_t packed = answer_message(p, n);
     if (notice_raised() && recover) {
         int before = notice_deaf(1);

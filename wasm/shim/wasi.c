@@ -3,7 +3,7 @@
    What the guest sees: no environment, no arguments, no sockets; files as wasi_files.c has them, or none in the freezer. Only
    clock, random, sleep and exit ask the host. */
 #include "wire/abi.h"
-#include "output.h"
+#include "wasi.h"
 #include <errno.h>
 #include <string.h>
 #include <time.h>
@@ -40,6 +40,8 @@ err __wasi_clock_time_get(__wasi_clockid_t id, __wasi_timestamp_t precision, __w
     *ns = (__wasi_timestamp_t)host_clock((int32_t)id);
     return 0;
 }
+
+uint64_t wasi_now(void) { return (uint64_t)host_clock(CLOCK_ID_REALTIME); }
 
 /* Waits for the earliest timer. Descriptors are always ready: input is at its end, output never blocks. */
 err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __wasi_size_t n, __wasi_size_t *done) {

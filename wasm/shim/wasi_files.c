@@ -2,6 +2,7 @@
    root directory. */
 #include "files.h"
 #include "output.h"
+#include "wasi.h"
 #include <string.h>
 #include <wasi/api.h>
 
@@ -11,11 +12,6 @@ typedef __wasi_errno_t err;
 FS_EACH_ERROR(IS_WASIS)
 
 static int is_stream(__wasi_fd_t fd) { return fd < FILES_ROOT; }
-
-uint64_t fs_now(void) {
-    __wasi_timestamp_t ns;
-    return __wasi_clock_time_get(__WASI_CLOCKID_REALTIME, 1, &ns) ? 0 : ns;
-}
 
 /* ---- content */
 err __wasi_fd_write(__wasi_fd_t fd, const __wasi_ciovec_t *v, size_t n, __wasi_size_t *written) {
@@ -145,7 +141,7 @@ err __wasi_fd_filestat_set_size(__wasi_fd_t fd, __wasi_filesize_t size) {
     return is_stream(fd) ? __WASI_ERRNO_INVAL : files_resize((int)fd, size);
 }
 static int changes(__wasi_timestamp_t *m, __wasi_fstflags_t f) { /* whether the time of change is set, and to what */
-    if (f & __WASI_FSTFLAGS_MTIM_NOW) *m = fs_now();
+    if (f & __WASI_FSTFLAGS_MTIM_NOW) *m = wasi_now();
     return f & (__WASI_FSTFLAGS_MTIM | __WASI_FSTFLAGS_MTIM_NOW);
 }
 err __wasi_fd_filestat_set_times(__wasi_fd_t fd, __wasi_timestamp_t a, __wasi_timestamp_t m, __wasi_fstflags_t f) {
