@@ -1,4 +1,5 @@
-/* What a CPython without Python/frozen.o and Modules/getpath.o has to be given, and how it is started. */
+/* The start of CPython, for the image and for the freezer. It also defines what the objects Python/frozen.o and Modules/getpath.o
+   would, which are not linked. */
 #ifndef CLOCHE_BOOT_H
 #define CLOCHE_BOOT_H
 #define PY_SSIZE_T_CLEAN
@@ -11,7 +12,7 @@
 
 #define EXPORT(name) __attribute__((export_name(#name), used))
 
-/* Nothing to compute: every path is set before Py_InitializeFromConfig. */
+/* Computes no path: each is set before Py_InitializeFromConfig. */
 PyStatus _PyConfig_InitPathConfig(PyConfig *config, int compute_path_config) { return PyStatus_Ok(); }
 
 static _Noreturn void boot_fail(const char *what, const char *why) {

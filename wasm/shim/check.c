@@ -1,7 +1,8 @@
 /* Validates one CBOR item against the profile of docs/wire.md. See check.h for what this file must not contain.
 
-   A state is one integer: nodes left in the high half, position in the low half. Every function takes the state
-   before a part and returns the state after it, or BAD, so that nothing has to be kept in memory. */
+   The state of the walk is one integer, so that it stays in a WebAssembly local: nodes left in the high half, position in the low half.
+   Every function takes the bytes (n at p) and the state `s` before a part, and returns the state after the part, or BAD. BAD passes
+   through all of them, so only code that looks at the bytes itself has to test for it. */
 #include "check.h"
 #include "cbor.h"
 #include "wire/tags.h"
@@ -38,24 +39,24 @@ static inline int is_utf8(bytes p, uint32_t at, uint32_t end) {
     return 1;
 }
 
-/* Takes the head of one item; the nodes pay for it. */
+/* Moves past the head of one item, which takes one node. */
 static inline state head(bytes p, uint32_t n, state s) {
     uint32_t at = POSITION(s), size = s < ONE_NODE || at >= n ? 0 : cbor_head_size(p + at, n - at);
     return size ? MOVED(s - ONE_NODE, at + size) : BAD;
 }
 
-static inline int is(bytes p, uint32_t n, state s, uint32_t major) {
+static inline int has_major(bytes p, uint32_t n, state s, uint32_t major) {
     return s != BAD && POSITION(s) < n && cbor_major(p + POSITION(s)) == (int)major;
 }
 
 static inline int is_tag(bytes p, uint32_t n, state s, uint32_t tag) {
-    if (!is(p, n, s, TAG)) return 0;
+    if (!has_major(p, n, s, TAG)) return 0;
     uint32_t at = POSITION(s), size = cbor_head_size(p + at, n - at);
     return size && cbor_argument(p + at, size) == tag;
 }
 
 static inline state string(bytes p, uint32_t n, state s, uint32_t major) {
-    if (!is(p, n, s, major)) return BAD;
+    if (!has_major(p, n, s, major)) return BAD;
     uint32_t at = POSITION(s);
     if ((s = head(p, n, s)) == BAD) return BAD;
     uint32_t start = POSITION(s);
@@ -66,26 +67,26 @@ static inline state string(bytes p, uint32_t n, state s, uint32_t major) {
 }
 
 static inline state integer(bytes p, uint32_t n, state s, int bignum) {
-    if (is(p, n, s, UINT) || is(p, n, s, NEGATIVE)) return head(p, n, s);
+    if (has_major(p, n, s, UINT) || has_major(p, n, s, NEGATIVE)) return head(p, n, s);
     if (bignum && (is_tag(p, n, s, TAG_POS_BIGNUM) || is_tag(p, n, s, TAG_NEG_BIGNUM))) return string(p, n, head(p, n, s), BYTES);
     return BAD;
 }
 
-static inline state natural(bytes p, uint32_t n, state s) { return is(p, n, s, UINT) ? head(p, n, s) : BAD; }
+static inline state natural(bytes p, uint32_t n, state s) { return has_major(p, n, s, UINT) ? head(p, n, s) : BAD; }
 
 static inline state text(bytes p, uint32_t n, state s) { return string(p, n, s, TEXT); }
 
 static inline state text_or_null(bytes p, uint32_t n, state s) {
-    return is(p, n, s, SIMPLE) ? (p[POSITION(s)] == CBOR_BYTE(SIMPLE, CBOR_NULL) ? head(p, n, s) : BAD) : text(p, n, s);
+    return has_major(p, n, s, SIMPLE) ? (p[POSITION(s)] == CBOR_BYTE(SIMPLE, CBOR_NULL) ? head(p, n, s) : BAD) : text(p, n, s);
 }
 
 static inline state float64(bytes p, uint32_t n, state s) {
-    return is(p, n, s, SIMPLE) && p[POSITION(s)] == CBOR_BYTE(SIMPLE, CBOR_FLOAT64) ? head(p, n, s) : BAD;
+    return has_major(p, n, s, SIMPLE) && p[POSITION(s)] == CBOR_BYTE(SIMPLE, CBOR_FLOAT64) ? head(p, n, s) : BAD;
 }
 
 /* The head of an array of exactly `count` items. */
 static inline state array(bytes p, uint32_t n, state s, uint32_t count) {
-    if (!is(p, n, s, ARRAY)) return BAD;
+    if (!has_major(p, n, s, ARRAY)) return BAD;
     uint32_t at = POSITION(s);
     s = head(p, n, s);
     return s != BAD && argument(p, at, POSITION(s)) == count ? s : BAD;
@@ -94,14 +95,14 @@ static inline state array(bytes p, uint32_t n, state s, uint32_t count) {
 /* [address, length] behind a tag */
 static inline state place(bytes p, uint32_t n, state s) { return natural(p, n, natural(p, n, array(p, n, s, 2))); }
 
-/* A byte string, or the tag that says where it lies. */
+/* A byte string, or the tag with the place of one. */
 static inline state body(bytes p, uint32_t n, state s, uint32_t tag) {
     return is_tag(p, n, s, tag) ? place(p, n, head(p, n, s)) : string(p, n, s, BYTES);
 }
 
-/* An array of any length; each item as `part` wants it. */
+/* The body of a function for an array of any length: `part` moves past one item. */
 #define EACH(part) \
-    if (!is(p, n, s, ARRAY)) return BAD; \
+    if (!has_major(p, n, s, ARRAY)) return BAD; \
     uint32_t at = POSITION(s); \
     if ((s = head(p, n, s)) == BAD) return BAD; \
     for (uint64_t left = argument(p, at, POSITION(s)); left && s != BAD; left--) s = part; \
@@ -122,12 +123,12 @@ static state field(bytes p, uint32_t n, state s, uint32_t depth) {
 }
 static state fields(bytes p, uint32_t n, state s, uint32_t depth) { EACH(field(p, n, s, depth)); }
 static state dtype(bytes p, uint32_t n, state s, uint32_t depth) {
-    if (!is(p, n, s, ARRAY)) return text(p, n, s);
+    if (!has_major(p, n, s, ARRAY)) return text(p, n, s);
     return depth ? fields(p, n, natural(p, n, array(p, n, s, 2)), depth - 1) : BAD;
 }
 
 static inline int is_typed(uint64_t tag) {
-    /* 68, 76: clamped and reserved; 83, 87: float128. numpy has none of them on every platform. */
+    /* without 68 (clamped), 76 (reserved), 83 and 87 (float128), which numpy does not have everywhere */
     return tag >= TAG_TYPED_FIRST && tag <= TAG_TYPED_LAST && tag != 68 && tag != 76 && tag != 83 && tag != 87;
 }
 
@@ -143,7 +144,7 @@ static state ndarray(bytes p, uint32_t n, state s, uint32_t depth) {
     return body(p, n, order(p, n, s), TAG_BODY_AT);
 }
 
-/* What follows the head of a tag. */
+/* What must follow the head of a tag. */
 static state tagged(bytes p, uint32_t n, state s, uint64_t tag, uint32_t depth) {
     uint32_t at = POSITION(s);
     uint64_t inner;
@@ -164,19 +165,19 @@ static state tagged(bytes p, uint32_t n, state s, uint64_t tag, uint32_t depth) 
     case TAG_ROW_MAJOR:
     case TAG_COLUMN_MAJOR:
         s = dims(p, n, array(p, n, s, 2));
-        if (!is(p, n, s, TAG)) return BAD;
+        if (!has_major(p, n, s, TAG)) return BAD;
         at = POSITION(s);
         if ((s = head(p, n, s)) == BAD || !is_typed(argument(p, at, POSITION(s)))) return BAD;
         return body(p, n, s, TAG_BODY_AT);
     case TAG_NDARRAY: return ndarray(p, n, s, depth);
-    case TAG_NUMBERS: /* each number is an item */
+    case TAG_NUMBERS: /* each number is charged as one node */
         s = natural(p, n, array(p, n, s, 2));
         at = POSITION(s);
         if (!depth || s == BAD || (s = string(p, n, s, BYTES)) == BAD) return BAD;
         inner = (POSITION(s) - at) / 8;
         return s / ONE_NODE >= inner ? s - inner * ONE_NODE : BAD;
     case TAG_READONLY:
-        if (!is(p, n, s, TAG) || (s = head(p, n, s)) == BAD) return BAD;
+        if (!has_major(p, n, s, TAG) || (s = head(p, n, s)) == BAD) return BAD;
         inner = argument(p, at, POSITION(s));
         if (!is_typed(inner) && inner != TAG_ROW_MAJOR && inner != TAG_COLUMN_MAJOR && inner != TAG_NDARRAY) return BAD;
         return tagged(p, n, s, inner, depth);

@@ -1,3 +1,4 @@
+/* The state of the codec, and Block: a request's memory as a Python object. */
 #include "codec_parts.h"
 #include "hot.h"
 #include <stdlib.h>

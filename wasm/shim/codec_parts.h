@@ -1,4 +1,4 @@
-/* What decode.c, encode.c and codec.c share; nobody else includes this. */
+/* What the files of the codec share. No other file includes this. */
 #ifndef CLOCHE_CODEC_PARTS_H
 #define CLOCHE_CODEC_PARTS_H
 #include "codec.h"

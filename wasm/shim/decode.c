@@ -1,12 +1,12 @@
-/* CBOR to Python objects. The bytes come from the host, or from the node through _cloche.loads: nothing is allocated
-   for a claim that the bytes left cannot hold, and no input recurses deeper than the limit. */
+/* CBOR to Python objects. The bytes come from the host, or from the node through _cloche.loads, so they may be anything: a container that
+   claims more items than bytes are left is refused before memory is allocated, and nothing recurses deeper than the limit. */
 #include "decode.h"
 #include <stdlib.h>
 #include <string.h>
 
 static PyObject *item(Decoder *d);
 
-/* Opens a container of `count` items. */
+/* Opens a container of `count` items; the caller closes it by d->depth++. */
 static int enter(Decoder *d, uint64_t count) {
     uint64_t left = (uint64_t)(d->end - d->p);
     if (d->owed > left || count > left - d->owed) return bad("cbor: the bytes end too early"), -1;
@@ -54,7 +54,7 @@ static PyObject *set(Decoder *d, int frozen) {
     return result;
 }
 
-/* A map of `count` pairs, its keys texts; or any hashables, when it came as an array under MAP. */
+/* A dict of `count` pairs. plain: a CBOR map, whose keys are texts; else an array under the tag MAP, whose keys are any hashables. */
 static PyObject *dict(Decoder *d, uint64_t count, int plain) {
     if (count > UINT64_MAX / 2) return bad("cbor: the bytes end too early");
     if (enter(d, 2 * count)) return NULL;
@@ -76,7 +76,7 @@ static PyObject *dict(Decoder *d, uint64_t count, int plain) {
 
 /* Out of line */
 
-/* The block behind the tag. Except for SHARED_AT, it is ours from now on. */
+/* Reads [address, length]. The guest now owns the block, except under SHARED_AT. */
 static int block(Decoder *d, void **address, size_t *size) {
     const uint8_t *start = d->p;
     uint64_t count, a, n;
@@ -134,8 +134,8 @@ static PyObject *numbers(Decoder *d) {
     return result;
 }
 
-/* After an error: frees the blocks that the rest of a request names. An item's parts follow one another, so this
-   needs no recursion; it stops where the bytes are not CBOR. */
+/* After an error, frees the blocks that the rest of the message names. It steps from head to head, as nested items follow one another in
+   the bytes, and stops where they are not CBOR. */
 static void free_rest(Decoder *d) {
     Head h;
     while (d->p < d->end && !head(d, &h)) {
@@ -172,7 +172,7 @@ static PyObject *tagged(Decoder *d, uint64_t tag) {
     case TAG_NUMBERS: return numbers(d);
     }
     if (!codec.decode) return bad("cbor: a tag that nobody decodes");
-    if (!d->depth) return bad("cbor: nested too deep"); /* tag within tag within tag ... */
+    if (!d->depth) return bad("cbor: nested too deep"); /* a tag in a tag in a tag ... would recurse without end */
     d->depth--;
     PyObject *content = item(d), *number = content ? PyLong_FromUnsignedLongLong(tag) : NULL, *result = NULL;
     d->depth++;
@@ -204,7 +204,7 @@ static PyObject *item(Decoder *d) {
 }
 
 static PyObject *decode(const uint8_t *p, size_t n, int blocks) {
-    /* twice the depth: a container may stand behind a tag, and the encoder counts only containers */
+    /* twice the depth: each container may have a tag, which counts here and does not in the encoder */
     Decoder d = {p, p + n, 0, 2 * codec.depth + 2, blocks};
     PyObject *result = item(&d);
     if (result && d.p != d.end) {

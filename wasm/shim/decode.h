@@ -1,13 +1,13 @@
-/* The decoder's state, the reading of heads (here, to be inlined), numbers and texts (read.c), all else (decode.c). */
+/* The decoder's state, and its parts: heads and strings (here, to be inlined), numbers and texts (read.c), all else (decode.c). */
 #ifndef CLOCHE_DECODE_H
 #define CLOCHE_DECODE_H
 #include "codec_parts.h"
 
 typedef struct {
     const uint8_t *p, *end;
-    uint64_t owed; /* items that enclosing containers still have to get: each takes a byte at least */
+    uint64_t owed; /* items that the open containers still wait for; each takes at least one byte */
     uint32_t depth;
-    int blocks; /* whether [address, length] may be followed */
+    int blocks; /* whether tags with [address, length] are allowed: a message of the host */
 } Decoder;
 
 typedef struct {
@@ -43,7 +43,7 @@ static inline int expect(Decoder *d, int major, uint64_t *value) {
     return bad("cbor: a tag has content of the wrong type"), -1;
 }
 
-/* The start of a string of this length, or NULL. */
+/* Moves past a string of this length; its start, or NULL. */
 static inline const uint8_t *string(Decoder *d, uint64_t length) {
     const uint8_t *start = d->p;
     if (length > (uint64_t)(d->end - start)) return bad("cbor: the bytes end too early"), NULL;
@@ -51,12 +51,12 @@ static inline const uint8_t *string(Decoder *d, uint64_t length) {
     return start;
 }
 
-/* read.c; the head, or the tag's, has been read */
+/* read.c; unless they say otherwise, the head (or the head of the tag) has been read */
 PyObject *read_negative(uint64_t value);
 PyObject *read_bignum(Decoder *d, uint64_t tag);
 PyObject *read_simple(const Head *h);
 PyObject *read_text(Decoder *d, uint64_t length);
 PyObject *read_surrogates(Decoder *d);
-PyObject *read_key(Decoder *d); /* with its head */
+PyObject *read_key(Decoder *d); /* reads the head itself */
 
 #endif

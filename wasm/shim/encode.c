@@ -1,13 +1,15 @@
-/* Python objects to CBOR. A value is a tree: a cycle, or a mutable container in two places, is refused, because the
-   other side could not rebuild it. Hooks run Python code, so every object is held while it is encoded, and a container
-   may change under our feet. */
+/* Python objects to CBOR.
+
+   A value must be a tree: a cycle, or a mutable container in two places, is refused, because the other side could not rebuild it.
+   Hooks run Python code, which may change or free anything: so every object is held while it is encoded, and containers are checked
+   for changes. Functions return -1 with an exception set, else 0. */
 #include "encode.h"
 #include "hot.h"
 #include <stdlib.h>
 
 enum { SPARE_BYTES = 1 << 20, SUBSTITUTES = 8 };
 
-/* The buffer of the last encode. An encode takes it and gives it back, so that one inside another has its own. */
+/* The buffer of the last encode, for the next one. An encode takes it while it runs: another one inside a hook makes its own. */
 static struct {
     uint8_t *bytes;
     size_t capacity;
@@ -33,7 +35,7 @@ static int enter(Encoder *e, Scope *s, PyObject *o, int mutable) {
     s->shared = e->shared;
     if (!mutable && has_other_holders(o)) e->shared = 1;
     s->enclosing.container = o;
-    s->enclosing.out = e->enclosing;
+    s->enclosing.outer = e->enclosing;
     e->enclosing = &s->enclosing;
     return 0;
 }
@@ -41,7 +43,7 @@ static int enter(Encoder *e, Scope *s, PyObject *o, int mutable) {
 static int leave(Encoder *e, Scope *s, int result) {
     e->depth++;
     e->shared = s->shared;
-    e->enclosing = s->enclosing.out;
+    e->enclosing = s->enclosing.outer;
     return result;
 }
 
@@ -67,7 +69,7 @@ static int array(Encoder *e, PyObject *o) {
     return PySequence_Fast_GET_SIZE(o) == n ? 0 : changed(o);
 }
 
-/* Whether a list has nothing but integers of 64 bits, or nothing but floats: 0 or 1; else -1. */
+/* 0 for a list of nothing but integers of 64 bits, 1 for one of nothing but floats, -1 for all others. */
 static int numbers_kind(PyObject *o) {
     Py_ssize_t n = PyList_GET_SIZE(o);
     if (n < NUMBERS_SHORTEST) return -1;
@@ -105,8 +107,8 @@ static int sequence(Encoder *e, PyObject *o) {
     return leave(e, &s, (tuple && write_head(e, TAG, TAG_TUPLE)) || array(e, o) ? -1 : 0);
 }
 
-/* Whether a key or set item stays itself on the wire. What does not (an enum becomes its value) is left to the hook,
-   which sees to it that no two become one. */
+/* Whether a key or set item arrives as what it is. Others change (an enum becomes its value): they go to the hook, which refuses two
+   that would become equal. */
 static int is_itself(PyObject *o, int depth) {
     if (PyUnicode_CheckExact(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyBytes_CheckExact(o)) return 1;
     if (o == Py_None || PyBool_Check(o)) return 1;
@@ -215,7 +217,7 @@ static int tagged(Encoder *e, uint64_t tag, PyObject *substitute) {
     return result;
 }
 
-/* What the hook says of o: a new reference to (tag or None, substitute). */
+/* Calls the hook: a new reference to (tag or None, substitute). */
 static PyObject *ask(Encoder *e, PyObject *o) {
     PyObject *answer = codec.encode ? PyObject_CallOneArg(codec.encode, o) : NULL;
     if (!answer || !PyTuple_CheckExact(answer) || PyTuple_GET_SIZE(answer) != 2) {
@@ -223,7 +225,7 @@ static PyObject *ask(Encoder *e, PyObject *o) {
         Py_XDECREF(answer);
         return NULL;
     }
-    /* `met` may get addresses of what the hook made: none of that may die and give its address to another object */
+    /* `seen` may get addresses of what the hook made: if that died, another object could get the address, and be refused */
     if (e->shared || has_other_holders(o)) {
         if (!e->answers) e->answers = PyList_New(0);
         if (!e->answers || PyList_Append(e->answers, answer) < 0) Py_CLEAR(answer);
@@ -254,7 +256,7 @@ static int other(Encoder *e, PyObject *o) {
         result = untagged ? held(e, substitute) : tagged(e, tag, substitute);
         e->substitutes = substitutes;
         e->shared = shared;
-        e->enclosing = here.out;
+        e->enclosing = here.outer;
     }
     Py_DECREF(answer);
     return result;

@@ -1,4 +1,4 @@
-/* What all files have in common, wherever they lie. */
+/* Types that files.c shares with memfs.c and hostfs.c. */
 #ifndef CLOCHE_FS_H
 #define CLOCHE_FS_H
 #include "wire/files.h"
@@ -13,12 +13,12 @@ typedef struct {
     uint64_t changed; /* nanoseconds since 1970 */
 } Status;
 
-/* One entry of a directory. `name` is valid until the next call on the descriptor; 0 bytes long: there is none left. */
+/* One entry of a directory. `name` is valid until the next call on the descriptor. A name of 0 bytes means the end. */
 typedef struct {
     const char *name;
     size_t length;
     int kind;
-    uint64_t inode, next; /* next: the cookie behind it */
+    uint64_t inode, next; /* next: the cookie of the position behind this entry */
 } Entry;
 
 #endif

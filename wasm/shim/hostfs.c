@@ -1,3 +1,4 @@
+/* A request is a CBOR array of integers and byte strings, [ask, *operands]; the answer is [true, value] or [false, errno]. */
 #include "hostfs.h"
 #include "cbor.h"
 #include "wire/abi.h"
@@ -5,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- requests: one array of integers and byte strings */
+/* ---- requests */
 typedef struct {
     uint8_t *bytes;
     size_t used;
@@ -26,7 +27,7 @@ static void bytes(Request *r, const void *p, size_t n) {
     if (r->bytes) memcpy(r->bytes + r->used, p, n);
     r->used += n;
 }
-static void body(Request *r, const void *p, size_t n) { /* a large one stays where it is */
+static void body(Request *r, const void *p, size_t n) { /* the host reads a large one from where it lies */
     if (n < OUT_OF_LINE_BYTES) return bytes(r, p, n);
     head(r, TAG, TAG_BYTES_AT);
     head(r, ARRAY, 2);
@@ -35,7 +36,7 @@ static void body(Request *r, const void *p, size_t n) { /* a large one stays whe
 }
 static void text(Request *r, const char *path) { bytes(r, path, strlen(path)); }
 
-/* ---- answers: [true, value] or [false, errno] */
+/* ---- answers */
 typedef struct {
     Answer answer;
     size_t at;
@@ -59,7 +60,8 @@ static int reads_bytes(Reader *r, const uint8_t **p, size_t *n) {
     r->at += *n;
     return 1;
 }
-static int reads_body(Reader *r, const uint8_t **p, size_t *n) { /* a byte string, or where one lies, which is then ours */
+static int reads_body(Reader *r, const uint8_t **p,
+                      size_t *n) { /* a byte string, or the place of one in a block that `finish` frees */
     size_t start = r->at;
     uint64_t value, length;
     if (reads_bytes(r, p, n)) return 1;
@@ -76,17 +78,18 @@ static void finish(Reader *r) {
     free(r->answer.block);
 }
 
-/* Sends and frees the request. With 0, the reader stands before the value; the caller calls finish in every case. */
+/* Sends and frees the request. After 0, the reader is at the value. The caller calls `finish` in every case. `unanswered` is the error
+   if the host has no mounts. */
 static fs_err ask(Request *request, Reader *r, fs_err unanswered) {
     *r = (Reader){0};
     if (!request->bytes) return FS_NOMEM;
     int fits = request->used <= host_request_bytes();
     if (fits) r->answer = host_ask(request->bytes, request->used);
     free(request->bytes);
-    if (!fits) return FS_NAMETOOLONG; /* names are all that can be so long */
+    if (!fits) return FS_NAMETOOLONG; /* only names can make a request that long */
     if (!r->answer.block) {
         if (r->answer.length == ANSWER_INTERRUPTED)
-            return WASI_EINTR; /* CPython then looks for signals, and asks again (PEP 475) */
+            return WASI_EINTR; /* CPython then looks for signals, and tries again (PEP 475) */
         return r->answer.length ? FS_NOMEM : unanswered;
     }
     uint64_t count, ok, error;
@@ -95,7 +98,7 @@ static fs_err ask(Request *request, Reader *r, fs_err unanswered) {
     if (ok != CBOR_FALSE || !reads(r, UINT, &error) || !error || error > UINT16_MAX) return FS_IO;
     return error == WASI_ENOSYS ? unanswered : (fs_err)error;
 }
-static fs_err done(Request *request, fs_err unanswered) { /* for what has no value to answer */
+static fs_err done(Request *request, fs_err unanswered) { /* for requests whose answer has no value */
     Reader r;
     fs_err e = ask(request, &r, unanswered);
     finish(&r);
@@ -147,9 +150,9 @@ static fs_err write_some(uint64_t handle, uint64_t at, const uint8_t *p, size_t 
     finish(&r);
     return e;
 }
-static size_t writable_chunk(size_t n) { /* of that many bytes, what fits one question */
-    enum { AROUND = 128 };
-    size_t room = host_request_bytes() > AROUND ? host_request_bytes() - AROUND : 1;
+static size_t writable_chunk(size_t n) { /* how many of n bytes fit one request */
+    enum { HEADS_AND_OPERANDS = 128 };
+    size_t room = host_request_bytes() > HEADS_AND_OPERANDS ? host_request_bytes() - HEADS_AND_OPERANDS : 1;
     room = room < FS_CHUNK_BYTES ? room : FS_CHUNK_BYTES;
     return n < room ? n : room;
 }

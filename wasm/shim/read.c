@@ -53,7 +53,7 @@ PyObject *read_simple(const Head *h) {
     return bad("cbor: a simple value that is not used");
 }
 
-/* Texts. Keys repeat from message to message: the short ASCII ones are kept, interned. */
+/* Texts. Keys repeat from message to message, so short ASCII ones are interned and cached. */
 
 enum { KEY_BYTES = 32, KEY_SLOTS = 512 };
 static PyObject *keys[KEY_SLOTS] HOT;

@@ -1,3 +1,4 @@
+/* A record is its length in 4 bytes, little-endian, and its bytes; both may wrap around the end of the ring. */
 #include "ring.h"
 #include <stddef.h>
 #include <string.h>
@@ -22,7 +23,7 @@ static void put(uint32_t at, const uint8_t *p, uint32_t n) {
     memcpy(cloche_ring.bytes, p + first, n - first);
 }
 
-/* Takes the oldest record out. A length that cannot be empties the ring: the node has overwritten it. */
+/* Drops the oldest record. An impossible length means that the node has overwritten the ring, which is then emptied. */
 static void drop(void) {
     struct ring *r = &cloche_ring;
     uint8_t b[4];

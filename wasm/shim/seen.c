@@ -1,21 +1,12 @@
-/* Which containers a value has been seen to have: it is a tree only if none of them comes again. */
+/* The set of containers already encoded. A second visit means a cycle or one container in two places, which is refused.
+
+   Slots hold addresses, hashed with linear probing; the set is at most half full. An address stays valid as long as the object lives:
+   encode.c keeps those alive that it gets from the hook. */
 #include "encode.h"
 #include <stdlib.h>
 
-/* An error about o; %U in the format is the name of its type. */
-int refuse(PyObject *kind, const char *format, PyObject *o) {
-    PyObject *type = (PyObject *)Py_TYPE(o), *module = PyObject_GetAttrString(type, "__module__");
-    PyObject *name = PyObject_GetAttrString(type, "__qualname__");
-    if (module && name && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(module, "builtins"))
-        Py_SETREF(name, PyUnicode_FromFormat("%U.%S", module, name));
-    if (name) PyErr_Format(kind, format, name);
-    Py_XDECREF(module);
-    Py_XDECREF(name);
-    return -1;
-}
-
-/* 1 if o was met before; -1 without memory. */
-static int see(Encoder *e, PyObject *o) {
+/* Adds o. 1 if it is in the set already; -1 without memory. */
+static int add(Encoder *e, PyObject *o) {
     if (e->seen.used * 2 >= e->seen.capacity) {
         size_t capacity = e->seen.capacity ? 2 * e->seen.capacity : 64;
         PyObject **slots = calloc(capacity, sizeof *slots);
@@ -40,8 +31,8 @@ static int see(Encoder *e, PyObject *o) {
 }
 
 int is_enclosing(Encoder *e, PyObject *o) {
-    for (const struct enclosing *a = e->enclosing; a; a = a->out)
-        if (a->container == o) return 1;
+    for (const struct enclosing *level = e->enclosing; level; level = level->outer)
+        if (level->container == o) return 1;
     return 0;
 }
 
@@ -54,6 +45,6 @@ int refuse_seen(Encoder *e, PyObject *o) {
 
 int check_not_seen(Encoder *e, PyObject *o) {
     if (!e->shared && !has_other_holders(o)) return 0;
-    int seen = see(e, o);
+    int seen = add(e, o);
     return seen > 0 ? refuse_seen(e, o) : seen;
 }

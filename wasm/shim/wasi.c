@@ -1,7 +1,7 @@
-/* The WASI calls that the C library makes, answered inside the image, so that it imports none of them.
+/* The WASI functions that the C library calls, defined inside the image, so that the image imports none of them.
 
-   What the guest sees: no environment, no arguments, no sockets; files as wasi_files.c has them, or none in the freezer. Only
-   clock, random, sleep and exit ask the host. */
+   The guest sees no environment, no arguments and no sockets. Files are in wasi_files.c; the freezer has none (freezer_files.c). Four
+   functions call the host: clock, random, sleep and exit. */
 #include "wire/abi.h"
 #include "wasi.h"
 #include <errno.h>
@@ -23,7 +23,7 @@ _Noreturn void wasi_exit(uint32_t code) {
 }
 _Noreturn void __wasi_proc_exit(__wasi_exitcode_t code) { wasi_exit(code & 0xff); }
 
-/* ---- nothing there */
+/* ---- arguments and environment: empty */
 err __wasi_args_get(uint8_t **argv, uint8_t *buf) { return 0; }
 err __wasi_args_sizes_get(__wasi_size_t *n, __wasi_size_t *size) { return *n = *size = 0; }
 err __wasi_environ_get(uint8_t **env, uint8_t *buf) { return 0; }
@@ -43,7 +43,7 @@ err __wasi_clock_time_get(__wasi_clockid_t id, __wasi_timestamp_t precision, __w
 
 uint64_t wasi_now(void) { return (uint64_t)host_clock(CLOCK_ID_REALTIME); }
 
-/* Waits for the earliest timer. Descriptors are always ready: input is at its end, output never blocks. */
+/* Sleeps until the earliest timer. Descriptors are always ready: reading finds the end of the input, and writing never blocks. */
 err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __wasi_size_t n, __wasi_size_t *done) {
     const __wasi_subscription_t *first = NULL;
     uint64_t wait = 0;
@@ -69,7 +69,7 @@ err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __w
     return 0;
 }
 
-/* In place of the C library's, which answers every error of a sleep with ENOTSUP: after EINTR `time.sleep` looks for signals. */
+/* Replaces the C library's, which turns every error into ENOTSUP: `time.sleep` looks for signals only after EINTR. */
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wanted, struct timespec *left) {
     if (wanted->tv_nsec < 0 || wanted->tv_nsec >= 1000000000) return EINVAL;
     uint64_t seconds = (uint64_t)wanted->tv_sec, ns = (uint64_t)wanted->tv_nsec;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the reply points into, until codec_release. */
+/* Views of the objects that the last messages point into; see codec_release. */
 static struct {
     Py_buffer *views;
     size_t used, capacity;
@@ -112,7 +112,7 @@ static int write_place(Encoder *e, uint64_t tag, const void *p, size_t n) {
                                                                                                                              : 0;
 }
 
-/* Keeps the view, whose bytes the message will point to. The view is released on failure. */
+/* Writes where the bytes of the view lie, and keeps the view. On failure the view is released. */
 static int keep(Encoder *e, Py_buffer *view, uint64_t tag, const void *p, size_t n) {
     if (too_large(e, n)) goto refused;
     if (kept.used == kept.capacity) {
@@ -146,7 +146,7 @@ int write_byte_string(Encoder *e, PyObject *o, uint64_t tag) {
 
 static inline int is_surrogate(Py_UCS4 c) { return c >= 0xD800 && c <= 0xDFFF; }
 
-/* The two walks over a text, for one width of characters each: `kind` is a constant wherever they are called. */
+/* Two walks over a text. Both are inlined three times, with `kind` a constant: one loop for each width of characters. */
 
 static inline Py_ssize_t utf8_size_of(int kind, const void *units, Py_ssize_t n) {
     Py_ssize_t size = n;
@@ -185,7 +185,7 @@ static inline void store_utf8_of(int kind, const void *units, Py_ssize_t n, uint
 static Py_ssize_t utf8_size(PyObject *o) {
     Py_ssize_t n = PyUnicode_GET_LENGTH(o);
     if (PyUnicode_IS_ASCII(o)) return n;
-    if (n > PY_SSIZE_T_MAX / 4) return PY_SSIZE_T_MAX; /* over any limit */
+    if (n > PY_SSIZE_T_MAX / 4) return PY_SSIZE_T_MAX; /* more than any limit */
     FOR_KIND(utf8_size_of, PyUnicode_DATA(o), n)
 }
 
@@ -202,11 +202,11 @@ static int write_surrogates(Encoder *e, PyObject *o) {
 
 int is_plain_key(PyObject *o) { return PyUnicode_CheckExact(o) && (PyUnicode_IS_ASCII(o) || utf8_size(o) >= 0); }
 
-/* A large text beside the message: where it lies if it is ASCII, else as a byte string made for it. */
+/* A large text beside the message: an ASCII one stays where it is, another one is copied into a byte string as UTF-8. */
 static int write_large_text(Encoder *e, PyObject *o, size_t size) {
     Py_buffer view;
     if (PyUnicode_IS_ASCII(o)) {
-        /* a view that only holds the reference: a str exports no buffer */
+        /* a view made by hand, which holds the reference: a str exports no buffer */
         if (PyBuffer_FillInfo(&view, o, PyUnicode_DATA(o), (Py_ssize_t)size, 1, PyBUF_SIMPLE) < 0) return -1;
         return keep(e, &view, TAG_TEXT_AT, view.buf, size);
     }
