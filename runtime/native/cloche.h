@@ -1,16 +1,17 @@
 /* The native core: what runs between Python and the WebAssembly engine. This header is the contract.
 
    Python loads the core with ctypes and calls the functions below. The core calls no Python: no callback, no GIL, no Python.h.
-   It knows the engine (wasmtime's C library) only through the table of functions that it is given, see engine.h.
+   It calls the engine (wasmtime's C library) only through the table of functions that Python passes to cloche_start (engine.h).
 
-   A *guest* is a store with one instance of the image. It runs on a stack of its own (stacks.h), so that a call can be left in the
-   middle: when the guest asks its host for something, cloche_call returns CLOCHE_ASKS to Python, which answers as ordinary Python code
-   does, and then lets the guest go on. Nothing of Python ever lies below a guest on any stack, so whatever Python raises, at whatever
-   bytecode, never passes through the engine.
+   A *guest* is a store with one instance of the image. It runs on a stack of its own (stacks.h), so that a call can be left in
+   the middle: when the guest asks its host for something, cloche_call returns CLOCHE_ASKS to Python, which works out the answer
+   as ordinary Python code and then lets the guest go on (cloche_answer). So no stack ever has frames of Python above those of a
+   guest, and an exception that Python raises, at whatever bytecode, never passes through the engine.
 
    A guest is named by a handle: a number that is never used again. Every function refuses a handle whose guest has been freed.
-   Of one guest, one thread at a time may call cloche_message, cloche_call, cloche_enter, cloche_answer, cloche_go_on and cloche_abandon, and a call
-   that was left in the middle goes on on its own thread. Any thread may call cloche_cancel, cloche_read and cloche_free. */
+   Of one guest, one thread at a time may call cloche_message, cloche_call, cloche_enter, cloche_answer, cloche_go_on and
+   cloche_abandon, and a call that was left in the middle goes on on its own thread. Any thread may call cloche_cancel,
+   cloche_read and cloche_free. */
 #ifndef CLOCHE_H
 #define CLOCHE_H
 
@@ -40,11 +41,13 @@ struct cloche_image {
 
 struct cloche_engine;
 
-/* Once in a process, before anything else, also before the first engine: from here on the core gets the faults. 0, or CLOCHE_ENGINE_FAILED if a function is missing. */
+/* Call this once in a process, before the first engine is made: from then on the core's handlers get the faults. 0, or
+   CLOCHE_ENGINE_FAILED if a function is missing. */
 CLOCHE_EXPORT int cloche_start(const struct cloche_engine *functions, size_t bytes);
 
-/* A guest at rest. The address of its words is written to *words, and then its handle to *handle, before the engine makes it: an
-   interrupt in Python cannot lose it. One that could not be made has a handle, too, for cloche_message, and has to be freed. */
+/* Make a guest; it is at rest. The address of its words is written to *words, and then its handle to *handle, before the engine
+   makes the guest: so Python cannot lose it when it is interrupted. A guest that could not be made has a handle, too, for
+   cloche_message, and has to be freed. */
 CLOCHE_EXPORT int cloche_new(struct cloche_image *image, uint64_t memory_limit, uint64_t *handle, uint64_t *words);
 
 /* Free a guest. A second time does nothing. One that runs on another thread, or waits there, is not freed: CLOCHE_BUSY. */
@@ -65,8 +68,8 @@ CLOCHE_EXPORT int cloche_answer(uint64_t handle, const uint8_t *bytes, size_t le
 /* Go on after CLOCHE_POLLS. */
 CLOCHE_EXPORT int cloche_go_on(uint64_t handle);
 
-/* Have a guest that waits end its call: it is told to stop, and stopped after the grace, or after a second if the grace is longer. Whatever
-   it asks meanwhile is not answered. One call, so that Python can make it at the very end of its stack. */
+/* Have a guest that waits end its call: it is told to stop, and stopped after the grace, or after a second if the grace is
+   longer. Whatever it asks meanwhile is not answered. One call, so that Python can make it at the very end of its stack. */
 CLOCHE_EXPORT int cloche_end_call(uint64_t handle);
 
 /* Unwind a guest that waits: it is broken afterwards. Does nothing in any other state. */
@@ -83,7 +86,8 @@ CLOCHE_EXPORT int cloche_read(uint64_t handle, uint64_t address, void *to, size_
 /* Grow linear memory to at least so many bytes; at rest. */
 CLOCHE_EXPORT int cloche_grow(uint64_t handle, uint64_t bytes);
 
-/* Whether the guest is at rest and nothing of its call is left: the shadow stack's pointer has its initial value. */
+/* Whether the guest is at rest and its last call has left nothing on the shadow stack: the stack's pointer has its initial
+   value. */
 CLOCHE_EXPORT int cloche_is_clean(uint64_t handle);
 
 /* Why the last call on this guest failed, as the engine says it. Bytes written, without a terminator. */
@@ -93,16 +97,16 @@ CLOCHE_EXPORT size_t cloche_message(uint64_t handle, char *to, size_t room);
 CLOCHE_EXPORT uint64_t cloche_count_guests(void);
 CLOCHE_EXPORT uint64_t cloche_count_stacks(void);
 
-/* The handlers of faults that the engine has installed: note them once an engine exists. Which of them are known; 0: none, because somebody
-   has made an engine before cloche_start, and somebody has installed other handlers since. */
+/* Note the handlers of faults that the engine has installed; call this once an engine exists. Returns which of them are known,
+   as bits; 0: none, because an engine was made before cloche_start, and other code has replaced its handlers since. */
 CLOCHE_EXPORT int cloche_note_handlers(void);
-/* Put back the handlers of faults that the kernel has to have, if somebody has replaced them; 1 if so. */
+/* Put back the handlers of faults that the core or the engine needs, where other code has replaced them; 1 if it has. */
 CLOCHE_EXPORT int cloche_keep_handlers(void);
 
 /* How often handlers had to be put back so far. */
 extern CLOCHE_EXPORT uint64_t cloche_handlers_replaced;
 
-/* A fast digest of a buffer: notices damage, proves no origin. */
+/* A fast digest of a buffer: it shows damage, but anybody can forge it. */
 CLOCHE_EXPORT uint64_t cloche_checksum(const void *bytes, size_t length);
 
 #endif

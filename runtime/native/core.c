@@ -1,4 +1,4 @@
-/* Guests: made, entered, left in the middle, freed. See cloche.h for what each function promises. */
+/* The functions of the contract (cloche.h): guests are made, entered, left in the middle, freed. */
 #define _GNU_SOURCE
 #include "core.h"
 #include "handlers.h"
@@ -43,7 +43,7 @@ static void *on_epoch(void *context, void *data, uint64_t *delta, uint8_t *kind)
 }
 
 static size_t stack_bytes(const struct cloche_image *image) {
-    return (size_t)image->wasm_stack_bytes + ((size_t)512 << 10); /* handlers of signals and the engine's own functions need some */
+    return (size_t)image->wasm_stack_bytes + ((size_t)512 << 10); /* for handlers of signals, and for the engine's own functions */
 }
 
 static int start_export(struct guest *guest, int function, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
@@ -65,8 +65,8 @@ static int nested_export(struct guest *guest, int function, uint32_t a, uint32_t
     return status;
 }
 
-/* The engine ends the process when it gets no memory for some small thing. Ask for more than those take, where there is an answer to a
-   refusal; what is given back stays with the allocator. */
+/* The engine ends the process when it gets no memory for some small thing. So ask for more than those take first, where a
+   refusal can be reported; the allocator keeps what is given back. */
 static int has_room(void) {
     enum { ROOM_BYTES = 96 * 1024 };
     void *volatile room = malloc(ROOM_BYTES);
@@ -74,13 +74,13 @@ static int has_room(void) {
     return room != NULL;
 }
 
-/* What a thread needs beside its stack, the first time that it has to do with guests. */
+/* What a thread needs besides a stack before it first enters the engine. */
 static int thread_is_ready(void) {
     static _Thread_local int ready;
     return ready || (ready = signals_stack() && has_room());
 }
 
-/* A guest at rest becomes this thread's. The deadline runs from here on. */
+/* Take a guest at rest for a call of this thread. The deadline counts from here. */
 static int begin(uint64_t handle, int hears, struct guest **found) {
     struct guest *guest = *found = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
@@ -89,7 +89,7 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
     int status = guest_take(guest, handle, CLOCHE_AT_REST);
     if (status) return status;
     guest->fiber.stack = stack_take(stack_bytes(guest->image));
-    if (guest->fiber.stack && !thread_is_ready()) { /* asked last: the stack may have taken what was left */
+    if (guest->fiber.stack && !thread_is_ready()) { /* after the stack was taken, which may have used up the memory */
         stack_give_back(guest->fiber.stack, 0);
         guest->fiber.stack = NULL;
     }
@@ -123,15 +123,17 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
         if (can_hear && grace) tell_at = later(now, deadline);
     }
     words[WORD_TELL_AT] = (uint64_t)tell_at, words[WORD_STOP_AT] = (uint64_t)stop_at;
-    int64_t poll_ns = can_hear && metering != CLOCHE_FUEL ? span_of(words[WORD_POLL_NS]) : 0; /* the same calls burn the same */
+    int64_t poll_ns = can_hear && metering != CLOCHE_FUEL
+                          ? span_of(words[WORD_POLL_NS])
+                          : 0; /* looking at signals would burn fuel, and the same calls must burn the same */
     handlers_look();
-    if (!timer_arm(guest, tell_at, stop_at, poll_ns)) { /* nobody would stop the guest; the next call tries again */
+    if (!timer_arm(guest, tell_at, stop_at, poll_ns)) { /* nothing would stop the guest; the next call tries again */
         timer_disarm(guest);
         stack_give_back(guest->fiber.stack, 0);
         STORE(words[WORD_STATE], CLOCHE_AT_REST);
         return CLOCHE_NO_MEMORY;
     }
-    STORE(words[WORD_STATE], CLOCHE_RUNNING); /* last: a cancel that came before would be overwritten by what is armed here */
+    STORE(words[WORD_STATE], CLOCHE_RUNNING); /* last: what is armed above would overwrite a cancel that came before */
     if (LOAD(guest->early) == words[WORD_SERIAL]) timer_cancel(guest, handle, words[WORD_SERIAL], CLOCHE_CANCELLED, 0);
     return CLOCHE_DONE;
 }
@@ -144,10 +146,10 @@ static int ring_has_records(const struct guest *guest) {
     return used || dropped;
 }
 
-/* The call has ended: nothing of it is left armed, and the guest is at rest, or broken. */
+/* End the call: disarm, and leave the guest at rest, or broken. */
 static int end(struct guest *guest, int status) {
     uint64_t *words = guest->words;
-    STORE(words[WORD_STATE], CLOCHE_BETWEEN); /* first: a cancel that comes now does nothing, and nobody frees the guest yet */
+    STORE(words[WORD_STATE], CLOCHE_BETWEEN); /* first: from here on a cancel does nothing, and no other thread frees the guest */
     if (!timer_disarm(guest)) guest->trapped = 1, status = CLOCHE_TRAPPED;
     if (guest->trapped) words[WORD_STOPPED] = LOAD(guest->stop);
     if (guest->noticed) timer_clear_notice(guest);
@@ -162,11 +164,12 @@ static int end(struct guest *guest, int status) {
     }
     stack_give_back(guest->fiber.stack, guest->trapped);
     words[WORD_TOOK_NS] = (uint64_t)(clock_now() - guest->began);
-    STORE(words[WORD_STATE], guest->trapped ? CLOCHE_BROKEN : CLOCHE_AT_REST); /* last: it may be another thread's now */
+    STORE(words[WORD_STATE],
+          guest->trapped ? CLOCHE_BROKEN : CLOCHE_AT_REST); /* last: from here on another thread may take the guest */
     return status;
 }
 
-/* What becomes of a guest that has just been left: it waits, or its call has ended. */
+/* After the guest's stack has been left: the guest waits, or its call has ended. */
 static int left(struct guest *guest, int status) {
     if (!guest->fiber.done) {
         if (LOAD(guest->words[WORD_STATE]) != CLOCHE_WAITING) {
@@ -187,13 +190,13 @@ static int left(struct guest *guest, int status) {
     return end(guest, status);
 }
 
-/* A guest that waits, on this thread, the last one to do so. */
+/* Find a guest that waits on this thread, and is the last one that began to. */
 static int waits(uint64_t handle, struct guest **found) {
     struct guest *guest = *found = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
     if (LOAD(guest->forked)) return CLOCHE_OTHER_PROCESS;
     if (LOAD(guest->words[WORD_STATE]) != CLOCHE_WAITING || waiting != guest) return CLOCHE_BUSY;
-    if (!timer_arm_again(guest)) set_stop(guest, CLOCHE_DEADLINE); /* as if it had come: nobody would keep it */
+    if (!timer_arm_again(guest)) set_stop(guest, CLOCHE_DEADLINE); /* as if the deadline had passed: no thread would see to it */
     return CLOCHE_DONE;
 }
 
@@ -206,7 +209,7 @@ static int go_on(struct guest *guest, int command) {
 
 static int unwind(struct guest *guest) {
     if (!guest->trapped) set_stop(guest, CLOCHE_ABANDONED);
-    guest->trapped = 1; /* whatever it does on its way out */
+    guest->trapped = 1; /* also if it returns instead of trapping */
     do go_on(guest, UNWIND);
     while (!guest->fiber.done);
     return CLOCHE_TRAPPED;
@@ -217,7 +220,7 @@ static int is_inside(const struct guest *guest, uint64_t address, uint64_t lengt
     return address && address <= size && length <= size - address;
 }
 
-/* Where the host may write: never to the stop page, which would fault here once it is locked, and which the image uses for nothing. */
+/* Whether the host may write there. Not to the stop page: once it is locked, writing would fault here. */
 static int is_writable(const struct guest *guest, uint64_t address, uint64_t length) {
     return address >= STOP_PAGE + STOP_PAGE_BYTES && is_inside(guest, address, length);
 }
@@ -388,7 +391,7 @@ static void death(void *argument) {
     birth->guest->store = NULL;
 }
 
-/* The engine's own code wants more stack than a small thread has. */
+/* Run on a stack of a guest: the engine's own code needs more than the stack of a small thread. */
 static int on_a_stack(struct birth *birth, void (*work)(void *)) {
     birth->fiber.stack = stack_take(stack_bytes(birth->guest->image));
     if (!birth->fiber.stack) return 0;
@@ -406,7 +409,7 @@ CLOCHE_EXPORT int cloche_new(struct cloche_image *image, uint64_t memory_limit, 
     *words = (uint64_t)(uintptr_t)guest->words;
     STORE(*handle, guest->handle);
     if (!thread_is_ready() || !has_room() || !on_a_stack(&job, birth)) job.status = CLOCHE_NO_MEMORY;
-    if (job.status) { /* it stays until cloche_free, so that cloche_message can say why */
+    if (job.status) { /* the guest stays until cloche_free, so that cloche_message can say why */
         STORE(guest->words[WORD_STATE], CLOCHE_BROKEN);
         return job.status;
     }
@@ -427,10 +430,10 @@ CLOCHE_EXPORT int cloche_free(uint64_t handle) {
     }
     if (state != CLOCHE_AT_REST && state != CLOCHE_BROKEN) return CLOCHE_BUSY;
     int status = guest_take(guest, handle, state);
-    if (status) return status; /* somebody else was faster */
+    if (status) return status; /* another thread was faster */
     timer_unlink(guest);
     struct birth job = {.guest = guest};
-    if (!on_a_stack(&job, death)) death(&job); /* no address space left: this thread's own stack has to do */
+    if (!on_a_stack(&job, death)) death(&job); /* no address space is left: use this thread's stack */
     table_give_back(guest);
     return CLOCHE_DONE;
 }
@@ -475,7 +478,7 @@ CLOCHE_EXPORT int cloche_read(uint64_t handle, uint64_t address, void *to, size_
     struct guest *guest = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
     int status = CLOCHE_NO_GUEST;
-    pthread_mutex_lock(&timer_lock); /* nobody frees or stops a guest meanwhile */
+    pthread_mutex_lock(&timer_lock); /* no other thread frees or stops the guest meanwhile */
     if (guest->linked && LOAD(guest->handle) == handle) {
         int hidden = guest->locked && address < STOP_PAGE + STOP_PAGE_BYTES;
         status = !hidden && is_inside(guest, address, length) ? CLOCHE_DONE : CLOCHE_REFUSED;

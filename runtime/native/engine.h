@@ -1,6 +1,6 @@
-/* The engine as the core sees it: the functions of wasmtime's C library that it calls, with plain types, in the order in which Python
-   fills them in. Above each stands its name there, which a test compares with Python's list. The layouts are those of the wasmtime
-   version that pyproject.toml pins; a test compares them with wasmtime-py's. */
+/* The engine as the core sees it: the functions of wasmtime's C library that it calls, with plain types, in the order in which
+   Python fills them in. Above each stands its name there, which a test compares with Python's list. The layouts are those of the
+   wasmtime version that pyproject.toml pins; a test compares them with wasmtime-py's. */
 #ifndef CLOCHE_ENGINE_H
 #define CLOCHE_ENGINE_H
 

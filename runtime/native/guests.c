@@ -10,7 +10,7 @@
 
 enum { CHUNK = 64, CHUNKS = 1 << 14 };
 static struct guest *chunks[CHUNKS];
-static uint32_t made; /* guests that have memory */
+static uint32_t made; /* how many guests have memory */
 static struct guest *unused;
 static uint64_t count;
 static uint32_t generation;
@@ -29,7 +29,7 @@ struct guest *table_take(void) {
         if (*chunk) guest = *chunk + made % CHUNK, index = made + 1, STORE(made, index);
     }
     if (guest) {
-        /* Whoever still has an old handle may look at the words, at `handle`, and with the timer's lock at all the rest. */
+        /* Another thread with an old handle may still read the words and `handle`, and under the timer's lock all the rest. */
         for (int i = 0; i < CLOCHE_WORDS; i++) STORE(guest->words[i], 0);
         STORE(guest->forked, 0);
         pthread_mutex_lock(&timer_lock);
@@ -75,7 +75,7 @@ int guest_take(struct guest *guest, uint64_t handle, uint64_t state) {
     if (!__atomic_compare_exchange_n(&guest->words[WORD_STATE], &expected, CLOCHE_BETWEEN, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         return LOAD(guest->forked) ? CLOCHE_OTHER_PROCESS : CLOCHE_BUSY;
     if (LOAD(guest->handle) == handle) return CLOCHE_DONE;
-    STORE(guest->words[WORD_STATE], state); /* since it was found, it has been freed, and its memory is another guest's */
+    STORE(guest->words[WORD_STATE], state); /* it has been freed since it was found, and its memory is another guest's now */
     return CLOCHE_NO_GUEST;
 }
 
@@ -98,13 +98,13 @@ static void after_fork_in_child(void) {
     for (uint32_t index = 0; index < made; index++) {
         struct guest *guest = chunks[index / CHUNK] + index % CHUNK;
         uint64_t state = LOAD(guest->words[WORD_STATE]);
-        /* This thread is in no function of the core: what runs, or is between two states, was another thread's. */
+        /* This thread is in no function of the core, so a guest that runs, or is between two states, was another thread's. */
         int busy = state == CLOCHE_RUNNING || state == CLOCHE_BETWEEN;
         if (busy || (state == CLOCHE_WAITING && !pthread_equal(guest->thread, pthread_self()))) {
             STORE(guest->forked, 1);
             timer_forget(guest);
         }
-        if (!guest->chunk_of[0]) guest->chunk_left = 0; /* both processes would draw the same words */
+        if (!guest->chunk_of[0]) guest->chunk_left = 0; /* or both processes would draw the same random words */
     }
     after_fork();
 }

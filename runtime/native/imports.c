@@ -1,5 +1,5 @@
-/* The six functions that a guest can call. They run on the guest's stack. Only `call` and `poll` need Python: they leave the stack, and
-   come back with what Python has decided. */
+/* The six functions that a guest can call. They run on the guest's stack. `call`, `poll` and a long `sleep` need Python: they
+   leave the stack, and Python lets the guest go on there with its answer. */
 #define _GNU_SOURCE
 #include "core.h"
 #include <string.h>
@@ -10,13 +10,13 @@ static void *stopped(struct guest *guest, uint64_t reason) {
     return engine.trap_new("stopped", 7);
 }
 
-/* A module whose start function calls an import does so before there is a guest. */
+/* A start function of a module may call an import before there is a guest. */
 static void *unborn(void) { return engine.trap_new("stopped", 7); }
 
-/* Whether the guest may not run on: it has been stopped, or Python has given it up. */
+/* Whether the guest must not run on: it has been stopped, or Python unwinds it. */
 static int must_stop(struct guest *guest) { return LOAD(guest->stop) || guest->command == UNWIND; }
 
-/* Wait for Python with that status, and do what it wants of the guest meanwhile. */
+/* Leave the stack with that status until Python lets the guest go on; meanwhile run the exports that Python calls. */
 static void wait_for_python(struct guest *guest, int status) {
     guest_wait(guest, status);
     while (guest->command == RUN_EXPORT) {
@@ -27,7 +27,7 @@ static void wait_for_python(struct guest *guest, int status) {
     }
 }
 
-static const int64_t MONOTONIC_START = 1000000000; /* a clock that began at 0 would look like one that was never read */
+static const int64_t MONOTONIC_START = 1000000000; /* not 0, which programs take for a clock that was never read */
 
 static int64_t sum(uint64_t a, uint64_t b, uint64_t c) {
     uint64_t total = a + b + c; /* each is below 2^63: two of them cannot wrap, three are caught here */
@@ -81,9 +81,7 @@ static void *sleep_import(void *env, void *caller, union engine_raw *values, siz
     for (;;) {
         switch (timer_sleep(guest, until)) {
         case WOKEN_TIME: values[0].i64 = 0; return NULL;
-        case WOKEN_NOTICE: /* CPython then looks at its signals, where the notice is heard */
-            values[0].i64 = WASI_EINTR;
-            return NULL;
+        case WOKEN_NOTICE: /* CPython then looks for signals, and so finds the notice */ values[0].i64 = WASI_EINTR; return NULL;
         case WOKEN_STOP: return stopped(guest, 0);
         case WOKEN_POLL:
             if (guest->inside_ask) break;
@@ -107,7 +105,7 @@ static void *poll_import(void *env, void *caller, union engine_raw *values, size
     if (!guest) return unborn();
     if (!guest->inside_ask) wait_for_python(guest, CLOCHE_POLLS);
     if (must_stop(guest)) return stopped(guest, CLOCHE_ABANDONED);
-    values[0].i64 = NOTICE_NONE; /* what it is told, it finds in its notice word */
+    values[0].i64 = NOTICE_NONE; /* the guest finds what it is told in its notice word */
     return NULL;
 }
 

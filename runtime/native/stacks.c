@@ -49,7 +49,7 @@ static struct stack *idle;
 static uint64_t idle_count, total;
 
 static size_t page_bytes(void) {
-    static size_t size; /* each thread that comes first finds the same */
+    static size_t size; /* atomic: several threads may set it at once, to the same */
     if (!__atomic_load_n(&size, __ATOMIC_RELAXED)) __atomic_store_n(&size, (size_t)sysconf(_SC_PAGESIZE), __ATOMIC_RELAXED);
     return __atomic_load_n(&size, __ATOMIC_RELAXED);
 }
@@ -96,7 +96,7 @@ uint64_t stack_count(void) { return __atomic_load_n(&total, __ATOMIC_RELAXED); }
 void stack_before_fork(void) { pthread_mutex_lock(&lock); }
 void stack_after_fork(void) { pthread_mutex_unlock(&lock); }
 
-/* ---- the switch: keep what the calling convention says a function must keep, and change the stack pointer */
+/* ---- the switch: save the registers that the calling convention says a function must preserve, and change the stack pointer */
 void cloche_switch(void **save, void *to);
 void cloche_enter_fiber(void);
 
@@ -122,7 +122,7 @@ __asm__(
     ".p2align 4\n"
     ".globl " SYMBOL(cloche_enter_fiber) "\n"
     SYMBOL(cloche_enter_fiber) ":\n"
-    "  xorl %ebp, %ebp\n" /* the end of the chain of frames, for whoever walks it */
+    "  xorl %ebp, %ebp\n" /* ends the chain of frames for debuggers and profilers */
     "  movq %r12, %rdi\n"
     "  callq " SYMBOL(cloche_fiber_main) "\n"
     "  ud2\n");

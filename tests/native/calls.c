@@ -192,7 +192,7 @@ CASE(a_guest_cannot_ask_while_an_export_runs_in_its_wait) {
     gone(guest);
 }
 
-/* An export entered at rest has nobody who would answer: it must not be left in the middle. */
+/* An export that is entered at rest must not be left in the middle: Python would not answer its requests. */
 CASE(an_export_entered_at_rest_cannot_wait) {
     struct made guest = one();
     char large[FAKE_REQUEST_BYTES + 1];
@@ -286,7 +286,7 @@ CASE(the_guests_allocator_is_not_trusted) {
     }
 }
 
-/* A hostile request buffer, wherever Python has the address from. */
+/* A request buffer at a wrong address, which a hostile guest may have given Python. */
 CASE(a_request_is_copied_into_linear_memory_only) {
     static const uint64_t wrong[] = {0,          1,          4096,          PAGE - 1, FAKE_PAGES * PAGE - 1, FAKE_PAGES * PAGE + 1,
                                      UINT32_MAX, UINT64_MAX, UINT64_MAX - 1};
@@ -397,7 +397,7 @@ CASE(guests_wait_one_upon_another) {
         all[i].words[WORD_GRANTED] = 1;
         SAME(run(all[i], i % 2 ? "ai9" : "pi9"), i % 2 ? CLOCHE_ASKS : CLOCHE_POLLS);
     }
-    for (int i = 0; i < DEEP - 1; i++) { /* one that is not the last would go on upon a stack that is in use */
+    for (int i = 0; i < DEEP - 1; i++) { /* a guest that is not the last to wait would go on upon a stack that is in use */
         SAME(cloche_go_on(all[i].handle), CLOCHE_BUSY);
         SAME(cloche_answer(all[i].handle, NULL, 0, 0), CLOCHE_BUSY);
         SAME(cloche_abandon(all[i].handle), CLOCHE_BUSY);
@@ -433,8 +433,8 @@ CASE(a_digest_notices_every_byte) {
     }
 }
 
-/* Words are given on the command line as index=value; each `next` is a call with that script whose result is printed. `again` makes a
-   word change between two calls, as a pool does when it uses a guest again. */
+/* Words are given on the command line as index=value; each `next` is a call with that script whose result is printed. `again`
+   makes a word change between two calls, as a pool does when it uses a guest again. */
 int print_results(int count, char **arguments) {
     struct made guest = one();
     for (int i = 0; i < count; i++) {

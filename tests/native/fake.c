@@ -56,7 +56,8 @@ int __wrap_pthread_cond_broadcast(pthread_cond_t *condition) {
     return __real_pthread_cond_broadcast(condition);
 }
 
-/* Here the engine is a part of this program, as the core is, so its own calls are not redirected: they are made to the right function. */
+/* Here the engine is a part of this program, as the core is, so its own calls are not redirected: they are made to the right
+   function. */
 int __real_redirect_calls(const struct redirection *, int, const void *);
 int __wrap_redirect_calls(const struct redirection *all, int count, const void *engine) {
     return no_redirection ? 0 : (__real_redirect_calls(all, count, engine), 1);

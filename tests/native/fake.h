@@ -1,5 +1,5 @@
-/* A fake engine: it behaves towards the core as wasmtime does, but its guests are C functions that follow a script. And what the cases
-   have in common. */
+/* A fake engine: it behaves towards the core as wasmtime does, but its guests are C functions that follow a script. And what the
+   cases have in common. */
 #ifndef FAKE_H
 #define FAKE_H
 

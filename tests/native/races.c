@@ -1,4 +1,4 @@
-/* Deadlines, notices, cancels: other threads, at any moment. */
+/* Deadlines, notices and cancels that come from other threads at any moment. */
 #define _GNU_SOURCE
 #include "fake.h"
 #include <limits.h>
@@ -313,8 +313,8 @@ static void *hammer(void *it) {
     return NULL;
 }
 
-/* A call is cancelled only by a cancel that was asked for it; and one that was accepted is never lost. One that comes while the call
-   begins is refused, and may be heard all the same. */
+/* A call is cancelled only by a cancel that was asked for it; and one that was accepted is never lost. One that comes while the
+   call begins is refused, and may be heard all the same. */
 static void storm(enum cloche_metering metering, int64_t grace, int calls) {
     pthread_t threads[3];
     over = 0;
@@ -351,8 +351,9 @@ static void poll_storm(int calls) {
 }
 CASE(thousands_of_deadlines_that_pass_as_the_call_ends) { poll_storm(STORM); }
 
-/* The hardest moment: a cancel has found the call under way, and arms a stop just when the guest has disarmed, but has not yet looked
-   whether anybody else has its hands on it. The thread that ends the call is stepped through, instruction by instruction, to there. */
+/* The hardest moment: a cancel has found the call under way, and arms a stop just when the guest has disarmed, but has not yet
+   looked whether another thread has changed anything of it. The thread that ends the call is stepped through, instruction by instruction,
+   to there. */
 static int armed, released, done;
 static void pause_the_cancel(void) {
     hooks.broadcast = NULL;
@@ -457,7 +458,7 @@ static void *freer(void *nothing) {
     }
     return nothing;
 }
-/* Guests that come and go under the hands of threads which cancel, read and free them. */
+/* Guests are made and freed while other threads cancel, read and free them. */
 CASE(guests_are_freed_at_any_moment) {
     static const int all[] = {CLOCHE_GUARD, CLOCHE_EPOCH, CLOCHE_FUEL};
     for (int i = 0; i < 3; i++) {

@@ -1,4 +1,4 @@
-/* A library that is none of the core's, nor of the engine's: it installs handlers. */
+/* A library that belongs neither to the core nor to the engine, and installs handlers. */
 #define _GNU_SOURCE
 #include <signal.h>
 

@@ -1,4 +1,4 @@
-/* Forks, signals, threads, and a system that refuses. */
+/* Forks, signals, threads, and system calls that fail. */
 #define _GNU_SOURCE
 #include "fake.h"
 #include <limits.h>
@@ -173,7 +173,7 @@ static void child_calls(void) {
         SAME(cloche_free(made.handle), CLOCHE_DONE);
     }
 }
-/* No lock of the core's may be held for ever in a child. */
+/* In a child, no lock of the core may stay locked. */
 CASE(forks_at_random_moments) {
     pthread_t threads[3];
     image = fake_image(CLOCHE_GUARD);
@@ -238,7 +238,7 @@ CASE(handlers_that_were_replaced_are_put_back) {
     free(image.engine);
 }
 
-/* ---- a system that refuses */
+/* ---- system calls that fail */
 CASE(no_address_space_is_an_error) {
     image = fake_image(CLOCHE_GUARD);
     uint64_t handle, words;
@@ -272,7 +272,7 @@ CASE(a_call_whose_deadline_nobody_keeps_is_refused) {
     SAME(run(made, "l"), CLOCHE_NO_MEMORY);
     SAME(made.words[WORD_STATE], CLOCHE_AT_REST);
     SAME(cloche_enter(made.handle, CLOCHE_NODE_CHECK, 0, 0, 0, 0), CLOCHE_NO_MEMORY);
-    fail_thread = 1; /* its stack of its own size, say */
+    fail_thread = 1; /* as when the thread's stack is too small */
     SAME(run(made, "l"), CLOCHE_TRAPPED);
     SAME(cloche_free(made.handle), CLOCHE_DONE);
     free(image.engine);

@@ -1,4 +1,4 @@
-/* The CBLAS functions that numpy calls. Arguments are not checked: numpy passes right ones. */
+/* The CBLAS functions that numpy calls. Arguments are not checked: numpy passes valid ones. */
 #include "core.h"
 
 enum order { ROW_MAJOR = 101, COLUMN_MAJOR };
@@ -12,7 +12,7 @@ static ptrdiff_t first(int n, int step) { return step < 0 ? (ptrdiff_t)(1 - n) *
     ((order == ROW_MAJOR) == (transpose == NO_TRANSPOSE) ? (p##matrix){a, lda, 1, transpose == CONJUGATE_TRANSPOSE} \
                                                          : (p##matrix){a, 1, lda, transpose == CONJUGATE_TRANSPOSE})
 
-/* SCALAR is how alpha and beta come, V what element pointers are declared as; AT reads the one. */
+/* SCALAR: the type in which alpha and beta are passed, which AT reads; V: what pointers to elements are declared as. */
 #define DEFINE(p, T, SCALAR, V, AT) \
     void cblas_##p##gemm(int order, int transa, int transb, int m, int n, int k, SCALAR alpha, const V *a, int lda, const V *b, \
                          int ldb, SCALAR beta, V *c, int ldc) { \

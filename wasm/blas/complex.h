@@ -1,4 +1,5 @@
-/* multiply, dot, add and apply for one complex type: include with T, P, R (the type of its parts), Q (its prefix) and LANES defined. */
+/* multiply, dot, add and apply for one complex type: include with T, P, R (the type of its parts), Q (its prefix) and LANES
+   defined. */
 #include <stdlib.h>
 
 #include "core.h"
@@ -18,7 +19,7 @@ typedef struct {
     ptrdiff_t rows, columns, apart;
 } planes;
 
-/* Lies in memory as the matrix does, which makes the copies cheap. */
+/* In the order of the matrix in memory, which makes the copies cheap. */
 static planes laid_out(R *at, int m, int n, int by_rows) {
     return (planes){at, by_rows ? n : 1, by_rows ? 1 : m, (ptrdiff_t)m * n};
 }
@@ -60,7 +61,7 @@ static void add_planes(int m, int n, T alpha, planes from, T *c, ptrdiff_t rows,
         }
 }
 
-/* What is left when there is no memory for planes. */
+/* The product without any buffer, when there is no memory for planes. */
 static void plainly(int m, int n, int k, T alpha, matrix a, matrix b, T *c, ptrdiff_t rows, ptrdiff_t columns) {
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++)

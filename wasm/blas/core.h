@@ -1,8 +1,8 @@
 /* Products of matrices and vectors for the four types, in terms of strides: what CBLAS and Fortran's BLAS are both made of.
  *
  * Element (i, j) of a matrix is at[i * rows + j * columns]: orders, transposes and the parts of complex numbers are then
- * all the same thing. Nothing is checked here. What is written does not overlap what is read. A beta of 0 overwrites: what
- * was there is not read, be it a NaN.
+ * all expressed by strides. Nothing is checked here. The caller sees to it that the result overlaps no operand. A beta of 0
+ * overwrites the result without reading it, as it may hold NaN.
  */
 #ifndef CLOCHE_BLAS_CORE_H
 #define CLOCHE_BLAS_CORE_H

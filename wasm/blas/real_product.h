@@ -25,7 +25,7 @@ enum {
 };
 
 #define UNROLLED _Pragma("clang loop unroll(full)") for
-#define TWICE _Pragma("clang loop unroll_count(2)") for /* half as many checks of the deadline, which every turn makes */
+#define TWICE _Pragma("clang loop unroll_count(2)") for /* every turn checks the deadline: this halves the checks */
 
 /* LANES vectors along one side of a matrix as LANES vectors along the other. */
 static inline __attribute__((always_inline)) void transpose(vector v[LANES]) {
@@ -45,21 +45,19 @@ static inline __attribute__((always_inline)) void transpose(vector v[LANES]) {
 static inline __attribute__((always_inline)) void pack_panel(const T *from, ptrdiff_t line, ptrdiff_t step, int count, int depth,
                                                              int width, T *out) {
     if (count == width && line == 1) {
-        for (int p = 0; p < depth; p++, from += step, out += width) UNROLLED(int i = 0; i < width; i += LANES)
-        *(vector *)(out + i) = *(const vector *)(from + i);
+        for (int p = 0; p < depth; p++, from += step, out += width)
+            UNROLLED (int i = 0; i < width; i += LANES) *(vector *)(out + i) = *(const vector *)(from + i);
     } else if (count == width) {
         int p = 0;
         for (; step == 1 && p + LANES <= depth; p += LANES, from += LANES, out += LANES * width)
-            UNROLLED(int i = 0; i < width; i += LANES) {
+            UNROLLED (int i = 0; i < width; i += LANES) {
                 vector v[LANES];
-                UNROLLED(int q = 0; q < LANES; q++)
-                v[q] = *(const vector *)(from + (i + q) * line);
+                UNROLLED (int q = 0; q < LANES; q++) v[q] = *(const vector *)(from + (i + q) * line);
                 transpose(v);
-                UNROLLED(int q = 0; q < LANES; q++)
-                *(vector *)(out + q * width + i) = v[q];
+                UNROLLED (int q = 0; q < LANES; q++) *(vector *)(out + q * width + i) = v[q];
             }
-        for (; p < depth; p++, from += step, out += width) UNROLLED(int i = 0; i < width; i++)
-        out[i] = from[i * line];
+        for (; p < depth; p++, from += step, out += width)
+            UNROLLED (int i = 0; i < width; i++) out[i] = from[i * line];
     } else {
         for (int p = 0; p < depth; p++, from += step, out += width)
             for (int i = 0; i < width; i++) out[i] = i < count ? from[i * line] : 0;
@@ -81,29 +79,26 @@ static void pack_columns(matrix b, int p, int j, int k, int n, T *out) {
 /* One tile, of which m x n elements are in C. */
 static void kernel(int k, const T *a, const T *b, T alpha, T beta, T *c, ptrdiff_t rows, ptrdiff_t columns, int m, int n) {
     vector sum[ROWS][VECTORS] = {};
-    TWICE(int p = 0; p < k; p++, a += ROWS, b += COLUMNS) {
+    TWICE (int p = 0; p < k; p++, a += ROWS, b += COLUMNS) {
         vector right[VECTORS];
-        UNROLLED(int v = 0; v < VECTORS; v++)
-        right[v] = *(const vector *)(b + v * LANES);
-        UNROLLED(int i = 0; i < ROWS; i += LANES) {
+        UNROLLED (int v = 0; v < VECTORS; v++) right[v] = *(const vector *)(b + v * LANES);
+        UNROLLED (int i = 0; i < ROWS; i += LANES) {
             const vector left = *(const vector *)(a + i);
-            UNROLLED(int lane = 0; lane < LANES; lane++)
-            UNROLLED(int v = 0; v < VECTORS; v++)
-            sum[i + lane][v] += left[lane] * right[v];
+            UNROLLED (int lane = 0; lane < LANES; lane++)
+                UNROLLED (int v = 0; v < VECTORS; v++) sum[i + lane][v] += left[lane] * right[v];
         }
     }
     if (m == ROWS && n == COLUMNS && columns == 1) {
-        UNROLLED(int i = 0; i < ROWS; i++)
-        UNROLLED(int v = 0; v < VECTORS; v++) {
-            vector *place = (vector *)(c + i * rows + v * LANES);
-            *place = beta == 0 ? alpha * sum[i][v] : beta * *place + alpha * sum[i][v];
-        }
+        UNROLLED (int i = 0; i < ROWS; i++)
+            UNROLLED (int v = 0; v < VECTORS; v++) {
+                vector *place = (vector *)(c + i * rows + v * LANES);
+                *place = beta == 0 ? alpha * sum[i][v] : beta * *place + alpha * sum[i][v];
+            }
         return;
     }
     T tile[ROWS * COLUMNS];
-    UNROLLED(int i = 0; i < ROWS; i++)
-    UNROLLED(int v = 0; v < VECTORS; v++)
-    *(vector *)(tile + i * COLUMNS + v * LANES) = alpha * sum[i][v];
+    UNROLLED (int i = 0; i < ROWS; i++)
+        UNROLLED (int v = 0; v < VECTORS; v++) *(vector *)(tile + i * COLUMNS + v * LANES) = alpha * sum[i][v];
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) {
             T *place = c + i * rows + j * columns;
@@ -128,7 +123,7 @@ static void blocked(int m, int n, int k, T alpha, matrix a, matrix b, T beta, T 
         }
 }
 
-/* What is left when there is no memory for panels. */
+/* The product without any buffer, when there is no memory for panels. */
 static void plainly(int m, int n, int k, T alpha, matrix a, matrix b, T beta, T *c, ptrdiff_t rows, ptrdiff_t columns) {
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) {

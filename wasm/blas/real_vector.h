@@ -2,8 +2,7 @@
 
 static T total(vector v) {
     T sum = 0;
-    UNROLLED(int i = 0; i < LANES; i++)
-    sum += v[i];
+    UNROLLED (int i = 0; i < LANES; i++) sum += v[i];
     return sum;
 }
 
@@ -13,44 +12,43 @@ T JOIN(P, dot)(int n, int conjugate, const T *x, ptrdiff_t incx, const T *y, ptr
     T rest = 0;
     int i = 0;
     if (incx == 1 && incy == 1)
-        for (; i + 4 * LANES <= n; i += 4 * LANES) UNROLLED(int v = 0; v < 4; v++)
-    sums[v] += *(const vector *)(x + i + v * LANES) * *(const vector *)(y + i + v * LANES);
+        for (; i + 4 * LANES <= n; i += 4 * LANES)
+            UNROLLED (int v = 0; v < 4; v++) sums[v] += *(const vector *)(x + i + v * LANES) * *(const vector *)(y + i + v * LANES);
     for (; i < n; i++) rest += x[i * incx] * y[i * incy];
     return total((sums[0] + sums[1]) + (sums[2] + sums[3])) + rest;
 }
 
 void JOIN(P, add)(int n, T alpha, const T *x, ptrdiff_t incx, T *y, ptrdiff_t incy) {
     int i = 0;
-    if (incx == 1 && incy == 1) TWICE(; i + LANES <= n; i += LANES)
-    *(vector *)(y + i) += alpha * *(const vector *)(x + i);
+    if (incx == 1 && incy == 1)
+        TWICE (; i + LANES <= n; i += LANES) *(vector *)(y + i) += alpha * *(const vector *)(x + i);
     for (; i < n; i++) y[i * incy] += alpha * x[i * incx];
 }
 
 /* y += the sum of four columns, each times its factor: y is read and written once for all four. */
 static void add_four(int n, const T *factors, const T *a, ptrdiff_t next, T *y) {
     int i = 0;
-    TWICE(; i + LANES <= n; i += LANES) {
+    TWICE (; i + LANES <= n; i += LANES) {
         vector sum = *(const vector *)(y + i);
-        UNROLLED(int v = 0; v < 4; v++)
-        sum += factors[v] * *(const vector *)(a + v * next + i);
+        UNROLLED (int v = 0; v < 4; v++) sum += factors[v] * *(const vector *)(a + v * next + i);
         *(vector *)(y + i) = sum;
     }
-    for (; i < n; i++) UNROLLED(int v = 0; v < 4; v++)
-    y[i] += factors[v] * a[v * next + i];
+    for (; i < n; i++)
+        UNROLLED (int v = 0; v < 4; v++) y[i] += factors[v] * a[v * next + i];
 }
 
 /* The products of four rows with x, which is read once for all four. */
 static void four_dots(int n, const T *a, ptrdiff_t next, const T *x, T sums[4]) {
     vector even[4] = {}, odd[4] = {};
     int i = 0;
-    for (; i + 2 * LANES <= n; i += 2 * LANES) UNROLLED(int v = 0; v < 4; v++) {
+    for (; i + 2 * LANES <= n; i += 2 * LANES)
+        UNROLLED (int v = 0; v < 4; v++) {
             even[v] += *(const vector *)(a + v * next + i) * *(const vector *)(x + i);
             odd[v] += *(const vector *)(a + v * next + i + LANES) * *(const vector *)(x + i + LANES);
         }
-    UNROLLED(int v = 0; v < 4; v++)
-    sums[v] = total(even[v] + odd[v]);
-    for (; i < n; i++) UNROLLED(int v = 0; v < 4; v++)
-    sums[v] += a[v * next + i] * x[i];
+    UNROLLED (int v = 0; v < 4; v++) sums[v] = total(even[v] + odd[v]);
+    for (; i < n; i++)
+        UNROLLED (int v = 0; v < 4; v++) sums[v] += a[v * next + i] * x[i];
 }
 
 void JOIN(P, apply)(int m, int n, T alpha, matrix a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy) {

@@ -1,5 +1,6 @@
-/* triangle, symmetric, solve and replace for one type: include with T and P defined. Those on matrices halve them until they are small, so that
- * almost all of the work is `multiply`'s.
+/* triangle, symmetric, solve and replace for one type: include with T and P defined.
+ *
+ * Functions on matrices halve them until they are small, so that almost all of the work is done by `multiply`.
  */
 #include "core.h"
 
@@ -23,7 +24,7 @@ void JOIN(P, triangle)(int upper, int n, int k, T alpha, matrix_ a, matrix_ b, T
         else JOIN(P, multiply)(n - half, half, k, alpha, at(a, half, 0), b, beta, corner, rows, columns);
         return;
     }
-    T block[BLOCK * BLOCK]; /* the other triangle of C is not ours to write */
+    T block[BLOCK * BLOCK]; /* a copy: the other triangle of C must not be written */
     JOIN(P, multiply)(n, n, k, alpha, a, b, 0, block, BLOCK, 1);
     for (int i = 0; i < n; i++)
         for (int j = upper ? i : 0; j < (upper ? n : i + 1); j++) {
@@ -49,7 +50,7 @@ static void scale_(int m, int n, T factor, T *x, ptrdiff_t rows, ptrdiff_t colum
         }
 }
 
-/* The triangle's own elements in registers' reach, one column of X after the other. */
+/* Solves for one column of X after the other, with the triangle copied to where it stays in the cache. */
 static void solve_small(int upper, int unit, int m, int n, matrix_ a, T *x, ptrdiff_t rows, ptrdiff_t columns) {
     T full[BASE][BASE];
     for (int i = 0; i < m; i++)
@@ -117,7 +118,7 @@ void JOIN(P, replace)(int upper, int unit, int m, int n, T alpha, matrix_ a, T *
     if (alpha != 0) replace(upper, unit, m, n, a, x, rows, columns);
 }
 
-/* Column j below the diagonal serves row j to its right as well. */
+/* Column j below the diagonal is also row j to the right of it. */
 void JOIN(P, symmetric)(int upper, int n, T alpha, matrix_ a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy) {
     scale_(n, 1, beta, y, incy, 1);
     for (int j = 0; j < n && alpha != 0; j++) {

@@ -1,8 +1,8 @@
 /* Validates one CBOR item against the profile of docs/wire.md. See check.h for what this file must not contain.
 
-   The state of the walk is one integer, so that it stays in a WebAssembly local: nodes left in the high half, position in the low half.
-   Every function takes the bytes (n at p) and the state `s` before a part, and returns the state after the part, or BAD. BAD passes
-   through all of them, so only code that looks at the bytes itself has to test for it. */
+   The state of the walk is one integer, so that it stays in a WebAssembly local: nodes left in the high half, position in the
+   low half. Every function takes the bytes (n at p) and the state `s` before a part, and returns the state after the part, or
+   BAD. BAD passes through all of them, so only code that looks at the bytes itself has to test for it. */
 #include "check.h"
 #include "cbor.h"
 #include "wire/tags.h"

@@ -9,8 +9,8 @@
 int codec_init(PyObject *module);
 
 /* Sets the hooks for types and tags that C does not know; NULL keeps the one that is set.
-   encode(object) -> (tag or None, substitute): what to send in place of the object. A list or tuple under a tag becomes a CBOR array;
-   the content of a typed array, and the last item of NDARRAY and OPAQUE, may be any contiguous buffer.
+   encode(object) -> (tag or None, substitute): what to send in place of the object. A list or tuple under a tag becomes a CBOR
+   array; the content of a typed array, and the last item of NDARRAY and OPAQUE, may be any contiguous buffer.
    decode(tag, content) -> object: the reverse. CBOR arrays arrive as lists.
    A TypeError or ValueError of a hook is reported like the codec's own. */
 int codec_set_hooks(PyObject *encode, PyObject *decode);
@@ -20,8 +20,8 @@ void codec_set_limits(size_t reply_bytes, uint32_t depth);
 size_t codec_reply_bytes(void);
 
 /* Decodes one item of exactly n bytes; a new reference, or NULL with ValueError, TypeError or MemoryError.
-   codec_decode is for messages of the host: it becomes the owner of every block that a BYTES_AT, TEXT_AT or BODY_AT names, also when it
-   fails. codec_decode_inline is for bytes of any origin: it refuses those tags. */
+   codec_decode is for messages of the host: it becomes the owner of every block that a BYTES_AT, TEXT_AT or BODY_AT names, also
+   when it fails. codec_decode_inline is for bytes of any origin: it refuses those tags. */
 PyObject *codec_decode(const uint8_t *p, size_t n);
 PyObject *codec_decode_inline(const uint8_t *p, size_t n);
 

@@ -1,5 +1,6 @@
-/* CBOR to Python objects. The bytes come from the host, or from the node through _cloche.loads, so they may be anything: a container that
-   claims more items than bytes are left is refused before memory is allocated, and nothing recurses deeper than the limit. */
+/* CBOR to Python objects. The bytes come from the host, or from the node through _cloche.loads, so they may be anything: a
+   container that claims more items than bytes are left is refused before memory is allocated, and nothing recurses deeper than
+   the limit. */
 #include "decode.h"
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,8 @@ static PyObject *set(Decoder *d, int frozen) {
     return result;
 }
 
-/* A dict of `count` pairs. plain: a CBOR map, whose keys are texts; else an array under the tag MAP, whose keys are any hashables. */
+/* A dict of `count` pairs. plain: a CBOR map, whose keys are texts; else an array under the tag MAP, whose keys are any
+   hashables. */
 static PyObject *dict(Decoder *d, uint64_t count, int plain) {
     if (count > UINT64_MAX / 2) return bad("cbor: the bytes end too early");
     if (enter(d, 2 * count)) return NULL;
@@ -134,8 +136,8 @@ static PyObject *numbers(Decoder *d) {
     return result;
 }
 
-/* After an error, frees the blocks that the rest of the message names. It steps from head to head, as nested items follow one another in
-   the bytes, and stops where they are not CBOR. */
+/* After an error, frees the blocks that the rest of the message names. It steps from head to head, as nested items follow one
+   another in the bytes, and stops where they are not CBOR. */
 static void free_rest(Decoder *d) {
     Head h;
     while (d->p < d->end && !head(d, &h)) {

@@ -107,8 +107,8 @@ static int sequence(Encoder *e, PyObject *o) {
     return leave(e, &s, (tuple && write_head(e, TAG, TAG_TUPLE)) || array(e, o) ? -1 : 0);
 }
 
-/* Whether a key or set item arrives as what it is. Others change (an enum becomes its value): they go to the hook, which refuses two
-   that would become equal. */
+/* Whether a key or set item arrives as what it is. Others change (an enum becomes its value): they go to the hook, which refuses
+   two that would become equal. */
 static int is_itself(PyObject *o, int depth) {
     if (PyUnicode_CheckExact(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyBytes_CheckExact(o)) return 1;
     if (o == Py_None || PyBool_Check(o)) return 1;

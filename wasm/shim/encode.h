@@ -1,5 +1,5 @@
-/* The encoder's state, and its parts: encode.c walks a value, write.c writes its bytes, seen.c finds containers that come twice, path.c
-   says which value was refused. */
+/* The encoder's state, and its parts: encode.c walks a value, write.c writes its bytes, seen.c finds containers that come twice,
+   path.c says which value was refused. */
 #ifndef CLOCHE_ENCODE_H
 #define CLOCHE_ENCODE_H
 #include "codec_parts.h"

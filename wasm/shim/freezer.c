@@ -1,5 +1,5 @@
-/* A program of its own, besides the image: CPython without any Python module, which compiles source text to marshalled code. The build
-   freezes the standard library with it, so that it needs no native CPython of the same version. */
+/* A program of its own, besides the image: CPython without any Python module, which compiles source text to marshalled code. The
+   build freezes the standard library with it, so that it needs no native CPython of the same version. */
 #include "boot.h"
 #include "output.h"
 #include <marshal.h>
@@ -31,8 +31,8 @@ EXPORT(image_init) void image_init(void) {
 EXPORT(freezer_alloc) void *freezer_alloc(uint32_t n) { return malloc(n); }
 EXPORT(freezer_said) uint64_t freezer_said(void) { return (uint64_t)(uintptr_t)said << 32 | said_bytes; }
 
-/* Both strings are NUL-terminated UTF-8. Returns address << 32 | length of the marshalled code, or 0 after an error, whose text is then
-   at freezer_said. */
+/* Both strings are NUL-terminated UTF-8. Returns address << 32 | length of the marshalled code, or 0 after an error, whose text
+   is then at freezer_said. */
 EXPORT(freezer_compile) uint64_t freezer_compile(const char *source, const char *filename) {
     PyCompilerFlags flags = _PyCompilerFlags_INIT;
     flags.cf_flags = PyCF_IGNORE_COOKIE;

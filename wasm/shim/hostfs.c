@@ -78,8 +78,8 @@ static void finish(Reader *r) {
     free(r->answer.block);
 }
 
-/* Sends and frees the request. After 0, the reader is at the value. The caller calls `finish` in every case. `unanswered` is the error
-   if the host has no mounts. */
+/* Sends and frees the request. After 0, the reader is at the value. The caller calls `finish` in every case. `unanswered` is the
+   error if the host has no mounts. */
 static fs_err ask(Request *request, Reader *r, fs_err unanswered) {
     *r = (Reader){0};
     if (!request->bytes) return FS_NOMEM;

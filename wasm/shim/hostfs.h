@@ -5,8 +5,8 @@
 #include "host.h"
 #include "wire/messages.h"
 
-/* Paths are absolute without the leading slash; "" is the root directory. Without mounts the functions return FS_NOENT, and those that
-   would write FS_ROFS. */
+/* Paths are absolute without the leading slash; "" is the root directory. Without mounts the functions return FS_NOENT, and
+   those that would write FS_ROFS. */
 fs_err hostfs_open(const char *path, int flags, uint64_t *handle, int *kind);
 void hostfs_close(uint64_t handle);
 fs_err hostfs_read(uint64_t handle, uint64_t at, uint8_t *p, size_t n, size_t *got);

@@ -1,5 +1,5 @@
-/* The entries of the guest image. image_init starts CPython once, while the image is built; the image is a snapshot of memory after that.
-   From then on the host calls node_alloc, node_free, node_call and node_check.
+/* The entries of the guest image. image_init starts CPython once, while the image is built; the image is a snapshot of memory
+   after that. From then on the host calls node_alloc, node_free, node_call and node_check.
 
    A call: node_call -> answer_message -> codec_decode -> cloche_guest's dispatch -> codec_encode -> check_item. */
 #include "boot.h"

@@ -1,13 +1,13 @@
 /* Places blocks that every sandbox writes to side by side while the image is built, so that they share pages.
 
-   The build runs the initialiser twice (imagebuild/layout.py). Both runs allocate alike, so a block is identified by its size and by how
-   many requests of that size came before it. The first run notes which block lies where; the build then loads sample nodes and compares
-   memory to find the blocks that were written to. The second run reserves places for these blocks at its beginning, side by side, and
-   hands them out when their requests come. The places are ordinary blocks of malloc: pymalloc passes blocks outside its arenas to
-   free() and realloc().
+   The build runs the initialiser twice (imagebuild/layout.py). Both runs allocate alike, so a block is identified by its size
+   and by how many requests of that size came before it. The first run notes which block lies where; the build then loads sample
+   nodes and compares memory to find the blocks that were written to. The second run reserves places for these blocks at its
+   beginning, side by side, and hands them out when their requests come. The places are ordinary blocks of malloc: pymalloc
+   passes blocks outside its arenas to free() and realloc().
 
-   After the initialiser, CPython's allocators are put back. tracemalloc has saved the functions here as those to call, and goes on
-   calling them; they then only pass calls on. */
+   After the initialiser, CPython's allocators are put back. tracemalloc has saved the functions here as those to call, and goes
+   on calling them; they then only pass calls on. */
 #define PY_SSIZE_T_CLEAN
 #define Py_BUILD_CORE 1
 #include <Python.h>
@@ -123,8 +123,8 @@ void layout_end(void) {
     memset(&layout, 0, sizeof layout);
 }
 
-/* Comparing memory does not show all code objects that were written to: a conditional jump writes its history into the bytecode, and
-   often writes the value that was there. So the build asks which code objects were run. */
+/* Comparing memory does not show all code objects that were written to: a conditional jump writes its history into the bytecode,
+   and often writes the value that was there. So the build asks which code objects were run. */
 static struct {
     PyCodeObject **codes;
     uint32_t room, count;

@@ -1,4 +1,5 @@
-/* A file is a table of blocks of 4 KiB; NULL in it is a hole. A directory is a list of its entries in the order of their creation. */
+/* A file is a table of blocks of 4 KiB; NULL in it is a hole. A directory is a list of its entries in the order of their
+   creation. */
 #include "memfs.h"
 #include "wasi.h"
 #include <stdlib.h>

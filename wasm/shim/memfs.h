@@ -5,8 +5,8 @@
 
 typedef struct mem Mem;
 
-/* As in tmpfs, the memory of files, directories and names counts for the quota; holes in files take none. Beyond the quota is FS_NOSPC.
-   Paths are relative to /tmp, without empty, "." and ".." components; "" is /tmp itself. */
+/* As in tmpfs, the memory of files, directories and names counts for the quota; holes in files take none. Beyond the quota is
+   FS_NOSPC. Paths are relative to /tmp, without empty, "." and ".." components; "" is /tmp itself. */
 
 /* Makes /tmp, or changes its quota. 0 bytes make no /tmp. A quota below what is used only stops growth. */
 void memfs_limit(uint64_t bytes);

@@ -131,7 +131,7 @@ static PyObject *m_seed(PyObject *m, PyObject *args) {
 }
 static PyMethodDef methods[] = {
     {"register", m_register, METH_VARARGS,
-     "register(dispatch, encode, decode, failure, recover, deadline, cancelled): what node_call runs, and the exceptions of notices."},
+     "register(dispatch, encode, decode, failure, recover, deadline, cancelled): hooks, and the exceptions of notices."},
     {"configure", m_configure, METH_VARARGS,
      "configure(reply_bytes, output_bytes, value_depth, stack_depth): limits of this instance."},
     {"setrecursionlimit", m_setrecursionlimit, METH_O, "Set the recursion limit; what is above stack_depth sets it to that."},

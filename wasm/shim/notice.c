@@ -85,8 +85,8 @@ static int heed(uint32_t request) {
     return -1;
 }
 
-/* CPython calls this between two bytecodes. In code that must not be disturbed, the notice waits for a later check: at most PATIENCE
-   checks, so that a node cannot hide in such code. */
+/* CPython calls this between two bytecodes. In code that must not be disturbed, the notice waits for a later check: at most
+   PATIENCE checks, so that a node cannot hide in such code. */
 int _PyErr_CheckSignalsTstate(PyThreadState *tstate) {
     enum { PATIENCE = 10000 };
     uint32_t request = cloche_notice[NOTICE_request];

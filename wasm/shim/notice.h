@@ -1,5 +1,5 @@
-/* Notices: the host tells a running guest to stop (deadline, cancel) by writing one of NOTICE_* (cloche_wire/abi.py) to a word of the
-   guest's memory. */
+/* Notices: the host tells a running guest to stop (deadline, cancel) by writing one of NOTICE_* (cloche_wire/abi.py) to a word
+   of the guest's memory. */
 #ifndef CLOCHE_NOTICE_H
 #define CLOCHE_NOTICE_H
 #define PY_SSIZE_T_CLEAN

@@ -1,9 +1,9 @@
-/* Why: pymalloc keeps a page of 4 KiB for each of its 64 sizes of blocks, so a node of a few KiB would write to some fifty pages, and pay
-   for a copy of each.
+/* Why: pymalloc keeps a page of 4 KiB for each of its 64 sizes of blocks, so a node of a few KiB would write to some fifty
+   pages, and pay for a copy of each.
 
-   How: a young sandbox takes its small blocks from one room of 64 KiB, one behind the other, whatever their size. Each size has a list of
-   its free blocks. When the room is used up, pymalloc takes over for good. A block of the nursery that is then freed through pymalloc
-   lies in none of its arenas, so pymalloc hands it to the raw allocator, whose functions here recognise it. */
+   How: a young sandbox takes its small blocks from one room of 64 KiB, one behind the other, whatever their size. Each size has
+   a list of its free blocks. When the room is used up, pymalloc takes over for good. A block of the nursery that is then freed
+   through pymalloc lies in none of its arenas, so pymalloc hands it to the raw allocator, whose functions here recognise it. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <string.h>
@@ -73,7 +73,8 @@ static void *young_realloc(void *context, void *block, size_t n) {
 
 static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 
-/* Let pymalloc make new blocks. Where tracemalloc has put itself in front, it stays there and goes on calling the functions here. */
+/* Let pymalloc make new blocks. Where tracemalloc has put itself in front, it stays there and goes on calling the functions
+   here. */
 static void retire(void) {
     if (nursery.retired == sizeof domains / sizeof *domains) return;
     PyMemAllocatorEx now, grown = {NULL, _PyObject_Malloc, _PyObject_Calloc, _PyObject_Realloc, _PyObject_Free};

@@ -1,4 +1,5 @@
-/* What is written to stdout and stderr. In the image: counted against the limit output_bytes of each call, and put into the log ring. */
+/* What is written to stdout and stderr. In the image: counted against the limit output_bytes of each call, and put into the log
+   ring. */
 #ifndef CLOCHE_OUTPUT_H
 #define CLOCHE_OUTPUT_H
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* The set of containers already encoded. A second visit means a cycle or one container in two places, which is refused.
 
-   Slots hold addresses, hashed with linear probing; the set is at most half full. An address stays valid as long as the object lives:
-   encode.c keeps those alive that it gets from the hook. */
+   Slots hold addresses, hashed with linear probing; the set is at most half full. An address stays valid as long as the object
+   lives: encode.c keeps those alive that it gets from the hook. */
 #include "encode.h"
 #include <stdlib.h>
 

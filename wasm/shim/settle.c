@@ -1,5 +1,5 @@
-/* Every instance maps the snapshot copy on write: each page it writes to costs a fault and 4 KiB of its own. Two things would scatter
-   writes over the whole heap. Both are ended here, once, before the snapshot:
+/* Every instance maps the snapshot copy on write: each page it writes to costs a fault and 4 KiB of its own. Two things would
+   scatter writes over the whole heap. Both are ended here, once, before the snapshot:
    - Reference counts of the library's objects. The objects become immortal (PEP 683): no instance ever frees them anyway.
    - Free blocks between these objects, which malloc would hand out first. They are allocated for good, so that new objects lie
      together behind them. */
@@ -41,7 +41,8 @@ static void visit_cached_names(void) {
         if (cache->hashtable[i].name) visit(cache->hashtable[i].name, NULL);
 }
 
-/* Uses up pymalloc's free blocks of one size: allocates until blocks come in a row, which only an empty pool does. The row is freed. */
+/* Uses up pymalloc's free blocks of one size: allocates until blocks come in a row, which only an empty pool does. The row is
+   freed. */
 static void fill_pools(size_t size) {
     enum { ROW = 3000 };
     void *row[ROW / 8 + 1];

@@ -1,7 +1,7 @@
 /* The WASI functions that the C library calls, defined inside the image, so that the image imports none of them.
 
-   The guest sees no environment, no arguments and no sockets. Files are in wasi_files.c; the freezer has none (freezer_files.c). Four
-   functions call the host: clock, random, sleep and exit. */
+   The guest sees no environment, no arguments and no sockets. Files are in wasi_files.c; the freezer has none (freezer_files.c).
+   Four functions call the host: clock, random, sleep and exit. */
 #include "wire/abi.h"
 #include "wasi.h"
 #include <errno.h>

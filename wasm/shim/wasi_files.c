@@ -1,5 +1,5 @@
-/* The file functions of WASI, made of those in files.c. Descriptor 0 is an empty input, 1 and 2 go to output_write, and 3 is the root
-   directory. */
+/* The file functions of WASI, made of those in files.c. Descriptor 0 is an empty input, 1 and 2 go to output_write, and 3 is the
+   root directory. */
 #include "files.h"
 #include "output.h"
 #include "wasi.h"

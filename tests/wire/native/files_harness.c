@@ -1,5 +1,5 @@
-/* The guest's files (files.c, memfs.c, hostfs.c) as a native extension module. Whoever tests answers host_ask: `ask` is given the
-   request's bytes, and returns the answer's, or None. An errno is raised as OSError with WASI's number. */
+/* The guest's files (files.c, memfs.c, hostfs.c) as a native extension module. A test answers requests: the callable passed to `ask`
+   gets the request's bytes and returns the answer's, or None. An errno is raised as OSError with WASI's number. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include "files.h"

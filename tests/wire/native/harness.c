@@ -37,7 +37,7 @@ static PyObject *drop(PyObject *m, PyObject *arg) {
 }
 static PyObject *count(PyObject *m, PyObject *none) { return PyLong_FromSsize_t(live); }
 
-/* What a reply points to. Only for replies that reply() has just made. */
+/* Copies what a reply points to; call it before the next reply is made. */
 static PyObject *lift(PyObject *m, PyObject *args) {
     unsigned long long address;
     Py_ssize_t n;
