@@ -20,6 +20,8 @@ need_venv() {
     echo "$stamp" > .venv/stamp
 }
 
+c_files() { find wasm runtime tests -name '*.[ch]'; }
+
 need_core() {
     .venv/bin/python runtime/native/build.py > /dev/null
 }

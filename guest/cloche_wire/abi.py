@@ -1,7 +1,8 @@
 """Every import, export and number of the guest image, named once for C and Python.
 
-The C header ``abi.h`` of the shim is generated from this module, and the host compares the imports and exports of an image with it
-when it loads the image. Types are those of the WebAssembly core specification.
+The guest's C gets these numbers as ``wire/abi.h`` when it is compiled, the native core those that it needs as
+``runtime/native/numbers.h``. The host compares a module's imports and
+exports with it at load. Types are those of the WebAssembly core specification.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ IMPORTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     # name: (parameters, results). These functions are all that a guest can call in the host; only `call` takes an address.
     "clock": (("i32",), ("i64",)),  # clock id -> nanoseconds
     "random": ((), ("i64",)),  # 8 random bytes
-    "sleep": (("i64",), ("i32",)),  # nanoseconds -> 0, or an errno; 27 (WASI's EINTR): ended early by a notice
+    "sleep": (("i64",), ("i32",)),  # nanoseconds -> 0, or an errno; WASI_EINTR: ended early by a notice
     "poll": ((), ("i32",)),  # the host handles pending signals -> what the guest must raise, one of NOTICE_*
     "exit": (("i32",), ()),  # exit code, which the host records; the shim traps right after the call
     "call": (("i32", "i32"), ("i64",)),  # request (address, length) -> answer (address << 32 | length), or 0
@@ -37,10 +38,14 @@ EXPORTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]] | str]] = {
     "node_check": (("i32", "i32", "i32", "i32"), ("i32",)),
 }
 
-CLOCK_REALTIME: Final = 0
-CLOCK_MONOTONIC: Final = 1
-CLOCK_PROCESS_CPU: Final = 2
-CLOCK_THREAD_CPU: Final = 3
+CLOCK_ID_REALTIME: Final = 0
+CLOCK_ID_MONOTONIC: Final = 1
+CLOCK_ID_PROCESS_CPU: Final = 2
+CLOCK_ID_THREAD_CPU: Final = 3
+
+# Errors of WASI (wasi_snapshot_preview1, errno) that mean something of their own here; `files.ERRNOS` has those of files.
+WASI_EINTR: Final = 27  # a notice waits for the guest
+WASI_ENOSYS: Final = 52  # the host answers requests, but not this one
 
 # node_call returns (address << 32 | length) of the reply. If the address is 0, there is no reply, and the low half is one of these.
 REPLY_NONE: Final = 0  # not even the failure could be encoded, usually because no memory is left
@@ -70,6 +75,11 @@ OUT_OF_LINE_BYTES: Final = 4096
 
 NUMBERS_SHORTEST: Final = 64
 """Items from which on a list of only integers, or only floats, is sent as one byte string (tag NUMBERS)."""
+
+USUAL_REPLY_BYTES: Final = 64 << 20
+USUAL_VALUE_DEPTH: Final = 64
+USUAL_STACK_DEPTH: Final = 10_000
+"""What the guest goes by until its limits are set, as while the image is built: the defaults of `cloche.Limits`."""
 
 REQUEST_BUFFER_BYTES: Final = 64 * 1024
 """Size of the buffer that the host keeps in each instance for messages; a larger message gets a block of its own."""

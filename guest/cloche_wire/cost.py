@@ -12,8 +12,8 @@ probe.
 - *Checking the bytes of an array again.* Fields of a structure can overlap. `cloche_wire.arrays` charges each byte that is checked
   more than once.
 
-An ordinary value spends next to nothing of its budget; tests/wire/test_floods.py has the values that must pass. docs/wire.md states
-the rule in figures.
+An ordinary value spends next to nothing of its budget; tests/codec/test_floods.py has the values that must pass.
+docs/wire.md states the rule in figures.
 """
 
 from __future__ import annotations

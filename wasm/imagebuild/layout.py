@@ -22,7 +22,7 @@ LOAD, PROCESS, INVOKE = 1, 2, 3
 PAGE = 4096
 WASM_PAGE = 65536
 GRAIN, BUCKETS, EXACT = 8, 4096, 2048
-"""The same numbers as in shim/layout.c."""
+"""shim/layout.c gets these numbers as layout_numbers.h."""
 TRACED_BYTES = 48 << 20
 """The part of the heap that the first run traces, from its beginning."""
 FRAMES = 1 << 18

@@ -32,7 +32,7 @@ void __cxa_throw(void *thrown, void *type, void (*destroy)(void *)) { abort(); }
 
 def shim_flags(shim: Path, made: Path, includes: Sequence[str]) -> list[str]:
     """The flags for wasm/shim's C files at `shim`; `made` has the generated headers, `includes` are CPython's."""
-    return [f"-I{made}", f"-I{shim}", *includes, "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+    return [f"-I{made}", f"-I{shim}", *includes, "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
 
 
 def inittab(builtin: list[str], extra: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MethodType
 
 from imagebuild import toolchain
+from imagebuild.header import WIRE_MODULES
 from imagebuild.stages import Folders, Stage, file_digest
 from imagebuild.steps import Steps
 
@@ -38,9 +39,10 @@ class Row:
 
 
 _ABI = "guest/cloche_wire/abi.py"
+_NUMBERS = " ".join(f"guest/cloche_wire/{name}.py" for name in WIRE_MODULES)  # C gets these modules' numbers as headers
 _FREEZER = " ".join(
     f"wasm/shim/{name}"
-    for name in ("freezer.c", "freezer_files.c", "wasi.c", "notice.c", "notice.h", "boot.h", "output.h")
+    for name in ("freezer.c", "freezer_files.c", "wasi.c", "notice.c", "notice.h", "boot.h", "output.h", "wasi.h")
 )
 _GUEST = "guest/cloche_guest/**/*.py guest/cloche_wire/**/*.py wasm/overlay/**/*.py"
 _INITIALISER = "driver cbor snapshot layout tables wasmfile wasmcode link"  # runs a module and writes its memory back
@@ -121,15 +123,15 @@ TABLE = (
         "shim",
         Steps.compile_shim,
         needs="toolchain cpython-source config",
-        files=f"wasm/shim/*.[ch] {_ABI}",
-        code="header wasmcode wasmfile link",
+        files=f"wasm/shim/*.[ch] {_NUMBERS}",
+        code="header layout wasmcode wasmfile link",
     ),
     # What is frozen.
     Row(
         "freezer",
         Steps.make_freezer,
         needs="toolchain cpython-source config interpreter cpython",
-        files=f"{_FREEZER} {_ABI}",
+        files=f"{_FREEZER} {_NUMBERS}",
         code=f"header freeze {_INITIALISER}",
     ),
     Row("frozen-library", Steps.freeze_library, needs="toolchain freezer cpython-source pure", code="freeze"),

@@ -19,6 +19,7 @@ from imagebuild import (
     freeze,
     gate,
     handlers,
+    layout,
     link,
     manifest,
     numpyext,
@@ -28,7 +29,7 @@ from imagebuild import (
     toolchain,
     wasmfile,
 )
-from imagebuild.header import abi_header
+from imagebuild.header import write_headers
 from imagebuild.pins import Pin, Pins
 from imagebuild.slots import Slots
 from imagebuild.snapshot import snapshot
@@ -162,7 +163,7 @@ class Steps:
         numpyext.build(self._tools(out, folders), folders["numpy-source"], headers, folders["host-tools"], out)
 
     def compile_shim(self, out: Path, folders: Folders) -> None:
-        (out / "abi.h").write_text(abi_header(self.wire), "utf-8")
+        write_headers(self.wire, out, {name: getattr(layout, name) for name in ("GRAIN", "BUCKETS", "EXACT")})
         flags = link.shim_flags(self.shim, out, cpython.includes(folders["cpython-source"], folders["config"]))
         names = sorted(path for path in self.shim.glob("*.c") if not path.name.startswith("freezer"))
         self._tools(out, folders).compile_all([(path, out / f"{path.stem}.o", flags) for path in names])
@@ -170,7 +171,7 @@ class Steps:
 
     def make_freezer(self, out: Path, folders: Folders) -> None:
         tools = self._tools(out, folders)
-        (out / "abi.h").write_text(abi_header(self.wire), "utf-8")
+        write_headers(self.wire, out)
         (out / "inittab.c").write_text(link.inittab([], {}), "utf-8")
         flags = link.shim_flags(self.shim, out, cpython.includes(folders["cpython-source"], folders["config"]))
         places = {name: self.shim / f"{name}.c" for name in ("freezer", "freezer_files", "wasi", "notice")}

@@ -31,7 +31,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-ENOSYS: Final = 52
+ENOSYS: Final = abi.WASI_ENOSYS
 """WASI's errno for "function not supported" (wasi_snapshot_preview1): no handler answers this request."""
 
 _ANY_NODES: Final = (1 << 32) - 1
