@@ -1,6 +1,6 @@
 """Stops guests at random moments of seventeen kinds of work, many times and on many threads, and says how late each stop came.
 
-A guest that were stopped wrongly would take the process with it (docs/architecture.md, "Time"), so the proof of `metering="guard"` is
+A guest that were stopped wrongly would take the process with it (docs/explanation/architecture.md, "Time"), so the proof of `metering="guard"` is
 that a run of 100,000 ends at all; `--metering epoch` gives the precision of epochs beside it. Every stop is checked: its error, that the
 node is broken, and now and then that a bystander answers. Meanwhile a thread of the host writes to arrays that lie in the memories of
 guests that are being stopped. The exit code is 1 if anything was wrong.

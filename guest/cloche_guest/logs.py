@@ -1,6 +1,6 @@
 """From `logging` and `warnings` to records of the log ring.
 
-A record is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/wire.md). Logging must never
+A record is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/reference/wire.md). Logging must never
 break a node: whatever cannot be formatted is described instead.
 """
 

@@ -63,7 +63,7 @@ class Node:
         return found if callable(found) else None
 
     def describe(self) -> dict[str, Any]:
-        """LOAD's result; see docs/wire.md."""
+        """LOAD's result; see docs/reference/wire.md."""
         return {
             "entry": self.entry,
             "kind": "function" if self.is_function else "class",

@@ -139,7 +139,7 @@ class Tree:
         return node
 
     def take(self) -> list[Any]:
-        """What was counted since the last time; see docs/wire.md."""
+        """What was counted since the last time; see docs/reference/wire.md."""
         numbers = array("q")
         for _, calls, spent, _, parent, function in self._nodes:
             numbers.extend((parent, function, calls, spent))

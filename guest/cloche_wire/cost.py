@@ -11,7 +11,7 @@ item's bytes. Three things are not linear by themselves, and are paid for out of
 - *Looking at the bytes of an array again.* Fields of a structure can overlap; `cloche_wire.arrays` charges the bytes
   beyond the first look.
 
-An ordinary value spends next to nothing of its budget: see tests/wire/test_floods.py for what must pass. docs/wire.md
+An ordinary value spends next to nothing of its budget: see tests/wire/test_floods.py for what must pass. docs/reference/wire.md
 has the rule in figures.
 """
 

@@ -14,9 +14,9 @@ class Op(IntEnum):
     """What the host asks of the guest; operands in brackets."""
 
     PROFILE = 0
-    """["start", builtins] -> RESULT [inner, outer]; ["take"] -> RESULT [text, bstr, dropped]; ["stop"]; see docs/wire.md"""
+    """["start", builtins] -> RESULT [inner, outer]; ["take"] -> RESULT [text, bstr, dropped]; ["stop"] (docs/reference/wire.md)"""
     LOAD = 1
-    """[map: see docs/wire.md] -> RESULT {entry, kind, streaming, source, sink, methods}"""
+    """[map: see docs/reference/wire.md] -> RESULT {entry, kind, streaming, source, sink, methods}"""
     PROCESS = 2
     """[*arguments] -> RESULT what the node's process returned, awaited"""
     INVOKE = 3

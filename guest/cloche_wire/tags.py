@@ -1,4 +1,4 @@
-"""The CBOR tags that cross the boundary, and no others do. docs/wire.md describes each one.
+"""The CBOR tags that cross the boundary, and no others do. docs/reference/wire.md describes each one.
 
 Registered tags are used where they exist (RFC 8949 section 3.4, RFC 8746, the IANA registry); the rest are in a
 block of Cloche's own.

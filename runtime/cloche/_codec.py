@@ -1,4 +1,4 @@
-"""Values to and from the frames that cross the boundary (docs/wire.md). What a guest sends is hostile until decoded.
+"""Values to and from the frames that cross the boundary (docs/reference/wire.md). What a guest sends is hostile until decoded.
 
 cbor2 does the work; `_lowering` first turns a value that it has no types for into one that it has. The rule of
 `cloche_wire.cost` holds for each message. `TooCostly` and `NotKeys` refuse one value, and leave the guest as it is; `ProtocolError`

@@ -1,4 +1,4 @@
-"""What LOAD carries (docs/wire.md): a node's code, its parameters, and what it may use; and what the guest answers."""
+"""What LOAD carries (docs/reference/wire.md): a node's code, its parameters, and what it may use; and what the guest answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The BLAS of wasm/blas: what it is called, what it replaces, how it is compiled. docs/image.md says how it works."""
+"""The BLAS of wasm/blas: what it is called, what it replaces, how it is compiled. docs/explanation/image.md says how it works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/* Validates one CBOR item against the profile of docs/wire.md. See check.h for what this file must not contain.
+/* Validates one CBOR item against the profile of docs/reference/wire.md. See check.h for what this file must not contain.
 
    A state is one integer: nodes left in the high half, position in the low half. Every function takes the state
    before a part and returns the state after it, or BAD, so that nothing has to be kept in memory. */

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include "wire.h"
 
-/* docs/wire.md, "The log ring". The host reads all of it and zeroes head, used, records and dropped. */
+/* docs/reference/wire.md, "The log ring". The host reads all of it and zeroes head, used, records and dropped. */
 struct ring {
     uint32_t magic, capacity, head, used, records, dropped, reserved0, reserved1;
     uint8_t bytes[WIRE_RING_CAPACITY];
