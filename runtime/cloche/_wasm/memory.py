@@ -154,9 +154,9 @@ class Memory:
         raise self._slot.failure(status)
 
     def check(self, address: int, length: int, nodes: int, depth: int) -> bool:
-        """Have the guest's validator look at bytes of the guest: whether they are exactly one item of
-        docs/reference/wire.md's profile, and
-        lie inside its memory. It is code that nothing in memory can change, so the answer can be trusted.
+        """Have the guest's validator look at bytes of the guest: whether they are exactly one item of the profile in
+        docs/reference/wire.md, and lie inside its memory. It is code that nothing in memory can change, so the answer can be
+        trusted.
 
         Raises:
             Trapped: the guest was stopped meanwhile.
