@@ -85,11 +85,3 @@ def test_services_of_a_test_are_checked_as_those_of_a_host():
             granted.lookup(5)
         with pytest.raises(TypeError, match="cannot encode"):
             granted.lookup(object())
-
-
-def test_the_example_of_the_documentation_prints_what_it_says(capsys):
-    """docs/how-to/services.md."""
-    text = (SOURCE.parents[2] / "docs" / "how-to" / "services.md").read_text("utf-8")
-    code = text.split("```python\n")[1].split("```")[0]
-    exec(compile(code, "services.md", "exec"), {})
-    assert capsys.readouterr().out.splitlines()[-1:] == ["10"]
