@@ -18,6 +18,7 @@ PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "examples/README.md",
     *sorted(f"{page.relative_to(TREE)}" for page in (TREE / "docs").rglob("*.md")),
 ]
 RUN = [
