@@ -116,6 +116,12 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert "errors" in shown
 
 
+def test_links_to_the_api_work_on_a_forge_too() -> None:
+    """mkdocs knows ``[Node][cloche.Node]`` as well, which a forge shows as it stands."""
+    pages = {page: page.read_text("utf-8") for page in (TREE / "docs").rglob("*.md")}
+    assert [page.name for page, text in pages.items() if re.search(r"\]\[cloche", text)] == []
+
+
 @pytest.mark.parametrize("kind", [cloche.Node, cloche.Pool])
 def test_every_awaited_twin_is_on_the_page_about_awaiting(kind: type) -> None:
     """`ainitialize`, `acleanup` and `aclose` were not, once."""
