@@ -1,7 +1,7 @@
 """Sends records of `logging` and `warnings` to the host, through the log ring.
 
-A record on the wire is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/wire.md). Logging must never
-break a node, so a record that cannot be formatted is replaced by a description.
+A record on the wire is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/reference/wire.md).
+Logging must never break a node, so a record that cannot be formatted is replaced by a description.
 """
 
 from __future__ import annotations

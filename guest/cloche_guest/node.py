@@ -68,7 +68,7 @@ class Node:
         return found if callable(found) else None
 
     def describe(self) -> dict[str, Any]:
-        """The value of the reply to LOAD; see docs/wire.md."""
+        """The value of the reply to LOAD; see docs/reference/wire.md."""
         return {
             "entry": self.entry,
             "kind": "function" if self.is_function else "class",

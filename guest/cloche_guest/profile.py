@@ -147,7 +147,7 @@ class Tree:
         return node
 
     def take(self) -> list[Any]:
-        """Return what was counted since the last `take`, in the form of docs/wire.md, and start over."""
+        """Return what was counted since the last `take`, in the form of docs/reference/wire.md, and start over."""
         numbers = array("q")
         for _, calls, spent, _, parent, function in self._nodes:
             numbers.extend((parent, function, calls, spent))

@@ -13,7 +13,7 @@ probe.
   more than once.
 
 An ordinary value spends next to nothing of its budget; tests/codec/test_floods.py has the values that must pass.
-docs/wire.md states the rule in figures.
+docs/reference/wire.md states the rule in figures.
 """
 
 from __future__ import annotations

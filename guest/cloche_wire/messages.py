@@ -16,9 +16,9 @@ class Op(IntEnum):
     """Messages of the host: operands in brackets -> the reply."""
 
     PROFILE = 0
-    """["start", builtins] -> RESULT [inner, outer]; ["take"] -> RESULT [text, bstr, dropped]; ["stop"]; see docs/wire.md"""
+    """["start", builtins] -> RESULT [inner, outer]; ["take"] -> RESULT [text, bstr, dropped]; ["stop"] (docs/reference/wire.md)"""
     LOAD = 1
-    """[map: see docs/wire.md] -> RESULT {entry, kind, streaming, source, sink, methods}"""
+    """[map: see docs/reference/wire.md] -> RESULT {entry, kind, streaming, source, sink, methods}"""
     PROCESS = 2
     """[*arguments] -> RESULT what the node's process returned, awaited"""
     INVOKE = 3

@@ -1,4 +1,4 @@
-"""All CBOR tags of the protocol; any other tag is refused. docs/wire.md describes each one.
+"""All CBOR tags of the protocol; any other tag is refused. docs/reference/wire.md describes each one.
 
 Registered tags are used where they exist (RFC 8949 section 3.4, RFC 8746, the IANA registry). The others are in a block of Cloche's
 own, OWN_FIRST to OWN_LAST.

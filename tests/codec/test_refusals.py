@@ -83,7 +83,7 @@ def test_a_log_record_is_plain_or_refused(frame: bytes) -> None:
 
 
 def test_a_log_record_is_read() -> None:
-    """The form that docs/wire.md gives."""
+    """The form that docs/reference/wire.md gives."""
     record = [20, "node", "text", {"extra": [1.5, None, True, b"x"]}, None, 1 << 60]
     assert decode_record(cbor2.dumps(record)) == record
     with pytest.raises(ValueError, match="log record"):

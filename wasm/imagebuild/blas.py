@@ -1,4 +1,4 @@
-"""Compiles wasm/blas, and lists the Fortran functions that it replaces. docs/image.md says how the BLAS works."""
+"""Compiles wasm/blas, and lists the Fortran functions that it replaces. docs/explanation/image.md says how the BLAS works."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def check_entry(module: wasmfile.Module) -> None:
 
 def check_no_bulk_memory(wasm: bytes) -> None:
     """Check that the image has no bulk-memory instruction: those would touch its memory in wasmtime's native code, where a page
-    guard must never stop it (docs/architecture.md, "Time").
+    guard must never stop it (docs/explanation/architecture.md, "Time").
 
     Raises:
         BuildError: it has one; compile with toolchain.FEATURES, and see shim/mem.c.

@@ -1,4 +1,4 @@
-/* Validates one CBOR item against the profile of docs/wire.md. See check.h for what this file must not contain.
+/* Validates one CBOR item against the profile of docs/reference/wire.md. See check.h for what this file must not contain.
 
    The state of the walk is one integer, so that it stays in a WebAssembly local: nodes left in the high half, position in the
    low half. Every function takes the bytes (n at p) and the state `s` before a part, and returns the state after the part, or

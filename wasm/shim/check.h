@@ -3,7 +3,7 @@
 #define CLOCHE_CHECK_H
 #include <stdint.h>
 
-/* 1 if the n bytes at p are exactly one CBOR item of the profile in docs/wire.md, of at most max_nodes items and at most
+/* 1 if the n bytes at p are exactly one CBOR item of the profile in docs/reference/wire.md, of at most max_nodes items and at most
    max_depth containers deep, and lie between __heap_base and the end of memory; else 0.
 
    A node may overwrite every byte of linear memory, so the result must depend on none but those at p: check.c has no data and

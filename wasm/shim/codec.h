@@ -1,4 +1,4 @@
-/* The guest's CBOR codec: docs/wire.md to and from Python objects, in one pass. */
+/* The guest's CBOR codec: docs/reference/wire.md to and from Python objects, in one pass. */
 #ifndef CLOCHE_CODEC_H
 #define CLOCHE_CODEC_H
 #define PY_SSIZE_T_CLEAN

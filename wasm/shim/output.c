@@ -1,4 +1,4 @@
-/* A record of output is [fd, bytes] (docs/wire.md, "The log ring"). */
+/* A record of output is [fd, bytes] (docs/reference/wire.md, "The log ring"). */
 #include "output.h"
 #include "cbor.h"
 #include "hot.h"

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include "wire/abi.h"
 
-/* See docs/wire.md, "The log ring". The host reads it whole and then zeroes head, used, records and dropped. */
+/* See docs/reference/wire.md, "The log ring". The host reads it whole and then zeroes head, used, records and dropped. */
 struct ring {
     uint32_t magic, capacity, head, used, records, dropped, reserved0, reserved1;
     uint8_t bytes[RING_CAPACITY];

@@ -1,4 +1,6 @@
-"""`Codec`: Python values to and from the frames that cross the boundary (docs/wire.md). Guest bytes are hostile until decoded.
+"""`Codec`: Python values to and from the frames that cross the boundary (docs/reference/wire.md).
+
+Guest bytes are hostile until this module has decoded them.
 
 cbor2 reads and writes the CBOR. Before encoding, `encoder` replaces each value that CBOR has no type for by a tag with content.
 While decoding, `_Lifter` turns tags into values and charges what they cost (the rule is in `cloche_wire.cost`).

@@ -1,4 +1,6 @@
-"""Prepares values for cbor2: a type that CBOR lacks becomes a tag with content (docs/wire.md), and large bodies move out of line.
+"""Prepares values for cbor2: types that CBOR lacks become tags with content, and large bodies move out of line.
+
+docs/reference/wire.md has the table of tags.
 
 `is_flat` and `is_plain` recognise values that cbor2 can write unchanged, which is nearly every call. All others take one walk of
 `Lowering`, which also refuses what cannot be sent: cycles, values in two places, nesting beyond `value_depth`, unknown types, and

@@ -151,7 +151,7 @@ class Profile:
 def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
     """Profile every call on `node` in the block; use it afterwards for `Profile.save` and `Profile.functions`.
 
-    Each call of a function costs some microseconds more while it is counted: see docs/profiling.md. Deadlines and fuel
+    Each call of a function costs some microseconds more while it is counted: see docs/how-to/profiling.md. Deadlines and fuel
     are what they were. The node runs in the same interpreter as the counter and can falsify what it says, not more.
 
     Args:

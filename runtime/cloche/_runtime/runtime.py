@@ -64,7 +64,7 @@ class Runtime:
             that you trust).
         logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
         isolation: "none": nodes run in this process, walled in by WebAssembly alone. "process": in worker processes, for who does
-            not want to trust that wall alone (Linux; docs/threat-model.md says what it adds, and what it costs). A worker
+            not want to trust that wall alone (Linux; docs/explanation/threat-model.md says what it adds). A worker
             that dies breaks the nodes in it: `BrokenInstanceError`.
         workers: how many processes, at most, with ``isolation="process"``; "each": one for every node; None: as many as there are
             processors, up to 4. They start as they are needed.

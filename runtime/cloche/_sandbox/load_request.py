@@ -1,4 +1,4 @@
-"""The operand of LOAD (docs/wire.md): a node's code, parameters and grants; and the guest's answer to it."""
+"""The operand of LOAD (docs/reference/wire.md): a node's code, parameters and grants; and the guest's answer to it."""
 
 from __future__ import annotations
 
