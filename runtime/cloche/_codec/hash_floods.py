@@ -1,4 +1,4 @@
-"""Defence against hash floods: what building a set or dict of guest keys will cost is charged to a `Budget` before it is built.
+"""Defence against hash floods: before a set or dict of guest keys is built, the time that this takes is charged to a `Budget`.
 
 Python hashes texts and byte strings with a secret seed. Every other hash is public, so a guest can send thousands of keys that
 collide in the same slots of a table (258 KB of such integers took 2.25 s), and nesting sets in sets multiplies the comparisons at
@@ -45,7 +45,7 @@ _AMONG_OTHERS: Final[dict[type, int]] = {Decimal: 60, Fraction: 80}
 _AMONG_NUMBERS: Final[dict[type, int]] = {Fraction: 500}
 """By type: extra units if the other value may be a number of another type, which is then converted."""
 _AMONG_SCALARS: Final[dict[type, int]] = {tuple: 100, frozenset: 100, Record: 1000}
-"""By type: extra units if the other value may be a numpy scalar, since numpy makes an array of what it is compared with."""
+"""By type: extra units if the other value may be a numpy scalar, since numpy converts both sides of a comparison to arrays."""
 _SCALAR: Final = 40
 _SCALAR_AMONG_CONTAINERS: Final = 160
 _SCALAR_AMONG_NUMBERS: Final = 200
@@ -87,8 +87,8 @@ def charge_set(items: Sequence[Any], budget: Budget) -> None:
 def charge_frozenset(items: Sequence[Any], budget: Budget) -> None:
     """Charge for building a frozenset; arguments and errors are those of `charge_dict`.
 
-    A frozenset may be a key itself, and is then compared with others by looking up items. `Budget.widest` is raised to what one
-    such lookup can take.
+    A frozenset may be a key itself, and is then compared with others by looking up items. `Budget.widest` is raised to the
+    comparisons that one such lookup can take.
     """
     hashes = _charge(items, LINEAR_PROBES, budget)
     if hashes is not None:

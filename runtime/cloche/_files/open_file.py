@@ -154,7 +154,7 @@ class OpenFile:
         """Set the size in bytes: cut the file off, or fill it up with zeros.
 
         Raises:
-            OSError: EDQUOT: it would grow beyond the quota.
+            OSError: EDQUOT: the file would grow beyond the quota.
         """
         fd, mount_point = self._file(Open.WRITE | Open.TRUNCATE), self._mount()
         before = os.fstat(fd).st_size
