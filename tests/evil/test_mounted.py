@@ -7,7 +7,7 @@ import os
 import pytest
 
 import cloche
-from tests.sandbox.test_mounts import descriptors
+from tests.runtime.test_mounts import descriptors
 
 from .mounted import MOUNTED
 from .test_programs import BYSTANDER, attack

@@ -15,7 +15,7 @@ from cloche._codec.codec import Codec
 from cloche._files.handler import FileHandler
 from cloche._requests.router import RequestRefused
 from cloche.mounts import Mount
-from tests.wire.native import build
+from tests.codec.native import build
 
 ROOT = 3
 READ, WRITE, CREATE, EXCLUSIVE, TRUNCATE, DIRECTORY = (1 << bit for bit in range(6))

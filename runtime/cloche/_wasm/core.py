@@ -1,8 +1,9 @@
 """The native core (runtime/native): its library, its functions, and the numbers of its contract, cloche.h.
 
-Everything that enters a guest goes through here. A call is one crossing: the core arms the deadline, copies the request in, enters
-the guest and disarms. When the guest asks for something meanwhile, the call returns before its end and Python answers as ordinary
-code does; there is no callback.
+Every call into a guest goes through this module. `Core.call` crosses from Python into C once: the core arms the deadline, copies
+the message into linear memory, enters the guest, and disarms the deadline. The core never calls Python back. When the running guest
+sends a request to its host, `Core.call` returns early with `Status.ASKS`; Python carries the request out and resumes the guest with
+`Core.answer`.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ METERINGS: Final = ("guard", "epoch", "fuel", "none")
 
 
 class Image(ctypes.Structure):
-    """``struct cloche_image``: what all guests of one image on one engine have in common."""
+    """``struct cloche_image``: the facts that all guests of one image on one engine share. The fields are explained in cloche.h."""
 
     _fields_ = tuple(
         (name, ctypes.c_uint64)
@@ -134,7 +135,8 @@ class Image(ctypes.Structure):
     )
 
 
-_ENGINE_FUNCTIONS: Final = (  # in the order of ``struct cloche_engine``
+# wasmtime functions that the core calls, in the order of ``struct cloche_engine``: the core reads the addresses by position
+_ENGINE_FUNCTIONS: Final = (
     "wasmtime_store_new",
     "wasmtime_store_delete",
     "wasmtime_store_context",
@@ -165,6 +167,7 @@ _INT: Final = ctypes.c_int
 _U64: Final = ctypes.c_uint64
 _U32: Final = ctypes.c_uint32
 _P: Final = ctypes.c_void_p
+# name without the prefix ``cloche_``: (result, parameters)
 _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "start": (_INT, (_P, ctypes.c_size_t)),
     "new": (_INT, (_P, _U64, _P, _P)),
@@ -187,15 +190,19 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "keep_handlers": (_INT, ()),
     "checksum": (_U64, (_P, ctypes.c_size_t)),
 }
-_BARE: Final = frozenset({"call", "answer", "go_on", "end_call", "free"})
-"""Called without `_translating`. The first three are the hot path, and `Instance.exchange` does as much for them; the others tidy
-up after an error, and have to do with as little of Python's stack as can be."""
+_UNWRAPPED: Final = frozenset({"call", "answer", "go_on", "end_call", "free"})
+"""Functions that `_raising_recursion_error` does not wrap. "call", "answer" and "go_on" are the hot path, where `Instance.exchange`
+translates the error itself; "end_call" and "free" clean up after an error, perhaps at the very end of Python's stack, where one
+more frame of a wrapper would not fit."""
 IMPORTS: Final = ("clock", "random", "sleep", "exit", "call", "poll")
-"""In the order of ``cloche_imports``."""
+"""The imports that the core implements, in the order of the C array ``cloche_imports``, which holds their addresses."""
 
 
-def _translating(function: Any) -> Callable[..., Any]:
-    """A foreign function that raises RecursionError at the end of Python's stack: ctypes wraps what it meets while it converts."""
+def _raising_recursion_error(function: Any) -> Callable[..., Any]:
+    """Wrap a foreign function so that the end of Python's stack is a RecursionError.
+
+    ctypes turns a RecursionError that is raised while it converts an argument into `ctypes.ArgumentError`.
+    """
 
     @wraps(function)
     def cross(*arguments: Any) -> Any:
@@ -208,7 +215,20 @@ def _translating(function: Any) -> Callable[..., Any]:
 
 
 class Core:
-    """The core's functions, without the prefix ``cloche_``. There is one, made by `core`."""
+    """The core's C functions as methods, named without the prefix ``cloche_``; cloche.h documents each.
+
+    One object for each process, made by `core`.
+
+    Args:
+        loaded: the library (`ctypes.CDLL`).
+
+    Attributes:
+        imports: address of the C function behind each import of `IMPORTS`.
+        handlers_replaced: view of one 64-bit number: how many times the core had to install its fault handlers again.
+
+    Raises:
+        InternalError: the library was built for another version of Cloche.
+    """
 
     start: Any
     new: Any
@@ -233,9 +253,10 @@ class Core:
 
     def __init__(self, loaded: Any) -> None:
         for name, (result, parameters) in _FUNCTIONS.items():
-            function = loaded[f"cloche_{name}"]  # indexing makes a function object of our own
+            # by index, not as an attribute: an attribute is one object for all, and other code could change its prototype
+            function = loaded[f"cloche_{name}"]
             function.restype, function.argtypes = result, parameters
-            setattr(self, name, function if name in _BARE else _translating(function))
+            setattr(self, name, function if name in _UNWRAPPED else _raising_recursion_error(function))
         self.imports: dict[str, int] = dict(
             zip(IMPORTS, (_P * len(IMPORTS)).in_dll(loaded, "cloche_imports"), strict=True)
         )
@@ -247,15 +268,15 @@ class Core:
 
 
 def library_name() -> str:
-    """File name of the core's library."""
+    """File name of the core's library on this platform."""
     return "libcloche.dylib" if sys.platform == "darwin" else "libcloche.so"
 
 
 def library_path() -> Path:
-    """The core that came with the package, or the one built from this checkout.
+    """Path of the core's library: the one in the installed package, or the one that was built from this checkout.
 
     Raises:
-        ImageError: there is none; the message says what to run.
+        ImageError: the library is missing; the message says which command makes it.
     """
     packaged = Path(__file__).parents[1] / "_native" / library_name()
     if packaged.is_file():
@@ -274,9 +295,9 @@ def library_path() -> Path:
 
 @cache
 def core() -> Core:
-    """The core, loaded by its first use.
+    """The core; the first call loads its library.
 
     Raises:
-        ImageError: it is missing.
+        ImageError: the library is missing.
     """
     return Core(ctypes.CDLL(str(library_path())))

@@ -1,0 +1,44 @@
+"""The fuzzer, for a bounded time. At length: ``python -m tests.codec.fuzz --frames 10000000 --sanitize``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloche
+import cloche_wire
+
+from . import fuzz
+from .native import build
+
+FRAMES = 30_000
+
+
+def test_no_frame_does_harm(native_module: Any) -> None:
+    """A new seed every time; a finding prints its frame."""
+    seed = int.from_bytes(os.urandom(4))
+    done, passed = fuzz.run(native_module, seed, FRAMES, None)
+    assert done == FRAMES
+    assert passed > FRAMES // 20, "the frames are too broken to test what lies behind the validator"
+
+
+def test_no_frame_breaks_a_rule_of_c() -> None:
+    """The same under AddressSanitizer and UndefinedBehaviorSanitizer, in a process of its own."""
+    try:
+        library = build.sanitizer_library()
+    except build.Unavailable as reason:
+        pytest.skip(str(reason))
+    if not Path(library).is_absolute():
+        pytest.skip("the compiler has no AddressSanitizer")
+    roots = [Path(__file__).parents[2], Path(cloche.__file__).parents[1], Path(cloche_wire.__file__).parents[1]]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))}
+    environment.pop("LD_PRELOAD", None)
+    command = [sys.executable, "-m", "tests.codec.fuzz", "--sanitize", "--frames", str(FRAMES // 3)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{FRAMES // 3} frames" in done.stdout
