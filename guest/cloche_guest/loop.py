@@ -313,9 +313,8 @@ class Loop(base_events.BaseEventLoop):
         for task in tasks:
             task.cancel()
         if tasks:
-            with suppress(
-                RuntimeError
-            ):  # a deadlock: an interruption may have lost the callback that would wake a task
+            # RuntimeError: a deadlock, if an interruption has lost the callback that would wake a task
+            with suppress(RuntimeError):
                 self.drive(_wait(tasks))
         self.drive(self.shutdown_asyncgens())
         self.close()

@@ -144,9 +144,8 @@ class Codec:
                     if len(frame) > self._request_bytes:
                         self._too_large(len(frame), root)
                     return frame
-        if (
-            type(message[0]) is not int and type(message[0]) is not bool
-        ):  # an `Op`: cbor2 writes an enum far more slowly
+        # an `Op` becomes an int, because cbor2 writes an enum far more slowly
+        if type(message[0]) is not int and type(message[0]) is not bool:
             message = [int(message[0]), *message[1:]]
         lowering = Lowering(self._depth, self._shared)
         lowered = lowering.message(message, root)

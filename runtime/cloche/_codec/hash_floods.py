@@ -30,7 +30,7 @@ FEW: Final = 512
 COMPACTED: Final = 1024
 """Sets of up to this many items are copied when complete, which halves the memory of a set that has just grown."""
 LINEAR_PROBES: Final = 9
-"""Neighbours of a slot that a set probes before it probes on (Objects/setobject.c). A dict probes none."""
+"""Neighbours of a slot that a set probes before it jumps to another slot (Objects/setobject.c). A dict probes none."""
 
 _STEP: Final = 4
 """Units of one step of probing: a slot of a dict, or a slot of a set with its neighbours. The simulation's own time counts here,
