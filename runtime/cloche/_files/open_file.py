@@ -34,8 +34,7 @@ def key_of(status: os.stat_result) -> Key:
 
 
 class OpenFile:
-    """A descriptor of the host with the rights that it was opened with. Reads and writes name their position; there is no file
-    offset.
+    """A descriptor of the host with the rights that it was opened with. Reads and writes name their position in the file.
 
     Args:
         fd: descriptor of the host; None for a parent folder of mount points, which exists only in the guest.
