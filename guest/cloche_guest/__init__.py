@@ -9,11 +9,10 @@ A node may import the exceptions from here, to clean up when the host ends its c
 
 
 class Interrupted(BaseException):
-    """The host wants the current call to end. Raised between any two instructions of the node; ``except Exception`` does not
-    catch it.
+    """The host wants the current call to end. Raised between any two instructions of the node.
 
-    The node may use the host's grace period to clean up. If the call ends within that time, the node stays usable and keeps its
-    state; otherwise the sandbox is stopped.
+    It derives from BaseException, so that ``except Exception`` does not catch it. The node may use the host's grace period to
+    clean up. If the call ends within that time, the node stays usable and keeps its state; otherwise the sandbox is stopped.
     """
 
 

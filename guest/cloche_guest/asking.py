@@ -37,7 +37,7 @@ def bind(call: Callable[[list[Any]], Any] | None) -> Callable[[list[Any]], Any]:
 
 
 def forget() -> None:
-    """Drop what is cached of the previous host's answers, after the host has changed."""
+    """Drop cached answers of the previous host, after the host has changed."""
     global _known
     _known = 0
     for function in forgets:
@@ -63,7 +63,7 @@ def ask(request: list[Any]) -> Any:
     """
     answer = _call(request)
     if answer is None:
-        raise NothingGrantedError("nothing that the host would be asked for is granted to this node")
+        raise NothingGrantedError("this node has no grants, so the host answers none of its requests")
     granted, value = answer
     if granted:
         return value

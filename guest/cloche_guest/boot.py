@@ -1,4 +1,4 @@
-"""Runs once while the image is built: imports what the image's snapshot should contain, and connects the guest to ``_cloche``.
+"""Runs once while the image is built: imports the modules that the image contains, and connects the guest to ``_cloche``.
 
 The only module of this package with side effects at import.
 """

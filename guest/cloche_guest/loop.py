@@ -180,8 +180,7 @@ class Loop(base_events.BaseEventLoop):
         waiter.set_exception(exc)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log an exception that no task awaits, except those that the loop also raises to its caller (SystemExit,
-        KeyboardInterrupt).
+        """Log an exception that no task awaits. SystemExit and KeyboardInterrupt are left out: the loop raises them to its caller.
 
         An `Interrupted` from a plain callback is not logged: `_run_once` raises it, as asyncio does with KeyboardInterrupt.
         """
@@ -313,9 +312,8 @@ class Loop(base_events.BaseEventLoop):
         for task in tasks:
             task.cancel()
         if tasks:
-            with suppress(
-                RuntimeError
-            ):  # a deadlock: an interruption may have lost the callback that would wake a task
+            # RuntimeError: a deadlock, if an interruption has lost the callback that would wake a task
+            with suppress(RuntimeError):
                 self.drive(_wait(tasks))
         self.drive(self.shutdown_asyncgens())
         self.close()

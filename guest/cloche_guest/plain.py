@@ -32,7 +32,7 @@ class Budget:
         self._log_bytes = self.left = log_bytes
 
     def text(self, value: str, limit: int = MAX_TEXT) -> str:
-        """Cut a text to `limit` characters and to what the budget allows, and charge it."""
+        """Cut a text to `limit` characters, and to the budget, which is charged for the result."""
         left = self.left
         cut = text(value, min(limit, left), "" if limit < left else f": log_bytes={self._log_bytes}")
         self.left = max(0, self.left - len(cut) - 8)

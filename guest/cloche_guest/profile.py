@@ -184,7 +184,7 @@ class Profiler:
             return
         tool = next((number for number in (2, 3, 4, 1, 0, 5) if monitoring.get_tool(number) is None), None)
         if tool is None:
-            raise RuntimeError("the node uses every tool of sys.monitoring: nothing is left for the profiler")
+            raise RuntimeError("the node uses all tool ids of sys.monitoring: none is left for the profiler")
         monitoring.use_tool_id(tool, "cloche")
         self._tool = tool
         callbacks = _callbacks(self.tree, self._builtins)

@@ -24,7 +24,7 @@ YIELD_NEED: Final = int(Reply.YIELD_NEED)
 
 
 class Gate:
-    """What a task awaits until the host's next message.
+    """An awaitable at which a task is suspended until the host's next message.
 
     A gate behaves like a future as far as `asyncio.Task` needs (``_asyncio_future_blocking``, ``add_done_callback``, ``result``,
     ``cancel``). A real future would resume the task through the loop, one iteration later.

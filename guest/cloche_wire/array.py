@@ -1,4 +1,4 @@
-"""`Array`: what an array is decoded to where numpy is not installed."""
+"""`Array`: a minimal array type, to which arrays are decoded where numpy is not installed."""
 
 from __future__ import annotations
 

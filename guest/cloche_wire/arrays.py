@@ -117,7 +117,7 @@ def lift(tag: int, content: Any, budget: Budget | None = None) -> Any:
         tag: one of ARRAY_TAGS.
         content: its content, already lifted. A body is bytes, which are copied, or another contiguous buffer, which the array
             shares.
-        budget: what the message may spend; None: the sender is trusted.
+        budget: charged for checks that are not linear; None: the sender is trusted.
 
     Raises:
         ValueError: dtype, dims and bytes do not match.
@@ -140,7 +140,7 @@ def lift_scalar(content: Any, budget: Budget | None = None) -> Any:
 
     Args:
         content: ``[dtype, bytes]``, already lifted.
-        budget: what the message may spend; None: the sender is trusted.
+        budget: charged for checks that are not linear; None: the sender is trusted.
 
     Raises:
         ValueError: the dtype is not of the protocol, or the number of bytes does not match.
@@ -251,6 +251,6 @@ def _freeze(array: Any) -> Any:
         return Array(array.dtype, array.shape, array.data, array.order, readonly=True)
     numpy: Any = sys.modules.get("numpy")
     if numpy is None or type(array) is not numpy.ndarray:
-        raise ValueError("what is not writable is an array")
+        raise ValueError("only an array can be read-only")
     array.flags.writeable = False
     return array

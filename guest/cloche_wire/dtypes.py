@@ -50,7 +50,7 @@ def item_size(dtype: Any, depth: int = MAX_NESTING) -> int:
         if offset + element_count(dims) * item_size(inner, depth - 1) > size:
             raise ValueError("a field lies outside of its structure")
     if len({field[0] for field in fields}) != len(fields):
-        raise ValueError("a structure has a field twice")
+        raise ValueError("two fields of a structure have the same name")
     return int(size)
 
 

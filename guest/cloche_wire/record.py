@@ -1,4 +1,4 @@
-"""`Record`: what a dataclass or a namedtuple is decoded to, since the receiver does not have the sender's class."""
+"""`Record`: the receiver's substitute for a dataclass or namedtuple, whose class it does not have."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Record:
                 raise ValueError("a record's fields are identifiers")
         # after the check above all names are texts, whose hashes a guest cannot make collide
         if len(set(names)) != len(names):
-            raise ValueError("a record has no field twice")
+            raise ValueError("two fields of a record have the same name")
         set_slot = object.__setattr__
         set_slot(self, "_name", name)
         set_slot(self, "_fields", names)

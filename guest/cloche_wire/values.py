@@ -147,7 +147,7 @@ def lift(tag: int, content: Any, budget: Budget | None = None) -> Any:
     Args:
         tag: one of LIFTED_TAGS.
         content: content of the tag, already lifted.
-        budget: what the message may spend; None: the sender is trusted.
+        budget: charged for checks that are not linear; None: the sender is trusted.
 
     Raises:
         ValueError: the tag is none of LIFTED_TAGS, or the content is not valid for it.
@@ -180,7 +180,7 @@ def _lift_iso(kind: Any, text: Any) -> Any:
         value = kind.fromisoformat(text)
         if value.isoformat() == text:
             return value
-    raise ValueError(f"not a {kind.__name__} in ISO 8601 as Python writes it")
+    raise ValueError(f"not a {kind.__name__} in ISO 8601 in Python's notation")
 
 
 def _in_zone(value: Any, fold: int, key: str | None) -> Any:
@@ -222,7 +222,7 @@ def _lift_decimal(content: Any) -> Decimal:
             return Decimal(content)
         except InvalidOperation:
             pass
-    raise ValueError("not a decimal as Python writes it")
+    raise ValueError("not a decimal in Python's notation")
 
 
 def _lift_fraction(content: Any) -> Fraction:

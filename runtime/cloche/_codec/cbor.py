@@ -1,7 +1,7 @@
 """CBOR encoding that never loses an exception raised by a signal handler (Ctrl-C). All frames are written through this module.
 
 For a list, a tuple or a tag, cbor2 asks the abstract base classes whether the value is a mapping or a sequence (pyo3's `PyMapping`
-and `PySequence`). Those checks run Python code; signal handlers run there too, and cbor2 swallows what they raise. cbor2 makes no
+and `PySequence`). Those checks run Python code; signal handlers run there too, and cbor2 swallows their exceptions. cbor2 makes no
 such check for a type that has its own encoder, nor for numbers, texts, byte strings and dicts. Exceptions of an encoder propagate.
 """
 

@@ -146,9 +146,8 @@ class Codec:
                     if len(frame) > self._request_bytes:
                         self._too_large(len(frame), root)
                     return frame
-        if (
-            type(message[0]) is not int and type(message[0]) is not bool
-        ):  # an `Op`: cbor2 writes an enum far more slowly
+        # an `Op` becomes an int, because cbor2 writes an enum far more slowly
+        if type(message[0]) is not int and type(message[0]) is not bool:
             message = [int(message[0]), *message[1:]]
         lowering = Lowering(self._depth, self._shared)
         lowered = lowering.message(message, root)
@@ -229,7 +228,7 @@ class Codec:
             # not caused by the bytes (Ctrl-C, a signal handler, RecursionError): raised without cbor2's wrapper
             if not isinstance(cause, _MALFORMED):
                 raise cause from None
-            raise ProtocolError(f"the reply is not of the protocol: {clean(str(cause), 200)}") from error
+            raise ProtocolError(f"the guest's bytes break the protocol: {clean(str(cause), 200)}") from error
 
     @property
     def decoded_bytes(self) -> int:
@@ -255,7 +254,7 @@ _SHORT_FRAME_STARTS: Final = tuple(b"\x82" + start[1:] for start in _FRAME_START
 
 
 def refused_reply(error: Refused) -> list[Any]:
-    """The failure that replaces a reply with a refused value: the same that the guest sends for a value it cannot encode itself."""
+    """The failure that replaces a reply with a refused value, in the form that the guest uses for a value it cannot encode."""
     return [int(Reply.FAILURE), Failure("encode", "ValueError", refusal(error, "result", error.steps[1:])).to_wire()]
 
 
@@ -271,7 +270,7 @@ class _Lifter:
     Attributes:
         size: bytes of the frame.
         left: bytes of guest memory that the message may still point to.
-        budget: what the message may still spend; None until a value spends, since most messages need no budget.
+        budget: units that the message may still spend; None until a value spends, since most messages need no budget.
         fractions: hashes of the message's fractions; None until there is one.
         lease: see `Codec.decode`.
     """
@@ -415,7 +414,7 @@ def _lift_tuple(content: Any, _immutable: bool) -> tuple[Any, ...]:
 
 def _lift_surrogates(content: Any, _immutable: bool) -> str:
     if type(content) is not bytes:
-        raise ValueError("a text is bytes")
+        raise ValueError("a text with surrogates is a byte string")
     return content.decode("utf-8", "surrogatepass")
 
 
@@ -467,7 +466,7 @@ def decode_record(frame: bytes) -> list[Any]:
         raise ValueError(f"not a log record: {clean(str(cause), 200)}") from None
     record = pair[0]
     if pair[1] != end or type(record) is not list:
-        raise ValueError("not a log record: not a list, or not one alone")
+        raise ValueError("not a log record: not exactly one list")
     return record
 
 

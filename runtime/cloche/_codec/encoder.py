@@ -69,7 +69,7 @@ def is_flat(mapping: dict[Any, Any]) -> bool:
 
 
 def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
-    """Whether cbor2 can write a container unchanged: it has only lists, dicts with text keys, short texts and bytes, and atoms.
+    """Whether cbor2 can write a container unchanged: only lists, dicts with text keys, short texts and bytes, and ATOMS are in it.
 
     False as well if the nesting is deeper than `depth`, or if one container is in two places. A text with lone surrogates counts as
     plain; cbor2 then raises UnicodeEncodeError. This is the hot path of every call: 40 ns for each item, where having cbor2 call an

@@ -1,10 +1,10 @@
-"""Defence against hash floods: what building a set or dict of guest keys will cost is charged to a `Budget` before it is built.
+"""Defence against hash floods: before a set or dict of guest keys is built, the time that this takes is charged to a `Budget`.
 
 Python hashes texts and byte strings with a secret seed. Every other hash is public, so a guest can send thousands of keys that
 collide in the same slots of a table (258 KB of such integers took 2.25 s), and nesting sets in sets multiplies the comparisons at
 every level. Ordinary data has equal hashes, too: hash(-1) is hash(-2), and 2.0 ** 61 hashes like 1.0. So keys are not refused for
 their hashes. Instead, `_fill` simulates how CPython fills its tables, and charges an upper bound of the time to the message's
-`Budget`: `_PROBE` units for each slot probed in vain, and `_ComparisonCost` units for each comparison of keys with equal hashes.
+`Budget`: `_STEP` units for each step of probing, and `_ComparisonCost` units for each comparison of keys with equal hashes.
 All costs here are in units of `Budget`, some 10 ns each.
 """
 
@@ -30,10 +30,11 @@ FEW: Final = 512
 COMPACTED: Final = 1024
 """Sets of up to this many items are copied when complete, which halves the memory of a set that has just grown."""
 LINEAR_PROBES: Final = 9
-"""Neighbours of a slot that a set probes before it probes on (Objects/setobject.c). A dict probes none."""
+"""Neighbours of a slot that a set probes before it jumps to another slot (Objects/setobject.c). A dict probes none."""
 
-_PROBE: Final = 4
-"""Units of one probe in the simulation, which takes longer than the 5 ns of CPython's own."""
+_STEP: Final = 4
+"""Units of one step of probing: a slot of a dict, or a slot of a set with its neighbours. The simulation's own time counts here,
+which is more than the 5 ns that CPython takes."""
 _COST: Final[dict[type, int]] = {
     type(None): 1, bool: 1, int: 1, float: 1, complex: 4, str: 1, bytes: 1, tuple: 1, frozenset: 1, date: 2, timedelta: 2,
     Decimal: 4, UUID: 20, datetime: 40, time: 40, Fraction: 40, Record: 40, Opaque: 40,
@@ -45,7 +46,7 @@ _AMONG_OTHERS: Final[dict[type, int]] = {Decimal: 60, Fraction: 80}
 _AMONG_NUMBERS: Final[dict[type, int]] = {Fraction: 500}
 """By type: extra units if the other value may be a number of another type, which is then converted."""
 _AMONG_SCALARS: Final[dict[type, int]] = {tuple: 100, frozenset: 100, Record: 1000}
-"""By type: extra units if the other value may be a numpy scalar, since numpy makes an array of what it is compared with."""
+"""By type: extra units if the other value may be a numpy scalar, since numpy converts both sides of a comparison to arrays."""
 _SCALAR: Final = 40
 _SCALAR_AMONG_CONTAINERS: Final = 160
 _SCALAR_AMONG_NUMBERS: Final = 200
@@ -87,8 +88,8 @@ def charge_set(items: Sequence[Any], budget: Budget) -> None:
 def charge_frozenset(items: Sequence[Any], budget: Budget) -> None:
     """Charge for building a frozenset; arguments and errors are those of `charge_dict`.
 
-    A frozenset may be a key itself, and is then compared with others by looking up items. `Budget.widest` is raised to what one
-    such lookup can take.
+    A frozenset may be a key itself, and is then compared with others by looking up items. `Budget.widest` is raised to the
+    comparisons that one such lookup can take.
     """
     hashes = _charge(items, LINEAR_PROBES, budget)
     if hashes is not None:
@@ -159,7 +160,7 @@ def _copied(count: int) -> int:
 def _fill(
     hashes: list[int], size: int, linear: int, visits: dict[int, int], budget: Budget, done: int = 0
 ) -> tuple[bytearray, list[int]]:
-    """Simulate how CPython fills a table, and charge for the slots probed in vain.
+    """Simulate how CPython fills a table, and charge for the steps of probing after the first slot.
 
     All bits of the hash decide in which order slots are probed, and some slots are probed more than once.
 
@@ -169,7 +170,7 @@ def _fill(
         linear: neighbours of a slot that are probed before the next jump (0: a dict).
         visits: filled in: index of a key -> keys of equal hash that it passes while it is inserted. The first key of that hash
             gets an entry as well, with 0.
-        budget: charged for each probe.
+        budget: charged for each step of probing.
         done: number of keys at the beginning that come from a smaller table; moving them compares nothing.
 
     Returns:
@@ -179,14 +180,14 @@ def _fill(
     taken = bytearray(size)
     table = [0] * size
     owners = [0] * size
-    probes = 0
+    steps = 0
     for index, value in enumerate(hashes):
         slot = value & mask
         if taken[slot]:
             perturb = value & _MASK
             met = 0
             while not linear:
-                probes += 1
+                steps += 1
                 if table[slot] == value:
                     if not met and index >= done:
                         visits.setdefault(owners[slot], 0)
@@ -196,7 +197,7 @@ def _fill(
                 if not taken[slot]:
                     break
             while linear and taken[slot]:
-                probes += 1
+                steps += 1
                 end = slot + 1
                 free = -1
                 if slot + linear <= mask:
@@ -215,13 +216,13 @@ def _fill(
                 slot = (5 * slot + 1 + perturb) & mask
             if met and index >= done:
                 visits[index] = visits.get(index, 0) + met
-            if probes > 1024:
-                budget.charge(_PROBE * probes, f"{len(hashes)} keys want the same places")
-                probes = 0
+            if steps > 1024:
+                budget.charge(_STEP * steps, f"{len(hashes)} keys want the same places")
+                steps = 0
         taken[slot] = 1
         table[slot] = value
         owners[slot] = index
-    budget.charge(_PROBE * probes, f"{len(hashes)} keys want the same places")
+    budget.charge(_STEP * steps, f"{len(hashes)} keys want the same places")
     return taken, table
 
 

@@ -34,8 +34,7 @@ def key_of(status: os.stat_result) -> Key:
 
 
 class OpenFile:
-    """A descriptor of the host with the rights that it was opened with. Reads and writes name their position; there is no file
-    offset.
+    """A descriptor of the host with the rights that it was opened with. Reads and writes name their position in the file.
 
     Args:
         fd: descriptor of the host; None for a parent folder of mount points, which exists only in the guest.
@@ -154,7 +153,7 @@ class OpenFile:
         """Set the size in bytes: cut the file off, or fill it up with zeros.
 
         Raises:
-            OSError: EDQUOT: it would grow beyond the quota.
+            OSError: EDQUOT: the file would grow beyond the quota.
         """
         fd, mount_point = self._file(Open.WRITE | Open.TRUNCATE), self._mount()
         before = os.fstat(fd).st_size

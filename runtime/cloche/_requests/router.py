@@ -74,7 +74,7 @@ class RequestRouter:
         handlers: the handlers, which answer different kinds of requests.
 
     Attributes:
-        handlers: the same.
+        handlers: all handlers, in the given order.
         request_bytes: size of the request that is being answered, including bodies out of line; 0: not known.
     """
 

@@ -1,7 +1,7 @@
 """`ServiceHandler`: answers a node's calls of granted services (host functions).
 
-For each call it checks the arguments, asks the service's gate, runs the service, and records the call. The node learns the result
-or the kind of failure, never the details of a failure of the host; those go to the logger.
+Each call goes through four steps: check the arguments, ask the service's gate, run the service, record the call. The node learns
+the result or the kind of failure. Details of a failure on the host go only to the logger.
 """
 
 from __future__ import annotations

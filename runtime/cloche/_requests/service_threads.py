@@ -229,9 +229,7 @@ class ServiceThreads:
             if job.future.set_running_or_notify_cancel():
                 try:
                     result, error = job.function(), None
-                except (
-                    BaseException
-                ) as raised:  # raised by the future's `result` in the caller, even if it is a KeyboardInterrupt
+                except BaseException as raised:  # even a KeyboardInterrupt is raised in the caller, by the future
                     result, error = None, raised
                 self._ended(job)
                 self._free(queue)
