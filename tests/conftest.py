@@ -1,4 +1,4 @@
-"""The fixture ladder: `runtime` is made once (it loads the real image), a node for each test."""
+"""The fixture ladder: `runtime` is made once for each isolation (it loads the real image), `load` makes nodes for one test."""
 
 from __future__ import annotations
 
@@ -16,11 +16,27 @@ from cloche._sandbox.instance import Instance
 from cloche._wasm.engine import Engine, Module
 from tests.fake_guests import guest
 from tests.limits import patient
+from tests.tiers import split
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Some tests draw their inputs from seeds: a few in CI, as many as you like by hand."""
+    parser.addoption("--all", action="store_true", help="every case of every test: see tests/README.md")
     parser.addoption("--seeds", type=int, default=40, help="seeds of tests/codec/test_cost.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only ``--all`` runs. A case that is asked for by its name runs in any case."""
+    if config.getoption("--all") or config.getoption("keyword") or any("::" in argument for argument in config.args):
+        return
+    items[:], left_out = split(items)
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether ``--all`` was given: tests that try many moments, frames or seeds then try more of them."""
+    return bool(pytestconfig.getoption("--all"))
 
 
 class Recorder:
@@ -125,7 +141,7 @@ def enter(request: pytest.FixtureRequest) -> Iterator[Callable[..., Instance]]:
         engines.append(engine)
         instance = Instance(
             engine,
-            limits or Limits(memory_bytes=32 << 20),
+            limits or patient(memory_bytes=32 << 20),
             "fake",
             lambda made, name: records.extend(made),
             handlers=handlers,

@@ -6,10 +6,12 @@ from typing import Any
 
 from cloche import Limits
 
+__all__ = ["DEADLINE_S", "patient"]
+
 DEADLINE_S = 120.0
-"""A hang still ends, by pytest's own timeout or by this; a machine under load never gets here."""
+"""A hang still ends, by this or by pytest's own timeout; a machine under load never gets here."""
 
 
 def patient(**fields: Any) -> Limits:
-    """Those limits, and time enough for each call."""
-    return Limits(deadline_s=DEADLINE_S, load_s=DEADLINE_S, **fields)
+    """Those limits, and time enough for each call and each load."""
+    return Limits(**{"deadline_s": DEADLINE_S, "load_s": DEADLINE_S, **fields})

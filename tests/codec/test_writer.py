@@ -90,7 +90,7 @@ def test_the_look_at_foreign_code_finds_it() -> None:
 def test_an_exception_in_the_writers_own_code_arrives() -> None:
     """The encoders for what cbor2 has no native one for are Python code."""
     value = [None, cbor2.CBORTag(1, [cbor2.CBORTag(2, {"a": None})])]
-    for injected in every(lambda: write(value), KeyboardInterrupt, within("/_codec/cbor.py")):
+    for injected in every(lambda: write(value), KeyboardInterrupt, within("/cloche/_codec/cbor.py")):
         assert type(injected.error) is KeyboardInterrupt, injected.place
 
 

@@ -77,7 +77,7 @@ def test_it_names_no_folder_of_the_machine_that_built_it(image: artifact.Image) 
         assert path.encode() not in wasm
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_the_same_inputs_give_the_same_bytes() -> None:
     """Freezing, linking and the snapshot, again and in another folder. `verify --full` compiles again too."""

@@ -13,6 +13,7 @@ import cloche
 from cloche._isolation import rlimits, worker_process
 from cloche._isolation.rlimits import Bounds, bytes_for
 from tests.isolation.test_workers import ECHO, eventually, exists, pids
+from tests.limits import patient
 
 BOOT = """\
 import json, socket, sys
@@ -64,7 +65,7 @@ EVIL = {
 @pytest.fixture
 def evil(recorder, monkeypatch, request) -> Iterator[cloche.Runtime]:
     monkeypatch.setattr(worker_process, "_BOOT", BOOT.format(evil=request.param))
-    limits = cloche.Limits(deadline_s=20.0, memory_bytes=64 << 20, reply_bytes=1 << 20, request_bytes=1 << 20)
+    limits = patient(memory_bytes=64 << 20, reply_bytes=1 << 20, request_bytes=1 << 20)
     with cloche.Runtime(isolation="process", workers=1, logger=recorder, limits=limits) as runtime:
         yield runtime
 
@@ -84,7 +85,7 @@ def test_a_worker_that_takes_more_than_its_nodes_may_is_killed(evil, match):
 
 def test_memory_is_bounded_by_what_the_nodes_may_use(own):
     """The kernel keeps it, from the first node on; what is not needed any more is not allowed any more."""
-    limits = cloche.Limits(memory_bytes=512 << 20)
+    limits = patient(memory_bytes=512 << 20)
     one = own.load(ECHO)
     (worker,) = pids(own)
     first = data_bytes(worker)
@@ -105,7 +106,7 @@ def data_bytes(pid: int) -> int:
 def test_a_guest_may_fill_its_memory(own):
     """The bound of the worker is none for honest nodes: each meets its own limit first, as a MemoryError."""
     grow = cloche.Source("def f(x):\n    kept = []\n    while True: kept.append(bytearray(1 << 20))\n")
-    nodes = [own.load(grow, limits=cloche.Limits(memory_bytes=300 << 20, deadline_s=20.0)) for _ in range(2)]
+    nodes = [own.load(grow, limits=patient(memory_bytes=300 << 20)) for _ in range(2)]
     before = pids(own)
     for node in nodes:
         with pytest.raises(cloche.NodeRaisedError, match="MemoryError") as caught:

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.evil
 CHOSEN = [program for program in PROGRAMS if program.number in (1, 5, 14, 16, 22, 29, 33, 35, 45, 56)]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("entry", ["init", "process", "finally"])
 @pytest.mark.parametrize("program", CHOSEN, ids=str)
 def test_program_ends_within_its_limit(runtime, program, entry):

@@ -20,16 +20,16 @@ import cloche
 from cloche._isolation import worker_process
 from tests.injection import every, inject, within
 from tests.isolation.test_workers import eventually
+from tests.limits import patient
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.timeout(300),
     # what loses its owner between two bytecodes is closed by the collector, which says so
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 HOST_SIDE = within("/cloche/_isolation/")
-LIMITS = cloche.Limits(deadline_s=20.0)
+LIMITS = patient()
 NODE = cloche.Source("""
 import numpy as np
 from cloche_guest import services
@@ -141,19 +141,22 @@ CALLS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, RecursionError])
 @pytest.mark.parametrize("kind", CALLS)
-def test_a_call_that_is_interrupted_anywhere_leaves_a_good_node_or_none(host, kind, exception):
+def test_a_call_that_is_interrupted_anywhere_leaves_a_good_node_or_none(host, kind, exception, thorough):
     """Never another call's answer, never a hang; the worker lives on, and its other nodes.
 
-    A plain call at every bytecode; what the others do beside, at a part of them.
+    With --all a plain call at every bytecode; what the others do beside, at a part of them.
     """
     step = 7 if exception is RecursionError else 1 if kind == "plain" else 4
+    if not thorough:
+        step = 37
     kept = host.survive(CALLS[kind], exception=exception, step=step)
     assert kept > 0
 
 
-def test_making_and_closing_a_node_can_be_interrupted_anywhere(host):
+def test_making_and_closing_a_node_can_be_interrupted_anywhere(host, thorough):
     """No descriptor stays open, here or in the worker, and no thread of the worker goes on."""
     snapshot = host.node.snapshot()
 
@@ -171,7 +174,7 @@ def test_making_and_closing_a_node_can_be_interrupted_anywhere(host):
     gc.collect()
     eventually(lambda: host.runtime.workers[0].nodes == 2)
     before = fds(), fds(pid), threads(pid)
-    for injected in every(there_and_back, KeyboardInterrupt, HOST_SIDE, step=23):
+    for injected in every(there_and_back, KeyboardInterrupt, HOST_SIDE, step=23 if thorough else 211):
         assert type(injected.error) in (KeyboardInterrupt, type(None)), injected  # None: it was raised in a `__del__`
         del injected
         gc.collect()
@@ -210,7 +213,7 @@ def _children(task: str) -> list[str]:
         return []
 
 
-def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkeypatch):
+def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkeypatch, thorough):
     """No worker, no zombie, no descriptor, no thread; the runtime can be used, and closed."""
     monkeypatch.setattr(worker_process, "_BOOT", STAND_IN)
 
@@ -227,7 +230,7 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
     before: tuple[Counter[str], int, set[int]] | None = None
     number = 1
     while True:
-        runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
+        runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder, limits=patient())
         injected = inject(start, number, KeyboardInterrupt(), HOST_SIDE)
         assert type(injected.error) in (KeyboardInterrupt, cloche.BrokenInstanceError), injected
         reached = bool(injected.place)
@@ -242,18 +245,18 @@ def test_a_start_that_is_interrupted_anywhere_leaves_no_process(recorder, monkey
             before = rest()
         else:
             eventually(partial(is_as, before), lambda: str(rest()))
-        number += 181
+        number += 181 if thorough else 1009
     assert before is not None
     assert children() == before[2]
 
 
-def test_a_close_that_is_interrupted_anywhere_is_ended_by_the_next(recorder, monkeypatch):
+def test_a_close_that_is_interrupted_anywhere_is_ended_by_the_next(recorder, monkeypatch, thorough):
     """Or by the collector."""
     monkeypatch.setattr(worker_process, "_BOOT", STAND_IN)
     before = children()
     number = 1
     while True:
-        runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
+        runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder, limits=patient())
         with pytest.raises(cloche.BrokenInstanceError):
             runtime.load(NODE)
         engine = runtime._engine
@@ -263,4 +266,4 @@ def test_a_close_that_is_interrupted_anywhere_is_ended_by_the_next(recorder, mon
         runtime.close()
         if not reached:
             break
-        number += 13
+        number += 13 if thorough else 67

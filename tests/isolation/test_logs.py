@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cloche
 from cloche._wasm.core import Word
+from tests.limits import patient
 
 
 def test_a_ring_that_claims_more_lost_records_than_a_number_holds(own):
@@ -15,7 +16,7 @@ def test_a_ring_that_claims_more_lost_records_than_a_number_holds(own):
         "    np.asarray(Header())[:] = 0xFFFFFFFF\n"
         "    return ring\n"
     )
-    with cloche.Runtime() as here, here.load(cloche.Source("def f(x):\n    return x\n")) as probe:
+    with cloche.Runtime(limits=patient()) as here, here.load(cloche.Source("def f(x):\n    return x\n")) as probe:
         ring = probe._instance._words[Word.RING]
     with own.load(cloche.Source(text), "f") as node:
         assert [node.process(ring), node.process(ring)] == [ring, ring]

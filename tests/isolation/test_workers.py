@@ -24,10 +24,11 @@ from cloche._isolation import channel as _channel
 from cloche._isolation import worker_main, worker_process
 from cloche._isolation.reaper import ProcessReaper
 from cloche._wasm.checkout import cache_folder
+from tests.limits import patient
 
 ECHO = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
 SPIN = cloche.Source("class N:\n    def process(self, x):\n        print('in')\n        while True: pass\n")
-NAP = cloche.Source("import time\nclass N:\n    def process(self, x):\n        time.sleep(x)\n")
+ENDLESS = "from cloche_guest import services\ndef f(x):\n    services.started()\n    while x: pass\n"
 
 
 def eventually(true: Callable[[], object], told: Callable[[], str] = str) -> None:
@@ -36,6 +37,25 @@ def eventually(true: Callable[[], object], told: Callable[[], str] = str) -> Non
     while not true():
         assert time.monotonic() < until, told()
         time.sleep(0.01)
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that it has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def when_it_spins(worker: int, number: int, pid: int) -> threading.Thread:
+    """Send a signal as soon as a worker is at work: the call has arrived there, and the host waits for its answer."""
+    at_rest = processor_s(worker)
+
+    def send() -> None:
+        eventually(lambda: processor_s(worker) > at_rest + 0.1)
+        os.kill(pid, number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
 
 
 def exists(pid: int) -> bool:
@@ -71,7 +91,7 @@ def test_nodes_are_spread_and_workers_start_as_they_are_needed(own):
 
 def test_each_node_has_a_process_of_its_own_if_asked(recorder):
     """And the process ends with its node."""
-    with cloche.Runtime(isolation="process", workers="each", logger=recorder) as runtime:
+    with cloche.Runtime(isolation="process", workers="each", logger=recorder, limits=patient()) as runtime:
         one, two = runtime.load(ECHO), runtime.load(ECHO)
         assert [worker.nodes for worker in runtime.workers] == [1, 1]
         (first, second) = pids(runtime)
@@ -83,14 +103,13 @@ def test_each_node_has_a_process_of_its_own_if_asked(recorder):
 
 def test_a_worker_killed_during_a_call_breaks_its_nodes_and_no_others(own):
     """The call ends at once, the error says what the process died of; nodes elsewhere and new ones work."""
-    hit, bystander, neighbour = own.load(NAP), own.load(ECHO), own.load(ECHO)
+    hit, bystander, neighbour = own.load(SPIN), own.load(ECHO), own.load(ECHO)
     victim = pids(own)[0]
-    timer = threading.Timer(0.2, os.kill, [victim, signal.SIGKILL])
-    timer.start()
+    when_it_spins(victim, signal.SIGKILL, victim)
     with pytest.raises(
         cloche.BrokenInstanceError, match=r"worker process .*died \(killed by signal 9 \(SIGKILL\)\)"
     ) as caught:
-        hit.process(15)
+        hit.process(1)
     assert type(caught.value) is cloche.BrokenInstanceError
     assert caught.value.node == "N"
     assert hit.broken
@@ -149,7 +168,7 @@ def test_nothing_stays_behind(recorder):
     """Descriptors, threads and processes are as before, after crashes as well."""
 
     def cycle() -> list[int]:
-        with cloche.Runtime(isolation="process", workers=2, logger=recorder) as runtime:
+        with cloche.Runtime(isolation="process", workers=2, logger=recorder, limits=patient()) as runtime:
             nodes = [runtime.load(ECHO) for _ in range(4)]
             nodes[0].process(bytes(1 << 20))
             nodes[1].buffer(1000)
@@ -174,7 +193,7 @@ def test_nothing_stays_behind(recorder):
 
 def test_a_runtime_that_is_dropped_ends_its_workers(recorder):
     """As when it is closed."""
-    runtime = cloche.Runtime(isolation="process", logger=recorder)
+    runtime = cloche.Runtime(isolation="process", logger=recorder, limits=patient())
     node = runtime.load(ECHO)
     (worker,) = pids(runtime)
     del runtime, node
@@ -186,13 +205,14 @@ def test_a_runtime_that_is_dropped_ends_its_workers(recorder):
 def test_no_worker_survives_the_host(end, runtime):
     """Whatever way it ends, in the middle of a call too."""
     program = textwrap.dedent(f"""
-        import os, sys, threading, time, cloche
+        import os, sys, threading, cloche
+        started = threading.Event()
         runtime = cloche.Runtime({str(runtime.image.folder)!r}, isolation="process", workers=2)
-        node = runtime.load(cloche.Source("def f(x):\\n    while x: pass"), limits=cloche.Limits(deadline_s=60))
+        node = runtime.load(cloche.Source({ENDLESS!r}), "f", limits=cloche.Limits(deadline_s=60), grants=cloche.Grants(services={{"started": started.set}}))
         other = runtime.load(cloche.Source("def f(x): return x"))
         print(*[worker.pid for worker in runtime.workers], flush=True)
         threading.Thread(target=node.process, args=[1], daemon=True).start()
-        time.sleep(0.2)
+        started.wait()
         {end}
     """)
     ended = subprocess.run(
@@ -226,13 +246,12 @@ def test_interrupting_the_host_ends_the_call_not_the_worker(own):
     """Ctrl-C goes to the host; the node whose call it ended unwinds, and can be used again."""
     node, _, bystander = own.load(SPIN), own.load(ECHO), own.load(ECHO)
     before = pids(own)
-    timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits "ignore"
-    timer.start()
+    interrupting = when_it_spins(before[0], signal.SIGINT, os.getpid())
     try:
         with pytest.raises(KeyboardInterrupt):
             node.process(1)
-        timer.join()
+        interrupting.join()
     finally:
         signal.signal(signal.SIGINT, heard)
     assert not node.broken
@@ -277,7 +296,7 @@ def test_workers_are_told_apart_from_what_cannot_be(runtime):
     with pytest.raises(ValueError, match="metering is 'sand'"):
         cloche.Runtime(isolation="process", metering="sand")
     with pytest.raises(ValueError, match="the interpreter alone takes"):
-        runtime.load(ECHO, limits=cloche.Limits(memory_bytes=32 << 20))
+        runtime.load(ECHO, limits=patient(memory_bytes=32 << 20))
     assert cloche.Runtime().workers == ()
 
 
@@ -290,10 +309,10 @@ def test_nothing_of_it_is_imported_unless_it_is_used():
 @pytest.mark.parametrize("metering", ["fuel", "none"])
 def test_other_meterings(recorder, metering):
     """The worker's engine is as the host's would be."""
-    with cloche.Runtime(isolation="process", metering=metering, logger=recorder) as runtime:
+    with cloche.Runtime(isolation="process", metering=metering, logger=recorder, limits=patient()) as runtime:
         assert runtime.metering == metering
         if metering == "fuel":
-            node = runtime.load(SPIN, limits=cloche.Limits(fuel=10**9))
+            node = runtime.load(SPIN, limits=patient(fuel=10**9))
             with pytest.raises(cloche.FuelError) as caught:
                 node.process(1)
             assert caught.value.value == 10**9
@@ -310,7 +329,7 @@ def test_an_image_that_cannot_be_loaded_is_an_image_error(runtime, tmp_path, rec
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "native").symlink_to(cache_folder() / "native")
     monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "cache"))
-    with cloche.Runtime(tmp_path, isolation="process", logger=recorder) as isolated:
+    with cloche.Runtime(tmp_path, isolation="process", logger=recorder, limits=patient()) as isolated:
         with pytest.raises(cloche.ImageError, match="was altered"):
             isolated.load(ECHO)
         assert isolated.workers == ()
@@ -320,7 +339,7 @@ def test_an_image_that_cannot_be_loaded_is_an_image_error(runtime, tmp_path, rec
 def test_all_bodies_of_a_reply_come_along_with_it(own, bodies):
     """One round trip for a reply, however many arrays it has."""
     make = cloche.Source("import numpy as np\ndef f(x): return [np.full(600, i) for i in range(x)]\n")
-    node = own.load(make, limits=cloche.Limits(deadline_s=20.0))
+    node = own.load(make, limits=patient())
     channel = node._instance._channel
     before = channel.number
     arrays = node.process(bodies)
@@ -344,7 +363,7 @@ def f(x):
 
 def test_buffers_are_known_by_their_number(own):
     """One whose making failed does not shift the others."""
-    node = own.load(cloche.Source("def f(x): return float(x[0])\n"), limits=cloche.Limits(memory_bytes=128 << 20))
+    node = own.load(cloche.Source("def f(x): return float(x[0])\n"), limits=patient(memory_bytes=128 << 20))
     first = node.buffer(10)
     with pytest.raises(cloche.EncodeError):
         node.buffer(50 << 20)
@@ -380,7 +399,7 @@ def test_closing_the_runtime_ends_a_load(own):
 def test_closing_the_runtime_ends_a_start(recorder, monkeypatch):
     """A worker that never gets ready is ended, and who waits for it hears that the runtime is closed."""
     monkeypatch.setattr(worker_process, "_BOOT", "import sys; sys.stdin.read(); import time; time.sleep(1000)")
-    runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder)
+    runtime = cloche.Runtime(isolation="process", workers=1, logger=recorder, limits=patient())
     errors: list[BaseException] = []
 
     def load() -> None:
@@ -423,7 +442,7 @@ def test_closing_the_runtime_ends_a_worker_that_hangs(own, monkeypatch):
 
 def test_a_start_that_another_thread_waits_for_may_be_interrupted(recorder):
     """Its own start is then another process's."""
-    with cloche.Runtime(isolation="process", workers=1, logger=recorder) as runtime:
+    with cloche.Runtime(isolation="process", workers=1, logger=recorder, limits=patient()) as runtime:
         runtime.load(ECHO).close()
         process = runtime._engine._processes[0]
         process.is_up = False  # as if its start had been interrupted
@@ -485,6 +504,8 @@ def test_a_host_that_has_stopped_waiting_for_frames_ends_no_worker():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         ours.close()
+        with pytest.raises(BrokenPipeError):
+            theirs.send(b"an answer")
         worker_main._say_where(theirs, [["file", 1, "function"]])
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
 
 import cloche
+from tests.limits import patient
 
 here = pytest.mark.isolation("none", reason="buffers and leases are memory of the guest here, and copies in a worker")
 FRAME = """
@@ -97,7 +99,7 @@ def test_buffer_of_one_node_is_copied_to_another(load):
 
 def test_buffer_that_does_not_fit_is_refused(load):
     """And the node goes on."""
-    node = load(FRAME, limits=cloche.Limits(memory_bytes=64 << 20))
+    node = load(FRAME, limits=patient(memory_bytes=64 << 20))
     with pytest.raises(cloche.EncodeError, match="memory_bytes"):
         node.buffer(1 << 30, "uint8")
     assert node.process("1 + 1") == 2
@@ -175,19 +177,23 @@ def test_second_lease_is_refused(load):
 
 
 @here
-def test_views_are_freed_on_other_threads_and_in_any_order(load):
+def test_views_are_freed_on_other_threads_and_in_any_order(runtime):
     """The last view to die frees the store."""
-    nodes = [load(FRAME) for _ in range(4)]
+    nodes = [runtime.load(cloche.Source(FRAME)) for _ in range(4)]
+    stores = [weakref.ref(node._instance._slot) for node in nodes]
     views = []
     for node in nodes:
         with node.lease():
             views += [node.process("self.out(50_000)"), node.buffer(4096)]
         node.close()
+    del node, nodes
+
+    sums = []
 
     def drop() -> None:
         while views:
             try:
-                views.pop().sum()
+                sums.append(views.pop().sum())
             except IndexError:
                 return
 
@@ -197,6 +203,8 @@ def test_views_are_freed_on_other_threads_and_in_any_order(load):
     for thread in threads:
         thread.join()
     gc.collect()
+    assert len(sums) == 8
+    assert [store() for store in stores] == [None] * 4
 
 
 @here

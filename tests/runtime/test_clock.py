@@ -10,6 +10,7 @@ import pytest
 
 import cloche
 from cloche import Clock, Grants, Limits
+from tests.limits import patient
 
 START = 1_500_000_000
 
@@ -106,7 +107,7 @@ answer = asyncio.run(main())
 
 def test_asyncio_sleep_ends_under_a_frozen_clock_too(node):
     """Its timers are due at once, for they would never be."""
-    frozen = node(Clock("frozen", start=START), limits=Limits(deadline_s=10))
+    frozen = node(Clock("frozen", start=START), limits=patient())
     assert (
         frozen.process(
             "async def nap():\n    await asyncio.sleep(60)\n    return time.time()\nanswer = asyncio.run(nap())"
@@ -166,7 +167,7 @@ def test_log_records_have_the_nodes_time(load, logs):
     """So that they are the same each time, too."""
     seen = []
     source = "import logging\ndef f(x):\n    logging.warning('said')\n"
-    with cloche.Runtime(logger=logs) as runtime:
+    with cloche.Runtime(logger=logs, limits=patient()) as runtime:
         node = runtime.load(cloche.Source(source), grants=Grants(clock=Clock("frozen", start=START)))
         node._instance._on_records = lambda records, name: seen.extend(records)
         node.process(1)

@@ -133,7 +133,7 @@ def test_closing_from_inside_a_call_or_a_load_is_refused(own, logs):
     def close():
         errors.append(outcome(own.close))
 
-    node = own.load(CALLER, grants=Grants(services={"close": close, "later": cloche.Service(close, deadline_s=20)}))
+    node = own.load(CALLER, grants=Grants(services={"close": close, "later": cloche.Service(close, deadline_s=60)}))
     node.process("close")
     node.process("later")
     own.load(ASKS_WHILE_LOADING, "N", grants=Grants(services={"meet": close}))
@@ -178,7 +178,7 @@ def test_an_interrupted_close_is_ended_by_the_next(logs):
 
 def test_a_runtime_whose_node_waits_for_the_caller_is_closed_later(runtime, logs):
     """Its engine is still needed: an error that names the circle, and the next close goes on."""
-    other = cloche.Runtime(logger=logs)
+    other = cloche.Runtime(logger=logs, limits=patient())
     both, errors = threading.Barrier(2), []
 
     def close_other():
@@ -216,7 +216,7 @@ def interrupted_at(position, function, files):
 def test_an_exception_at_any_bytecode_of_a_close_is_mended_by_the_next(logs):
     """Every node is closed, and then the engine."""
     files = {_runtime.__file__, _node.__file__, node_lock.__file__}
-    with cloche.Runtime(logger=logs) as runtime:
+    with cloche.Runtime(logger=logs, limits=patient()) as runtime:
         with runtime.load(GOOD, "G") as node:
             snapshot = node.snapshot()
         close_engine, position = runtime._engine.close, 0
@@ -241,7 +241,7 @@ def test_an_exception_at_any_bytecode_of_a_close_is_mended_by_the_next(logs):
 def test_an_exception_at_any_bytecode_of_a_load_leaves_nothing_that_a_close_waits_for(logs, way):
     """The load is forgotten, and no other thread finds its lock held."""
     files = {_runtime.__file__, _node.__file__, node_lock.__file__}
-    with cloche.Runtime(logger=logs) as runtime:
+    with cloche.Runtime(logger=logs, limits=patient()) as runtime:
         with runtime.load(GOOD, "G") as node:
             snapshot = node.snapshot()
         position = 0

@@ -12,6 +12,7 @@ import pytest
 
 import cloche
 from cloche import Limits
+from tests.limits import patient
 
 RUN = """
 import logging, sys
@@ -84,7 +85,7 @@ NO_LIMIT = {"log_level"}
 @pytest.fixture(scope="module")
 def fuelled(recorder) -> Iterator[cloche.Runtime]:
     """Fuel metering has an engine of its own."""
-    with cloche.Runtime(metering="fuel", logger=recorder) as made:
+    with cloche.Runtime(metering="fuel", logger=recorder, limits=patient()) as made:
         yield made
 
 
@@ -105,7 +106,7 @@ def test_the_error_names_limit_value_and_what_was_reached(field, runtime, fuelle
         return
     if field in LOGGED:
         limits, code, text = LOGGED[field]
-        load(RUN, "N", limits=Limits(**limits)).process(code)
+        load(RUN, "N", limits=patient(**limits)).process(code)
         assert any(text in message for _, message, _ in logs.take())
         return
     if field == "load_s":
@@ -132,8 +133,8 @@ def test_the_error_names_limit_value_and_what_was_reached(field, runtime, fuelle
 
 def test_a_request_that_is_too_deep_has_the_facts_as_well():
     """The caller's own value: an EncodeError that says where."""
-    with pytest.raises(cloche.EncodeError) as caught, cloche.Runtime() as runtime:
-        runtime.load(cloche.Source("def f(x): return x"), limits=Limits(value_depth=16)).process(_nested(40))
+    with pytest.raises(cloche.EncodeError) as caught, cloche.Runtime(limits=patient()) as runtime:
+        runtime.load(cloche.Source("def f(x): return x"), limits=patient(value_depth=16)).process(_nested(40))
     error = caught.value
     assert (error.limit, error.value, error.reached) == ("value_depth", 16, 17)
 
@@ -180,7 +181,7 @@ def test_without_fuel_metering_none_is_counted(load):
 @pytest.mark.parametrize("wanted", [10**9, 501])
 def test_the_node_cannot_raise_its_recursion_limit(load, wanted):
     """It asks in vain, and is told so by what it gets; lowering it is its own affair."""
-    node = load(RUN, "N", limits=Limits(stack_depth=500, deadline_s=20))
+    node = load(RUN, "N", limits=patient(stack_depth=500))
     assert node.process("import sys; result = sys.getrecursionlimit()") == 500
     with pytest.raises(cloche.NodeRaisedError, match=r"RecursionError.*(?s:.)*Limits.stack_depth=500") as caught:
         node.process(f"import sys; sys.setrecursionlimit({wanted})\n{RECURSE}")
@@ -199,7 +200,7 @@ def test_the_node_cannot_raise_its_recursion_limit(load, wanted):
 )
 def test_setrecursionlimit_refuses_what_cpython_s_does(load, code, kind):
     """And the limits of an instance are set once."""
-    node = load(RUN, "N", limits=Limits(stack_depth=500, deadline_s=20))
+    node = load(RUN, "N", limits=patient(stack_depth=500))
     with pytest.raises(cloche.NodeRaisedError) as caught:
         node.process(code)
     assert caught.value.exc_type == kind
@@ -208,7 +209,7 @@ def test_setrecursionlimit_refuses_what_cpython_s_does(load, code, kind):
 
 def test_a_deep_stack_is_there_if_the_host_says_so(load):
     """Python frames live in linear memory, not on the native stack."""
-    node = load(RUN, "N", limits=Limits(stack_depth=60_000, deadline_s=20))
+    node = load(RUN, "N", limits=patient(stack_depth=60_000))
     code = "def r(n): return r(n - 1) + 1 if n else 0\nresult = r({})"
     assert node.process(code.format(50_000)) == 50_000
     with pytest.raises(cloche.NodeRaisedError, match="RecursionError"):
@@ -232,7 +233,7 @@ def test_a_step_that_outlives_its_stream_is_a_deadline(load, grace_s):
 
 def test_time_between_steps_is_the_host_s(load):
     """A slow consumer does not use up what its node has; a second stream begins anew."""
-    node = load(RUN, "N", limits=Limits(stream_s=1.0, deadline_s=20))
+    node = load(RUN, "N", limits=patient(stream_s=1.0))
     for _ in range(2):
         done = 0
         for _output in node.stream(["result = 1"] * 5):
@@ -246,7 +247,7 @@ def test_a_stream_that_is_ended_closes_the_node_s_generators(load):
     node = load(
         "class N:\n    def __init__(self): self.closed = 0\n    def process(self, x):\n        try:\n"
         "            while True: yield x\n        finally:\n            self.closed += 1\n",
-        limits=Limits(stream_items=5, deadline_s=20),
+        limits=patient(stream_items=5),
     )
     for number in (1, 2):
         with pytest.raises(cloche.StreamLimitError):
@@ -256,6 +257,6 @@ def test_a_stream_that_is_ended_closes_the_node_s_generators(load):
 
 def test_log_level_is_the_guest_s_threshold(load, logs):
     """It is in `Limits`, but nothing can pass it."""
-    node = load(RUN, "N", limits=Limits(log_level=logging.ERROR))
+    node = load(RUN, "N", limits=patient(log_level=logging.ERROR))
     node.process("log.warning('no'); log.error('yes')")
     assert [message for _, message, _ in logs.take()] == ["yes"]

@@ -17,10 +17,10 @@ import cloche
 from cloche._runtime import node as _node
 from cloche._wasm.core import core
 from tests.injection import every, inject, within
+from tests.limits import patient
 
 pytestmark = [
     pytest.mark.isolation("none", reason="tests/isolation/test_interruptions.py has the host's side of a worker"),
-    pytest.mark.slow,
     pytest.mark.timeout(300),
     pytest.mark.filterwarnings(
         "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -48,11 +48,7 @@ class N:
 SMALL = cloche.Source("def f(x): return x\n", "small.py")
 
 
-SAMPLES = 200
-"""Bytecodes of one call that are interrupted, evenly spread; a call has some hundreds, a load some thousands."""
-
-
-def _step(function: Callable[[], object], samples: int = SAMPLES) -> int:
+def _step(function: Callable[[], object], samples: int) -> int:
     """From one of the bytecodes to the next, so that there are about so many."""
     number = samples
     while inject(function, number, KeyboardInterrupt(), HOST_SIDE).place:
@@ -68,18 +64,21 @@ class _Quiet:
 class Bench:
     """A runtime, and a node that is loaded again whenever an interruption has cost it."""
 
-    def __init__(self) -> None:
-        limits = cloche.Limits(deadline_s=20.0)
-        self.runtime = cloche.Runtime(logger=_Quiet(), limits=limits)
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self.runtime = cloche.Runtime(logger=_Quiet(), limits=patient())
         self.grants = cloche.Grants(services={"double": lambda array: array * 2})
         self.node = self.load()
 
     def load(self) -> cloche.Node:
         return self.runtime.load(NODE, "N", grants=self.grants)
 
+    def step(self, function: Callable[[], object]) -> int:
+        return _step(function, self.samples)
+
     def survive(self, call: Callable[[cloche.Node], object], exception: type[BaseException]) -> int:
-        """Interrupt the call at its bytecodes, SAMPLES of them; after each, the node answers its own next call, or is closed."""
-        number, step = 0, _step(lambda: call(self.node))
+        """Interrupt the call at its bytecodes, `samples` of them; after each, the node answers its own next call, or is closed."""
+        number, step = 0, self.step(lambda: call(self.node))
         for number, injected in enumerate(every(lambda: call(self.node), exception, HOST_SIDE, step=step), 1):
             try:
                 assert self.node.process("echo", number) == number, injected.place
@@ -89,8 +88,9 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    made = Bench()
+def bench(thorough: bool) -> Iterator[Bench]:
+    """It interrupts so many bytecodes of each call, evenly spread; a call has some hundreds, a load some thousands."""
+    made = Bench(samples=200 if thorough else 40)
     yield made
     made.runtime.close()
 
@@ -108,6 +108,7 @@ CALLS: dict[str, Callable[[cloche.Node], Any]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, RecursionError, MemoryError])
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_that_is_interrupted_anywhere_leaves_nothing_for_the_next(bench, name, exception):
@@ -141,8 +142,12 @@ def test_what_makes_and_frees_sandboxes_leaks_none(bench, name):
 
     work()
     before, _ = _counts()
-    where = within("/cloche/_instance.py", "/cloche/_wasm/", "/cloche/_node.py") if name == "close" else HOST_SIDE
-    for injected in every(work, KeyboardInterrupt, where, step=_step(work)):
+    where = (
+        within("/cloche/_sandbox/instance.py", "/cloche/_wasm/", "/cloche/_runtime/node.py")
+        if name == "close"
+        else HOST_SIDE
+    )
+    for injected in every(work, KeyboardInterrupt, where, step=bench.step(work)):
         assert node.process(injected.place) == injected.place
     node.close()
     after, _ = _counts()
@@ -156,7 +161,7 @@ def test_a_stream_that_is_interrupted_anywhere_does_not_mix_with_the_next(bench)
     def work() -> list[Any]:
         return list(source.stream([3]))
 
-    for injected in every(work, KeyboardInterrupt, HOST_SIDE, step=_step(work)):
+    for injected in every(work, KeyboardInterrupt, HOST_SIDE, step=bench.step(work)):
         if source.broken:
             source = bench.runtime.load(cloche.Source("def f(n):\n    for i in range(n): yield i\n"), "f")
         gc.collect()
@@ -220,7 +225,7 @@ CALLS = {
 def deep(levels, call):
     return call() if levels <= 0 else deep(levels - 1, call)
 
-with cloche.Runtime(isolation=isolation) as runtime:
+with cloche.Runtime(isolation=isolation, limits=cloche.Limits(deadline_s=120)) as runtime:
     node = runtime.load(SOURCE, on_break=on_break)
     limit = sys.getrecursionlimit()
     for name, call in CALLS.items():

@@ -7,6 +7,7 @@ import gc
 import pytest
 
 import cloche
+from tests.limits import patient
 
 pytestmark = pytest.mark.isolation("none", reason="a node is loaded by the guest, which is the same in a worker")
 
@@ -176,7 +177,7 @@ def test_failed_load_leaves_no_instance(runtime):
 
 def test_closed_runtime_loads_nothing(recorder):
     """And closes its nodes with it."""
-    runtime = cloche.Runtime(logger=recorder)
+    runtime = cloche.Runtime(logger=recorder, limits=patient())
     node = runtime.load(cloche.Source(DOUBLE), "Double")
     runtime.close()
     with pytest.raises(cloche.ClosedError):

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 import cloche
+from tests.limits import patient
 
 TALKER = """
 import logging, warnings, sys
@@ -82,7 +83,7 @@ def test_exception_text(talk):
 
 def test_records_below_the_level_stay_in_the_guest(load, logs):
     """Filtered before they are formatted."""
-    node = load(TALKER, limits=cloche.Limits(log_level=logging.WARNING))
+    node = load(TALKER, limits=patient(log_level=logging.WARNING))
     node.process(
         "class Loud:\n    def __str__(self): raise RuntimeError('formatted')\nlog.info('%s', Loud())\nlog.warning('kept')"
     )
@@ -129,7 +130,7 @@ def test_formatting_errors_do_not_break_the_node(talk):
 
 def test_flood_is_cut_counted_and_leaves_the_node_usable(load, logs):
     """The newest are kept; the count of the rest arrives."""
-    node = load(TALKER, limits=cloche.Limits(log_records=10, deadline_s=20))
+    node = load(TALKER, limits=patient(log_records=10))
     logs.take()
     node.process("for i in range(5000): log.info('line %d', i)")
     events = logs.take()
@@ -168,7 +169,7 @@ def test_print_of_partial_lines_joins_them(talk):
 
 def test_structlog_is_the_default(capsys):
     """Without a logger of the caller's own, records go to structlog's default."""
-    with cloche.Runtime() as runtime, runtime.load(cloche.Source(TALKER), "N") as node:
+    with cloche.Runtime(limits=patient()) as runtime, runtime.load(cloche.Source(TALKER), "N") as node:
         node.process("log.info('through structlog', extra={'k': 1})")
     out = capsys.readouterr().out
     assert "through structlog" in out

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 import cloche
+from tests.limits import patient
 
 from .test_mounts import EXEC
 
@@ -175,7 +176,7 @@ def test_a_hundred_thousand_files_are_listed_within_the_limits(load, tmp_path):
     """In pages: neither the host nor an answer ever holds them all, and the node may stop early."""
     for index in range(100_000):
         os.close(os.open(tmp_path / f"{index:06}", os.O_CREAT | os.O_WRONLY))
-    limits = cloche.Limits(deadline_s=20, request_bytes=65_536, value_nodes=10_000)
+    limits = patient(request_bytes=65_536, value_nodes=10_000)
     node = load(EXEC, "f", grants=cloche.Grants(mounts={"/data": tmp_path}), limits=limits)
     assert node.process("import os; r = len(set(os.listdir('/data')))") == 100_000
     early = "import os\nwith os.scandir('/data') as found: r = len([next(found).name for _ in range(1000)])"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import cloche
+from tests.limits import patient
 
 EXEC = "def f(code, *values):\n    env = {'values': values}\n    exec(code, env)\n    return env.get('r')\n"
 
@@ -292,7 +293,7 @@ def test_a_runtime_that_cannot_make_the_instance_closes_the_mounts(runtime, fold
             cloche.Source(EXEC),
             "f",
             grants=cloche.Grants(mounts={"/data": folder}),
-            limits=cloche.Limits(memory_bytes=32 << 20),
+            limits=patient(memory_bytes=32 << 20),
         )
     assert descriptors(folder) == 0
 
@@ -308,7 +309,7 @@ def test_a_folder_that_is_not_there_is_the_callers_error(runtime, tmp_path):
 
 def test_small_limits_on_messages_do_not_break_files(load, folder):
     """What one question may carry is bounded by the node's limits; a file is read and written in as many as it takes."""
-    limits = cloche.Limits(request_bytes=40_000, reply_bytes=40_000)
+    limits = patient(request_bytes=40_000, reply_bytes=40_000)
     grants = cloche.Grants(mounts={"/out": cloche.Mount(folder, writable=True)})
     node = load(EXEC, "f", grants=grants, limits=limits)
     code = "b = open('/out/sub/b.bin', 'rb').read(); open('/out/c', 'wb').write(b); import os; r = [len(b), os.listdir('/out/sub')]"

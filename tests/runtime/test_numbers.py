@@ -7,6 +7,7 @@ import math
 import pytest
 
 import cloche
+from tests.limits import patient
 
 pytestmark = pytest.mark.isolation("none", reason="the codec is the same for both")
 
@@ -59,7 +60,7 @@ def test_nan_in_a_long_list(echo):
 
 def test_each_number_counts_for_value_nodes(load):
     """The budget of items is not dodged by packing them; the node stays usable."""
-    node = load("def f(n):\n    return list(range(n))\n", limits=cloche.Limits(value_nodes=1000))
+    node = load("def f(n):\n    return list(range(n))\n", limits=patient(value_nodes=1000))
     assert len(node.process(900)) == 900
     with pytest.raises(cloche.NodeRaisedError, match="value_nodes"):
         node.process(1100)

@@ -11,6 +11,7 @@ import pytest
 
 import cloche
 from cloche import Limits, Source
+from tests.limits import patient
 
 COUNTER = Source("""
 import logging, os, random
@@ -511,7 +512,7 @@ def test_a_policy_without_meaning_is_refused(runtime, options, text):
 
 def test_a_closed_runtime_brings_nothing_back(recorder):
     """The break is reported as it is."""
-    with cloche.Runtime(logger=recorder) as runtime:
+    with cloche.Runtime(logger=recorder, limits=patient()) as runtime:
         node = runtime.load(COUNTER, "N", on_break="restart")
         runtime._closed = True
         error = _break(node)

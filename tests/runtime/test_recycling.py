@@ -11,6 +11,7 @@ from cloche._wasm.core import core
 from cloche._wasm.memory import Memory
 from cloche._wasm.slot import Slot
 from cloche._wasm.stores import KEPT
+from tests.limits import patient
 
 pytestmark = pytest.mark.isolation("none", reason="the stores that are used again are of this process")
 
@@ -44,7 +45,7 @@ class Searcher:
 @pytest.fixture
 def fresh(recorder):
     """A runtime whose stores this test alone uses."""
-    with cloche.Runtime(logger=recorder, limits=cloche.Limits(deadline_s=20)) as made:
+    with cloche.Runtime(logger=recorder, limits=patient()) as made:
         yield made
 
 
@@ -144,9 +145,9 @@ def test_only_a_few_are_kept(fresh):
 def test_limits_are_those_of_the_new_node(fresh):
     """Of memory, for instance."""
     source = cloche.Source("def f(n):\n    return len(bytearray(n))\n")
-    with fresh.load(source, "f", limits=cloche.Limits(memory_bytes=256 << 20)) as node:
+    with fresh.load(source, "f", limits=patient(memory_bytes=256 << 20)) as node:
         node.process(1)
-    small = fresh.load(source, "f", limits=cloche.Limits(memory_bytes=64 << 20))
+    small = fresh.load(source, "f", limits=patient(memory_bytes=64 << 20))
     with small, pytest.raises(cloche.NodeRaisedError, match="MemoryError"):
         small.process(128 << 20)
 
@@ -174,7 +175,7 @@ def test_eight_threads_share_cells_and_nothing_else(fresh):
 def test_a_memory_limit_below_the_interpreter_is_refused(fresh):
     """It could never load anything."""
     with pytest.raises(ValueError, match="memory_bytes"):
-        fresh.load(cloche.Source("def f(x):\n    return x\n"), "f", limits=cloche.Limits(memory_bytes=33 << 20))
+        fresh.load(cloche.Source("def f(x):\n    return x\n"), "f", limits=patient(memory_bytes=33 << 20))
 
 
 LOOPER = """
@@ -191,7 +192,7 @@ def test_a_lease_that_outlives_its_node_changes_nothing_for_the_next_one_in_its_
     with first.lease():
         handle = first._instance._slot.handle.value
         first.close()
-        second = runtime.load(cloche.Source(LOOPER), limits=cloche.Limits(value_depth=4))
+        second = runtime.load(cloche.Source(LOOPER), limits=patient(value_depth=4))
         assert second._instance._slot.handle.value == handle, "the store was not used again"
         before = list(second._instance._words)
     assert list(second._instance._words) == before

@@ -17,7 +17,7 @@ A_NEW_THREAD = """
 import resource, threading
 import cloche
 
-runtime = cloche.Runtime()
+runtime = cloche.Runtime(limits=cloche.Limits(deadline_s=120))
 node = runtime.load(cloche.Source("def f(x):\\n    return x\\n"))
 node.process(1)
 go, outcome = threading.Event(), []
@@ -75,7 +75,7 @@ import numpy  # imports open files, too
 import cloche, cloche._files.handler, cloche._sandbox.snapshot
 
 SOURCE = cloche.Source("def f(x):\\n    return x\\n")
-runtime = cloche.Runtime(isolation=sys.argv[1])
+runtime = cloche.Runtime(isolation=sys.argv[1], limits=cloche.Limits(deadline_s=120))
 folder = tempfile.mkdtemp()
 WORK = {
     "call": lambda node: node.process(1),

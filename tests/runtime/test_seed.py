@@ -130,7 +130,7 @@ class Node:
 '''
 seen = []
 clock = sys.argv[1]
-with cloche.Runtime(metering=sys.argv[2]) as runtime:
+with cloche.Runtime(metering=sys.argv[2], limits=cloche.Limits(deadline_s=120)) as runtime:
     grants = cloche.Grants(seed=5, clock=cloche.Clock(clock, start=1e9), env={"B": "2", "A": "1"})
     node = runtime.load(cloche.Source(source), "Node", grants=grants)
     node._instance._on_records = lambda records, name: seen.extend((r.message, r.time_ns) for r in records)

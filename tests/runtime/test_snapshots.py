@@ -16,6 +16,7 @@ import pytest
 
 import cloche
 from cloche import Limits, Snapshot
+from tests.limits import patient
 
 COUNTER = """
 import random
@@ -77,7 +78,7 @@ def test_bytes_go_to_another_process(load, runtime, tmp_path):
     code = f"""
         import cloche, pathlib
         data = pathlib.Path({str(path)!r}).read_bytes()
-        with cloche.Runtime({str(runtime.image.folder)!r}) as runtime:
+        with cloche.Runtime({str(runtime.image.folder)!r}, limits=cloche.Limits(deadline_s=120)) as runtime:
             node = runtime.restore(cloche.Snapshot.from_bytes(data, key=b"secret"))
             print(node.process(1))
     """
@@ -159,7 +160,7 @@ def test_restore_needs_the_memory(load, runtime):
     node = load("class N:\n    def process(self, x):\n        self.b = bytearray(x)\n")
     node.process(64 << 20)
     with pytest.raises(cloche.ClocheError, match="memory_bytes"):
-        runtime.restore(node.snapshot(), limits=Limits(memory_bytes=64 << 20))
+        runtime.restore(node.snapshot(), limits=patient(memory_bytes=64 << 20))
 
 
 def test_closed_and_broken_nodes_have_no_snapshot(load):
@@ -324,7 +325,7 @@ def test_an_open_stream_and_a_pending_task_go_to_another_process(load, runtime, 
     path.write_bytes(node.snapshot().to_bytes())
     code = f"""
         import cloche, pathlib
-        with cloche.Runtime({str(runtime.image.folder)!r}) as runtime:
+        with cloche.Runtime({str(runtime.image.folder)!r}, limits=cloche.Limits(deadline_s=120)) as runtime:
             node = runtime.restore(cloche.Snapshot.from_bytes(pathlib.Path({str(path)!r}).read_bytes()))
             at = node.stream_position
             print(at.items, at.outputs, list(node.resume(range(1 + at.items, 5))))

@@ -387,7 +387,7 @@ def random_seconds(source: random.Random) -> float:
     return 0.002 + 0.028 * source.random()
 
 
-@pytest.mark.slow
+@pytest.mark.sampled
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("what", SHAPES)
 def test_a_deadline_at_any_moment_leaves_the_node_usable(loaded: cloche.Node, what: str) -> None:
@@ -404,7 +404,7 @@ def test_a_deadline_at_any_moment_leaves_the_node_usable(loaded: cloche.Node, wh
         assert_whole(loaded, (what, number))
 
 
-@pytest.mark.slow
+@pytest.mark.sampled
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("method", ["initialize", "flush"])
 def test_a_deadline_in_the_methods_around_it_leaves_the_node_usable(loaded: cloche.Node, method: str) -> None:
@@ -415,7 +415,7 @@ def test_a_deadline_in_the_methods_around_it_leaves_the_node_usable(loaded: cloc
         assert_whole(loaded, method)
 
 
-@pytest.mark.slow
+@pytest.mark.sampled
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_deadline_in_a_stream_closes_it_and_the_next_one_opens(runtime: cloche.Runtime, kind: str) -> None:
@@ -436,7 +436,6 @@ def test_a_deadline_in_a_stream_closes_it_and_the_next_one_opens(runtime: cloche
             assert list(node.stream([8, 1]))[-1] == "flushed"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_deadline_while_loading_is_the_loads_error(runtime: cloche.Runtime) -> None:
     """In an import and in ``__init__``; the next load works."""
@@ -454,7 +453,7 @@ def test_a_deadline_while_loading_is_the_loads_error(runtime: cloche.Runtime) ->
                 assert node.process(1) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.sampled
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("what", SHAPES)
@@ -471,7 +470,7 @@ def test_cancelling_at_any_moment_leaves_the_node_usable(loaded: cloche.Node, wh
         assert_whole(loaded, (what, number))
 
 
-@pytest.mark.slow
+@pytest.mark.sampled
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", STREAMS)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -493,13 +492,13 @@ def test_cancelling_a_stream_closes_it_and_the_next_one_opens(runtime: cloche.Ru
             assert list(node.stream([8, 1]))[-1] == "flushed"
 
 
-@pytest.mark.slow
+@pytest.mark.isolation(
+    "none", reason="in the middle of a message it closes the node: tests/isolation/test_interruptions.py"
+)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("what", [shape for shape in SHAPES if shape != "encoded"])
-def test_ctrl_c_at_any_moment_is_raised_by_the_call(isolation: Isolation, loaded: cloche.Node, what: str) -> None:
+def test_ctrl_c_at_any_moment_is_raised_by_the_call(loaded: cloche.Node, what: str) -> None:
     """And the node is usable afterwards."""
-    if isolation == "process":
-        pytest.skip("an interruption in the middle of a message closes the node: tests/isolation/test_interruptions.py")
     source = random.Random(what)
     for number in range(max(1, ROUNDS // 2)):
         timer = threading.Timer(random_seconds(source), os.kill, (os.getpid(), signal.SIGINT))
@@ -514,7 +513,7 @@ def test_ctrl_c_at_any_moment_is_raised_by_the_call(isolation: Isolation, loaded
         assert_whole(loaded, (what, number))
 
 
-@pytest.mark.slow
+@pytest.mark.sampled
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("what", ["logs", "prints"])
 def test_what_was_logged_before_a_deadline_arrives_in_order(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cloche
+from tests.limits import patient
 
 pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
 
@@ -24,7 +25,7 @@ RECURSIONS = {
 def test_recursion_ends_at_the_limit(runtime, source):
     """Not at the deadline, nor with the memory."""
     text = f"{source}\nclass N:\n    def process(self, n):\n        return r(n)\n"
-    with runtime.load(cloche.Source(text), "N", limits=cloche.Limits(stack_depth=200)) as node:
+    with runtime.load(cloche.Source(text), "N", limits=patient(stack_depth=200)) as node:
         with pytest.raises(cloche.NodeRaisedError, match="RecursionError"):
             node.process(1)
         assert not node.broken

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 
 import cloche
 from tests.codec import strategies as s
+from tests.limits import patient
 
 ECHO = "class Echo:\n    def process(self, data):\n        return data\n"
 TYPES = """
@@ -153,9 +154,7 @@ def test_a_result_that_cannot_be_sent(load: Callable[..., cloche.Node], expressi
 
 def test_a_reply_over_the_limit(load: Callable[..., cloche.Node]) -> None:
     """Refused inside, so that the node stays usable."""
-    node = load(
-        "def f(n):\n    return ['x', bytes(n)]\n", "f", limits=cloche.Limits(reply_bytes=100_000, deadline_s=20)
-    )
+    node = load("def f(n):\n    return ['x', bytes(n)]\n", "f", limits=patient(reply_bytes=100_000))
     with pytest.raises(
         cloche.NodeRaisedError,
         match=r"result\[1\]: the value takes 2000\d\d bytes or more; the limit reply_bytes is 100000",

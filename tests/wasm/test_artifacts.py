@@ -477,9 +477,13 @@ def test_a_child_forked_meanwhile_does_not_hold_the_lock(tmp_path: Path) -> None
         (held,) = [int(name) for name in os.listdir("/proc/self/fd") if _is_lock(int(name), tmp_path)]
         inherited = os.dup(held)  # as a child's is
     descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # would raise
-    os.close(inherited)
-    os.close(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pytest.fail("the inherited descriptor holds the lock")
+    finally:
+        os.close(inherited)
+        os.close(descriptor)
 
 
 def _is_lock(descriptor: int, folder: Path) -> bool:
