@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloche_bench.cases import Operation, Unsupported
+from cloche_bench.operations import Operation, Unsupported
 
 __all__ = ["Lane", "Settings", "clock_overhead_s", "measure", "verify"]
 

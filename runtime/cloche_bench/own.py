@@ -18,9 +18,11 @@ from cloche._texts import clean
 from cloche.grants import Grants
 from cloche.source import Source
 from cloche_bench import measure, nodes, timeline
-from cloche_bench.cases import Case, Operation, Unsupported
-from cloche_bench.contenders import ClocheContender, Contender
+from cloche_bench.case import Case
+from cloche_bench.contender import Contender
 from cloche_bench.measure import Lane, Settings
+from cloche_bench.operations import Operation, Unsupported
+from cloche_bench.sandboxes import ClocheContender
 from cloche_wire import abi
 
 if TYPE_CHECKING:

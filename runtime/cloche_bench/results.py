@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cloche.errors import ClocheError
 from cloche_bench import stats
-from cloche_bench.cases import Case
+from cloche_bench.case import Case
 from cloche_bench.measure import Lane
 
 __all__ = [

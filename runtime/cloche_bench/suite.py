@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloche_bench import machine, measure, published, results, timeline
-from cloche_bench.cases import Case, groups
-from cloche_bench.contenders import ClocheContender, Contender
+from cloche_bench.case import Case
+from cloche_bench.cases import groups
+from cloche_bench.contender import Contender
 from cloche_bench.measure import Lane, Settings
+from cloche_bench.sandboxes import ClocheContender
 
 __all__ = ["UNFAIR", "Suite", "close_to"]
 

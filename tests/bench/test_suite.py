@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from cloche_bench import cases, own
-from cloche_bench.cases import Case, Operation
-from cloche_bench.contenders import Native
+from cloche_bench.case import Case
 from cloche_bench.measure import Settings
+from cloche_bench.native import Native
+from cloche_bench.operations import Operation
 from cloche_bench.suite import Suite
 
 
