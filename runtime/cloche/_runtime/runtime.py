@@ -26,23 +26,23 @@ from cloche._sandbox.termination import Cancelled, interruption, name_limit
 from cloche._wasm import image as _image
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import ClockAndRandomState, child
-from cloche._wasm.engine import DEFAULT_METERING, Engine, Metering, options
+from cloche._wasm.engine import Engine, options
 from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, NodeRaisedError, ProtocolError
 from cloche.grants import Grants
+from cloche.isolation import Isolation, WorkerInfo
 from cloche.limits import Limits
+from cloche.metering import DEFAULT_METERING, Metering
 from cloche.source import Source
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._isolation import WorkerPool
     from cloche._isolation.remote_instance import RemoteInstance
-    from cloche._isolation.worker_process import WorkerInfo
     from cloche._runtime.pool import Pool
     from cloche._runtime.stream import StreamPosition
 
-__all__ = ["Isolation", "Runtime"]
+__all__ = ["Runtime"]
 
-Isolation = Literal["none", "process"]
 NO_LIMIT_S = 365 * 86400.0
 """Stands for ``load_s=None``."""
 P = ParamSpec("P")

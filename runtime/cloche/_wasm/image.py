@@ -17,9 +17,10 @@ from typing import Any, Final
 
 from cloche._wasm import artifacts, bindings
 from cloche._wasm.bindings import EngineError
-from cloche._wasm.engine import Metering, Module, options
+from cloche._wasm.engine import Module, options
 from cloche._wasm.scarce import NUMBERS, nothing_left
 from cloche.errors import ImageError
+from cloche.metering import Metering
 from cloche_wire import abi
 
 __all__ = ["Image", "cache_folder", "find", "kept", "load", "source_tree"]

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from cloche._runtime.runtime import Isolation
-from cloche._wasm.engine import DEFAULT_METERING, Metering
 from cloche.cli import _options
 from cloche.grants import Grants
+from cloche.isolation import Isolation
+from cloche.metering import DEFAULT_METERING, Metering
 
 __all__ = ["app"]
 

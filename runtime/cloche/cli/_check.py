@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloche.source as sources
-from cloche._runtime.runtime import Runtime
-from cloche._texts import clean, name
+from cloche import Runtime
 from cloche.cli._console import logger, say
 from cloche.errors import ClocheError, NodeLoadError
 from cloche.grants import Grants
+from cloche.texts import clean, name
 
 if TYPE_CHECKING:
-    from cloche._wasm.engine import Metering
     from cloche.limits import Limits
+    from cloche.metering import Metering
 
 __all__ = ["check", "remedy"]
 
