@@ -18,11 +18,11 @@ from typing import Any, Final
 from cloche._runtime.stream import StreamPosition
 from cloche._texts import name as cleaned
 from cloche._wasm.clocks import check_state
+from cloche._wasm.memory import PAGE_BYTES
 from cloche.errors import ClocheError
 
 __all__ = ["PAGE_BYTES", "Snapshot"]
 
-PAGE_BYTES: Final = 4096
 _MAGIC: Final = b"cloche snapshot\n"
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<16sIII")  # magic, version, bytes of the description, 0
@@ -45,7 +45,8 @@ class Snapshot:
         name: the node's name.
         info: as `Node.info`.
         memory_bytes: size of the linear memory.
-        runs: stretches of pages that differ from the image: (first page, number of pages).
+        runs: stretches of pages that differ from the image: (first page, number of pages). A page has 4096 bytes here, on every
+            machine.
         pages: their content, in order.
         request: address of the request buffer in the guest.
         calls: calls that the node had answered.
