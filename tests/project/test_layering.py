@@ -18,7 +18,15 @@ OPTIONAL_IN_GUEST = {"numpy", "cloudpickle", "cloche_tzdata"}
 """Parts of the image that the guest runtime does without: imported only where their absence is handled."""
 
 HOST_MAY_IMPORT_GUEST = {"testing"}  # LocalGuest runs the guest's dispatch natively: that is what it is for
-WASM_MAY_IMPORT = ("cloche._wasm", "cloche._texts", "cloche.clock", "cloche.errors", "cloche.metering", "cloche_wire")
+WASM_MAY_IMPORT = (
+    "cloche._wasm",
+    "cloche._texts",
+    "cloche.atomic_file",
+    "cloche.clock",
+    "cloche.errors",
+    "cloche.metering",
+    "cloche_wire",
+)
 """Of Cloche: what stands beneath the boundary to the guests. What else it works with is given to it."""
 
 RAW_ACCESS = {"CDLL", "data_len", "data_ptr", "from_address", "memmove", "memory_base", "memset", "string_at"}

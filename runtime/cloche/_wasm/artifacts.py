@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from cloche._wasm.core import core
+from cloche.atomic_file import AtomicFile
 from cloche.errors import ImageError
 
 __all__ = ["checksum", "intact", "keep", "locked", "open_folder"]
@@ -74,20 +75,10 @@ def keep(path: Path, code: bytes | bytearray) -> None:
     body = memoryview(code).cast("B")
     chunks = (memoryview(bytearray(body[at : at + _CHUNK_BYTES])) for at in range(0, len(body), _CHUNK_BYTES))
     trailer = _TRAILER.pack(_MAGIC, len(body), _checksum_of_chunks(chunks))
-    draft = path.with_name(f"{path.stem}.{os.urandom(8).hex()}.part")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            _lock(descriptor, fcntl.LOCK_EX)  # says that the draft is being written: see _sweep
-            file.write(body)
-            file.write(trailer)
-            file.flush()
-            os.fsync(descriptor)  # before the rename, or a power cut leaves a file of zeros under the final name
-            draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with AtomicFile(path, mode=0o600) as file:
+        _lock(file.fileno(), fcntl.LOCK_EX)  # says that the draft is being written: see _sweep
+        file.write(body)
+        file.write(trailer)
 
 
 @contextmanager
@@ -134,17 +125,6 @@ def _sweep(folder: Path) -> None:
                 draft.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write the folder's entries to disk, where its file system can: without it a power cut may forget the file's name."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # the artifact is there, and its checksum is compared at each load
-    finally:
-        os.close(descriptor)
 
 
 def _chunks(descriptor: int, length: int) -> Iterator[memoryview]:
