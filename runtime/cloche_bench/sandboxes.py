@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche.metering import DEFAULT_METERING, Metering
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cloche.grants import Grants
 
-__all__ = ["ClocheContender"]
+__all__ = ["ClocheContender", "main_sandbox"]
 
 MEMORY_BYTES: Final = 1 << 30
 DEADLINE_S: Final = 120.0
@@ -80,6 +80,14 @@ class ClocheContender(Contender):
     def close(self) -> None:
         super().close()
         self.runtime.close()
+
+
+def main_sandbox(contenders: Iterable[Contender]) -> ClocheContender | None:
+    """The sandbox that headlines, the timeline and a user's own node are about: in this process, and under the default metering if
+    that takes part.
+    """
+    inside = [each for each in contenders if isinstance(each, ClocheContender) and not each.isolated]
+    return next((each for each in inside if each.id == DEFAULT_METERING), inside[0] if inside else None)
 
 
 _METERINGS: Final = {

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloche.cli._console import Bar, InputError, say
+from cloche.metering import DEFAULT_METERING
 from cloche_bench import cases, compare, contenders, markdown, report, results, table
 from cloche_bench.measure import Settings
 from cloche_bench.operations import Unsupported
 from cloche_bench.own import OwnNode
-from cloche_bench.sandboxes import ClocheContender
+from cloche_bench.sandboxes import main_sandbox
 from cloche_bench.suite import Suite
 
 if TYPE_CHECKING:
@@ -95,10 +96,10 @@ def _chosen(job: Job) -> tuple[list[Case], list[str]]:
 
 
 def _measure(job: Job, suite: Suite, bar: Bar) -> None:
-    sandbox = next((c for c in suite.contenders if isinstance(c, ClocheContender) and not c.isolated), None)
+    sandbox = main_sandbox(suite.contenders)
     if job.own is not None:
         if sandbox is None:
-            raise InputError("a node is measured in a sandbox of this process: add epoch to --contenders")
+            raise InputError(f"a node is measured in a sandbox of this process: add {DEFAULT_METERING} to --contenders")
         job.own.try_out(sandbox)
 
     def tell(case: Case) -> None:
