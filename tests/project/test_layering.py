@@ -21,15 +21,16 @@ GUEST = TREE / "guest"
 HOST = RUNTIME / "cloche"
 
 ORDER = (
-    "_records limits clock _signatures mounts _texts _forks",
+    "_records limits clock _signatures mounts metering isolation texts _forks atomic_file",
     "errors",
     "services source _codec _wasm",
-    "grants _requests",
+    "grants image _requests",
     "_arguments _files",
     "_sandbox",
     "_isolation",
     "_runtime",
     "_profiling testing",
+    "profiling",
     "cloche",
     "cloche_bench",
     "cli",

@@ -255,7 +255,7 @@ def test_a_clone_that_cannot_be_made_is_reported_on_its_items_future(runtime, mo
 def test_a_pool_whose_clones_cannot_be_made_leaves_none_behind(runtime, monkeypatch):
     """Some were made before one failed: they are closed, and the failure is raised."""
     made = []
-    restore = runtime.restore
+    restore = runtime._restored
 
     def failing(*arguments, **options):
         if len(made) == 2:
@@ -263,7 +263,7 @@ def test_a_pool_whose_clones_cannot_be_made_leaves_none_behind(runtime, monkeypa
         made.append(restore(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr(runtime, "restore", failing)
+    monkeypatch.setattr(runtime, "_restored", failing)
     with pytest.raises(OSError, match="no more memory"):
         runtime.pool(DOUBLE, "f", size=3)
     assert len(made) == 2 and all(node._closed for node in made)

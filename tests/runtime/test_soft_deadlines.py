@@ -20,8 +20,8 @@ import pytest
 
 import cloche
 from cloche._runtime.recovery import OnBreak
-from cloche._runtime.runtime import Isolation
 from cloche._sandbox.instance import Instance
+from cloche.isolation import Isolation
 from tests.conftest import Recorder
 
 ROUNDS = int(os.environ.get("SOFT_DEADLINE_ROUNDS", "2"))

@@ -10,15 +10,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._profiling import phases as _phases
 from cloche._profiling.call_tree import Function, Tree, merge, parse
 from cloche._runtime.node import raise_failure
 from cloche._sandbox.instance import Instance
-from cloche._texts import name
+from cloche.atomic_file import AtomicFile
 from cloche.errors import ClocheError
+from cloche.texts import name
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ class Profile:
         """
         from cloche._profiling.chrome_trace import trace
 
-        Path(path).write_text(trace(self, self._sum, self._names), encoding="utf-8")
+        with AtomicFile(path) as file:
+            file.write(trace(self, self._sum, self._names).encode())
 
     def _costs(self) -> tuple[int, int]:
         inner, outer = self.cost_s

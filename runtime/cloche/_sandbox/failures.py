@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from cloche._texts import clean, line, name
+from cloche.texts import clean, line, name
 from cloche_wire import Failure, Frame
 from cloche_wire.failure import MAX_MESSAGE
 
