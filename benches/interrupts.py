@@ -133,7 +133,7 @@ def interrupt(
         tally.wrong.append(f"{kind}: {error!r}")
     finally:
         if node is not None:
-            node._discard()
+            node.__cloche__.discard()
 
 
 def interrupt_all(

@@ -39,7 +39,7 @@ def load(runtime):
 
     yield make
     for node in nodes:
-        node._discard()
+        node.__cloche__.discard()
 
 
 @pytest.mark.parametrize("grace_s", [0.0, 0.1], ids=["hard", "soft"])
@@ -120,7 +120,7 @@ def test_cancelling_a_task_interrupts_the_guest(load):
 
     async def main():
         task = asyncio.create_task(node.aflush())
-        while not node._busy:
+        while not node.__cloche__.busy:
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

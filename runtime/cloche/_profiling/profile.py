@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche._profiling import phases as _phases
 from cloche._profiling.call_tree import Function, Tree, merge, parse
-from cloche._runtime.node import raise_failure
-from cloche._sandbox.instance import Instance
+from cloche._sandbox.failures import raise_failure
 from cloche._texts import name
 from cloche.errors import ClocheError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._profiling.phases import CallPhases
+    from cloche._runtime.calls import NodeCalls
     from cloche._runtime.node import Node
 
 __all__ = ["FunctionTime", "Profile", "ProfiledCall", "profile"]
@@ -101,9 +101,22 @@ class Profile:
         Raises:
             OSError: it cannot be written.
         """
-        from cloche._profiling.chrome_trace import trace
+        from cloche._profiling.chrome_trace import Traced, trace
 
-        Path(path).write_text(trace(self, self._sum, self._names), encoding="utf-8")
+        traced = Traced(
+            node=self.node,
+            count=self.count,
+            calls=[(call.phases, call.tree) for call in self.calls],
+            seconds=self.seconds,
+            total=self._sum,
+            functions=self._names,
+            about={
+                "functions_without_place": self.dropped,
+                "profiler_ns_per_call": [round(cost * 1e9) for cost in self.cost_s],
+                "problem": self.problem,
+            },
+        )
+        Path(path).write_text(trace(traced), encoding="utf-8")
 
     def _costs(self) -> tuple[int, int]:
         inner, outer = self.cost_s
@@ -163,12 +176,13 @@ def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
         NodeRaisedError: the node has taken all that the profiler needs (every tool of `sys.monitoring`).
     """
     made = Profile(node.name)
+    calls = node.__cloche__
 
-    def after(instance: Instance, phases: CallPhases) -> None:
+    def after(phases: CallPhases) -> None:
         answer = None
-        if not made.problem and not instance.closed:
+        if not made.problem and not calls.sandbox.closed:
             try:
-                answer = _ask(instance, "take")
+                answer = _ask(calls, "take")
             except ClocheError as error:
                 made.problem = f"after call {phases.call}: {error}"
         try:
@@ -177,26 +191,22 @@ def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
             made.problem = f"after call {phases.call}: {error}"
 
     with _phases.record(node, max_calls=0, after=after):
-        instance = node._instance
-        assert isinstance(instance, Instance)  # `record` has seen to it
-        made._started(_ask(instance, "start", builtins))
+        made._started(_ask(calls, "start", builtins))
         try:
             yield made
         finally:
-            if not node._closed and not instance.closed:
-                _ask(instance, "stop")
+            if not calls.sandbox.closed:
+                _ask(calls, "stop")
 
 
-def _ask(instance: Instance, *operands: Any) -> Any:
+def _ask(calls: NodeCalls, *operands: Any) -> Any:
     """One message beside the node's own calls: not recorded, not counted.
 
     Raises:
         NodeRaisedError: the guest refused.
         BrokenInstanceError: as any call.
     """
-    calls, seconds = instance.calls, instance.guest_seconds
-    kind, value = Instance.exchange(instance, Op.PROFILE, operands, "")
-    instance.host.calls, instance.guest_seconds = calls, seconds
+    kind, value = calls.lock.run(calls.sandbox.aside, Op.PROFILE, operands)
     if kind is not Reply.RESULT:
-        raise_failure(value, instance.name)
+        raise_failure(value, calls.name)
     return value

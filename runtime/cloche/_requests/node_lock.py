@@ -304,7 +304,7 @@ def _circle(first: _Waiter, waiters: list[_Waiter]) -> list[_Waiter] | None:
 
 
 class _Locked(Protocol):
-    _lock: NodeLock
+    lock: NodeLock
 
 
 S = TypeVar("S", bound=_Locked)
@@ -314,7 +314,7 @@ def exclusive(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S,
     """A method that holds its node's lock. See `NodeLock.run`."""
 
     def locked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        lock = self._lock
+        lock = self.lock
         if lock.owned():
             return method(self, *args, **kwargs)
         try:  # as `run`, which would be one call more for each step of a stream
