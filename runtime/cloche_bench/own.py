@@ -162,7 +162,7 @@ class OwnNode:
                 }
             )
             points.append((float(bytes_in + bytes_out), total))
-            pages = sum(count for _, count in node._instance._memory.dirty_runs())
+            pages = sum(count for _, count in node.snapshot().runs)
             memory = {
                 "fresh_bytes": fresh,
                 "after_bytes": max(memory.get("after_bytes", 0), node.stats.memory_bytes),

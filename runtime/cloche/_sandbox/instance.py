@@ -25,7 +25,7 @@ from cloche_wire import abi
 
 if TYPE_CHECKING:
     from cloche._requests.router import RequestHandler
-    from cloche._sandbox.interface import Observer, Sandbox
+    from cloche._sandbox.interface import Observer
     from cloche._wasm.engine import Engine
     from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits
@@ -249,12 +249,6 @@ class Instance(CheckedSandbox):
             raise ClocheError(f"node {self.name!r} is being recorded already")
         self.observer = observer
         self._codec = self._codec_for(observer)
-
-    def continue_from(self, other: Sandbox) -> None:
-        """See `CheckedSandbox`."""
-        super().continue_from(other)
-        if isinstance(other, Instance) and other.observer is not None:
-            self.observe(other.observer)
 
     def _codec_for(self, observer: Observer | None) -> Codec:
         """A codec that tells the observer what it copies into and out of guest memory.

@@ -18,7 +18,7 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._requests.service_handler import ServiceHandler
-    from cloche._sandbox.interface import Observer, Sandbox
+    from cloche._sandbox.interface import Observer
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.termination import CallUsage
     from cloche._wasm.frames import FrameInfo
@@ -185,15 +185,15 @@ class CheckedSandbox(HasCallState, ABC):
         """See `Sandbox`."""
         return Stats(self.calls, self.guest_seconds, self.memory_bytes, self.dropped_records, self.fuel, self.last_fuel)
 
-    def continue_from(self, other: Sandbox) -> None:
-        """Take over what was counted, granted and asked of the sandbox that this one replaces."""
-        spent, services = other.stats(), other.services
-        self.guest_seconds += spent.seconds
-        self.dropped_records += spent.dropped_records
-        self.fuel, self.last_fuel = self.fuel + spent.fuel, spent.last_fuel
+    def continue_from(self, other: CheckedSandbox) -> None:
+        """Take over the counts, the records of services, the lease and the observer of the sandbox that this one replaces."""
+        self.guest_seconds += other.guest_seconds
+        self.dropped_records += other.dropped_records
+        self.fuel, self.last_fuel = self.fuel + other.fuel, other.last_fuel
         self.lease = other.lease
-        if services is not None and self.services is not None:
-            self.services.continue_from(services)
+        if other.services is not None and self.services is not None:
+            self.services.continue_from(other.services)
+        self.observe(other.observer)
 
     def canceller(self) -> Callable[[], None]:
         """See `Sandbox`."""
