@@ -221,12 +221,12 @@ def test_a_buffer_that_cannot_be_is_refused_before_the_guest_gives_memory_for_it
     with pytest.raises(kind, match=message):
         node.buffer(shape, dtype)
     assert node.stats.calls == 1, "loading"
-    assert node._instance.memory_bytes and not buffers(node)
+    assert node._sandbox.memory_bytes and not buffers(node)
 
 
 def buffers(node):
     """What the node's instance has shared so far."""
-    instance = node._instance
+    instance = node._sandbox
     return instance._remote_memory.buffers if hasattr(instance, "_remote_memory") else instance._memory._shared
 
 

@@ -171,7 +171,7 @@ def test_an_interrupted_close_is_ended_by_the_next(logs):
         runtime.close()
     assert len(cleaned) == 1
     runtime.close()
-    assert len(cleaned) == 3 and all(node.__cloche__.closed and node._instance.closed for node in nodes)
+    assert len(cleaned) == 3 and all(node.__cloche__.closed and node._sandbox.closed for node in nodes)
     runtime.close()
 
 
@@ -226,7 +226,7 @@ def test_an_exception_at_any_bytecode_of_a_close_is_mended_by_the_next(logs):
             _, came_so_far = interrupted_at(position, runtime.close, files)
             runtime.close()
             assert engine_closed, f"interrupted at bytecode {position}"
-            assert node.__cloche__.closed and node._instance.closed, f"interrupted at bytecode {position}"
+            assert node.__cloche__.closed and node._sandbox.closed, f"interrupted at bytecode {position}"
             engine_closed.clear()
             runtime._closed = False
             if not came_so_far:

@@ -83,7 +83,7 @@ def test_the_last_view_frees_the_memory_of_a_closed_node(runtime, epoch_runtime,
     chosen = runtime if metering == runtime.metering else epoch_runtime
     node = chosen.load(cloche.Source(COUNTER), "N")
     buffer = node.buffer(1000)
-    store = weakref.ref(node._instance._slot)
+    store = weakref.ref(node._sandbox._slot)
     gc.collect()
     gc.disable()
     try:
@@ -107,7 +107,7 @@ def test_clones_snapshots_and_recycled_stores_work(load, runtime):
     for _ in range(12):
         with runtime.load(cloche.Source(COUNTER), "N") as other:
             assert other.process("x") == (1, "x")
-    restored._instance.limit_next_calls(0.05)
+    restored._sandbox.limit_next_calls(0.05)
     with pytest.raises(cloche.DeadlineError):
         restored.flush()
     assert not restored.broken

@@ -45,7 +45,7 @@ class Node:
         self._restore = restore
         # kept here as well for `process`, which is timed in microseconds
         self._lock = calls.lock
-        self._instance = calls.sandbox
+        self._sandbox = calls.sandbox
 
     def process(self, *data: Any) -> Any:
         """Call the node's ``process`` (``aprocess`` where it has one) and wait for the result.
@@ -76,10 +76,10 @@ class Node:
                 if self.__cloche__.closed:
                     raise self.__cloche__.closed_error()
                 lock.busy = True
-                kind, value = self._instance.exchange(_PROCESS, data, "data")
+                kind, value = self._sandbox.exchange(_PROCESS, data, "data")
                 lock.busy = False
                 if kind is not Reply.RESULT:
-                    self._instance.finish(kind, value, Op.PROCESS)
+                    self._sandbox.finish(kind, value, Op.PROCESS)
                 lock.release()
             except BaseException:
                 if lock.owned():
@@ -145,7 +145,7 @@ class Node:
     @property
     def stream_position(self) -> StreamPosition | None:
         """Where the stream is that the node has open; None: it has none."""
-        return self._instance.position
+        return self._sandbox.position
 
     async def aprocess(self, *data: Any) -> Any:
         """As `process`, awaitable under asyncio and trio; the guest runs on a worker thread.
@@ -236,7 +236,7 @@ class Node:
         try:
             yield self
         finally:
-            self._instance.lease = False
+            self._sandbox.lease = False
 
     def snapshot(self) -> Snapshot:
         """The node's whole state, copied out: restore it here or on another machine with `Runtime.restore`.
@@ -260,18 +260,18 @@ class Node:
     @property
     def checkpoint(self) -> Snapshot | None:
         """The state that the node would go on from if it broke now; None with ``on_break="raise"``."""
-        return self._instance.checkpoint
+        return self._sandbox.checkpoint
 
     @property
     def stats(self) -> Stats:
         """What the node has used so far."""
-        stats = self._instance.stats()
+        stats = self._sandbox.stats()
         return stats if stats.breaks or not self.broken else replace(stats, breaks=1)
 
     @property
     def service_calls(self) -> tuple[ServiceRecord, ...]:
         """The last calls that the node has made, or tried to make, of services it was granted; 100 at most, the newest last."""
-        services = self._instance.services
+        services = self._sandbox.services
         return services.records if services else ()
 
     def where(self) -> str:
@@ -280,7 +280,7 @@ class Node:
         Any thread may ask, at any time, also while the node computes or hangs: the host reads the interpreter's frames from the
         guest's memory, and the guest does not notice. What it says is untrusted text.
         """
-        frames = self._instance.where()
+        frames = self._sandbox.where()
         return "".join(["Traceback (most recent call last):\n", *map(str, frames)]) if frames else ""
 
     @property
