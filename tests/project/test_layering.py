@@ -174,7 +174,6 @@ def test_imports_go_one_way() -> None:
     assert upward(host_graph(), ORDER) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the bench still has circles")
 def test_no_module_imports_itself_in_a_circle() -> None:
     """In a circle nothing can be understood, or imported, before everything else."""
     assert circle(host_graph()) == []
