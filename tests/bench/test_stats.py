@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.bench import stats
+from cloche_bench import stats
 
 NUMBERS = st.lists(st.floats(1e-9, 1e3), min_size=1, max_size=60)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from cloche.bench import cases, own
-from cloche.bench.cases import Case, Operation
-from cloche.bench.contenders import Native
-from cloche.bench.measure import Settings
-from cloche.bench.suite import Suite
+from cloche_bench import cases, own
+from cloche_bench.cases import Case, Operation
+from cloche_bench.contenders import Native
+from cloche_bench.measure import Settings
+from cloche_bench.suite import Suite
 
 
 def suite(count: int, **options: Any) -> Suite:
@@ -71,7 +71,7 @@ def test_without_pyperformance_and_numpy_the_rest_runs(monkeypatch: pytest.Monke
     """And what to install is said."""
     import importlib.util
 
-    from cloche.bench import programs
+    from cloche_bench import programs
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     programs._folder.cache_clear()

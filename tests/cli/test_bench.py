@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloche.bench import results
+from cloche_bench import results
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 BRIEF = ("--seconds", "0.005")

@@ -1,8 +1,7 @@
-"""The guest's C file code and the host's desk, natively: no image, no wasm, milliseconds."""
+"""The guest's C file code and the host's handler, natively: no image, no wasm, milliseconds."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 import pytest
 
 from cloche import Limits
-from cloche._asks import Refused
-from cloche._codec import Codec
-from cloche._mount import Mount
-from cloche._mounts import Mounts
-from tests.wire.native import build
+from cloche._codec.codec import Codec
+from cloche._files.handler import FileHandler
+from cloche._requests.router import RequestRefused
+from cloche.mounts import Mount
+from tests.codec.native import build
 
 ROOT = 3
 READ, WRITE, CREATE, EXCLUSIVE, TRUNCATE, DIRECTORY = (1 << bit for bit in range(6))
@@ -24,9 +23,7 @@ READ, WRITE, CREATE, EXCLUSIVE, TRUNCATE, DIRECTORY = (1 << bit for bit in range
 @pytest.fixture(scope="session")
 def files_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
-        return build.build_files(
-            tmp_path_factory.mktemp("files"), sanitize="libasan" in os.environ.get("LD_PRELOAD", "")
-        )
+        return build.build_files(tmp_path_factory.mktemp("files"))
     except build.Unavailable as reason:
         pytest.skip(f"the file code cannot be built natively: {reason}")
 
@@ -40,27 +37,27 @@ def files(files_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def mounted(files: Any) -> Iterator[Callable[..., Mounts]]:
-    """mounted({"/data": Mount(...)}) puts a desk behind the guest's file code."""
-    desks: list[Mounts] = []
+def mounted(files: Any) -> Iterator[Callable[..., FileHandler]]:
+    """mounted({"/data": Mount(...)}) puts a handler behind the guest's file code."""
+    handlers: list[FileHandler] = []
 
-    def mount(mounts: dict[str, Mount], limits: Limits | None = None) -> Mounts:
+    def mount(mounts: dict[str, Mount], limits: Limits | None = None) -> FileHandler:
         limits = limits or Limits()
-        desk = Mounts(mounts, limits)
-        desks.append(desk)
+        handler = FileHandler(mounts, limits)
+        handlers.append(handler)
         codec = Codec(limits, files.place, files.lift)
 
         def answer(request: bytes) -> bytes:
             ask, *operands = codec.decode(request)
             try:
-                return codec.encode([True, desk.answers[ask](operands)], "answer")
-            except Refused as refused:
+                return codec.encode([True, handler.operations[ask](operands)], "answer")
+            except RequestRefused as refused:
                 return codec.encode([False, refused.failure], "answer")
 
         files.ask(answer)
-        return desk
+        return handler
 
     yield mount
     files.ask(None)
-    for desk in desks:
-        desk.close()
+    for handler in handlers:
+        handler.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloche._mount import Mount
+from cloche.mounts import Mount
 
 from .conftest import CREATE, DIRECTORY, READ, ROOT, WRITE
 
@@ -73,9 +73,9 @@ def test_both_descriptors_of_a_file_have_one_position(places):
 
 
 def test_nobody_answers_without_a_grant(files):
-    """The root is empty and read-only; nothing else is there."""
-    root = files.open(ROOT, b"/", READ | DIRECTORY)
-    assert files.next(root, 0) is None
+    """The mount_point is empty and read-only; nothing else is there."""
+    mount_point = files.open(ROOT, b"/", READ | DIRECTORY)
+    assert files.next(mount_point, 0) is None
     assert outcome(files.find, ROOT, b"tmp") == outcome(files.open, ROOT, b"a", READ) == -44
     assert outcome(files.open, ROOT, b"a", WRITE | CREATE) == outcome(files.mkdir, ROOT, b"a") == -69
 

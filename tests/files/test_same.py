@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloche._mount import Mount
+from cloche.mounts import Mount
 
 from .conftest import CREATE, DIRECTORY, EXCLUSIVE, READ, ROOT, TRUNCATE, WRITE
 

@@ -50,7 +50,7 @@ def test_logging_print_and_warnings_keep_their_order(say):
 
 @pytest.mark.filterwarnings("default")
 def test_warning_names_category_file_and_line(say):
-    """Beside its text; the node's own deprecations are shown."""
+    """RemoteMemory its text; the node's own deprecations are shown."""
     (record,) = say("warnings.warn('old', DeprecationWarning)")
     assert record[2] == "DeprecationWarning: old"
     assert record[3] == {"category": "DeprecationWarning", "file": "<string>", "line": 1}

@@ -21,8 +21,7 @@ with cloche.Runtime() as runtime, runtime.load(source, "f") as node:
 """
 
 
-@pytest.mark.packaging
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(500)
 def test_the_wheel_runs_a_node_in_an_empty_environment(tmp_path: Path) -> None:
     """PATH is empty, so there is no compiler; the cache is empty, so the image is the wheel's own."""
@@ -33,7 +32,7 @@ def test_the_wheel_runs_a_node_in_an_empty_environment(tmp_path: Path) -> None:
     )
     (wheel,) = wheels.iterdir()
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"cloche/bench/report/{name}" for name in ("page.html.j2", "page.css", "page.js", "figure.css")} <= names
+    assert {f"cloche_bench/report/{name}" for name in ("page.html.j2", "page.css", "page.js", "figure.css")} <= names
     assert {"cloche/_image/cloche.wasm", "cloche/_image/manifest.json", "cloche_wire/abi.py"} <= names
     assert any(name.endswith("licenses/licenses/cpython.txt") for name in names)
     assert not any(name.startswith(("wasm/", "tests/", "examples/")) for name in names)

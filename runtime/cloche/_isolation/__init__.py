@@ -1,5 +1,5 @@
-"""Instances in worker processes, for `Runtime(isolation="process")`. Nothing of it is imported unless that is asked for."""
+"""Instances in confined worker processes, for ``Runtime(isolation="process")``. Imported only if a runtime asks for it."""
 
-from cloche._isolation._workers import Workers
+from cloche._isolation.worker_pool import WorkerPool
 
-__all__ = ["Workers"]
+__all__ = ["WorkerPool"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cloche._runtime import Isolation
+from cloche._runtime.runtime import Isolation
 from cloche._wasm.engine import DEFAULT_METERING, Metering
 from cloche.cli import _options
 from cloche.grants import Grants

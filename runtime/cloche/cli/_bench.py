@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloche.bench import cases, compare, contenders, markdown, report, results, table
-from cloche.bench.contenders import ClocheContender
-from cloche.bench.measure import Settings
-from cloche.bench.own import OwnNode
-from cloche.bench.suite import Suite
 from cloche.cli._console import Bar, InputError, say
+from cloche_bench import cases, compare, contenders, markdown, report, results, table
+from cloche_bench.contenders import ClocheContender
+from cloche_bench.measure import Settings
+from cloche_bench.own import OwnNode
+from cloche_bench.suite import Suite
 
 if TYPE_CHECKING:
-    from cloche.bench.contenders import Contender
+    from cloche_bench.contenders import Contender
 
 __all__ = ["Job", "run"]
 

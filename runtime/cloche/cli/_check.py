@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cloche._source as sources
-from cloche._runtime import Runtime
+from cloche._runtime.runtime import Runtime
+from cloche._sandbox.modules import read as read_modules
 from cloche._texts import clean, name
 from cloche.cli._console import logger, say
 from cloche.errors import ClocheError, NodeLoadError
@@ -52,7 +52,7 @@ def check(
         ClocheError, OSError: it could not even be tried.
     """
     path, entry = node
-    modules = sources.read(path, grants)
+    modules = read_modules(path, grants)
     texts = {file: text for file, text, _ in modules.files.values()}
     own = {name.partition(".")[0] for name in modules.files}
     with Runtime(limits=limits, metering=metering, logger=logger(), progress=say) as runtime:

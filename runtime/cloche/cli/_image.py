@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import cloche._wasm.image as images
+from cloche._wasm.checkout import source_tree
 from cloche._wasm.engine import Engine, Metering
 from cloche.cli._console import say
 from cloche.errors import ImageError
@@ -21,7 +22,7 @@ def build(quiet: bool) -> None:
     Raises:
         ImageError: this is no checkout, or the build failed; it has told why on stderr.
     """
-    tree = images.source_tree()
+    tree = source_tree()
     if tree is None:
         raise ImageError("this is an installed package, which carries its image: only a source checkout builds one")
     try:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from cloche._mount import Mount
     from cloche.clock import Clock
     from cloche.grants import Grants
     from cloche.limits import Limits
+    from cloche.mounts import Mount
 
 __all__ = ["grants", "limits", "node", "params", "size"]
 
@@ -114,7 +114,7 @@ def _clock(text: str) -> Clock:
 
 
 def _mount(text: str) -> tuple[str, Mount]:
-    from cloche._mount import Mount
+    from cloche.mounts import Mount
 
     place, _, mode = text.rpartition(":")
     if mode not in ("ro", "rw"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from cloche._phases import NAMES
+from cloche._profiling.phases import NAMES
 
 if TYPE_CHECKING:
-    from cloche._profile import FunctionTime, Profile
+    from cloche._profiling.profile import FunctionTime, Profile
 
 __all__ = ["table"]
 

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cloche._profile import profile
-from cloche._runtime import Isolation, Runtime
+from cloche._profiling.profile import profile
+from cloche._runtime.runtime import Isolation, Runtime
 from cloche.cli._console import Bar, logger, say
 from cloche.cli._input import open_input
 from cloche.cli._output import open_output
 from cloche.cli._profile import table
 
 if TYPE_CHECKING:
-    from cloche._node import Node
+    from cloche._runtime.node import Node
     from cloche._wasm.engine import Metering
     from cloche.cli._input import Input
     from cloche.cli._output import Output

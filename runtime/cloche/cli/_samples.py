@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche.bench.own import OwnNode, Sample
 from cloche.cli import _formats
 from cloche.cli._console import InputError
 from cloche.cli._input import open_input
 from cloche.cli._run import shaped
+from cloche_bench.own import OwnNode, Sample
 
 if TYPE_CHECKING:
     from cloche.grants import Grants

@@ -19,18 +19,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from cloche import _loading, _logs, _source
 from cloche._arguments import check_text, checked_grants, checked_limits
-from cloche._desks import desks
-from cloche._logs import LogRecord
-from cloche._node import Node, raise_failure
-from cloche._source import Source
+from cloche._records import LogRecord
+from cloche._runtime.node import Node, raise_failure
+from cloche._sandbox import load_request
+from cloche._sandbox import logs as _logs
+from cloche._sandbox import modules as _modules
+from cloche._sandbox.request_handlers import request_handlers
 from cloche._wasm.call_state import CallState
-from cloche._wasm.clocks import Outside
+from cloche._wasm.clocks import ClockAndRandomState
 from cloche.errors import ClocheError
 from cloche.grants import Grants
 from cloche.limits import Limits
 from cloche.services import Service
+from cloche.source import Source
 from cloche.testing._local import LocalInstance
 from cloche_guest import asking
 from cloche_wire import Op, Reply
@@ -85,13 +87,13 @@ class LocalGuest(Node):
             raise ClocheError(
                 "a LocalGuest has this machine's files and no others: test what Grants.mounts and scratch_bytes give with a Runtime"
             )
-        modules = _source.read(source, grants)
+        modules = _modules.read(source, grants)
         label = name or entry or modules.main
         host = CallState(label)
-        made = desks(grants, limits, host, _logs.DefaultLogger())
+        made = request_handlers(grants, limits, host, _logs.DefaultLogger())
         instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
         try:
-            message = _loading.operand(
+            message = load_request.operand(
                 modules,
                 replace(grants, opaque=False),  # unpickling what a stranger sends belongs into a sandbox
                 limits,
@@ -99,7 +101,7 @@ class LocalGuest(Node):
                 entry=entry,
                 params=params,
                 session_id=session_id,
-                seed=seed or (b"" if grants.seed is None else Outside.of(grants).seed),
+                seed=seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants.clock, grants.seed).seed),
             )
             kind, value = instance.exchange(Op.LOAD, [message], "")
             if kind is Reply.FAILURE:
@@ -107,7 +109,7 @@ class LocalGuest(Node):
         except BaseException:
             instance.close()
             raise
-        info = _loading.read_info(value)
+        info = load_request.read_info(value)
         assert info is not None  # its guest is this process
         if not name and not entry:
             instance.name = info["entry"]
@@ -129,8 +131,8 @@ def services(**functions: Callable[..., Any] | Service) -> Iterator[None]:
         functions: as for `Grants.services`.
     """
     host = CallState("test")
-    made = desks(Grants(services=functions), Limits(), host, _logs.DefaultLogger())
-    instance = LocalInstance(Limits(), host, frozenset(), capture=False, desks=made)
+    made = request_handlers(Grants(services=functions), Limits(), host, _logs.DefaultLogger())
+    instance = LocalInstance(Limits(), host, frozenset(), capture=False, handlers=made)
     before = asking.bind(instance.call)
     try:
         yield

@@ -11,12 +11,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from cloche import _logs
-from cloche._asks import Asks, Desk
-from cloche._broken import CallUsage
-from cloche._cbor import write as write_cbor
-from cloche._codec import REFUSED, Codec, refusal
-from cloche._services import ServiceDesk
+from cloche._codec.cbor import write as write_cbor
+from cloche._codec.codec import REFUSED, Codec, refusal
+from cloche._records import LogRecord
+from cloche._requests.router import RequestHandler, RequestRouter
+from cloche._requests.service_handler import ServiceHandler
+from cloche._sandbox import logs
+from cloche._sandbox.termination import CallUsage
 from cloche._wasm.call_state import CallState, HasCallState
 from cloche._wasm.core import Reason
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
@@ -34,7 +35,7 @@ class _Output(BaseException):
 
 
 class LocalInstance(HasCallState):
-    """Stands where `cloche._instance.Instance` does.
+    """Stands where `cloche._sandbox.instance.Instance` does.
 
     Args:
         limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records, log_bytes,
@@ -42,7 +43,7 @@ class LocalInstance(HasCallState):
         host: the outside; its clock and randomness are this process's.
         names: modules of the node's own, which may hide others of that name while the node runs.
         capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
-        desks: who answers what the node asks.
+        handlers: who answers what the node router.
         variables: whether the node is given environment variables.
 
     Attributes:
@@ -63,22 +64,22 @@ class LocalInstance(HasCallState):
         host: CallState,
         names: frozenset[str],
         capture: bool,
-        desks: Sequence[Desk] = (),
+        handlers: Sequence[RequestHandler] = (),
         *,
         variables: bool = False,
     ) -> None:
         self.limits = limits
         self.host = host
-        self.services = ServiceDesk.among(desks)
-        self._asks = Asks(desks)
-        host.asks = self._asks  # for what it says of a request: there is no memory to answer into
+        self.services = ServiceHandler.among(handlers)
+        self._router = RequestRouter(handlers)
+        host.router = self._router  # for what it says of a request: there is no memory to answer into
         self._blocks: dict[int, bytes] = {}
         self._codec = Codec(limits, self._place, self._view)
         self._frames: list[bytes] = []
         self._output = 0
         self._guest = Guest(self)
         self._surroundings = Surroundings(self._guest, names, capture, variables=variables)
-        self.records: list[_logs.LogRecord] = []
+        self.records: list[LogRecord] = []
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self.closed = False
@@ -112,8 +113,8 @@ class LocalInstance(HasCallState):
             with self._surroundings.lent():
                 self._guest.close()
             asking.forget()
-            self._asks.close()
-            self.host.asks = None
+            self._router.close()
+            self.host.router = None
             self._drain()
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
@@ -147,7 +148,7 @@ class LocalInstance(HasCallState):
         """Refused."""
         raise ClocheError("a LocalGuest has no memory of its own that could be saved or cloned: use a Runtime")
 
-    # What the guest runtime asks of its host (cloche_guest._host.Host).
+    # What the guest runtime router of its host (cloche_guest._host.Host).
 
     def emit(self, record: list[Any]) -> None:
         """Keep a log record."""
@@ -163,8 +164,8 @@ class LocalInstance(HasCallState):
         """The limits are here already, and the recursion limit is this process's own."""
 
     def call(self, request: list[Any]) -> list[Any] | None:
-        """Answer a request, as the desks do."""
-        if not self._asks.desks:
+        """Answer a request, as the handlers do."""
+        if not self._router.handlers:
             return None
         try:
             crossed = self._across(request, "request")
@@ -173,8 +174,8 @@ class LocalInstance(HasCallState):
             raise TypeError(re.sub(r"^request\[(\d)\]", lambda m: f"request[{int(m[1]) + 2}]", str(error))) from None
         except REFUSED as error:
             raise ValueError(refusal(error, "request", error.steps)) from None
-        self._asks.request_bytes = self._codec.decoded_bytes
-        answer: list[Any] = self._asks.reply(crossed, self._across)
+        self._router.request_bytes = self._codec.decoded_bytes
+        answer: list[Any] = self._router.reply(crossed, self._across)
         return answer
 
     def scratch(self, size: int) -> None:
@@ -197,7 +198,7 @@ class LocalInstance(HasCallState):
     def _drain(self) -> None:
         frames, self._frames = self._frames, []
         limit = self.limits.log_records
-        records, refused = _logs.parse(frames[-limit:] if limit else [], self.calls)
+        records, refused = logs.parse(frames[-limit:] if limit else [], self.calls)
         self.records += records
         self.dropped_records += refused + max(0, len(frames) - limit)
 

@@ -1,0 +1,45 @@
+"""CBOR encoding that never loses an exception raised by a signal handler (Ctrl-C). All frames are written through this module.
+
+For a list, a tuple or a tag, cbor2 asks the abstract base classes whether the value is a mapping or a sequence (pyo3's `PyMapping`
+and `PySequence`). Those checks run Python code; signal handlers run there too, and cbor2 swallows their exceptions. cbor2 makes no
+such check for a type that has its own encoder, nor for numbers, texts, byte strings and dicts. Exceptions of an encoder propagate.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+from cbor2 import CBOREncoder, CBORTag, dumps
+
+__all__ = ["write", "write_listless"]
+
+
+def _write_tag(encoder: CBOREncoder, tag: CBORTag) -> None:
+    encoder.encode_semantic(tag.tag, tag.value)
+
+
+def _write_none(encoder: CBOREncoder, _: None) -> None:
+    encoder.encode_none()
+
+
+_ENCODERS: Final[dict[type, Any]] = {
+    list: CBOREncoder.encode_array,
+    tuple: CBOREncoder.encode_array,
+    dict: CBOREncoder.encode_map,
+    CBORTag: _write_tag,
+    # not needed for correctness: cbor2 raises and catches a KeyError for each value whose type is missing here
+    int: CBOREncoder.encode_int,
+    str: CBOREncoder.encode_string,
+    float: CBOREncoder.encode_float,
+    bytes: CBOREncoder.encode_bytes,
+    bool: CBOREncoder.encode_bool,
+    type(None): _write_none,
+}
+
+write: Final = partial(dumps, encoders=_ENCODERS)
+"""Encode any value made of the types in `_ENCODERS`; returns the CBOR bytes."""
+
+write_listless: Final = dumps
+"""Encode numbers, booleans, None, texts, byte strings, or (nested) dicts of these, in half the time of `write`: cbor2 runs no
+Python code for them. A value with a list, tuple or tag must go through `write`, or Ctrl-C can be lost."""

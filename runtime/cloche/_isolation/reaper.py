@@ -1,0 +1,141 @@
+"""The thread that starts worker processes, notices when one ends, and looks from time to time at what each uses."""
+
+from __future__ import annotations
+
+import selectors
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche._isolation.descriptors import Socket, connected
+from cloche.errors import ClosedError
+
+if TYPE_CHECKING:
+    from cloche._isolation.worker_process import Process
+
+__all__ = ["CHECK_S", "ProcessReaper"]
+
+CHECK_S: Final = 0.5
+"""Seconds between two looks at the processes, while there are any."""
+
+
+class ProcessReaper:
+    """Runs jobs on one thread, and reaps processes as they end. The thread starts with the first job.
+
+    A worker is started here because the kernel ends it with the *thread* that started it (prctl(2), PR_SET_PDEATHSIG).
+    """
+
+    def __init__(self) -> None:
+        self._wake: tuple[Socket, Socket] | None = None
+        self._selector: selectors.BaseSelector | None = None
+        self.start_over()
+
+    def start_over(self) -> None:
+        """The state without a thread: at the start, and in the child of a fork."""
+        self._lock = threading.RLock()
+        self._jobs: deque[tuple[Callable[[], object], Future[None]]] = deque()
+        self._owner: threading.Thread | None = None
+        self._closed = False
+        self._release()
+
+    def run(self, job: Callable[[], object]) -> None:
+        """Run a job there, and wait for it. Raises what it raises.
+
+        Raises:
+            ClosedError: the reaper is closed.
+            OSError: the process has no file left for what the thread needs.
+        """
+        if threading.current_thread() is self._owner:
+            job()
+            return
+        done: Future[None] = Future()
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the runtime is closed")
+            if self._wake is None:
+                self._wake = connected()
+            if self._selector is None:  # here, where somebody hears that no file is left for it
+                self._selector = selectors.DefaultSelector()
+            self._jobs.append((job, done))
+            if self._owner is None:
+                # interrupted in here, the next job starts another: the first one to run is the owner, and the others end
+                threading.Thread(target=self._loop, args=[self._wake[1]], name="cloche-workers", daemon=True).start()
+            self._wake[0].send(b"\0")
+        done.result()
+
+    def add(self, process: Process) -> None:
+        """Watch a process from now on."""
+        self.run(lambda: self._watched().register(process.control, selectors.EVENT_READ, process))
+
+    def discard(self, process: Process) -> None:
+        """Watch it no more: its socket is about to be closed."""
+        if self._owner is not None and not self._closed:
+            self.run(lambda: self._forget(process))
+
+    def close(self) -> None:
+        """End the thread. Its processes have ended. Again: nothing."""
+        with self._lock:
+            owner = self._owner
+            if owner is None:
+                self._closed = True
+                self._release()
+                return
+        if not self._closed:
+            self.run(self._stop)
+        if owner is not threading.current_thread():
+            owner.join()
+        self._release()
+
+    def _stop(self) -> None:
+        self._closed = True
+
+    def _release(self) -> None:
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+        for end in self._wake or ():
+            end.close()
+        self._wake = None
+
+    def _watched(self) -> selectors.BaseSelector:
+        assert self._selector is not None  # who started the owner has made it
+        return self._selector
+
+    def _forget(self, process: Process) -> None:
+        for key in list(self._watched().get_map().values()):
+            if key.data is process:  # not by its socket, which an interrupted `Process.close` may have closed
+                self._watched().unregister(key.fileobj)
+
+    def _loop(self, wake: Socket) -> None:
+        with self._lock:
+            if self._owner is not None or self._closed:
+                return
+            self._owner = threading.current_thread()
+            selector = self._watched()
+            selector.register(wake, selectors.EVENT_READ)
+        while not self._closed:
+            ready = selector.select(CHECK_S if len(selector.get_map()) > 1 else None)
+            for key, _ in ready:
+                if key.data is None:
+                    wake.recv(1)
+                else:  # a worker that is ready says no more: it has ended, or is not ours any longer
+                    process: Any = key.data
+                    self._forget(process)
+                    process.end()
+            self._work()
+            if not ready and not self._closed:
+                for key in list(selector.get_map().values()):
+                    if key.data is not None:
+                        key.data.check()
+
+    def _work(self) -> None:
+        while self._jobs:
+            job, done = self._jobs.popleft()
+            try:
+                job()
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)

@@ -1,0 +1,462 @@
+"""An instance that lives in a worker process, with the interface of `instance.Instance`. The codec stays in the host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche._codec.cbor import write as write_cbor
+from cloche._codec.codec import REFUSED, Refused, decode_record, refused_reply
+from cloche._isolation import remote_errors
+from cloche._isolation.address_ranges import NO_RANGES
+from cloche._isolation.channel import Channel, Received, Turn, most_ranges
+from cloche._isolation.forwarding_codec import RemoteCodec
+from cloche._isolation.protocol import RANGE, RUN, SNAPSHOT, Answer, Request, StopReason
+from cloche._isolation.remote_memory import RemoteMemory
+from cloche._isolation.shared_memory import create
+from cloche._records import LogRecord
+from cloche._requests.router import FramedRequestRouter
+from cloche._requests.service_handler import ServiceHandler
+from cloche._sandbox import logs
+from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
+from cloche._sandbox.termination import CallUsage, with_data
+from cloche._wasm.call_state import HasCallState, Stop, Stopped
+from cloche._wasm.core import Reason
+from cloche._wasm.memory import no_room
+from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
+from cloche_wire import Op, Reply, abi
+
+if TYPE_CHECKING:
+    from cloche._isolation.worker_process import Process
+    from cloche._records import StreamPosition
+    from cloche._requests.router import RequestHandler
+    from cloche._wasm.call_state import CallState
+    from cloche._wasm.frames import FrameInfo
+    from cloche.limits import Limits
+
+__all__ = ["RemoteInstance"]
+
+_REPLIES: Final = tuple(Reply)
+_FAILED: Final = int(Answer.FAILED)
+_ASK: Final = int(Answer.ASK)
+_ANSWER: Final = int(Request.ANSWER)
+_EINTR: Final = 27
+"""WASI's number."""
+_TOLD: Final = {
+    int(StopReason.NONE): None,
+    int(StopReason.CANCELLED): Stop.CANCELLED,
+    int(StopReason.DEADLINE): Stop.DEADLINE,
+}
+_SETTLE_S: Final = 1.0
+"""Seconds after its grace in which a call that an exception has ended in the host is waited for."""
+_TABLES: Final = 64 * 1024
+"""Room for the tables in front of an answer."""
+
+
+class RemoteInstance(HasCallState):
+    """A guest in a worker; not thread-safe: its `Node` lets in one call at a time.
+
+    Args:
+        process: the worker.
+        limits: what the guest may use.
+        host: the outside as the guest sees it, as far as the host process answers it.
+        on_records: takes the records drained after each call, and the name.
+        snapshot: a state to take over; None: as the image has it.
+        handlers: who answers what the guest asks, here in the host; they are closed with the instance.
+        on_close: called with the worker once the instance is closed.
+
+    Raises:
+        BrokenInstanceError: the worker has died.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        limits: Limits,
+        host: CallState,
+        on_records: Callable[[list[LogRecord], str], None],
+        snapshot: Snapshot | None = None,
+        handlers: Sequence[RequestHandler] = (),
+        on_close: Callable[[Process], None] | None = None,
+    ) -> None:
+        self._process = process
+        self.limits = limits
+        self._on_records = on_records
+        self._on_close = on_close
+        self._memory_bytes = 0
+        self.host = host
+        host.calls = snapshot.calls if snapshot is not None else 0
+        self.services = ServiceHandler.among(handlers)
+        self.dropped_records = 0
+        self.fuel = self.last_fuel = 0
+        self.guest_seconds = 0.0
+        self._began = self._took_s = 0.0
+        self._told = 0
+        self._limited_by, self._limit_s = self._ran_under = "deadline_s", limits.deadline_s
+        self.closed = self._freed = False
+        self._cancelled_call = 0
+        self.lease = False
+        self._router: FramedRequestRouter | None = None
+        tables = _TABLES + RANGE.size * min(most_ranges(limits), limits.reply_bytes)
+        self._most = 2 * limits.reply_bytes + abi.RING_CAPACITY + tables
+        self._channel = Channel(process, host.node, limits)
+        try:
+            self._remote_memory = RemoteMemory(self._channel)
+            self._codec = RemoteCodec(limits, self._remote_memory.lift, self._remote_memory.shared)
+            process.enter(self, self._channel)
+            self._open(host.node, snapshot, bool(handlers))
+            if handlers:
+                self._router = FramedRequestRouter(self._codec, limits, handlers)
+                host.router = self._router  # for what it says of a request: the answer goes to the worker
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, name: str, snapshot: Snapshot | None, granted: bool) -> None:
+        how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "handlers": granted}
+        how["outside"] = asdict(self.host.outside)
+        if snapshot is None:
+            self._channel.ask(Request.OPEN, write_cbor(how))
+        else:
+            how |= {"memory": snapshot.memory_bytes, "runs": len(snapshot.runs), "request": snapshot.request}
+            how["calls"] = snapshot.calls
+            pages = len(snapshot.pages)
+            runs = b"".join(RUN.pack(*run) for run in snapshot.runs)
+            area, descriptor = create(max(1, pages + len(runs)), exact=True)
+            area.view[:pages] = snapshot.pages
+            area.view[pages : pages + len(runs)] = runs
+            self._channel.ask(Request.OPEN, write_cbor(how), pages, area.size, descriptor)
+        self._receive(0)
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._channel.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._channel.name = self.host.node = name
+        with self._entered():
+            self._channel.send(Request.RENAME, name.encode(errors="replace"))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the guest's linear memory after its last call; 0 once closed."""
+        return 0 if self.closed else self._memory_bytes
+
+    def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
+        """Send one message and return the reply: kind and value. As `Instance.exchange`.
+
+        Raises:
+            EncodeError: an operand cannot be sent; the guest was not entered.
+            BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol, or its worker died.
+        """
+        self._check_open()
+        self.host.calls += 1
+        self._began = time.perf_counter()
+        if self._router is not None:
+            self.host.begin()
+            self.host.deadline = None if self._limit_s is None else time.monotonic() + self._limit_s
+        self.last_fuel = self._told = 0
+        self._ran_under = self._limited_by, self._limit_s
+        codec, channel = self._codec, self._channel
+        self._remote_memory.uses.clear()
+        records: list[LogRecord] = []
+        refused: Refused | None = None
+        try:
+            frame = codec.encode([op, self.calls, *operands], root)
+            channel.call(frame, codec.bodies, self._remote_memory.uses)
+            if self._cancelled_call == self.calls:  # by another thread, while there was nothing to cancel yet
+                self._process.cancel(channel.node, channel.pending)
+            received = self._receive(self._most)
+            if received.records or received.dropped:
+                records = self._parse(received)
+            self._remote_memory.ranges = received.ranges
+            try:
+                reply = codec.decode(received.frame, lease=self.lease)
+            except REFUSED as error:
+                refused, reply = error, refused_reply(error)
+            if type(reply) is not list or len(reply) != 2 or type(reply[0]) is not int:
+                raise ProtocolError("a reply is [kind, value]")
+            if not 0 <= reply[0] < len(_REPLIES):
+                raise ProtocolError(f"a reply of kind {reply[0]}")
+            channel.tidy()
+        except BrokenInstanceError as error:
+            if not self.closed:  # found by the decoder, or by sending
+                error.node, error.last_logs = self.name, tuple(records)
+                self._deliver_at_end(records, error)
+                self.close()
+            with_data(error, op, operands)
+            raise
+        except BaseException:
+            self._interrupted()
+            raise
+        finally:
+            self._remote_memory.ranges = NO_RANGES
+            self.fuel += self.last_fuel
+            self._took_s = time.perf_counter() - self._began
+            self.guest_seconds += self._took_s
+        if records:
+            self._on_records(records, self.name)
+        if refused is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
+            self.exchange(Op.STREAM_CLOSE, [], "")  # as in `Instance.exchange`
+        return _REPLIES[reply[0]], reply[1]
+
+    def share(self, length: int) -> memoryview:
+        """A buffer of shared memory for the host to fill: each call that names it copies it to the guest."""
+        if length > self.limits.memory_bytes:  # before as much is shared
+            self._check_open()
+            raise no_room(length, self._memory_bytes)
+        with self._entered():
+            area, descriptor = create(length, exact=True)
+            number = self._remote_memory.number()
+            self._channel.ask(Request.SHARE, b"", length, number, descriptor)
+            frame = self._receive(0).frame
+            address = int.from_bytes(frame, "little")
+            if len(frame) != 4 or not address:
+                raise self._refused("SHARE was not answered with an address")
+            self._remote_memory.add(number, area, address)
+            return area.view
+
+    def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
+        """As `Instance.snapshot`."""
+        with self._entered():
+            return self._snapshot(info, stream)
+
+    def _snapshot(self, info: dict[str, Any], stream: StreamPosition | None) -> Snapshot:
+        most = self.limits.memory_bytes
+        self._channel.ask(Request.SNAPSHOT)
+        frame = self._receive(most + most // PAGE_BYTES * RUN.size).frame
+        view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
+        if len(frame) < SNAPSHOT.size:
+            raise self._refused("SNAPSHOT was not answered with one")
+        memory, pages, count, request = SNAPSHOT.unpack_from(frame)
+        end = pages + RUN.size * count
+        if memory > most or end > len(view):
+            raise self._refused(f"a snapshot of {end} bytes of a memory of {memory}")
+        runs = tuple(RUN.iter_unpack(bytes(view[pages:end])))
+        try:
+            (outside,) = decode_record(frame[SNAPSHOT.size :])
+            taken = Snapshot(
+                self._process.image,
+                self.name,
+                info,
+                memory,
+                runs,
+                bytes(view[:pages]),
+                request,
+                self.calls,
+                stream,
+                outside,
+            )
+        except (ClocheError, ValueError) as error:
+            raise self._refused(str(error)) from None
+        del view
+        self._channel.tidy()
+        return taken
+
+    def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
+        """As `Instance.limit_next_calls`."""
+        if seconds is None:
+            seconds, field = self.limits.deadline_s, "deadline_s"
+        self._limited_by, self._limit_s = field, seconds
+        self._channel.allow(field, getattr(self.limits, field), seconds)
+
+    @property
+    def told(self) -> Stop | None:
+        """As `Instance.told`, as far as the worker is to be believed."""
+        return _TOLD[self._told]
+
+    @property
+    def serial(self) -> int:
+        """As `Instance.serial`."""
+        return self.calls
+
+    def usage(self) -> CallUsage:
+        """As `Instance.usage`, of a call that has returned."""
+        return CallUsage(
+            Reason.NONE,
+            seconds=self._took_s,
+            limited_by=self._ran_under[0],
+            limit_s=self._ran_under[1] or 0.0,
+            fuel=self.last_fuel,
+        )
+
+    def where(self) -> tuple[FrameInfo, ...]:
+        """As `Instance.where`: the worker reads its guest's memory, and is asked beside the call under way."""
+        return () if self.closed else self._process.where(self._channel.node)
+
+    def fail(self, error: ProtocolError) -> ProtocolError:
+        """As `Instance.fail`."""
+        error.node = self.name
+        self.close()
+        return error
+
+    def cancel(self, serial: int = 0) -> None:
+        """As `Instance.cancel`."""
+        if serial and serial != self.calls:
+            return
+        self._cancelled_call = self.calls
+        self.host.cancel()
+        self._process.cancel(self._channel.node, self._channel.pending)
+
+    def _check_open(self) -> None:
+        if self._channel.pending:  # interrupted where `_interrupted` was not reached
+            self._interrupted()
+        if self.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
+
+    def _interrupted(self) -> None:
+        """An exception has ended a call in the host: have the worker end it, as `Instance` does; or else close the instance."""
+        channel = self._channel
+        if not channel.pending:
+            return
+        if self.closed:  # its end was interrupted
+            self.close()
+            return
+        self._process.cancel(channel.node, channel.pending)
+        try:
+            settled = self._settle(time.monotonic() + self.limits.grace_s + _SETTLE_S)
+        except (BrokenInstanceError, TimeoutError):
+            settled = False
+        if not settled:
+            self.close()
+
+    def _settle(self, until: float) -> bool:
+        """Take the answer of a call that was cancelled, which nobody wants, until a time of `time.monotonic`.
+
+        Returns:
+            Whether the instance can go on.
+        """
+        channel = self._channel
+        while channel.turn is not Turn.UNKNOWN:
+            if channel.turn is Turn.HOST:
+                channel.call(self._notice(), self._codec.bodies, (), _ANSWER, StopReason.CANCELLED)
+            received = channel.receive(self._most, until)
+            if received.kind == _ASK:
+                continue
+            if received.records or received.dropped:
+                self._on_records(self._parse(received), self.name)
+            return received.kind != _FAILED or not self._rebuilt(received.frame)[1]
+        return False
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        """For the requests other than a call: the instance is open, and closed if it breaks or is interrupted."""
+        self._check_open()
+        try:
+            yield
+        except BrokenInstanceError:
+            self.close()
+            raise
+        except BaseException:
+            self._interrupted()
+            raise
+
+    def _receive(self, most: int) -> Received:
+        """The answer, or what it says to raise."""
+        error = None
+        try:
+            received = self._channel.receive(most)
+            while received.kind == _ASK:
+                self._answer(received)
+                received = self._channel.receive(most)
+            self._memory_bytes = received.memory_bytes
+            self.last_fuel, self._told = received.fuel, received.told
+            if received.kind == _FAILED:
+                error, closed = self._rebuilt(received.frame)
+        except BrokenInstanceError:
+            self.close()
+            raise
+        except BaseException:
+            self._interrupted()
+            raise
+        if error is None:
+            return received
+        records = self._parse(received) if received.records or received.dropped else []
+        if isinstance(error, BrokenInstanceError):
+            error.last_logs = tuple(records)
+        self._deliver_at_end(records, error)
+        if closed:
+            self.close()
+        raise error
+
+    def _answer(self, received: Received) -> None:
+        """Answer what the guest asks while it runs."""
+        if self._router is None or self._is_overdue():
+            raise self._channel.refuse("it asks for what it was not granted, or after its deadline")
+        self._remote_memory.ranges = received.ranges
+        self._remote_memory.uses.clear()
+        try:
+            frame = self._router.respond(received.frame)
+        except Stopped:
+            frame = self._notice()
+        halt = StopReason.NONE
+        if self.host.must_stop():
+            halt = StopReason.CANCELLED if self.host.cancelled else StopReason.DEADLINE
+        self._channel.call(frame, self._codec.bodies, self._remote_memory.uses, _ANSWER, halt)
+
+    def _notice(self) -> bytes:
+        """The answer in whose place the guest finds a notice."""
+        return self._codec.encode([False, _EINTR], "answer")
+
+    def _is_overdue(self) -> bool:
+        until = self._channel.patience_s
+        return until is not None and time.perf_counter() - self._began > until
+
+    def _rebuilt(self, frame: bytes) -> tuple[ClocheError, bool]:
+        try:
+            return remote_errors.rebuild(frame, self.name)
+        except ValueError as error:
+            raise self._channel.refuse(str(error)) from None
+
+    def _refused(self, what: str) -> ProtocolError:
+        error = self._channel.refuse(what)
+        self.close()
+        return error
+
+    def _parse(self, received: Received) -> list[LogRecord]:
+        records, dropped = logs.collect(received.records, received.dropped, self.limits.log_records, self.calls)
+        self.dropped_records += dropped
+        return records
+
+    def _deliver_at_end(self, records: list[LogRecord], cause: BaseException) -> None:
+        """The instance may be beyond use: the logger's own failure must not hide why."""
+        if not records:
+            return
+        try:
+            self._on_records(records, self.name)
+        except Exception as error:
+            cause.add_note(f"and its log records could not be delivered: {error!r}")
+
+    def abandon(self) -> None:
+        """In the child of a fork: it is the parent's."""
+        self.closed = self._freed = True
+        self._channel.close(keep=False)
+
+    def close(self, *, keep: bool = False) -> None:
+        """End it; further calls raise ClosedError.
+
+        Args:
+            keep: the guest is at rest: the worker may use its memory for the next one.
+        """
+        if self._freed:
+            return
+        self.closed = True
+        self._process.leave(self, self._channel)
+        self._channel.close(keep=keep and not self._channel.pending)
+        if hasattr(self, "_remote_memory"):
+            self._remote_memory.buffers.clear()
+        if self._router is not None:
+            self._router.close()
+            self.host.router = None
+        if self._on_close is not None:
+            self._on_close(self._process)
+        self._freed = True  # last: what an interruption leaves undone is done by the next `close`, or by `__del__`
+
+    def __del__(self) -> None:
+        if hasattr(self, "_channel"):
+            self.close()

@@ -1,0 +1,399 @@
+"""A node's side of things in a worker: moves bytes between its socket, its shared memory and its guest. It decodes nothing.
+
+The frames are the host's and the guest's: both the host's values and the guest's are opaque here.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import cbor2
+
+from cloche._codec.cbor import write as write_cbor
+from cloche._isolation import remote_errors
+from cloche._isolation.channel import most_ranges
+from cloche._isolation.protocol import (
+    ANSWER,
+    BODY,
+    INBOX,
+    INLINE,
+    LENGTH,
+    LIMITED_BY,
+    RANGE,
+    REQUEST,
+    RUN,
+    SHARED,
+    SNAPSHOT,
+    Answer,
+    Request,
+    StopReason,
+)
+from cloche._isolation.shared_memory import SharedMemory, attach
+from cloche._requests.router import GuestRequestRouter
+from cloche._sandbox.instance import Instance
+from cloche._sandbox.snapshot import Snapshot
+from cloche._texts import name
+from cloche._wasm.call_state import CallState, Stopped
+from cloche._wasm.clocks import ClockAndRandomState
+from cloche._wasm.core import Word
+from cloche._wasm.engine import Engine
+from cloche._wasm.memory import Memory
+from cloche.errors import ClocheError, EncodeError, InternalError
+from cloche.limits import Limits
+from cloche_wire import tags
+
+__all__ = ["NodeServer"]
+
+_U32: Final = 0xFFFF_FFFF
+_FD_BYTES: Final = struct.calcsize("i")
+_DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(_FD_BYTES)
+_ADDRESS_LENGTH: Final = re.compile(
+    rb"\xd9(?:%b)\x82\x1a(....)(?:\x1a(....)|\x19(..)|\x18(.))"
+    % b"|".join(re.escape(tag.to_bytes(2, "big")) for tag in (tags.BYTES_AT, tags.TEXT_AT, tags.BODY_AT)),
+    re.DOTALL,
+)
+"""What a reply that points into guest memory looks like. Text may look like it too: then bytes are sent in vain."""
+
+
+class _Message(NamedTuple):
+    """A guest message, and where in it the addresses of its bodies are to be written.
+
+    Attributes:
+        begun: called when the instance has begun the call, before the guest is entered.
+    """
+
+    frame: bytearray
+    bodies: list[tuple[int, memoryview]]
+    begun: Callable[[], object] = lambda: None
+
+
+class _Relay:
+    """Stands where an instance has its codec: frames go in and come out as they are."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def encode(self, message: list[Any], _root: str) -> bytes:
+        frame, bodies, begun = message[2]
+        begun()
+        placed: list[int] = []
+        try:
+            for position, body in bodies:
+                address = self._memory.place(body)
+                placed.append(address)
+                frame[position : position + 4] = address.to_bytes(4, "big")
+        except EncodeError:
+            for address in placed:
+                self._memory.free(address)
+            raise
+        return bytes(frame)
+
+    def decode(self, frame: bytes, *, lease: bool = False) -> list[Any]:
+        return [0, frame]
+
+
+class _RelayedRequestRouter(GuestRequestRouter):
+    """Stands where an instance has its handlers: those are in the host.
+
+    Args:
+        memory: the guest's.
+        relay: the instance's.
+        limits: the instance's.
+        ask: takes a request, empty if it has too many items, and returns the host's answer.
+    """
+
+    def __init__(self, memory: Memory, relay: _Relay, limits: Limits, ask: Callable[[bytes], _Message]) -> None:
+        super().__init__(memory, relay, limits, ())  # type: ignore[arg-type]  # it has what RequestRouter uses
+        self._relay = relay
+        self._ask = ask
+
+    def respond(self, frame: bytes) -> bytes:
+        return self._relay.encode([0, 0, self._ask(frame)], "")
+
+
+class _Relayed(Instance):
+    """An instance whose messages and log records are bytes that somebody else reads."""
+
+    __slots__ = ("dropped", "records")
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        host: CallState,
+        snapshot: Snapshot | None,
+        ask: Callable[[bytes], _Message] | None,
+    ) -> None:
+        self.records: list[bytes] = []
+        self.dropped = 0
+        super().__init__(engine, limits, host, lambda records, node: None, snapshot)
+        relay = _Relay(self._memory)
+        self._codec = relay  # type: ignore[assignment]  # it has what exchange uses
+        if ask is not None:
+            self.host.router = _RelayedRequestRouter(self._memory, relay, limits, ask)
+            self._words[Word.GRANTED] = 1
+
+    def relay(self, message: _Message) -> bytes:
+        """The guest's reply. Raises as `Instance.exchange` does."""
+        return self.exchange(0, [message], "")[1]  # type: ignore[no-any-return]
+
+    def view(self, address: int, length: int) -> memoryview:
+        """Guest bytes, to be copied at once."""
+        return self._memory.view(address, length, self.limits.reply_bytes)
+
+    def shared_at(self, view: memoryview) -> int:
+        """The guest's address of what `share` gave."""
+        return self._memory.shared(view)
+
+    def prefetch(self, frame: bytes) -> list[tuple[int, memoryview]]:
+        """The ranges of guest memory that a reply seems to name, within reply_bytes."""
+        found: list[tuple[int, memoryview]] = []
+        left, most = self.limits.reply_bytes, most_ranges(self.limits)
+        for match in _ADDRESS_LENGTH.finditer(frame):
+            address, length = (int.from_bytes(part, "big") for part in match.groups() if part is not None)
+            left -= length
+            if left < 0 or len(found) == most:
+                break
+            try:
+                found.append((address, self.view(address, length)))
+            except ClocheError:
+                break  # the host finds out by itself
+        return found
+
+    def _drain(self) -> list[Any]:
+        frames, dropped = self._memory.drain()
+        self.records += frames
+        self.dropped += dropped
+        return []
+
+
+class NodeServer:
+    """One node of a worker.
+
+    Args:
+        engine: the worker's.
+        channel: to the host.
+        forget: called when it is over.
+    """
+
+    def __init__(self, engine: Engine, channel: socket.socket, forget: Callable[[], object]) -> None:
+        self._engine = engine
+        self._channel = channel
+        self._forget = forget
+        self._inbox = bytearray(INBOX)
+        self._area: SharedMemory | None = None
+        self._buffers: dict[int, tuple[SharedMemory, memoryview]] = {}
+        self._lent: list[tuple[memoryview, memoryview]] = []
+        self._instance: _Relayed | None = None
+        self._number = self._cancelled = 0
+
+    def run(self) -> None:
+        """Serve until the host closes the channel. Nothing is raised: what fails goes to the host."""
+        keep = False
+        try:
+            while (received := self._receive()) is not None:
+                if received[0] == Request.CLOSE:
+                    keep = True
+                    break
+                try:
+                    self._serve(*received)
+                except (BrokenPipeError, ConnectionResetError):
+                    break
+                except Exception as error:
+                    instance = self._instance
+                    closed = instance is None or instance.closed
+                    self._answer(Answer.FAILED, remote_errors.describe(error, closed))
+        except OSError:
+            pass  # the host has gone
+        finally:
+            self._lent.clear()
+            self._buffers.clear()
+            if self._instance is not None:
+                self._instance.close(keep=keep)
+            self._forget()
+            self._channel.close()
+
+    def cancel(self, number: int) -> None:
+        """Stop the call with that number, if it is under way or about to come: this goes another way, and may be faster."""
+        self._cancelled = number
+        if self._instance is not None and self._number == number:
+            self._instance.cancel()
+
+    def _begun(self) -> None:
+        """The guest is about to be entered."""
+        if self._instance is not None and self._cancelled == self._number:
+            self._instance.cancel(self._instance.serial + 1)
+
+    def where(self) -> list[list[Any]]:
+        """The Python frames that the guest is in now. Called on another thread."""
+        instance = self._instance
+        frames = instance.where() if instance is not None else ()
+        return [[name(frame.file), frame.line, name(frame.function)] for frame in frames]
+
+    def _receive(self) -> tuple[Any, ...] | None:
+        """The next request: kind, number, payload, bodies, shared, size of the frame, a, b, and its descriptor or -1."""
+        size, control, _, _ = self._channel.recvmsg_into([self._inbox], _DESCRIPTOR_SPACE)
+        if not size:
+            return None
+        descriptor = struct.unpack_from("i", control[0][2])[0] if control else -1
+        kind, outside, number, bodies, shared, length, a, b = REQUEST.unpack_from(self._inbox)
+        if number and kind != Request.READ:  # which may come in the middle of another
+            self._number = number
+        if outside:
+            assert self._area is not None  # the host has sent it
+            payload = self._area.view
+        else:
+            payload = memoryview(self._inbox)[REQUEST.size : size]
+        return kind, number, payload, bodies, shared, length, a, b, descriptor
+
+    def _serve(
+        self,
+        kind: int,
+        number: int,
+        payload: memoryview,
+        bodies: int,
+        shared: int,
+        length: int,
+        a: int,
+        b: int,
+        descriptor: int,
+    ) -> None:
+        if kind == Request.OPEN:
+            self._open(cbor2.loads(payload[:length]), attach(descriptor, b) if descriptor >= 0 else None, a)
+            self._answer(Answer.DONE)
+            return
+        if kind == Request.ROOM:
+            self._area = attach(descriptor, a) if a else None
+            return
+        instance = self._instance
+        if instance is None:
+            raise InternalError("a request came before OPEN")
+        match kind:
+            case Request.CALL:
+                instance.limit_next_calls(a / 1e6 if a else None, LIMITED_BY[b])
+                frame = instance.relay(self._message(payload, bodies, shared, length)._replace(begun=self._begun))
+                for outer, inner in self._lent:  # what the node did to a buffer shows, as if it were one memory
+                    outer[:] = inner
+                self._lent.clear()
+                self._answer(Answer.DONE, frame, instance.prefetch(frame))
+            case Request.READ:
+                area = attach(descriptor, b)
+                try:
+                    area.view[:b] = instance.view(a, b)
+                except ClocheError as error:
+                    self._answer(Answer.FAILED, remote_errors.describe(error, instance.closed), number=number)
+                else:
+                    self._answer(Answer.DONE, number=number)
+            case Request.SHARE:
+                area = attach(descriptor, a)
+                view = instance.share(a)
+                self._buffers[b] = area, view
+                self._answer(Answer.DONE, instance.shared_at(view).to_bytes(4, "little"))
+            case Request.SNAPSHOT:
+                self._snapshot(instance)
+            case Request.RENAME:
+                instance.name = str(payload[:length], "utf-8")
+            case _:
+                raise InternalError(f"no request has number {kind}")
+
+    def _open(self, how: dict[str, Any], area: SharedMemory | None, pages: int) -> None:
+        snapshot = None
+        if area is not None:
+            runs = tuple(RUN.iter_unpack(area.view[pages : pages + RUN.size * how["runs"]]))
+            snapshot = Snapshot(
+                self._engine.image, how["name"], {}, how["memory"], runs, bytes(area.view[:pages]), how["request"], how["calls"]
+            )  # fmt: skip
+        clock, key, drawn = (how["outside"][name] for name in ("clock", "key", "drawn"))
+        host = CallState(how["name"], ClockAndRandomState(None if clock is None else tuple(clock), key, drawn))
+        self._instance = _Relayed(
+            self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["handlers"] else None
+        )
+
+    def _message(self, payload: memoryview, bodies: int, shared: int, length: int) -> _Message:
+        area = self._area.view if self._area is not None else memoryview(b"")
+        at = BODY.size * bodies
+        placed = [(position, area[start : start + size]) for position, start, size in BODY.iter_unpack(payload[:at])]
+        for number, start, size in SHARED.iter_unpack(payload[at : at + SHARED.size * shared]):
+            area_of_buffer, guest = self._buffers[number]
+            outer, inner = area_of_buffer.view[start : start + size], guest[start : start + size]
+            inner[:] = outer
+            self._lent.append((outer, inner))
+        at += SHARED.size * shared
+        return _Message(bytearray(payload[at : at + length]), placed)
+
+    def _ask(self, request: bytes) -> _Message:
+        """Have the host answer what the guest asks while it runs."""
+        assert self._instance is not None  # its guest asks
+        self._answer(Answer.ASK, request, self._instance.prefetch(request) if request else ())
+        while (received := self._receive()) is not None:
+            kind, _, payload, bodies, shared, length, _, halt, _ = received
+            if kind == Request.ANSWER:
+                if halt == StopReason.CANCELLED:  # the host's other message may come too late
+                    self._instance.host.cancel()
+                    raise Stopped
+                if halt == StopReason.DEADLINE:
+                    raise Stopped
+                return self._message(payload, bodies, shared, length)
+            self._serve(*received)  # ROOM, READ
+        raise BrokenPipeError("the host has gone")
+
+    def _snapshot(self, instance: _Relayed) -> None:
+        taken = instance.snapshot({})
+        runs = b"".join(RUN.pack(*run) for run in taken.runs)
+        area = self._room(len(taken.pages) + len(runs))
+        area[: len(taken.pages)] = taken.pages
+        area[len(taken.pages) : len(taken.pages) + len(runs)] = runs
+        about = SNAPSHOT.pack(taken.memory_bytes, len(taken.pages), len(taken.runs), taken.request)
+        self._answer(Answer.DONE, about + write_cbor([dict(taken.outside)]))
+
+    def _answer(
+        self,
+        kind: Answer,
+        frame: bytes = b"",
+        ranges: list[tuple[int, memoryview]] | tuple[()] = (),
+        *,
+        number: int = 0,
+    ) -> None:
+        number = number or self._number
+        instance = self._instance
+        logs = b""
+        dropped = memory = fuel = told = 0
+        if instance is not None:
+            memory, fuel = instance.memory_bytes, instance.last_fuel
+            told = StopReason[instance.told.name] if instance.told is not None else StopReason.NONE
+            if instance.records or instance.dropped:
+                logs = b"".join(LENGTH.pack(len(record)) + record for record in instance.records)
+                dropped = min(instance.dropped, _U32)  # a guest that overwrites its ring can claim more
+                instance.records, instance.dropped = [], 0
+        inside = RANGE.size * len(ranges) + len(logs) + len(frame)
+        outside = inside > INLINE
+        at = inside if outside else 0
+        need = at + sum(len(body) for _, body in ranges)
+        table = b""
+        if need:
+            area = self._room(need)
+            entries = []
+            for address, body in ranges:
+                area[at : at + len(body)] = body
+                entries.append(RANGE.pack(address, len(body), at))
+                at += len(body)
+            table = b"".join(entries)
+            if outside:
+                area[:inside] = table + logs + frame
+        head = ANSWER.pack(kind, outside, told, number, len(ranges), len(frame), len(logs), dropped, memory, fuel)
+        self._channel.send(head if outside else head + table + logs + frame)
+
+    def _room(self, size: int) -> memoryview:
+        """The area, once it has at least `size` bytes."""
+        if self._area is None or self._area.size < size:
+            self._area = None
+            self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, self._number, 0, 0, 0, 0, size, 0))
+            received = self._receive()
+            if received is None or received[0] != Request.ROOM:
+                raise BrokenPipeError("the host makes no room")
+            self._area = attach(received[-1], received[6])
+        return self._area.view

@@ -1,0 +1,89 @@
+"""The main program of a worker process: makes the engine, gives up its rights, and serves each node on a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import cbor2
+
+from cloche._codec.cbor import write as write_cbor
+from cloche._isolation import confine
+from cloche._isolation.protocol import FRAMES_BYTES, WHERE
+from cloche._isolation.server import NodeServer
+from cloche._sandbox.instance import Instance
+from cloche._wasm import image as _image
+from cloche._wasm import memory as _memory
+from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
+from cloche.limits import Limits
+
+__all__ = ["main"]
+
+_THREAD_STACK_BYTES: Final = 2 * GUEST_STACK_BYTES
+_MESSAGE_BYTES: Final = 4096
+
+
+def main(control: socket.socket, boot: dict[str, Any]) -> None:
+    """Run until the host closes `control`, or ends.
+
+    Args:
+        control: to the host: it sends nodes' sockets and cancellations.
+        boot: `parent`, `image` and `metering`.
+    """
+    confine.at_start(boot["parent"])
+    threading.stack_size(_THREAD_STACK_BYTES)
+
+    def tell(*message: Any) -> None:
+        control.send(write_cbor(message))
+
+    try:
+        image = _image.Image.open(Path(boot["image"]))
+        load = partial(_image.load, image, boot["metering"], progress=partial(tell, "progress"))
+        engine = Engine(boot["metering"], load, image.sha256)
+        # the first instance has the engine make what no later one can: its mapping of the image needs a file
+        Instance(engine, Limits(memory_bytes=4 << 30), "", lambda records, name: None).close(keep=True)
+        _memory.keep_pagemap()
+        in_force, missing = confine.when_ready()
+    except Exception as error:
+        tell("failed", type(error).__name__, str(error))
+        os._exit(1)
+    tell("ready", engine.image_bytes, in_force, missing)
+    serve(engine, control)
+    os._exit(0)  # the guests under way are not waited for
+
+
+def _say_where(answer: socket.socket, frames: list[list[Any]]) -> None:
+    """Send a node's frames: of too many, the innermost. The host may have stopped waiting; the worker goes on in any case."""
+    while len(data := write_cbor(frames)) > FRAMES_BYTES:
+        frames = frames[len(frames) // 4 + 1 :]
+    with suppress(OSError):
+        answer.send(data, socket.MSG_DONTWAIT)
+
+
+def serve(engine: Engine, control: socket.socket) -> None:
+    """Take the host's orders, which are CBOR: a node's number with its socket, or the request to cancel and its node's number."""
+    nodes: dict[int, NodeServer] = {}
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 1)
+        if not data:
+            return
+        number, request = cbor2.loads(data)
+        if descriptors and request == WHERE:
+            with socket.socket(fileno=descriptors[0]) as answer:
+                node = nodes.get(number)
+                try:
+                    frames = node.where() if node is not None else []
+                except Exception:  # whatever one node's memory provokes: orders for the others come here, too
+                    frames = []
+                _say_where(answer, frames)
+        elif descriptors:
+            channel = socket.socket(fileno=descriptors[0])
+            nodes[number] = node = NodeServer(engine, channel, partial(nodes.pop, number, None))
+            threading.Thread(target=node.run, name=f"node-{number}", daemon=True).start()
+        elif number in nodes:
+            nodes[number].cancel(request)

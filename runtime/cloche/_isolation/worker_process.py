@@ -1,0 +1,404 @@
+"""One worker process, as the host holds it: how it starts, how it ends, and what it died of."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cbor2
+
+from cloche._codec.cbor import write as write_cbor
+from cloche._codec.codec import decode_record
+from cloche._isolation.descriptors import Socket, connected
+from cloche._isolation.protocol import FRAMES_BYTES, WHERE
+from cloche._isolation.rlimits import Bounds
+from cloche._texts import clean, name
+from cloche._wasm.checkout import cache_folder
+from cloche._wasm.frames import MAX_FRAMES, FrameInfo
+from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
+
+if TYPE_CHECKING:
+    from cloche._isolation.channel import Channel
+    from cloche._isolation.reaper import ProcessReaper
+    from cloche._isolation.remote_instance import RemoteInstance
+    from cloche._wasm.engine import Metering
+    from cloche._wasm.image import Image
+
+__all__ = ["Opening", "Process", "WorkerInfo"]
+
+_BOOT: Final = """\
+import json, socket, sys
+control = socket.socket(fileno=int(sys.argv[1]))
+boot = json.loads(control.recv(1 << 20))
+sys.path[:] = boot["path"]
+from cloche._isolation.worker_main import main
+main(control, boot)
+"""
+_ENVIRONMENT: Final = ("LD_LIBRARY_PATH",)
+"""What a worker gets of the host's environment: where the interpreter's own libraries are, if that has to be said."""
+
+_START_S: Final = 300.0
+"""Seconds until the next sign of life of a worker that starts; compiling the image takes most of them."""
+
+_WHERE_S: Final = 1.0
+_END_S: Final = 2.0
+_MESSAGE_BYTES: Final = 64 * 1024
+_LAST_WORDS: Final = 2000
+
+
+def _say_nothing(_text: str) -> None:
+    """Stands for a logger that is not needed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker process of `Runtime(isolation="process")`.
+
+    Attributes:
+        pid: its process id.
+        nodes: how many nodes it has now.
+        confined_by: what it cannot undo: "no_new_privs", "rlimits", "seccomp"; "memory" and "processor_time" if they are bounded
+            by what its nodes may use, "cgroup" if the kernel keeps that as well.
+        missing: what could not be applied on this machine, each with the reason.
+    """
+
+    pid: int
+    nodes: int
+    confined_by: tuple[str, ...]
+    missing: dict[str, str]
+
+
+def _cache() -> dict[str, str]:
+    """The environment that gives a worker the host's cache; empty if the host has none."""
+    try:
+        return {"CLOCHE_CACHE": str(cache_folder().absolute())}
+    except ImageError:
+        return {}
+
+
+def _frames(data: bytes) -> Iterator[FrameInfo]:
+    """Frames as a worker describes them. Every byte may be a lie.
+
+    Raises:
+        ValueError: they are none.
+    """
+    for entry in decode_record(data)[:MAX_FRAMES]:
+        match entry:
+            case [str(file), int(line), str(function)]:
+                yield FrameInfo(name(file), min(max(line, 0), 1 << 31), name(function))
+            case _:
+                raise ValueError("not a frame")
+
+
+class Opening:
+    """Stands for a node that is about to be opened in a worker, for as long as anybody holds it."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Process:
+    """A worker. Nothing that it sends is believed before it is checked, and nothing is ever unpickled.
+
+    Args:
+        image: what it runs.
+        metering: of its engine.
+        tell: told in a line what takes long, and what is missing.
+        reaper: starts it, and notices its end.
+    """
+
+    def __init__(self, image: Image, metering: Metering, tell: Callable[[str], None], reaper: ProcessReaper) -> None:
+        self._folder = image.folder
+        self.image = image.sha256
+        self._metering = metering
+        self._tell = tell
+        self._reaper = reaper
+        self._starting = threading.Lock()
+        self.is_up = self._is_begun = self._is_closing = self._is_closed = False
+        self._lock = threading.RLock()  # the collector may close an instance, and with it this, wherever it likes
+        self._cause: str | None = None
+        self._count = 0
+        self.instances: weakref.WeakSet[RemoteInstance] = weakref.WeakSet()
+        self.opening: weakref.WeakSet[Opening] = weakref.WeakSet()
+        self._channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+        self._busy_s = 0.0
+        self._bounds: Bounds | None = None
+        self.image_bytes = 0
+        self.confined_by: tuple[str, ...] = ()
+        self.missing: dict[str, str] = {}
+        self.dead = False
+        self._popen: subprocess.Popen[bytes] | None = None
+        self.control, self._theirs = connected()
+        self._words, self._their_words = connected(keeps_messages=False)
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 before it has one."""
+        return self._popen.pid if self._popen is not None else 0
+
+    @property
+    def load(self) -> int:
+        """Nodes that it has, or is about to have."""
+        return len(self.opening) + len(self.instances)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that its nodes' calls have taken, added up, with those under way."""
+        with self._lock:
+            return self._busy_s + sum(channel.busy_until_now_s for channel in self._channels)
+
+    def enter(self, instance: RemoteInstance, channel: Channel) -> None:
+        """A node is about to be opened."""
+        with self._lock:
+            self.instances.add(instance)
+            self._channels.add(channel)
+            self._resize()
+
+    def leave(self, instance: RemoteInstance, channel: Channel) -> None:
+        """A node is gone. Again: nothing."""
+        with self._lock:
+            if channel in self._channels:
+                self._busy_s += channel.busy_until_now_s
+                self._channels.discard(channel)
+            self.instances.discard(instance)
+            self._resize()
+
+    def _resize(self) -> None:
+        if self._bounds is not None and not self.dead:
+            with suppress(OSError):  # it has ended
+                self._bounds.resize([instance.limits for instance in self.instances])
+
+    def check(self) -> None:
+        """Kill it if it uses more than its nodes may."""
+        if self._bounds is None or self.dead:
+            return
+        try:
+            with self._lock:
+                exceeded = self._bounds.exceeded(self.busy_s, self.load)
+        except (OSError, KeyError, ValueError):
+            return  # it has just ended
+        if exceeded:
+            self.end(f"killed, for {exceeded}")
+
+    def spawn(self) -> None:
+        """Start the process. Called on a thread that outlives it: the kernel kills it when that thread ends."""
+        with self._lock:
+            if self.dead:  # who wanted it was interrupted meanwhile
+                return
+            self._popen = subprocess.Popen(
+                [sys.executable, "-I", "-c", _BOOT, str(self._theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._their_words.fileno(),
+                pass_fds=[self._theirs.fileno()],
+                cwd="/",
+                env=_cache() | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                start_new_session=True,  # Ctrl-C is for the host
+            )
+            self._theirs.close()
+            self._their_words.close()
+
+    def ready(self) -> None:
+        """Start it, or wait for who does.
+
+        Raises:
+            ImageError: it cannot load the image.
+            ClosedError: the runtime was closed meanwhile.
+            BrokenInstanceError: another thread's attempt has failed; another process may start.
+            ClocheError: it does not start.
+        """
+        with self._starting:
+            if self.is_up:
+                return
+            if self._is_begun:  # by a thread that was interrupted: the caller takes another process
+                self.end("killed, for its start was interrupted")
+            if self.dead:
+                raise (
+                    ClosedError("the runtime is closed")
+                    if self._is_closing
+                    else BrokenInstanceError("the worker process did not start")
+                )
+            self._is_begun = True
+            try:
+                self._reaper.run(self.spawn)
+                self._start()
+                self._reaper.add(self)
+                self.is_up = True
+            except (OSError, ValueError) as error:
+                raise self._not_started(self.end()) from error
+            except BaseException:
+                self.end()
+                raise
+            self._tell = _say_nothing  # it may lead back to the runtime, which would then never be dropped
+
+    def _not_started(self, why: str) -> ClocheError:
+        if self._is_closing:
+            return ClosedError("the runtime is closed")
+        return ClocheError(f"a worker process did not start: {why}")
+
+    def _start(self) -> None:
+        path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  # "" is the current folder
+        boot = {"parent": os.getpid(), "path": path, "image": str(self._folder.absolute()), "metering": self._metering}
+        self.control.settimeout(_START_S)
+        self.control.send(json.dumps(boot).encode())
+        while not self._started_up():
+            pass
+        self.control.settimeout(None)
+
+    def _started_up(self) -> bool:
+        match cbor2.loads(self.control.recv(_MESSAGE_BYTES) or b"\xf6"):
+            case ["progress", str(text)]:
+                self._tell(text)
+                return False
+            case ["ready", int(size), list(in_force), dict(missing)]:
+                self.image_bytes = size
+                self._bounds = Bounds(self.pid)
+                if self._bounds.missing:
+                    missing["memory"] = self._bounds.missing
+                else:
+                    in_force.append("memory")
+                for what, reason in missing.items():
+                    self._tell(f"worker process {self.pid} runs without {what}: {reason}")
+                in_force.append("processor_time")
+                if self._bounds.no_cgroup:  # not worth a word to the logger: few machines have one to give
+                    missing["cgroup"] = self._bounds.no_cgroup
+                else:
+                    in_force.append("cgroup")
+                self.confined_by, self.missing = tuple(in_force), missing
+                return True
+            case ["failed", "ImageError", str(text)]:
+                raise ImageError(text)
+            case ["failed", str(kind), str(text)]:
+                raise ClocheError(f"a worker process did not start: {kind}: {text}")
+            case _:
+                raise ValueError("it sent something else")
+
+    def connect(self) -> tuple[int, Socket]:
+        """A number and a socket for a new node.
+
+        Raises:
+            OSError: the process has ended.
+        """
+        ours, theirs = connected()
+        try:
+            with self._lock:
+                self._count = number = self._count + 1
+                socket.send_fds(self.control, [write_cbor([number, 0])], [theirs.fileno()])  # type: ignore[arg-type]  # it uses sendmsg
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return number, ours
+
+    def cancel(self, number: int, request: int) -> None:
+        """Have the worker stop a node's call, if it is still under way."""
+        try:
+            with self._lock:
+                self.control.send(write_cbor([number, request]), socket.MSG_DONTWAIT)
+        except OSError:
+            pass  # it has ended; or it takes no orders any more, and the deadline will end it
+
+    def where(self, number: int) -> tuple[FrameInfo, ...]:
+        """The frames that a node's guest is in now, as the worker says; empty if it does not say so soon.
+
+        Raises:
+            ClocheError: this process has no open files left.
+        """
+        ours, theirs = connected()
+        with closing(ours):
+            ours.settimeout(_WHERE_S)
+            try:
+                with closing(theirs), self._lock:
+                    order, descriptors = write_cbor([number, WHERE]), [theirs.fileno()]
+                    socket.send_fds(self.control, [order], descriptors, socket.MSG_DONTWAIT)  # type: ignore[arg-type]  # as above
+                return tuple(_frames(ours.recv(FRAMES_BYTES)))
+            except (OSError, ValueError):
+                return ()
+
+    def end(self, cause: str = "") -> str:
+        """Kill it, unless it has ended by itself; what it died of.
+
+        Args:
+            cause: why it is killed; "" if it seems to have died.
+        """
+        self.dead = True
+        with self._lock:
+            if self._cause is None:
+                self._cause = self._reap(cause)
+            return self._cause
+
+    def _reap(self, cause: str) -> str:
+        if self._popen is None:
+            return "it could not be started"
+        if self._is_closing:
+            cause = cause or "ended, for its runtime was closed"
+        ended = self._popen.poll() is not None
+        self._popen.kill()  # of no effect if it is just ending
+        code = self._popen.wait()
+        if cause and (not ended or self._is_closing):
+            return cause
+        cause = f"exit code {code}"
+        if code < 0:
+            name = f" ({signal.Signals(-code).name})" if -code in set(signal.Signals) else ""
+            cause = f"killed by signal {-code}{name}"
+        words = self._last_words()
+        return f"{cause}; its last words: {words}" if words else cause
+
+    def _last_words(self) -> str:
+        try:
+            text = self._words.recv(1 << 16, socket.MSG_DONTWAIT)[-_LAST_WORDS:].decode(errors="replace")
+        except OSError:
+            return ""
+        return clean(text).strip()
+
+    def close(self) -> None:
+        """Have it end, and see that it does. Again: nothing; what an interruption has left undone is done then."""
+        if self._is_closed:
+            return
+        self._is_closing = self.dead = True
+        self._reaper.discard(self)
+        with suppress(OSError):  # ENOTCONN: it has ended
+            self.control.shutdown(socket.SHUT_RDWR)  # who waits for it to start waits no longer
+        with self._lock:  # not before: `spawn` may be under way
+            popen = self._popen
+            if popen is not None:
+                try:
+                    popen.wait(_END_S)
+                except subprocess.TimeoutExpired:
+                    popen.kill()
+                    popen.wait()
+            if self._bounds is not None:
+                self._bounds.close()
+            self._release()
+            self._is_closed = True
+
+    def forget(self) -> None:
+        """In the child of a fork: it is not ours, and what we hold of it must not reach it."""
+        self.dead = True
+        self._lock, self._starting = threading.RLock(), threading.Lock()  # other threads may have held them
+        self._cause = "it is of the process that this one was forked from"
+        for instance in list(self.instances):
+            instance.abandon()
+        if self._popen is not None:
+            self._popen.returncode = 0
+        self._release()
+        self._is_closed = True
+
+    def _release(self) -> None:
+        for held in (self.control, self._theirs, self._words, self._their_words):
+            held.close()
+
+    @property
+    def info(self) -> WorkerInfo:
+        """What users may know of it."""
+        return WorkerInfo(self.pid, len(self.instances), self.confined_by, self.missing)

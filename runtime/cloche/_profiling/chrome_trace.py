@@ -1,0 +1,115 @@
+"""A profile in Chrome's Trace Event Format, which Perfetto, speedscope and chrome://tracing open.
+
+https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: complete events ("ph": "X"), times in
+microseconds. Those of one thread nest by containment; viewers order what begins or ends at the same time as they like, so each bar
+begins a nanosecond after the one around it and ends one before the next. speedscope takes events for the same function if names
+and ``args`` are equal: hence no ``args``, and the number of calls in the category, which Perfetto shows.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche._profiling import phases as _phases
+
+if TYPE_CHECKING:
+    from cloche._profiling.call_tree import Function, Tree
+    from cloche._profiling.profile import Profile
+
+__all__ = ["trace"]
+
+_CALLS: Final = 1
+_SUMS: Final = 2
+
+
+def trace(profile: Profile, total: Tree, functions: list[Function]) -> str:
+    """The trace's text: every kept call on one track, and on another one the sums of all calls.
+
+    A function that was called several times by the same caller in one call is one bar, as wide as its time; bars begin where
+    the one before ends, not where the function began. Order and widths are measured, gaps are not.
+    """
+    events: list[dict[str, Any]] = [
+        *_title(_CALLS, f"{profile.node}: calls"),
+        *_title(_SUMS, f"{profile.node}: sum of {profile.count} calls"),
+    ]
+    for call in profile.calls:
+        phases = call.phases
+        start, end = _ns(phases.start), _ns(phases.end)
+        name = f"{phases.op} ({phases.failed})" if phases.failed else phases.op
+        events.append(_bar(_CALLS, name, f"call {phases.call}", start, end))
+        for phase in phases.phases:
+            begin, stop = max(_ns(phase.start), start + 1), min(_ns(phase.end), end)
+            events.append(_bar(_CALLS, phase.name, "host", begin, stop - 1))
+            if phase.name == "guest" and call.tree is not None:
+                events += _functions(_CALLS, call.tree, functions, begin, stop - 1)
+    events += _sums(profile, total, functions)
+    about_all = {
+        "node": profile.node,
+        "calls": profile.count,
+        "functions_without_place": profile.dropped,
+        "profiler_ns_per_call": [round(cost * 1e9) for cost in profile.cost_s],
+        "problem": profile.problem,
+        "about": "functions: the guest's own word; several calls under one caller are one bar, its category says how many",
+    }
+    return json.dumps({"displayTimeUnit": "ns", "otherData": about_all, "traceEvents": events}, separators=(",", ":"))
+
+
+def _sums(profile: Profile, total: Tree, functions: list[Function]) -> list[dict[str, Any]]:
+    seconds = profile.seconds
+    widths = {name: _ns(seconds[name]) for name in _phases.NAMES}
+    widths["guest"] = max(widths["guest"], total.total)
+    whole = max(_ns(seconds["total"]), sum(widths.values()))
+    events = [_bar(_SUMS, f"{profile.count} calls", "call", 0, whole + 2)]
+    at = 1
+    for name, width in widths.items():
+        if width:
+            events.append(_bar(_SUMS, name, "host", at, at + width - 1))
+        if name == "guest":
+            events += _functions(_SUMS, total, functions, at, at + width - 1)
+        at += width
+    return events
+
+
+def _functions(track: int, tree: Tree, functions: list[Function], start: int, end: int) -> list[dict[str, Any]]:
+    """Bars within [start, end]. What took no time that can be drawn is left out, and what it called."""
+    children = tree.children()
+    places: list[tuple[int, int] | None] = [None] * len(tree)
+    events: list[dict[str, Any]] = []
+    for parent in (-1, *range(len(tree))):  # callers come before their callees
+        around = places[parent] if parent >= 0 else (start, end)
+        if around is None:
+            continue
+        at, last = around[0] + 1, around[1] - 1
+        for child in children[parent]:
+            stop = min(at + tree.spent[child], last)
+            if stop - at < 3:
+                continue
+            places[child] = at, stop - 1
+            name, calls = _label(functions[tree.functions[child]]), tree.calls[child]
+            events.append(_bar(track, name, f"{calls} calls" if calls != 1 else "1 call", at, stop - 1))
+            at = stop
+    return events
+
+
+def _label(function: Function) -> str:
+    if function.line:
+        return f"{function.name} ({function.file}:{function.line})"
+    return f"{function.name} ({function.file})" if function.file else function.name
+
+
+def _title(track: int, name: str) -> list[dict[str, Any]]:
+    return [
+        {"ph": "M", "name": kind, "pid": track, "tid": track, "ts": 0, "args": {"name": text}}
+        for kind, text in (("process_name", name), ("thread_name", "host and guest"))
+    ]
+
+
+def _bar(track: int, name: str, category: str, start: int, end: int) -> dict[str, Any]:
+    return {
+        "ph": "X", "name": name, "cat": category, "pid": track, "tid": track, "ts": start / 1000, "dur": (end - start) / 1000,
+    }  # fmt: skip
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

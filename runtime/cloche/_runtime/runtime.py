@@ -1,0 +1,540 @@
+"""What the caller makes first: an engine with the guest image, and the nodes that run on it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, get_args
+
+from cloche._arguments import check_text, checked, checked_grants, checked_limits
+from cloche._records import LogRecord
+from cloche._requests.node_lock import NodeLock, is_inside, run_inside
+from cloche._requests.service_handler import ServiceHandler
+from cloche._runtime.node import Node, raise_failure
+from cloche._runtime.recovery import OnBreak, RecoveringNode, RecoveryPolicy
+from cloche._sandbox import load_request
+from cloche._sandbox import logs as _logs
+from cloche._sandbox import modules as _modules
+from cloche._sandbox.instance import Instance
+from cloche._sandbox.request_handlers import request_handlers
+from cloche._sandbox.snapshot import Snapshot
+from cloche._sandbox.termination import Cancelled, interruption, name_limit
+from cloche._wasm import image as _image
+from cloche._wasm.call_state import CallState
+from cloche._wasm.clocks import ClockAndRandomState, child
+from cloche._wasm.engine import DEFAULT_METERING, Engine, Metering, options
+from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, NodeRaisedError, ProtocolError
+from cloche.grants import Grants
+from cloche.limits import Limits
+from cloche.source import Source
+from cloche_wire import Op, Reply
+
+if TYPE_CHECKING:
+    from cloche._isolation import WorkerPool
+    from cloche._isolation.remote_instance import RemoteInstance
+    from cloche._isolation.worker_process import WorkerInfo
+    from cloche._records import StreamPosition
+    from cloche._runtime.pool import Pool
+
+__all__ = ["Isolation", "Runtime"]
+
+Isolation = Literal["none", "process"]
+NO_LIMIT_S = 365 * 86400.0
+"""Stands for ``load_s=None``."""
+P = ParamSpec("P")
+
+
+class Runtime:
+    """One engine, one image, shared by all the nodes loaded from it. Thread-safe.
+
+    The first one on a machine compiles the image (about 10 seconds, reported to the logger and kept); the next ones load it in
+    milliseconds.
+
+    Args:
+        image: folder with cloche.wasm and manifest.json; None: the one that came with the package, or the checkout's.
+        limits: for every node that is not given its own.
+        metering: how the guest's time is bounded: "guard" (deadlines, by locking the guest's memory: the faster code; on Linux,
+            and the default on x86-64), "epoch" (deadlines, by checks compiled in; the default elsewhere), "fuel" (deadlines
+            while asleep only, and a deterministic count of instructions), "none" (deadlines while asleep only: for code
+            that you trust).
+        logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
+        isolation: "none": nodes run in this process, walled in by WebAssembly alone. "process": in worker processes, for who does
+            not want to trust that wall alone (Linux; docs/explanation/threat-model.md says what it adds). A worker
+            that dies breaks the nodes in it: `BrokenInstanceError`.
+        workers: how many processes, at most, with ``isolation="process"``; "each": one for every node; None: as many as there are
+            processors, up to 4. They start as they are needed.
+        progress: told in a line what takes more than a second; None: it goes to the logger.
+
+    Raises:
+        ImageError: no image, or a damaged one; says what to run.
+        ClocheError: ``isolation="process"`` on another system than Linux.
+        TypeError: `limits` is something else.
+    """
+
+    def __init__(
+        self,
+        image: str | os.PathLike[str] | None = None,
+        limits: Limits | None = None,
+        metering: Metering = DEFAULT_METERING,
+        logger: Any = None,
+        *,
+        isolation: Isolation = "none",
+        workers: int | Literal["each"] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        if isolation not in get_args(Isolation):
+            raise ValueError(f"isolation is {isolation!r}: give 'none' or 'process'")
+        if isolation == "none" and workers is not None:
+            raise ValueError("workers are for isolation='process'")
+        self.limits = checked_limits(limits) or Limits()
+        self.image = _image.find(image)
+        self._logger = logger = logger if logger is not None else _logs.DefaultLogger()
+        tell = progress or (lambda text: logger.info(text))  # not looked up before it is needed
+        self._engine: Engine | WorkerPool
+        if isolation == "process":
+            from cloche._isolation import WorkerPool
+
+            options(metering)
+            self._engine = WorkerPool(self.image, metering, workers, tell)
+        else:
+            self._engine = Engine(
+                metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256
+            )
+        self._nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+        self._loads: dict[NodeLock, Instance | RemoteInstance | None] = {}
+        """What is being loaded or restored, once it has an instance. The lock is held until it is a node, or has failed."""
+        self._ending = NodeLock("the runtime's engine")
+        self._closed = False
+
+    @property
+    def metering(self) -> Metering:
+        """How the guest's time is bounded."""
+        return self._engine.metering
+
+    @property
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        """The worker processes that live, and what confines them; none without ``isolation="process"``."""
+        return () if isinstance(self._engine, Engine) else self._engine.info
+
+    def load(
+        self,
+        source: Source | str | os.PathLike[str],
+        entry: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        limits: Limits | None = None,
+        grants: Grants | None = None,
+        session_id: str | None = None,
+        on_break: OnBreak = "raise",
+        checkpoint_every: int | None = None,
+        max_restarts: int = 3,
+    ) -> Node:
+        """Load a node into a sandbox of its own: compile, import, find the entry, call ``__init__(**params)``.
+
+        Args:
+            source: path of a .py file or of a package folder, `Source` text, or the dotted name of a module in one of the
+                granted packages.
+            entry: a class with a ``process`` method, or a plain function; None: the only one that the module defines.
+            params: keyword arguments of ``__init__``.
+            name: for logs and errors; None: the entry's name.
+            limits: None: the runtime's.
+            grants: what it may use besides its own code; None: nothing.
+            session_id: handed to nodes that keep sessions.
+            on_break: what becomes of the node when its instance breaks (deadline, trap, exit ...). The call that broke raises in
+                any case, with what it was given, and is never made again by itself. "raise": the node is broken, too. "restart":
+                it goes on in a new instance, from the state after loading, or after the last `Node.initialize`. "restore": from
+                its last checkpoint.
+            checkpoint_every: answered calls, or steps of a stream, from one checkpoint to the next; None: each one, so that
+                nothing is lost. A checkpoint copies what the node has written to, at least 0.6 MB, in some 0.3 ms.
+            max_restarts: how often in a row it is brought back without having answered a call; then it stays broken.
+
+        Raises:
+            NodeLoadError: it does not compile or import, has no such entry, or ``__init__`` raised; with a remedy.
+            EncodeError: a parameter cannot be sent.
+            BrokenInstanceError: loading passed a limit or crashed the guest.
+            FileNotFoundError: no such path.
+            TypeError: an argument is of the wrong class; the message names it.
+        """
+        self._check_open()
+        policy = RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
+        limits = checked_limits(limits) or self.limits
+        grants = checked_grants(grants)
+        check_text("entry", entry, "the name of a class or function")
+        check_text("name", name, "a name for logs and errors")
+        modules = _modules.read(source, grants)
+        label = name or entry or modules.main
+        outside = ClockAndRandomState.of(grants.clock, grants.seed)
+        message = load_request.operand(
+            modules,
+            grants,
+            limits,
+            name=label,
+            entry=entry,
+            params=params,
+            session_id=session_id,
+            seed=outside.seed,
+        )
+        return self._while_open(
+            NodeLock(label), self._load, label, message, bool(name or entry), limits, grants, outside, policy
+        )
+
+    def restore(
+        self,
+        snapshot: Snapshot,
+        *,
+        name: str | None = None,
+        limits: Limits | None = None,
+        grants: Grants | None = None,
+        reseed: bool = True,
+        on_break: OnBreak = "raise",
+        checkpoint_every: int | None = None,
+        max_restarts: int = 3,
+    ) -> Node:
+        """Bring a snapshot back to life, in a sandbox of its own. Any number of times.
+
+        Args:
+            snapshot: from `Node.snapshot`, of this process or another.
+            name: for logs and errors; None: as before.
+            limits: None: the runtime's.
+            grants: what the node may ask of the host from now on (services, clock, seed); None: nothing. What it was loaded
+                with (packages, opaque, env) it has; a clock that is not real goes on from where it was.
+            reseed: seed the random generators anew, so that two restored nodes draw different numbers (not if `grants` have the
+                same seed: then they draw the same ones). False: go on with those of the snapshot.
+            on_break: as for `load`; "restart" brings this snapshot back.
+            checkpoint_every: as for `load`.
+            max_restarts: as for `load`.
+
+        Raises:
+            ImageError: the snapshot was made with another image.
+            ClocheError: it needs more memory than `limits` allow.
+            ClosedError: the runtime is closed.
+            TypeError: an argument is of the wrong class; the message names it.
+        """
+        self._check_open()
+        checked("snapshot", snapshot, Snapshot, "one from Node.snapshot or Snapshot.from_bytes")
+        limits = checked_limits(limits) or self.limits
+        grants = checked_grants(grants)
+        check_text("name", name, "a name for logs and errors")
+        if snapshot.image != self.image.sha256:
+            raise ImageError(
+                f"the snapshot of {snapshot.name!r} belongs to the image {snapshot.image[:12]}, this runtime has "
+                f"{self.image.sha256[:12]}: restore it with the version of Cloche that made it"
+            )
+        info = load_request.read_info(snapshot.info)
+        if info is None:
+            raise ClocheError("the snapshot describes no node")
+        label = name or snapshot.name
+        policy = RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
+
+        def revive(lock: NodeLock) -> Node:
+            instance = self._revived(snapshot, limits, label, grants, reseed, lock)
+            return self._add(instance, info, limits, grants, policy, lock, snapshot.stream)
+
+        return self._while_open(NodeLock(label), revive)
+
+    def pool(
+        self,
+        source: Source | str | os.PathLike[str],
+        entry: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        size: int | None = None,
+        warm: int | None = None,
+        *,
+        initialize: bool = True,
+        reset: bool = False,
+        max_calls: int | None = None,
+        max_age_s: float | None = None,
+        **options: Any,
+    ) -> Pool:
+        """Load a node once and run many items on clones of it, in parallel.
+
+        Args:
+            source: as for `load`, with `entry` and `params`.
+            entry: as for `load`.
+            params: as for `load`.
+            size: items that run at once; None: the processors of this machine.
+            warm: clones made now; None: all of them.
+            initialize: call ``initialize`` once, before the clones are made.
+            reset: a pristine clone for every item: nothing crosses from one to the next.
+            max_calls: replace a clone after so many items.
+            max_age_s: replace a clone after so many seconds.
+            **options: `name`, `limits`, `grants` and `session_id`, as for `load`. A clone that breaks is replaced in any case.
+
+        Raises:
+            NodeLoadError: as `load`.
+        """
+        from cloche._runtime.pool import Pool  # its threads are slow to import, and few programs have a pool
+
+        if refused := options.keys() - {"name", "limits", "grants", "session_id"}:
+            raise TypeError(f"a pool takes no {', '.join(sorted(refused))}: it replaces a clone that breaks")
+        workers = size if size is not None else os.cpu_count() or 1
+        node = self.load(source, entry, params, **options)
+        try:
+            if initialize:
+                node.initialize()
+            pristine = node.snapshot()
+        finally:
+            node._discard()
+        limits, grants, number = options.get("limits"), options.get("grants") or Grants(), itertools.count(1)
+
+        def clone() -> Node:
+            return self.restore(pristine, limits=limits, grants=_of_clone(grants, next(number)))
+
+        return Pool(
+            clone,
+            workers,
+            warm=workers if warm is None else warm,
+            reset=reset,
+            max_calls=max_calls,
+            max_age_s=max_age_s,
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the runtime is closed")
+
+    def _while_open(
+        self, lock: NodeLock, make: Callable[Concatenate[NodeLock, P], Node], *args: P.args, **kwargs: P.kwargs
+    ) -> Node:
+        """Make a node while holding its lock: `close` waits for that lock before it closes the engine."""
+
+        def work() -> Node:
+            self._loads[lock] = (
+                None  # before the check: either `close` sees the load, or the load sees that it is too late
+            )
+            self._check_open()
+            return make(lock, *args, **kwargs)
+
+        try:
+            try:
+                return lock.run(work)
+            finally:
+                self._loads.pop(lock, None)
+        finally:
+            self._loads.pop(lock, None)
+
+    def _load(
+        self,
+        lock: NodeLock,
+        label: str,
+        message: Any,
+        is_named: bool,
+        limits: Limits,
+        grants: Grants,
+        outside: ClockAndRandomState,
+        policy: RecoveryPolicy,
+    ) -> Node:
+        """See `load`.
+
+        Args:
+            lock: the node's, which is held.
+            label: its name, or what stands for it until the guest has told the entry's name.
+            message: what `load_request.operand` gives.
+            is_named: whether the label is the name.
+            limits: the node's.
+            grants: the node's.
+            outside: where its clocks and its random source start.
+            policy: what becomes of it when it breaks.
+        """
+        instance = self._instance(limits, CallState(label, outside), grants, lock)
+        try:
+            self._loads[lock] = instance
+            self._check_open()
+            instance.limit_next_calls(limits.load_s or NO_LIMIT_S, "load_s")
+            kind, value = instance.exchange(Op.LOAD, [message], "")  # its keys are the arguments' names
+            if kind is Reply.FAILURE:
+                raise_failure(value, label, Op.LOAD)
+            instance.limit_next_calls(None)
+            info = load_request.read_info(value) if kind is Reply.RESULT else None
+            if info is None:
+                raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
+        except NodeLoadError as error:
+            size, told, usage = instance.memory_bytes, instance.told, instance.usage()
+            instance.close(keep=True)
+            failed = NodeLoadError(error.failure, label, _remedy(error))
+            name_limit(failed, limits, size)
+            raised = interruption(failed, told, usage, limits, usable=False)
+            if isinstance(raised, Cancelled):
+                self._check_open()
+            raise raised from None
+        except BaseException as error:
+            instance.close()
+            if isinstance(error, Cancelled):
+                self._check_open()  # it was cancelled by `close`
+            raise
+        if not is_named:
+            instance.name = info["entry"]
+        return self._add(instance, info, limits, grants, policy, lock)
+
+    def _instance(
+        self, limits: Limits, host: CallState, grants: Grants, lock: NodeLock, snapshot: Snapshot | None = None
+    ) -> Instance | RemoteInstance:
+        logger, engine = self._logger, self._engine
+        make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
+        made = request_handlers(grants, limits, host, logger)
+        if services := ServiceHandler.among(made):
+            services.lock = lock
+
+        def deliver(records: list[LogRecord], node: str) -> None:
+            run_inside(lock, None, _logs.deliver, records, logger, node)
+
+        try:
+            return make(limits, host, deliver, snapshot, made)
+        except BaseException:
+            for handler in made:
+                handler.close()
+            raise
+
+    def _revived(
+        self, snapshot: Snapshot, limits: Limits, name: str, grants: Grants, reseed: bool, lock: NodeLock
+    ) -> Instance | RemoteInstance:
+        """A snapshot of this image in an instance of its own."""
+        self._check_open()
+        outside = ClockAndRandomState.of(grants.clock, grants.seed).resumed(snapshot.outside, stream=not reseed)
+        instance = self._instance(limits, CallState(name, outside), grants, lock, snapshot)
+        try:
+            if reseed:
+                kind, value = instance.exchange(Op.RESEED, [outside.seed], "seed")
+                if kind is Reply.FAILURE and instance.told is not None:
+                    raise_failure(value, name, Op.RESEED)
+                if kind is not Reply.RESULT:
+                    raise ProtocolError(f"node {name!r}: {kind.name} is no answer to RESEED", node=name)
+        except NodeRaisedError as error:
+            raised = interruption(error, instance.told, instance.usage(), limits, usable=False)
+            instance.close()
+            raise raised from None
+        except BaseException:
+            instance.close()
+            raise
+        return instance
+
+    def _add(
+        self,
+        instance: Instance | RemoteInstance,
+        info: dict[str, Any],
+        limits: Limits,
+        grants: Grants,
+        policy: RecoveryPolicy,
+        lock: NodeLock,
+        stream: StreamPosition | None = None,
+    ) -> Node:
+        name, number = instance.name, itertools.count(1)
+
+        def restore(snapshot: Snapshot, name: str, reseed: bool) -> Node:
+            own = _of_clone(grants, next(number)) if reseed else grants
+            return self.restore(snapshot, name=name, limits=limits, grants=own, reseed=reseed, **asdict(policy))
+
+        def revive(snapshot: Snapshot) -> Instance | RemoteInstance:
+            return self._revived(snapshot, limits, name, _of_clone(grants, next(number)), True, lock)
+
+        node: Node | None = None
+        try:
+            if policy.on_break == "raise":
+                node = Node(instance, info, restore, stream, lock)
+            else:
+                node = RecoveringNode(instance, info, restore, stream, policy, revive, lock)
+            self._nodes.add(node)
+            self._check_open()  # again: it has been closed while the node was loading
+        except BaseException:
+            if node is not None:
+                self._nodes.discard(node)
+            instance.close()
+            raise
+        return node
+
+    def close(self) -> None:
+        """Close every node that still lives, then the engine.
+
+        Loads under way are cancelled, and raise ClosedError; calls under way are waited for.
+
+        Calling it again does nothing, or goes on where an interrupt or a node that could not be closed had ended it. Several
+        threads may call it: each returns when all is closed.
+
+        Raises:
+            ExceptionGroup: what the failed ``cleanup``s raised, be it a single one; every node is closed all the same. A node whose
+                call waits for the calling one (through a service) is not closed, nor the engine: call it again later.
+            ClocheError: it was called from inside a call of one of its own nodes; nothing is closed.
+        """
+        if is_inside([*self._loads, *(node._lock for node in self._living())]):
+            raise ClocheError("the runtime cannot be closed from inside a call of one of its own nodes")
+        self._closed = True
+        failures: list[Exception] = []
+        may_end = True
+        for lock in list(self._loads):
+            if lock.is_lost:  # in the child of a fork: the load is the parent's
+                continue
+            try:
+                lock.run_unless(partial(self._cancel_load, lock), _nothing)
+            except ClocheError as error:
+                failures.append(error)
+                may_end = False
+        for node in self._living():
+            try:
+                node.close()
+            except Exception as error:
+                failures.append(error)
+                may_end = may_end and node._closed
+        if may_end:
+            try:
+                self._ending.run(self._engine.close)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("not all nodes of the runtime could be closed cleanly", failures)
+
+    def _cancel_load(self, lock: NodeLock) -> bool:
+        """Cancel a load under way; asked again until it has ended, because it may not have entered its guest yet."""
+        instance = self._loads.get(lock)
+        if instance is not None:
+            instance.cancel()
+        else:
+            self._engine.end_starts()
+        return False
+
+    def _living(self) -> list[Node]:
+        while True:
+            try:
+                return list(self._nodes)
+            except RuntimeError:  # another thread has just added one
+                continue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"<cloche.Runtime metering={self.metering!r} {'closed' if self._closed else f'{len(self._nodes)} nodes'}>"
+        )
+
+
+def _nothing() -> None:
+    """What is done with a lock that is only waited for."""
+
+
+def _of_clone(grants: Grants, number: int) -> Grants:
+    """The grants of a node's clone: those of the node, but for the seed, if it has one."""
+    return grants if grants.seed is None else replace(grants, seed=child(grants.seed, number))
+
+
+def _remedy(error: NodeLoadError) -> str:
+    """What the caller can do about it."""
+    if error.exc_type in ("ModuleNotFoundError", "ImportError") and "compiled extension" not in error.message:
+        return (
+            "The sandbox has the standard library, numpy and cloudpickle. Other pure-Python packages are granted with "
+            "Grants(packages=[wheel, zip or folder]); a module of the node's own package comes along if the source is its folder."
+        )
+    return {
+        "compile": "The node's source has to be valid Python 3.13.",
+        "init": "Check `params` against the entry's __init__.",
+    }.get(error.phase, "")

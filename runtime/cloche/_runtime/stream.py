@@ -1,0 +1,190 @@
+"""The steps of one stream, and the loop that takes them for a plain iterable. `async_calls` has the loop for async callers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche._records import StreamPosition
+from cloche._requests.node_lock import exclusive
+from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
+from cloche_wire import Op, Reply
+
+if TYPE_CHECKING:
+    from cloche._runtime.node import Node
+
+__all__ = ["StreamSession", "advanced", "run"]
+
+
+_BEGINNING: Final = StreamPosition(0, 0, False)
+_GOES_ON: Final = (Reply.YIELD, Reply.YIELD_NEED, Reply.NEED)
+
+
+def advanced(position: StreamPosition | None, op: Op, kind: Reply) -> StreamPosition | None:
+    """Where the stream is after a step; None: it is over."""
+    if kind not in _GOES_ON:
+        return None
+    items, outputs, _ = _BEGINNING if position is None or op is Op.STREAM_OPEN else position
+    return StreamPosition(items + (op is Op.STREAM_FEED), outputs + (kind is not Reply.NEED), kind is not Reply.YIELD)
+
+
+class StreamSession:
+    """One open stream of a node. Each method is one step into the guest, and leaves its answer here.
+
+    Attributes:
+        output: whether `value` is an output of the node.
+        value: that output.
+        wants: whether the node asks for the next item (`feed`, `end` or `throw`); if not, `next` goes on.
+        ended: whether the stream is over.
+    """
+
+    def __init__(self, node: Node, *, resume: bool = False) -> None:
+        self._node = node
+        self._lock = node._lock
+        self._resume = resume
+        self._generation = 0
+        self._limits = node._instance.limits
+        self._thrown: BaseException | None = None
+        self._fed = 0
+        self._outputs = 0
+        self._seconds = 0.0
+        self.output = False
+        self.value: Any = None
+        self.wants = False
+        self.ended = False
+
+    def open(self) -> None:
+        """Start; or take up again what the state that the node was restored from had open.
+
+        Raises:
+            ClocheError: the node has another stream open; or there is none to take up.
+        """
+        position = self._node._begin_stream(self, self._resume)
+        self._generation = self._node._generation
+        if position is None:
+            self._step(Op.STREAM_OPEN, [])
+        else:
+            self._fed, self._outputs, self.wants = position.items, position.outputs, position.wants
+
+    def next(self) -> None:
+        """Let the node go on after an output."""
+        self._step(Op.STREAM_NEXT, [])
+
+    def feed(self, item: Any) -> None:
+        """Give the item that the node asked for."""
+        self._fed += 1
+        self._step(Op.STREAM_FEED, [item])
+
+    def end(self) -> None:
+        """Tell the node that there are no more items."""
+        self._step(Op.STREAM_END, [])
+
+    def throw(self, error: Exception) -> None:
+        """Raise what the host's items raised at the node's ``async for``; `error` itself is raised when the stream ends."""
+        self._thrown = error
+        self._step(Op.STREAM_THROW, [type(error).__name__, str(error)])
+
+    def close(self) -> None:
+        """Give up the stream: unless it has ended, the node's generators are closed and their finally blocks run."""
+        if self._node._streaming is self:
+            self._node._end_stream(self.ended or self._is_lost)
+            self.ended = True
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether the instance that had it open has broken, and the node lives on in another one."""
+        return self._generation != self._node._generation
+
+    @exclusive
+    def _step(self, op: Op, operands: list[Any]) -> None:
+        if self._is_lost:
+            self.ended = True
+            raise ClocheError(
+                f"node {self._node.name!r} broke and was brought back: this stream has ended, see Node.resume"
+            )
+        try:
+            if self._limits.stream_s is None:
+                kind, value = self._node._exchange(op, operands, "item")
+            else:
+                kind, value = self._timed(op, operands, self._limits.stream_s)
+            self._take(kind, value, op)
+        except ClocheError as error:
+            error.item = self._fed - 1 if self._fed else None
+            if isinstance(error, BrokenInstanceError):
+                self.ended = True
+            raise
+
+    def _take(self, kind: Reply, value: Any, op: Op) -> None:
+        self.output = kind is Reply.YIELD or kind is Reply.YIELD_NEED
+        self.wants = kind is Reply.NEED or kind is Reply.YIELD_NEED
+        self.value = value
+        if self.output:
+            self._outputs += 1
+            allowed = self._limits.stream_items
+            if allowed is not None and self._outputs > allowed:
+                raise self._passed("stream_items", allowed, self._outputs, f"gave {self._outputs} outputs")
+        if self.output or self.wants:
+            return
+        self.ended = True
+        if self._thrown is not None:
+            raise self._thrown
+        if kind is not Reply.END:
+            self._node._finish(kind, value, op)
+
+    def _timed(self, op: Op, operands: list[Any], allowed: float) -> tuple[Reply, Any]:
+        """One step, if ``stream_s`` has something left: between two the node is at rest, and stays usable."""
+        seconds = self._seconds
+        if seconds >= allowed:
+            raise self._passed("stream_s", allowed, seconds, f"ran {seconds:.3f} s")
+        began = time.perf_counter()
+        try:
+            within = (
+                allowed - seconds if self._limits.deadline_s is None else None
+            )  # else each step has a bound of its own
+            return self._node._exchange(op, operands, "item", within=within)
+        finally:
+            self._seconds += time.perf_counter() - began
+
+    def _passed(self, limit: str, value: float, reached: float, text: str) -> StreamLimitError:
+        node = self._node.name
+        message = (
+            f"node {node!r} {text} in one stream (Limits.{limit}={value}); the stream is closed, the node is usable"
+        )
+        return StreamLimitError(message, limit=limit, value=value, reached=reached, node=node)
+
+
+def run(steps: StreamSession, items: Iterable[Any]) -> Iterator[Any]:
+    """Take the steps, with items from a plain iterable, which is asked for an item only when the node asks."""
+    try:
+        try:
+            yield from _outputs(steps, items)
+        finally:
+            steps.close()
+    finally:
+        steps.close()  # again: an interrupt may have come before the first one had begun
+
+
+def _outputs(steps: StreamSession, items: Iterable[Any]) -> Iterator[Any]:
+    """Not part of `run`: interrupts are heard at the end of a loop, which CPython leaves out of the ``try`` around it."""
+    source = iter(items)
+    steps.open()
+    while not steps.ended:
+        if steps.output:
+            yield steps.value
+        if steps.wants:
+            _feed(steps, source)
+        else:
+            steps.next()
+
+
+def _feed(steps: StreamSession, source: Iterator[Any]) -> None:
+    """Give the node the next item."""
+    try:
+        item = next(source)
+    except StopIteration:
+        steps.end()
+    except Exception as error:
+        steps.throw(error)
+    else:
+        steps.feed(item)

@@ -1,0 +1,457 @@
+"""One guest in this process: sends it messages, and decides what a return, a trap or a stop means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ctypes import ArgumentError
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche._codec.codec import REFUSED, Codec, Refused, refused_reply
+from cloche._records import LogRecord
+from cloche._requests.router import GuestRequestRouter
+from cloche._requests.service_handler import ServiceHandler
+from cloche._sandbox import logs as _logs
+from cloche._sandbox.snapshot import Snapshot
+from cloche._sandbox.termination import CallUsage, termination_error, with_data
+from cloche._wasm import clocks
+from cloche._wasm.call_state import CallState, HasCallState, Stop, Stopped
+from cloche._wasm.core import Reason, State, Status, Word, core
+from cloche._wasm.frames import python_frames
+from cloche._wasm.memory import Memory, Trapped
+from cloche.errors import ClosedError, ProtocolError
+from cloche_wire import Op, Reply, abi
+
+if TYPE_CHECKING:
+    from cloche._records import StreamPosition
+    from cloche._requests.router import RequestHandler
+    from cloche._wasm.engine import Engine
+    from cloche._wasm.frames import FrameInfo
+    from cloche.limits import Limits
+
+__all__ = ["Instance"]
+
+_REPLIES: Final = tuple(Reply)
+_ENDLESS_FUEL: Final = (1 << 63) - 1
+_U32: Final = 0xFFFF_FFFF
+_POLL_NS: Final = 50_000_000
+"""How often a guest that computes lets Python look at its signals (Ctrl-C): a look takes some microseconds."""
+
+# As plain numbers: an attribute of an enum costs as much as a word is read in.
+_STATE, _RESULT, _RECORDS, _TOOK_NS = int(Word.STATE), int(Word.RESULT), int(Word.RECORDS), int(Word.TOOK_NS)
+_POLLS, _TRAPPED = int(Status.POLLS), int(Status.TRAPPED)
+_WAITS: Final = frozenset({int(Status.ASKS), _POLLS})
+_CANCELLED = int(Reason.CANCELLED)
+_AT_REST, _WAITING, _BROKEN = int(State.AT_REST), int(State.WAITING), int(State.BROKEN)
+_TOLD: Final = {int(Reason.NONE): None, int(Reason.DEADLINE): Stop.DEADLINE, int(Reason.CANCELLED): Stop.CANCELLED}
+
+
+class Instance(HasCallState):
+    """A guest at rest or under way; not thread-safe: its `Node` lets in one call at a time.
+
+    Args:
+        engine: what to instantiate.
+        limits: what the guest may use.
+        host: the state of its calls; or the node's name, for errors and logs.
+        on_records: takes the records drained after each call, and the name.
+        snapshot: a state to take over; None: as the image has it.
+        handlers: who answers what the guest asks; they are closed with the instance.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bound",
+        "_call",
+        "_codec",
+        "_end_call",
+        "_engine",
+        "_fuelled",
+        "_handle",
+        "_lease",
+        "_memory",
+        "_on_records",
+        "_ran_under",
+        "_slot",
+        "_words",
+        "closed",
+        "dropped_records",
+        "fuel",
+        "guest_seconds",
+        "host",
+        "last_fuel",
+        "limits",
+        "services",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        host: CallState | str,
+        on_records: Callable[[list[LogRecord], str], None],
+        snapshot: Snapshot | None = None,
+        handlers: Sequence[RequestHandler] = (),
+    ) -> None:
+        self.closed = True  # until there is something to close
+        self._engine = engine
+        self.limits = limits
+        self._on_records = on_records
+        self._fuelled = engine.metering == "fuel"
+        self.fuel = self.last_fuel = 0
+        self.dropped_records = 0
+        self.guest_seconds = 0.0
+        self._lease = False
+        self.services = ServiceHandler.among(handlers)
+        self.host = CallState(host) if isinstance(host, str) else host
+        if limits.memory_bytes < engine.image_bytes:
+            raise ValueError(
+                f"Limits.memory_bytes is {limits.memory_bytes}: the interpreter alone takes {engine.image_bytes}, give more"
+            )
+        self._call, self._end_call = core().call, core().end_call
+        self._slot = slot = engine.stores.take()
+        self._handle = slot.handle.value
+        self._words = words = slot.words
+        self._memory = Memory(slot)
+        self.closed = False
+        try:
+            if status := core().limit_memory(self._handle, limits.memory_bytes):
+                raise slot.failure(status)
+            words[Word.FUEL] = _ENDLESS_FUEL
+            words[Word.GRACE_NS] = round(limits.grace_s * 1e9)
+            words[Word.POLL_NS] = _POLL_NS
+            words[Word.MAX_NODES] = limits.value_nodes
+            words[Word.MAX_DEPTH] = limits.value_depth
+            words[Word.GRANTED] = bool(handlers)
+            clocks.set_words(words, self.host.outside)
+            self.limit_next_calls(None)
+            self._ran_under = self._bound
+            self._codec = Codec(
+                limits,
+                self._memory.place,
+                partial(self._memory.view, limit=limits.reply_bytes),
+                self._memory.free,
+                self._memory.shared,
+                partial(self._memory.pin, limit=limits.reply_bytes),
+            )
+            if handlers:
+                self.host.router = GuestRequestRouter(self._memory, self._codec, limits, handlers)
+            if snapshot is None:
+                words[Word.REQUEST_AT] = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
+            else:
+                self._memory.grow_to(snapshot.memory_bytes)
+                self._memory.overwrite(snapshot.runs, snapshot.pages)
+                words[Word.REQUEST_AT] = self._memory.checked(snapshot.request, abi.REQUEST_BUFFER_BYTES)
+                self.host.calls = snapshot.calls
+            if self._fuelled:
+                words[Word.FUEL] = _ENDLESS_FUEL if limits.fuel is None else limits.fuel
+        except Trapped as trapped:
+            raise self._broken(trapped) from None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the guest's linear memory; 0 once closed."""
+        return 0 if self.closed else self._memory.size
+
+    @property
+    def told(self) -> Stop | None:
+        """What the guest was told in the call under way, or in the last one: to stop, and why."""
+        return _TOLD.get(self._words[Word.TOLD])
+
+    @property
+    def serial(self) -> int:
+        """Number of the call under way, or of the last one, for `cancel`."""
+        return int(self._words[Word.SERIAL])
+
+    @property
+    def lease(self) -> bool:
+        """Whether large arrays of numbers arrive as views; meanwhile the guest keeps what its replies point into."""
+        return self._lease
+
+    @lease.setter
+    def lease(self, lease: bool) -> None:
+        self._lease = lease
+        self._words[Word.MAX_DEPTH] = self.limits.value_depth | (abi.HOLD_REPLY if lease else 0)
+
+    def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
+        """Send one message and return the reply: kind and value. Logs are drained in every case.
+
+        Args:
+            op: a number of `cloche_wire.Op`.
+            operands: what the message carries.
+            root: what to call the operands in an `EncodeError`'s path.
+
+        Raises:
+            EncodeError: an operand cannot be sent; the guest was not entered.
+            BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol; the instance is closed.
+        """
+        host, words = self.host, self._words
+        if self.closed or words[_STATE] != _AT_REST:
+            self._not_open()
+        host.calls += 1
+        self._ran_under = self._bound
+        if host.router is not None:
+            host.begin()
+        refused: Refused | None = None
+        try:
+            frame = self._codec.encode([op, host.calls, *operands], root)  # the caller's own time: nothing is armed yet
+            status = self._call(self._handle, frame, len(frame))
+            if status:
+                self._not_done(status, len(frame))
+            self.guest_seconds += words[_TOOK_NS] * 1e-9
+            if self._fuelled:
+                self._count_fuel()
+            packed = words[_RESULT]
+            start, size = packed >> 32, packed & _U32
+            if not start:
+                self._no_reply(size)
+            reply = self._codec.decode(self._memory.read(start, size, self.limits.reply_bytes), lease=self._lease)
+        except REFUSED as error:
+            refused, reply = error, refused_reply(error)
+        except Trapped as trapped:
+            broken = with_data(self._broken(trapped), op, operands)
+            raise broken from broken.__cause__
+        except ProtocolError as error:
+            with_data(self.fail(error), op, operands)
+            raise
+        except BaseException as error:
+            if words[_STATE] == _WAITING:
+                self._end_call(self._handle)  # here, where `self._call` had enough of Python's stack
+            self._let_go(error)
+            if isinstance(
+                error, ArgumentError
+            ):  # ctypes wraps what it meets while it converts arguments: the end of the stack
+                raise RecursionError("maximum recursion depth exceeded") from None
+            raise
+        if words[_RECORDS]:
+            self._drain()
+        if refused is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
+            self.exchange(Op.STREAM_CLOSE, [], "")  # a failure ends a stream; this guest does not know that it failed
+        if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
+            return _REPLIES[reply[0]], reply[1]
+        raise with_data(self.fail(ProtocolError("a reply is [kind, value]")), op, operands)
+
+    def _not_open(self) -> None:
+        """The instance is closed, or an exception at the very end of Python's stack has left its guest in the middle of a call."""
+        if not self.closed:
+            if self._words[_STATE] == _WAITING:
+                self._end_call(self._handle)
+            if self._words[_STATE] == _AT_REST:
+                return
+            if self._words[_STATE] == _BROKEN:
+                self._end(ClosedError())
+        if self.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
+
+    def _not_done(self, status: int, length: int) -> None:
+        """The call did not simply return: answer what the guest asks; then raise, unless it has returned after all."""
+        if status in _WAITS:
+            status = self._serve(status)
+        if not status:
+            return
+        if status == _TRAPPED:
+            raise Trapped
+        if status == Status.NO_ROOM:
+            raise self._memory.no_room(length)
+        if status == Status.REFUSED:
+            raise ProtocolError("the guest's allocator gave a block outside of its memory")
+        raise self._slot.failure(status)
+
+    def _no_reply(self, why: int) -> None:
+        if why == abi.REPLY_INVALID:
+            raise ProtocolError(f"the reply is not well-formed, or passes value_depth={self.limits.value_depth}")
+        raise ProtocolError("the guest could not make a reply")
+
+    def _serve(self, status: int) -> int:
+        """Answer what the guest asks, and let it go on, until its call has ended. Returns the last status.
+
+        Between two of its requests Python runs as it always does: also the handlers of signals.
+        """
+        host, words, calls = self.host, self._words, core()
+        stop_at = words[Word.TELL_AT] or words[Word.STOP_AT]
+        host.deadline = stop_at / 1e9 if stop_at else None
+        while status in _WAITS:
+            if status == _POLLS:
+                status = calls.go_on(self._handle)
+                continue
+            answer = self._answer()
+            if type(answer) is bytes:
+                status = calls.answer(self._handle, answer, len(answer), 0)
+                if status == Status.NO_ROOM:
+                    answer = abi.ANSWER_NO_MEMORY
+                elif status == Status.REFUSED:
+                    raise ProtocolError("the guest's allocator gave a block outside of its memory")
+                else:
+                    continue
+            status = calls.answer(self._handle, None, 0, answer)
+        return status
+
+    def _answer(self) -> bytes | int:
+        router = self.host.router
+        if not isinstance(router, GuestRequestRouter):
+            return abi.ANSWER_NONE
+        try:
+            answer = router.answer(self._words[Word.ADDRESS], self._words[Word.LENGTH])
+            if self._engine.metering == "none" and self.host.must_stop():  # no timer tells a guest that is not metered
+                raise Stopped
+            return answer
+        except Stopped:
+            why = Reason.CANCELLED if self.host.cancelled else Reason.DEADLINE
+            core().cancel(self._handle, 0, int(why), 0)  # so that the guest finds its notice, however late the timer is
+            return abi.ANSWER_INTERRUPTED
+
+    def _let_go(self, error: BaseException) -> None:
+        """The host's own code raised, and the guest's call has ended for that."""
+        words = self._words
+        if words[_STATE] == _BROKEN:
+            self._end(error)
+        elif words[_RECORDS] and words[_STATE] == _AT_REST and not self.closed:
+            self._deliver(error)
+
+    def share(self, length: int) -> memoryview:
+        """A buffer of guest memory for the host to fill. Raises as `exchange` does."""
+        try:
+            return self._memory.share(length)
+        except Trapped as trapped:
+            raise self._broken(trapped) from None
+
+    def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
+        """Bound the next calls by so many seconds, and name that field of `Limits` in their error; None: ``deadline_s`` again."""
+        if seconds is None:
+            seconds, field = self.limits.deadline_s, "deadline_s"
+        self._bound = field, seconds or 0.0
+        self._words[Word.DEADLINE_NS] = 0 if seconds is None else max(1, round(seconds * 1e9))
+
+    def _count_fuel(self) -> None:
+        self.last_fuel = int(self._words[Word.BURNED])
+        self.fuel += self.last_fuel
+
+    def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
+        """The state at rest, copied out.
+
+        Args:
+            info: as `Node.info`.
+            stream: where the stream is that the node has open.
+        """
+        memory, host = self._memory, self.host
+        runs = memory.dirty_runs()
+        return Snapshot(
+            self._engine.image,
+            host.node,
+            info,
+            memory.size,
+            tuple(runs),
+            memory.save(runs),
+            int(self._words[Word.REQUEST_AT]),
+            host.calls,
+            stream,
+            clocks.state_of(self._words, host.outside),
+        )
+
+    def cancel(self, serial: int = 0) -> None:
+        """Tell the call of that serial number to stop, from another thread; 0: the one under way."""
+        if core().cancel(self._handle, serial, _CANCELLED, 0) == Status.DONE:
+            self.host.cancel()
+
+    def where(self) -> tuple[FrameInfo, ...]:
+        """The Python frames that the guest is in, the outermost first; from any thread. None once closed."""
+        frames = python_frames(self._slot, self._engine.layout)
+        return () if self.closed else frames  # asked last: the slot of a closed one may be the guest of another node
+
+    def _drain(self) -> list[LogRecord]:
+        """Take the guest's log records and hand them on, the newest `log_records` of them."""
+        frames, dropped = self._memory.drain()
+        records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
+        self.dropped_records += dropped
+        self._on_records(records, self.name)
+        return records
+
+    def _deliver(self, cause: BaseException) -> list[LogRecord]:
+        """Deliver what the guest has logged although its call failed: the logger's own failure must not hide why."""
+        try:
+            return self._drain()
+        except Exception as error:
+            cause.add_note(f"and its log records could not be delivered: {error!r}")
+            return []
+
+    def _end(self, cause: BaseException) -> list[LogRecord]:
+        """The instance is beyond use: save its logs, free its memory now rather than at some garbage collection."""
+        if self.closed:
+            return []
+        try:
+            return self._deliver(cause)
+        finally:
+            self.close()
+
+    def _broken(self, trapped: Trapped) -> BaseException:
+        words = self._words
+        if words[_STATE] != _BROKEN:  # an interrupt came in the middle of it
+            core().abandon(self._handle)
+        self.guest_seconds += words[_TOOK_NS] * 1e-9
+        if self._fuelled:
+            self._count_fuel()
+        try:
+            frames = self.where()
+        except Exception:  # whatever is wrong with its memory, the reason why it was stopped is more important
+            frames = ()
+        usage = self.usage(frames)
+        return termination_error(usage, self.limits, self.name, self._end(trapped))
+
+    def usage(self, frames: tuple[FrameInfo, ...] = ()) -> CallUsage:
+        """How the last call ended, and what it had used."""
+        words = self._words
+        return CallUsage(
+            stopped=Reason(words[Word.STOPPED]),
+            trap=self._trap_code(),
+            message=self._slot.message(),
+            exit_code=int(words[Word.EXIT_CODE]),
+            seconds=words[_TOOK_NS] * 1e-9,
+            fuel=self.last_fuel,
+            limited_by=self._ran_under[0],
+            limit_s=self._ran_under[1],
+            frames=frames,
+        )
+
+    def _trap_code(self) -> str:
+        from cloche._wasm.bindings import TRAP_CODES
+
+        number = self._words[Word.TRAP_CODE]
+        return TRAP_CODES[number] if number < len(TRAP_CODES) else ""
+
+    def fail(self, error: ProtocolError) -> ProtocolError:
+        """End it because the guest broke the protocol; the error, complete."""
+        if self._words[_STATE] == _WAITING:
+            core().abandon(self._handle)
+        error.node = self.name
+        error.last_logs = tuple(self._end(error))
+        return error
+
+    def close(self, *, keep: bool = False) -> None:
+        """End it; further calls raise ClosedError. Its memory is freed at once, unless a view of it still lives.
+
+        Args:
+            keep: the guest is at rest: its store may be made pristine and used for the next one.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            if self.host.router is not None:
+                self.host.router.close()
+                self.host.router = None
+        finally:
+            # a copy: from here on the slot may be the guest of another node
+            self._words = list(self._words)
+            self._handle = 0
+            memory = self._memory
+            pinned = memory.is_pinned
+            kept = keep and not pinned and self._engine.stores.release(self._slot, memory)
+            memory.close()
+            if not pinned and not kept:  # the last view that lives frees a pinned one
+                self._slot.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "closed", True):
+            self.close()

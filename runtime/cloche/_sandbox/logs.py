@@ -1,0 +1,142 @@
+"""A guest's log records on their way to the host's logger. Every field is hostile input: cleaned, cut, and kept below one key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from cloche._codec.codec import decode_record
+from cloche._records import LogRecord
+from cloche._texts import MAX_NAME, MAX_TEXT, clean, name
+from cloche_wire import abi
+
+__all__ = ["DefaultLogger", "collect", "deliver", "parse"]
+
+MAX_FIELDS: Final = 64
+"""Items kept of each dict and list in a record's extra fields."""
+MAX_DEPTH: Final = 4
+"""Levels of dicts and lists kept; deeper ones become text."""
+MAX_CHARACTERS: Final = 64 * 1024
+"""Characters kept of all extra fields of a record together, escapes included."""
+_LEVELS: Final = (
+    (50, "critical"),
+    (40, "error"),
+    (30, "warning"),
+    (20, "info"),
+)  # the numbers of `logging`, which is slow to import
+
+
+class _Fields:
+    """The ``extra=`` fields of one record as plain values, within MAX_FIELDS, MAX_DEPTH and MAX_CHARACTERS."""
+
+    def __init__(self) -> None:
+        self._left = MAX_CHARACTERS
+
+    def _text(self, text: str, most: int = MAX_TEXT) -> str:
+        kept = clean(text, min(most, max(self._left, 0)))
+        self._left -= len(kept)
+        return kept
+
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """The value with None, bool, int, float, str, list and dict kept; anything else becomes its `repr`."""
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case str():
+                return self._text(value)
+            case bytes():
+                return self._text(repr(value[:MAX_TEXT]))
+            case list() if depth < MAX_DEPTH:
+                return [self.plain(item, depth + 1) for item in value[:MAX_FIELDS]]
+            case dict() if depth < MAX_DEPTH:
+                kept = list(value.items())[:MAX_FIELDS]
+                return {self._text(str(key), MAX_NAME): self.plain(item, depth + 1) for key, item in kept}
+            case _:
+                return self._text(repr(value))
+
+
+def _level(number: int) -> str:
+    return next((name for floor, name in _LEVELS if number >= floor), "debug")
+
+
+def _parse_one(frame: bytes, call: int) -> LogRecord:
+    match decode_record(frame):
+        case [
+            int(level),
+            str(logger),
+            str(message),
+            (dict() | None) as extra,
+            (str() | None) as exception,
+            int(time_ns),
+        ]:
+            return LogRecord(
+                _level(level),
+                name(logger),
+                clean(message),
+                call,
+                _Fields().plain(extra or {}),
+                None if exception is None else clean(exception),
+                time_ns,
+            )
+        case [(1 | 2) as stream, bytes(text)]:
+            logger = "stdout" if stream == 1 else "stderr"
+            return LogRecord("info", logger, clean(text.decode(errors="replace").rstrip("\n")), call)
+        case _:
+            raise ValueError("not a log record")
+
+
+def parse(frames: Iterable[bytes], call: int) -> tuple[list[LogRecord], int]:
+    """Decode untrusted records.
+
+    Returns:
+        the valid records in order, and the number of malformed ones.
+    """
+    records, refused = [], 0
+    for frame in frames:
+        try:
+            records.append(_parse_one(frame, call))
+        except Exception:  # hostile bytes may raise anything: the guest loses this record and nothing else
+            refused += 1
+    return records, refused
+
+
+def collect(frames: list[bytes], dropped: int, most: int, call: int) -> tuple[list[LogRecord], int]:
+    """The newest records of a drained ring, and a warning as the last one if any are missing.
+
+    Args:
+        frames: untrusted records, oldest first.
+        dropped: number of records that the ring had no room for.
+        most: number of records to keep (`Limits.log_records`).
+        call: number of the call on the node.
+
+    Returns:
+        the records, and the number of missing ones.
+    """
+    dropped += max(0, len(frames) - most)
+    records, refused = parse(frames[-most:] if most else [], call)
+    dropped += refused
+    if dropped:
+        total = len(records) + dropped
+        text = f"{dropped} of {total} log records dropped (log_records={most}, {abi.RING_CAPACITY} bytes a call)"
+        records.append(LogRecord("warning", "cloche", text, call))
+    return records, dropped
+
+
+class DefaultLogger:
+    """The logger of a `Runtime` that was given none. Imports structlog, which takes 80 ms, at the first record."""
+
+    def __getattr__(self, level: str) -> Any:
+        import structlog
+
+        return getattr(structlog.get_logger("cloche.node"), level)
+
+
+def deliver(records: Iterable[LogRecord], logger: Any, node: str) -> None:
+    """Hand records to a structlog logger. Extra fields nest under the key ``guest``, so that they cannot forge another."""
+    for record in records:
+        event: dict[str, Any] = {"node": node, "call": record.call, "logger": record.logger}
+        if record.fields:
+            event["guest"] = dict(record.fields)
+        if record.exception is not None:
+            event["exception"] = record.exception
+        getattr(logger, record.level)(record.message, **event)

@@ -1,0 +1,201 @@
+"""Why a call did not return: what the core knows, and what the trap says, as the error to raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cloche._wasm.call_state import Stop
+from cloche._wasm.core import Reason
+from cloche.errors import (
+    BrokenInstanceError,
+    ClocheError,
+    DeadlineError,
+    FuelError,
+    GuestExitError,
+    GuestTrapError,
+    HardDeadlineError,
+    NodeError,
+    OutputError,
+    ProtocolError,
+)
+from cloche_wire import Failure, Op, abi
+
+if TYPE_CHECKING:
+    from cloche._records import LogRecord
+    from cloche._wasm.frames import FrameInfo
+    from cloche.limits import Limits
+
+__all__ = ["CallUsage", "Cancelled", "CancelledHard", "interruption", "name_limit", "termination_error", "with_data"]
+
+_TAKING_DATA: Final = frozenset({int(Op.PROCESS), int(Op.STREAM_FEED)})
+_COUNT_MASK: Final = abi.EXIT_OUTPUT - 1
+_INTERRUPTIONS: Final = frozenset({"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled", "BaseExceptionGroup"})
+"""The last: a task group makes one of what has ended its tasks. In one of this name something is no `Exception`."""
+
+
+class Cancelled(ClocheError):
+    """The call was cancelled by the host. The node raised where it was, and stays usable.
+
+    Args:
+        begun: whether the call had begun; if not, nothing has happened.
+    """
+
+    def __init__(
+        self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = (), begun: bool = True
+    ) -> None:
+        super().__init__(message)
+        self.node = node
+        self.last_logs = tuple(last_logs)
+        self.begun = begun
+
+
+class CancelledHard(Cancelled, BrokenInstanceError):
+    """The call was cancelled by the host, and the guest had to be stopped for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallUsage:
+    """How a call ended, and what it had used.
+
+    Attributes:
+        stopped: why the host stopped the guest; NONE: the trap was its own.
+        trap: the engine's name of the trap, or "".
+        message: what the engine said.
+        exit_code: what the guest passed to `exit`.
+        seconds: of wall time.
+        fuel: instructions.
+        limited_by: the field of `Limits` that bounded its time.
+        limit_s: the seconds that this field left it.
+        frames: the Python frames that the guest was in, the outermost first.
+    """
+
+    stopped: Reason
+    trap: str = ""
+    message: str = ""
+    exit_code: int = 0
+    seconds: float = 0.0
+    fuel: int = 0
+    limited_by: str = "deadline_s"
+    limit_s: float = 0.0
+    frames: tuple[FrameInfo, ...] = ()
+
+
+def termination_error(usage: CallUsage, limits: Limits, node: str, logs: Sequence[LogRecord]) -> BrokenInstanceError:
+    """The error for a guest that did not return. What the core knows of the reason comes before what the trap says."""
+    traceback = "".join(["Traceback (most recent call last):\n", *map(str, usage.frames)]) if usage.frames else ""
+    match usage.stopped:
+        case Reason.DEADLINE:
+            ran = (
+                f"{_time(usage, limits)}, and went on for {limits.grace_s:g} s of grace"
+                if limits.grace_s
+                else _time(usage, limits)
+            )
+            return HardDeadlineError(
+                f"node {node!r} {ran}; it was stopped ({_limit(usage, limits)})",
+                **_reached(usage, limits),
+                node=node,
+                last_logs=logs,
+                guest_traceback=traceback,
+            )
+        case Reason.CANCELLED:
+            return CancelledHard(f"the call on node {node!r} was cancelled", node=node, last_logs=logs)
+        case Reason.REENTERED:
+            return ProtocolError(
+                "the guest asked the host again from inside node_alloc or node_check", node=node, last_logs=logs
+            )
+        case Reason.ABANDONED:
+            return BrokenInstanceError(f"the call on node {node!r} was given up by its host", node=node, last_logs=logs)
+        case Reason.EXITED if usage.exit_code & abi.EXIT_OUTPUT:
+            written = max(usage.exit_code & _COUNT_MASK, limits.output_bytes + 1)
+            message = (
+                f"node {node!r} wrote {written} bytes of output in one call (Limits.output_bytes={limits.output_bytes})"
+            )
+            return OutputError(
+                message, limit="output_bytes", value=limits.output_bytes, reached=written, node=node, last_logs=logs
+            )
+        case Reason.EXITED:
+            message = f"node {node!r} ended its own process with code {usage.exit_code}"
+            return GuestExitError(message, code=usage.exit_code, node=node, last_logs=logs)
+    if usage.trap == "OUT_OF_FUEL":
+        message = f"node {node!r} burned {usage.fuel} instructions in one call (Limits.fuel={limits.fuel})"
+        return FuelError(message, limit="fuel", value=limits.fuel or 0, reached=usage.fuel, node=node, last_logs=logs)
+    hint = "; it recursed too deeply in C" if usage.trap == "STACK_OVERFLOW" else ""
+    message = f"node {node!r} crashed its interpreter ({usage.trap or usage.message}){hint}"
+    return GuestTrapError(message, trap_code=usage.trap, node=node, last_logs=logs, guest_traceback=traceback)
+
+
+def _time(usage: CallUsage, limits: Limits) -> str:
+    match usage.limited_by:
+        case "load_s":
+            return f"was still loading after {usage.limit_s:g} s (its imports and __init__ count)"
+        case "stream_s":
+            return f"ran {_reached(usage, limits)['reached']:.3f} s in one stream"
+        case _:
+            return f"ran {usage.seconds:.3f} s in one call"
+
+
+def _limit(usage: CallUsage, limits: Limits) -> str:
+    return f"Limits.{usage.limited_by}={getattr(limits, usage.limited_by)}"
+
+
+def _reached(usage: CallUsage, limits: Limits) -> dict[str, Any]:
+    value = getattr(limits, usage.limited_by)
+    before = (value or 0.0) - usage.limit_s if usage.limited_by == "stream_s" else 0.0
+    return {"limit": usage.limited_by, "value": value, "reached": before + usage.seconds}
+
+
+def _chain(failure: Failure | None) -> Iterator[Failure]:
+    while failure is not None:
+        yield failure
+        failure = failure.cause
+
+
+def interruption(
+    error: NodeError, told: Stop | None, usage: CallUsage, limits: Limits, *, usable: bool = True
+) -> ClocheError:
+    """What to raise for a failure of a guest that had been told to stop: the failure itself, unless that is what it is about.
+
+    Args:
+        error: the failure.
+        told: why the guest was told to stop.
+        usage: what the call had used.
+        limits: the node's.
+        usable: whether the node goes on; False: it was being loaded or restored, and its instance ends.
+    """
+    if told is None or not any(failure.exc_type in _INTERRUPTIONS for failure in _chain(error.failure)):
+        return error
+    node = error.node
+    if told is Stop.CANCELLED:
+        return Cancelled(f"the call on node {node!r} was cancelled", node=node)
+    outcome = "and is usable" if usable else f"so there is no node to use: raise Limits.{usage.limited_by}"
+    made = DeadlineError(
+        f"node {node!r} {_time(usage, limits)} ({_limit(usage, limits)}); it was interrupted, {outcome}",
+        **_reached(usage, limits),
+        node=node,
+        guest_traceback=error.guest_traceback,
+    )
+    made.failure = error.failure
+    return made
+
+
+def with_data(error: BaseException, op: int, operands: Sequence[Any]) -> BaseException:
+    """The error, with the caller's data that the guest was given."""
+    if op in _TAKING_DATA and isinstance(error, BrokenInstanceError):
+        error.data = tuple(operands)
+    return error
+
+
+def name_limit(error: NodeError, limits: Limits, memory_bytes: int) -> None:
+    """Say on a node's MemoryError or RecursionError which limit it met, as far as the host can tell: nodes raise them, too."""
+    match error.exc_type.rpartition(".")[2]:
+        case "MemoryError" | "_ArrayMemoryError":
+            error.limit, error.value, error.reached = "memory_bytes", limits.memory_bytes, memory_bytes
+            error.remedy = f"It had {memory_bytes} bytes and wanted more (Limits.memory_bytes={limits.memory_bytes})."
+        case "RecursionError":
+            depth = len(error.frames) + error.failure.omitted
+            error.limit, error.value, error.reached = "stack_depth", limits.stack_depth, depth
+            error.remedy = (
+                f"It was {depth} frames deep (Limits.stack_depth={limits.stack_depth}; C code has limits of its own)."
+            )

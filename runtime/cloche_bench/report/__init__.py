@@ -1,0 +1,71 @@
+"""Results of ``cloche bench`` as one HTML page, and its main figures as SVG files. Needs the extra ``cloche[bench]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cloche.errors import ClocheError
+
+__all__ = ["check", "write_figures", "write_html"]
+
+
+def write_html(
+    results: Mapping[str, Any], path: Path, *, old: Mapping[str, Any] | None = None, old_name: str = ""
+) -> None:
+    """Write one self-contained page: no network, light and dark, readable without JavaScript.
+
+    Args:
+        results: of this version's schema; see `cloche_bench.results.load`.
+        path: the file, written whole or not at all.
+        old: an earlier run: adds a section of comparisons.
+        old_name: what to call that run.
+
+    Raises:
+        ClocheError: jinja2 is not installed.
+        OSError: it cannot be written.
+    """
+    check()
+    from cloche_bench.report import _model, _page
+
+    _put(path, _page.page(_model.read(results), old=old, old_name=old_name))
+
+
+def write_figures(results: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write the main figures as ``NAME-light.svg`` and ``NAME-dark.svg``, for a README's ``<picture>``; the files.
+
+    Raises:
+        ClocheError: jinja2 is not installed.
+        OSError: they cannot be written.
+    """
+    check()
+    from cloche_bench.report import _files, _model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, text in _files.figures(_model.read(results)).items():
+        _put(folder / name, text)
+        written.append(folder / name)
+    return written
+
+
+def check() -> None:
+    """Say what is missing before anything is measured for a report.
+
+    Raises:
+        ClocheError: jinja2 is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401  # only whether it is there
+    except ModuleNotFoundError:
+        raise ClocheError("the report needs jinja2: pip install 'cloche[bench]'") from None
+
+
+def _put(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

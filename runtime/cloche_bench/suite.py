@@ -1,0 +1,177 @@
+"""One run: every case through every contender, and what came of it as results."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cloche_bench import machine, measure, published, results, timeline
+from cloche_bench.cases import Case, groups
+from cloche_bench.contenders import ClocheContender, Contender
+from cloche_bench.measure import Lane, Settings
+
+__all__ = ["UNFAIR", "Suite", "close_to"]
+
+RELATIVE_TOLERANCE: Final = 1e-5
+
+UNFAIR: Final = [
+    "Native Python and the guest's are different versions: part of each ratio is what changed between them.",
+    (
+        "A native call has no isolation, no deadline, no memory limit and copies nothing: for nodes that do next to nothing, "
+        "the ratio is the price of the boundary over nothing, and only its absolute value means something."
+    ),
+    (
+        "Native numpy uses SIMD chosen at run time and a BLAS on all cores, unless OPENBLAS_NUM_THREADS says otherwise (see the "
+        "flags); the guest has one thread and 128-bit SIMD."
+    ),
+    "The subprocess is trusted: it has no limits, and the host unpickles what it sends. A real wall around it costs more.",
+    "Contenders take turns in one process: each finds the caches as the others left them, which favours small ones.",
+    "Published figures of other projects were measured elsewhere, on other machines and versions.",
+]
+
+
+def close_to(a: Any, b: Any, *, exact: bool) -> bool:
+    """Whether two results are the same; floats to a relative 1e-5 unless `exact`, arrays by dtype, shape and content."""
+    if hasattr(a, "dtype") or hasattr(b, "dtype"):
+        import numpy as np
+
+        a, b = np.asarray(a), np.asarray(b)
+        if a.dtype != b.dtype or a.shape != b.shape:
+            return False
+        return bool(np.array_equal(a, b) if exact else np.allclose(a, b, rtol=RELATIVE_TOLERANCE))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(close_to(a[key], b[key], exact=exact) for key in a)
+    if isinstance(a, (list, tuple)) and type(a) is type(b):
+        return len(a) == len(b) and all(close_to(x, y, exact=exact) for x, y in zip(a, b, strict=True))
+    if isinstance(a, float) and isinstance(b, float) and not exact:
+        return math.isclose(a, b, rel_tol=RELATIVE_TOLERANCE, abs_tol=1e-12)
+    return type(a) is type(b) and bool(a == b)
+
+
+@dataclass
+class Suite:
+    """A run under way; `results` can be taken at any moment, also after an interruption.
+
+    Attributes:
+        cases: what to measure.
+        contenders: where.
+        settings: for how long.
+        total_s: about how long all of it may take: cases get less time as it runs short, and those that are left when it
+            is over are left out, with a note; None: no limit.
+        quick: whether this is the quick selection.
+        command: what was typed.
+        notes: what was left out, and why.
+        entries: what has been measured.
+        interrupted: whether it ended early.
+        node: the section on a user's own node.
+    """
+
+    cases: Sequence[Case]
+    contenders: Sequence[Contender]
+    settings: Settings
+    total_s: float | None = None
+    quick: bool = False
+    command: str = "cloche bench"
+    notes: list[str] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    interrupted: bool = False
+    node: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(20)
+        self._created = datetime.datetime.now(datetime.UTC)
+        self._machine = machine.machine()
+
+    def run(self, tell: Callable[[Case], None] = lambda _: None) -> None:
+        """Measure case after case.
+
+        Args:
+            tell: called before each.
+
+        Raises:
+            KeyboardInterrupt: the cases measured so far stay.
+        """
+        began = time.monotonic()
+        try:
+            for index, case in enumerate(self.cases):
+                settings = self._affordable(time.monotonic() - began, len(self.cases) - index)
+                if settings is None:
+                    left = [case.id for case in self.cases[index:]]
+                    self.notes.append(f"{len(left)} cases were left out, for the time was over: {', '.join(left)}")
+                    return
+                tell(case)
+                self.entries.append(self._one(case, settings))
+        except KeyboardInterrupt:
+            self.interrupted = True
+            raise
+
+    def _affordable(self, spent_s: float, cases: int) -> Settings | None:
+        """The settings, with less time if there is too little left; None if there is none."""
+        if self.total_s is None:
+            return self.settings
+        share = (self.total_s - spent_s) / (cases * max(1, len(self.contenders)))
+        if share <= 0:
+            return None
+        seconds = min(self.settings.seconds, share / 1.5)  # the rest is loading and warming up
+        return Settings(seconds=seconds, warmup_s=min(self.settings.warmup_s, seconds / 4))
+
+    def _one(self, case: Case, settings: Settings) -> dict[str, Any]:
+        lanes = []
+        try:
+            for contender in self.contenders:
+                lane = Lane(contender.id)
+                lanes.append(lane)
+                try:
+                    lane.operation = case.operation(contender)
+                except Exception as error:
+                    lane.fail(error)
+            measure.verify(lanes, lambda a, b: close_to(a, b, exact=case.exact))
+            measure.measure(lanes, settings, self._rng)
+        finally:
+            for contender in self.contenders:
+                contender.release()
+        return results.case_entry(case, lanes, self._rng)
+
+    def results(self) -> dict[str, Any]:
+        """What has been measured so far, as the file has it."""
+        sandboxes = [contender for contender in self.contenders if isinstance(contender, ClocheContender)]
+        runtime = sandboxes[0].runtime if sandboxes else None
+        inside = next((sandbox.runtime for sandbox in sandboxes if not sandbox.isolated), None)
+        measured = {entry["group"] for entry in self.entries}
+        return {
+            "schema": results.SCHEMA,
+            "created": self._created.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "quick": self.quick,
+            "command": self.command,
+            "interrupted": self.interrupted,
+            "machine": self._machine,
+            "versions": machine.versions(runtime),
+            "flags": {
+                "seconds_per_case": self.settings.seconds,
+                "warmup_s": self.settings.warmup_s,
+                "min_rounds": measure.MIN_ROUNDS,
+                "rounds": measure.ROUNDS,
+                "interleaved": True,
+                "gc": "collected and frozen before each case, on while timed",
+                "clock_overhead_s": measure.clock_overhead_s(),
+                **machine.environment_flags(),
+            },
+            "contenders": [{"id": c.id, "label": c.label, "note": c.note} for c in self.contenders],
+            "unfair": UNFAIR,
+            "notes": self.notes,
+            "published": [published.RUSTPYTHON],
+            "groups": [
+                {"id": group.id, "title": group.title, "about": group.about}
+                for group in groups()
+                if group.id in measured
+            ],
+            "cases": self.entries,
+            "geomean": results.geomeans(self.entries, [contender.id for contender in self.contenders]),
+            "node": self.node,
+            "timeline": timeline.timeline(inside) if inside else None,
+        }
