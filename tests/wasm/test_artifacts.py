@@ -407,7 +407,7 @@ def test_a_draft_is_not_written_through_a_file_that_lies_there(tmp_path, monkeyp
     """Its name cannot be foreseen; if it could, O_EXCL refuses the link that waits under it."""
     monkeypatch.setattr(os, "urandom", lambda count: bytes(count))
     target = tmp_path / "target"
-    (tmp_path / f"a.{'00' * 8}.part").symlink_to(target)
+    (tmp_path / f".a.cwasm.{'00' * 8}.part").symlink_to(target)
     with pytest.raises(FileExistsError):
         _artifacts.keep(tmp_path / "a.cwasm", b"code")
     assert not target.exists()

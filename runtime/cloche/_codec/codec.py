@@ -26,8 +26,8 @@ from cloche._codec.encoder import ATOMS, CONVERSIONS, HAS_LIST, UNCOMPARABLE, Lo
 from cloche._codec.hash_floods import COMPACTED, FractionHashes, charge_dict, charge_frozenset, charge_set
 from cloche._codec.locate import locate
 from cloche._codec.optional_numpy import load_numpy
-from cloche._texts import clean
 from cloche.errors import EncodeError, ProtocolError
+from cloche.texts import clean
 from cloche_wire import Failure, Reply, tags
 from cloche_wire import values as wire
 from cloche_wire.arrays import ARRAY_TAGS

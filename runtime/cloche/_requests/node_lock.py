@@ -321,7 +321,7 @@ def _circle(first: _Waiter, waiters: list[_Waiter]) -> list[_Waiter] | None:
 
 
 class _Locked(Protocol):
-    _lock: NodeLock
+    lock: NodeLock
 
 
 S = TypeVar("S", bound=_Locked)
@@ -331,7 +331,7 @@ def exclusive(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S,
     """Decorator: the method runs while holding `self._lock`; see `NodeLock.run`."""
 
     def locked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        lock = self._lock
+        lock = self.lock
         if lock.owned():
             return method(self, *args, **kwargs)
         try:  # a copy of `run_unless`: calling it would cost each step of a stream one more frame

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from cloche import _texts
+from cloche import texts
 from cloche._requests.node_lock import NodeLock, run_inside
 from cloche._requests.router import RequestRefused
 from cloche._requests.service_threads import ASYNC_PORTAL, Busy, Outcome, Share, contained, threads
@@ -132,7 +132,7 @@ class ServiceHandler:
             outcome = failure.outcome
             raise RequestRefused([failure.kind, failure.message]) from None
         finally:
-            self._record(_texts.name(name), size, time.perf_counter() - began, outcome)
+            self._record(texts.name(name), size, time.perf_counter() - began, outcome)
 
     def _checked_call(self, name: str, arguments: list[Any], keywords: dict[str, Any], size: int) -> Any:
         """Call a service if it is granted, `max_calls` is not used up, the arguments match its signature, and its gate agrees."""
@@ -140,7 +140,7 @@ class ServiceHandler:
         if service is None:
             granted = f"granted are {', '.join(sorted(self._services))}"
             raise _ServiceFailure(
-                "refused", "LookupError", f"no service {_texts.name(name)!r} is granted to this node: {granted}"
+                "refused", "LookupError", f"no service {texts.name(name)!r} is granted to this node: {granted}"
             )
         if service.max_calls is not None:
             self._used[name] = used = self._used.get(name, 0) + 1

@@ -1,4 +1,10 @@
-"""A guest's texts, made harmless: cleaned and cut where they are taken. Nothing that a guest says is shown or kept otherwise."""
+"""Untrusted text made safe to show: what a node returns or prints may hold sequences that repaint a terminal or reorder a line.
+
+Cloche cleans the texts of errors and log records itself. Use these for the values that a node returns, before you print them.
+
+>>> clean("red: \\x1b[31m")
+'red: \\\\x1b[31m'
+"""
 
 from __future__ import annotations
 
