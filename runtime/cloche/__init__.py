@@ -10,11 +10,10 @@
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
     from cloche._profiling.profile import Profile, profile
+    from cloche._records import LogRecord, StreamPosition
     from cloche._runtime.node import Node, Stats
     from cloche._runtime.pool import Pool
     from cloche._runtime.runtime import Runtime
-    from cloche._runtime.stream import StreamPosition
-    from cloche._sandbox.logs import LogRecord
     from cloche._sandbox.snapshot import Snapshot
     from cloche.clock import Clock
     from cloche.errors import (
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
         StreamLimitError,
     )
     from cloche.grants import Grants
+    from cloche.isolation import WorkerInfo
     from cloche.limits import Limits
     from cloche.mounts import Mount
     from cloche.services import Service, ServiceCall, ServiceRecord
@@ -88,13 +88,13 @@ __all__ = [
     "Stats",
     "StreamLimitError",
     "StreamPosition",
+    "WorkerInfo",
     "__version__",
     "profile",
 ]
 
 # A module is imported when one of its names is first used: together they take a hundred times as long as this one.
 _NAMES = {
-    "cloche._sandbox.logs": ("LogRecord",),
     "cloche.mounts": ("Mount",),
     "cloche._runtime.node": ("Node", "Stats"),
     "cloche._runtime.pool": ("Pool",),
@@ -102,7 +102,7 @@ _NAMES = {
     "cloche._runtime.runtime": ("Runtime",),
     "cloche._sandbox.snapshot": ("Snapshot",),
     "cloche.source": ("Source",),
-    "cloche._runtime.stream": ("StreamPosition",),
+    "cloche._records": ("LogRecord", "StreamPosition"),
     "cloche.clock": ("Clock",),
     "cloche.errors": (
         "BrokenInstanceError",
@@ -126,6 +126,7 @@ _NAMES = {
         "StreamLimitError",
     ),
     "cloche.grants": ("Grants",),
+    "cloche.isolation": ("WorkerInfo",),
     "cloche.limits": ("Limits",),
     "cloche.services": ("Service", "ServiceCall", "ServiceRecord"),
     "cloche_wire.array": ("Array",),
@@ -133,7 +134,21 @@ _NAMES = {
     "cloche_wire.tagged": ("Opaque",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = ("clock", "errors", "grants", "limits", "services")
+_MODULES = (
+    "atomic_file",
+    "clock",
+    "errors",
+    "grants",
+    "image",
+    "isolation",
+    "limits",
+    "metering",
+    "mounts",
+    "profiling",
+    "services",
+    "source",
+    "texts",
+)
 
 
 def __getattr__(name: str) -> object:

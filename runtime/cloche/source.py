@@ -1,4 +1,4 @@
-"""Where a node's code comes from: text, a file, a package folder. Read whole by the host; the guest has no file system."""
+"""Where a node's code comes from: text, a file or a package folder. The host reads it whole: the guest has no file system."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cloche.errors import ClocheError
-
-if TYPE_CHECKING:
-    from cloche.grants import Grants
 
 __all__ = ["Modules", "Source", "read", "walk"]
 
@@ -35,33 +32,37 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """What is sent to the guest: module name -> (filename, source, is a package)."""
+    """The modules that LOAD sends to the guest.
+
+    Attributes:
+        main: dotted name of the module that has the entry.
+        files: dotted module name -> (file name for tracebacks, source text, whether the module is a package).
+        data: files that are not Python, for `importlib.resources`: path below the folder's parent -> content.
+    """
 
     main: str
     files: dict[str, tuple[str, str, bool]]
     data: dict[str, bytes]
-    """Files of a package that are not Python: path below the folder's parent -> content (importlib.resources)."""
 
 
-def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
+def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> Modules:
     """Read a node's code.
 
     Args:
-        source: a `Source`, the path of a .py file, that of a package folder, or the dotted name of a module in one of the
-            granted packages.
-        grants: names a module's packages.
+        source: a `Source`, the path of a .py file or of a package folder, or the dotted name of a module in a granted package.
+        packages: whether packages are granted to the node, so that a dotted name may be a module in one of them.
 
     Raises:
-        FileNotFoundError: no such path.
-        ClocheError: it is neither, or too large.
-        SyntaxError: a file's encoding declaration is wrong.
+        FileNotFoundError: the path does not exist.
+        ClocheError: the path is neither a .py file nor a package folder, or the package is too large.
+        SyntaxError: a file has a wrong encoding declaration (PEP 263).
     """
     if isinstance(source, Source):
         return Modules("node", {"node": (source.filename, source.text, False)}, {})
     path = Path(source)
     if (
         isinstance(source, str)
-        and grants.packages
+        and packages
         and not path.exists()
         and all(part.isidentifier() for part in source.split("."))
     ):
@@ -80,7 +81,7 @@ def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
 def _text(path: Path) -> str:
     import tokenize
 
-    with tokenize.open(path) as file:  # honours a coding declaration (PEP 263)
+    with tokenize.open(path) as file:  # decodes by the file's coding declaration (PEP 263)
         return file.read()
 
 

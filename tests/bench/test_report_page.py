@@ -18,7 +18,7 @@ import pytest
 
 from cloche_bench import report
 from cloche_bench import results as bench_results
-from cloche_bench.report import _scale, _theme
+from cloche_bench.report import _model, _scale, _theme
 from tests.bench.report_results import CONTENDERS, HOSTILE, results
 
 VOID = {"meta", "input", "img", "br", "link", "hr"}
@@ -313,3 +313,13 @@ def test_colours_can_be_told_from_their_paper(palette: str) -> None:
         light, dark = sorted((luminance(colours[name]), luminance(colours[paper])), reverse=True)
         contrast = (light + 0.05) / (dark + 0.05)
         assert contrast >= least, f"{name} on {paper}: {contrast:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("default", "main"), [("guard", "guard"), ("epoch", "epoch"), (None, "guard"), ("odd", "guard")]
+)
+def test_headlines_are_about_the_default_of_where_the_run_was_made(default: str | None, main: str) -> None:
+    """A file says which metering was the default there; one that does not say it is read as made on Linux on x86-64."""
+    found = _model.read(results() | ({"default": default} if default else {})).main
+    assert found is not None
+    assert found.id == main

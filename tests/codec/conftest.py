@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,9 +19,7 @@ DEPTH = 64
 @pytest.fixture(scope="session")
 def native_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
     try:
-        return build.load(
-            build.build(tmp_path_factory.mktemp("native"), sanitize="libasan" in os.environ.get("LD_PRELOAD", ""))
-        )
+        return build.load(build.build(tmp_path_factory.mktemp("native")))
     except build.Unavailable as reason:
         pytest.skip(f"the codec cannot be built natively: {reason}")
 

@@ -371,8 +371,8 @@ def pairs(codec: Codec) -> Iterator[tuple[Any, Any]]:
 
 def price(one: Any, other: Any) -> int:
     """Units charged for comparing two keys of equal hash once."""
-    company = hash_floods._Company([one, other])
-    return company.worth(one, 1) + company.worth(other, 1)
+    cost = hash_floods._ComparisonCost([one, other])
+    return cost.of(one, 1) + cost.of(other, 1)
 
 
 def are_equal(one: Any, other: Any) -> bool:

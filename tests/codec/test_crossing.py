@@ -76,7 +76,7 @@ def test_an_array_arrives_as_it_was_sent(crossing: Callable[[Any], Any], array: 
     ],
 )
 def test_what_arrives_as_another_type(crossing: Callable[[Any], Any], sent: Any, arrives: Any) -> None:
-    """docs/types.md, row by row."""
+    """docs/reference/types.md, row by row."""
     assert s.same(crossing(sent), arrives)
 
 

@@ -231,7 +231,7 @@ class Kept:
 def test_fractions_are_charged_before_they_are_hashed(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python 3.12 keeps hashes by numerator and denominator: 16,000 that met there took 48 s. Equal ones and small ones are no flood."""
     kept = Kept()
-    monkeypatch.setattr(hash_floods, "_kept", kept)
+    monkeypatch.setattr(hash_floods, "_hash_cache", kept)
     flood = [tag(tags.FRACTION, [1 + i * P, 1 + (P << 20)]) for i in range(4000)]
     with pytest.raises(TooCostly, match="fractions have the same hash") as caught:
         codec.decode(reply([0, flood]))

@@ -9,7 +9,7 @@ import cbor2
 import pytest
 
 from cloche import Limits, ProtocolError
-from cloche._codec.codec import Codec, NotKeys, decode_record
+from cloche._codec.codec import Codec, UnusableKeys, decode_record
 
 from . import frames
 
@@ -48,12 +48,12 @@ EVERYTHING = frames.MALFORMED | frames.REFUSED | frames.REFUSED_BY_HOST
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in EVERYTHING])
 def test_the_host_refuses(name: str) -> None:
-    """Even what the validator would not have let through: ProtocolError, or `NotKeys` for what a node's own objects can become."""
+    """Even what the validator would not have let through: ProtocolError, or `UnusableKeys` for what a node's own objects can become."""
     codec = Codec(Limits(), lambda _: 0, lambda *_: memoryview(b"\xff\xff"))
     if name in frames.HARMLESS_TO_HOST:
         codec.decode(EVERYTHING[name])
         return
-    with pytest.raises(NotKeys if name in frames.NOT_KEYS else ProtocolError):
+    with pytest.raises(UnusableKeys if name in frames.NOT_KEYS else ProtocolError):
         codec.decode(EVERYTHING[name])
 
 
@@ -83,7 +83,7 @@ def test_a_log_record_is_plain_or_refused(frame: bytes) -> None:
 
 
 def test_a_log_record_is_read() -> None:
-    """The form that docs/wire.md gives."""
+    """The form that docs/reference/wire.md gives."""
     record = [20, "node", "text", {"extra": [1.5, None, True, b"x"]}, None, 1 << 60]
     assert decode_record(cbor2.dumps(record)) == record
     with pytest.raises(ValueError, match="log record"):

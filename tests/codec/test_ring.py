@@ -16,7 +16,7 @@ MAGIC, CAPACITY, HEAD, USED, RECORDS, DROPPED = range(6)
 
 
 class Ring:
-    """The ring, read as docs/wire.md says."""
+    """The ring, read as docs/reference/wire.md says."""
 
     def __init__(self, native: Any) -> None:
         self.native = native

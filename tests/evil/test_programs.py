@@ -83,14 +83,19 @@ def attack(
     except cloche.ClocheError as error:
         for end, kind in EXPECTED.items():
             if end in program.ends and isinstance(error, kind):
-                assert not isinstance(error, cloche.BrokenInstanceError) or node is None or node.broken or node._closed
+                assert (
+                    not isinstance(error, cloche.BrokenInstanceError)
+                    or node is None
+                    or node.broken
+                    or node.__cloche__.closed
+                )
                 if end == "deadline":
                     assert error.limit == ("load_s" if entry in ("import", "init") else "deadline_s")
                 return end
         raise
     finally:
         if node is not None:
-            node._discard()
+            node.__cloche__.discard()
 
 
 def test_a_program_that_the_deadline_ends_ends_in_no_other_way():

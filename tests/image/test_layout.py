@@ -14,7 +14,7 @@ MOST_PAGES = 90
 
 
 def pages(node: cloche.Node) -> int:
-    return sum(count for _, count in node._instance._memory.dirty_runs())  # type: ignore[union-attr]
+    return sum(count for _, count in node._sandbox._memory.dirty_runs())  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample[1])

@@ -91,7 +91,7 @@ def test_memory_is_bounded_by_what_the_nodes_may_use(own):
     first = data_bytes(worker)
     two = [own.load(ECHO, limits=limits) for _ in range(3)]
     most = data_bytes(worker)
-    here = sum(1 for node in two if node._instance._process.pid == worker)
+    here = sum(1 for node in two if node._sandbox._process.pid == worker)
     assert here and most - first == here * bytes_for(limits)
     for node in two:
         node.close()

@@ -163,7 +163,7 @@ def test_making_and_closing_a_node_can_be_interrupted_anywhere(host, thorough):
     def there_and_back() -> None:
         node = host.runtime.restore(snapshot)
         node.name = "another"
-        node._instance.name = "another"
+        node._sandbox.name = "another"
         node.close()
 
     def settled() -> bool:

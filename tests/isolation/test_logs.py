@@ -17,7 +17,7 @@ def test_a_ring_that_claims_more_lost_records_than_a_number_holds(own):
         "    return ring\n"
     )
     with cloche.Runtime(limits=patient()) as here, here.load(cloche.Source("def f(x):\n    return x\n")) as probe:
-        ring = probe._instance._words[Word.RING]
+        ring = probe._sandbox._words[Word.RING]
     with own.load(cloche.Source(text), "f") as node:
         assert [node.process(ring), node.process(ring)] == [ring, ring]
         assert node.stats.dropped_records >= 2 * 0xFFFF_FFFF

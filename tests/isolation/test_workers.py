@@ -23,7 +23,7 @@ import cloche
 from cloche._isolation import channel as _channel
 from cloche._isolation import worker_main, worker_process
 from cloche._isolation.reaper import ProcessReaper
-from cloche._wasm.image import cache_folder
+from cloche._wasm.checkout import cache_folder
 from tests.limits import patient
 
 ECHO = cloche.Source("class N:\n    def process(self, x):\n        return x\n")
@@ -340,7 +340,7 @@ def test_all_bodies_of_a_reply_come_along_with_it(own, bodies):
     """One round trip for a reply, however many arrays it has."""
     make = cloche.Source("import numpy as np\ndef f(x): return [np.full(600, i) for i in range(x)]\n")
     node = own.load(make, limits=patient())
-    channel = node._instance._channel
+    channel = node._sandbox._channel
     before = channel.number
     arrays = node.process(bodies)
     assert channel.number == before + 1

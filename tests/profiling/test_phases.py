@@ -12,7 +12,7 @@ import pytest
 
 import cloche
 from cloche._profiling import phases
-from cloche._sandbox.instance import Instance
+from cloche.testing import LocalGuest
 
 SOURCE = """
 import logging
@@ -78,19 +78,20 @@ def test_a_failed_and_a_broken_call_are_recorded(echo: cloche.Node) -> None:
 
 
 def test_nothing_stays_behind(echo: cloche.Node) -> None:
-    """Outside of the block a call costs what it did before."""
+    """Outside of the block nobody follows the calls, and what copies to and from guest memory is called directly."""
 
-    def parts(instance: Any) -> list[Any]:
-        codec = instance._codec
-        return [type(instance), codec, instance._memory, instance._call, codec._place, codec._lifter._lift]
+    def parts() -> tuple[Any, Any]:
+        sandbox: Any = echo.__cloche__.sandbox
+        return sandbox.observer, sandbox._codec._place
 
-    before = parts(echo._instance)
-    with phases.record(echo):
+    before = parts()
+    assert before[0] is None
+    with phases.record(echo) as recorder:
         echo.process(1)
-        during = parts(echo._instance)
-    assert parts(echo._instance) == before
-    assert before[0] is Instance
-    assert not [1 for old, new in zip(before, during, strict=True) if old is new]
+        assert parts()[0] is recorder
+    assert parts() == before
+    echo.process(1)
+    assert len(recorder.calls) == 1
 
 
 def test_only_so_many_calls_are_kept(echo: cloche.Node) -> None:
@@ -122,3 +123,28 @@ def test_what_the_guest_waits_for_is_the_guests_time(load: Callable[..., cloche.
         assert node.process("/data/text") == 100_000
     names = [phase.name for phase in recorder.calls[0].phases]
     assert [name for name, _ in itertools.groupby(names)] == ["encode", "guest", "lift", "decode"]
+
+
+def test_a_recording_goes_on_in_the_sandbox_that_replaces_a_broken_one(load: Callable[..., cloche.Node]) -> None:
+    """The observer follows the node, whichever guest it has; what brings the node back is no call of it."""
+    node = load(SOURCE, "Echo", limits=cloche.Limits(deadline_s=1.0, grace_s=0), on_break="restart")
+    with phases.record(node) as recorder:
+        with pytest.raises(cloche.HardDeadlineError):
+            node.process("loop")
+        assert node.process(1) == 1
+    assert node.process(2) == 2
+    assert [(call.op, call.failed) for call in recorder.calls] == [("PROCESS", "HardDeadlineError"), ("PROCESS", "")]
+    assert recorder.calls[1].totals["guest"] > 0
+
+
+@pytest.mark.parametrize("kind", ["worker", "local"])
+def test_what_has_no_phases_refuses_to_be_recorded(kind: str) -> None:
+    """A timeline of the socket to a worker would look like one of the node."""
+    source = cloche.Source("def f(x): return x\n")
+    with (
+        cloche.Runtime(isolation="process", workers=1) as runtime,
+        runtime.load(source) if kind == "worker" else LocalGuest(source) as node,
+    ):
+        with pytest.raises(cloche.ClocheError, match="no sandbox in this process"), phases.record(node):
+            pass
+        assert node.process(1) == 1

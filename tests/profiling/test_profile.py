@@ -224,6 +224,22 @@ def test_a_clone_of_a_profiled_node_is_free_of_it(work: cloche.Node) -> None:
     assert row(profile, "Work.step").calls == 4
 
 
+def test_a_node_that_is_brought_back_is_profiled_by_the_host_alone(load: Callable[..., cloche.Node]) -> None:
+    """Its new interpreter counts nothing, and the profile says from where on."""
+    limits = cloche.Limits(deadline_s=2.0, grace_s=0)
+    work = load(SOURCE, "Work", limits=limits, on_break="restart")
+    with cloche.profile(work) as profile:
+        work.process(2)
+        with pytest.raises(cloche.DeadlineError):
+            work.process("loop")
+        assert work.process(2) == 0
+        assert work.process(2) == 0
+    assert [call.tree is not None for call in profile.calls] == [True, False, False, False]
+    assert profile.problem.startswith(f"after call {profile.calls[2].phases.call}: ")
+    assert "nothing is being profiled" in profile.problem
+    assert work.process(2) == 0
+
+
 def test_leases_survive_being_profiled(load: Callable[..., cloche.Node]) -> None:
     """The tree is asked for after the call, and must not take the memory that the caller still looks at."""
     node = load("import numpy as np\ndef ones(n): return np.full(n, 1.0)")
@@ -272,10 +288,10 @@ def test_a_forged_answer_ends_the_guests_part(work: cloche.Node, answer: Any) ->
         work.process(1)
         phases = profile.calls[0].phases
         if answer is None:
-            profile._add(phases, None)
+            profile._collected.add(phases, None)
         else:
             with pytest.raises(ValueError, match="profile|tree"):
-                profile._add(phases, answer)
+                profile._collected.add(phases, answer)
         work.process(1)
     assert profile.seconds["guest"] >= 2 * phases.totals["guest"]
     assert np.isfinite(profile.seconds["total"])

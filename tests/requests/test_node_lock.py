@@ -24,7 +24,7 @@ class Owner:
     """What has a lock."""
 
     def __init__(self, lock) -> None:
-        self._lock = lock
+        self.lock = lock
 
     @exclusive
     def method(self, value):
@@ -139,9 +139,9 @@ def is_free_plain(lock):
 def test_it_is_reentrant_on_its_thread():
     """The methods of a node call each other."""
     owner = Owner(NodeLock("a"))
-    assert owner._lock.run(owner.method, 3) == 3
+    assert owner.lock.run(owner.method, 3) == 3
     assert Owner.method.__doc__ == "Give it back."
-    assert is_free(owner._lock)
+    assert is_free(owner.lock)
 
 
 def test_one_thread_at_a_time():

@@ -20,7 +20,7 @@ class Echo:
     def __init__(self):
         self.asked = []
         self.closed = 0
-        self.answers = {16: self.echo, 17: self.refuse, 18: lambda _: object(), 19: self.fail, 20: self.interrupt}
+        self.operations = {16: self.echo, 17: self.refuse, 18: lambda _: object(), 19: self.fail, 20: self.interrupt}
 
     def echo(self, operands):
         self.asked.append(operands)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import typing
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 import cloche
+from cloche._runtime.load_options import LoadOptions, PoolKeywords
 from cloche.testing import LocalGuest
 
 pytestmark = pytest.mark.isolation("none", reason="arguments are checked before anything goes to a worker")
@@ -136,3 +140,43 @@ def test_a_load_that_takes_too_long_says_that_there_is_no_node(runtime: cloche.R
         "node 'f' was still loading after 0.1 s (its imports and __init__ count) (Limits.load_s=0.1); "
         "it was interrupted, so there is no node to use: raise Limits.load_s"
     )
+
+
+def keywords(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """The parameters that a caller sees, but for `self` and ``**options``."""
+    found = inspect.signature(function).parameters.values()
+    return {each.name: each for each in found if each.name != "self" and each.kind is not each.VAR_KEYWORD}
+
+
+def test_keywords_of_one_name_mean_the_same_everywhere() -> None:
+    """`load`, `restore`, `pool` and `LocalGuest` spell out their keywords, for editors and type checkers: none may drift apart."""
+    load = keywords(cloche.Runtime.load)
+    for other in (cloche.Runtime.restore, cloche.Runtime.pool, LocalGuest):
+        for name, parameter in keywords(other).items():
+            if name in load:
+                expected = load[name]
+                assert (parameter.annotation, parameter.default) == (expected.annotation, expected.default), name
+    assert {*keywords(cloche.Runtime.restore)} - {*load} == {"snapshot", "reseed"}
+    assert {*keywords(LocalGuest)} - {*load} == {"seed", "capture"}
+
+
+def test_a_pool_takes_the_keywords_of_load_that_make_sense_for_clones(runtime: cloche.Runtime) -> None:
+    """They are typed, so a type checker knows them; one that recovers a broken node is refused by name."""
+    load = typing.get_type_hints(cloche.Runtime.load)
+    assert typing.get_type_hints(PoolKeywords) == {
+        name: load[name] for name in ("name", "limits", "grants", "session_id")
+    }
+    with pytest.raises(TypeError, match=r"^a pool takes no max_restarts, on_break: it replaces a clone that breaks$"):
+        runtime.pool(FUNCTION, on_break="restart", max_restarts=1)  # type: ignore[call-arg]
+
+
+def test_options_are_checked_when_they_are_made() -> None:
+    """Whoever holds a `LoadOptions` needs no checks of its own; a clone's differ in the seed alone."""
+    with pytest.raises(TypeError, match=r"^limits is 5: give cloche\.Limits\(\.\.\.\), or None$"):
+        LoadOptions(limits=5)  # type: ignore[arg-type]
+    options = LoadOptions(entry="f", grants=cloche.Grants(seed=7, env={"A": "1"}))
+    assert (options.label("else"), options.is_named, LoadOptions().label("else")) == ("f", True, "else")
+    first, second = options.of_clone(1), options.of_clone(2)
+    assert len({options.grants.seed, first.grants.seed, second.grants.seed}) == 3
+    assert dataclasses.replace(first, grants=options.grants) == options
+    assert LoadOptions(entry="f").of_clone(1) == LoadOptions(entry="f")

@@ -180,7 +180,7 @@ def test_second_lease_is_refused(load):
 def test_views_are_freed_on_other_threads_and_in_any_order(runtime):
     """The last view to die frees the store."""
     nodes = [runtime.load(cloche.Source(FRAME)) for _ in range(4)]
-    stores = [weakref.ref(node._instance._slot) for node in nodes]
+    stores = [weakref.ref(node._sandbox._slot) for node in nodes]
     views = []
     for node in nodes:
         with node.lease():
@@ -237,12 +237,12 @@ def test_a_buffer_that_cannot_be_is_refused_before_the_guest_gives_memory_for_it
     with pytest.raises(kind, match=message):
         node.buffer(shape, dtype)
     assert node.stats.calls == 1, "loading"
-    assert node._instance.memory_bytes and not buffers(node)
+    assert node._sandbox.memory_bytes and not buffers(node)
 
 
 def buffers(node):
     """What the node's instance has shared so far."""
-    instance = node._instance
+    instance = node._sandbox
     return instance._remote_memory.buffers if hasattr(instance, "_remote_memory") else instance._memory._shared
 
 

@@ -169,7 +169,7 @@ def test_log_records_have_the_nodes_time(load, logs):
     source = "import logging\ndef f(x):\n    logging.warning('said')\n"
     with cloche.Runtime(logger=logs, limits=patient()) as runtime:
         node = runtime.load(cloche.Source(source), grants=Grants(clock=Clock("frozen", start=START)))
-        node._instance._on_records = lambda records, name: seen.extend(records)
+        node._sandbox._on_records = lambda records, name: seen.extend(records)
         node.process(1)
     assert [record.time_ns for record in seen] == [START * 10**9]
 

@@ -172,7 +172,7 @@ def test_an_interrupted_close_is_ended_by_the_next(logs):
         runtime.close()
     assert len(cleaned) == 1
     runtime.close()
-    assert len(cleaned) == 3 and all(node._closed and node._instance.closed for node in nodes)
+    assert len(cleaned) == 3 and all(node.__cloche__.closed and node._sandbox.closed for node in nodes)
     runtime.close()
 
 
@@ -199,7 +199,7 @@ def test_a_runtime_whose_node_waits_for_the_caller_is_closed_later(runtime, logs
     texts = [str(error.exceptions[0] if isinstance(error, ExceptionGroup) else error) for error in errors]
     assert sum(text in one for one in texts) == 1
     other.close()
-    assert inner._closed
+    assert inner.__cloche__.closed
 
 
 class Hit(BaseException):
@@ -227,7 +227,7 @@ def test_an_exception_at_any_bytecode_of_a_close_is_mended_by_the_next(logs):
             _, came_so_far = interrupted_at(position, runtime.close, files)
             runtime.close()
             assert engine_closed, f"interrupted at bytecode {position}"
-            assert node._closed and node._instance.closed, f"interrupted at bytecode {position}"
+            assert node.__cloche__.closed and node._sandbox.closed, f"interrupted at bytecode {position}"
             engine_closed.clear()
             runtime._closed = False
             if not came_so_far:

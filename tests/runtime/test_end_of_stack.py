@@ -59,5 +59,5 @@ def test_the_end_of_the_stack_is_a_recursion_error(runtime: cloche.Runtime, name
             except RecursionError:
                 ended.append("full")
             finally:
-                node._instance.close()
+                node._sandbox.close()
     assert ended[0] == "full" and ended[-1] == "done", "the margins do not hold the end of the stack"

@@ -166,7 +166,7 @@ def test_fuel_that_a_call_leaves_is_no_limit_of_the_next_one(fuelled):
         for _ in range(5):
             node.process(bytes(200_000))
             burned.append(node.stats.last_fuel)
-        node._instance.limits = Limits(fuel=max(burned[1:]) + 100)
+        node._sandbox.limits = Limits(fuel=max(burned[1:]) + 100)
         for _ in range(20):
             assert node.process(bytes(200_000)) == 200_000
 

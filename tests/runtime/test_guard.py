@@ -41,7 +41,7 @@ def load(runtime):
 
     yield make
     for node in nodes:
-        node._discard()
+        node.__cloche__.discard()
 
 
 @pytest.mark.parametrize("grace_s", [0.0, 0.1], ids=["hard", "soft"])
@@ -85,7 +85,7 @@ def test_the_last_view_frees_the_memory_of_a_closed_node(runtime, epoch_runtime,
     chosen = runtime if metering == runtime.metering else epoch_runtime
     node = chosen.load(cloche.Source(COUNTER), "N")
     buffer = node.buffer(1000)
-    store = weakref.ref(node._instance._slot)
+    store = weakref.ref(node._sandbox._slot)
     gc.collect()
     gc.disable()
     try:
@@ -109,7 +109,7 @@ def test_clones_snapshots_and_recycled_stores_work(load, runtime):
     for _ in range(12):
         with runtime.load(cloche.Source(COUNTER), "N") as other:
             assert other.process("x") == (1, "x")
-    restored._instance.limit_next_calls(0.05)
+    restored._sandbox.limit_next_calls(0.05)
     with pytest.raises(cloche.DeadlineError):
         restored.flush()
     assert not restored.broken
@@ -122,7 +122,7 @@ def test_cancelling_a_task_interrupts_the_guest(load):
 
     async def main():
         task = asyncio.create_task(node.aflush())
-        while not node._busy:
+        while not node.__cloche__.busy:
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import cloche
-from cloche._runtime import node as _node
+from cloche._sandbox.replies import CheckedSandbox
 from cloche._wasm.core import core
 from tests.injection import every, inject, within
 from tests.limits import patient
@@ -143,7 +143,7 @@ def test_what_makes_and_frees_sandboxes_leaks_none(bench, name):
     work()
     before, _ = _counts()
     where = (
-        within("/cloche/_sandbox/instance.py", "/cloche/_wasm/", "/cloche/_runtime/node.py")
+        within("/cloche/_sandbox/instance.py", "/cloche/_wasm/", "/cloche/_runtime/calls.py")
         if name == "close"
         else HOST_SIDE
     )
@@ -195,13 +195,13 @@ def f(x):
 def test_what_a_reply_means_is_found_out_under_the_lock(bench, on_break, monkeypatch):
     """Otherwise another thread's call changes how this one has ended, or reads memory that this one is about to free."""
     node = bench.runtime.load(cloche.Source("def f(x):\n    yield x\n    raise ValueError\n"), "f", on_break=on_break)
-    finish, held = _node.Node._finish, []
+    finish, held = CheckedSandbox.finish, []
 
     def watched(self, *answer):
-        held.append(self._lock.owned())
+        held.append(node.__cloche__.lock.owned())
         finish(self, *answer)
 
-    monkeypatch.setattr(_node.Node, "_finish", watched)
+    monkeypatch.setattr(CheckedSandbox, "finish", watched)
     for call in (lambda: node.process(1), lambda: node.get("missing"), lambda: list(node.stream([1]))):
         with pytest.raises(cloche.NodeRaisedError):
             call()

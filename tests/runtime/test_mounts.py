@@ -276,7 +276,7 @@ def test_the_hosts_descriptors_are_closed_with_the_instance(runtime, folder, end
     if end == "close":
         node.close()
     elif end == "discard":
-        node._discard()
+        node.__cloche__.discard()
     elif end == "drop":
         del node
         gc.collect()

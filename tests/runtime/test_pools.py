@@ -189,7 +189,7 @@ def test_every_node_is_closed_though_a_cleanup_fails(runtime):
         (cloche.NodeRaisedError, "not clean")
     ] * 3
     pool.close()
-    assert all(node._closed for node in nodes)
+    assert all(node.__cloche__.closed for node in nodes)
     assert len(nodes) == 3
     del nodes
     assert len(runtime._nodes) <= before + 4
@@ -255,7 +255,7 @@ def test_a_clone_that_cannot_be_made_is_reported_on_its_items_future(runtime, mo
 def test_a_pool_whose_clones_cannot_be_made_leaves_none_behind(runtime, monkeypatch):
     """Some were made before one failed: they are closed, and the failure is raised."""
     made = []
-    restore = runtime.restore
+    restore = runtime._restored
 
     def failing(*arguments, **options):
         if len(made) == 2:
@@ -263,10 +263,10 @@ def test_a_pool_whose_clones_cannot_be_made_leaves_none_behind(runtime, monkeypa
         made.append(restore(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr(runtime, "restore", failing)
+    monkeypatch.setattr(runtime, "_restored", failing)
     with pytest.raises(OSError, match="no more memory"):
         runtime.pool(DOUBLE, "f", size=3)
-    assert len(made) == 2 and all(node._closed for node in made)
+    assert len(made) == 2 and all(node.__cloche__.closed for node in made)
 
 
 def test_closing_a_pool_from_inside_its_own_item_is_refused(runtime):
@@ -302,7 +302,7 @@ def test_an_interrupted_close_is_ended_by_the_next(runtime, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         pool.close()
     pool.close()
-    assert all(node._closed for node in nodes) and not pool._idle
+    assert all(node.__cloche__.closed for node in nodes) and not pool._idle
     with pytest.raises(cloche.ClosedError):
         pool.submit(1)
 

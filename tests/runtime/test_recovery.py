@@ -398,7 +398,7 @@ def test_resume_at_any_interval(restarting, every):
 
 
 def test_a_stream_with_many_bad_items_gets_through(restarting):
-    """The loop of docs/recovery.md: each item that breaks the node is reported and left out."""
+    """The loop of docs/how-to/recovery.md: each item that breaks the node is reported and left out."""
     node = restarting(OVER_INPUT, on_break="restore", checkpoint_every=2)
     items: list[object] = [1, "break", 2, 3, "break", "break", 4, 5, 6, "break"]
     bad = []

@@ -9,7 +9,8 @@ import pytest
 import cloche
 from cloche._wasm.core import core
 from cloche._wasm.memory import Memory
-from cloche._wasm.stores import KEPT, Slot
+from cloche._wasm.slot import Slot
+from cloche._wasm.stores import KEPT
 from tests.limits import patient
 
 pytestmark = pytest.mark.isolation("none", reason="the stores that are used again are of this process")
@@ -189,12 +190,12 @@ def test_a_lease_that_outlives_its_node_changes_nothing_for_the_next_one_in_its_
     """The end of the block sets the closed node's own limits again: they must not become the other node's."""
     first = runtime.load(cloche.Source(LOOPER))
     with first.lease():
-        handle = first._instance._slot.handle.value
+        handle = first._sandbox._slot.handle.value
         first.close()
         second = runtime.load(cloche.Source(LOOPER), limits=patient(value_depth=4))
-        assert second._instance._slot.handle.value == handle, "the store was not used again"
-        before = list(second._instance._words)
-    assert list(second._instance._words) == before
+        assert second._sandbox._slot.handle.value == handle, "the store was not used again"
+        before = list(second._sandbox._words)
+    assert list(second._sandbox._words) == before
     second.close()
 
 
@@ -209,7 +210,7 @@ def test_where_of_a_closed_node_is_nowhere(runtime):
         shown.append((first.where(), second.where()))
 
     second = runtime.load(cloche.Source(source), grants=cloche.Grants(services={"entered": look}))
-    assert second._instance._slot.handle.value == first._instance._slot.handle.value, "the store was not used again"
+    assert second._sandbox._slot.handle.value == first._sandbox._slot.handle.value, "the store was not used again"
     second.process(1)
     [(of_first, of_second)] = shown
     assert of_first == ""
@@ -220,10 +221,10 @@ def test_where_of_a_closed_node_is_nowhere(runtime):
 def test_cancelling_a_closed_instance_leaves_the_next_one_in_its_store_alone(runtime):
     """Its number would be the number of the other node's sandbox."""
     first = runtime.load(cloche.Source(LOOPER))
-    gone = first._instance
+    gone = first._sandbox
     first.close()
     source = "from cloche_guest import services\ndef f(x):\n    return services.cancel()\n"
     second = runtime.load(cloche.Source(source), grants=cloche.Grants(services={"cancel": gone.cancel}))
-    assert second._instance._slot.handle.value == gone._slot.handle.value, "the store was not used again"
+    assert second._sandbox._slot.handle.value == gone._slot.handle.value, "the store was not used again"
     assert second.process(1) is None
     second.close()

@@ -133,7 +133,7 @@ clock = sys.argv[1]
 with cloche.Runtime(metering=sys.argv[2], limits=cloche.Limits(deadline_s=120)) as runtime:
     grants = cloche.Grants(seed=5, clock=cloche.Clock(clock, start=1e9), env={"B": "2", "A": "1"})
     node = runtime.load(cloche.Source(source), "Node", grants=grants)
-    node._instance._on_records = lambda records, name: seen.extend((r.message, r.time_ns) for r in records)
+    node._sandbox._on_records = lambda records, name: seen.extend((r.message, r.time_ns) for r in records)
     values = [node.process(i) for i in range(3)]
     with node.clone() as twin:
         values.append(twin.process(1))

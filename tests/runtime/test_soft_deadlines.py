@@ -20,8 +20,8 @@ import pytest
 
 import cloche
 from cloche._runtime.recovery import OnBreak
-from cloche._runtime.runtime import Isolation
 from cloche._sandbox.instance import Instance
+from cloche.isolation import Isolation
 from tests.conftest import Recorder
 
 ROUNDS = int(os.environ.get("SOFT_DEADLINE_ROUNDS", "2"))
@@ -338,12 +338,12 @@ class Node:
 def within(node: cloche.Node, seconds: float) -> Iterator[None]:
     """In the block each call has so many seconds; those that a test makes to look at the node have plenty."""
     # a worker knows the deadline_s of its node; it is sent only what stream_s leaves of it
-    field = "deadline_s" if isinstance(node._instance, Instance) else "stream_s"
-    node._instance.limit_next_calls(seconds, field)
+    field = "deadline_s" if isinstance(node._sandbox, Instance) else "stream_s"
+    node._sandbox.limit_next_calls(seconds, field)
     try:
         yield
     finally:
-        node._instance.limit_next_calls(None)
+        node._sandbox.limit_next_calls(None)
 
 
 @pytest.fixture(scope="module")

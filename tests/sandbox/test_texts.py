@@ -11,12 +11,11 @@ import cbor2
 import pytest
 
 from cloche import NodeLoadError, NodeRaisedError, ProtocolError
-from cloche._runtime.node import raise_failure
-from cloche._sandbox.failures import read_failure
+from cloche._sandbox.failures import raise_failure, read_failure
 from cloche._sandbox.load_request import MAX_METHODS, read_info
 from cloche._sandbox.logs import MAX_CHARACTERS as MAX_RECORD
 from cloche._sandbox.logs import MAX_FIELDS, parse
-from cloche._texts import MAX_NAME, MAX_TEXT, clean, line, name
+from cloche.texts import MAX_NAME, MAX_TEXT, clean, line, name
 from cloche_wire import Failure, Op
 from cloche_wire.failure import MAX_CAUSES, MAX_CHARACTERS, MAX_FRAMES, MAX_MESSAGE, MAX_NOTES, MAX_NUMBER
 

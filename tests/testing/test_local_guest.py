@@ -237,6 +237,6 @@ def test_plugin_runs_a_test_in_both(pytester, monkeypatch):
             seen.append((node.name, node))
         def test_both_ran_and_were_closed():
             assert [name for name, _ in seen] == ["double", "sandboxed"]
-            assert all(node._closed for _, node in seen)
+            assert all(node.__cloche__.closed for _, node in seen)
     """)
     pytester.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=3)

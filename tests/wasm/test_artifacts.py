@@ -23,6 +23,7 @@ from cloche._wasm import artifacts as _artifacts
 from cloche._wasm import bindings
 from cloche._wasm import engine as _engine
 from cloche._wasm import image as _image
+from cloche._wasm.checkout import cache_folder
 from cloche._wasm.core import core
 from cloche.errors import ImageError
 from cloche_wire import abi
@@ -41,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of this test's own, with no compiled image in it; its native core is the one of this user."""
     folder = tmp_path / "cache"
     folder.mkdir()
-    (folder / "native").symlink_to(_image.cache_folder() / "native")
+    (folder / "native").symlink_to(cache_folder() / "native")
     monkeypatch.setenv("CLOCHE_CACHE", str(folder))
     return folder
 
@@ -406,7 +407,7 @@ def test_a_draft_is_not_written_through_a_file_that_lies_there(tmp_path, monkeyp
     """Its name cannot be foreseen; if it could, O_EXCL refuses the link that waits under it."""
     monkeypatch.setattr(os, "urandom", lambda count: bytes(count))
     target = tmp_path / "target"
-    (tmp_path / f"a.{'00' * 8}.part").symlink_to(target)
+    (tmp_path / f".a.cwasm.{'00' * 8}.part").symlink_to(target)
     with pytest.raises(FileExistsError):
         _artifacts.keep(tmp_path / "a.cwasm", b"code")
     assert not target.exists()

@@ -106,6 +106,6 @@ def test_line_tables_are_looked_through_up_to_a_bound_in_all(walk, monkeypatch):
     monkeypatch.setattr(frames, "_line", counting)
     found = walk(world)
     assert len(found) == frames.MAX_FRAMES
-    assert sum(walked) <= frames._MAX_TABLES
+    assert sum(walked) <= frames._MAX_WALKED_TABLE_BYTES
     assert [info.line for info in found[-2:]] == [7, 7]
     assert {info.line for info in found[:-2]} == {0}

@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sysconfig
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cloche_guest import values
 HERE = Path(__file__).parent
 TREE = HERE.parents[2]
 SHIM = TREE / "wasm" / "shim"
-SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "meet", "write", "path")
+SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "seen", "write", "path")
 FILES = ("files", "memfs", "hostfs")
 OWN_BLOCKS = ("codec", "decode")  # where free() means a block of a request: the harness keeps count of those
 WARNINGS = (
@@ -47,17 +48,25 @@ def compiler() -> str:
     return found
 
 
-def build(folder: Path, sanitize: bool = False) -> Path:
+def build(folder: Path) -> Path:
     """Compile the codec into `folder`; the module's file."""
-    return _compile(folder, "cloche_native", SOURCES, "harness", sanitize)
+    return _compile(folder, "cloche_native", SOURCES, "harness")
 
 
-def build_files(folder: Path, sanitize: bool = False) -> Path:
+def build_files(folder: Path) -> Path:
     """Compile the file code into `folder`; the module's file."""
-    return _compile(folder, "cloche_files", FILES, "files_harness", sanitize)
+    return _compile(folder, "cloche_files", FILES, "files_harness")
 
 
-def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str, sanitize: bool) -> Path:
+@cache
+def sanitizers() -> str:
+    """What the code is compiled with: AddressSanitizer only where its library was loaded before Python (`address_sanitizer`)."""
+    wanted = "address,undefined" if "libasan" in os.environ.get("LD_PRELOAD", "") else "undefined"
+    command = [compiler(), f"-fsanitize={wanted}", "-shared", "-fPIC", "-x", "c", os.devnull, "-o", os.devnull]
+    return "" if subprocess.run(command, capture_output=True, check=False).returncode else wanted
+
+
+def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str) -> Path:
     command = [
         compiler(),
         "-std=c11",
@@ -70,9 +79,9 @@ def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str, sa
         f"-I{folder}",
     ]
     header = runpy.run_path(str(TREE / "wasm" / "imagebuild" / "header.py"))
-    (folder / "abi.h").write_text(header["abi_header"](TREE / "guest" / "cloche_wire"), "utf-8")
-    if sanitize:
-        command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    header["write_headers"](TREE / "guest" / "cloche_wire", folder)
+    if sanitizers():
+        command += [f"-fsanitize={sanitizers()}", "-fno-sanitize-recover=all"]
     objects = []
     for source in (*(SHIM / f"{stem}.c" for stem in sources), HERE / f"{harness}.c"):
         target = folder / f"{source.stem}.o"
@@ -101,7 +110,15 @@ def load_files(module: Path) -> Any:
     return native
 
 
-def sanitizer_library() -> str:
-    """What must be preloaded so that Python can load a module built with `sanitize`."""
+def address_sanitizer() -> dict[str, str]:
+    """What to add to the environment of a Python whose extension modules are built with AddressSanitizer.
+
+    Raises:
+        Unavailable: the compiler has none.
+    """
     command = [compiler(), "-print-file-name=libasan.so"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    library = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    if not Path(library).is_absolute():
+        raise Unavailable("the compiler has no AddressSanitizer")
+    # Python itself leaves memory behind when it ends
+    return {"LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1"}

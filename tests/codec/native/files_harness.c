@@ -1,10 +1,11 @@
-/* The guest's files (files.c, memfs.c, hostfs.c) as a native extension module. Whoever tests answers fs_ask: `ask` is given the
-   request's bytes, and returns the answer's, or None. An errno is raised as OSError with WASI's number. */
+/* The guest's files (files.c, memfs.c, hostfs.c) as a native extension module. A test answers requests: the callable passed to `ask`
+   gets the request's bytes and returns the answer's, or None. An errno is raised as OSError with WASI's number. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include "files.h"
 #include "hostfs.h"
 #include "memfs.h"
+#include "wasi.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,9 +13,9 @@ static PyObject *asked;
 static Py_ssize_t room = 1 << 26;
 static uint64_t now = 1;
 
-uint64_t fs_now(void) { return now++; }
-size_t fs_room(void) { return (size_t)room; }
-Answer fs_ask(const uint8_t *request, size_t n) {
+uint64_t wasi_now(void) { return now++; }
+size_t host_request_bytes(void) { return (size_t)room; }
+Answer host_ask(const uint8_t *request, size_t n) {
     PyObject *answer = asked ? PyObject_CallFunction(asked, "y#", (const char *)request, (Py_ssize_t)n) : NULL;
     Answer a = {0};
     if (asked && !answer) PyErr_WriteUnraisable(asked);
@@ -182,8 +183,8 @@ static PyObject *m_rename(PyObject *m, PyObject *args) {
 static PyMethodDef methods[] = {
     {"place", place, METH_O, "Copy a buffer into a block; its address."},
     {"lift", lift, METH_VARARGS, "A view of a copy of what lies at (address, length)."},
-    {"ask", m_ask, METH_O, "What answers fs_ask; None: nobody."},
-    {"room", m_room, METH_O, "What fs_room answers."},
+    {"ask", m_ask, METH_O, "What answers host_ask; None: nobody."},
+    {"room", m_room, METH_O, "What host_request_bytes answers."},
     {"scratch", m_scratch, METH_O, "memfs_limit"},
     {"open", m_open, METH_VARARGS, "files_open(fd, path, flags, append=0) -> fd"},
     {"close", m_close, METH_VARARGS, "files_close(fd)"},

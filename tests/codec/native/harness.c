@@ -37,7 +37,7 @@ static PyObject *drop(PyObject *m, PyObject *arg) {
 }
 static PyObject *count(PyObject *m, PyObject *none) { return PyLong_FromSsize_t(live); }
 
-/* What a reply points to. Only for replies that reply() has just made. */
+/* Copies what a reply points to; call it before the next reply is made. */
 static PyObject *lift(PyObject *m, PyObject *args) {
     unsigned long long address;
     Py_ssize_t n;
@@ -111,22 +111,21 @@ static PyObject *ring(PyObject *m, PyObject *none) {
     return PyMemoryView_FromMemory((char *)&cloche_ring, sizeof cloche_ring, PyBUF_WRITE);
 }
 
-static PyMethodDef methods[] = {
-    {"place", place, METH_O, "Copy a buffer into a block; its address."},
-    {"drop", drop, METH_O, "Free a block."},
-    {"live", count, METH_NOARGS, "How many blocks there are."},
-    {"lift", lift, METH_VARARGS, "A view of a copy of what lies at (address, length)."},
-    {"hooks", hooks, METH_VARARGS, "codec_set_hooks"},
-    {"limits", limits, METH_VARARGS, "codec_set_limits"},
-    {"request", request, METH_O, "codec_decode"},
-    {"loads", loads, METH_O, "codec_decode_inline"},
-    {"dumps", dumps, METH_O, "codec_encode, in line"},
-    {"reply", reply, METH_O, "codec_release, then codec_encode, out of line"},
-    {"release", release, METH_NOARGS, "codec_release"},
-    {"check", check, METH_VARARGS, "check_item(frame, max_nodes, max_depth)"},
-    {"put", put, METH_O, "ring_put"},
-    {"ring", ring, METH_NOARGS, "A view of the ring."},
-    {0}};
+static PyMethodDef methods[] = {{"place", place, METH_O, "Copy a buffer into a block; its address."},
+                                {"drop", drop, METH_O, "Free a block."},
+                                {"live", count, METH_NOARGS, "How many blocks there are."},
+                                {"lift", lift, METH_VARARGS, "A view of a copy of what lies at (address, length)."},
+                                {"hooks", hooks, METH_VARARGS, "codec_set_hooks"},
+                                {"limits", limits, METH_VARARGS, "codec_set_limits"},
+                                {"request", request, METH_O, "codec_decode"},
+                                {"loads", loads, METH_O, "codec_decode_inline"},
+                                {"dumps", dumps, METH_O, "codec_encode, in line"},
+                                {"reply", reply, METH_O, "codec_release, then codec_encode, out of line"},
+                                {"release", release, METH_NOARGS, "codec_release"},
+                                {"check", check, METH_VARARGS, "check_item(frame, max_nodes, max_depth)"},
+                                {"put", put, METH_O, "ring_put"},
+                                {"ring", ring, METH_NOARGS, "A view of the ring."},
+                                {0}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "cloche_native", NULL, -1, methods};
 
 PyMODINIT_FUNC PyInit_cloche_native(void) {
