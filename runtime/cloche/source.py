@@ -1,4 +1,4 @@
-"""Where a node's code comes from: text, a file, a package folder. Read whole by the host; the guest has no file system."""
+"""A node's code: text, a file or a package folder. The host reads all of it and sends it; the guest has no file system."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Source:
 
     Attributes:
         text: Python source of one module.
-        filename: shown in tracebacks; the guest cannot open it.
+        filename: the name that tracebacks show. The guest cannot open it.
     """
 
     text: str
@@ -35,12 +35,18 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """What is sent to the guest: module name -> (filename, source, is a package)."""
+    """A node's code as it is sent to the guest.
+
+    Attributes:
+        main: name of the module that has the entry.
+        files: module name -> (filename, source, whether it is a package).
+        data: files of a package that are not Python: path, beginning with the package's folder -> content. The node reads them
+            through `importlib.resources`.
+    """
 
     main: str
     files: dict[str, tuple[str, str, bool]]
     data: dict[str, bytes]
-    """Files of a package that are not Python: path below the folder's parent -> content (importlib.resources)."""
 
 
 def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
@@ -49,11 +55,11 @@ def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
     Args:
         source: a `Source`, the path of a .py file, that of a package folder, or the dotted name of a module in one of the
             granted packages.
-        grants: names a module's packages.
+        grants: the node's; a dotted name is a module of one of `Grants.packages`.
 
     Raises:
-        FileNotFoundError: no such path.
-        ClocheError: it is neither, or too large.
+        FileNotFoundError: there is nothing at the path.
+        ClocheError: the path is neither a .py file nor a package, or the package is too large.
         SyntaxError: a file's encoding declaration is wrong.
     """
     if isinstance(source, Source):
@@ -80,7 +86,7 @@ def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
 def _text(path: Path) -> str:
     import tokenize
 
-    with tokenize.open(path) as file:  # honours a coding declaration (PEP 263)
+    with tokenize.open(path) as file:  # decodes as the file's coding declaration says (PEP 263)
         return file.read()
 
 
@@ -102,10 +108,13 @@ def _read_folder(folder: Path) -> Modules:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """The files below a resolved folder that belong to a package: none hidden, none in ``__pycache__``, in sorted order.
+    """The files of a package, in sorted order, without hidden files and those in ``__pycache__``.
+
+    Args:
+        folder: the package's folder, with symbolic links resolved.
 
     Raises:
-        ClocheError: a link leads out of the folder, or there are too many files or bytes.
+        ClocheError: a symbolic link leads out of the folder, or there are too many files or bytes.
     """
     count = total = 0
     for path in sorted(folder.rglob("*")):
