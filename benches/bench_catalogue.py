@@ -1,7 +1,8 @@
-"""Every case of ``cloche bench``, natively and in the sandbox, as a pytest bench.
+"""Every case of ``cloche bench``, natively and in the sandbox, as a bench of pytest-benchmark.
 
-`cloche bench` takes the contenders in turns and gives intervals; this is the same catalogue for pytest-benchmark's own tools
-(``--benchmark-autosave``, ``--benchmark-compare``). Timed: the case's operation. Not timed: loading, unless that is the case.
+``cloche bench`` runs the contenders in turns and reports confidence intervals. This file runs the same cases for the tools of
+pytest-benchmark (``--benchmark-autosave``, ``--benchmark-compare``). Timed: the case's operation. Not timed: loading, unless the
+case is about loading; and what undoes an operation before it can run again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from typing import Any
 
 import pytest
 
-from cloche_bench import cases, contenders
+from cloche_bench import cases
+from cloche_bench.case import Case
+from cloche_bench.contender import Contender
+from cloche_bench.native import Native
+from cloche_bench.sandboxes import ClocheContender
 from cloche_bench.suite import close_to
 
 CASES, _ = cases.catalogue()
@@ -19,11 +24,11 @@ EXPECTED: dict[str, Any] = {}
 
 
 @pytest.fixture(scope="session")
-def made() -> Iterator[dict[str, contenders.Contender]]:
-    """The default of each side."""
-    found: dict[str, contenders.Contender] = {
-        "native": contenders.Native(),
-        "epoch": contenders.ClocheContender("epoch"),
+def made() -> Iterator[dict[str, Contender]]:
+    """The contenders by name: native CPython, and Cloche with metering "epoch"."""
+    found: dict[str, Contender] = {
+        "native": Native(),
+        "epoch": ClocheContender("epoch"),
     }
     yield found
     for contender in found.values():
@@ -32,8 +37,8 @@ def made() -> Iterator[dict[str, contenders.Contender]]:
 
 @pytest.mark.parametrize("contender", ["native", "epoch"])
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
-def bench_case(benchmark: Any, made: dict[str, contenders.Contender], case: cases.Case, contender: str) -> None:
-    """The first result of both is the same."""
+def bench_case(benchmark: Any, made: dict[str, Contender], case: Case, contender: str) -> None:
+    """One case with one contender. The first result of each contender has to be the same."""
     benchmark.group = case.id
     where = made[contender]
     try:

@@ -104,6 +104,7 @@ def test_a_program_that_the_deadline_ends_ends_in_no_other_way():
     assert [program for program in programs if "deadline" in program.ends and len(program.ends) > 1] == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_program_ends_within_its_limit(runtime, program, entry):
@@ -114,6 +115,7 @@ def test_program_ends_within_its_limit(runtime, program, entry):
         assert node.process(1) == 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("entry", ["process", "finally"])
 @pytest.mark.parametrize("program", [program for program in PROGRAMS if "deadline" in program.ends], ids=str)
 def test_program_of_endless_time_ends_under_epochs_too(epoch_runtime, program, entry):

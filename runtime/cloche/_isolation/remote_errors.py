@@ -8,8 +8,8 @@ from cloche import errors
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import decode_record
 from cloche._sandbox.termination import Cancelled, CancelledHard
-from cloche._texts import clean
 from cloche._wasm.memory import NoRoomError
+from cloche.texts import clean
 
 __all__ = ["describe", "rebuild"]
 

@@ -36,7 +36,6 @@ from cloche._isolation.shared_memory import SharedMemory, attach
 from cloche._requests.router import GuestRequestRouter
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.snapshot import Snapshot
-from cloche._texts import name
 from cloche._wasm.call_state import CallState, Stopped
 from cloche._wasm.clocks import ClockAndRandomState
 from cloche._wasm.core import Word
@@ -44,6 +43,7 @@ from cloche._wasm.engine import Engine
 from cloche._wasm.memory import Memory
 from cloche.errors import ClocheError, EncodeError, InternalError
 from cloche.limits import Limits
+from cloche.texts import name
 from cloche_wire import tags
 
 __all__ = ["NodeServer"]

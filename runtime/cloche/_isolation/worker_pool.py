@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cloche._isolation.reaper import ProcessReaper
 from cloche._isolation.remote_instance import RemoteInstance
-from cloche._isolation.worker_process import Opening, Process, WorkerInfo
+from cloche._isolation.worker_process import Opening, Process
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from cloche._requests.router import RequestHandler
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm.call_state import CallState
-    from cloche._wasm.engine import Metering
     from cloche._wasm.image import Image
+    from cloche.isolation import WorkerInfo
     from cloche.limits import Limits
+    from cloche.metering import Metering
 
 __all__ = ["WorkerPool"]
 

@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import cbor2
@@ -22,18 +21,19 @@ from cloche._codec.codec import decode_record
 from cloche._isolation.descriptors import Socket, connected
 from cloche._isolation.protocol import FRAMES_BYTES, WHERE
 from cloche._isolation.rlimits import Bounds
-from cloche._texts import clean, name
 from cloche._wasm.checkout import cache_folder
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
+from cloche.isolation import WorkerInfo
+from cloche.texts import clean, name
 
 if TYPE_CHECKING:
     from cloche._isolation.reaper import ProcessReaper
-    from cloche._wasm.engine import Metering
     from cloche._wasm.image import Image
     from cloche.limits import Limits
+    from cloche.metering import Metering
 
-__all__ = ["Opening", "Process", "WorkerInfo"]
+__all__ = ["Opening", "Process"]
 
 _BOOT: Final = """\
 import json, socket, sys
@@ -57,24 +57,6 @@ _LAST_WORDS: Final = 2000
 
 def _say_nothing(_text: str) -> None:
     """Stands for a logger that is not needed any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A worker process of `Runtime(isolation="process")`.
-
-    Attributes:
-        pid: its process id.
-        nodes: how many nodes it has now.
-        confined_by: what it cannot undo: "no_new_privs", "rlimits", "seccomp"; "memory" and "processor_time" if they are bounded
-            by what its nodes may use, "cgroup" if the kernel keeps that as well.
-        missing: what could not be applied on this machine, each with the reason.
-    """
-
-    pid: int
-    nodes: int
-    confined_by: tuple[str, ...]
-    missing: dict[str, str]
 
 
 def _cache() -> dict[str, str]:

@@ -10,14 +10,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._profiling import phases as _phases
 from cloche._profiling.call_tree import Function, Tree, merge, parse
 from cloche._sandbox.failures import raise_failure
-from cloche._texts import name
+from cloche.atomic_file import AtomicFile
 from cloche.errors import ClocheError
+from cloche.texts import name
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
@@ -206,14 +206,15 @@ class Profile:
                 "problem": found.problem,
             },
         )
-        Path(path).write_text(trace(traced), encoding="utf-8")
+        with AtomicFile(path) as file:
+            file.write(trace(traced).encode())
 
 
 @contextmanager
 def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
     """Profile every call on `node` in the block; use it afterwards for `Profile.save` and `Profile.functions`.
 
-    Each call of a function costs some microseconds more while it is counted: see docs/profiling.md. Deadlines and fuel
+    Each call of a function costs some microseconds more while it is counted: see docs/how-to/profiling.md. Deadlines and fuel
     are what they were. The node runs in the same interpreter as the counter and can falsify what it says, not more.
 
     Args:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final, NoReturn
 
-from cloche._texts import clean, line, name
 from cloche.errors import NodeLoadError, NodeRaisedError, ProtocolError
+from cloche.texts import clean, line, name
 from cloche_wire import Failure, Frame, Op
 from cloche_wire.failure import MAX_MESSAGE
 

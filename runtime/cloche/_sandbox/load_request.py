@@ -1,4 +1,4 @@
-"""The operand of LOAD (docs/wire.md): a node's code, parameters and grants; and the guest's answer to it."""
+"""The operand of LOAD (docs/reference/wire.md): a node's code, parameters and grants; and the guest's answer to it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._arguments import checked_params
-from cloche._texts import name as cleaned
+from cloche.texts import name as cleaned
 
 if TYPE_CHECKING:
-    from cloche._sandbox.modules import Modules
     from cloche.grants import Grants
     from cloche.limits import Limits
+    from cloche.source import Modules
 
 __all__ = ["MAX_METHODS", "operand", "read_info"]
 

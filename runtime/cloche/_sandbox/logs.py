@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from cloche._codec.codec import decode_record
 from cloche._records import LogRecord
-from cloche._texts import MAX_NAME, MAX_TEXT, clean, name
+from cloche.texts import MAX_NAME, MAX_TEXT, clean, name
 from cloche_wire import abi
 
 __all__ = ["DefaultLogger", "collect", "deliver", "parse"]

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloche._records import StreamPosition
-from cloche._texts import name as cleaned
 from cloche._wasm.clocks import check_state
+from cloche._wasm.memory import PAGE_BYTES
 from cloche.errors import ClocheError
+from cloche.texts import name as cleaned
 
 __all__ = ["PAGE_BYTES", "Snapshot"]
 
-PAGE_BYTES: Final = 4096
 _MAGIC: Final = b"cloche snapshot\n"
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<16sIII")  # magic, version, bytes of the description, 0
@@ -45,7 +45,8 @@ class Snapshot:
         name: the node's name.
         info: the node's `Node.info`.
         memory_bytes: size of the linear memory in bytes.
-        runs: address ranges that differ from the image, in order: (first page, number of pages), pages of PAGE_BYTES.
+        runs: address ranges that differ from the image, in order: (first page, number of pages). A page has 4096
+            bytes here, on every machine.
         pages: content of these pages, in order.
         request: address of the request buffer in the guest.
         calls: number of calls that the node had answered.

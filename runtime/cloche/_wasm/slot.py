@@ -1,4 +1,4 @@
-"""One guest of the native core: a store with the image instantiated, and the words that Python and the core share of it."""
+"""One guest of the native core: a store with the image instantiated, and the words of memory that Python and the core share."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ from cloche.errors import ClocheError, ClosedError, InternalError, ProtocolError
 __all__ = ["HasImage", "Slot"]
 
 _UNLIMITED: Final = 4096 << 20
+"""Limit of linear memory in bytes, when none is set: all that 32-bit addresses reach."""
 
 
 class HasImage(Protocol):
-    """The engine, as far as a guest depends on it."""
+    """The part of `cloche._wasm.engine.Engine` that a guest depends on."""
 
     @property
     def image_address(self) -> int:
-        """Address of the image's ``struct cloche_image``, which the engine keeps alive."""
+        """Address of the ``struct cloche_image`` from which guests are made. It is valid as long as the engine lives."""
 
 
 class Slot:
-    """One guest of the core. It is freed when its last user lets go of it: its instance, or a view of its memory.
+    """One guest of the core, freed by `close` or with the last reference to this object.
+
+    An instance refers to its slot, and so does every view of the guest's memory that may outlive the instance.
 
     Args:
-        engine: whose image to instantiate.
+        engine: the engine whose image is instantiated; kept alive by the slot.
 
     Attributes:
-        handle: the core's, as the core has written it; 0 once freed.
-        words: what Python and the core share (`Word`), as unsigned numbers.
+        handle: the number by which the core knows the guest.
+        words: view of the 64-bit unsigned numbers that Python and the core share, indexed by `cloche._wasm.core.Word`.
 
     Raises:
-        ClocheError: no memory, or no address space, is left in this process.
+        ClocheError: this process has no memory or address space left.
     """
 
     __slots__ = ("__weakref__", "_engine", "_free", "_words_at", "handle", "words")
 
     def __init__(self, engine: HasImage) -> None:
-        self._engine = engine  # the guests of an image use what the engine owns
+        self._engine = engine  # without this reference the engine may be freed while the guest still uses its code
         self.handle = ctypes.c_uint64()
         self._words_at = ctypes.c_uint64()
         self._free = core().free
@@ -48,7 +51,7 @@ class Slot:
         self.words: Any = memoryview((ctypes.c_uint64 * WORDS).from_address(self._words_at.value)).cast("B").cast("Q")
 
     def failure(self, status: int) -> ClocheError:
-        """The error for a status of the core that says that the guest has not run."""
+        """The error for a negative status of the core (`cloche._wasm.core.Status`): the guest has not run."""
         match status:
             case Status.NO_GUEST:
                 return ClosedError("the sandbox has been freed")
@@ -74,16 +77,16 @@ class Slot:
                 return InternalError(f"the native core answered {status}")
 
     def message(self) -> str:
-        """What the engine said about the last failure."""
+        """The engine's own text about the guest's last failure, of at most 256 bytes."""
         room = ctypes.create_string_buffer(256)
         length = core().message(self.handle.value, room, len(room))
         return room.raw[:length].decode(errors="replace")
 
     def close(self) -> None:
-        """Free it now. Calling it again does nothing."""
+        """Free the guest now. Calling it again does nothing."""
         try:
             self._free(self.handle.value)
-        except ctypes.ArgumentError:  # as in `core._translating`
+        except ctypes.ArgumentError:  # ctypes makes it of a RecursionError: see `core._raising_recursion_error`
             raise RecursionError("maximum recursion depth exceeded") from None
 
     def __del__(self) -> None:

@@ -1,9 +1,9 @@
-"""What an instance lives in: a store with the image instantiated, at rest. A closed one is made pristine and used again.
+"""Reuse of stores: the store of a closed instance is made pristine and given to the next instance.
 
-Most of the price of a new sandbox is the kernel's: mapping the image, a fault and a fresh page for each page that is written, and
-giving all of it back. A store whose guest ended at rest is worth keeping: the pages that it wrote to (the kernel knows
-which, see `Memory.dirty_runs`) are overwritten with the image's own, and nothing of its guest is left. A store whose guest
-was stopped, trapped, exited or grew its memory is freed at once, as is every store beyond a few.
+Most of the time that a new sandbox costs is spent in the kernel: it maps the image, handles a fault and supplies a page for each
+page that the guest writes, and takes everything back at the end. So `StorePool` keeps a store whose guest ended at rest. The kernel
+knows which pages that guest wrote (`Memory.dirty_runs`); the pool overwrites each with the image's page, and nothing of the guest
+remains. A store whose guest was stopped, trapped, exited or grew its memory is freed at once, and so is every store beyond `KEPT`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from cloche._wasm.slot import HasImage, Slot
 __all__ = ["StorePool"]
 
 KEPT: Final = 8
-"""Idle stores that an engine keeps: about 0.7 MB each."""
+"""Number of idle stores that an engine keeps at most: about 0.7 MB each."""
 
 
 class StorePool:
-    """The idle stores of one engine, each as pristine as a new one. Thread-safe."""
+    """The idle stores of one engine, each as pristine as a new one. Thread-safe.
+
+    Args:
+        engine: the engine whose image the stores instantiate.
+    """
 
     def __init__(self, engine: HasImage) -> None:
         self._engine = engine
@@ -31,14 +35,26 @@ class StorePool:
         self._closed = False
 
     def take(self) -> Slot:
-        """An idle store, or a new one."""
+        """An idle store, or a new one if none is idle.
+
+        Raises:
+            ClocheError: this process has no memory or address space left for a new store.
+        """
         try:
             return self._idle.pop()
         except IndexError:
             return Slot(self._engine)
 
     def release(self, slot: Slot, memory: Memory) -> bool:
-        """Make a store pristine and keep it; False if it has to be freed instead."""
+        """Make a store pristine and keep it.
+
+        Args:
+            slot: the store, whose guest runs no more.
+            memory: its linear memory.
+
+        Returns:
+            False if the store was not kept: the caller frees it.
+        """
         if self._closed or len(self._idle) >= KEPT or not core().is_clean(slot.handle.value):
             return False
         image = self.pristine()
@@ -46,7 +62,7 @@ class StorePool:
             return False
         try:
             memory.reset(image)
-        except OSError:  # no pagemap to read
+        except OSError:  # without the kernel's pagemap nobody knows which pages the guest wrote
             return False
         for word in (Word.DEADLINE_NS, Word.CLOCK_MODE, Word.SEEDED, Word.DRAWN, Word.GRANTED):
             slot.words[word] = 0
@@ -54,19 +70,19 @@ class StorePool:
         return True
 
     def pristine(self) -> Memory:
-        """The image's memory, in a store whose guest never runs."""
+        """The linear memory of a store whose guest never runs: the image's own bytes."""
         if self._image is None:
             slot = Slot(self._engine)
             self._image = slot, Memory(slot)
         return self._image[1]
 
     def close(self) -> None:
-        """Free them all."""
+        """Free the idle stores, and keep none from now on."""
         self._closed = True
         while self._idle:
             try:
                 self._idle.pop().close()
-            except IndexError:  # another thread has taken the last one
+            except IndexError:  # another thread has taken the last store since the test above
                 break
         if self._image is not None:
             slot, memory = self._image
