@@ -439,8 +439,9 @@ class Runtime:
 
         calls: NodeCalls | None = None
         try:
-            policy = options.policy
-            sandbox: Sandbox = instance if policy.on_break == "raise" else Supervisor(instance, info, policy, revive)
+            sandbox: Sandbox = instance
+            if options.policy.on_break != "raise":
+                sandbox = Supervisor(instance, info, options.policy, revive)
             calls = NodeCalls(sandbox, info, lock)
             node = Node(calls, restore)
             self._nodes.add(calls)
