@@ -90,9 +90,8 @@ def keep(path: Path, code: bytes | bytearray) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb") as file:
-            _lock(
-                descriptor, fcntl.LOCK_EX
-            )  # without the lock `_remove_old_drafts` of another process removes this draft
+            # without the lock `_remove_old_drafts` of another process removes this draft
+            _lock(descriptor, fcntl.LOCK_EX)
             file.write(body)
             file.write(trailer)
             file.flush()

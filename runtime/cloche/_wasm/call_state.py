@@ -85,9 +85,8 @@ class CallState:
     def cancel(self) -> None:
         """Cancel the current call, and wake the thread that waits in `wait`. Called by another thread."""
         self.cancelled = True
-        if (
-            self._wake is not None
-        ):  # without an event no thread waits yet, and `wait` looks at `cancelled` before it does
+        # without an event no thread waits yet, and `wait` looks at `cancelled` before it waits
+        if self._wake is not None:
             self._wake.set()
 
     @property

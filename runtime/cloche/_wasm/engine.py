@@ -20,6 +20,8 @@ from cloche_wire import abi
 __all__ = ["DEFAULT_METERING", "Engine", "Metering", "Module", "check_abi", "options"]
 
 Metering = Literal["epoch", "guard", "fuel", "none"]
+"""How a guest's time is bounded: every loop checks a counter ("epoch"), every loop reads a page that the host can make inaccessible
+("guard"), every instruction is counted ("fuel"), or not at all ("none")."""
 DEFAULT_METERING: Final[Metering] = "guard" if sys.platform == "linux" and os.uname().machine == "x86_64" else "epoch"
 """Guests run faster with "guard". It is the default where hundreds of thousands of stops have tested it (benches/interrupts.py)."""
 
@@ -208,7 +210,7 @@ class Engine:
         return layout
 
     def end_starts(self) -> None:
-        """Do nothing. `cloche._isolation.WorkerPool.end_starts` ends processes that are being started; here nothing is."""
+        """Do nothing: an engine starts no worker processes, which `cloche._isolation.worker_pool.WorkerPool.end_starts` ends."""
 
     def close(self) -> None:
         """Free the idle stores. The engine itself is freed with the last instance that uses it."""

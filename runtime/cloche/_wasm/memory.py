@@ -307,9 +307,8 @@ class Memory:
     def _keep(self, address: int, length: int) -> memoryview:
         """A writable view of a checked range that keeps linear memory mapped as long as it lives."""
         array: Any = (ctypes.c_ubyte * length).from_address(self._base + address)
-        array.slot = (
-            self._slot
-        )  # without this reference linear memory may be unmapped, and a read of the view be a SIGSEGV
+        # without this reference linear memory may be unmapped while the view lives: a read would be a SIGSEGV
+        array.slot = self._slot
         key, pinned = id(array), self._pinned
         pinned[key] = weakref.ref(array, lambda _: pinned.pop(key, None))
         return memoryview(array).cast("B")
@@ -320,10 +319,10 @@ class Memory:
         return bool(self._pinned)
 
     def dirty_runs(self) -> list[tuple[int, int]]:
-        """The runs of pages that differ from the image, or may: (first page, number of pages).
+        """The runs of pages that the guest has written to, as pairs of (first page, number of pages).
 
-        The image is mapped copy on write: a page that was written to has become anonymous memory, and the kernel's
-        pagemap tells (Documentation/admin-guide/mm/pagemap.rst: bit 61 file-mapped, 62 swapped, 63 present).
+        The image is mapped copy on write, so a page that was written to has become anonymous memory. The kernel's pagemap shows
+        that (Documentation/admin-guide/mm/pagemap.rst: bit 61 file-mapped, 62 swapped, 63 present).
         """
         first, count = self._base // _PAGE, self.size // _PAGE
         flags = _read_pagemap(8 * first, 8 * count)[7::8]  # the highest byte of each little-endian entry
