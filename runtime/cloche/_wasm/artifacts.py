@@ -95,7 +95,8 @@ def keep(path: Path, code: bytes | bytearray) -> None:
             file.write(body)
             file.write(trailer)
             file.flush()
-            os.fsync(descriptor)  # after the rename a power cut could leave a file of zeros under the final name
+            # after the rename a power cut could leave a file of zeros under the final name
+            os.fsync(descriptor)
             draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
@@ -123,9 +124,8 @@ def locked(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if (
-                held
-            ):  # closing alone would not unlock it: a child process that was forked meanwhile has the descriptor, too
+            # closing alone would not unlock it: a child process that was forked meanwhile has the descriptor, too
+            if held:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)

@@ -136,7 +136,8 @@ class CallState:
                 return True
             limit = until if self.deadline is None else min(until, self.deadline)
             wake.wait(min(max(0.0, limit - now), 3600.0))
-            wake.clear()  # nothing is missed: a thread changes `cancelled` or the future first, and only then sets the event
+            # nothing is missed: a thread changes `cancelled` or the future first, and only then sets the event
+            wake.clear()
         return False
 
 

@@ -51,7 +51,7 @@ def address_of(view: memoryview) -> int:
     """Address of a contiguous view in this process; 0 if unknown, for a read-only view of anything but a numpy array."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(view))
-    except TypeError:  # ctypes refuses a read-only view
+    except TypeError:  # raised for a read-only view, whose address only numpy tells
         interface = getattr(view.obj, "__array_interface__", None)
         return int(interface["data"][0]) if interface else 0
 
