@@ -46,7 +46,7 @@ def _verb(function: Callable[..., Any], name: str) -> Iterator[str]:
     hints = get_type_hints(function, include_extras=True)
     arguments, options = [], []
     for parameter in inspect.signature(function).parameters.values():
-        kind, info = get_args(hints[parameter.name])[:2]
+        kind, info = (*get_args(hints[parameter.name]), None, None)[:2]  # typer's own context is not annotated
         if isinstance(info, ArgumentInfo):
             arguments.append((info.metavar or parameter.name.upper(), "", info.help or ""))
         elif isinstance(info, OptionInfo):
