@@ -18,6 +18,8 @@ import cloche
 from cloche import Limits, Snapshot
 from tests.limits import patient
 
+here = pytest.mark.isolation("none", reason="bytes of a snapshot are read in this process")
+
 COUNTER = """
 import random
 class N:
@@ -214,6 +216,7 @@ def test_a_description_that_is_none_is_refused(text):
         Snapshot.from_bytes(body + hashlib.blake2b(body, digest_size=32).digest())
 
 
+@here
 def test_every_truncation_is_refused(load):
     """At any length."""
     data = load(COUNTER).snapshot().to_bytes()
@@ -222,6 +225,7 @@ def test_every_truncation_is_refused(load):
             Snapshot.from_bytes(data[:size])
 
 
+@here
 def test_a_bomb_takes_no_memory(load):
     """64 MiB of zeros in 64 KiB, where the description says one page: no more than that is decompressed."""
     snapshot = load(COUNTER).snapshot()
@@ -236,6 +240,7 @@ def test_a_bomb_takes_no_memory(load):
         tracemalloc.stop()
 
 
+@here
 def test_a_bomb_whose_description_agrees_takes_no_memory(load):
     """A megabyte may say that it is a gigabyte, and be one: without `max_bytes` the answer is no."""
     snapshot = load(COUNTER).snapshot()
