@@ -1,6 +1,6 @@
-"""Puts the guest image and the native core into the wheel, so that an installation needs no compiler and no checkout.
+"""Build hook of hatchling: puts the guest image and the native core into the wheel, so that an installation needs no compiler.
 
-The core makes the wheel belong to a platform, but to no version of Python: ``py3-none-<platform>``.
+Because of the core a wheel fits one platform only. It fits every version of Python: its tag is ``py3-none-<platform>``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FILES = ("cloche.wasm", "manifest.json")
-# what the core is linked for: see TARGETS of runtime/native/build.py
+# platform tags of wheels; each has to fit the platform that TARGETS in runtime/native/build.py compiles the core for
 PLATFORMS = {
     ("linux", "x86_64"): "manylinux_2_17_x86_64",
     ("linux", "aarch64"): "manylinux_2_17_aarch64",
@@ -25,19 +25,24 @@ PLATFORMS = {
 
 
 class ImageHook(BuildHookInterface[Any]):
-    """Adds the image and the core of this source tree; builds them if the cache does not have them."""
+    """Adds the image and the core of this source tree to a wheel, and builds each that the cache does not have."""
 
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """wasmtime, if the image has to be built: in the version that the project itself depends on."""
+        """The packages that this build needs: wasmtime, in the version that pyproject.toml pins, if the image has to be built."""
         if self._cached().is_dir():
             return []
         project = tomllib.loads((Path(self.root) / "pyproject.toml").read_text("utf-8"))["project"]
         return [text for text in project["dependencies"] if text.startswith("wasmtime")]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called before the wheel is written. An editable install uses the cache, so it carries no image."""
+        """Add the files to a wheel before hatchling writes it. An editable install gets none: it uses the cache.
+
+        Args:
+            version: "standard" or "editable", as hatchling calls the versions of a wheel.
+            build_data: hatchling's instructions for the wheel, which are changed.
+        """
         if version == "editable":
             return
         folder = self._cached()
@@ -52,7 +57,7 @@ class ImageHook(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-{PLATFORMS[sys.platform, platform.machine()]}"
 
     def _core(self) -> Path:
-        """The native core's library, built now if need be."""
+        """Path of the native core's library, built now if the cache does not have it."""
         script = Path(self.root) / "runtime" / "native" / "build.py"
         spec = importlib.util.spec_from_file_location("_cloche_build_core", script)
         assert spec is not None and spec.loader is not None  # the file is part of the tree
@@ -61,17 +66,20 @@ class ImageHook(BuildHookInterface[Any]):
         return Path(module.build())
 
     def _cached(self) -> Path:
+        """Folder of the cache for this source tree's image; it does not exist before the image is built."""
         self._import_build()
         from imagebuild.inputs import cache_folder, inputs_digest
 
         return cache_folder() / "images" / inputs_digest(Path(self.root))
 
     def _build(self) -> Path:
+        """Build the image; its folder in the cache."""
         from imagebuild.command import build_image
 
         return build_image(Path(self.root))
 
     def _import_build(self) -> None:
+        """Make the package `imagebuild` importable, which lies in wasm/ and is not installed."""
         folder = str(Path(self.root) / "wasm")
         if folder not in sys.path:
             sys.path.insert(0, folder)

@@ -1,8 +1,9 @@
-"""One call, host to host: encode, lower, enter, decode, run, encode, validate, lift, decode, drain (logs on, none written).
+"""One call of a node that returns its argument, for several values: the cost of the way into the guest and back.
 
-Timed: `Node.process` of a node that returns its argument, beside the same class called natively and beside pickle in-process,
-which is what a pipe between processes would pay before it moves a byte. Not timed: loading.
-Levels (ARCHITECTURE.md): 5-key dict <= 8 us, 1000 ints <= 120 us, nested 9 KB <= 600 us, 1 MiB float32 <= 0.4 ms, 1 MiB str <= 0.5 ms.
+The way: encode the value, lower the message, enter the guest, decode, run, encode, validate the reply, lift it, decode it, drain
+the log ring. Timed: `Node.process`, with logs on and none written; natively, a call of the same class, and two round trips through
+pickle, which two processes would pay before a pipe moves a byte. Not timed: loading. Levels: 5-key dict <= 8 us, 1000 ints <= 120
+us, nested 9 KB <= 600 us, 1 MiB float32 <= 0.4 ms, 1 MiB str <= 0.5 ms.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SOURCE = "class Echo:\n    def process(self, x):\n        return x\n"
 
 
 class Echo:
-    """The same node, native."""
+    """The same node, run by native CPython."""
 
     def process(self, x: Any) -> Any:
         return x
@@ -45,7 +46,7 @@ VALUES: dict[str, Any] = {
 def bench_echo(
     benchmark: Any, runtime: cloche.Runtime, request: pytest.FixtureRequest, value: Any, contender: str
 ) -> None:
-    """In and out again."""
+    """One value into the guest and out again."""
     benchmark.group = f"echo {request.node.callspec.id.removesuffix('-' + contender)}"
     if contender == "native":
         benchmark(Echo().process, value)

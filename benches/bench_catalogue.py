@@ -1,7 +1,8 @@
-"""Every case of ``cloche bench``, natively and in the sandbox, as a pytest bench.
+"""Every case of ``cloche bench``, natively and in the sandbox, as a bench of pytest-benchmark.
 
-`cloche bench` takes the contenders in turns and gives intervals; this is the same catalogue for pytest-benchmark's own tools
-(``--benchmark-autosave``, ``--benchmark-compare``). Timed: the case's operation. Not timed: loading, unless that is the case.
+``cloche bench`` runs the contenders in turns and reports confidence intervals. This file runs the same cases for the tools of
+pytest-benchmark (``--benchmark-autosave``, ``--benchmark-compare``). Timed: the case's operation. Not timed: loading, unless the
+case is about loading; and what undoes an operation before it can run again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ EXPECTED: dict[str, Any] = {}
 
 @pytest.fixture(scope="session")
 def made() -> Iterator[dict[str, Contender]]:
-    """The default of each side."""
+    """The contenders by name: native CPython, and Cloche with metering "epoch"."""
     found: dict[str, Contender] = {
         "native": Native(),
         "epoch": ClocheContender("epoch"),
@@ -37,7 +38,7 @@ def made() -> Iterator[dict[str, Contender]]:
 @pytest.mark.parametrize("contender", ["native", "epoch"])
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 def bench_case(benchmark: Any, made: dict[str, Contender], case: Case, contender: str) -> None:
-    """The first result of both is the same."""
+    """One case with one contender. The first result of each contender has to be the same."""
     benchmark.group = case.id
     where = made[contender]
     try:

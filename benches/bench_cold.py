@@ -1,7 +1,8 @@
-"""A new sandbox, numpy ready, to its first result; and what the parts cost.
+"""From nothing to the first result: a new sandbox with numpy ready, and a fresh process that imports Cloche.
 
-Timed: `Runtime.load` of a small class and one `process`, not `close`; beside native compile + exec + call of the same text, and beside a
-fresh native interpreter, which is the only comparable isolation that CPython itself offers. Level: <= 0.6 ms to the first result.
+Timed: `Runtime.load` of a small class and its first `process`; natively, compile, exec and call of the same text, and a fresh
+interpreter that imports numpy, the only isolation of that kind that CPython itself offers. Not timed: `close`, where the bench does
+not say so; compiling the image. Level: <= 0.6 ms from `load` to the first result.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ SOURCE = "import numpy as np\nclass N:\n    def process(self, x):\n        retur
 
 
 def bench_new_sandbox(benchmark: Any, runtime: cloche.Runtime) -> None:
-    """Load, first result; closed between the rounds."""
+    """Load a node and take its first result. The node is closed between the rounds."""
     benchmark.group = "new sandbox to first result"
     source = cloche.Source(SOURCE)
     nodes: list[cloche.Node] = []
@@ -29,7 +30,7 @@ def bench_new_sandbox(benchmark: Any, runtime: cloche.Runtime) -> None:
 
 
 def bench_life_of_a_sandbox(benchmark: Any, runtime: cloche.Runtime) -> None:
-    """Load, first result, close: what a platform pays for each."""
+    """Load a node, take its first result, and close it: the whole cost of a sandbox that is used once."""
     benchmark.group = "new sandbox to first result"
     source = cloche.Source(SOURCE)
 
@@ -41,7 +42,7 @@ def bench_life_of_a_sandbox(benchmark: Any, runtime: cloche.Runtime) -> None:
 
 
 def bench_native_exec(benchmark: Any) -> None:
-    """The same text in this interpreter: no isolation at all."""
+    """Compile, exec and call the same text in this interpreter, without any isolation."""
     benchmark.group = "new sandbox to first result"
 
     def run() -> Any:
@@ -53,7 +54,7 @@ def bench_native_exec(benchmark: Any) -> None:
 
 
 def bench_native_process(benchmark: Any) -> None:
-    """A fresh interpreter that imports numpy."""
+    """A fresh native interpreter that imports numpy and runs the same text."""
     benchmark.group = "new sandbox to first result"
     command = [sys.executable, "-c", SOURCE + "print(N().process(10))"]
     out = benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, check=True).stdout, rounds=3)
@@ -61,7 +62,7 @@ def bench_native_process(benchmark: Any) -> None:
 
 
 def bench_import(benchmark: Any) -> None:
-    """`import cloche` in a fresh interpreter, which itself is part of the figure. Level: <= 60 ms."""
+    """`import cloche` in a fresh interpreter. The figure includes the interpreter's start. Level: <= 60 ms."""
     benchmark.group = "a fresh process"
     benchmark.pedantic(
         lambda: subprocess.run([sys.executable, "-c", "import cloche"], check=True), rounds=10, warmup_rounds=1
@@ -69,7 +70,7 @@ def bench_import(benchmark: Any) -> None:
 
 
 def bench_import_wasmtime(benchmark: Any) -> None:
-    """Of which so much is the interpreter's and wasmtime's."""
+    """`import wasmtime` in a fresh interpreter, for comparison. The figure includes the interpreter's start."""
     benchmark.group = "a fresh process"
     benchmark.pedantic(
         lambda: subprocess.run([sys.executable, "-c", "import wasmtime"], check=True), rounds=10, warmup_rounds=1
@@ -77,7 +78,10 @@ def bench_import_wasmtime(benchmark: Any) -> None:
 
 
 def bench_first_result_of_a_process(benchmark: Any, runtime: cloche.Runtime) -> None:
-    """Start, import, load, one result, the end; the image is compiled already (`runtime` saw to it). Level: <= 150 ms."""
+    """A process from its start to its end, with import, load and one result. Level: <= 150 ms.
+
+    The image is compiled before, by the fixture `runtime`.
+    """
     benchmark.group = "a fresh process"
     program = (
         f"import cloche\nwith cloche.Runtime() as r, r.load(cloche.Source({SOURCE!r}), 'N') as n: print(n.process(10))"

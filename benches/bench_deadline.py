@@ -1,8 +1,10 @@
-"""What deadlines cost and how late they are: by epochs, by page guard, and natively by a timer signal.
+"""Deadlines: how late they are, and what they cost a node that keeps them. By epochs, by page guard, and natively by a timer
+signal.
 
-Timed in "stop": `Node.process` of an endless loop from entry to the error, less the deadline of 5 ms when you read it; not timed: loading
-the node anew for each round. "busy" has another Python thread that never waits, so that everybody has to ask for the GIL. Levels: a guard is
-at most 2 ms late, an epoch 20. Timed in "cost": a loop of pure Python, and the round trip of a 5-key dict.
+Timed in the groups "stop": `Node.process` of an endless loop from entry to the error; subtract the deadline of 5 ms to get the
+lateness. With the host "busy" another Python thread computes all the time, so that the bench's thread has to wait for the GIL.
+Levels: a page guard is at most 2 ms late, an epoch at most 20 ms. Timed in the groups "cost": a loop of pure Python, and the round
+trip of a 5-key dict. Not timed: loading, and restoring the node before each round.
 """
 
 from __future__ import annotations
@@ -24,13 +26,17 @@ COUNT = "def f(n):\n    total = 0\n    for i in range(n):\n        total += i & 
 
 @pytest.fixture(params=["epoch", "guard"])
 def metered(request: pytest.FixtureRequest, runtime: cloche.Runtime, epoch: cloche.Runtime) -> cloche.Runtime:
-    """Both, side by side."""
+    """A runtime of each of the two meterings."""
     return runtime if request.param == runtime.metering else epoch
 
 
 @contextlib.contextmanager
 def busy(wanted: bool) -> Iterator[None]:
-    """In the block, a thread that never waits; if wanted."""
+    """Run another Python thread, which computes all the time, during the ``with`` block.
+
+    Args:
+        wanted: False: run no thread.
+    """
     done = threading.Event()
 
     def run() -> None:
@@ -50,7 +56,7 @@ def busy(wanted: bool) -> Iterator[None]:
 
 @pytest.mark.parametrize("host", ["idle", "busy"])
 def bench_stop(benchmark: Any, metered: cloche.Runtime, host: str) -> None:
-    """An endless loop, stopped."""
+    """A guest in an endless loop is stopped at its deadline."""
     benchmark.group = f"stop after a deadline of {DEADLINE_S * 1e3:g} ms, host {host}"
 
     def run(node: cloche.Node) -> None:
@@ -70,7 +76,10 @@ def bench_stop(benchmark: Any, metered: cloche.Runtime, host: str) -> None:
 
 @pytest.mark.parametrize("host", ["idle", "busy"])
 def bench_stop_native(benchmark: Any, host: str) -> None:
-    """A timer's signal, whose handler raises: works in the main thread, between two bytecodes."""
+    """A native loop is ended by a timer's signal, whose handler raises.
+
+    It works only in the main thread, and only between two bytecodes.
+    """
     benchmark.group = f"stop after a deadline of {DEADLINE_S * 1e3:g} ms, host {host}"
 
     def late(*_: Any) -> None:
@@ -92,14 +101,14 @@ def bench_stop_native(benchmark: Any, host: str) -> None:
 
 
 def bench_loop(benchmark: Any, metered: cloche.Runtime) -> None:
-    """200,000 turns of a Python loop."""
+    """200,000 turns of a Python loop in the guest."""
     benchmark.group = "cost of deadlines: a Python loop"
     with metered.load(cloche.Source(COUNT)) as node:
         assert benchmark(node.process, 200_000) == 300_000
 
 
 def bench_loop_native(benchmark: Any) -> None:
-    """The same text in this interpreter."""
+    """The same loop in this interpreter."""
     benchmark.group = "cost of deadlines: a Python loop"
     env: dict[str, Any] = {}
     exec(compile(COUNT, "node.py", "exec"), env)  # the bench's own text
@@ -107,7 +116,7 @@ def bench_loop_native(benchmark: Any) -> None:
 
 
 def bench_call(benchmark: Any, metered: cloche.Runtime) -> None:
-    """The round trip of a 5-key dict."""
+    """A 5-key dict into the guest and back."""
     benchmark.group = "cost of deadlines: a call"
     value = {"a": 1, "b": 2.5, "c": "text", "d": True, "e": None}
     with metered.load(cloche.Source("def f(x): return x")) as node:

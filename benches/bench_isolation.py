@@ -1,7 +1,8 @@
-"""What `Runtime(isolation="process")` costs: one call in a worker process, beside one in this process and beside a bare pipe.
+"""The cost of `Runtime(isolation="process")`: a call in a worker process, beside a call in this process and beside a bare pipe.
 
 Timed: `Node.process` of a node that returns its argument; natively, the same value through a `multiprocessing.Pipe` to a process
-that sends it back, which pickles and trusts. Not timed: loading, starting. A worker's start and memory: benches/footprint.py.
+that sends it back, which pickles and checks nothing; loading a node; starting a worker process. Not timed: loading and starting, in
+the benches of calls. The memory of a worker process is in benches/footprint.py.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ VALUES: dict[str, Any] = {
 
 
 def send_back(pipe: Any) -> None:
-    """The native process."""
+    """Main function of the native process: send back every value until None comes."""
     while (value := pipe.recv()) is not None:
         pipe.send(value)
 
 
 @pytest.fixture(scope="module")
 def isolated() -> Iterator[cloche.Runtime]:
-    """One worker process."""
+    """A runtime with one worker process."""
     with cloche.Runtime(limits=cloche.Limits(deadline_s=30.0), isolation="process", workers=1) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def pipe() -> Iterator[Any]:
-    """A native process that sends back what it gets."""
+    """One end of a pipe to a native process that sends back every value."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=send_back, args=[theirs], daemon=True)
@@ -54,7 +55,7 @@ def pipe() -> Iterator[Any]:
 @pytest.mark.parametrize("contender", ["in process", "isolated", "pipe"])
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def bench_echo(benchmark: Any, request: pytest.FixtureRequest, value: Any, contender: str) -> None:
-    """In and out again."""
+    """One value there and back."""
     benchmark.group = f"echo {request.node.callspec.id.removesuffix('-' + contender)}"
     if contender == "pipe":
         ours = request.getfixturevalue("pipe")
@@ -73,7 +74,7 @@ def bench_echo(benchmark: Any, request: pytest.FixtureRequest, value: Any, conte
 
 @pytest.mark.parametrize("contender", ["in process", "isolated"])
 def bench_load(benchmark: Any, request: pytest.FixtureRequest, contender: str) -> None:
-    """A new node, to its first result, in a worker that runs already."""
+    """A new node up to its first result. The worker process runs already."""
     benchmark.group = "load and first call"
     runtime = request.getfixturevalue("runtime" if contender == "in process" else "isolated")
 
@@ -85,7 +86,7 @@ def bench_load(benchmark: Any, request: pytest.FixtureRequest, contender: str) -
 
 
 def bench_start(benchmark: Any) -> None:
-    """A new runtime with a new worker, to its first result; the image has been compiled before."""
+    """A new runtime with a new worker process, up to its first result. The image was compiled before."""
     benchmark.group = "start of a worker"
 
     def start() -> Any:

@@ -1,8 +1,8 @@
-"""Files of a node: a mounted folder through the host, and /tmp in its own memory. The same functions natively beside each.
+"""Files of a node: in a mounted folder, through the host; in /tmp, in the node's own memory; and the same functions natively.
 
-Timed: one call of a node that opens, reads or writes, `Node.process` included (some 3 us). Not timed: loading. The native
-files are in the kernel's page cache, as the mounted ones are. Per question to the host (open, read, end of file, close, two looks at
-the file's size) a node pays some tens of microseconds, and per MiB the copies into its memory.
+Timed: one call of a node that opens, reads or writes a file, the 3 us of `Node.process` included. Not timed: loading. Native and
+mounted files are both in the kernel's page cache. Each request to the host costs some tens of microseconds, and reading a small
+file takes six (open, read, read at the end, close, and the file's size twice); each MiB costs a copy into the node's memory.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ def look(path):
 """
 PLACES = ["native", "mount", "scratch"]
 NATIVE: dict[str, Any] = {}
-exec(SOURCE, NATIVE)  # the same text, for the same work
+exec(SOURCE, NATIVE)  # the bench's own text
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file of 4 KiB, one of 16 MiB, and a folder of 100 empty files."""
     made = tmp_path_factory.mktemp("files")
     (made / "small").write_bytes(bytes(4096))
     (made / "large").write_bytes(bytes(16 << 20))
@@ -61,6 +62,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(
     benchmark: Any, runtime: cloche.Runtime, folder: Path, function: str, name: str, place: str, result: int
 ) -> None:
+    """Time one function of SOURCE.
+
+    Args:
+        folder: the folder of files; mounted at /data if `place` is "mount".
+        function: name of the function.
+        name: path of the file below the folder, or below /tmp if `place` is "scratch".
+        place: "native", "mount" or "scratch".
+        result: the value that the function has to return.
+    """
     benchmark.group = f"files: {function}"
     if place == "native":
         assert benchmark(NATIVE[function], os.fspath(folder / name)) == result
@@ -81,11 +91,11 @@ def run(
 def bench_read(
     benchmark: Any, runtime: cloche.Runtime, folder: Path, function: str, name: str, result: int, place: str
 ) -> None:
-    """What is there."""
+    """Look at, read or list files that exist."""
     run(benchmark, runtime, folder, function, name, place, result)
 
 
 @pytest.mark.parametrize("place", PLACES)
 def bench_write(benchmark: Any, runtime: cloche.Runtime, folder: Path, place: str) -> None:
-    """16 MiB, over what the last round has written."""
+    """Write 16 MiB, over the file of the previous round."""
     run(benchmark, runtime, folder, "write", "new", place, 16 << 20)

@@ -1,9 +1,9 @@
-"""Numbers: products, linear algebra, transforms, digests, generators. The same function natively and in the sandbox.
+"""Numeric work: products, linear algebra, transforms, digests, generators. The same functions natively and in the sandbox.
 
-Timed: one call each. `extra_info` has the ratio of both in processor time, taken in turns, which a busy machine does not change much.
-Set OPENBLAS_NUM_THREADS=1: the sandbox has one thread. Unfair all the same: native numpy dispatches to AVX2 or AVX-512 at run time where the
-sandbox has 128 bits; native sha256 has instructions of its own (SHA-NI) where the processor has them.
-Levels: matrix products <= 5x native at 256 x 256 and 1024 x 1024, float32 and float64.
+Timed: one call of each function. `extra_info` has the ratio of the two processor times, measured in turns, which a busy machine
+changes little. Not timed: loading, making the arrays. Set OPENBLAS_NUM_THREADS=1: the sandbox has one thread. Two differences
+remain: native numpy uses AVX2 or AVX-512 where the processor has it, and the sandbox vectors of 128 bits; native sha256 uses the
+processor's own instructions (SHA-NI). Levels: matrix products <= 5x native at 256 x 256 and 1024 x 1024, float32 and float64.
 """
 
 from __future__ import annotations
@@ -69,11 +69,13 @@ NAMES = tuple(_native["cases"]())
 
 @pytest.fixture(scope="module")
 def native() -> Any:
+    """The functions, run by this interpreter."""
     return _native["Numeric"]()
 
 
 @pytest.fixture(scope="module")
 def node(runtime: cloche.Runtime) -> Any:
+    """The functions, run by the sandbox."""
     with runtime.load(cloche.Source(SOURCE), "Numeric", limits=cloche.Limits(deadline_s=60.0)) as loaded:
         yield loaded
 
@@ -81,7 +83,7 @@ def node(runtime: cloche.Runtime) -> Any:
 @pytest.mark.parametrize("contender", ["cloche", "native"])
 @pytest.mark.parametrize("name", NAMES)
 def bench_numeric(benchmark: Any, native: Any, node: Any, name: str, contender: str) -> None:
-    """One run for each round."""
+    """One function, run once a round, by one contender."""
     benchmark.group = name
     runner = native if contender == "native" else node
     if benchmark.enabled and contender == "cloche":
@@ -92,6 +94,7 @@ def bench_numeric(benchmark: Any, native: Any, node: Any, name: str, contender: 
 
 
 def _processor_s(runner: Any, name: str, rounds: int) -> float:
+    """Seconds of processor time that `rounds` runs of a function take."""
     start = time.process_time()
     runner.process((name, rounds))
     return time.process_time() - start

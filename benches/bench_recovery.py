@@ -1,8 +1,8 @@
-"""What recovery costs: from a trap to the recovered node's next answer, and a checkpoint after each call.
+"""The cost of recovery: from a trap to the recovered node's next result, and checkpoints after calls.
 
-Timed: the call that traps, its error, bringing the node back (reseeded), and the next answer; beside it, what a host without
-``on_break`` does: the trap, `Runtime.load` anew, the next answer. Then one `process` call with a checkpoint after it, after every
-hundredth, and without. The node holds little of its own, or 2 MiB. Not timed: loading the node first.
+Timed: a call that traps, the recovery (reseeded), and the next result; beside it, the same without ``on_break``: a call that traps,
+`Runtime.load`, and the next result. Then one call with a checkpoint after each call, after every hundredth, and without. The node's
+state is small, or 2 MiB. Not timed: loading the first node.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ SIZES = [pytest.param(0, id="small"), pytest.param(2 << 20, id="2MiB")]
 
 
 def _trap(node: cloche.Node) -> None:
+    """Make the node's guest trap."""
     try:
         node.process(None)
     except cloche.GuestTrapError:
@@ -31,7 +32,7 @@ def _trap(node: cloche.Node) -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("on_break", ["restart", "restore"])
 def bench_trap_to_answer(benchmark: Any, runtime: cloche.Runtime, on_break: Any, size: int) -> None:
-    """The node is ready again by the time the error is raised."""
+    """The runtime recovers the node before it raises the error of the trap."""
     benchmark.group = f"trap to the next answer, {size >> 20} MiB"
     with runtime.load(SOURCE, "N", {"size": size}, on_break=on_break) as node:
 
@@ -44,7 +45,7 @@ def bench_trap_to_answer(benchmark: Any, runtime: cloche.Runtime, on_break: Any,
 
 @pytest.mark.parametrize("size", SIZES)
 def bench_trap_and_load(benchmark: Any, runtime: cloche.Runtime, size: int) -> None:
-    """The same by hand, for a node that takes no time to load."""
+    """The caller loads the node again. This node has almost nothing to load."""
     benchmark.group = f"trap to the next answer, {size >> 20} MiB"
     nodes = [runtime.load(SOURCE, "N", {"size": size})]
 
@@ -60,7 +61,7 @@ def bench_trap_and_load(benchmark: Any, runtime: cloche.Runtime, size: int) -> N
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("every", [None, 100, 1], ids=["none", "every100", "each"])
 def bench_call_with_checkpoint(benchmark: Any, runtime: cloche.Runtime, every: int | None, size: int) -> None:
-    """What `checkpoint_every` adds to a call."""
+    """A call without checkpoints, with one after every hundredth call, and with one after each call."""
     benchmark.group = f"a call, with checkpoints, {size >> 20} MiB"
     options: dict[str, Any] = {} if every is None else {"on_break": "restore", "checkpoint_every": every}
     with runtime.load(SOURCE, "N", {"size": size}, **options) as node:

@@ -1,7 +1,7 @@
-"""One streamed item: the host's iterator asked, fed, run, and its output yielded; small items.
+"""One item of a stream: taken from the host's iterator, fed to the node, processed, and its output yielded. The items are small.
 
-Timed: a thousand items through `Node.stream`, so the figure divided by 1000 is one item; beside the same generator natively. Not timed:
-loading. Level (issue of streams): <= 10 us an item.
+Timed: a thousand items through `Node.stream`, so that a thousandth of the figure is one item; natively, a generator over the same
+items. Not timed: loading. Level: <= 10 us an item.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHAPES = {
 
 
 def drain(stream: Iterator[Any]) -> int:
-    """Take every output."""
+    """Take every output of a stream; their sum."""
     total = 0
     for output in stream:
         total += output
@@ -31,7 +31,7 @@ def drain(stream: Iterator[Any]) -> int:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def bench_thousand_items(benchmark: Any, runtime: cloche.Runtime, shape: str) -> None:
-    """In the sandbox."""
+    """A thousand items through a node in the sandbox."""
     benchmark.group = "1000 streamed items"
     with runtime.load(cloche.Source(SHAPES[shape]), "N") as node:
         assert benchmark(lambda: drain(node.stream(range(ITEMS)))) == sum(range(1, ITEMS + 1))

@@ -1,8 +1,8 @@
-"""The levels of the host's boundary, each beside what it is compared with, in one run: `python benches/boundary.py`.
+"""The cost of a call and the lateness of deadlines, each beside a figure to compare with, in one run: `python benches/boundary.py`.
 
-Timed: calls as a caller makes them, encoding and decoding included, logs on and none written; deadlines from the moment that they
-are due to the moment that the caller has the error. Not timed: loading. Every row of the first table is a ratio of best times of
-interleaved rounds, because machines differ and are shared; lateness is given as median and 99th percentile.
+Timed: calls as a caller makes them, encoding and decoding included, with logs on and none written; and the time from a deadline to
+the moment that the caller has the error. Not timed: loading. Every row of the first table gives a ratio of best times of
+interleaved rounds, because machines differ and are shared. Lateness is given as median and 99th percentile.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class Spin:
 
 
 class Row(NamedTuple):
-    """What a call costs, in microseconds.
+    """The cost of one call.
 
     Attributes:
-        what: is timed.
-        us: it takes.
-        than: what it is compared with.
-        than_us: that takes.
-        native_us: the same in native CPython, where it crosses nothing.
-        guest_us: the part of it inside the guest, if that was measured.
+        what: name of the operation.
+        us: microseconds of the operation.
+        than: name of the operation that it is compared with.
+        than_us: microseconds of that one.
+        native_us: microseconds of the same operation in native CPython, without a boundary.
+        guest_us: microseconds of the operation that pass inside the guest; None if not measured.
     """
 
     what: str
@@ -55,7 +55,16 @@ class Row(NamedTuple):
 
 
 def interleaved(functions: dict[str, Callable[[], Any]], repeat: int, rounds: int) -> dict[str, float]:
-    """Best seconds of one call of each, over rounds in which each has its turn."""
+    """Time several functions in turns.
+
+    Args:
+        functions: the functions by name.
+        repeat: calls of each function in each round.
+        rounds: number of rounds.
+
+    Returns:
+        by name, the seconds of one call in the function's best round.
+    """
     best = dict.fromkeys(functions, float("inf"))
     for _ in range(rounds):
         for name, function in functions.items():
@@ -67,7 +76,7 @@ def interleaved(functions: dict[str, Callable[[], Any]], repeat: int, rounds: in
 
 
 def native(source: str) -> Callable[[Any], Any]:
-    """The same function in this interpreter, without any boundary."""
+    """The function `f` of a node's source, run by this interpreter without any boundary."""
     found: dict[str, Any] = {}
     exec(source, found)
     function: Callable[[Any], Any] = found["f"]
@@ -75,7 +84,7 @@ def native(source: str) -> Callable[[Any], Any]:
 
 
 def guest_us(node: cloche.Node, value: Any) -> float:
-    """Microseconds of a call that pass inside the guest, the best of some rounds: no host can be faster than that."""
+    """Microseconds of a call that pass inside the guest, in the best of 20 rounds. No host can make the whole call faster."""
     best = float("inf")
     for _ in range(20):
         before = node.stats.seconds
@@ -86,7 +95,7 @@ def guest_us(node: cloche.Node, value: Any) -> float:
 
 
 def calls(runtime: cloche.Runtime, rounds: int) -> list[Row]:
-    """What a call costs."""
+    """The rows of the first table."""
     node = runtime.load(cloche.Source(ECHO), "f")
     source = runtime.load(cloche.Source(GENERATOR), "f")
     echo, generator = native(ECHO), native(GENERATOR)
@@ -131,7 +140,17 @@ def calls(runtime: cloche.Runtime, rounds: int) -> list[Row]:
 
 
 def lateness(runtime: cloche.Runtime, how: str, busy: int, samples: int) -> tuple[list[float], int]:
-    """Seconds by which deadlines were late, with so many busy Python threads in the host; and how often the node lived on."""
+    """Measure how late deadlines are.
+
+    Args:
+        runtime: its limits have the deadline and the grace.
+        how: "soft": the node's loop ends at the notice; "hard": one long C function, which has to be stopped.
+        busy: number of Python threads that compute in the host meanwhile.
+        samples: number of deadlines.
+
+    Returns:
+        seconds by which each deadline was late; and how many times the node was usable afterwards.
+    """
     stop = threading.Event()
 
     def work() -> None:
@@ -161,7 +180,7 @@ def lateness(runtime: cloche.Runtime, how: str, busy: int, samples: int) -> tupl
 
 
 def main() -> None:
-    """Print the tables; `--json` keeps the figures."""
+    """Print the tables, and write the figures to the file of `--json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples")
     parser.add_argument("--json", type=Path)

@@ -1,4 +1,4 @@
-"""A runtime for all benches. Native CPython stands beside every figure, in the same run."""
+"""Runtimes that all benches of a run share. In the same run, native CPython is measured beside the sandbox."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import cloche
 
 @pytest.fixture(scope="session")
 def runtime() -> Iterator[cloche.Runtime]:
-    """The default metering; logs on, and no node of the benches writes any."""
+    """A runtime of the default metering. Logs are on, but no node of the benches writes any."""
     with cloche.Runtime(limits=cloche.Limits(deadline_s=30.0)) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def epoch() -> Iterator[cloche.Runtime]:
-    """As `runtime`, with deadlines by epochs."""
+    """A runtime like `runtime`, with metering "epoch"."""
     with cloche.Runtime(limits=cloche.Limits(deadline_s=30.0), metering="epoch") as made:
         yield made

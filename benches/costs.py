@@ -1,8 +1,9 @@
-"""What the host charges for a hostile message, beside what that takes: `python -m benches.costs`; ends with 1 if a charge is too small.
+"""The work that a hostile message causes, beside the units that the decoder charges for that work: `python -m benches.costs`.
 
-Timed: comparing each pair of key kinds that the wire has (numbers, texts, containers, numpy scalars), hashing each of them, and sets
-of keys of one hash. Not timed: decoding. The measure is a unit: comparing two small keys as CPython does it in C, on this
-machine, in this run. tests/wire/test_cost.py counts the same by bytecode instructions and memory, which no machine changes.
+The exit code is 1 if a charge is too small. Timed: comparing keys, for each pair of kinds that the wire has (numbers, texts,
+containers, numpy scalars); hashing a key of each kind; and building sets of keys that have one hash. Not timed: decoding. A unit is
+the time that CPython's C code takes to compare two small keys, on this machine and in this run. tests/codec/test_cost.py measures the
+same work in bytecode instructions and memory, which do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -18,18 +19,25 @@ from cloche import Limits
 from cloche._codec import hash_floods
 from cloche._codec.codec import Codec
 from cloche_wire.cost import Budget
-from tests.wire import hostile
+from tests.codec import hostile
 
 SLACK: Final = 5
-"""Times that work may take what was charged for it. The charges are within a factor of 2, the rest is for a busy machine. A pair of kinds
-that nobody has thought of is often a hundred times as dear."""
+"""Work may take this many times the units that were charged. Charges are right within a factor of 2; the rest allows for a busy
+machine. A pair of kinds without a rule of its own often takes a hundred times its charge."""
 UNITS_AT_LEAST: Final = 100
-"""Units that a comparison may take whatever was charged: it has to call something."""
+"""Units that any work may take in addition, because it is started by a call of a Python function."""
 FREE: Final = 1 << 62
+"""Units of a budget that is never used up."""
 
 
 class Cost(NamedTuple):
-    """Units that something took, and units charged."""
+    """One piece of work.
+
+    Attributes:
+        what: its description.
+        taken: units that it took.
+        charged: units that the decoder charges.
+    """
 
     what: str
     taken: float
@@ -37,11 +45,12 @@ class Cost(NamedTuple):
 
     @property
     def ratio(self) -> float:
+        """Units taken, as a share of the units that the work may take; above 1 the charge is too small."""
         return self.taken / (SLACK * self.charged + UNITS_AT_LEAST)
 
 
 def shortest(function: Callable[[], Any], times: int) -> float:
-    """Seconds of the quickest of some calls: whatever else the machine does makes none quicker."""
+    """Seconds of the quickest of several calls, which other work of the machine has slowed down least."""
     taken = []
     for _ in range(times):
         began = time.perf_counter()
@@ -51,17 +60,19 @@ def shortest(function: Callable[[], Any], times: int) -> float:
 
 
 def seconds_of_a_unit() -> float:
+    """Seconds that CPython's C code takes to compare two small keys."""
     one, other = tuple(range(10_000)), tuple(range(10_000))
     return shortest(lambda: one == other, 40) / 10_000
 
 
 def measured(what: str, charged: int, function: Callable[[], Any], unit: float) -> Cost:
-    """Once; if that seems too much, at leisure."""
+    """Time some work once; and, if it seems to take more than it may, fifteen times more, of which the quickest counts."""
     cost = Cost(what, shortest(function, 1) / unit, charged)
     return cost if cost.ratio <= 1 else Cost(what, shortest(function, 15) / unit, charged)
 
 
 def of_comparing(pairs: list[tuple[Any, Any]], unit: float) -> Iterator[Cost]:
+    """The cost of comparing the two keys of each pair."""
     for one, other in pairs:
         what = f"{hostile.shown(one)} == {hostile.shown(other)}"
         compare = lambda one=one, other=other: hostile.are_equal(one, other)  # noqa: E731
@@ -69,19 +80,19 @@ def of_comparing(pairs: list[tuple[Any, Any]], unit: float) -> Iterator[Cost]:
 
 
 def of_hashing(values: list[tuple[Any, int]], unit: float) -> Iterator[Cost]:
-    """Each key is hashed before anything is charged: its bytes are the price."""
+    """The cost of hashing each key. The decoder charges nothing for a hash itself: the key's bytes, already charged, pay for it."""
     for value, length in values:
         yield measured(f"hash of {hostile.shown(value)}", length, lambda value=value: hash(value), unit)
 
 
 def of_meeting(codec: Codec, unit: float) -> Iterator[Cost]:
-    """Sets of keys of one hash and two kinds: 100 decimals among 200 fractions took 8 s."""
+    """The cost of sets whose keys have one hash and two kinds. Before it was charged, 100 decimals among 200 fractions took 8 s."""
     for one, other in itertools.product(hostile.HEAVY, repeat=2):
         made = [*(one(i) for i in range(8)), *(other(i + 8) for i in range(8))]
         keys = [codec.decode(hostile.frame(key))[1] for key in made]
         try:
             distinct = len(set(keys)) == len(keys)
-        except hostile.UNCOMPARABLE:  # the message is refused at the first
+        except hostile.UNCOMPARABLE:  # the decoder refuses such a message at the first comparison
             continue
         if distinct:
             budget = Budget()
@@ -92,10 +103,10 @@ def of_meeting(codec: Codec, unit: float) -> Iterator[Cost]:
 
 
 def main() -> int:
-    """Print the dearest of each kind."""
+    """Print the costliest pieces of work of each kind."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--quick", action="store_true", help="a tenth of the pairs: shows that it runs, and measures little"
+        "--quick", action="store_true", help="a tenth of the pairs, and no failure: shows only that the program runs"
     )
     quick = parser.parse_args().quick
     codec = Codec(Limits(), lambda _: 0, lambda _, length: memoryview(hostile.BLOB)[:length])
@@ -112,7 +123,7 @@ def main() -> int:
     }.items():
         dearest = sorted(costs, key=lambda cost: -cost.ratio)
         worst = max(worst, dearest[0].ratio)
-        print(f"{title}: {len(dearest)} measured, the dearest")
+        print(f"{title}: {len(dearest)} measured, the costliest")
         for cost in dearest[:5]:
             print(f"  {cost.ratio:6.2f}  {cost.taken:12,.0f} units for {cost.charged:12,}  {cost.what}")
     return int(worst > 1 and not quick)

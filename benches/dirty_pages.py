@@ -1,9 +1,10 @@
-"""Which pages of linear memory a fresh sandbox writes to, and what lies at each place where they differ from the image.
+"""The pages of linear memory that a fresh sandbox writes to, and the variable or object at each place that differs from the image.
 
-Every sandbox maps the image copy on write, so each page that it writes to costs 4 KiB and a fault. For two small nodes the program
-prints the pages that are dirty after load and first call, how many bytes of each differ, and whose they are: a variable of the C
-code (by the linker's map, which the build leaves beside the linked module), an object of the image, or a new block. The objects
-are listed by a node in a sandbox of its own: those of the image have the same addresses in all sandboxes.
+Every sandbox maps the image copy on write, so each page that it writes to costs 4 KiB and a page fault. For two small nodes the
+program prints the pages that are dirty after loading and the first call, how many bytes of each differ, and to what they belong: a
+variable of the C code (found in the linker's map, which the build leaves beside the linked module), an object of the image, or a
+new block. A node in another sandbox lists the objects: an object of the image has the same address in all sandboxes. Nothing is
+timed.
 
     .venv/bin/python benches/dirty_pages.py [--brief] [--node small|numpy] [--image FOLDER] [--map FILE]
 """
@@ -87,7 +88,7 @@ def inspect(_):
 
 
 def objects(runtime: cloche.Runtime, image: Any) -> list[tuple[int, int, str]]:
-    """(start, end, what) of every object of the image, and of the tables of its dicts and lists."""
+    """(start, end, name) of every object of the image, and of the tables of its dicts, lists and sets."""
     found = []
     with runtime.load(cloche.Source(INSPECTOR, "inspector.py"), "inspect") as node:
         rows = list(node.stream([None]))
@@ -119,7 +120,7 @@ def objects(runtime: cloche.Runtime, image: Any) -> list[tuple[int, int, str]]:
 
 
 def symbols(path: Path) -> list[tuple[int, int, str]]:
-    """(start, end, what) of the data of the C code."""
+    """(start, end, name) of every variable of the C code, from the linker's map."""
     found = []
     inside = False
     for line in path.read_text("utf-8").splitlines():
@@ -133,7 +134,11 @@ def symbols(path: Path) -> list[tuple[int, int, str]]:
 
 
 class Places:
-    """What lies at an address. An object may lie in a variable: then it is the object that is named."""
+    """The name of what lies at an address.
+
+    Args:
+        layers: lists of (start, end, name). A name of an earlier list wins, such as that of an object inside a variable.
+    """
 
     def __init__(self, *layers: list[tuple[int, int, str]]) -> None:
         self._layers = [(sorted(layer), sorted(start for start, _, _ in layer)) for layer in layers]
@@ -148,7 +153,7 @@ class Places:
 
 
 def differences(page: bytes, image: bytes) -> list[tuple[int, int]]:
-    """Runs of words that differ: (offset, length)."""
+    """(offset, length) of each run of 4-byte words in which a page differs from the image's page."""
     runs: list[tuple[int, int]] = []
     for at in range(0, PAGE, 4):
         if page[at : at + 4] != image[at : at + 4]:
@@ -179,11 +184,17 @@ def main() -> None:
 
 
 def report(runtime: cloche.Runtime, name: str, image: bytes, places: Places | None) -> None:
-    """Print one node's dirty pages; without `places`, their number only."""
+    """Print one node's dirty pages.
+
+    Args:
+        name: name of the node in NODES.
+        image: the image's linear memory.
+        places: names by address; None to print totals only.
+    """
     source, entry, value = NODES[name]
     with runtime.load(cloche.Source(source, "node.py"), entry) as node:
         node.process(value)
-        memory: Any = node._instance._memory
+        memory: Any = node._sandbox._memory
         pages = [page for first, count in memory.dirty_runs() for page in range(first, first + count)]
         total, kinds = 0, collections.Counter[str]()
         for page in pages:

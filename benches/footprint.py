@@ -1,7 +1,8 @@
-"""What sandboxes weigh, and what the image costs once a machine. Prints a table; not a pytest bench, for it times no function.
+"""The memory of sandboxes and of worker processes, and the time that the image takes once a machine. Prints a table.
 
-Private memory is what the kernel says of this process (Private_Dirty + Private_Clean of smaps_rollup), after minus before, divided by the
-number of live sandboxes. Native beside it: a process forked from one that has numpy imported.
+The private memory of a process is Private_Dirty + Private_Clean of /proc/PID/smaps_rollup; a sandbox's share is the difference that
+the live sandboxes make, divided by their number. Native beside it: a process that is forked from one with numpy imported. Timed:
+compiling the image, and loading the AOT artifact twice. Not timed: anything else.
 
     .venv/bin/python benches/footprint.py [COUNT]
 """
@@ -25,19 +26,19 @@ SOURCE = cloche.Source(
 
 
 def private_bytes(pid: int | str = "self") -> int:
-    """Memory that belongs to one process alone."""
+    """Bytes of memory that only one process uses."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
         return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("Private_Dirty", "Private_Clean")))
 
 
 def proportional_bytes() -> int:
-    """Memory of this process, a page that is mapped n times counted once."""
+    """Bytes of memory of this process, with a page that n mappings share counted once."""
     with open("/proc/self/smaps_rollup") as file:
         return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
 
 
 def live_sandboxes(runtime: cloche.Runtime, count: int) -> None:
-    """Private memory of `count` nodes that have each given a result."""
+    """Print the private memory of `count` nodes, each of which has returned a result."""
     runtime.load(SOURCE, "N").close()
     gc.collect()
     before, whole = private_bytes(), proportional_bytes()
@@ -49,14 +50,17 @@ def live_sandboxes(runtime: cloche.Runtime, count: int) -> None:
     each = (private_bytes() - before) / count
     whole = proportional_bytes() - whole
     print(f"{count} live numpy-ready sandboxes: {each / 2**20:.3f} MiB private each, {whole / 2**30:.2f} GiB in all")
-    pages = sum(pages for _, pages in nodes[-1]._instance._memory.dirty_runs())
+    pages = sum(pages for _, pages in nodes[-1].snapshot().runs)
     print(f"of it linear memory: {pages * 4096 / 2**20:.3f} MiB")
     for node in nodes:
         node.close()
 
 
 def native_process() -> None:
-    """A forked child of a process that has numpy, doing the same: what isolation by processes weighs at its best."""
+    """Print the private memory of a child forked from a process with numpy that does the same work.
+
+    No other isolation by processes takes less memory.
+    """
     import numpy as np
 
     reader, writer = os.pipe()
@@ -71,7 +75,7 @@ def native_process() -> None:
 
 
 def worker() -> None:
-    """Private memory of a worker process (`isolation="process"`), and of one node more in it."""
+    """Print the private memory of a worker process (`isolation="process"`), and of each further node in it."""
     with cloche.Runtime(isolation="process", workers=1) as runtime:
         nodes = []
         for _ in range(11):
@@ -86,7 +90,7 @@ def worker() -> None:
 
 
 def aot() -> None:
-    """Compile once, load afterwards."""
+    """Print how long the image takes to compile and to load from the cache, and its sizes."""
     image = _image.find()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CLOCHE_CACHE"] = folder

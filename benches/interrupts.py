@@ -1,9 +1,11 @@
 """Stops guests at random moments of seventeen kinds of work, many times and on many threads, and says how late each stop came.
 
-A guest that were stopped wrongly would take the process with it (docs/architecture.md, "Time"), so the proof of `metering="guard"` is
-that a run of 100,000 ends at all; `--metering epoch` gives the precision of epochs beside it. Every stop is checked: its error, that the
-node is broken, and now and then that a bystander answers. Meanwhile a thread of the host writes to arrays that lie in the memories of
-guests that are being stopped. The exit code is 1 if anything was wrong.
+A stop at a wrong place in the code would end the whole process (docs/explanation/architecture.md, "Time"). So a run of 100,000
+stops that ends at all is the proof of `metering="guard"`; `--metering epoch` shows the lateness of epochs for comparison. After
+every stop the program checks the error and that the node is broken, and after every hundredth that another node still works.
+Meanwhile a thread of the host writes to arrays that lie in the linear memory of guests that are being stopped. The exit code is 1
+if a check failed. Timed: from the deadline to the moment that the caller has the error. Not timed: restoring the node before its
+call.
 
     .venv/bin/python -m benches.interrupts --count 100000 --threads 8
 """
@@ -57,14 +59,14 @@ LONGEST_S: Final = 0.008
 
 @dataclass
 class Tally:
-    """What has happened so far. Shared by the threads.
+    """The results so far. Shared by the threads.
 
     Attributes:
-        late_s: for each stop, how long after its deadline the caller had the error.
-        wrong: what was not as it should be.
-        interrupted: how many of them ended by themselves, within their grace.
-        loading: how many of them had not got further than loading the node.
-        buffers: arrays in the memory of guests.
+        late_s: for each stop, the seconds from its deadline to the moment that the caller had the error.
+        wrong: a description of each check that failed.
+        interrupted: number of guests that ended by themselves, within their grace.
+        loading: number of guests that were stopped while they loaded the node.
+        buffers: arrays in the linear memory of the latest guests.
     """
 
     late_s: list[float] = field(default_factory=list)
@@ -75,11 +77,11 @@ class Tally:
 
     @property
     def count(self) -> int:
-        """Guests stopped."""
+        """Number of guests that were stopped or interrupted."""
         return len(self.late_s)
 
     def quantile(self, share: float) -> float:
-        """Of the lateness, in seconds."""
+        """The quantile of the lateness, in seconds; `share` is from 0 to 1."""
         return sorted(self.late_s)[int(share * (self.count - 1))] if self.late_s else 0.0
 
 
@@ -91,15 +93,15 @@ def interrupt(
     saved: cloche.Snapshot | None,
     grace_s: float = 0.0,
 ) -> None:
-    """Stop one guest at its deadline, wherever it is then.
+    """Stop one guest at its deadline, at whatever place in its code it has reached.
 
     Args:
-        runtime: whose guest.
-        kind: what it does.
-        deadline_s: for each of its calls.
-        tally: gets the result.
-        saved: the node, loaded; None: it is loaded within the deadline, or not.
-        grace_s: 0: it is stopped; else it is interrupted first, and has so long to end.
+        runtime: the runtime that makes the guest.
+        kind: the guest's work, a key of KINDS.
+        deadline_s: deadline of loading and of the call, in seconds.
+        tally: the results, to which this one is added.
+        saved: a snapshot of the node, to be restored; None to load the node, which the deadline may stop.
+        grace_s: seconds that the guest has to end by itself after the notice; 0 to stop it without a notice.
     """
     node = None
     limits = cloche.Limits(
@@ -126,20 +128,29 @@ def interrupt(
         elif node.broken is not hard:
             tally.wrong.append(f"{kind}: the node is {'' if node.broken else 'not '}broken after {error}")
         elif not hard:
-            node._instance.limit_next_calls(60)
+            node._sandbox.limit_next_calls(60)
             if node.process("turn") != "turn":
                 tally.wrong.append(f"{kind}: the node is not usable")
     except Exception as error:
         tally.wrong.append(f"{kind}: {error!r}")
     finally:
         if node is not None:
-            node._discard()
+            node.__cloche__.discard()
 
 
 def interrupt_all(
     runtime: cloche.Runtime, *, count: int, threads: int, tally: Tally, seed: int = 0, grace_s: float = 0.0
 ) -> None:
-    """Stop or interrupt `count` guests, kinds in turn, at moments that the seed decides."""
+    """Stop many guests.
+
+    Args:
+        runtime: the runtime that makes the guests.
+        count: number of guests. They do the kinds of work in turn.
+        threads: number of threads that stop guests.
+        tally: the results.
+        seed: decides the deadlines, from SHORTEST_S to LONGEST_S.
+        grace_s: as for `interrupt`.
+    """
     kinds = list(KINDS)
     numbers = iter(range(count))
     lock = threading.Lock()
@@ -183,10 +194,12 @@ def interrupt_all(
 
 def main(
     count: Annotated[int, typer.Option(help="Guests to stop.")] = 1_000,
-    threads: Annotated[int, typer.Option(help="Threads that do it.")] = 8,
+    threads: Annotated[int, typer.Option(help="Threads that stop guests.")] = 8,
     metering: Annotated[str, typer.Option(help="guard or epoch.")] = "guard",
-    seed: Annotated[int, typer.Option(help="Decides the moments.")] = 0,
-    grace: Annotated[float, typer.Option(help="Seconds that an interrupted guest has to end; 0: it is stopped.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the random deadlines.")] = 0,
+    grace: Annotated[
+        float, typer.Option(help="Seconds that a guest has to end by itself; 0: it is stopped at once.")
+    ] = 0.0,
 ) -> None:
     """Stop guests at random moments."""
     quiet = structlog.wrap_logger(None, processors=[_drop])

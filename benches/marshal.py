@@ -1,8 +1,9 @@
-"""What the boundary costs by type and size: time of a round trip = per_call + per_byte * n, fitted over sizes.
+"""The cost of the boundary by type and size of the value: time of a round trip = per_call + per_byte * n, fitted over the sizes.
 
-Timed: a value in and out again, in one run, contenders interleaved, best of several rounds. Contenders: Cloche (copied), Cloche leased
-(arrays), pickle twice in this process (there and back), a multiprocessing pipe to a process that echoes, JSON twice where it can, and a bare memcpy
-there and back. `n` is the size of the payload: 8 bytes a number in lists, the characters of a text, the bytes of an array.
+Timed: a value into the guest and out again, in the best of several rounds. Not timed: loading, making the value. Contenders: Cloche
+with copies; Cloche with a lease (arrays); pickle twice in this process; a multiprocessing pipe to a native process that sends the
+value back; JSON twice, for values that it can hold; and copying the memory twice. `n` is the size of the value: 8 bytes for each
+item of a list or dict, the characters of a text, the bytes of an array.
 
     .venv/bin/python benches/marshal.py [--quick]
 """
@@ -39,14 +40,14 @@ MAKERS: dict[str, Callable[[int], Any]] = {
 
 
 def echo(pipe: Connection) -> None:
-    """The other process: sends back what it gets."""
+    """Main function of the native process: send back every value until None comes."""
     while (value := pipe.recv()) is not None:
         pipe.send(value)
 
 
 @contextmanager
 def pipe() -> Iterator[Callable[[Any], Any]]:
-    """A process that echoes, as a function."""
+    """Start a native process for a ``with`` block. Yields a function that sends a value to the process and returns its reply."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=echo, args=(theirs,), daemon=True)
@@ -64,7 +65,7 @@ def pipe() -> Iterator[Callable[[Any], Any]]:
 
 
 def memcpy(value: Any) -> Any:
-    """The least that copying there and back can cost; only for flat memory."""
+    """Copy a value's memory twice, the least that a round trip with copies can cost. Only for arrays and bytes."""
     if isinstance(value, np.ndarray):
         return value.copy().copy()
     if isinstance(value, bytes):
@@ -73,7 +74,7 @@ def memcpy(value: Any) -> Any:
 
 
 def measure(function: Callable[[Any], Any], value: Any) -> float:
-    """Seconds of one call, the best of a few."""
+    """Seconds of one call, in the best of ROUNDS rounds."""
     began = time.perf_counter()
     function(value)
     count = max(1, min(200, int(0.01 / max(1e-7, time.perf_counter() - began))))

@@ -1,7 +1,8 @@
-"""Two nodes on two cores against one on one: the GIL is released while a guest computes. Level: at least 1.9 times the throughput.
+"""The throughput of two nodes on two threads against one node on one thread: a guest computes without the GIL.
 
-Timed: threads that each call a node of their own, for calls of several lengths; natively the same threads share the interpreter's
-lock, and stand beside it. In turns, median of several rounds.
+Timed: threads that each call their own node, with calls of several lengths; natively, threads that run the same functions, and
+share the GIL. One and two threads take turns; the figure is the median of several rounds. Not timed: loading. Level: two threads
+have at least 1.9 times the throughput of one.
 
     .venv/bin/python benches/scaling.py [--quick]
 """
@@ -22,11 +23,11 @@ QUICK = "--quick" in sys.argv
 ROUNDS = 2 if QUICK else 9
 SECONDS = 0.02 if QUICK else 0.4
 LENGTHS = {"0.1 ms": 600, "1 ms": 6000, "10 ms": 60_000}
-"""Of a call in the guest, about."""
+"""The size of the work, by how long a call in the guest takes, roughly."""
 
 
 def throughput(calls: list[Callable[[], Any]]) -> float:
-    """Calls a second, each function on a thread of its own."""
+    """Calls per second of all functions together, each on its own thread."""
     done = [0] * len(calls)
     start, stop = threading.Barrier(len(calls) + 1), time.perf_counter() + SECONDS + 0.005
 
@@ -48,7 +49,14 @@ def throughput(calls: list[Callable[[], Any]]) -> float:
 
 
 def scaled(make: Callable[[], Callable[[], Any]]) -> tuple[float, float]:
-    """Throughput of one thread, and how many times as much two have."""
+    """Compare one thread with two.
+
+    Args:
+        make: makes the function that a thread calls.
+
+    Returns:
+        calls per second of one thread; and the throughput of two threads as a multiple of that.
+    """
     two = [make(), make()]
     ones, ratios = [], []
     for _ in range(ROUNDS):

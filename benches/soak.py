@@ -1,9 +1,10 @@
-"""Hours of ordinary and hostile work in one process: what must stay flat is measured while everything rests.
+"""Hours of ordinary and hostile work in one process, to find anything that grows.
 
-One thread calls one node all the time; the others load, break, clone, restore, stream and await nodes of their own. Every result is
-checked. A run has rounds, each with all threads at work and then the first one alone, which the others would keep from the GIL. Between
-two rounds the process is weighed at rest: memory, descriptors, threads, mappings, and the long-lived node's own memory. Growth over the
-second half of the run, or a wrong result, ends it with exit code 1.
+The first thread calls one long-lived node all the time; the others load, break, clone, restore, stream and await nodes of their
+own. Every result is checked. In each round all threads work at first; in the last part the first thread works alone, because
+otherwise it would seldom get the GIL. After each round, with all threads at rest, the process is measured: its memory, descriptors,
+threads and mappings, and the memory of the long-lived node. The exit code is 1 if a result was wrong, or if a figure grew from the
+second quarter of the run to the last one by more than GROWTH allows. Nothing is timed.
 
     scripts/soak --minutes 60
 """
@@ -36,8 +37,10 @@ from rich.table import Table
 import cloche
 
 LEVELS: Final = {"calls": 1_000_000, "loads": 100_000, "breaks": 10_000}
+"""How much work a full run should do."""
 GROWTH: Final = {"anonymous_bytes": 6 << 20, "descriptors": 0, "threads": 0, "mappings": 8, "node_bytes": 0}
-"""How much more the last quarter of the rounds may show than the second one. Allocators and caches breathe; leaks do not stop."""
+"""How much higher a figure may be in the last quarter of the rounds than in the second. Allocators and caches vary within these
+bounds; a leak passes them."""
 
 SOURCE: Final = cloche.Source(
     """
@@ -106,23 +109,29 @@ BREAKS: Final[dict[str, tuple[type[Exception], ...]]] = {
 
 
 STACK_BYTES: Final = 64 << 20
-"""Of each thread: more than glibc keeps of threads that have ended (40 MiB), so that what a deep recursion touched goes with them."""
+"""Stack of each thread. glibc keeps the stacks of ended threads up to 40 MiB, and with them the pages that a deep recursion
+touched; it unmaps a larger one."""
 
 TOGETHER: Final = 0.85
-"""Of a round, the part in which all threads work."""
+"""The share of a round in which all threads work."""
 
 
 class Wrong(Exception):
-    """A result that is not the right one."""
+    """A result was wrong. The message names the operation and the result."""
 
 
 def check(condition: object, what: str) -> None:
+    """Raise `Wrong` if a condition does not hold.
+
+    Raises:
+        Wrong: the condition does not hold; `what` is the message.
+    """
     if not condition:
         raise Wrong(what)
 
 
 class Work:
-    """What the threads do; every job counts what it did in a counter of its own thread."""
+    """The jobs of the threads. A job counts what it did in its thread's own counter, and draws from its thread's own generator."""
 
     def __init__(self, runtime: cloche.Runtime) -> None:
         self.runtime = runtime
@@ -153,7 +162,7 @@ class Work:
         with self.runtime.load(SOURCE, "Breaker", limits=limits) as node:
             if how != "loop":
                 self._expect(node, how)
-            else:  # loading is none of what the short deadline is for
+            else:  # the short deadline is for the loop only: loading under it would fail
                 limits = cloche.Limits(deadline_s=0.01)
                 with self.runtime.restore(node.snapshot(), limits=limits, reseed=False) as short:
                     self._expect(short, how)
@@ -221,7 +230,7 @@ class Work:
         count["loads"] += 1
 
     def rest(self) -> None:
-        """Fill what the runtime keeps of stores to use again, which is otherwise full by chance."""
+        """Fill the runtime's pool of idle stores, so that every measurement finds the same number of them."""
         for node in [self.runtime.load(SOURCE, "Worker") for _ in range(16)]:
             node.close()
 
@@ -232,7 +241,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Weight:
-    """The process at rest."""
+    """The figures of the process at rest.
+
+    Attributes:
+        anonymous_bytes: memory that is not backed by a file.
+        descriptors: open files.
+        threads: threads of the process.
+        mappings: lines of /proc/self/maps.
+        node_bytes: linear memory of the long-lived node.
+    """
 
     anonymous_bytes: int
     descriptors: int
@@ -256,19 +273,29 @@ class Weight:
 
 
 def growth(weights: list[Weight]) -> dict[str, float]:
-    """Of each figure: the median of the last quarter of the rounds less that of the second one."""
+    """By how much each figure has grown: its median over the last quarter of the rounds minus that over the second quarter."""
     quarter = max(1, len(weights) // 4)
     second, last = weights[quarter : 2 * quarter], weights[-quarter:]
     return {name: median(getattr(w, name) for w in last) - median(getattr(w, name) for w in second) for name in GROWTH}
 
 
 def leaks(weights: list[Weight]) -> dict[str, float]:
-    """What has grown by more than it may."""
+    """The growth of the figures that grew by more than GROWTH allows."""
     return {name: grown for name, grown in growth(weights).items() if grown > GROWTH[name]}
 
 
 class Round:
-    """Threads that work until told to rest, each with its own counter and random numbers."""
+    """Rounds of work on several threads.
+
+    Args:
+        work: the jobs.
+        threads: number of threads; the first calls the long-lived node.
+        seed: seed of the threads' random numbers.
+
+    Attributes:
+        counts: for each thread, how many jobs of each kind it has done.
+        errors: errors of the threads, which end the round.
+    """
 
     def __init__(self, work: Work, threads: int, seed: int) -> None:
         mix: list[Callable[[Counter[str], random.Random], None]] = [work.load] * 30
@@ -279,7 +306,7 @@ class Round:
         self.errors: list[BaseException] = []
 
     def run(self, seconds: float) -> None:
-        """Work for so long. Errors are kept, and end the work of all."""
+        """Work for one round. The first error of a thread is kept in `errors`, and ends the work of all threads."""
         until = time.monotonic() + TOGETHER * seconds
         threads = [threading.Thread(target=self._work, args=(i, until)) for i in range(len(self.counts))]
         for thread in threads:
@@ -298,16 +325,19 @@ class Round:
 
     @property
     def total(self) -> Counter[str]:
+        """How many jobs of each kind all threads have done."""
         return sum(self.counts, Counter())
 
 
 def soak(
-    minutes: Annotated[float, typer.Option(min=0.05, help="How long.")] = 60.0,
-    threads: Annotated[int, typer.Option(min=2, help="The first one calls one node all the time.")] = 8,
-    rounds: Annotated[int, typer.Option(min=8, help="The process is weighed after each.")] = 24,
-    seed: Annotated[int, typer.Option(help="Of the order of the work.")] = 1,
-    metering: Annotated[str | None, typer.Option(help="As for cloche.Runtime; its default if not given.")] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Length of the run.")] = 60.0,
+    threads: Annotated[int, typer.Option(min=2, help="Number of threads; the first calls one node all the time.")] = 8,
+    rounds: Annotated[int, typer.Option(min=8, help="Number of rounds; the process is measured after each.")] = 24,
+    seed: Annotated[int, typer.Option(help="Seed of the order of the jobs.")] = 1,
+    metering: Annotated[
+        str | None, typer.Option(help="Metering of the runtime; Cloche's default if not given.")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
 ) -> None:
     """Work for a while with many threads, and fail if anything grows."""
     threading.stack_size(STACK_BYTES)
@@ -347,7 +377,7 @@ def soak(
 
 
 def report(counts: Counter[str], weights: list[Weight]) -> None:
-    """Print what was done and what it left."""
+    """Print how much work was done, and the figures of the process over the rounds."""
     table = Table("what", "done", "level")
     for what, number in sorted(counts.items()):
         level = LEVELS.get(what)

@@ -1,7 +1,9 @@
-"""What the loads from the stop page cost: pure-Python kernels on the image and on the same image without any load.
+"""The cost of the loads from the stop page: pure-Python kernels on the image, and on the same image without these loads.
 
-Timed: each kernel by the processor time of the thread, best of the rounds, the two images in turns on one machine. Not timed: loading, compiling.
-Run it as ``python benches/stop_page.py [ROUNDS]``; the level is a geometric mean of 1.02.
+Timed: the thread's processor time of each kernel, in the best of several rounds, with the two images in turns. Not timed: loading,
+compiling. Level: a geometric mean of the ratios of at most 1.02.
+
+    python benches/stop_page.py [ROUNDS]
 """
 
 from __future__ import annotations
@@ -33,12 +35,19 @@ class Node:
 
 
 class _Clock(driver.ClockAndRandomState):
+    """Makes the guest's `time.perf_counter` count the thread's processor time."""
+
     def clock(self, clock: int) -> int:
         return time.thread_time_ns()
 
 
 class Bench:
-    """One instance with the kernels loaded."""
+    """One instance of an image, with the kernels loaded as a node.
+
+    Args:
+        wasm: the image.
+        abi: the names of `cloche_wire.abi`.
+    """
 
     def __init__(self, wasm: bytes, abi: dict[str, Any]) -> None:
         engine = compiledcheck.engine()
@@ -55,7 +64,7 @@ class Bench:
         )  # fmt: skip
 
     def seconds(self, kernel: str) -> float:
-        """One run."""
+        """Seconds of one run of a kernel."""
         return float(self._send(2, kernel, SIZES.get(kernel, 3000)))
 
     def _send(self, op: int, *operands: Any) -> Any:
@@ -69,7 +78,7 @@ class Bench:
 
 
 def main(image: Path, rounds: int) -> None:
-    """Print each kernel's ratio and the geometric mean."""
+    """Print each kernel's times with and without the loads, their ratio, and the geometric mean of the ratios."""
     abi = driver.load_abi(TREE / "guest/cloche_wire")
     wasm = image.read_bytes()
     bare = stops.without(wasmfile.Module.parse(wasm)).encode()

@@ -1,6 +1,6 @@
 """A node that asks its host: prices come from a service, so the node needs no catalogue, and the host decides what it tells.
 
-Run it with ``Grants(services={"price": ..., "discount": ...})``; see docs/grants.md.
+Run it with ``Grants(services={"price": ..., "discount": ...})``; see docs/how-to/services.md.
 """
 
 from __future__ import annotations

@@ -10,11 +10,10 @@
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
     from cloche._profiling.profile import Profile, profile
+    from cloche._records import LogRecord, StreamPosition
     from cloche._runtime.node import Node, Stats
     from cloche._runtime.pool import Pool
     from cloche._runtime.runtime import Runtime
-    from cloche._runtime.stream import StreamPosition
-    from cloche._sandbox.logs import LogRecord
     from cloche._sandbox.snapshot import Snapshot
     from cloche.clock import Clock
     from cloche.errors import (
@@ -96,7 +95,6 @@ __all__ = [
 
 # A module is imported when one of its names is first used: together they take a hundred times as long as this one.
 _NAMES = {
-    "cloche._sandbox.logs": ("LogRecord",),
     "cloche.mounts": ("Mount",),
     "cloche._runtime.node": ("Node", "Stats"),
     "cloche._runtime.pool": ("Pool",),
@@ -104,7 +102,7 @@ _NAMES = {
     "cloche._runtime.runtime": ("Runtime",),
     "cloche._sandbox.snapshot": ("Snapshot",),
     "cloche.source": ("Source",),
-    "cloche._runtime.stream": ("StreamPosition",),
+    "cloche._records": ("LogRecord", "StreamPosition"),
     "cloche.clock": ("Clock",),
     "cloche.errors": (
         "BrokenInstanceError",

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cloche._runtime.stream import StreamPosition
-    from cloche._sandbox.logs import LogRecord
+    from cloche._records import LogRecord, StreamPosition
     from cloche_wire import Failure, Frame
 
 __all__ = [

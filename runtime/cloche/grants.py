@@ -32,7 +32,7 @@ class Grants:
         opaque: objects of any class may pass from this node to another node that has the same grant. They are pickled in one
             sandbox and unpickled in the other. The host holds them as `cloche.Opaque`, and never unpickles them.
         services: host functions that the node may call, by name: plain functions, or a `cloche.Service` with conditions. In the
-            node: ``from cloche_guest import services``, then ``services.name(...)``. See docs/grants.md.
+            node: ``from cloche_guest import services``, then ``services.name(...)``. See docs/how-to/services.md.
         mounts: folders of the host that the node can open files in: path in the node -> folder. A plain path is mounted
             read-only; a `Mount` says whether the node may write, and how much.
         scratch_bytes: size of a private /tmp in the node's own memory, which counts towards `Limits.memory_bytes`; 0: no /tmp.

@@ -1,4 +1,4 @@
-"""Host functions that a node may call (`Grants.services`): their conditions, and the records of their calls. See docs/grants.md."""
+"""Host functions that a node may call (`Grants.services`): their conditions, and the records of their calls. See docs/how-to/services.md."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Service:
     Attributes:
         function: the function, plain or ``async def``. Before it is called, the node's arguments are checked against its
             signature, and against those annotations that name plain types (``int``, ``str | None``, ``list[float]``,
-            ``np.ndarray``, ...). It must return a value that can be sent to a node (docs/types.md).
+            ``np.ndarray``, ...). It must return a value that can be sent to a node (docs/reference/types.md).
         deadline_s: seconds that one call may take. The function then runs on a thread of its own. After these seconds the node
             gets an error, and the function's result is ignored: Python cannot stop a function. None: the function runs on the
             node's thread for as long as it takes; if the node's own deadline has passed when it returns, the node is stopped.

@@ -6,12 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cloche.errors import ClocheError
-
-if TYPE_CHECKING:
-    from cloche.grants import Grants
 
 __all__ = ["Modules", "Source", "read", "walk"]
 
@@ -49,13 +46,12 @@ class Modules:
     data: dict[str, bytes]
 
 
-def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
+def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> Modules:
     """Read a node's code.
 
     Args:
-        source: a `Source`, the path of a .py file, that of a package folder, or the dotted name of a module in one of the
-            granted packages.
-        grants: the node's; a dotted name is a module of one of `Grants.packages`.
+        source: a `Source`, the path of a .py file or of a package folder, or the dotted name of a module in a granted package.
+        packages: whether packages are granted to the node, so that a dotted name may be a module in one of them.
 
     Raises:
         FileNotFoundError: there is nothing at the path.
@@ -67,7 +63,7 @@ def read(source: Source | str | os.PathLike[str], grants: Grants) -> Modules:
     path = Path(source)
     if (
         isinstance(source, str)
-        and grants.packages
+        and packages
         and not path.exists()
         and all(part.isidentifier() for part in source.split("."))
     ):

@@ -1,9 +1,9 @@
-"""Builds the native core with a pinned compiler from PyPI: neither a C compiler nor headers have to be on the machine.
+"""Builds the native core with a pinned compiler from PyPI, so that the machine needs neither a C compiler nor headers.
 
     python runtime/native/build.py [--out FILE] [--target TRIPLE]
 
-Without --out the core goes to the cache, where the host library of this checkout finds it. The compiler is unpacked in the
-cache once.
+Without --out the library goes to the cache, where this checkout's package `cloche` looks for it. The compiler is unpacked into the
+cache by the first build.
 """
 
 from __future__ import annotations
@@ -29,7 +29,18 @@ from imagebuild import fetch
 from imagebuild.inputs import cache_folder
 from imagebuild.pins import Pins
 
-SOURCES = ("core.c", "handlers.c", "imports.c", "random.c", "redirect.c", "signals.c", "stacks.c", "timer.c")
+SOURCES = (
+    "core.c",
+    "crossing.c",
+    "guests.c",
+    "handlers.c",
+    "imports.c",
+    "random.c",
+    "redirect.c",
+    "signals.c",
+    "stacks.c",
+    "timer.c",
+)
 FLAGS = (
     "-std=c11",
     "-O2",
@@ -43,7 +54,7 @@ FLAGS = (
     "-fno-sanitize=all",
 )
 LIBRARY = "libcloche.dylib" if sys.platform == "darwin" else "libcloche.so"
-# glibc 2.17 is what the oldest Linux wheels promise (manylinux2014)
+# a newer glibc than 2.17 would break the promise of the wheels' platform tag, manylinux_2_17 (PLATFORMS in hatch_build.py)
 TARGETS = {
     ("linux", "x86_64"): "x86_64-linux-gnu.2.17",
     ("linux", "aarch64"): "aarch64-linux-gnu.2.17",
@@ -57,7 +68,11 @@ def say(text: str) -> None:
 
 
 def compiler(cache: Path) -> Path:
-    """The compiler's program, unpacked in the cache; downloaded if need be."""
+    """Path of the compiler's program in the cache, downloaded and unpacked there if missing.
+
+    Args:
+        cache: the cache's folder.
+    """
     pin = Pins.load(FOLDER / "pins.toml")[f"ziglang-{platform.machine()}"]
     home = cache / "compilers" / f"ziglang-{pin.sha256[:16]}"
     program = home / "ziglang" / "zig"
@@ -81,7 +96,13 @@ def _made(folder: Path) -> Path:
 
 
 def compile_core(cache: Path, target: str, out: Path) -> None:
-    """Compile the core for a target; the file appears whole or not at all."""
+    """Compile the core. The library's file appears whole or not at all.
+
+    Args:
+        cache: the cache's folder, for the compiler.
+        target: the compiler's name of the platform, such as a value of `TARGETS`.
+        out: path of the library.
+    """
     zig = compiler(cache)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as draft:
@@ -100,7 +121,15 @@ def compile_core(cache: Path, target: str, out: Path) -> None:
 
 
 def build(target: str | None = None, out: Path | None = None) -> Path:
-    """Build the core, or find it built. Returns the library's path."""
+    """Build the core, unless the cache already has it.
+
+    Args:
+        target: the compiler's name of the platform; None for this machine.
+        out: path of the library; None for the cache.
+
+    Returns:
+        the library's path.
+    """
     cache = cache_folder()
     here = TARGETS.get((sys.platform, platform.machine()))
     if target is None and here is None:
@@ -110,7 +139,7 @@ def build(target: str | None = None, out: Path | None = None) -> Path:
         return path
     _made(cache)
     with (cache / "native.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process builds, the others find it built
+        fcntl.flock(lock, fcntl.LOCK_EX)  # without the lock processes that start together would all compile
         if out is not None or not path.exists():
             say("compiling the native core")
             compile_core(cache, target or here or "", path)
@@ -119,8 +148,10 @@ def build(target: str | None = None, out: Path | None = None) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="where to put the library")
-    parser.add_argument("--target", help=f"what to compile for: {', '.join(TARGETS.values())}, x86_64-linux-musl ...")
+    parser.add_argument("--out", type=Path, help="path of the library; the cache if not given")
+    parser.add_argument(
+        "--target", help=f"platform to compile for: {', '.join(TARGETS.values())}, x86_64-linux-musl ..."
+    )
     options = parser.parse_args()
     print(build(options.target, options.out))
 

@@ -146,4 +146,4 @@ def test_written_json_is_json_for_everyone(tmp_path: Path) -> None:
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
-    json.loads((tmp_path / "r.json").read_text(), parse_constant=refuse)
+    assert json.loads((tmp_path / "r.json").read_text(), parse_constant=refuse)

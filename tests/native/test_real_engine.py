@@ -17,7 +17,6 @@ from . import build
 
 
 @pytest.mark.image
-@pytest.mark.slow
 def test_the_real_engine(tmp_path: Path) -> None:
     """What the fake engine cannot show: wasmtime's own stack switches, signals and unwinding on the core's stacks."""
     if not sys.platform.startswith("linux"):

@@ -17,8 +17,8 @@ from cloche._isolation.worker_process import Opening, Process
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
+    from cloche._records import LogRecord
     from cloche._requests.router import RequestHandler
-    from cloche._sandbox.logs import LogRecord
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm.call_state import CallState
     from cloche._wasm.image import Image
@@ -146,6 +146,14 @@ class WorkerPool:
         _end(self._processes, self._reaper)
         self._end.detach()
 
+    def start_over(self) -> None:
+        """In the child of a fork: the processes are the parent's; nodes loaded here get new ones."""
+        self._lock = threading.RLock()
+        for process in self._processes:
+            process.forget()
+        self._processes.clear()
+        self._reaper.start_over()
+
 
 def _end(processes: list[Process], reaper: ProcessReaper) -> None:
     for process in list(processes):
@@ -156,11 +164,7 @@ def _end(processes: list[Process], reaper: ProcessReaper) -> None:
 
 
 def _start_over_in_child(reference: weakref.ref[WorkerPool]) -> None:
-    """In the child of a fork: the processes are the parent's; nodes loaded here get new ones."""
+    """`WorkerPool.start_over`, if the pool still lives: what is registered with `os` must not keep it alive."""
     workers = reference()
     if workers is not None:
-        workers._lock = threading.RLock()
-        for process in workers._processes:
-            process.forget()
-        workers._processes.clear()
-        workers._reaper.start_over()
+        workers.start_over()

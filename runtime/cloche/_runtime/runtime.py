@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Un
 
 from cloche import source as _source
 from cloche._arguments import checked, checked_limits
+from cloche._records import LogRecord
 from cloche._requests.node_lock import NodeLock, is_inside, run_inside
 from cloche._requests.service_handler import ServiceHandler
+from cloche._runtime.calls import NodeCalls
 from cloche._runtime.load_options import LoadOptions, PoolKeywords
-from cloche._runtime.node import Node, raise_failure
-from cloche._runtime.recovery import OnBreak, RecoveringNode, RecoveryPolicy
+from cloche._runtime.node import Node
+from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
+from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.snapshot import Snapshot
@@ -38,9 +41,9 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._isolation import WorkerPool
-    from cloche._isolation.remote_instance import RemoteInstance
     from cloche._runtime.pool import Pool
-    from cloche._runtime.stream import StreamPosition
+    from cloche._sandbox.interface import Sandbox
+    from cloche._sandbox.replies import CheckedSandbox
 
 __all__ = ["Runtime"]
 
@@ -64,7 +67,7 @@ class Runtime:
             that you trust).
         logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
         isolation: "none": nodes run in this process, walled in by WebAssembly alone. "process": in worker processes, for who does
-            not want to trust that wall alone (Linux; docs/threat-model.md says what it adds, and what it costs). A worker
+            not want to trust that wall alone (Linux; docs/explanation/threat-model.md says what it adds). A worker
             that dies breaks the nodes in it: `BrokenInstanceError`.
         workers: how many processes, at most, with ``isolation="process"``; "each": one for every node; None: as many as there are
             processors, up to 4. They start as they are needed.
@@ -105,8 +108,8 @@ class Runtime:
             self._engine = Engine(
                 metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256
             )
-        self._nodes: weakref.WeakSet[Node] = weakref.WeakSet()
-        self._loads: dict[NodeLock, Instance | RemoteInstance | None] = {}
+        self._nodes: weakref.WeakSet[NodeCalls] = weakref.WeakSet()
+        self._loads: dict[NodeLock, CheckedSandbox | None] = {}
         """What is being loaded or restored, once it has an instance. The lock is held until it is a node, or has failed."""
         self._ending = NodeLock("the runtime's engine")
         self._closed = False
@@ -217,8 +220,8 @@ class Runtime:
 
     def _loaded(self, source: Source | str | os.PathLike[str], options: LoadOptions) -> Node:
         """See `load`."""
-        modules = _source.read(source, options.grants)
-        outside = ClockAndRandomState.of(options.grants)
+        modules = _source.read(source, packages=bool(options.grants.packages))
+        outside = ClockAndRandomState.of(options.grants.clock, options.grants.seed)
         message = options.request(modules, outside.seed)
         label = options.label(modules.main)
         return self._while_open(NodeLock(label), self._load, label, message, options, outside)
@@ -238,7 +241,7 @@ class Runtime:
 
         def revive(lock: NodeLock) -> Node:
             instance = self._revived(snapshot, options, label, reseed, lock)
-            return self._add(instance, info, options, lock, snapshot.stream)
+            return self._add(instance, info, options, lock)
 
         return self._while_open(NodeLock(label), revive)
 
@@ -284,7 +287,7 @@ class Runtime:
                 node.initialize()
             pristine = node.snapshot()
         finally:
-            node._discard()
+            node.__cloche__.discard()
         limits, grants, number = options.get("limits"), options.get("grants"), itertools.count(1)
         chosen = LoadOptions(
             limits=self.limits if limits is None else limits, grants=Grants() if grants is None else grants
@@ -376,14 +379,14 @@ class Runtime:
 
     def _instance(
         self, options: LoadOptions, host: CallState, lock: NodeLock, snapshot: Snapshot | None = None
-    ) -> Instance | RemoteInstance:
+    ) -> CheckedSandbox:
         logger, engine = self._logger, self._engine
         make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
         made = request_handlers(options.grants, options.limits, host, logger)
         if services := ServiceHandler.among(made):
             services.lock = lock
 
-        def deliver(records: list[_logs.LogRecord], node: str) -> None:
+        def deliver(records: list[LogRecord], node: str) -> None:
             run_inside(lock, None, _logs.deliver, records, logger, node)
 
         try:
@@ -395,10 +398,12 @@ class Runtime:
 
     def _revived(
         self, snapshot: Snapshot, options: LoadOptions, name: str, reseed: bool, lock: NodeLock
-    ) -> Instance | RemoteInstance:
+    ) -> CheckedSandbox:
         """A snapshot of this image in an instance of its own."""
         self._check_open()
-        outside = ClockAndRandomState.of(options.grants).resumed(snapshot.outside, stream=not reseed)
+        outside = ClockAndRandomState.of(options.grants.clock, options.grants.seed).resumed(
+            snapshot.outside, stream=not reseed
+        )
         instance = self._instance(options, CallState(name, outside), lock, snapshot)
         try:
             if reseed:
@@ -418,11 +423,10 @@ class Runtime:
 
     def _add(
         self,
-        instance: Instance | RemoteInstance,
+        instance: CheckedSandbox,
         info: dict[str, Any],
         options: LoadOptions,
         lock: NodeLock,
-        stream: StreamPosition | None = None,
     ) -> Node:
         name, number = instance.name, itertools.count(1)
 
@@ -430,20 +434,21 @@ class Runtime:
             own = options.of_clone(next(number)) if reseed else options
             return self._restored(snapshot, replace(own, name=name), reseed)
 
-        def revive(snapshot: Snapshot) -> Instance | RemoteInstance:
+        def revive(snapshot: Snapshot) -> CheckedSandbox:
             return self._revived(snapshot, options.of_clone(next(number)), name, True, lock)
 
-        node: Node | None = None
+        calls: NodeCalls | None = None
         try:
-            if options.policy.on_break == "raise":
-                node = Node(instance, info, restore, stream, lock)
-            else:
-                node = RecoveringNode(instance, info, restore, stream, options.policy, revive, lock)
-            self._nodes.add(node)
+            sandbox: Sandbox = instance
+            if options.policy.on_break != "raise":
+                sandbox = Supervisor(instance, info, options.policy, revive)
+            calls = NodeCalls(sandbox, info, lock)
+            node = Node(calls, restore)
+            self._nodes.add(calls)
             self._check_open()  # again: it has been closed while the node was loading
         except BaseException:
-            if node is not None:
-                self._nodes.discard(node)
+            if calls is not None:
+                self._nodes.discard(calls)
             instance.close()
             raise
         return node
@@ -461,7 +466,7 @@ class Runtime:
                 call waits for the calling one (through a service) is not closed, nor the engine: call it again later.
             ClocheError: it was called from inside a call of one of its own nodes; nothing is closed.
         """
-        if is_inside([*self._loads, *(node._lock for node in self._living())]):
+        if is_inside([*self._loads, *(node.lock for node in self._living())]):
             raise ClocheError("the runtime cannot be closed from inside a call of one of its own nodes")
         self._closed = True
         failures: list[Exception] = []
@@ -479,7 +484,7 @@ class Runtime:
                 node.close()
             except Exception as error:
                 failures.append(error)
-                may_end = may_end and node._closed
+                may_end = may_end and node.closed
         if may_end:
             try:
                 self._ending.run(self._engine.close)
@@ -497,7 +502,7 @@ class Runtime:
             self._engine.end_starts()
         return False
 
-    def _living(self) -> list[Node]:
+    def _living(self) -> list[NodeCalls]:
         while True:
             try:
                 return list(self._nodes)

@@ -23,7 +23,7 @@ from cloche.errors import (
 from cloche_wire import Failure, Op, abi
 
 if TYPE_CHECKING:
-    from cloche._sandbox.logs import LogRecord
+    from cloche._records import LogRecord
     from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits
 

@@ -1,1 +1,51 @@
-"""Everything that touches the engine, a store, linear memory or time. Read `core` first: all the other modules build on it."""
+"""Everything that touches the engine, a store, linear memory or time; written for a stranger to read.
+
+Start with `core`: every call into a guest goes through it. `engine`, `slot`, `stores` and `memory` are the parts of a living
+sandbox; `image`, `artifacts` and `checkout` find its code. A function with a general name is used with its module's: `core.core`,
+`image.find`, `engine.options`, `clocks.child`, `memory.keep_pagemap`.
+"""
+
+from cloche._wasm import clocks, core, engine, image, memory
+from cloche._wasm.bindings import TRAP_CODES
+from cloche._wasm.call_state import CallState, HasCallState, Stop, Stopped
+from cloche._wasm.checkout import cache_folder, source_tree
+from cloche._wasm.clocks import ClockAndRandomState
+from cloche._wasm.core import Reason, State, Status, Word
+from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
+from cloche._wasm.frames import MAX_FRAMES, FrameInfo, python_frames
+from cloche._wasm.image import Image
+from cloche._wasm.memory import Memory, NoRoomError, Trapped, address_of, no_room
+from cloche._wasm.scarce import NUMBERS, nothing_left
+
+__all__ = [
+    "GUEST_STACK_BYTES",
+    "MAX_FRAMES",
+    "NUMBERS",
+    "TRAP_CODES",
+    "CallState",
+    "ClockAndRandomState",
+    "Engine",
+    "FrameInfo",
+    "HasCallState",
+    "Image",
+    "Memory",
+    "NoRoomError",
+    "Reason",
+    "State",
+    "Status",
+    "Stop",
+    "Stopped",
+    "Trapped",
+    "Word",
+    "address_of",
+    "cache_folder",
+    "clocks",
+    "core",
+    "engine",
+    "image",
+    "memory",
+    "no_room",
+    "nothing_left",
+    "python_frames",
+    "source_tree",
+]

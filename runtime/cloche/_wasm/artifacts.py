@@ -1,8 +1,9 @@
-"""Files of compiled code: written whole or not at all, checked before use, shared by processes.
+"""Files of AOT artifacts: written whole or not at all, checked before use, shared by processes.
 
-An artifact is what the engine serialized, then a trailer with its length and a checksum. The engine reads the file as an
-ELF image, whose header names every part, so it never looks at the trailer. The checksum finds damage (a power cut, a
-failing disk, a copy that broke off); it is no defence against an attacker, who has to be kept out of the folder.
+The file of an artifact is the native code that the engine serialized, followed by a trailer with the code's length and checksum.
+The engine reads the file as an ELF image, whose header names every part, and so it ignores the trailer. The checksum finds damage
+(a power cut, a failing disk, a copy that was broken off). It is no defence against an attacker: `open_folder` keeps attackers out
+of the folder.
 """
 
 from __future__ import annotations
@@ -25,21 +26,25 @@ __all__ = ["checksum", "intact", "keep", "locked", "open_folder"]
 
 _MAGIC: Final = b"cloche artifact\n"
 _TRAILER: Final = struct.Struct("<16sQQ")  # magic, bytes before the trailer, checksum over them
-_CHUNK_BYTES: Final = 256 << 10  # stays in the processor's cache between the copy and the checksum
+_CHUNK_BYTES: Final = 256 << 10
+"""A chunk of this size stays in the cache of the processor between being copied and being summed up."""
 
 
 def checksum(buffer: bytes | bytearray | memoryview) -> int:
-    """Checksum of at most 64 bits over some bytes. The only function that knows the algorithm."""
+    """64-bit checksum of a contiguous buffer. No other function of the host knows the algorithm."""
     data = buffer if isinstance(buffer, bytes) else (ctypes.c_char * len(buffer)).from_buffer(buffer)
     return int(core().checksum(data, len(buffer)))
 
 
 def open_folder(folder: Path) -> None:
-    """Make the folder; refuse it if others could plant code there.
+    """Make the folder of artifacts if it is missing, and refuse a folder into which another user could put code.
+
+    Args:
+        folder: the folder's path.
 
     Raises:
-        ImageError: it belongs to another user, or others can write into it.
-        OSError: it is not there and cannot be made.
+        ImageError: the folder belongs to another user, or others can write into it.
+        OSError: the folder is missing and cannot be made.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat()
@@ -51,42 +56,54 @@ def open_folder(folder: Path) -> None:
 
 
 def intact(path: Path) -> bool:
-    """Whether the whole file is as it was written.
+    """Whether an artifact's file is undamaged: its trailer fits the bytes before it.
+
+    Args:
+        path: the artifact's file.
 
     Raises:
-        OSError: it is not there, or cannot be read.
+        OSError: the file is missing or cannot be read.
     """
     with path.open("rb", buffering=0) as file:
         length = os.fstat(file.fileno()).st_size - _TRAILER.size
         if length < 0:
             return False
-        # read, not mapped: a sector that cannot be read is an OSError here, and would be a SIGBUS in a mapping
+        # read, not mapped: a bad sector raises an OSError here, and would end the process by SIGBUS in a mapping
         total = _checksum_of_chunks(_chunks(file.fileno(), length))
         return file.read(_TRAILER.size) == _TRAILER.pack(_MAGIC, length, total)
 
 
 def keep(path: Path, code: bytes | bytearray) -> None:
-    """Put an artifact into its folder. After a crash at any moment the file is whole, or not there.
+    """Write an artifact's file. After a crash at any moment the file is whole or missing.
+
+    Args:
+        path: the artifact's file; its folder exists.
+        code: the native code that the engine serialized.
 
     Raises:
-        OSError: there is no room, or the folder cannot be written; nothing is left behind.
+        OSError: the disk is full, or the folder cannot be written to. No part of the file is left behind.
     """
-    _sweep(path.parent)
+    _remove_old_drafts(path.parent)
     body = memoryview(code).cast("B")
     chunks = (memoryview(bytearray(body[at : at + _CHUNK_BYTES])) for at in range(0, len(body), _CHUNK_BYTES))
     trailer = _TRAILER.pack(_MAGIC, len(body), _checksum_of_chunks(chunks))
     with AtomicFile(path, mode=0o600) as file:
-        _lock(file.fileno(), fcntl.LOCK_EX)  # says that the draft is being written: see _sweep
+        _lock(
+            file.fileno(), fcntl.LOCK_EX
+        )  # without the lock `_remove_old_drafts` of another process removes this draft
         file.write(body)
         file.write(trailer)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of an artifact, so that one process compiles and the others wait for it.
+    """Hold an artifact's lock in a ``with`` block, so that one process compiles the image and the others wait for its artifact.
 
-    Without a lock (a folder that cannot be written, a file system that has none) each process compiles for itself, which
-    costs time and harms nothing.
+    Where locking fails (the folder is read-only, the file system has no locks) the block runs without the lock: each process then
+    compiles for itself, which costs time and harms nothing.
+
+    Args:
+        path: the artifact's file; the lock's file lies beside it.
     """
     try:
         descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -98,14 +115,21 @@ def locked(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if held:  # closing is not enough: a child forked meanwhile has the descriptor as well
+            if (
+                held
+            ):  # closing alone would not unlock it: a child process that was forked meanwhile has the descriptor, too
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 
 
 def _lock(descriptor: int, operation: int) -> bool:
-    """Lock an open file; False if another holds it, or the file system has no locks."""
+    """Lock an open file; False if another process holds the lock, or the file system has no locks.
+
+    Args:
+        descriptor: the open file.
+        operation: flags of `fcntl.flock`.
+    """
     try:
         fcntl.flock(descriptor, operation)
     except OSError:
@@ -113,8 +137,8 @@ def _lock(descriptor: int, operation: int) -> bool:
     return True
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the drafts of processes that ended before they had written them. A draft that is locked is being written."""
+def _remove_old_drafts(folder: Path) -> None:
+    """Remove the drafts of processes that ended while they wrote them. A locked draft is still being written, and stays."""
     for draft in folder.glob("*.part"):
         try:
             descriptor = os.open(draft, os.O_RDWR | os.O_NOFOLLOW)
@@ -128,7 +152,11 @@ def _sweep(folder: Path) -> None:
 
 
 def _chunks(descriptor: int, length: int) -> Iterator[memoryview]:
-    """The next `length` bytes of a file, in the chunks that `keep` has taken the checksum of."""
+    """Read the next `length` bytes of a file in chunks of `_CHUNK_BYTES`, as `keep` cuts them. A chunk is valid until the next one.
+
+    Raises:
+        OSError: the file cannot be read, or ends too early.
+    """
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     while length > 0:
         chunk = buffer[: min(length, _CHUNK_BYTES)]
@@ -143,5 +171,5 @@ def _chunks(descriptor: int, length: int) -> Iterator[memoryview]:
 
 
 def _checksum_of_chunks(chunks: Iterator[memoryview]) -> int:
-    """One checksum for all chunks: that over the chunks' own checksums."""
+    """One checksum for all chunks: the checksum of their checksums."""
     return checksum(b"".join(checksum(chunk).to_bytes(8, "little") for chunk in chunks))

@@ -1,7 +1,8 @@
-"""wasmtime's C library, as far as Python calls it: configuration, compilation, linking. Calls into guests go through `core`.
+"""wasmtime's C library: the functions that Python calls to configure, compile and link. Calls into guests go through `core`.
 
-The library comes with the package `wasmtime`, whose Python modules are not imported: they take 60 ms, and declare ten times what is
-used here. The first use of `library()` loads it and checks that every function is there.
+The C library comes with the Python package `wasmtime`. That package's own modules are not imported: importing them takes 60 ms, and
+they declare ten times as many functions as Cloche uses. The first call of `library` loads the C library and checks that every
+function is there. Addresses of C objects are plain ints.
 """
 
 from __future__ import annotations
@@ -23,13 +24,18 @@ _BOOL: Final = ctypes.c_bool
 
 
 class Bytes(ctypes.Structure):
-    """``wasm_byte_vec_t``, and every other vector of pointers: they are laid out alike."""
+    """``wasm_byte_vec_t``. wasmtime's vectors of pointers have the same layout, and are read as `Bytes`, too.
+
+    Attributes:
+        size: number of bytes, or of pointers.
+        data: address of the first.
+    """
 
     _fields_ = (("size", _SIZE), ("data", _P))
 
 
 _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
-    # name: (result, parameters), with plain addresses in place of typed pointers
+    # name: (result, parameters); every typed pointer is declared as a plain address
     "wasm_config_new": (_P, ()),
     "wasmtime_config_epoch_interruption_set": (None, (_P, _BOOL)),
     "wasmtime_config_consume_fuel_set": (None, (_P, _BOOL)),
@@ -79,8 +85,9 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
 }
 
 VALUE_TYPES: Final = ("i32", "i64", "f32", "f64")
-"""By wasm_valkind_t."""
+"""Names of the value types; the index is the ``wasm_valkind_t``."""
 _FUNCTION, _GLOBAL, _TABLE, _MEMORY = range(4)
+"""``wasm_externkind_t``: the kinds of imports and exports."""
 
 TRAP_CODES: Final = (
     "STACK_OVERFLOW",
@@ -96,15 +103,16 @@ TRAP_CODES: Final = (
     "INTERRUPT",
     "OUT_OF_FUEL",
 )
-"""By wasmtime_trap_code_t; those behind belong to proposals that the image does not use."""
+"""Names of the traps; the index is the ``wasmtime_trap_code_t``. Higher codes belong to WebAssembly proposals that the image does
+not use."""
 
 
 class EngineError(Exception):
-    """wasmtime refused; the message is its own."""
+    """wasmtime refused an operation. The message is wasmtime's own."""
 
 
 def library_path() -> Path:
-    """Where wasmtime's library is, without importing the package.
+    """Path of wasmtime's C library, found without importing the package.
 
     Raises:
         ImportError: the package is not installed, or has no library for this platform.
@@ -122,10 +130,10 @@ def library_path() -> Path:
 
 @cache
 def library() -> Any:
-    """Wasmtime's library, with a prototype for each function that is called.
+    """Wasmtime's C library, loaded by the first call, with a prototype for each function that Cloche calls.
 
     Raises:
-        ImportError: the installed version lacks a function.
+        ImportError: wasmtime is missing, or the installed version lacks a function.
     """
     loaded = ctypes.CDLL(str(library_path()))
     for name, (result, parameters) in _FUNCTIONS.items():
@@ -145,7 +153,11 @@ def _function(loaded: Any, name: str) -> Any:
 
 
 def address_of_function(name: str) -> int:
-    """The address of one of the library's functions, for the native core."""
+    """The address of a function of wasmtime's C library, which the native core calls.
+
+    Raises:
+        ImportError: the installed version lacks the function.
+    """
     return ctypes.cast(_function(library(), name), _P).value or 0
 
 
@@ -154,10 +166,13 @@ def _text(vector: Bytes) -> str:
 
 
 def check(error: int | None) -> None:
-    """Raise what a function of the library answered, if it answered an error.
+    """Raise the error that a function of the C library returned, and free it. None and 0 mean success.
+
+    Args:
+        error: address of a ``wasmtime_error_t``.
 
     Raises:
-        EngineError: it did.
+        EngineError: there was an error.
     """
     if not error:
         return
@@ -169,11 +184,11 @@ def check(error: int | None) -> None:
     raise EngineError(text)
 
 
-def _each(vector: Bytes) -> Iterator[int]:
+def _addresses(vector: Bytes) -> Iterator[int]:
     return iter((_P * vector.size).from_address(vector.data)) if vector.size else iter(())
 
 
-def _named(address: int) -> str:
+def _text_at(address: int) -> str:
     return _text(Bytes.from_address(address))
 
 
@@ -183,7 +198,7 @@ def _signature(kind: int) -> tuple[tuple[str, ...], tuple[str, ...]] | str:
         case 0:
             function = lib.wasm_externtype_as_functype(kind)
             parameters, results = (
-                tuple(_value_type(part) for part in _each(Bytes.from_address(part)))
+                tuple(_value_type(part) for part in _addresses(Bytes.from_address(part)))
                 for part in (lib.wasm_functype_params(function), lib.wasm_functype_results(function))
             )
             return parameters, results
@@ -204,25 +219,29 @@ Signature = tuple[tuple[str, ...], tuple[str, ...]] | str
 
 
 def types_of(module: int) -> tuple[dict[tuple[str, str], Signature], dict[str, Signature], int]:
-    """What a module imports and exports.
+    """The types of a module's imports and exports.
+
+    Args:
+        module: address of a ``wasmtime_module_t``.
 
     Returns:
-        imports by module and name; exports by name; the smallest size of the exported memory, in pages of 64 KiB. A signature is
-        (parameters, results), or "memory", "global", "something else".
+        signatures of the imports, by module and name; signatures of the exports, by name; the smallest size of the exported memory,
+        in pages of 64 KiB. The signature of a function is (types of the parameters, types of the results); of anything else it is
+        "memory", "global" or "something else".
     """
     lib = library()
     found, offered, pages = {}, {}, 0
     vector = Bytes()
     lib.wasmtime_module_imports(module, ctypes.byref(vector))
-    for item in _each(vector):
-        key = _named(lib.wasm_importtype_module(item)), _named(lib.wasm_importtype_name(item))
+    for item in _addresses(vector):
+        key = _text_at(lib.wasm_importtype_module(item)), _text_at(lib.wasm_importtype_name(item))
         found[key] = _signature(lib.wasm_importtype_type(item))
     lib.wasm_importtype_vec_delete(ctypes.byref(vector))
     vector = Bytes()
     lib.wasmtime_module_exports(module, ctypes.byref(vector))
-    for item in _each(vector):
+    for item in _addresses(vector):
         kind = lib.wasm_exporttype_type(item)
-        offered[_named(lib.wasm_exporttype_name(item))] = _signature(kind)
+        offered[_text_at(lib.wasm_exporttype_name(item))] = _signature(kind)
         if lib.wasm_externtype_kind(kind) == _MEMORY:
             pages = int(lib.wasmtime_memorytype_minimum(lib.wasm_externtype_as_memorytype(kind)))
     lib.wasm_exporttype_vec_delete(ctypes.byref(vector))
@@ -230,7 +249,12 @@ def types_of(module: int) -> tuple[dict[tuple[str, str], Signature], dict[str, S
 
 
 def function_type(parameters: tuple[str, ...], results: tuple[str, ...]) -> int:
-    """A new ``wasm_functype_t``; delete it."""
+    """Make a ``wasm_functype_t``, which the caller deletes with ``wasm_functype_delete``.
+
+    Args:
+        parameters: names of types (`VALUE_TYPES`).
+        results: names of types.
+    """
     lib = library()
 
     def vector(types: tuple[str, ...]) -> Bytes:

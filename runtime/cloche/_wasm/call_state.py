@@ -1,7 +1,7 @@
-"""The state of the call that is under way on one node, as the host's threads see it: who may wait, and who must give up.
+"""State of the current call on one node, shared by the host's threads: its deadline, and whether it was cancelled.
 
-The native core stops the guest itself. What is here is for Python code that works for a guest meanwhile, such as a service
-that runs on another thread: it has to end its wait when the guest's deadline comes.
+The native core stops the guest itself. This module is for Python code that carries out a request of the guest meanwhile, such as a
+service that runs on another thread: `CallState.wait` ends its waiting at the guest's deadline or when the call is cancelled.
 """
 
 from __future__ import annotations
@@ -11,42 +11,58 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cloche._wasm.clocks import ClockAndRandomState
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._requests.router import RequestRouter
 
 __all__ = ["REAL", "CallState", "HasCallState", "Stop", "Stopped"]
 
 REAL: Final = ClockAndRandomState()
-"""The host's clocks and the operating system's random source."""
+"""The host's clocks, and the operating system's random source."""
 
 
 class Stop(Enum):
-    """Why a guest was stopped, or told to stop."""
+    """Why a call was stopped: it reached its deadline, or its caller cancelled it."""
 
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
 
 
 class Stopped(Exception):
-    """The guest that somebody works for has been told to stop: there is no use in waiting any longer."""
+    """The guest whose request is being carried out must stop: waiting longer is of no use."""
+
+
+class Router(Protocol):
+    """The part of `cloche._requests.router.RequestRouter` that an instance's `CallState` depends on.
+
+    Attributes:
+        request_bytes: size of the guest's request that is being carried out, in bytes, long values included.
+    """
+
+    request_bytes: int
+
+    def close(self) -> None:
+        """Close the handlers of the guest's requests, because the instance is being closed."""
 
 
 class CallState:
-    """One for each instance.
+    """State of the current call on one instance; each instance has one object of this class.
+
+    `cancel` and `must_stop` may be called by any thread.
+
+    Args:
+        node: the node's name.
+        outside: the state from which the guest's clocks and its random source start.
 
     Attributes:
-        node: the node's name.
-        calls: calls on the node so far, the one under way included.
-        outside: what its clocks and its random source have started from.
-        router: who answers its requests; None: nothing is granted.
-        deadline: `time.monotonic()` at which the call under way is told to stop; None: never.
-        cancelled: whether the call under way was cancelled.
+        calls: number of calls on the node so far, the current one included.
+        router: carries out the guest's requests; None if nothing is granted to the guest.
+        deadline: time of `time.monotonic` at which the current call is told to stop; None if it has no deadline.
+        cancelled: whether the current call was cancelled.
     """
 
     __slots__ = ("_wake", "calls", "cancelled", "deadline", "node", "outside", "router")
@@ -57,24 +73,26 @@ class CallState:
         self.calls = 0
         self.deadline: float | None = None
         self.cancelled = False
-        self.router: RequestRouter | None = None
+        self.router: Router | None = None
         self._wake: threading.Event | None = None
 
     def begin(self) -> None:
-        """A call begins: a cancel that came too late for the last one does not count for it."""
+        """Begin a call. Forgets a cancel that came too late for the previous call."""
         self.cancelled = False
         if self._wake is not None:
             self._wake.clear()
 
     def cancel(self) -> None:
-        """End what waits for the guest. Called from another thread."""
+        """Cancel the current call, and wake the thread that waits in `wait`. Called by another thread."""
         self.cancelled = True
-        if self._wake is not None:  # else nobody waits yet, and who begins to looks at `cancelled` first
+        if (
+            self._wake is not None
+        ):  # without an event no thread waits yet, and `wait` looks at `cancelled` before it does
             self._wake.set()
 
     @property
     def reason(self) -> Stop | None:
-        """Why the call under way has to stop; None: it may go on."""
+        """Why the current call must stop; None if it may go on."""
         if self.cancelled:
             return Stop.CANCELLED
         if self.deadline is not None and time.monotonic() >= self.deadline:
@@ -82,14 +100,21 @@ class CallState:
         return None
 
     def must_stop(self) -> bool:
-        """Whether the call under way has been cancelled or has passed its deadline."""
+        """Whether the current call was cancelled or has passed its deadline."""
         return self.reason is not None
 
     def wait(self, seconds: float | None, future: Future[object]) -> bool:
-        """Wait for a future on behalf of the guest; whether it is done before so many seconds are over (None: whenever).
+        """Wait for a future on behalf of the guest.
+
+        Args:
+            seconds: how long to wait at most; None for no limit besides the call's deadline.
+            future: the result that the guest waits for.
+
+        Returns:
+            whether the future is done.
 
         Raises:
-            Stopped: the call under way has been cancelled or has passed its deadline.
+            Stopped: the current call was cancelled or has passed its deadline.
         """
         wake = self._event()
         future.add_done_callback(lambda _: wake.set())
@@ -104,7 +129,7 @@ class CallState:
         return self._wake
 
     def _wait_until(self, until: float, done: Callable[[], bool]) -> bool:
-        """Wait until then, or until `done`; False if the guest has to stop instead."""
+        """Wait until a time of `time.monotonic`, or until `done` returns True; False if the current call must stop first."""
         wake = self._event()
         while not self.must_stop():
             now = time.monotonic()
@@ -112,12 +137,16 @@ class CallState:
                 return True
             limit = until if self.deadline is None else min(until, self.deadline)
             wake.wait(min(max(0.0, limit - now), 3600.0))
-            wake.clear()  # whoever set it has first changed what is looked at now
+            wake.clear()  # nothing is missed: a thread changes `cancelled` or the future first, and only then sets the event
         return False
 
 
 class HasCallState:
-    """Mixin: `name` and `calls`, kept on the instance's `CallState`."""
+    """Mixin: properties `name` and `calls`, kept on the instance's `CallState`.
+
+    Attributes:
+        host: the instance's `CallState`.
+    """
 
     __slots__ = ()
     host: CallState
@@ -133,5 +162,5 @@ class HasCallState:
 
     @property
     def calls(self) -> int:
-        """Calls into the guest so far."""
+        """Number of calls into the guest so far."""
         return self.host.calls

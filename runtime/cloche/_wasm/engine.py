@@ -1,4 +1,4 @@
-"""One wasmtime engine with the guest image loaded: what all the nodes of a `Runtime` share."""
+"""A wasmtime engine with the guest image compiled and linked. All nodes of a `Runtime` share one."""
 
 from __future__ import annotations
 
@@ -21,18 +21,23 @@ from cloche_wire import abi
 __all__ = ["Engine", "Module", "check_abi", "options"]
 
 GUEST_STACK_BYTES: Final = 4 << 20
-"""Native stack that a guest may use. CPython's own recursion limit (500 levels of C on WASI) fits well."""
+"""Native stack that a guest may use, in bytes: enough for the 500 levels of C recursion that CPython allows on WASI."""
 _MEMORY_RESERVATION: Final = 4 << 30
-"""All that a 32-bit memory can grow to, so that it never moves."""
+"""Bytes of address space reserved for each linear memory: all that 32-bit addresses reach, so that a memory grows in place."""
 _OPT_LEVEL_SPEED: Final = 1
+"""WASMTIME_OPT_LEVEL_SPEED of wasmtime's config.h."""
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
+"""Byte offset of each word in the header of the log ring."""
 
 
 def options(metering: Metering) -> dict[str, Any]:
-    """The engine options that compiled code depends on: part of an AOT artifact's key.
+    """The engine options that compiled code depends on. They are a part of an AOT artifact's key.
+
+    Args:
+        metering: how the guest's time is bounded.
 
     Raises:
-        ValueError: there is no such metering, or not on this platform.
+        ValueError: the metering is unknown, or does not work on this platform.
     """
     if metering not in get_args(Metering):
         raise ValueError(f"metering is {metering!r}: give one of {', '.join(map(repr, get_args(Metering)))}")
@@ -41,7 +46,7 @@ def options(metering: Metering) -> dict[str, Any]:
     return {
         "epoch_interruption": metering == "epoch",
         "consume_fuel": metering == "fuel",
-        # wasmtime runs bulk-memory instructions in native code, which must never meet the locked stop page
+        # wasmtime executes bulk-memory instructions in its own native code, where a fault on the stop page would end the process
         "bulk_memory": False,
         "cranelift_opt_level": "speed",
         "memory_may_move": False,
@@ -51,9 +56,9 @@ def options(metering: Metering) -> dict[str, Any]:
 
 
 def _new_engine(metering: Metering) -> int:
-    """A ``wasm_engine_t`` with those options."""
+    """Make a ``wasm_engine_t`` with the options of `options`."""
     chosen, lib = options(metering), library()
-    core()  # wasmtime installs its handlers of faults with the first engine: the core's have to be there
+    core()  # must be loaded first: wasmtime installs its fault handlers with the first engine, and the core has to get the faults
     config = lib.wasm_config_new()
     lib.wasmtime_config_epoch_interruption_set(config, chosen["epoch_interruption"])
     lib.wasmtime_config_consume_fuel_set(config, chosen["consume_fuel"])
@@ -64,14 +69,16 @@ def _new_engine(metering: Metering) -> int:
     # wasmtime aborts the process if its async stack, which is not used here, is not the larger one
     lib.wasmtime_config_async_stack_size_set(config, chosen["stack"] + (2 << 20))
     lib.wasmtime_config_max_wasm_stack_set(config, chosen["stack"])
-    return int(lib.wasm_engine_new_with_config(config))  # takes the configuration over
+    return int(
+        lib.wasm_engine_new_with_config(config)
+    )  # it owns the configuration from here on: freeing it would be twice
 
 
 class Module:
-    """A compiled module. Made by `compiled` or `from_file`, given to `Engine`.
+    """A compiled module, made by `compiled` or `from_file` and used by `Engine`. Owns the ``wasmtime_module_t``.
 
-    Attributes:
-        address: of the ``wasmtime_module_t``.
+    Args:
+        address: address of the ``wasmtime_module_t``.
     """
 
     def __init__(self, address: int) -> None:
@@ -79,10 +86,14 @@ class Module:
 
     @classmethod
     def compiled(cls, engine: int, wasm: bytes) -> Module:
-        """Compile a module: seconds for a guest image.
+        """Compile a module. A guest image takes about ten seconds.
+
+        Args:
+            engine: address of the ``wasm_engine_t``.
+            wasm: the module's bytes.
 
         Raises:
-            EngineError: it is not valid, or uses what the engine's options refuse.
+            EngineError: the module is not valid, or uses a feature that the engine's options turn off.
         """
         made = ctypes.c_void_p()
         bindings.check(library().wasmtime_module_new(engine, wasm, len(wasm), ctypes.byref(made)))
@@ -90,17 +101,21 @@ class Module:
 
     @classmethod
     def from_file(cls, engine: int, path: str) -> Module:
-        """Map native code that `serialized` gave. It is trusted: see `image`.
+        """Map an AOT artifact: native code that `serialized` returned. The code is trusted, see `cloche._wasm.image`.
+
+        Args:
+            engine: address of the ``wasm_engine_t``.
+            path: the artifact's file.
 
         Raises:
-            EngineError: it belongs to another wasmtime or to other options.
+            EngineError: the artifact was made by another version of wasmtime or with other options.
         """
         made = ctypes.c_void_p()
         bindings.check(library().wasmtime_module_deserialize_file(engine, os.fsencode(path), ctypes.byref(made)))
         return cls(made.value or 0)
 
     def serialized(self) -> bytes:
-        """The native code, for `from_file`."""
+        """The module's native code, for `from_file`."""
         vector = bindings.Bytes()
         bindings.check(library().wasmtime_module_serialize(self.address, ctypes.byref(vector)))
         code = ctypes.string_at(vector.data, vector.size)
@@ -114,13 +129,13 @@ class Module:
 
 
 def check_abi(module: Module) -> int:
-    """Compare a module's imports and exports with `cloche_wire.abi`: nothing more, nothing less.
+    """Check that a module has exactly the imports and exports of `cloche_wire.abi`.
 
     Returns:
-        bytes of memory that a guest begins with.
+        bytes of linear memory with which a guest begins.
 
     Raises:
-        ImageError: they differ; the message names the first difference.
+        ImageError: an import or export is missing, additional, or has another signature. The message names the first one.
     """
     found, exports, pages = bindings.types_of(module.address)
     wanted = {(abi.IMPORT_MODULE, name): signature for name, signature in abi.IMPORTS.items()}
@@ -136,17 +151,23 @@ def check_abi(module: Module) -> int:
 
 
 class Engine:
-    """A wasmtime engine, the image's compiled module, and the stores made of them.
+    """A wasmtime engine, the image's compiled module, and the idle stores.
 
     Args:
         metering: how the guest's time is bounded.
-        load: makes the module, given the address of the ``wasm_engine_t`` (from the AOT cache, or by compiling).
-        image: digest of the image: what snapshots belong to.
+        load: returns the module, from the AOT cache or by compiling. Its argument is the address of the ``wasm_engine_t``.
+        image: the image's digest. A snapshot has it, too, and is restored only by an engine with the same one.
 
     Attributes:
-        image_address: of what the core has to know of the image.
-        image_bytes: memory that a guest begins with.
-        layout: where the interpreter keeps what `frames` reads (``abi.LAYOUT_WORDS``).
+        module: the compiled image.
+        stores: the idle stores.
+        image_address: address of the ``struct cloche_image`` that the core makes guests from.
+        image_bytes: bytes of linear memory with which a guest begins.
+        layout: the interpreter's addresses, offsets and sizes that `cloche._wasm.frames` needs, by name (``abi.LAYOUT_WORDS``).
+
+    Raises:
+        ImageError: the image does not compile, or has another ABI.
+        ClocheError: this process has no memory, address space or open files left.
     """
 
     def __init__(self, metering: Metering, load: Callable[[int], Module], image: str = "") -> None:
@@ -176,7 +197,7 @@ class Engine:
         self.layout = self._layout()
 
     def _layout(self) -> dict[str, int]:
-        """What the image says of itself, from a guest that never runs; and tell the core how to give a notice."""
+        """Read the layout table from the image's own memory, and tell the core which bit of which word announces a notice."""
         memory = self.stores.pristine()
         numbers = memory.words_at(memory.layout_at, len(abi.LAYOUT_WORDS))
         layout = dict(zip(abi.LAYOUT_WORDS, numbers, strict=True))
@@ -184,10 +205,10 @@ class Engine:
         return layout
 
     def end_starts(self) -> None:
-        """Nothing: no instance of this process takes long to start. As `Workers.end_starts`."""
+        """Do nothing. `cloche._isolation.WorkerPool.end_starts` ends processes that are being started; here nothing is."""
 
     def close(self) -> None:
-        """Free the idle stores. Instances that still live keep the engine's memory alive."""
+        """Free the idle stores. The engine itself is freed with the last instance that uses it."""
         self.stores.close()
 
     def __del__(self) -> None:
@@ -200,7 +221,7 @@ class Engine:
 
 
 def _linked(engine: int, module: Module) -> int:
-    """A ``wasmtime_instance_pre_t``: the module with the core's imports."""
+    """Link a module with the core's imports: the address of a new ``wasmtime_instance_pre_t``."""
     lib, functions = library(), core().imports
     linker = lib.wasmtime_linker_new(engine)
     try:

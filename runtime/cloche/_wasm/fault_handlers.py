@@ -1,4 +1,4 @@
-"""Lets the native core find wasmtime's handlers of faults (runtime/native/handlers.c), where faulthandler's hide them."""
+"""Shows wasmtime's fault handlers to the native core (runtime/native/handlers.c), even where Python's faulthandler hides them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["note_fault_handlers"]
 
 @cache
 def note_fault_handlers() -> None:
-    """Call it when an engine exists."""
+    """Have the core remember wasmtime's fault handlers. Call it once an engine exists; calling it again does nothing."""
     if not core().note_handlers() and faulthandler.is_enabled() and sys.platform == "linux":
-        # It was enabled after somebody else had made an engine: look beneath it.
+        # other code made an engine before Cloche did, and faulthandler then replaced wasmtime's handlers: without taking
+        # faulthandler's away for a moment, the core could not find them
         faulthandler.disable()
         core().note_handlers()
         faulthandler.enable()

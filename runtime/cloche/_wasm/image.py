@@ -1,8 +1,8 @@
-"""Finds the guest image and turns it into native code, once for each machine and configuration.
+"""Finds the guest image and compiles it to native code, once for each machine and configuration.
 
-An AOT artifact is native code that will run in this process, so its folder is trusted as a library's would be: it must
-belong to this user and be writable by nobody else. Its name is the digest of all that it depends on. The cache saves time
-and nothing else: where it cannot be used, the image is compiled at each start.
+The native code is kept in the cache as an AOT artifact. An artifact will run in this process, so its folder is trusted as the
+folder of a library is: it must belong to this user, and nobody else may write to it. The artifact's name is the digest of
+everything that the native code depends on. The cache only saves time: where it cannot be used, the image is compiled at each start.
 """
 
 from __future__ import annotations
@@ -17,40 +17,21 @@ from typing import Any, Final
 
 from cloche._wasm import artifacts, bindings
 from cloche._wasm.bindings import EngineError
+from cloche._wasm.checkout import build_rule, cache_folder, source_tree
 from cloche._wasm.engine import Module, options
 from cloche._wasm.scarce import NUMBERS, nothing_left
 from cloche.errors import ImageError
 from cloche.metering import Metering
 from cloche_wire import abi
 
-__all__ = ["Image", "cache_folder", "find", "kept", "load", "source_tree"]
+__all__ = ["Image", "find", "kept", "load"]
 
 _TO_LOAD: Final = "to load the image"
 WASM_NAME: Final = "cloche.wasm"
 MANIFEST_NAME: Final = "manifest.json"
-_AOT_FORMAT: Final = 2  # of the artifact's file: a change of `artifacts` or its checksum makes a new one
-
-
-def cache_folder() -> Path:
-    """Where images and compiled code are kept: $CLOCHE_CACHE, $XDG_CACHE_HOME/cloche or ~/.cache/cloche.
-
-    Raises:
-        ImageError: none of these is set, and the user has no home folder.
-    """
-    if chosen := os.environ.get("CLOCHE_CACHE"):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "cloche"
-    try:
-        return Path.home() / ".cache" / "cloche"
-    except RuntimeError as error:  # HOME is not set, and the user is not in the system's list
-        raise ImageError(f"there is no folder to keep images in ({error}): set CLOCHE_CACHE to one") from error
-
-
-def source_tree() -> Path | None:
-    """The checkout that this package is imported from, if it is one."""
-    root = Path(__file__).resolve().parents[3]
-    return root if (root / "wasm" / "build.py").is_file() else None
+_AOT_FORMAT: Final = 2
+"""Version of the format of an artifact's file. Raise it with each change of the format or of the checksum in `artifacts`: otherwise
+every older artifact is reported as damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +39,8 @@ class Image:
     """A guest image on disk.
 
     Attributes:
-        folder: where cloche.wasm and manifest.json are.
-        manifest: versions, digests and features, as the build wrote them.
+        folder: the folder of cloche.wasm and manifest.json.
+        manifest: content of manifest.json: versions, digests and features, written by the image's build.
     """
 
     folder: Path
@@ -67,10 +48,13 @@ class Image:
 
     @classmethod
     def open(cls, folder: Path) -> Image:
-        """Read and check a manifest.
+        """Read and check an image's manifest.
+
+        Args:
+            folder: the image's folder.
 
         Raises:
-            ImageError: it is missing or damaged, or the image has another ABI or size.
+            ImageError: the manifest is missing or damaged, or the image has another ABI, or another size than the manifest says.
         """
         try:
             manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
@@ -92,19 +76,19 @@ class Image:
 
     @property
     def wasm(self) -> Path:
-        """The WebAssembly module."""
+        """Path of the WebAssembly module."""
         return self.folder / WASM_NAME
 
     @property
     def sha256(self) -> str:
-        """What the module's digest has to be."""
+        """The SHA-256 that the module must have, in hexadecimal, as the manifest says."""
         return str(self.manifest["image"]["sha256"])
 
     def verify(self) -> None:
-        """Read the whole module and compare its digest.
+        """Read the whole module and compare its digest with the manifest's.
 
         Raises:
-            ImageError: it was altered.
+            ImageError: the module was altered.
         """
         import hashlib  # slow to import: it loads OpenSSL
 
@@ -115,37 +99,20 @@ class Image:
 
 
 def _remedy() -> str:
+    """The sentence of an error that says how to get a good image."""
     if source_tree() is not None:
         return "Build it: cloche image build"
     return "Install the package anew: pip install --force-reinstall cloche"
 
 
-def _rule(path: Path) -> Any:
-    """A module of the checkout's build that says what something is made of."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(f"_cloche_{path.parent.name}_inputs", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ImageError(f"{path} is missing: this checkout is not whole")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def built_core(name: str) -> Path | None:
-    """Where the native core of this checkout is, or will be, by the build's own rule; None: this is no checkout."""
-    tree = source_tree()
-    if tree is None:
-        return None
-    folder = tree / "runtime" / "native"
-    return cache_folder() / "native" / str(_rule(folder / "inputs.py").core_digest(folder)) / name
-
-
 def find(folder: str | os.PathLike[str] | None = None) -> Image:
-    """The image to use: the folder given, the one in the installed package, or the one built from this checkout.
+    """The image to use: the one in `folder`, else the one in the installed package, else the one that was built from this checkout.
+
+    Args:
+        folder: the image's folder; None to search.
 
     Raises:
-        ImageError: there is none, or it is damaged, stale or of another ABI; the message says what to run.
+        ImageError: the image is missing, damaged, stale or of another ABI. The message says which command mends it.
     """
     if folder is not None:
         return Image.open(Path(folder))
@@ -155,13 +122,14 @@ def find(folder: str | os.PathLike[str] | None = None) -> Image:
     tree = source_tree()
     if tree is None:
         raise ImageError(f"this installation has no guest image. {_remedy()}")
-    built = cache_folder() / "images" / str(_rule(tree / "wasm" / "imagebuild" / "inputs.py").inputs_digest(tree))
+    built = cache_folder() / "images" / str(build_rule(tree / "wasm" / "imagebuild" / "inputs.py").inputs_digest(tree))
     if not built.exists():
         raise ImageError(f"the guest image of this checkout has not been built yet, or is stale. {_remedy()}")
     return Image.open(built)
 
 
 def _aot_key(image: Image, metering: Metering) -> str:
+    """Digest of everything that the native code depends on: image, wasmtime, machine, processor, engine options."""
     import hashlib  # slow to import: it loads OpenSSL
 
     machine = os.uname().machine
@@ -176,11 +144,12 @@ def _aot_key(image: Image, metering: Metering) -> str:
 
 
 def _artifact(image: Image, metering: Metering) -> Path:
+    """Path of the artifact of an image, whether or not the file exists."""
     return cache_folder() / "aot" / f"{_aot_key(image, metering)}.cwasm"
 
 
 def kept(image: Image, metering: Metering) -> Path | None:
-    """Where the native code of an image lies; None if it is not kept."""
+    """Path of the artifact of an image; None if the cache does not have it."""
     try:
         path = _artifact(image, metering)
     except ImageError:  # no cache folder
@@ -189,19 +158,20 @@ def kept(image: Image, metering: Metering) -> Path | None:
 
 
 def load(image: Image, metering: Metering, engine: int, progress: Callable[[str], None] = lambda text: None) -> Module:
-    """The compiled module: from the cache, or compiled now and put there.
+    """The compiled module of an image: from the cache, or compiled now and put into the cache.
 
-    A cache that cannot be read or written is not an error: the image is compiled, and `progress` says why it is not kept.
+    A cache that cannot be read or written to is not an error: the image is compiled, and `progress` is told why the artifact is not
+    kept.
 
     Args:
-        image: what to load.
-        metering: decides with which checks it is compiled.
+        image: the image to load.
+        metering: how the guest's time is bounded, which decides the checks that are compiled into the native code.
         engine: address of a ``wasm_engine_t`` that was made with the same `metering`.
-        progress: called with a line before something that takes seconds, after it, and with the one warning.
+        progress: called with a line of text before and after the compilation, and with each warning about the cache.
 
     Raises:
-        ImageError: the image was altered, or others can write into the cache.
-        ClocheError: the process has no memory or no open files left.
+        ImageError: the image was altered, or another user can write to the cache.
+        ClocheError: this process has no memory, address space or open files left.
     """
     try:
         path = _artifact(image, metering)
@@ -222,6 +192,16 @@ def load(image: Image, metering: Metering, engine: int, progress: Callable[[str]
 
 
 def _from_cache(path: Path, engine: int, progress: Callable[[str], None] = lambda text: None) -> Module | None:
+    """The module of an artifact; None if the file is missing, damaged, unreadable or of another engine.
+
+    Args:
+        path: the artifact's file.
+        engine: address of the ``wasm_engine_t``.
+        progress: called with a line of text that says why an existing file is not used.
+
+    Raises:
+        ClocheError: this process has no memory, address space or open files left.
+    """
     try:
         if artifacts.intact(path):
             return Module.from_file(engine, str(path))
@@ -234,10 +214,10 @@ def _from_cache(path: Path, engine: int, progress: Callable[[str], None] = lambd
         progress(f"the compiled image {path} cannot be read ({error}): it is compiled anew")
     except EngineError as error:
         if any(f"(os error {number})" in f"{error}" for number in NUMBERS):
-            # compiling would take far more of it, and wasmtime's compiler ends the process when memory runs out
+            # no compilation instead: it takes far more memory, and wasmtime's compiler ends the process when memory runs out
             raise nothing_left(_TO_LOAD, error) from error
         progress(f"the compiled image {path} is not for this engine ({error}): it is compiled anew")
-    return None  # the file stays until another takes its place
+    return None  # a damaged file stays until `artifacts.keep` replaces it: another process may be mapping it
 
 
 def _compile(
@@ -247,7 +227,15 @@ def _compile(
     reason: str = "",
     keep_as: Path | None = None,
 ) -> Module:
-    """Compile an image, and keep the result if there is a place for it; otherwise `reason` says why there is none."""
+    """Compile an image, and put the artifact into the cache.
+
+    Args:
+        image: the image.
+        engine: address of the ``wasm_engine_t``.
+        progress: as for `load`.
+        reason: why the artifact cannot be kept, if `keep_as` is None.
+        keep_as: path of the artifact.
+    """
     progress("compiling the guest image for this machine: about 10 seconds")
     began = time.perf_counter()
     image.verify()

@@ -1,7 +1,7 @@
 """Checked access to one guest's linear memory. No other module reads or writes it.
 
-The host may look at a guest's memory at any time, also while the guest runs or is being stopped: a stop makes nothing inaccessible
-but the stop page, which holds nothing, and of which no range that a guest names may have a part.
+The host may read a guest's memory at any time, even while the guest runs or is being stopped. A stop makes only the stop page
+inaccessible. The stop page holds no data, and every range that overlaps it is refused.
 """
 
 from __future__ import annotations
@@ -22,48 +22,56 @@ from cloche_wire import abi
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined, unused-ignore]  # 3.12
 
-    from cloche._wasm.stores import Slot
+    from cloche._wasm.slot import Slot
 
 __all__ = ["PAGE_BYTES", "WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of", "no_room"]
 
 WASM_PAGE: Final = 65536
+"""Bytes of a WebAssembly page, the unit in which linear memory grows."""
 PAGE_BYTES: Final = 4096
 """Unit of the runs of pages below, and of a snapshot, on every machine: the kernel's own pages are of 4, 16 or 64 KiB."""
 _U32: Final = 0xFFFF_FFFF
-_LOWEST: Final = abi.STOP_PAGE + abi.STOP_PAGE_BYTES
-_RESERVED: Final = 1 << 32
-"""The engine reserves so many bytes of address space for each memory, and its address never changes."""
+_LOWEST_ADDRESS: Final = abi.STOP_PAGE + abi.STOP_PAGE_BYTES
+"""The first address behind the stop page."""
+_RESERVED_BYTES: Final = 1 << 32
+"""Bytes of address space that the engine reserves for each linear memory, whose address therefore never changes."""
 # Flags of a page in the highest byte of its pagemap entry: 0x80 present, 0x40 swapped, 0x20 file-mapped.
 _IS_DIRTY: Final = bytes(bool(flags & 0xC0 and not flags & 0x20) for flags in range(256))
-_HEADER: Final = struct.Struct("<8I")
-_EMPTY: Final = struct.pack("<5I", 0, 0, 0, 0, 0)  # head, used, records, dropped, reserved0
+_RING_HEADER: Final = struct.Struct("<8I")
+_EMPTY_RING: Final = struct.pack("<5I", 0, 0, 0, 0, 0)  # head, used, records, dropped, reserved0
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
+"""Byte offset of each word in the header of the log ring."""
 _MEMORY_BYTES: Final = int(Word.MEMORY_BYTES)
 _RESULT: Final = int(Word.RESULT)
-# Plain numbers: ctypes would call Python code to convert an enum's member, which may raise at the end of the stack.
+# Plain numbers: ctypes calls Python code to convert a member of an enum, which may fail at the end of Python's stack.
 _ALLOC, _FREE, _CHECK = int(Function.NODE_ALLOC), int(Function.NODE_FREE), int(Function.NODE_CHECK)
 _DONE, _TRAPPED = int(Status.DONE), int(Status.TRAPPED)
 
 
 def address_of(view: memoryview) -> int:
-    """Where a contiguous view lies in this process."""
+    """Address of a contiguous view in this process; 0 if unknown, for a read-only view of anything but a numpy array."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(view))
-    except TypeError:  # read-only: ask what it is a view of
+    except TypeError:  # ctypes refuses a read-only view
         interface = getattr(view.obj, "__array_interface__", None)
         return int(interface["data"][0]) if interface else 0
 
 
 class NoRoomError(EncodeError):
-    """The guest's allocator has no block of that size left."""
+    """The guest's allocator has no block of the wanted size left."""
 
 
 class Trapped(Exception):
-    """The guest stopped before it returned. The words of its slot say why."""
+    """The guest was stopped, or trapped, before its function returned. `cloche._wasm.slot.Slot.words` say why."""
 
 
 def no_room(length: int, size: int) -> NoRoomError:
-    """The error for a block of so many bytes which a guest of that size does not have."""
+    """The error of a guest whose allocator has no block left.
+
+    Args:
+        length: bytes of the wanted block.
+        size: bytes of the guest's linear memory.
+    """
     return NoRoomError(
         f"the guest has no {length} bytes left for this value, beside the {size} that it has: raise Limits.memory_bytes",
         limit="memory_bytes",
@@ -95,7 +103,10 @@ _pagemap = -1
 
 
 def keep_pagemap() -> None:
-    """Open the kernel's pagemap for good, in a process that is about to lose the right to open files, and never forks."""
+    """Open the kernel's pagemap and keep it open.
+
+    For a worker process, which soon gives up the right to open files. It never forks: a child would read its parent's pagemap.
+    """
     global _pagemap
     _pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -112,9 +123,9 @@ def _read_pagemap(start: int, size: int) -> bytes:
 
 
 class Memory:
-    """The linear memory of one guest, and the guest's functions that hand out pieces of it and look at what lies there.
+    """The linear memory of one guest, with the guest's exports that allocate and free blocks and validate messages.
 
-    After `close` nothing here can be used.
+    Addresses are the guest's: offsets in linear memory. No method can be used after `close`.
 
     Args:
         slot: the guest.
@@ -127,46 +138,68 @@ class Memory:
         self._words = slot.words
         self._base = slot.words[Word.BASE]
         self._ring = slot.words[Word.RING]
-        self._view = memoryview((ctypes.c_char * _RESERVED).from_address(self._base)).cast("B")
+        self._view = memoryview((ctypes.c_char * _RESERVED_BYTES).from_address(self._base)).cast("B")
         self._shared: list[tuple[int, int]] = []
         self._pinned: dict[int, weakref.ref[Any]] = {}
 
     @property
     def layout_at(self) -> int:
-        """Address of the table of the image's layout (``abi.LAYOUT_WORDS``)."""
+        """Address of the layout table, whose entries are ``abi.LAYOUT_WORDS``."""
         return int(self._words[Word.LAYOUT])
 
     @property
     def size(self) -> int:
-        """Bytes that the guest's memory has, as of its last return to the host."""
+        """Size of linear memory in bytes, as of the guest's last return to the host."""
         return int(self._words[_MEMORY_BYTES])
 
     def _range(self, address: int, length: int, limit: int) -> int:
-        """Check a range that the guest named; its end."""
+        """Check a range that the guest named.
+
+        Args:
+            address: the first byte.
+            length: number of bytes.
+            limit: the largest `length` that is accepted.
+
+        Returns:
+            the address behind the range.
+
+        Raises:
+            ProtocolError: the range is longer than `limit`, overlaps the stop page, or does not lie inside linear memory.
+        """
         end = address + length
-        # a view of the stop page would end the process when the timer locks it
-        if not 0 <= length <= limit or not _LOWEST <= address <= _U32:
+        # a read of the stop page, which the timer may make inaccessible at any moment, would end the process
+        if not 0 <= length <= limit or not _LOWEST_ADDRESS <= address <= _U32:
             raise ProtocolError(f"guest range [{address}, +{length}) refused (limit {limit})")
         if end > self._words[_MEMORY_BYTES]:
             raise ProtocolError(f"guest range [{address}, +{length}) lies outside its {self.size} bytes")
         return end
 
     def read(self, address: int, length: int, limit: int) -> bytes:
-        """Copy `length` bytes out.
+        """Copy `length` bytes out of linear memory.
 
         Raises:
-            ProtocolError: they do not lie inside the memory, or are more than `limit`.
+            ProtocolError: the range is longer than `limit`, or does not lie inside linear memory.
         """
         end = self._range(address, length, limit)
-        # the range is checked: a memoryview slices like a list and would truncate silently
+        # without the check of the range a memoryview would return fewer bytes silently: it slices like a list
         return bytes(self._view[address:end])
 
     def view(self, address: int, length: int, limit: int) -> memoryview:
-        """A view of guest bytes, to be copied before the guest runs again or the instance is closed."""
+        """A view of `length` bytes. Copy them before the guest runs again or the instance is closed.
+
+        Raises:
+            ProtocolError: the range is longer than `limit`, or does not lie inside linear memory.
+        """
         end = self._range(address, length, limit)
         return self._view[address:end]
 
     def _enter(self, function: int, a: int, b: int = 0, c: int = 0, d: int = 0) -> int:
+        """Call one of the guest's exports with up to four arguments; its result.
+
+        Raises:
+            Trapped: the guest was stopped, or trapped.
+            ClocheError: the guest could not be entered.
+        """
         status = core().enter(self._slot.handle.value, function, a, b, c, d)
         if status == _DONE:
             return int(self._words[_RESULT])
@@ -175,8 +208,16 @@ class Memory:
         raise self._slot.failure(status)
 
     def check(self, address: int, length: int, nodes: int, depth: int) -> bool:
-        """Have the guest's validator look at bytes of the guest: whether they are exactly one item of docs/wire.md's profile, and
-        lie inside its memory. It is code that nothing in memory can change, so the answer can be trusted.
+        """Whether a range holds exactly one item of the CBOR profile in docs/reference/wire.md, and lies inside linear memory.
+
+        The guest's own validator decides. Its result can be trusted: the validator is compiled code, which nothing in linear memory
+        can change.
+
+        Args:
+            address: the first byte.
+            length: number of bytes.
+            nodes: number of values that the item may have at most.
+            depth: number of containers that may be nested at most.
 
         Raises:
             Trapped: the guest was stopped meanwhile.
@@ -184,12 +225,12 @@ class Memory:
         return bool(self._enter(_CHECK, address, length, nodes, depth) & _U32)
 
     def allocate(self, length: int) -> int:
-        """Have the guest allocate `length` bytes.
+        """Have the guest allocate a block of `length` bytes; its address.
 
         Raises:
-            Trapped: the guest did not return.
-            ProtocolError: it returned a block that lies outside its memory.
-            NoRoomError: it has no such block left.
+            Trapped: the guest was stopped, or trapped.
+            ProtocolError: the guest returned a block that does not lie inside linear memory.
+            NoRoomError: the guest has no block of that size left.
         """
         address = self._enter(_ALLOC, max(1, length)) if length <= _U32 else 0
         if not address:
@@ -198,11 +239,15 @@ class Memory:
         return address
 
     def no_room(self, length: int) -> NoRoomError:
-        """The error for a block of that size which the guest does not have."""
+        """The error for a block of `length` bytes that the guest does not have left."""
         return no_room(length, self.size)
 
     def checked(self, address: int, length: int) -> int:
-        """The address, if that many bytes lie there."""
+        """Check that `length` bytes at an address lie inside linear memory; the same address.
+
+        Raises:
+            ProtocolError: they do not.
+        """
         self._range(address, length, length)
         return address
 
@@ -211,24 +256,28 @@ class Memory:
         self._enter(_FREE, address)
 
     def place(self, data: Buffer) -> int:
-        """Copy a contiguous buffer into a block of its own, which then belongs to the guest; its address."""
+        """Copy a contiguous buffer into a new block, which the guest owns from then on; the block's address.
+
+        Raises:
+            NoRoomError: the guest has no block of that size left.
+        """
         source = memoryview(data).cast("B")
         address = self.allocate(source.nbytes)
         self._view[address : address + source.nbytes] = source
         return address
 
     def drain(self) -> tuple[list[bytes], int]:
-        """Take all records out of the log ring. It works after a trap too.
+        """Take all records out of the log ring. Works after a trap, too.
 
         Returns:
-            the records, oldest first, and how many the guest had overwritten or garbled.
+            the records' bytes, oldest first; and the number of records that the guest has overwritten or garbled.
         """
         start = self._ring
-        _magic, _capacity, head, used, records, dropped, _, _ = _HEADER.unpack(
+        _magic, _capacity, head, used, records, dropped, _, _ = _RING_HEADER.unpack(
             self._view[start : start + abi.RING_HEADER_BYTES]
         )
-        self._view[start + _RING_OFFSETS["head"] : start + _RING_OFFSETS["reserved1"]] = _EMPTY
-        if used > abi.RING_CAPACITY or head >= abi.RING_CAPACITY:  # the guest has overwritten its own ring
+        self._view[start + _RING_OFFSETS["head"] : start + _RING_OFFSETS["reserved1"]] = _EMPTY_RING
+        if used > abi.RING_CAPACITY or head >= abi.RING_CAPACITY:  # the guest has overwritten the ring's header
             return [], dropped + max(1, min(records, abi.RING_CAPACITY))
         ring = self._view[start + abi.RING_HEADER_BYTES : start + abi.RING_HEADER_BYTES + abi.RING_CAPACITY]
         data = bytes(ring[head : head + used])
@@ -244,21 +293,30 @@ class Memory:
         return taken, dropped
 
     def pin(self, address: int, length: int, limit: int) -> memoryview:
-        """A read-only view that keeps the memory mapped for as long as it lives, also after `close`.
+        """A read-only view that keeps linear memory mapped as long as the view lives, even after `close`.
 
-        What it shows changes as the guest runs on.
+        The guest may change the bytes whenever it runs.
+
+        Raises:
+            ProtocolError: the range is longer than `limit`, or does not lie inside linear memory.
         """
         self._range(address, length, limit)
         return self._keep(address, length).toreadonly()
 
     def share(self, length: int) -> memoryview:
-        """A writable view of a new block that is never freed, for host and guest to use together. Pins as `pin` does."""
+        """A writable view of a new block, which host and guest use together and which is never freed.
+
+        The view keeps linear memory mapped as long as it lives, even after `close`.
+
+        Raises:
+            NoRoomError: the guest has no block of that size left.
+        """
         address = self.allocate(length)
         self._shared.append((self._base + address, length))
         return self._keep(address, length)
 
     def shared(self, view: memoryview) -> int:
-        """The guest's address of a contiguous view, if it lies in a block that `share` made; else 0."""
+        """Address in linear memory of a contiguous view that lies in a block of `share`; 0 for any other view."""
         if not self._shared or not view.nbytes:
             return 0
         address = address_of(view)
@@ -268,15 +326,18 @@ class Memory:
         return 0
 
     def _keep(self, address: int, length: int) -> memoryview:
+        """A writable view of a checked range that keeps linear memory mapped as long as it lives."""
         array: Any = (ctypes.c_ubyte * length).from_address(self._base + address)
-        array._slot = self._slot  # the last view of a closed guest frees it: reading after that would be a SIGSEGV
+        array.slot = (
+            self._slot
+        )  # without this reference linear memory may be unmapped, and a read of the view be a SIGSEGV
         key, pinned = id(array), self._pinned
         pinned[key] = weakref.ref(array, lambda _: pinned.pop(key, None))
         return memoryview(array).cast("B")
 
     @property
     def is_pinned(self) -> bool:
-        """Whether a view of `pin` or `share` still lives."""
+        """Whether a view that `pin` or `share` returned still lives."""
         return bool(self._pinned)
 
     def dirty_runs(self) -> list[tuple[int, int]]:
@@ -289,10 +350,10 @@ class Memory:
         return dirty_runs(_read_pagemap(8 * first, 8 * count), mmap.PAGESIZE)
 
     def reset(self, image: Memory) -> None:
-        """Overwrite every page that this guest has written to with the image's.
+        """Overwrite every page that this guest has written to with the image's page.
 
         Args:
-            image: the memory of a guest that has never run, of the same size.
+            image: linear memory of a guest that has never run, of the same size.
         """
         view, source = self._view, image._view
         for first, count in self.dirty_runs():
@@ -300,12 +361,21 @@ class Memory:
             view[start:end] = source[start:end]
 
     def save(self, runs: Iterable[tuple[int, int]]) -> bytes:
-        """Copy runs of pages out, one behind the other."""
+        """Copy runs of pages out of linear memory, joined in the order given.
+
+        Args:
+            runs: pairs of (first page, number of pages).
+        """
         view = self._view
         return b"".join([view[PAGE_BYTES * first : PAGE_BYTES * (first + count)] for first, count in runs])
 
     def overwrite(self, runs: Iterable[tuple[int, int]], pages: bytes | memoryview) -> None:
-        """Copy runs of pages in. The memory has been grown to hold them."""
+        """Copy runs of pages into linear memory, which `grow_to` has made large enough.
+
+        Args:
+            runs: pairs of (first page, number of pages).
+            pages: the bytes of all pages, as `save` returned them.
+        """
         at, source = 0, memoryview(pages)
         for first, count in runs:
             start, length = PAGE_BYTES * first, PAGE_BYTES * count
@@ -315,18 +385,22 @@ class Memory:
             at += length
 
     def grow_to(self, size: int) -> None:
-        """Grow to at least `size` bytes.
+        """Grow linear memory to at least `size` bytes.
 
         Raises:
-            ClocheError: the instance's memory limit is smaller.
+            ClocheError: the instance's limit of memory is smaller.
         """
         if size > self.size and core().grow(self._slot.handle.value, size):
             raise ClocheError(f"the snapshot needs {size} bytes of memory: raise Limits.memory_bytes")
 
     def words_at(self, address: int, count: int) -> tuple[int, ...]:
-        """So many 32-bit words that lie there, of a guest that has never run."""
+        """`count` 32-bit words at an address. For the image's own tables, in a guest that has never run.
+
+        Raises:
+            ProtocolError: they do not lie inside linear memory.
+        """
         return struct.unpack_from(f"<{count}I", self.read(address, 4 * count, 4 * count))
 
     def close(self) -> None:
-        """Drop the view, before the guest goes."""
+        """Drop the view of linear memory. Call it before the slot is freed: a read afterwards would be a SIGSEGV."""
         self._view = memoryview(b"")

@@ -1,4 +1,4 @@
-"""What to raise when the system gives this process no more memory, address space or open files."""
+"""The error of a process to which the system gives no more memory, address space or open files."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from cloche.errors import ClocheError
 __all__ = ["NUMBERS", "nothing_left"]
 
 NUMBERS: Final = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-"""Of the `OSError`s that say so."""
+"""Values of `OSError.errno` that mean that memory, address space or open files have run out."""
 
 
 def nothing_left(what: str, error: Exception) -> ClocheError:
-    """The error to raise.
+    """The error to raise when memory, address space or open files have run out.
 
     Args:
-        what: could not be done for it, as in "to take a snapshot".
-        error: what the system said.
+        what: the purpose that failed, as an infinitive: "to take a snapshot".
+        error: the system's own error.
     """
     return ClocheError(
         f"this process has no memory, address space or open files left {what} ({error}): close nodes, or raise its limits "

@@ -270,7 +270,7 @@ def bench(
         Path | None, typer.Option(metavar="FOLDER", help="Write the main figures as SVG files, light and dark.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Write a page of tables, like docs/benchmarks.md.")
+        Path | None, typer.Option(metavar="PATH", help="Write a page of tables, as docs/reference/benchmarks.md is.")
     ] = None,
     compare: Annotated[
         Path | None,

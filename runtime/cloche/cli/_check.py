@@ -49,7 +49,7 @@ def check(node: NodeOptions, limits: Limits, metering: Metering) -> bool:
     Raises:
         ClocheError, OSError: the node could not be checked at all, e.g. because its file does not exist.
     """
-    modules = sources.read(node.path, node.grants)
+    modules = sources.read(node.path, packages=bool(node.grants.packages))
     texts = {file: text for file, text, _ in modules.files.values()}
     own = {name.partition(".")[0] for name in modules.files}
     with Runtime(limits=limits, metering=metering, logger=logger(), progress=say) as runtime:

@@ -20,11 +20,13 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from cloche import source as _source
+from cloche._records import LogRecord
+from cloche._runtime.calls import NodeCalls
 from cloche._runtime.load_options import LoadOptions
-from cloche._runtime.node import Node, raise_failure
+from cloche._runtime.node import Node
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
-from cloche._sandbox.logs import LogRecord
+from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import ClockAndRandomState
@@ -65,8 +67,6 @@ class LocalGuest(Node):
         TypeError: as in `Runtime.load`.
     """
 
-    _instance: LocalInstance  # type: ignore[assignment]  # what Node uses of an instance, it has
-
     def __init__(
         self,
         source: Source | str | os.PathLike[str],
@@ -93,13 +93,13 @@ class LocalGuest(Node):
             raise ClocheError(
                 "a LocalGuest has this machine's files and no others: test what Grants.mounts and scratch_bytes give with a Runtime"
             )
-        modules = _source.read(source, grants)
+        modules = _source.read(source, packages=bool(grants.packages))
         label = options.label(modules.main)
         host = CallState(label)
         made = request_handlers(grants, limits, host, _logs.DefaultLogger())
         instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
         try:
-            seed = seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants).seed)
+            seed = seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants.clock, grants.seed).seed)
             # opaque objects are unpickled by the node, which belongs into a sandbox
             message = replace(options, grants=replace(grants, opaque=False)).request(modules, seed)
             kind, value = instance.exchange(Op.LOAD, [message], "")
@@ -112,12 +112,13 @@ class LocalGuest(Node):
         assert info is not None  # its guest is this process
         if not options.is_named:
             instance.name = info["entry"]
-        super().__init__(instance, info, _refuse)  # type: ignore[arg-type]
+        super().__init__(NodeCalls(instance, info), _refuse)
+        self._local = instance
 
     @property
     def records(self) -> Sequence[LogRecord]:
         """What the node has logged and printed so far, as the host's logger would get it."""
-        return tuple(self._instance.records)
+        return tuple(self._local.records)
 
 
 @contextmanager

@@ -13,18 +13,20 @@ from typing import Any, NoReturn
 
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import REFUSED, Codec, refusal
+from cloche._records import LogRecord
 from cloche._requests.router import RequestHandler, RequestRouter
 from cloche._requests.service_handler import ServiceHandler
 from cloche._sandbox import logs
+from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.termination import CallUsage
-from cloche._wasm.call_state import CallState, HasCallState
+from cloche._wasm.call_state import CallState
 from cloche._wasm.core import Reason
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
 from cloche.limits import Limits
 from cloche.testing._surroundings import Surroundings
 from cloche_guest import asking
 from cloche_guest.dispatch import Guest
-from cloche_wire import Reply, abi
+from cloche_wire import abi
 
 __all__ = ["LocalInstance"]
 
@@ -33,8 +35,8 @@ class _Output(BaseException):
     """Leaves the node when it has written too much; a node that catches it is stopped all the same."""
 
 
-class LocalInstance(HasCallState):
-    """Stands where `cloche._sandbox.instance.Instance` does.
+class LocalInstance(CheckedSandbox):
+    """A sandbox in name only: the guest runs as ordinary Python of this process.
 
     Args:
         limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records, log_bytes,
@@ -42,7 +44,7 @@ class LocalInstance(HasCallState):
         host: the outside; its clock and randomness are this process's.
         names: modules of the node's own, which may hide others of that name while the node runs.
         capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
-        handlers: who answers what the node router.
+        handlers: who answers what the node requests.
         variables: whether the node is given environment variables.
 
     Attributes:
@@ -54,8 +56,9 @@ class LocalInstance(HasCallState):
         records: what the node has logged and printed, newest last.
     """
 
-    memory_bytes = fuel = last_fuel = 0
+    memory_bytes = serial = fuel = last_fuel = 0
     lease = False
+    told = position = observer = None
 
     def __init__(
         self,
@@ -78,13 +81,12 @@ class LocalInstance(HasCallState):
         self._output = 0
         self._guest = Guest(self)
         self._surroundings = Surroundings(self._guest, names, capture, variables=variables)
-        self.records: list[logs.LogRecord] = []
+        self.records: list[LogRecord] = []
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self.closed = False
 
-    def exchange(self, op: int, operands: list[Any], root: str) -> tuple[Reply, Any]:
-        """As `Instance.exchange`."""
+    def _reply_to(self, op: int, operands: Sequence[Any], root: str) -> Any:
         if self.closed:
             raise ClosedError(f"node {self.name!r} is closed")
         self.host.calls += 1
@@ -103,7 +105,7 @@ class LocalInstance(HasCallState):
         self._drain()
         if self._output > self.limits.output_bytes:
             self._flooded()
-        return Reply(kind), value
+        return [int(kind), value]
 
     def close(self, *, keep: bool = False) -> None:
         """Close what the node has open; further calls raise ClosedError. There is no cell to `keep`."""
@@ -117,16 +119,13 @@ class LocalInstance(HasCallState):
             self._drain()
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
-        """Nothing, for the same reason as `cancel`: it holds between the steps of a stream only."""
+        """Nothing, for the same reason as `cancel`: a limit holds between the steps of a stream only."""
 
     def fail(self, error: ProtocolError) -> ProtocolError:
-        """As `Instance.fail`."""
+        """See `CheckedSandbox`."""
         self.close()
         error.node, error.last_logs = self.name, tuple(self.records)
         return error
-
-    told = None
-    serial = 0
 
     def cancel(self, serial: int = 0) -> None:
         """Nothing: a node that runs in this process cannot be stopped."""
@@ -143,11 +142,11 @@ class LocalInstance(HasCallState):
         """A buffer like any other."""
         return memoryview(bytearray(length))
 
-    def snapshot(self, info: dict[str, Any], stream: Any = None) -> NoReturn:
+    def snapshot(self, info: dict[str, Any]) -> NoReturn:
         """Refused."""
         raise ClocheError("a LocalGuest has no memory of its own that could be saved or cloned: use a Runtime")
 
-    # What the guest runtime router of its host (cloche_guest._host.Host).
+    # What the guest runtime requests of its host (cloche_guest._host.Host).
 
     def emit(self, record: list[Any]) -> None:
         """Keep a log record."""
