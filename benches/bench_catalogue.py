@@ -12,7 +12,11 @@ from typing import Any
 
 import pytest
 
-from cloche_bench import cases, contenders
+from cloche_bench import cases
+from cloche_bench.case import Case
+from cloche_bench.contender import Contender
+from cloche_bench.native import Native
+from cloche_bench.sandboxes import ClocheContender
 from cloche_bench.suite import close_to
 
 CASES, _ = cases.catalogue()
@@ -20,11 +24,11 @@ EXPECTED: dict[str, Any] = {}
 
 
 @pytest.fixture(scope="session")
-def made() -> Iterator[dict[str, contenders.Contender]]:
+def made() -> Iterator[dict[str, Contender]]:
     """The contenders by name: native CPython, and Cloche with metering "epoch"."""
-    found: dict[str, contenders.Contender] = {
-        "native": contenders.Native(),
-        "epoch": contenders.ClocheContender("epoch"),
+    found: dict[str, Contender] = {
+        "native": Native(),
+        "epoch": ClocheContender("epoch"),
     }
     yield found
     for contender in found.values():
@@ -33,7 +37,7 @@ def made() -> Iterator[dict[str, contenders.Contender]]:
 
 @pytest.mark.parametrize("contender", ["native", "epoch"])
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
-def bench_case(benchmark: Any, made: dict[str, contenders.Contender], case: cases.Case, contender: str) -> None:
+def bench_case(benchmark: Any, made: dict[str, Contender], case: Case, contender: str) -> None:
     """One case with one contender. The first result of each contender has to be the same."""
     benchmark.group = case.id
     where = made[contender]

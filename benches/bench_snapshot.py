@@ -46,7 +46,7 @@ def bench_restore(benchmark: Any, runtime: cloche.Runtime) -> None:
         nodes: list[cloche.Node] = []
         benchmark.pedantic(
             lambda: nodes.append(runtime.restore(snapshot)),
-            teardown=lambda: nodes.pop()._discard(),
+            teardown=lambda: nodes.pop().__cloche__.discard(),
             rounds=200,
             warmup_rounds=5,
         )
@@ -57,7 +57,10 @@ def bench_clone_of_a_small_node(benchmark: Any, runtime: cloche.Runtime) -> None
     with runtime.load(cloche.Source(JOB), "f") as node:
         nodes: list[cloche.Node] = []
         benchmark.pedantic(
-            lambda: nodes.append(node.clone()), teardown=lambda: nodes.pop()._discard(), rounds=300, warmup_rounds=5
+            lambda: nodes.append(node.clone()),
+            teardown=lambda: nodes.pop().__cloche__.discard(),
+            rounds=300,
+            warmup_rounds=5,
         )
 
 

@@ -2,7 +2,7 @@
 
 The exit code is 1 if a charge is too small. Timed: comparing keys, for each pair of kinds that the wire has (numbers, texts,
 containers, numpy scalars); hashing a key of each kind; and building sets of keys that have one hash. Not timed: decoding. A unit is
-the time that CPython's C code takes to compare two small keys, on this machine and in this run. The test test_cost.py measures the
+the time that CPython's C code takes to compare two small keys, on this machine and in this run. tests/codec/test_cost.py measures the
 same work in bytecode instructions and memory, which do not depend on the machine.
 """
 
@@ -19,7 +19,7 @@ from cloche import Limits
 from cloche._codec import hash_floods
 from cloche._codec.codec import Codec
 from cloche_wire.cost import Budget
-from tests.wire import hostile
+from tests.codec import hostile
 
 SLACK: Final = 5
 """Work may take this many times the units that were charged. Charges are right within a factor of 2; the rest allows for a busy

@@ -194,7 +194,7 @@ def report(runtime: cloche.Runtime, name: str, image: bytes, places: Places | No
     source, entry, value = NODES[name]
     with runtime.load(cloche.Source(source, "node.py"), entry) as node:
         node.process(value)
-        memory: Any = node._instance._memory
+        memory: Any = node._sandbox._memory
         pages = [page for first, count in memory.dirty_runs() for page in range(first, first + count)]
         total, kinds = 0, collections.Counter[str]()
         for page in pages:

@@ -50,7 +50,7 @@ def live_sandboxes(runtime: cloche.Runtime, count: int) -> None:
     each = (private_bytes() - before) / count
     whole = proportional_bytes() - whole
     print(f"{count} live numpy-ready sandboxes: {each / 2**20:.3f} MiB private each, {whole / 2**30:.2f} GiB in all")
-    pages = sum(pages for _, pages in nodes[-1]._instance._memory.dirty_runs())
+    pages = sum(pages for _, pages in nodes[-1].snapshot().runs)
     print(f"linear memory that one of them has written to: {pages * 4096 / 2**20:.3f} MiB")
     for node in nodes:
         node.close()

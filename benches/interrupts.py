@@ -129,14 +129,14 @@ def interrupt(
         elif node.broken is not hard:
             tally.wrong.append(f"{kind}: the node is {'' if node.broken else 'not '}broken after {error}")
         elif not hard:
-            node._instance.limit_next_calls(60)
+            node._sandbox.limit_next_calls(60)
             if node.process("turn") != "turn":
                 tally.wrong.append(f"{kind}: the node is not usable")
     except Exception as error:
         tally.wrong.append(f"{kind}: {error!r}")
     finally:
         if node is not None:
-            node._discard()
+            node.__cloche__.discard()
 
 
 def interrupt_all(

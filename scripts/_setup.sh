@@ -20,6 +20,16 @@ need_venv() {
     echo "$stamp" > .venv/stamp
 }
 
+c_files() { find wasm runtime tests -name '*.[ch]'; }
+
+need_docs() {
+    # Apart from need_venv, and its stamp inside what need_venv clears: only those who build the pages wait for these packages.
+    [ -e .venv/docs ] && return
+    say "installing what builds the documentation (once)"
+    .venv/bin/python -m pip install -q --disable-pip-version-check --group docs
+    touch .venv/docs
+}
+
 need_core() {
     .venv/bin/python runtime/native/build.py > /dev/null
 }

@@ -15,13 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any
 
+import cloche
+
 __all__ = ["Injected", "Where", "every", "inject", "within"]
 
 Where = Callable[[CodeType], bool]
+ROOTS = (Path(cloche.__file__).parent, Path(__file__).parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,12 @@ class Injected:
     error: BaseException | None = None
 
 
+@cache
 def within(*parts: str) -> Where:
-    """Accepts the code of files whose path contains one of `parts`."""
+    """Accepts the code of files whose path contains one of `parts`; each has to name a source that exists."""
+    sources = [path.as_posix() for root in ROOTS for path in root.rglob("*.py")]
+    unknown = [part for part in parts if not any(part in source for source in sources)]
+    assert not unknown, f"no source has such a path: {unknown}"
     return lambda code: any(part in code.co_filename for part in parts)
 
 

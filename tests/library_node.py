@@ -1,6 +1,6 @@
 """A node that checks Python itself from the inside: one function for each part of the language and the library.
 
-Run natively and in the sandbox by tests/guest/test_library.py and tests/sandbox/test_library.py. An assertion that fails, fails there.
+Run natively and in the sandbox by tests/guest/test_library.py and tests/runtime/test_library.py. An assertion that fails, fails there.
 """
 
 import math

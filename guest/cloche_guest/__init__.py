@@ -1,18 +1,18 @@
-"""What runs inside the sandbox: dispatch, loader, logging, streams, event loop. Standard library only.
+"""The guest runtime, which runs inside the sandbox: dispatch, loader, logging, streams, event loop. Standard library only.
 
-`boot` is the only module with side effects at import; every other one can be imported and tested natively.
+`boot` is the only module with side effects at import; all others can be imported and tested natively.
 
-A node may import the exceptions from here, to clean up when its time is over:
+A node may import the exceptions from here, to clean up when the host ends its call:
 
 >>> from cloche_guest import DeadlineExceeded
 """
 
 
 class Interrupted(BaseException):
-    """The host wants the call to end. Raised wherever the node's Python code is at that moment; ``except Exception`` lets it pass.
+    """The host wants the current call to end. Raised between any two instructions of the node.
 
-    The node has the host's grace period to clean up. It stays usable, with its state, if the call ends within that time; if not,
-    the sandbox is stopped.
+    It derives from BaseException, so that ``except Exception`` does not catch it. The node may use the host's grace period to
+    clean up. If the call ends within that time, the node stays usable and keeps its state; otherwise the sandbox is stopped.
     """
 
 
@@ -21,4 +21,4 @@ class DeadlineExceeded(Interrupted):
 
 
 class Cancelled(Interrupted):
-    """The caller does not wait for the result any more."""
+    """The caller no longer waits for the result."""

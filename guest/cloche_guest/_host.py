@@ -1,4 +1,4 @@
-"""What the guest runtime asks of its surroundings: the image's ``_cloche`` module, or `cloche.testing` natively."""
+"""`Host`: the functions that the guest runtime needs from outside, provided by the C module ``_cloche`` or by `cloche.testing`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any, Protocol
 
 
 class Host(Protocol):
-    """The functions of ``_cloche`` that dispatch, logs and streams use."""
+    """The functions of ``_cloche`` that dispatch, logs, streams and requests use."""
 
     def emit(self, record: list[Any], /) -> None:
-        """Append one log record to the ring; the oldest makes room."""
+        """Append one log record to the log ring; if the ring is full, the oldest records are dropped."""
 
     def count_output(self, size: int, /) -> None:
-        """Charge `size` bytes to this call's ``output_bytes``; beyond it the instance ends and this does not return."""
+        """Charge `size` bytes to the call's ``output_bytes``. Once that is exceeded, the instance ends and this does not return."""
 
     def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, stack_depth: int, /) -> None:
-        """Set the limits that are kept on the C side; the last one becomes the interpreter's recursion limit, too."""
+        """Set the limits that the C code enforces. `stack_depth` becomes the interpreter's recursion limit, too."""
 
     def call(self, request: list[Any], /) -> list[Any] | None:
-        """Ask the host: ``[ask, *operands]`` is answered by ``[granted, value or failure]``; None: nothing is granted."""
+        """Make a request ``[ask, *operands]``; the answer is ``[granted, value or failure]``, or None if the node has no grants."""
 
     def scratch(self, size: int, /) -> None:
-        """Make /tmp, of that many bytes, in this instance's own memory."""
+        """Create /tmp with room for `size` bytes, in the instance's own memory."""

@@ -1,6 +1,6 @@
-"""Modules and package data held in memory: what the host sent as sources, wheels and zips.
+"""Modules and package data in memory, which the host has sent as sources, wheels and zips.
 
-A `Store` knows which modules there are and reads them; `cloche_guest.modules` makes them importable.
+A `Store` lists and reads modules; `cloche_guest.modules` makes them importable.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _WHEEL_DATA: Final = re.compile(r"[^/]+\.data/(purelib|platlib)/")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One module.
+    """One module of a store.
 
     Attributes:
-        path: below the store's root, e.g. ``package/module.py``.
-        package: whether it is a package's ``__init__``.
-        file: ``__file__``, as tracebacks show it. No file of that name exists.
+        path: path below the store's root, e.g. ``package/module.py``.
+        package: whether the module is a package's ``__init__``.
+        file: the module's ``__file__``, which tracebacks show. No file of that name exists.
     """
 
     path: str
@@ -34,12 +34,12 @@ class Entry:
 
 
 class Store:
-    """Modules and data of one origin.
+    """Modules and data files of one origin. Base class of `Archive` and `Sources`.
 
     Attributes:
-        root: what `Entry.file` and `__path__` start with.
+        root: prefix of `Entry.file` and `__path__`.
         modules: dotted name -> entry.
-        folders: dotted names of folders that hold modules but no ``__init__``: namespace packages.
+        folders: dotted names of the folders that contain modules; those without ``__init__`` are namespace packages.
         extensions: dotted name -> path of a compiled extension, which cannot be imported.
     """
 
@@ -50,19 +50,23 @@ class Store:
         self.extensions: dict[str, str] = {}
 
     def source(self, path: str) -> str | bytes:
-        """The source text (or its undecoded bytes) of an entry."""
+        """The source of a module by its path: text, or bytes that are not decoded yet."""
         raise NotImplementedError
 
     def data(self, path: str) -> bytes:
-        """Any file. Raises OSError when there is none."""
+        """The content of any file.
+
+        Raises:
+            OSError: there is no such file.
+        """
         raise NotImplementedError
 
     def tree(self, path: str) -> Any:
-        """The `importlib.resources.abc.Traversable` of a folder."""
+        """A folder as an `importlib.resources.abc.Traversable`."""
         raise NotImplementedError
 
     def metadata(self) -> Iterator[str]:
-        """The ``.dist-info`` folders."""
+        """Names of the ``.dist-info`` folders."""
         return iter(())
 
     def _add(self, name: str, entry: Entry) -> None:
@@ -73,7 +77,15 @@ class Store:
 
 
 class Archive(Store):
-    """A wheel or zip."""
+    """A wheel or zip.
+
+    Args:
+        name: file name, for tracebacks.
+        content: bytes of the file.
+
+    Raises:
+        ImportError: the bytes are not a zip archive.
+    """
 
     def __init__(self, name: str, content: bytes) -> None:
         super().__init__(f"/packages/{name}")
@@ -97,22 +109,22 @@ class Archive(Store):
             self.extensions[match["stem"].replace("/", ".")] = path
 
     def source(self, path: str) -> bytes:
-        """Undecoded: the file may declare its encoding."""
+        """The source of a module as bytes, since the file may declare its encoding."""
         return self.data(path)
 
     def data(self, path: str) -> bytes:
-        """The content of one member."""
+        """The content of one file of the archive."""
         try:
             return self._zip.read(self._real[path])
         except KeyError:
             raise FileNotFoundError(2, "no such file in the package", f"{self.root}/{path}") from None
 
     def tree(self, path: str) -> zipfile.Path:
-        """A folder of the archive."""
+        """A folder of the archive, as a path that can be walked."""
         return zipfile.Path(self._zip, f"{path}/" if path else "")
 
     def metadata(self) -> Iterator[str]:
-        """The ``.dist-info`` folders."""
+        """Names of the ``.dist-info`` folders, sorted."""
         return iter(sorted({path.partition("/")[0] for path in self._real if ".dist-info/" in path}))
 
 
@@ -121,7 +133,7 @@ class Sources(Store):
 
     Args:
         modules: dotted name -> ``[filename, source, is_package]``.
-        files: path below the package's parent folder -> content.
+        files: path below the parent folder of the package -> content.
     """
 
     def __init__(self, modules: Mapping[str, Sequence[Any]], files: Mapping[str, bytes]) -> None:
@@ -133,15 +145,15 @@ class Sources(Store):
             self._add(name, Entry(filename, bool(package), filename))
 
     def __contains__(self, filename: object) -> bool:
-        """Whether one of the modules has that file name."""
+        """Whether one of the modules has this file name."""
         return filename in self._text
 
     def source(self, path: str) -> str:
-        """The text that the host decoded."""
+        """The source of a module as text, decoded by the host."""
         return self._text[path]
 
     def data(self, path: str) -> bytes:
-        """A data file, or a module's source."""
+        """The content of a data file, or the source of a module."""
         if path in self._files:
             return self._files[path]
         if path in self._text:
@@ -149,7 +161,7 @@ class Sources(Store):
         raise FileNotFoundError(2, "no such file in the package", path)
 
     def tree(self, path: str) -> zipfile.Path:
-        """A folder of the package, through an archive made of its data files."""
+        """A folder of the package, inside a zip archive that is made of all files."""
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as archive:
             for name in [*self._files, *self._text]:

@@ -1,4 +1,4 @@
-"""Asks the host, while a request is being worked on, for what the node was granted."""
+"""Makes requests of the host (services, files), on behalf of the node and during its calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS: Final = {
 
 
 class NothingGrantedError(LookupError):
-    """The host answers no request of this node."""
+    """The node has no grants, so the host answers none of its requests."""
 
 
 def _nobody(_request: list[Any], /) -> None:
@@ -23,11 +23,11 @@ def _nobody(_request: list[Any], /) -> None:
 
 
 _call: Callable[[list[Any]], Any] = _nobody
-_known = 0  # identity of the host that was asked last: a reference would keep it
+_known = 0  # id of the last host; a reference would keep the host alive
 
 
 def bind(call: Callable[[list[Any]], Any] | None) -> Callable[[list[Any]], Any]:
-    """Take the function that asks the host (see `_host.Host.call`); None: there is no host. Returns the one before."""
+    """Set the function that makes requests (`_host.Host.call`); None: there is no host. Returns the previous function."""
     global _call, _known
     before, _call = _call, call or _nobody
     if _call is not _nobody and id(getattr(_call, "__self__", _call)) != _known:
@@ -37,7 +37,7 @@ def bind(call: Callable[[list[Any]], Any] | None) -> Callable[[list[Any]], Any]:
 
 
 def forget() -> None:
-    """There is another host, or none any more: what the last one said does not hold."""
+    """Drop cached answers of the previous host, after the host has changed."""
     global _known
     _known = 0
     for function in forgets:
@@ -45,25 +45,25 @@ def forget() -> None:
 
 
 forgets: Final[list[Callable[[], None]]] = []
-"""What `forget` calls."""
+"""Functions that `forget` calls; modules that cache answers append theirs."""
 
 
 def ask(request: list[Any]) -> Any:
-    """The host's answer.
+    """Make a request, and return the value of the host's answer.
 
     Args:
-        request: a number of `cloche_wire.Ask`, as a plain int, and its operands.
+        request: a number of `cloche_wire.Ask` as a plain int, followed by the operands.
 
     Raises:
-        NothingGrantedError: there is nothing that the host would be asked for.
-        TypeError: an operand cannot be sent.
-        ValueError: an operand cannot be sent, or all of it is too large.
-        MemoryError: no memory left for the answer.
-        Exception: what the host refuses with: a builtin exception; OSError for an errno.
+        NothingGrantedError: the node has no grants.
+        TypeError: an operand has a type that cannot be sent.
+        ValueError: an operand has a value that cannot be sent, or the request is too large.
+        MemoryError: no memory is left for the answer.
+        Exception: the host refused the request: a builtin exception, or OSError for an errno.
     """
     answer = _call(request)
     if answer is None:
-        raise NothingGrantedError("nothing that the host would be asked for is granted to this node")
+        raise NothingGrantedError("this node has no grants, so the host answers none of its requests")
     granted, value = answer
     if granted:
         return value

@@ -1,4 +1,4 @@
-"""Runs once, before the snapshot: imports what belongs in it and connects the guest to ``_cloche``.
+"""Runs once while the image is built: imports the modules that the image contains, and connects the guest to ``_cloche``.
 
 The only module of this package with side effects at import.
 """
@@ -47,7 +47,7 @@ def _import_all() -> None:
 
 
 def _unraisable(hooked: Any) -> None:
-    """Stands in for `sys.unraisablehook`: a finaliser must not swallow what the host has raised."""
+    """Replaces `sys.unraisablehook`, so that a finaliser cannot swallow an `Interrupted`."""
     if isinstance(hooked.exc_value, Interrupted):
         _cloche.raise_again(hooked.exc_value)
     else:

@@ -1,4 +1,4 @@
-"""Messages in, replies out: the guest's one entry. Pure but for what the node does, so it runs natively as well."""
+"""`Guest`: takes the host's messages and returns replies. Runs natively as well, since all else it needs is a `Host`."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ _LIFECYCLE: Final = frozenset({"initialize", "flush", "cleanup"})
 
 
 class Guest:
-    """One guest: at most one node, at most one open stream.
+    """One guest, which holds at most one node and at most one open stream.
+
+    Args:
+        host: functions of the host.
 
     Attributes:
-        host: its surroundings.
-        logs: the handler to install.
-        streams: the standard streams to install.
-        loop: the event loop on which the node's coroutines run.
-        finders: what LOAD made importable.
+        host: functions of the host.
+        logs: logging of the guest, to be installed.
+        streams: standard streams of the guest, to be installed.
+        loop: event loop on which the node's coroutines run.
+        finders: finders of the modules that LOAD has made importable.
     """
 
     def __init__(self, host: Host) -> None:
@@ -63,7 +66,10 @@ class Guest:
         self._op = 0
 
     def handle(self, message: Sequence[Any]) -> _Reply:
-        """Answer one request. A failure of the node is a reply; nothing is raised."""
+        """Execute one message ``[op, call, *operands]``, and return the reply. Exceptions of the node become a FAILURE.
+
+        Raises nothing but an `Interrupted` that arrives between the handlers, which the shim passes to `fail`.
+        """
         self._op = op = message[0]
         loop = self.loop
         loop.call_number = message[1]
@@ -85,7 +91,7 @@ class Guest:
                 self._stream = None
             if loop._ready or loop._scheduled:
                 loop.tick()
-        except BaseException as exc:  # SystemExit included: the node may not end the guest
+        except BaseException as exc:  # even SystemExit, with which a node must not end the guest
             try:
                 reply = self.fail(exc, self._phase)
             except Interrupted as later:
@@ -95,39 +101,39 @@ class Guest:
         return reply
 
     def fail(self, exc: BaseException, phase: str, op: int = -1, last: bool = False) -> _Reply:
-        """The reply for an exception of the last request. The shim calls it too, for what was raised outside of `handle`.
+        """Make the reply for an exception. The shim calls this too, for exceptions raised outside of `handle`.
 
-        If the request belonged to a stream, the stream is closed: a failure is its end.
+        If the message belonged to a stream, the stream is closed: a failure ends it.
 
         Args:
-            exc: what was raised.
-            phase: see `cloche_wire.failure.Failure`.
-            op: the request's operation; -1: that of the last one that `handle` has looked at.
-            last: whether there will be no further attempt: `exc` came out of an earlier one.
+            exc: the exception.
+            phase: what the guest was doing, see `cloche_wire.failure.Failure`.
+            op: operation of the message; -1: operation of the last message of `handle`.
+            last: whether this is the last attempt, because `exc` was raised by an earlier call of this method.
 
         Raises:
-            Interrupted: while `exc` was being described, and this is not the last attempt.
+            Interrupted: the host interrupted the description of `exc`, and this is not the last attempt.
         """
         self._phase = "call"
         if (self._op if op < 0 else op) >= _STREAM_OPEN and self._stream is not None:
             try:
                 self._stream.close()
-            except BaseException as later:  # the failure to report is the first one
+            except BaseException as later:  # the first exception is reported, this one only noted
                 with suppress(Exception):  # __notes__ can be anything
                     exc.add_note(f"closing the stream raised as well: {type_name(later)}")
             self._stream = None
         return FAILURE, describe(exc, phase, last=last).to_wire()
 
     def recover(self) -> None:
-        """Put right what an exception raised between any two instructions can have left: called after a call that had a notice."""
+        """Restore a consistent state after an interrupted call: `Interrupted` can be raised between any two instructions."""
         self._phase = "call"
         self.loop.recover()
 
     def close(self) -> None:
-        """Close an open stream and the loop. Only where a guest lives in a process that goes on without it.
+        """Close an open stream and the event loop. Only needed natively, where the process outlives the guest.
 
         Raises:
-            BaseException: what the node's ``finally`` blocks raised.
+            BaseException: a ``finally`` block of the node raised this.
         """
         stream, self._stream = self._stream, None
         try:
@@ -139,7 +145,7 @@ class Guest:
     def _handle_stream(self, op: int, message: Sequence[Any]) -> _Reply:
         stream = self._stream
         if op == Op.STREAM_OPEN:
-            if stream is not None:  # not raised, which would close it
+            if stream is not None:  # a reply and not an exception, which would close the open stream
                 refused = RuntimeError("a stream is open on this node: close it first")
                 return FAILURE, describe(refused, "call").to_wire()
             self._stream = stream = Stream(self._loaded(), self.loop)
@@ -162,7 +168,7 @@ class Guest:
         try:
             stream.close()
         except Interrupted:
-            raise  # `fail` closes what is still open
+            raise  # `fail` then closes the rest of the stream
         except BaseException:
             self._stream = None
             raise
@@ -176,7 +182,7 @@ class Guest:
         if op == Op.GET:
             return getattr(self._loaded().target, message[2])
         if op == Op.RESEED:
-            self._profile("stop")  # the node that this one is a copy of may have been traced
+            self._profile("stop")  # this instance can be a clone of one that was being profiled
             return thaw(message[2])
         if op == Op.PROFILE:
             return self._profile(*message[2:])

@@ -1,4 +1,4 @@
-"""Finds a node's class or function in its module, and builds the node; every refusal says what to do instead."""
+"""Finds a node's class or function in its module, and instantiates the node. Each error message says what to do instead."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def find(module: types.ModuleType, entry: str | None) -> Any:
-    """The class or function that the host asked for.
+    """Find the class or function that the host has named.
 
     Args:
         module: the loaded main module.
-        entry: a name, dotted for a nested class; None: the only candidate there is.
+        entry: name in the module, dotted for a nested class; None: the only candidate.
 
     Raises:
-        LookupError: no such name, or with None not exactly one candidate.
-        TypeError: the name is there, but what it names cannot be a node.
+        LookupError: the name does not exist, or `entry` is None and there is not exactly one candidate.
+        TypeError: the name exists, but is not a class with a process method or a function.
     """
     if entry is None:
         return _only(module)
@@ -43,10 +43,16 @@ def find(module: types.ModuleType, entry: str | None) -> Any:
 
 
 def build(target: Any, params: dict[str, Any], session_id: str | None) -> Any:
-    """The node: an instance of a class, or the function (with `params` bound to it).
+    """Make the node: an instance of the class, or the function with `params` bound to it.
+
+    Args:
+        target: the class or function.
+        params: keyword arguments.
+        session_id: passed on to a target with a parameter of that name, and set on an instance where the attribute is None.
 
     Raises:
-        BaseException: whatever ``__init__`` raises; parameters that it does not take are explained in a note.
+        TypeError: the target does not take the parameters; notes name the unknown ones.
+        BaseException: ``__init__`` raised this.
     """
     if session_id is not None and "session_id" not in params and "session_id" in _parameter_names(target):
         params = {**params, "session_id": session_id}
@@ -78,7 +84,7 @@ def _has_process(kind: type) -> bool:
 
 
 def _candidates(module: types.ModuleType) -> list[str]:
-    """Public classes with a process method that the module itself defines; if there are none, its public functions."""
+    """Names of the public classes with a process method that the module defines; if there are none, of its public functions."""
     own = {
         name: value
         for name, value in vars(module).items()
@@ -112,7 +118,7 @@ def _parameter_names(target: Callable[..., Any]) -> Iterable[str]:
 
 
 def _explain(exc: TypeError, target: Callable[..., Any], params: dict[str, Any]) -> None:
-    """Add a note if the parameters do not fit the signature (a TypeError from inside ``__init__`` needs none)."""
+    """Add notes if the parameters do not match the signature; a TypeError raised inside ``__init__`` gets none."""
     signature = _signature(target)
     if signature is None:
         return

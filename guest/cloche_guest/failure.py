@@ -1,7 +1,7 @@
-"""Exceptions as data: what a node raised, described so that the host can show it and need not trust it.
+"""Describes a node's exceptions as `Failure`s, which the host can show without trusting them.
 
-Nothing here may fail or run away: ``str()`` of an exception is the node's code, tracebacks can be a million frames
-long, and there may be no memory left. A message that never ends is stopped by the call's deadline.
+Describing must neither fail nor take unbounded time or memory, although ``str()`` of an exception runs the node's code, a traceback
+can be a million frames long, and there may be no memory left. If ``str()`` does not end, the call's deadline stops it.
 """
 
 from __future__ import annotations
@@ -19,37 +19,38 @@ if TYPE_CHECKING:
 
 _MAX_NAME: Final = 200
 _MAX_LINE: Final = 500
-_MAX_NOTE: Final = MAX_MESSAGE - 64  # room for what `text` says of a cut
+_MAX_NOTE: Final = MAX_MESSAGE - 64  # room for the remark of `text` about cut characters
 _OWN: Final = frozenset({"cloche_guest", "cloche_wire"})
 
 
 def describe(exc: BaseException, phase: str, *, last: bool = False) -> Failure:
-    """`exc` and the exceptions that it is chained to, within the caps of `cloche_wire.failure`.
+    """Describe an exception and its chain of causes, within the maxima of `cloche_wire.failure`.
 
     Args:
-        exc: what the node raised.
+        exc: the exception that the node raised.
         phase: what the guest was doing; see `Failure`.
-        last: whether this is the last attempt: `exc` alone is described, and an `Interrupted` that is raised meanwhile passed over.
+        last: whether this is the last attempt. Then the causes are left out, and an `Interrupted` during the description is
+            ignored.
 
     Raises:
-        Interrupted: the host has interrupted it, and this is not the last attempt.
+        Interrupted: the host interrupted the description, and this is not the last attempt.
     """
     if isinstance(exc, MemoryError):
-        # The locals of the failed call are what fills memory, and the traceback is what keeps them.
+        # frees the local variables of the failed frames, which fill the memory and which the traceback keeps alive
         traceback.clear_frames(exc.__traceback__)
     try:
-        # a last attempt leaves out what it is chained to: that may be what took too long
+        # the last attempt leaves out the causes: describing them may have taken too long
         return _describe_one(exc, phase, None, False) if last else _describe_chain(exc, phase)
     except Interrupted as broken:
         if not last:
             raise
         return Failure(phase, type_name(exc), f"<cannot be described: {type_name(broken)}>")
-    except BaseException as broken:  # whatever it is, the host must get an answer
+    except BaseException as broken:  # the host must get a reply in any case
         return Failure(phase, type_name(exc), f"<cannot be described: {type_name(broken)}>")
 
 
 def type_name(exc: BaseException) -> str:
-    """Qualified name of the exception's class, without ``builtins.``. A class may lie about it: it is only text."""
+    """Qualified name of the exception's class, without ``builtins.``. The class can give any text as its name."""
     cls = type(exc)
     try:
         module, name = str(cls.__module__), str(cls.__qualname__)
@@ -59,7 +60,7 @@ def type_name(exc: BaseException) -> str:
 
 
 def text(value: str, limit: int, why: str = "") -> str:
-    """At most `limit` characters of `value`, as a plain `str` without surrogates; if some are cut, it says how many, and `why`."""
+    """Cut a text to `limit` characters, as an exact `str` without surrogates; a remark says how many were cut, and `why`."""
     size = str.__len__(value)
     cut = str.__getitem__(value, slice(0, limit))
     if not cut.isascii():
@@ -123,7 +124,7 @@ def _notes(exc: BaseException) -> tuple[str, ...]:
 
 
 def _members(group: BaseExceptionGroup[BaseException], phase: str) -> list[str]:
-    """Each exception of a group as a note; nested groups are counted by their own message."""
+    """Each exception of a group as a note. A nested group is described by its message only."""
     members = group.exceptions
     notes = []
     for number, member in enumerate(members[:MAX_NOTES], 1):
@@ -134,7 +135,7 @@ def _members(group: BaseExceptionGroup[BaseException], phase: str) -> list[str]:
 
 
 def _frames(tb: TracebackType | None) -> tuple[tuple[Frame, ...], int]:
-    """The outermost and the innermost frames, and how many lie between them."""
+    """The outermost and the innermost frames, and the number of frames left out between them."""
     head: list[Any] = []
     tail: deque[Any] = deque(maxlen=MAX_FRAMES // 2)
     count = 0
@@ -157,9 +158,8 @@ def _is_shown(frame: FrameType) -> bool:
 def _frame(frame: FrameType, line: int | None) -> Frame:
     code = frame.f_code
     try:
-        frozen = code.co_filename.startswith(
-            "<cloche>/"
-        )  # the image has no source of it; linecache would ask the host for a file
+        # the image has no source of frozen modules, and linecache would make a request of the host for each
+        frozen = code.co_filename.startswith("<cloche>/")
         source = "" if frozen else linecache.getline(code.co_filename, line or 0, frame.f_globals).strip()
     except MemoryError:
         raise

@@ -1,7 +1,7 @@
-"""From `logging` and `warnings` to records of the log ring.
+"""Sends records of `logging` and `warnings` to the host, through the log ring.
 
-A record is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/wire.md). Logging must never
-break a node: whatever cannot be formatted is described instead.
+A record on the wire is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/reference/wire.md).
+Logging must never break a node, so a record that cannot be formatted is replaced by a description.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ _STANDARD_COUNT: Final = len(vars(logging.LogRecord("", 0, "", 0, "", (), None))
 
 
 class RingHandler(logging.Handler):
-    """The root logger's handler: each record goes to the host's ring, capped at `log_bytes`."""
+    """The root logger's handler: writes each record to the log ring.
+
+    Attributes:
+        log_bytes: maximum characters of one record; longer texts are cut.
+    """
 
     def __init__(self, host: Host) -> None:
         super().__init__()
@@ -30,7 +34,7 @@ class RingHandler(logging.Handler):
         self.log_bytes = 64 * 1024
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record. Never raises an `Exception`."""
+        """Send one record. Raises no `Exception` but MemoryError and RecursionError."""
         try:
             self._host.emit(self._plain(record))
         except (MemoryError, RecursionError):
@@ -83,29 +87,29 @@ def showwarning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Stands in for `warnings.showwarning`: a record of logger ``py.warnings`` that names the category."""
+    """Replaces `warnings.showwarning`: logs the warning and its category through the logger ``py.warnings``."""
     logging.getLogger("py.warnings").warning(
         "%s: %s", category.__name__, message, extra={"category": category.__name__, "file": filename, "line": lineno}
     )
 
 
 class _Below:
-    """What a warning filter asks of its pattern for the module: whether a name is that package's."""
+    """Takes the place of a compiled pattern in a warning filter: matches the modules of one package."""
 
     def __init__(self, package: str) -> None:
         self._package = package
 
     def match(self, name: str) -> bool:
-        """As `re.Pattern.match`, of which only the truth is looked at."""
+        """Whether the module is the package or lies in it; warning filters only test the truth of `re.Pattern.match`."""
         return name == self._package or name.startswith(f"{self._package}.")
 
 
 class Logs:
-    """The handler, and the threshold below which nothing is formatted or sent.
+    """Logging of one guest: the handler, and the level below which nothing is formatted or sent.
 
     Attributes:
-        handler: the root logger's.
-        level: the threshold; None: as the process has it.
+        handler: handler of the root logger.
+        level: the threshold, a level of `logging`; None: not set yet.
     """
 
     def __init__(self, host: Host) -> None:
@@ -119,27 +123,27 @@ class Logs:
         warnings.showwarning = showwarning
 
     def configure(self, level: int, log_bytes: int) -> None:
-        """Set the threshold (as in `logging`) and the cap of one record."""
+        """Set the threshold (a level of `logging`) and the maximum size of one record."""
         self.handler.log_bytes = log_bytes
         self.level = level
         self.apply(level)
 
     def apply(self, level: int) -> None:
-        """Make the process's logging hold the threshold.
+        """Apply the threshold to the process's logging.
 
-        `logging.disable` is the cheapest filter there is: ``isEnabledFor`` looks at it first, and it also holds for
-        loggers that set a level of their own.
+        `logging.disable` is the cheapest filter, which ``isEnabledFor`` checks first, and it also applies to loggers with a level
+        of their own.
         """
         root = logging.root
         if (self.handler.level, root.level, root.manager.disable) == (level, level, level - 1):
-            return  # as the image has it, as a rule: setting it again would clear every logger's cache
+            return  # usually the image's own level; setting it again would clear every logger's cache
         self.handler.setLevel(level)
         root.setLevel(level)
         logging.disable(level - 1)
 
     def show_warnings_of(self, module: str) -> None:
-        """Show the node's own DeprecationWarnings, as Python does for ``__main__``: once for each place."""
-        # as warnings.filterwarnings does, but for the regular expression: compiling it takes as long as the rest of a load
+        """Show DeprecationWarnings of the node's own package, as Python does for ``__main__``: once for each place."""
+        # `warnings.filterwarnings` would compile a regular expression, which takes as long as the rest of a load
         pattern = _Below(module.partition(".")[0])
         warnings.filters.insert(0, ("default", None, DeprecationWarning, pattern, 0))  # type: ignore[attr-defined]  # a list
         warnings._filters_mutated()  # type: ignore[attr-defined]  # as filterwarnings does

@@ -1,7 +1,11 @@
-"""An asyncio event loop without selector, sockets and threads.
+"""`Loop`: the guest's asyncio event loop, without selector, sockets and threads.
 
-Nothing can happen from outside while it waits, so waiting is a sleep until the next timer, and a wait without a timer
-is a deadlock. Executors run their functions inline. The rest is `asyncio.BaseEventLoop`'s own code.
+While the loop waits, nothing can happen from outside. So to wait is to sleep until the next timer, and a wait without a timer is a
+deadlock, which is raised as RuntimeError at the node's ``await``. Executors run their functions inline. All else is
+`asyncio.BaseEventLoop`.
+
+Interruptions: an `Interrupted` ends the call only if it reaches the task that the call awaits. If it ends another task, or a plain
+callback, the loop raises it in the awaited task instead (`_Unheard`, `_raise_at_await`).
 """
 
 from __future__ import annotations
@@ -24,22 +28,27 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _DEADLOCK: Final = "deadlock: every task waits, and there is no timer or input that could wake one"
 _TICKS: Final = 16
+"""Iterations of the loop in a `tick`, and those in which an `Interrupted` of another task must reach the awaited one."""
 
 
 class _Selector:
-    """What `BaseEventLoop._run_once` asks to wait.
+    """Takes the place of a selector, with which `BaseEventLoop._run_once` waits.
 
     Args:
-        interrupted: called with an `Interrupted` that ended a wait.
+        interrupted: called with an `Interrupted` that has ended a wait.
+
+    Attributes:
+        may_wait: whether `select` sleeps; if not, it returns at once.
+        ahead: seconds slept while the clock stood still (a virtual clock), by which the loop's time is ahead of the clock.
     """
 
     def __init__(self, interrupted: Callable[[Interrupted], None]) -> None:
         self._interrupted = interrupted
         self.may_wait = True
-        self.ahead = 0.0  # by so much has a clock that stands still missed what was slept
+        self.ahead = 0.0
 
     def select(self, timeout: float | None) -> tuple[()]:
-        """Sleep until the next timer."""
+        """Sleep until the next timer, `timeout` seconds from now; None: there is no timer."""
         if self.may_wait:
             if timeout is None:
                 raise _DeadlockError
@@ -56,14 +65,18 @@ class _Selector:
 
 
 class _DeadlockError(Exception):
-    pass
+    """The loop would wait, and there is no timer."""
 
 
 class _Unheard:
-    """An `Interrupted` that has ended a task other than the awaited one, until the awaited task hears of it.
+    """An `Interrupted` that has ended a task other than the awaited one, and may not reach the awaited task by itself.
 
     Args:
-        error: the task's exception.
+        error: the exception of the ended task.
+
+    Attributes:
+        error: the exception of the ended task.
+        left: iterations of the loop after which the exception is raised in the awaited task.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -73,11 +86,12 @@ class _Unheard:
 
     @property
     def is_heard(self) -> bool:
-        """Whether it was raised in another coroutine since: that has made its traceback longer."""
+        """Whether a coroutine that awaits the task has raised the exception again, which makes its traceback longer."""
         return _depth(self.error) > self._depth
 
 
 def _depth(error: BaseException) -> int:
+    """Number of entries in an exception's traceback."""
     depth, trace = 0, error.__traceback__
     while trace is not None:
         depth, trace = depth + 1, trace.tb_next
@@ -85,13 +99,13 @@ def _depth(error: BaseException) -> int:
 
 
 class Loop(base_events.BaseEventLoop):
-    """The guest's loop. One lives as long as the guest; `asyncio.run` makes others.
+    """The guest's event loop. One exists as long as the guest; `asyncio.run` makes others.
 
     Attributes:
-        call_number: the number of the host's call under way: tasks that are created meanwhile belong to it.
+        call_number: number of the host's current call, to which the tasks belong that are created meanwhile.
     """
 
-    # Of BaseEventLoop, without an entry in its stubs:
+    # attributes of BaseEventLoop that its stubs lack
     _ready: Any
     _scheduled: list[Any]
     _thread_id: int | None
@@ -107,19 +121,19 @@ class Loop(base_events.BaseEventLoop):
         self.call_number = 0
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        """As `asyncio.BaseEventLoop` does. The task knows the call that it belongs to."""
+        """`asyncio.BaseEventLoop.create_task`, with the number of the current call kept on the task."""
         task: Any = super().create_task(coro, **options)
         task._cloche_call = self.call_number
         task.add_done_callback(self._ended)
         return task  # type: ignore[no-any-return]
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        error = task._exception  # `exception()` would say that somebody has looked at it
+        error = task._exception  # `exception()` would mark the exception as retrieved, and it would not be logged
         if isinstance(error, Interrupted):
             self._unheard = _Unheard(error)
 
     def time(self) -> float:
-        """The monotonic clock's time; if that stands still, timers are due all the same."""
+        """Time of the monotonic clock, plus what was slept while the clock stood still, so that timers become due."""
         return time.monotonic() + self._selector.ahead
 
     def _process_events(self, event_list: object) -> None:
@@ -140,9 +154,9 @@ class Loop(base_events.BaseEventLoop):
             self._see_that_it_is_heard(self._unheard)
 
     def _see_that_it_is_heard(self, unheard: _Unheard) -> None:
-        """Raise in the awaited task what has ended another one, if nobody who awaits it hears of it within some iterations.
+        """Raise the `Interrupted` of another task in the awaited task, unless it arrives there by itself within some iterations.
 
-        Without this a task in the background could take the host's notice, and the call would go on until it is stopped.
+        Otherwise a background task could swallow the host's notice, and the call would go on until the sandbox is stopped.
         """
         awaited = self._awaited
         if awaited is None or awaited.done() or unheard.is_heard:
@@ -157,18 +171,18 @@ class Loop(base_events.BaseEventLoop):
         self._raise_at_await(RuntimeError(_DEADLOCK))
 
     def _raise_at_await(self, exc: BaseException) -> None:
-        """Raise where the awaited task waits: its ``finally`` blocks run, and the traceback names the ``await``."""
+        """Raise at the ``await`` where the awaited task waits: ``finally`` blocks run, and the traceback shows the place."""
         waiter: Any = self._awaited
         while isinstance(waiter, asyncio.Task):
-            waiter = waiter._fut_waiter  # type: ignore[attr-defined]  # both implementations have it
+            waiter = waiter._fut_waiter  # type: ignore[attr-defined]  # the C and the Python implementation both have it
         if not isinstance(waiter, asyncio.Future) or waiter.done():
             raise exc
         waiter.set_exception(exc)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log what nobody awaited, but for what a task has raised out of the loop as well: its caller has it.
+        """Log an exception that no task awaits. SystemExit and KeyboardInterrupt are left out: the loop raises them to its caller.
 
-        An `Interrupted` out of a plain callback is not logged: `_run_once` raises it, as asyncio does with KeyboardInterrupt.
+        An `Interrupted` from a plain callback is not logged: `_run_once` raises it, as asyncio does with KeyboardInterrupt.
         """
         exception = context.get("exception")
         if isinstance(exception, Interrupted):
@@ -178,7 +192,7 @@ class Loop(base_events.BaseEventLoop):
             super().call_exception_handler(context)
 
     def run_until_complete(self, future: Any) -> Any:
-        """As `asyncio.BaseEventLoop` does; a deadlock raises at the ``await`` that waits for ever."""
+        """`asyncio.BaseEventLoop.run_until_complete`, with deadlocks raised at the ``await`` that would wait forever."""
         self._awaited = asyncio.ensure_future(future, loop=self)
         try:
             return super().run_until_complete(self._awaited)
@@ -186,36 +200,37 @@ class Loop(base_events.BaseEventLoop):
             self._awaited = None
 
     def run_in_executor(self, executor: Any, func: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:  # type: ignore[override]
-        """Call `func` now, before this returns; it may call `asyncio.run`."""
+        """Call `func` at once, and return a future that is done. `func` may call `asyncio.run`."""
         self._check_closed()  # type: ignore[attr-defined]
         future: asyncio.Future[_T] = self.create_future()
         run_inline(future, func, *args)
         return future
 
     def watch_generators(self) -> Any:
-        """Have async generators that are dropped half-way closed by this loop, also between its runs.
+        """Let this loop close async generators that are garbage collected half-way, even while the loop is not running.
 
-        `run_forever` does so while it runs; here it would be half of the cost of a short coroutine.
+        `run_forever` sets these hooks in each run, which would be half of the cost of a short coroutine here.
 
         Returns:
-            What to give to `sys.set_asyncgen_hooks` to undo it.
+            the previous hooks, with which `sys.set_asyncgen_hooks` can undo this.
         """
         before = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
         return before
 
     def drive(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine to its end in a task of its own. One that never suspends costs no iteration of the loop."""
+        """Run a coroutine to its end in a new task, and return its result. If it never suspends, the loop does not iterate."""
         task = self.start(coroutine)
         if not task.done():
             self.run_until(task.done, task)
         try:
             return task.result()
         finally:
-            del task  # its exception's traceback holds this frame: what the coroutine held would wait for the garbage collector
+            # else an exception's traceback, this frame and the task form a cycle, which stays until it is garbage collected
+            del task
 
     def start(self, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Start a task and, where Python can (3.12), run it to its first suspension."""
+        """Start a task, and on Python 3.12 and later run it to its first suspension."""
         outer = self._enter()
         try:
             if sys.version_info >= (3, 12):
@@ -225,23 +240,23 @@ class Loop(base_events.BaseEventLoop):
             self._leave(outer)
 
     def run_until(self, ready: Callable[[], bool], awaited: asyncio.Task[Any]) -> None:
-        """Iterate until `ready()`. `awaited` is the task in which a deadlock is raised."""
+        """Iterate until `ready()` is true. Deadlocks and interruptions are raised in the task `awaited`."""
         self._awaited = awaited
         outer = self._enter()
         try:
             while not ready():
                 self._run_once()
         except Interrupted:
-            awaited.cancel()  # or else it would go on in a later call
+            awaited.cancel()  # else the task would go on in a later call
             self._step_without_waiting()
             raise
         finally:
             self._leave(outer)
             self._awaited = None
-            del ready, awaited  # as in `drive`: the traceback's frames know the frames that they were called from
+            del ready, awaited  # avoids a cycle, as in `drive`
 
     def call(self, func: Callable[..., object], *args: object) -> None:
-        """Call `func` as the loop would."""
+        """Call `func` as a callback of the running loop."""
         outer = self._enter()
         try:
             func(*args)
@@ -249,7 +264,7 @@ class Loop(base_events.BaseEventLoop):
             self._leave(outer)
 
     def tick(self) -> None:
-        """Let pending tasks advance without waiting for anything; a bounded number of steps."""
+        """Let pending tasks advance by at most _TICKS iterations, without waiting."""
         if not self._ready and not (self._scheduled and self._scheduled[0].when() <= self.time()):
             return
         outer = self._enter()
@@ -269,9 +284,10 @@ class Loop(base_events.BaseEventLoop):
             self._selector.may_wait = True
 
     def recover(self) -> None:
-        """Leave every loop that an interruption has left running, and cancel the tasks that the interrupted call has created.
+        """Leave all loops that an interruption has left marked as running, and cancel the tasks that the interrupted call created.
 
-        Tasks of earlier calls go on. Nothing is waited for: what a task awaits while it is being cancelled happens in later calls.
+        Tasks of earlier calls go on. This does not wait: if a cancelled task awaits something in its cleanup, it goes on in later
+        calls.
         """
         for loop in (_get_running_loop(), self):
             if loop is not None:
@@ -291,18 +307,19 @@ class Loop(base_events.BaseEventLoop):
         self.tick()
 
     def finish(self) -> None:
-        """Cancel what is pending, let it unwind, and close the loop; the image never does, `cloche.testing` has to."""
+        """Cancel the pending tasks, let them unwind, and close the loop. Only `cloche.testing` needs this, not the image."""
         tasks = asyncio.all_tasks(self)
         for task in tasks:
             task.cancel()
         if tasks:
-            with suppress(RuntimeError):  # of a deadlock: an interruption may have lost what would wake a task
+            # RuntimeError: a deadlock, if an interruption has lost the callback that would wake a task
+            with suppress(RuntimeError):
                 self.drive(_wait(tasks))
         self.drive(self.shutdown_asyncgens())
         self.close()
 
     def _enter(self) -> _Outer:
-        """Become the running loop, as `run_forever` does; the answer is for `_leave`."""
+        """Become the running loop, as `run_forever` does. Returns the loop and task to restore with `_leave`."""
         outer = None if _get_running_loop() is None else _step_out()
         _set_running_loop(self)
         self._thread_id = get_ident()
@@ -319,7 +336,7 @@ _Outer = tuple[asyncio.AbstractEventLoop, "asyncio.Task[Any] | None"] | None
 
 
 def _step_out() -> _Outer:
-    """Leave the running loop and its task, so that another loop can run inside; natively, or in an inline executor."""
+    """Leave the running loop and its task, so that another loop can run inside (natively, or in an inline executor)."""
     loop = _get_running_loop()
     if loop is None:
         return None
@@ -331,6 +348,7 @@ def _step_out() -> _Outer:
 
 
 def _step_back(outer: _Outer) -> None:
+    """Enter the loop and task again that `_step_out` has left."""
     if outer is None:
         return
     loop, task = outer
@@ -344,13 +362,13 @@ async def _wait(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 def run_inline(future: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Call `func` and put its outcome into `future`. As in a thread of its own, it sees no running loop."""
+    """Call `func`, and put its result or exception into `future`. `func` sees no running loop, as if it ran on another thread."""
     outer = _step_out()
     try:
         future.set_result(func(*args, **kwargs))
     except (SystemExit, KeyboardInterrupt, Interrupted):
         raise
-    except BaseException as exc:  # an executor hands over whatever was raised
+    except BaseException as exc:  # an executor passes on any exception through the future
         future.set_exception(exc)
     finally:
         _step_back(outer)

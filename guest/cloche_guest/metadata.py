@@ -1,4 +1,4 @@
-"""`importlib.metadata` for packages in memory. Imported when something asks for it: it pulls in the mail parser."""
+"""`importlib.metadata` for packages in memory. Imported only when metadata is needed, since it imports the mail parser."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ class StoredDistribution(importlib.metadata.Distribution):
         self._folder = folder
 
     def read_text(self, filename: str) -> str | None:
-        """One file of the folder, or None."""
+        """The text of a file of the folder; None if there is no such file."""
         try:
             return self._store.data(f"{self._folder}/{filename}").decode()
         except OSError:
             return None
 
     def locate_file(self, path: str | os.PathLike[str]) -> Any:
-        """Where the file would be if there were files."""
+        """The path of a file inside the archive."""
         return self._store.tree("") / str(path)
 
 
 def distributions(store: Store, name: str | None) -> Iterator[StoredDistribution]:
-    """Those of the store that have that (normalised) name, or all."""
+    """The distributions of a store with this name (in normalised spelling); None: all."""
     for folder in store.metadata():
         if name is None or _normal(folder.removesuffix(".dist-info").partition("-")[0]) == _normal(name):
             yield StoredDistribution(store, folder)
 
 
 def _normal(name: str) -> str:
+    """The normalised spelling of a distribution's name."""
     return re.sub(r"[-_.]+", "_", name).lower()

@@ -1,4 +1,4 @@
-"""Imports from memory: a finder over `Store`s, with sources for tracebacks and data for `importlib.resources`."""
+"""Imports modules from `Store`s in memory, with sources for tracebacks and data for `importlib.resources`."""
 
 from __future__ import annotations
 
@@ -20,56 +20,56 @@ _CACHE_SUFFIX: Final = f".{sys.implementation.cache_tag}.pyc"
 
 
 class StoreLoader(importlib.abc.Loader):
-    """Loads one module of a store; this base alone is for a namespace package, which has no source."""
+    """Loads a namespace package, which has no source. Base class of `ModuleLoader`."""
 
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
         self._name = name
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Nothing to run."""
+        """Does nothing: a namespace package has no code."""
 
     def remember_lines(self) -> None:
-        """Nothing to remember."""
+        """Does nothing: a namespace package has no source."""
 
     def get_resource_reader(self, fullname: str) -> _Resources | None:
-        """Its data for `importlib.resources`."""
+        """The package's data for `importlib.resources`."""
         return _Resources(self.store, self._name.replace(".", "/"))
 
 
 class ModuleLoader(StoreLoader, importlib.abc.InspectLoader):
-    """Loads one module that has a source."""
+    """Loads one module from its source."""
 
     def __init__(self, store: Store, name: str, entry: Entry) -> None:
         super().__init__(store, name)
         self._entry = entry
 
     def get_filename(self, fullname: str) -> str:
-        """``__file__``."""
+        """The module's ``__file__``."""
         return self._entry.file
 
     def is_package(self, fullname: str) -> bool:
-        """Whether it has submodules."""
+        """Whether the module is a package."""
         return self._entry.package
 
     def get_source(self, fullname: str) -> str:
-        """Its text: what linecache, inspect and tracebacks ask for."""
+        """The module's source, for linecache, inspect and tracebacks."""
         source = self.store.source(self._entry.path)
         return source if isinstance(source, str) else importlib.util.decode_source(source)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Compile and run it."""
+        """Compile and run the module."""
         self.remember_lines()
         source = self.store.source(self._entry.path)
-        exec(compile(source, self._entry.file, "exec", dont_inherit=True), module.__dict__)  # the node's code
+        exec(compile(source, self._entry.file, "exec", dont_inherit=True), module.__dict__)  # code of the node
 
     def remember_lines(self) -> None:
-        """Give linecache the source, as it keeps a loader's own: else it looks for a real file of that name first."""
+        """Put the source into linecache, which would otherwise look for a real file of that name first."""
         source = self.get_source(self._name)
         linecache.cache[self._entry.file] = (len(source), None, source.splitlines(keepends=True), self._entry.file)
 
     def get_data(self, path: str) -> bytes:
-        """What `pkgutil.get_data` asks for: a path beside ``__file__``."""
+        """The content of a file beside ``__file__``, for `pkgutil.get_data`."""
         return self.store.data(path.removeprefix(f"{self.store.root}/") if self.store.root else path)
 
     def get_resource_reader(self, fullname: str) -> _Resources | None:
@@ -80,7 +80,7 @@ class ModuleLoader(StoreLoader, importlib.abc.InspectLoader):
 
 
 class _Resources:
-    """A resource reader in its modern form: all that is asked of it is ``files()``."""
+    """A resource reader for `importlib.resources`, which calls only ``files()``."""
 
     def __init__(self, store: Store, folder: str) -> None:
         self._store = store
@@ -99,7 +99,7 @@ class MemoryFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec of a module of this store, a namespace package, or None."""
+        """The spec of a module or namespace package of this store; None if the store has none of that name."""
         store = self.store
         entry = store.modules.get(fullname)
         if entry is None:
@@ -116,7 +116,7 @@ class MemoryFinder(importlib.abc.MetaPathFinder):
         spec = importlib.machinery.ModuleSpec(fullname, loader, origin=entry.file, is_package=entry.package)
         spec.has_location = True
         if entry.file.endswith(".py"):
-            # what the import system would find out by itself, on its way through eight functions; nothing ever lies there
+            # the import system would compute the same path in eight function calls; no file is ever there
             folder, slash, name = entry.file[:-3].rpartition("/")
             spec.cached = f"{folder}{slash}__pycache__/{name}{_CACHE_SUFFIX}"
         if entry.package:
@@ -131,24 +131,32 @@ class MemoryFinder(importlib.abc.MetaPathFinder):
 
 
 def install(finders: Sequence[MemoryFinder]) -> None:
-    """Make stores importable: the first before everything else, like a script's folder; the rest after the library."""
+    """Make stores importable: the first one before the standard library, like a script's folder, the others after it."""
     sys.meta_path[:0] = finders[:1]
     sys.meta_path += finders[1:]
 
 
 def unshadowed(main: str, files: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A single module named like one of the library's gets another name: nodes/types.py must not break the library."""
+    """Rename a single module with the name of a standard library module, so that a node in types.py does not break the library.
+
+    Args:
+        main: name of the main module.
+        files: dotted name -> module.
+
+    Returns:
+        both, with another name if necessary.
+    """
     if len(files) == 1 and main in files and (main in sys.stdlib_module_names or main in sys.modules):
         return f"node_{main}", {f"node_{main}": files[main]}
     return main, files
 
 
 def load(name: str, finder: MemoryFinder) -> None:
-    """Import a module; one of `finder`'s own at the top level without the search, which is most of what an import costs.
+    """Import a module. A top-level module of `finder` is imported without the search, which takes most of the time of an import.
 
     Raises:
-        ImportError: it is not there.
-        BaseException: whatever the module raises.
+        ImportError: there is no such module.
+        BaseException: the module raised this.
     """
     spec = finder.find_spec(name) if name in finder.store.modules and name not in sys.modules else None
     if spec is None or spec.loader is None or "." in name:

@@ -1,6 +1,6 @@
-"""One node in all the shapes that people write: what its process method is, and what to do with what it returns.
+"""`Node`: one loaded node, whether a class or a function, plain or async, with or without generators.
 
-`Node.process` is the bound callable of one call; `settle` turns a coroutine, generator or awaitable into a plain value.
+`Node.call` is what one call of the node invokes; `settle` turns a returned coroutine, generator or awaitable into a plain value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PLAIN: Final[set[type]] = {
     type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset,
 }  # fmt: skip
-"""Types of results that are passed on as they are; `boot` adds numpy's array."""
+"""Types of results that need no `settle`; `boot` adds numpy's array."""
 
 _KNOWN_METHODS: Final = (
     "process", "aprocess", "initialize", "cleanup", "flush", "get_config", "get_capabilities",
@@ -29,16 +29,21 @@ _STREAM_TYPES: Final = ("AsyncIter", "AsyncGen")
 class Node:
     """A loaded node.
 
+    Args:
+        target: the node's instance, or the function.
+        entry: name of the class or function.
+
     Attributes:
-        target: the instance, or the function.
-        is_function: whether it is a plain function.
-        entry: its name.
-        takes_stream: process is an async generator over the whole input (``is_streaming``).
-        is_source: process makes outputs without input.
-        is_sink: what the node says of itself.
-        spread: process takes several positional arguments, so that a tuple in a stream is spread over them.
-        call: what a single call invokes, whatever the shape.
-        process: the node's own method.
+        target: the node's instance, or the function.
+        is_function: whether the node is a function.
+        entry: name of the class or function.
+        is_streaming: the node's flag of that name.
+        takes_stream: whether `process` takes the whole input of a stream as an async iterator.
+        is_source: whether `process` makes outputs without input.
+        is_sink: the node's flag of that name.
+        spread: whether `process` has several required parameters, so that a tuple in a stream is spread over them.
+        call: the callable for a single call.
+        process: the node's own method, or the function.
     """
 
     def __init__(self, target: Any, entry: str) -> None:
@@ -58,12 +63,12 @@ class Node:
         self.call: Callable[..., Any] = self._call_streaming if self.takes_stream else self.process
 
     def method(self, name: str) -> Callable[..., Any] | None:
-        """A method of the node, or None; a function has none."""
+        """A method of the node by its name; None if there is none, or if the node is a function."""
         found = None if self.is_function else getattr(self.target, name, None)
         return found if callable(found) else None
 
     def describe(self) -> dict[str, Any]:
-        """LOAD's result; see docs/wire.md."""
+        """The value of the reply to LOAD; see docs/reference/wire.md."""
         return {
             "entry": self.entry,
             "kind": "function" if self.is_function else "class",
@@ -74,28 +79,28 @@ class Node:
         }
 
     def _flag(self, name: str) -> bool:
-        """A flag as an attribute, a property or a method. One that raises is not set."""
+        """The value of a flag: an attribute, a property or a method. A flag that raises counts as false."""
         try:
             value = getattr(self.target, name, False)
             return bool(value() if callable(value) else value)
-        except Exception:  # the node's code; the flags are optional
+        except Exception:  # the flag runs code of the node
             return False
 
     def _call_streaming(self, *items: Any) -> Any:
-        """A single call of a node over the whole input: a stream of these items."""
+        """A single call of a node that takes a whole stream: the arguments become its stream."""
         return self.process(_items(items))
 
 
 def settle(result: Any, loop: Loop, max_items: int) -> Any:
-    """What a call returned, made a plain value: awaited, and of a generator the list of all that it yields.
+    """Make a node's result a plain value: await it, and collect the outputs of a generator in a list.
 
     Args:
-        result: what the node returned.
-        loop: where to await.
-        max_items: what a generator may yield at most.
+        result: the value that the node returned.
+        loop: event loop for awaiting.
+        max_items: maximum number of outputs of a generator.
 
     Raises:
-        ValueError: the generator yielded more; it has been closed.
+        ValueError: the generator yielded more outputs; it has been closed.
     """
     result = resolve(result, loop)
     if type(result) in PLAIN:
@@ -108,7 +113,7 @@ def settle(result: Any, loop: Loop, max_items: int) -> Any:
 
 
 def resolve(result: Any, loop: Loop) -> Any:
-    """What a call returned, awaited: a plain value, an object or an iterator of outputs."""
+    """Await a node's result, if it can be awaited. Iterators of outputs are returned unchanged."""
     while type(result) not in PLAIN:
         if type(result) is CoroutineType:
             result = loop.drive(result)
@@ -120,13 +125,13 @@ def resolve(result: Any, loop: Loop) -> Any:
 
 
 def is_iterator(value: Any) -> bool:
-    """Whether a result is a stream of outputs: a generator, or any other iterator."""
+    """Whether a result is a sequence of outputs: a generator, or any other iterator."""
     kind = type(value)
     return hasattr(kind, "__next__") and hasattr(kind, "__iter__")
 
 
 def is_async_iterator(value: Any) -> bool:
-    """As `is_iterator`, for ``async for``."""
+    """Whether a result is an async generator, or any other async iterator."""
     kind = type(value)
     return hasattr(kind, "__anext__") and hasattr(kind, "__aiter__")
 
@@ -169,10 +174,10 @@ async def _items(items: tuple[Any, ...]) -> AsyncIterator[Any]:
 
 
 def _arity(process: Callable[..., Any]) -> tuple[int, int]:
-    """How many positional parameters have no default, and how many have one (``*args`` counts as one)."""
+    """Number of positional parameters without and with default; ``*args`` counts as one with default."""
     function = getattr(process, "__func__", process)
     if type(function) is FunctionType and not function.__dict__:
-        # without __wrapped__ and __signature__ this is what inspect would say
+        # the result of `inspect.signature` in far less time, for functions without __wrapped__ and __signature__
         code = function.__code__
         optional = len(function.__defaults__ or ())
         required = code.co_argcount - optional - (function is not process)
@@ -188,7 +193,7 @@ def _arity(process: Callable[..., Any]) -> tuple[int, int]:
 
 
 def _is_over_stream(process: Callable[..., Any]) -> bool:
-    """Whether process takes the whole input: an async generator, or annotated to take an async iterator."""
+    """Whether `process` takes the whole input of a stream: an async generator, or its first parameter is annotated so."""
     function = inspect.unwrap(process.func if isinstance(process, functools.partial) else process)
     if inspect.isasyncgenfunction(function):
         return True

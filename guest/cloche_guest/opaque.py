@@ -1,6 +1,6 @@
-"""Objects that only guests understand: pickled in one, carried by the host as bytes, unpickled in another.
+"""Objects that are pickled in one guest, carried by the host as bytes, and unpickled in another guest.
 
-Both guests must have been granted it. Unpickling runs code that the other node chose, so it happens nowhere but in a sandbox.
+Both guests need the grant. Unpickling runs code that the other node has chosen, so it happens only inside a sandbox.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ granted = False
 
 
 def grant(modules: list[str]) -> None:
-    """Allow it. Classes and functions of the node's own `modules` travel with their code: the other guest lacks them."""
+    """Allow this guest to send and receive such objects.
+
+    Args:
+        modules: names of the node's own modules. Their classes and functions are pickled with their code, which the other guest
+            lacks.
+    """
     global granted
     granted = True
     cloudpickle = importlib.import_module("cloudpickle")
@@ -27,10 +32,14 @@ def grant(modules: list[str]) -> None:
 
 
 def seal(value: Any, refusal: TypeError) -> Opaque:
-    """The object as bytes.
+    """Pickle an object.
+
+    Args:
+        value: the object.
+        refusal: why the object cannot be sent as a plain value.
 
     Raises:
-        TypeError: `refusal`, if it cannot be pickled either.
+        TypeError: the object cannot be pickled either; the message begins with that of `refusal`.
     """
     try:
         data: bytes = importlib.import_module("cloudpickle").dumps(value)
@@ -40,10 +49,10 @@ def seal(value: Any, refusal: TypeError) -> Opaque:
 
 
 def unseal(value: Opaque) -> Any:
-    """The object again, or the bytes as they are where nothing was granted: such a node can only pass them on.
+    """Unpickle an object. Without the grant the `Opaque` itself is returned, which the node can only pass on.
 
     Raises:
-        ValueError: the bytes were changed on their way, or they cannot be unpickled here.
+        ValueError: the bytes were changed on their way, or cannot be unpickled here.
     """
     if not granted:
         return value

@@ -1,4 +1,4 @@
-"""Any value as plain, small data: what a log record's extra fields become, so that emitting them cannot fail."""
+"""Converts any value to plain, small data. Used for the extra fields of log records, so that encoding a record cannot fail."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from typing import Any, Final
 from cloche_guest.failure import text, type_name
 
 MAX_DEPTH: Final = 4
+"""Levels of containers kept; deeper ones are replaced by a description."""
 MAX_ITEMS: Final = 64
+"""Items kept of one container."""
 MAX_TEXT: Final = 2048
+"""Characters kept of one text."""
 MAX_KEY: Final = 128
+"""Characters kept of one key."""
 
 
 class Budget:
-    """How many characters (or bytes) one record may still spend of its ``log_bytes``.
+    """Counts the characters that one log record may still have of its ``log_bytes``.
+
+    Args:
+        log_bytes: maximum for the record.
 
     Attributes:
-        left: never negative.
+        left: characters (or bytes) left; never negative.
     """
 
     __slots__ = ("_log_bytes", "left")
@@ -25,7 +32,7 @@ class Budget:
         self._log_bytes = self.left = log_bytes
 
     def text(self, value: str, limit: int = MAX_TEXT) -> str:
-        """At most `limit` characters, and what the budget allows, of `value`."""
+        """Cut a text to `limit` characters, and to the budget, which is charged for the result."""
         left = self.left
         cut = text(value, min(limit, left), "" if limit < left else f": log_bytes={self._log_bytes}")
         self.left = max(0, self.left - len(cut) - 8)
@@ -33,7 +40,13 @@ class Budget:
 
 
 def plain(value: Any, budget: Budget, depth: int = MAX_DEPTH) -> Any:
-    """`value` if it is plain, else its nearest plain form: containers level by level, others as their ``repr``."""
+    """Convert a value: numbers and texts stay, containers are converted item by item, others become their ``repr``.
+
+    Args:
+        value: any value.
+        budget: charged for the result.
+        depth: levels of containers to keep.
+    """
     kind = type(value)
     if value is None or kind is bool or kind is float or (kind is int and -(1 << 63) <= value < 1 << 63):
         budget.left = max(0, budget.left - 8)
@@ -53,7 +66,7 @@ def plain(value: Any, budget: Budget, depth: int = MAX_DEPTH) -> Any:
 
 
 def fields(mapping: dict[Any, Any], budget: Budget, depth: int = MAX_DEPTH) -> dict[str, Any]:
-    """A mapping with text keys and plain values; what goes beyond the caps is counted under ``...``."""
+    """Convert a dict to one with text keys and plain values; the key ``...`` tells how many entries were left out."""
     result: dict[str, Any] = {}
     for key, value in list(mapping.items())[:MAX_ITEMS]:
         if budget.left == 0:

@@ -1,4 +1,4 @@
-"""Makes the guest's loop the one that asyncio uses. Only the image does; natively asyncio stays as it is."""
+"""The event loop policy that makes asyncio use the guest's `Loop`. Installed only in the image, not natively."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def install(loop: Loop) -> None:
-    """Make `asyncio.run` and `asyncio.new_event_loop` use `Loop`; outside of them `loop` is the current one."""
+    """Make `asyncio.run` and `asyncio.new_event_loop` create `Loop`s; outside of `asyncio.run`, `loop` is the current one."""
     asyncio.set_event_loop_policy(_Policy(loop))
 
 
@@ -24,6 +24,6 @@ class _Policy(asyncio.DefaultEventLoopPolicy):
         self._own = loop
 
     def get_event_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop set last, or the guest's own: `asyncio.run` leaves none behind."""
+        """The loop that was set last; the guest's own loop if that is closed or None, as after `asyncio.run`."""
         current: Any = getattr(self._local, "_loop", None)  # type: ignore[attr-defined]
         return self._own if current is None or current.is_closed() else current

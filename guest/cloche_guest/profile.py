@@ -1,7 +1,8 @@
-"""Which functions of the node the time goes to: the tree of calls, counted and timed while the host asks for it.
+"""`Profiler`: counts and times the node's function calls in a calling context tree, between PROFILE "start" and "stop".
 
-Nothing of it runs, or is imported, before PROFILE starts it. The node shares this interpreter: it can stop the tracing and
-forge what it says, and the host believes it no more than any other reply. What it cannot do is make it grow.
+This module is imported only when the host starts a profile. The node shares this interpreter, so it can stop the tracing or forge
+the figures, and the host trusts a profile no more than any other reply. But the size of a profile is bounded, whatever the node
+does.
 """
 
 from __future__ import annotations
@@ -28,22 +29,27 @@ if TYPE_CHECKING:
     from types import FrameType
 
 MAX_NODES: Final = 4096
-"""Of the tree, between two times that it is taken. What finds no room counts for the function that called it."""
+"""Nodes of the tree between one "take" and the next. Further calls get no node; their time counts for the calling function."""
 MAX_FUNCTIONS: Final = 1024
-"""While it runs. Later ones share the entry "(other functions)"."""
+"""Functions distinguished in one profile. Further functions share the entry "(other functions)"."""
 
 _MAX_TEXT: Final = 200
+"""Characters kept of a function's name and of a file's name."""
 _OWN: Final = __file__.removesuffix("profile.py")
 _CALIBRATION: Final = 100
 monitoring: Any = getattr(sys, "monitoring", None)  # from Python 3.12 on
-_C: Final = -1  # the key of a call into C on the stack: it ends when the innermost one does
+_C: Final = -1  # key of all calls into C on the stack: the innermost one always ends first
 
 
 class Tree:
-    """A calling context tree: for each chain of callers one node, with its calls and nanoseconds.
+    """A calling context tree: one node for each chain of callers, with its number of calls and its nanoseconds.
 
-    A node is ``[index, calls, nanoseconds, {key: child}, parent's index, function]``. Calls that find no room are on the stack
-    without a node; so are what they call.
+    A node is ``[index, calls, nanoseconds, {key: child}, parent's index, index in functions]``. A call for which there is no node
+    left is on the stack with None, and so are the calls inside it.
+
+    Attributes:
+        functions: name, file and line of each function so far.
+        dropped: calls without a node since the last `take`.
     """
 
     def __init__(self) -> None:
@@ -51,7 +57,9 @@ class Tree:
         self.dropped = 0
         self._sent = 0
         self._numbers: dict[int | str, int] = {}
-        self._kept: list[object] = []  # whose ids are keys: an id belongs to an object as long as it lives
+        self._kept: list[
+            object
+        ] = []  # objects whose ids are keys, kept alive because the id of a freed object can be reused
         self._stable = {MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType}
         numpy = sys.modules.get("numpy")
         if numpy is not None:
@@ -65,7 +73,7 @@ class Tree:
         self._stack.clear()
 
     def enter(self, code: CodeType) -> None:
-        """A Python function starts or goes on."""
+        """Record that a Python function starts, or resumes after a yield."""
         stack, key = self._stack, id(code)
         parent = stack[-1][0] if stack else self._root
         node = None
@@ -76,7 +84,7 @@ class Tree:
         stack.append((node, key, perf_counter_ns()))
 
     def enter_c(self, function: Any) -> None:
-        """A call of something else than a Python function starts."""
+        """Record that a call of anything else than a Python function starts."""
         kind = type(function)
         if kind is FunctionType or kind is MethodType:
             return
@@ -97,10 +105,10 @@ class Tree:
         stack.append((node, _C, perf_counter_ns()))
 
     def leave(self, code: CodeType) -> None:
-        """A Python function returns, yields or raises."""
+        """Record that a Python function returns, yields or raises."""
         now, key, stack = perf_counter_ns(), id(code), self._stack
         if stack and stack[-1][1] != key and all(entry[1] != key for entry in stack):
-            return  # it was under way when profiling began
+            return  # the call had begun before the profile
         while stack:
             node, found, began = stack.pop()
             if node is not None:
@@ -110,7 +118,7 @@ class Tree:
                 return
 
     def leave_c(self) -> None:
-        """A call into C returns or raises."""
+        """Record that a call into C returns or raises."""
         now, stack = perf_counter_ns(), self._stack
         if stack and stack[-1][1] == _C:
             node, _, began = stack.pop()
@@ -139,7 +147,7 @@ class Tree:
         return node
 
     def take(self) -> list[Any]:
-        """What was counted since the last time; see docs/wire.md."""
+        """Return what was counted since the last `take`, in the form of docs/reference/wire.md, and start over."""
         numbers = array("q")
         for _, calls, spent, _, parent, function in self._nodes:
             numbers.extend((parent, function, calls, spent))
@@ -153,10 +161,14 @@ class Tree:
 
 
 class Profiler:
-    """Feeds a tree from what the interpreter does.
+    """Traces the interpreter's calls into a `Tree`; construction starts it.
 
     Args:
-        builtins: count calls into C too: of built-in functions, of numpy's, of classes.
+        builtins: whether to count calls into C as well: of built-in functions, of numpy's functions, of classes.
+
+    Attributes:
+        tree: the calls counted so far.
+        cost: nanoseconds that the profiler itself adds to each call: to the called function, and to its caller.
     """
 
     def __init__(self, builtins: bool) -> None:
@@ -172,25 +184,24 @@ class Profiler:
             return
         tool = next((number for number in (2, 3, 4, 1, 0, 5) if monitoring.get_tool(number) is None), None)
         if tool is None:
-            raise RuntimeError("the node uses every tool of sys.monitoring: nothing is left for the profiler")
+            raise RuntimeError("the node uses all tool ids of sys.monitoring: none is left for the profiler")
         monitoring.use_tool_id(tool, "cloche")
         self._tool = tool
         callbacks = _callbacks(self.tree, self._builtins)
         for event, function in callbacks.items():
             monitoring.register_callback(tool, event, function)
         events = monitoring.events
-        wanted = sum(
-            event for event in callbacks if event not in (events.C_RETURN, events.C_RAISE)
-        )  # those follow CALL
+        # C_RETURN and C_RAISE are enabled together with CALL, and must not be set by themselves
+        wanted = sum(event for event in callbacks if event not in (events.C_RETURN, events.C_RAISE))
         monitoring.set_events(tool, wanted)
         monitoring.restart_events()
 
     def stop(self) -> None:
-        """No more events."""
+        """Stop tracing."""
         if monitoring is None:
             sys.setprofile(None)
             return
-        with suppress(ValueError):  # the node has freed it
+        with suppress(ValueError):  # the node has freed the tool id
             monitoring.set_events(self._tool, 0)
             for event in _callbacks(self.tree, self._builtins):
                 monitoring.register_callback(self._tool, event, None)
@@ -198,7 +209,7 @@ class Profiler:
 
 
 def _callbacks(tree: Tree, builtins: bool) -> dict[int, Callable[..., Any]]:
-    """For sys.monitoring. DISABLE: do not tell of this place again."""
+    """Event -> callback, for sys.monitoring. A callback that returns DISABLE is not called for that place in the code again."""
     events, disable, own = monitoring.events, monitoring.DISABLE, _OWN
     enter, leave, enter_c, leave_c, stack = tree.enter, tree.leave, tree.enter_c, tree.leave_c, tree._stack
 
@@ -245,7 +256,7 @@ def _callbacks(tree: Tree, builtins: bool) -> dict[int, Callable[..., Any]]:
 
 
 def _legacy(tree: Tree, builtins: bool) -> Callable[[FrameType, str, Any], None]:
-    """For sys.setprofile, where a yield is a return and a resumption a call: before Python 3.12, so natively only."""
+    """The callback for sys.setprofile, before Python 3.12 (only natively); a yield is a "return", a resumption a "call"."""
     enter, leave, enter_c, leave_c = tree.enter, tree.leave, tree.enter_c, tree.leave_c
     stack, own = tree._stack, _OWN
 
@@ -268,16 +279,16 @@ def _legacy(tree: Tree, builtins: bool) -> Callable[[FrameType, str, Any], None]
 
 
 def _called_by_own() -> bool:
-    """Whether the guest runtime called what the callback is told of. Natively, other code runs between the node's calls."""
-    caller = sys._getframe(2).f_back  # 0 is this, 1 the callback
+    """Whether the guest runtime called the function of the current event. Natively, other code runs between the node's calls."""
+    caller = sys._getframe(2).f_back  # frame 0 is this function, 1 the callback, 2 the function of the event
     return caller is not None and caller.f_code.co_filename.startswith(_OWN)
 
 
 def _calibrate(tree: Tree) -> list[int]:
-    """What the profiler itself costs a call: nanoseconds that count for the function, and those that count for its caller."""
+    """Measure what the profiler adds to each call, in nanoseconds: to the called function, and to its caller."""
     code = compile("def nothing(): pass\ndef often(times):\n for _ in times: nothing()\n", "calibration", "exec")
     space: dict[str, Any] = {}
-    exec(code, space)  # not in this file, whose functions are not counted
+    exec(code, space)  # compiled under another file name, because functions of this file are not counted
     inner, outer = [], []
     for _ in range(5):
         tree._reset()
@@ -290,13 +301,13 @@ def _calibrate(tree: Tree) -> list[int]:
 
 
 def _described(function: Any) -> tuple[str, str, int]:
-    """Name, file and line, or the module and 0; texts of one line, whatever the node calls its functions."""
+    """Name, file and line of a Python function; name, module and 0 of anything else. No text contains a line break."""
     if type(function) is CodeType:
         return _line(function.co_qualname), _line(function.co_filename), function.co_firstlineno
     if issubclass(type(function), type):
         name = type.__dict__["__qualname__"].__get__(function)
         module = function.__dict__.get("__module__") if type(function) is type else None
-    else:  # made in C: reading these runs no code of the node
+    else:  # a type implemented in C: reading these attributes runs no code of the node
         name = getattr(function, "__qualname__", None) or getattr(function, "__name__", "?")
         module = getattr(function, "__module__", None)
         if module is None and hasattr(function, "__objclass__"):

@@ -1,7 +1,7 @@
-"""Runs an async iterator between calls of the guest: one task per stream, suspended while the host has the word.
+"""`AsyncOutputs`: runs a node's async iterator across several messages of a stream, in one task per stream.
 
-The task waits at a `Gate`, which resumes it directly, without an iteration of the event loop. So timeouts, task groups
-and context variables of the node's generator live in one task from its first output to its last.
+Between two messages the task is suspended at a `Gate`, which later resumes it directly, without an iteration of the event loop.
+Since it is one task from the first output to the last, timeouts, task groups and context variables of the node's generator work.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ YIELD_NEED: Final = int(Reply.YIELD_NEED)
 
 
 class Gate:
-    """What one task awaits until the host's next message.
+    """An awaitable at which a task is suspended until the host's next message.
 
-    It is future-like as far as `asyncio.Task` asks (``_asyncio_future_blocking``, ``add_done_callback``, ``result``,
-    ``cancel``). A real future would resume its task through the loop, an iteration later.
+    A gate behaves like a future as far as `asyncio.Task` needs (``_asyncio_future_blocking``, ``add_done_callback``, ``result``,
+    ``cancel``). A real future would resume the task through the loop, one iteration later.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_error", "_loop", "_value")
@@ -51,17 +51,17 @@ class Gate:
         return self._loop
 
     def add_done_callback(self, callback: Callable[[Gate], None], *, context: contextvars.Context) -> None:
-        """The task comes here when it starts to wait."""
+        """Called by the task when it starts to wait."""
         self._callback = callback
         self._context = context
 
     def result(self) -> None:
-        """Asked by the task as it wakes: an exception goes into its coroutine."""
+        """Called by the task when it resumes; an exception raised here is raised in its coroutine."""
         if self._error is not None:
             raise self._error
 
     def cancel(self, msg: Any = None) -> bool:
-        """The task was cancelled: wake it with the loop's next iteration."""
+        """Called when the task is cancelled: resume it in the loop's next iteration with CancelledError."""
         callback, self._callback = self._callback, None
         if callback is None:
             return False
@@ -70,15 +70,15 @@ class Gate:
         return True
 
     def open(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Resume the task now, to its next suspension, with a value or an exception."""
+        """Resume the task at once with a value or an exception, and return when it suspends again."""
         callback, self._callback = self._callback, None
-        if callback is not None:  # else it has been cancelled
+        if callback is not None:  # else the task was cancelled
             self._value, self._error = value, error
             self._loop.call(self._context.run, callback, self)
 
 
 class Input:
-    """The host's items, as the node's ``async for`` sees them: each is asked for when it is wanted, never before.
+    """The stream's input, over which the node's ``async for`` iterates. An item is requested only when the node wants it.
 
     Attributes:
         waiting: gates of the tasks that wait for an item, in order.
@@ -105,37 +105,37 @@ class Input:
             raise
 
     async def aclose(self) -> None:
-        """The node wants no more."""
+        """Called by the node when it wants no more items."""
         self.stop()
 
     def stop(self) -> None:
-        """There is nothing after what is being waited for."""
+        """End the input after the items that tasks wait for already."""
         self._ended = True
 
     def give(self, item: Any) -> None:
-        """The item that was asked for."""
+        """Hand an item to the task that has waited longest."""
         self.waiting.popleft().open(item)
 
     def throw(self, error: BaseException) -> None:
-        """Raise at the node's ``async for``; there is no input after it."""
+        """Raise an exception at the node's ``async for``, and end the input."""
         self._ended = True
         if self.waiting:
             self.waiting.popleft().open(error=error)
 
     def end(self) -> None:
-        """No more items: every ``async for`` over this input ends."""
+        """End the input: each ``async for`` over it ends."""
         self._ended = True
         while self.waiting:
             self.waiting.popleft().open(error=StopAsyncIteration())
 
 
 class AsyncOutputs:
-    """Outputs of an async iterator, pulled one at a time.
+    """Outputs of a node's async iterator, pulled one at a time. None is not an output, and is skipped.
 
     Args:
-        iterator: the node's.
-        loop: where it runs.
-        given: the input that it reads, if it is a node over the whole input.
+        iterator: the node's iterator.
+        loop: event loop on which the iterator runs.
+        given: the input that the iterator reads, if the node takes the whole input of the stream; else None.
     """
 
     def __init__(self, iterator: AsyncIterator[Any], loop: Loop, given: Input | None = None) -> None:
@@ -148,10 +148,10 @@ class AsyncOutputs:
         self._closing = False
 
     def pull(self) -> tuple[int, Any] | None:
-        """Go on to the next output or wish for input; None when the iterator is exhausted.
+        """Go on until the iterator has an output or wants an item of input; None: it is exhausted.
 
         Raises:
-            BaseException: whatever the node raised.
+            BaseException: the node raised this.
         """
         if self._task is None:
             self._task = self._loop.start(self._run())
@@ -160,7 +160,7 @@ class AsyncOutputs:
         return self._outcome(self._task)
 
     def feed(self, item: Any) -> tuple[int, Any] | None:
-        """Hand over the item asked for, and go on as `pull`."""
+        """Hand over the item of input that the iterator wants, and go on like `pull`."""
         assert self._task is not None
         assert self._input is not None
         self._release()
@@ -168,7 +168,7 @@ class AsyncOutputs:
         return self._outcome(self._task)
 
     def end(self, error: BaseException | None = None) -> tuple[int, Any] | None:
-        """Say that the input has ended, or failed, and go on as `pull`."""
+        """End the input, or raise an error at the node's ``async for``, and go on like `pull`."""
         assert self._task is not None
         assert self._input is not None
         self._release()
@@ -179,10 +179,10 @@ class AsyncOutputs:
         return self._outcome(self._task)
 
     def close(self) -> None:
-        """Close the iterator: its ``finally`` and ``async with`` blocks run to their end.
+        """Close the iterator; its ``finally`` and ``async with`` blocks run to their end.
 
         Raises:
-            BaseException: what they raised.
+            BaseException: one of these blocks raised this.
         """
         task = self._task
         self._closing = True
@@ -198,17 +198,19 @@ class AsyncOutputs:
             task.result()
 
     def _release(self) -> None:
+        """Resume the task after the output that it yielded last."""
         gate, self._gate = self._gate, None
         if gate is not None:
             gate.open()
 
     def _outcome(self, task: asyncio.Task[None]) -> tuple[int, Any] | None:
+        """Run the loop until there is a reply for the host; None: the iterator is exhausted."""
         given = self._input
         if self._gate is None and not task.done():
             if given is None or not given.waiting:
                 self._loop.run_until(self._has_word, task)
             else:
-                self._loop.tick()  # tasks beside this one may turn a mere wish for input into an output
+                self._loop.tick()  # another task may now yield an output, so that no input is needed yet
         if self._gate is not None:
             output, self._output = self._output, None
             return (YIELD_NEED if given is not None and given.waiting else YIELD), output
@@ -218,7 +220,7 @@ class AsyncOutputs:
         return NEED
 
     def _has_word(self) -> bool:
-        """Whether there is something to tell the host."""
+        """Whether there is a reply for the host: an output, the end, or the need for input."""
         task, given = self._task, self._input
         return (
             self._gate is not None or (task is not None and task.done()) or (given is not None and bool(given.waiting))

@@ -1,10 +1,10 @@
-"""The host's functions that this node was granted, each as an attribute of this module.
+"""The services (functions of the host) that were granted to this node, each as an attribute of this module.
 
 >>> from cloche_guest import services
 >>> services.lookup("x", n=3)
 
-A call blocks until the host answers; ``await services.lookup.acall("x", n=3)`` is the same for code that awaits. Arguments and
-results are copied, as the node's own are. A test sets plain functions in their place, or uses `cloche.testing.services`.
+A call blocks until the host answers; ``await services.lookup.acall("x", n=3)`` is the awaitable form. Arguments and results are
+copied, like those of the node. A test can set plain functions as attributes, or use `cloche.testing.services`.
 """
 
 import sys as _sys
@@ -18,7 +18,7 @@ _SERVICES = int(_Ask.SERVICES)
 
 
 class _Service:
-    """One of them."""
+    """One service of the host."""
 
     __slots__ = ("__name__",)
 
@@ -26,14 +26,14 @@ class _Service:
         self.__name__ = name
 
     def __call__(self, *arguments, **keywords):  # type: ignore[no-untyped-def]  # any values
-        """Call it, and wait for what it returns.
+        """Call the service, and wait for its result.
 
         Raises:
-            TypeError: the arguments do not fit its signature, or cannot be sent; or its result cannot.
-            PermissionError: its gate refused the call.
-            TimeoutError: it took longer than it may.
-            LookupError: it is not granted (any more).
-            Exception: it failed; what kind of exception it was is all that is known.
+            TypeError: the arguments do not match the signature or cannot be sent, or the result cannot be sent.
+            PermissionError: the service's gate refused the call.
+            TimeoutError: the service took longer than its deadline.
+            LookupError: the service is not granted, or not any more.
+            Exception: the service failed. The node learns the kind of exception, but no details.
         """
         try:
             return _asking.ask([_SERVICE, self.__name__, [*arguments], keywords])
@@ -44,7 +44,7 @@ class _Service:
             raise
 
     async def acall(self, *arguments, **keywords):  # type: ignore[no-untyped-def]  # any values
-        """The same, awaitable. Other tasks of the node do not run meanwhile: the sandbox has one thread."""
+        """Call the service from async code. Other tasks of the node do not run meanwhile, since the sandbox has one thread."""
         return self(*arguments, **keywords)
 
     def __repr__(self) -> str:
@@ -55,7 +55,7 @@ _NONE = "none is granted to this node; its host can, with Grants(services={...})
 
 
 def _rename(error: Exception, name: str) -> None:
-    """The codec names the place of a value that cannot be sent by the request's own layout."""
+    """Replace a path into the request (``request[2]``) at the beginning of an error's message by the name of the argument."""
     text = str(error)
     for place, called in (("request[2]", f"{name}() argument "), ("request[3]", f"{name}() argument ")):
         if text.startswith(place):
@@ -71,7 +71,7 @@ class _Services(_ModuleType):
             granted = f"granted are {', '.join(names)}" if names else _NONE
             raise AttributeError(f"no service {name!r}: {granted}")
         _found.update((name, _Service(name)) for name in names if name not in vars(self))
-        vars(self).update(_found)  # found as any attribute from now on
+        vars(self).update(_found)  # real attributes, so that __getattr__ is not called again
         return _found[name]
 
     def __dir__(self) -> list[str]:
@@ -79,11 +79,11 @@ class _Services(_ModuleType):
 
 
 _found: dict[str, _Service] = {}
-"""Of the present host. One that is not granted any more, in a restored node, says so when it is called."""
+"""Services found so far, of the current host. In a restored node, one that is no longer granted raises LookupError when called."""
 
 
 def _forget() -> None:
-    """There is another host. What a test has put in a service's place stays."""
+    """Remove the attributes of the previous host's services. Functions that a test has set in their place stay."""
     module = _sys.modules[__name__]
     for name, service in _found.items():
         if vars(module).get(name) is service:
@@ -94,9 +94,9 @@ def _forget() -> None:
 def _granted() -> list[str]:
     try:
         return list(_asking.ask([_SERVICES]))
-    except InterruptedError:  # the host answers nothing any more: that says nothing about what is granted
+    except InterruptedError:  # the host is ending the call, which says nothing about grants
         raise
-    except (_asking.NothingGrantedError, OSError):  # nothing, or other things than services
+    except (_asking.NothingGrantedError, OSError):  # the node has no grants, or only grants other than services
         return []
 
 

@@ -1,7 +1,7 @@
-"""The state of one stream: what to answer to each STREAM_* message (`cloche_wire.messages`).
+"""`Stream`: the state of one open stream, with a method for each STREAM_* message (`cloche_wire.messages`).
 
-Pull-based in both directions: an output is computed when the host asks for it, an item of input is asked for when the
-node wants it. Between two messages nothing of the node is on the stack.
+Both directions are pulled: an output is computed when the host wants it, and an item of input is requested when the node wants it.
+Between two messages no code of the node is on the stack.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ END: Final = (int(Reply.END), None)
 
 
 class InputError(RuntimeError):
-    """The host's input raised an exception of a type that the guest does not know."""
+    """The host's input raised an exception whose type the guest does not have; the message names it."""
 
 
 class Stream:
-    """One open stream over a node."""
+    """One open stream of a node. Each method returns the reply to its message."""
 
     def __init__(self, node: Node, loop: Loop) -> None:
         self._node = node
@@ -43,7 +43,7 @@ class Stream:
             self._process = self._call_spread
 
     def open(self) -> _Reply:
-        """The first answer: a node that works item by item wants one, the others start."""
+        """STREAM_OPEN: a node that works item by item needs the first item; any other node starts."""
         node = self._node
         if node.takes_stream:
             given = Input(self._loop)
@@ -57,7 +57,7 @@ class Stream:
         return NEED
 
     def feed(self, item: Any) -> _Reply:
-        """The item that was asked for."""
+        """STREAM_FEED: process the item that the node needed."""
         if self._whole is not None:
             return self._answer(self._whole.feed(item))
         result = self._process(item)
@@ -66,34 +66,34 @@ class Stream:
         return self._take(resolve(result, self._loop))
 
     def next(self) -> _Reply:
-        """Go on after an output."""
+        """STREAM_NEXT: go on after an output."""
         return self._answer(None if self._outputs is None else self._outputs.pull())
 
     def end(self) -> _Reply:
-        """There is no more input."""
+        """STREAM_END: there is no more input."""
         if self._whole is not None:
             return self._answer(self._whole.end())
         self._open_input = False
         return self._flush()
 
     def throw(self, type_name: str, message: str) -> _Reply:
-        """The host's input raised. A node over the whole input sees it at its ``async for`` and may go on."""
+        """STREAM_THROW: the host's input raised. A node that takes the whole input gets the exception at its ``async for``."""
         if self._whole is not None:
             return self._answer(self._whole.end(_input_error(type_name, message)))
         return END
 
     def close(self) -> None:
-        """Close what the node has open; nothing is flushed. Closing again goes on where an interrupted closing ended.
+        """STREAM_CLOSE: close the node's generators, without flushing. After an interruption, calling this again goes on closing.
 
         Raises:
-            BaseException: what the node's ``finally`` blocks raised.
+            BaseException: a ``finally`` block of the node raised this.
         """
         if self._outputs is not None:
             self._outputs.close()
         self._outputs = self._whole = None
 
     def _take(self, result: Any) -> _Reply:
-        """Answer with what process or flush returned, already awaited."""
+        """The reply for an awaited result of process or flush: an output, or the first output of an iterator."""
         if is_iterator(result):
             self._outputs = _Outputs(result)
         elif is_async_iterator(result):
@@ -103,7 +103,7 @@ class Stream:
         return self.next()
 
     def _answer(self, reply: _Reply | None) -> _Reply:
-        """`reply`, or what follows when these outputs are exhausted."""
+        """The given reply; None: the outputs are exhausted, so the next item is needed, or the node is flushed."""
         if reply is not None:
             return reply
         self._outputs = self._whole = None
@@ -121,7 +121,7 @@ class Stream:
 
 
 class _Outputs:
-    """Outputs of a plain iterator."""
+    """Outputs of a plain iterator, pulled one at a time. None is not an output, and is skipped."""
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         self._iterator = iterator
@@ -139,7 +139,7 @@ class _Outputs:
 
 
 def _input_error(type_name: str, message: str) -> Exception:
-    """The host's exception again, if it is a builtin one that takes a message."""
+    """An exception of the host's type, if that is a builtin type that can be made of a message; else an `InputError`."""
     kind = getattr(builtins, type_name.removeprefix("builtins."), None)
     if (
         isinstance(kind, type)
@@ -149,5 +149,5 @@ def _input_error(type_name: str, message: str) -> Exception:
         try:
             return kind(message)
         except TypeError:
-            pass  # UnicodeDecodeError and its like want more
+            pass  # UnicodeDecodeError and others take more arguments
     return InputError(f"{type_name}: {message}")

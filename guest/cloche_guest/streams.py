@@ -1,4 +1,4 @@
-"""``sys.stdout`` and ``sys.stderr`` whose lines become log records, and a ``sys.stdin`` at its end."""
+"""The guest's standard streams: lines written to stdout and stderr become log records, and stdin is empty."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     from cloche_guest._host import Host
 
 _MAX_PARTIAL: Final = 8192
-"""Characters of an unfinished line that are kept (a single longer write is, too); beyond them it is sent as it is."""
+"""Characters of an unfinished line that are buffered. A write that would exceed them first sends the line so far as a record."""
 
 
 class LineStream(io.TextIOBase):
-    """A text stream: every whole line is one record, and the rest follows when the call ends.
+    """A text stream that sends each complete line as one log record, and an unfinished line when the call ends.
+
+    Args:
+        host: receives the records.
+        name: "stdout" or "stderr"; the records' logger.
+        level: level of the records, as in `logging`.
 
     Attributes:
         partial: the unfinished line.
-        level: its records' level.
-        enabled: whether `level` reaches the threshold.
+        level: level of the records.
+        enabled: whether `level` reaches the threshold; if not, lines are counted but not sent.
         line_chars: characters kept of one line.
     """
 
@@ -40,12 +45,12 @@ class LineStream(io.TextIOBase):
         self._bytes = _Bytes(self)
 
     def write(self, s: str) -> int:
-        """Take any text. It is charged to the call's output before anything else happens."""
+        """Write a text. Its bytes are charged to the call's `output_bytes` first."""
         if not isinstance(s, str):
             raise TypeError(f"write() argument must be str, not {type(s).__name__}")
         size = len(s)
         self._host.count_output(size if s.isascii() else len(s.encode("utf-8", "surrogatepass")))
-        if s == "\n":  # print() writes its line end by itself
+        if s == "\n":  # print() writes the line end separately: a fast path
             line, self.partial = self.partial, ""
             self._send(line)
         elif "\n" in s:
@@ -77,7 +82,7 @@ class LineStream(io.TextIOBase):
 
     @property
     def buffer(self) -> io.BufferedIOBase:
-        """A byte stream in front of this one."""
+        """A byte stream that decodes UTF-8 and writes to this one."""
         return self._bytes
 
     @property
@@ -87,28 +92,28 @@ class LineStream(io.TextIOBase):
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """What `failure.text` does with lone surrogates."""
+        """Always "backslashreplace", which is how `failure.text` treats lone surrogates."""
         return "backslashreplace"
 
     @property
     def name(self) -> str:
-        """As CPython names its own."""
+        """The name in CPython's form, e.g. "<stdout>"."""
         return f"<{self._name}>"
 
     @property
     def line_buffering(self) -> bool:
-        """Always: a record is a line."""
+        """Always true: each line is a record."""
         return True
 
     def reconfigure(self, **options: Any) -> None:
-        """Accept what `io.TextIOWrapper` does; nothing changes."""
+        """Does nothing; accepts the options of `io.TextIOWrapper.reconfigure`."""
 
     def writable(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def close(self) -> None:
-        """Send what there is. The stream stays open: the next call of the node prints to it too."""
+        """Send the unfinished line. The stream stays open, because later calls of the node print to it, too."""
         self.finish()
 
 
@@ -135,18 +140,18 @@ class Streams:
         self.stdin = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
 
     def install(self) -> None:
-        """Replace the interpreter's streams, for the life of the process."""
+        """Replace the interpreter's standard streams for the rest of the process."""
         sys.stdout = sys.__stdout__ = self.stdout  # type: ignore[misc, assignment]  # a text stream
         sys.stderr = sys.__stderr__ = self.stderr  # type: ignore[misc, assignment]
         sys.stdin = sys.__stdin__ = self.stdin  # type: ignore[misc]
 
     def configure(self, level: int, log_bytes: int) -> None:
-        """Set the threshold (as in `logging`) and the cap of one line."""
+        """Set the threshold (a level of `logging`) and the maximum characters of one line."""
         for stream in (self.stdout, self.stderr):
             stream.enabled = stream.level >= level
             stream.line_chars = log_bytes
 
     def finish(self) -> None:
-        """Send both unfinished lines: the call has ended."""
+        """Send the unfinished lines of both streams, at the end of a call."""
         self.stdout.finish()
         self.stderr.finish()

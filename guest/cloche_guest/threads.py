@@ -1,7 +1,7 @@
-"""Threads do not exist in the guest: what asks for one runs inline, or says so.
+"""Replaces thread functions of the standard library, since the guest has no threads.
 
-An executor's ``submit`` runs the function at once. A daemon thread, which base classes like to start for housekeeping,
-is not started and a warning is logged; any other thread raises.
+An executor's ``submit`` runs the function at once. A daemon thread, which base classes often start for housekeeping, is not
+started, and a warning is logged. Starting any other thread raises RuntimeError.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = logging.getLogger("cloche")
 
 
 def install() -> None:
-    """Replace the methods of the standard library that would start a thread, for the life of the process."""
+    """Replace the methods that start threads, for the rest of the process."""
     executor: Any = concurrent.futures.ThreadPoolExecutor
     executor.submit = _submit
     thread: Any = threading.Thread
@@ -30,7 +30,7 @@ def install() -> None:
 
 
 def _submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
-    """Run `fn` now; the future that comes back is done."""
+    """Run `fn` at once, and return a future that is done."""
     if self._shutdown:
         raise RuntimeError("cannot schedule new futures after shutdown")
     future: concurrent.futures.Future[Any] = concurrent.futures.Future()
@@ -50,7 +50,7 @@ def _start(self: threading.Thread) -> None:
 
 
 def _join(self: threading.Thread, timeout: float | None = None) -> None:
-    """No thread ever ran, so there is nothing to wait for."""
+    """Does nothing: no thread is ever running."""
 
 
 def _is_alive(self: threading.Thread) -> bool:

@@ -1,4 +1,4 @@
-"""What the C codec asks Python: how to send the types, and what to make of the tags, that it does not know itself."""
+"""The Python half of the guest's codec: the C codec calls it for types and tags that it does not handle itself."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ _SETS: Final = {set: tags.SET, frozenset: tags.FROZENSET}
 
 
 def encode(value: Any) -> tuple[int | None, Any]:
-    """Tag and content; or None and another value to send in its place.
+    """Prepare a value for the wire.
 
-    Exact dicts and sets come here only if a key may not stay itself on the wire.
+    The C codec passes an exact dict or set only if it has keys of types that can change on the wire.
+
+    Returns:
+        tag and content; or None and another value to send in place of this one.
 
     Raises:
         TypeError: values of this type cannot be sent.
-        ValueError: this value cannot.
+        ValueError: this value cannot be sent.
     """
     kind = type(value)
     if kind is dict:
@@ -36,10 +39,14 @@ def encode(value: Any) -> tuple[int | None, Any]:
 
 
 def decode(tag: int, content: Any) -> Any:
-    """The value that a tag stands for.
+    """Make the value of a received tag.
+
+    Args:
+        tag: number of the tag.
+        content: its content, already decoded.
 
     Raises:
-        ValueError: the tag is not of the protocol, or the content not of the tag.
+        ValueError: the tag is not of the protocol, or the content is not valid for it.
     """
     value = lift(tag, content)
     return opaque.unseal(value) if tag == tags.OPAQUE else value

@@ -1,7 +1,7 @@
-"""Rehearses a node's life before the snapshot, so that instances start with what the first calls would otherwise make.
+"""Rehearses the life of a node before the image's snapshot is taken, so that the first calls of an instance are fast.
 
-CPython specialises bytecode, fills caches and assigns version tags as code runs; all of it is written into memory that
-instances map copy on write. After the rehearsal those writes are part of the image.
+While code runs, CPython specialises bytecode, fills caches and assigns version tags. Instances map the image copy-on-write, so each
+of these writes would cost every instance a page. After the rehearsal, they are part of the image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _ROUNDS: Final = 24
-"""Specialisation wants 2 to 16 runs of an instruction, depending on its kind."""
+"""Repetitions of the rehearsal. CPython specialises an instruction after 2 to 16 runs, depending on its kind."""
 
 _SOURCE: Final = '''
 import logging
@@ -73,7 +73,7 @@ class Rehearsal:
 
 
 class _Quiet:
-    """A host that hears nothing, but encodes what it is told, as the real one does."""
+    """A host that discards records and requests, but encodes them first, because that code must be rehearsed, too."""
 
     def __init__(self, dumps: Callable[[Any], bytes]) -> None:
         self._dumps = dumps
@@ -96,6 +96,7 @@ class _Quiet:
 
 
 def _messages() -> list[list[Any]]:
+    """The messages of one rehearsal: load, calls with values of many types, a stream, cleanup."""
     load = {
         "name": "rehearsal",
         "modules": {"rehearsal": ["rehearsal.py", _SOURCE, False]},
@@ -142,15 +143,15 @@ def _messages() -> list[list[Any]]:
 
 
 def rehearse(codec: Any, encode: Callable[[Any], Any], decode: Callable[[int, Any], Any]) -> None:
-    """Run it, and leave the interpreter's visible state as it was.
+    """Run the rehearsal, and restore the visible state of the interpreter afterwards.
 
     Args:
         codec: the module ``_cloche``.
-        encode: its hook for values that the C codec does not know.
-        decode: the same, for tags.
+        encode: `values.encode`, for values that the C codec does not handle.
+        decode: `values.decode`, for tags that the C codec does not handle.
 
     Raises:
-        RuntimeError: a message was not answered as it should be: the image would be broken.
+        RuntimeError: a reply was a failure where a result was expected, or the reverse. The image would be broken.
     """
     before: tuple[Any, ...] = (
         dict(sys.modules),
@@ -189,8 +190,8 @@ def _restore(modules: dict[str, Any], finders: list[Any], filters: list[Any], lo
     for name in set(sys.modules) - set(modules):
         del sys.modules[name]
     sys.meta_path[:] = finders
-    warnings.filters[:] = filters  # type: ignore[index]  # a list, whatever the stubs say
-    warnings._filters_mutated()  # type: ignore[attr-defined]  # as warnings.catch_warnings does
+    warnings.filters[:] = filters  # type: ignore[index]  # a list, although its stubs say Sequence
+    warnings._filters_mutated()  # type: ignore[attr-defined]  # needed after a direct change of the filters
     linecache.clearcache()
     logging.disable(logging.NOTSET)
     logging.root.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The protocol that host and guest share: ABI names, message numbers, CBOR tags. Standard library only."""
+"""The protocol that host and guest share: ABI names, message numbers, CBOR tags, value conversions. Standard library only."""
 
 from cloche_wire.failure import Failure, Frame
 from cloche_wire.messages import Ask, Op, Reply

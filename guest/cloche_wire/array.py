@@ -1,4 +1,4 @@
-"""An array for those who have no numpy."""
+"""`Array`: a minimal array type, to which arrays are decoded where numpy is not installed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _FORMATS: Final = {
         ("f", 2, "e"), ("f", 4, "f"), ("f", 8, "d"),
     )},
 }  # fmt: skip
-"""dtypes that `memoryview` can read, and the format characters for them."""
+"""dtype -> format character of `memoryview`, for the dtypes that `memoryview` can read."""
 
 
 class Array:
-    """Bytes with a shape and a dtype. ``numpy.asarray(array)`` makes a numpy array of it, without a copy.
+    """Bytes with a shape and a dtype. ``numpy.asarray(array)`` makes a numpy array that shares the bytes.
 
-    On Python 3.12 and later the array itself offers the buffer protocol; on 3.11 `view` does.
+    On Python 3.12 and later the array itself supports the buffer protocol; on Python 3.11 use `view`.
 
     Attributes:
-        dtype: as numpy's ``dtype.str``, e.g. "<f4"; for a structure ``[itemsize, [[name, offset, dtype, dims], ...]]``.
-        shape: items along each dimension.
-        order: "C" (last index fastest) or "F" (first index fastest).
-        data: all the bytes.
-        readonly: whether the sender's array was.
+        dtype: numpy's ``dtype.str``, e.g. "<f4"; for a structure ``[itemsize, [[name, offset, dtype, dims], ...]]``.
+        shape: number of items along each dimension.
+        order: "C" (last index varies fastest) or "F" (first index varies fastest).
+        data: the bytes of all items, as a one-dimensional view.
+        readonly: whether the sender's array was read-only.
 
     Raises:
-        ValueError: the bytes are more or fewer than dtype and shape ask for.
+        ValueError: the number of bytes does not match dtype and shape.
     """
 
     __slots__ = ("data", "dtype", "order", "readonly", "shape")
@@ -59,7 +59,7 @@ class Array:
         return tuple(steps[:: -1 if self.order == "C" else 1])
 
     def view(self) -> memoryview:
-        """The items, with shape and format, if the dtype has a native format and the order is "C"; else the bytes."""
+        """A view with shape and format if `memoryview` can read the dtype and the order is "C"; else a view of the bytes."""
         return self.data if (view := self._formatted()) is None else view
 
     def _formatted(self) -> memoryview | None:
@@ -67,13 +67,14 @@ class Array:
         if code is None or (self.order == "F" and len(self.shape) > 1):
             return None
         cast: Callable[..., memoryview] = self.data.cast
-        return cast(code, list(self.shape)) if self.data.nbytes else cast(code)  # no shape with a zero is cast to
+        # `cast` refuses a shape that contains 0
+        return cast(code, list(self.shape)) if self.data.nbytes else cast(code)
 
     def tolist(self) -> Any:
-        """The items as nested lists, where `view` has them.
+        """The items as nested lists.
 
         Raises:
-            TypeError: it has not: only the bytes are there.
+            TypeError: `memoryview` cannot read this dtype or order; use numpy.
         """
         view = self._formatted()
         if view is None:
@@ -88,13 +89,12 @@ class Array:
     def __buffer__(self, flags: int) -> memoryview:
         view = self._formatted()
         if view is None or (0 in self.shape and len(self.shape) > 1):
-            raise BufferError(
-                "memoryview has no such format or shape; `data` has the bytes"
-            )  # numpy then asks __array__
+            # numpy falls back to __array__ after this error
+            raise BufferError("memoryview has no such format or shape; `data` has the bytes")
         return view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        numpy = sys.modules["numpy"]  # who else would ask
+        numpy = sys.modules["numpy"]  # only numpy calls this method
         view = numpy.ndarray(self.shape, dtypes.from_wire(numpy, self.dtype), self.data, order=self.order)
         if copy is False and dtype is not None and numpy.dtype(dtype) != view.dtype:
             raise ValueError("another dtype needs a copy")

@@ -1,6 +1,7 @@
-"""Arrays to and from tag and content, for both sides. numpy is used when it is loaded, and never imported from here.
+"""Arrays to and from tag and content, on host and guest. numpy is used if it is loaded already, and never imported here.
 
-As in `values`, `lower` trusts its argument and `lift` trusts nothing.
+To *lower* is to prepare a value for the wire, to *lift* is to make a value of received content. As in `values`, lowering trusts its
+argument, and lifting trusts nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ ARRAY_TAGS: Final = frozenset({*tags.TYPED_DTYPES, tags.ROW_MAJOR, tags.COLUMN_M
 
 _KINDS: Final = {**dict.fromkeys("bhilq", "i"), **dict.fromkeys("BHILQ", "u"), **dict.fromkeys("efd", "f"), "?": "b"}
 _BYTES_PER_UNIT: Final = 16
-"""Bytes that are looked at in the time of a unit of `Budget`."""
+"""Bytes that can be checked in the time of one unit of `Budget`."""
 _ORDER: Final = "<" if sys.byteorder == "little" else ">"
 
 
 def lower_numpy(value: Any) -> tuple[int | None, Any] | None:
-    """Tag and content of a numpy array or scalar; None for others.
+    """Tag and content of a numpy array or scalar; None for any other value. Tag None: send the content in place of the value.
 
     Raises:
-        TypeError: its dtype cannot be sent.
+        TypeError: the dtype cannot be sent.
     """
     numpy: Any = sys.modules.get("numpy")
     if numpy is None:
@@ -34,11 +35,11 @@ def lower_numpy(value: Any) -> tuple[int | None, Any] | None:
     if isinstance(value, numpy.ndarray):
         typed = _typed_tag(value.dtype)
         if typed and value.size and value.flags.carray and type(value) is numpy.ndarray:
-            # the usual case, and the shortest of those below
+            # a fast path for the commonest arrays; `_lower_ndarray` gives the same
             return (typed, value) if value.ndim == 1 else (tags.ROW_MAJOR, [list(value.shape), Tagged(typed, value)])
         return _lower_ndarray(numpy, value)
     if isinstance(value, numpy.generic):
-        if not value.nbytes:  # "" and b"" as numpy scalars
+        if not value.nbytes:  # an empty numpy.str_ or numpy.bytes_
             return None, value.item()
         return tags.SCALAR, [dtypes.to_wire(value.dtype), value.tobytes()]
     return None
@@ -46,15 +47,15 @@ def lower_numpy(value: Any) -> tuple[int | None, Any] | None:
 
 @lru_cache(64)
 def _typed_tag(dtype: Any) -> int:
-    """The tag of a dtype that has one and that `memoryview` can read; else 0."""
+    """The tag of a dtype in native byte order, or 0 if the dtype has no tag of its own (RFC 8746)."""
     return tags.TYPED_ARRAYS.get(dtype.str, 0) if dtype.isnative else 0
 
 
 def lower_exporter(value: Any) -> tuple[int, Any] | None:
-    """Tag and content of anything that offers its memory as an array; None for others.
+    """Tag and content of an object that exports its memory as an array (buffer protocol, DLPack, ...); None for any other value.
 
     Raises:
-        TypeError: its dtype cannot be sent, or its memory is not reachable.
+        TypeError: the dtype cannot be sent, or the memory cannot be reached.
     """
     kind = type(value)
     if kind is Array:
@@ -64,7 +65,7 @@ def lower_exporter(value: Any) -> tuple[int, Any] | None:
         convert = numpy.asarray if hasattr(kind, "__array_interface__") else numpy.from_dlpack
         try:
             array = convert(value)
-        except Exception as error:  # of a foreign library: a tensor on another device, or one that tracks gradients
+        except Exception as error:  # e.g. a tensor on another device, or one that tracks gradients
             raise TypeError(f"cannot encode {kind.__module__}.{kind.__qualname__}: {error}") from error
         return _lower_ndarray(numpy, array)
     try:
@@ -90,7 +91,7 @@ def _lower_ndarray(numpy: Any, value: Any) -> tuple[int, Any]:
 
 
 def _lower_view(view: memoryview) -> tuple[int, Any]:
-    """A buffer, without numpy: of a native type, and contiguous or copied."""
+    """Tag and content of a buffer of a native format, for use without numpy. A buffer that is not contiguous is copied."""
     kind = _KINDS.get(view.format)
     if kind is None:
         raise TypeError(f"cannot encode a buffer of format {view.format!r} without numpy")
@@ -110,12 +111,16 @@ def _pack(wire: dtypes.Wire, dims: list[int], order: str, body: Any, readonly: b
 
 
 def lift(tag: int, content: Any, budget: Budget | None = None) -> Any:
-    """The array that a tag of ARRAY_TAGS stands for: a numpy array if numpy is loaded, else an `Array`.
+    """Lift an array: a numpy array if numpy is loaded, else an `Array`.
 
-    Bodies are bytes, which are copied, or any other contiguous buffer, which the array keeps and views.
+    Args:
+        tag: one of ARRAY_TAGS.
+        content: its content, already lifted. A body is bytes, which are copied, or another contiguous buffer, which the array
+            shares.
+        budget: charged for checks that are not linear; None: the sender is trusted.
 
     Raises:
-        ValueError: dtype, dims and bytes do not fit together.
+        ValueError: dtype, dims and bytes do not match.
         TooCostly: fields overlap, and the budget does not suffice to check each of them.
     """
     if tag in tags.TYPED_DTYPES:
@@ -131,10 +136,14 @@ def lift(tag: int, content: Any, budget: Budget | None = None) -> Any:
 
 
 def lift_scalar(content: Any, budget: Budget | None = None) -> Any:
-    """A numpy scalar; without numpy the Python value, if the dtype has one, else an `Array` without dimensions.
+    """Lift a numpy scalar. Without numpy: the Python value if the dtype has one, else an `Array` without dimensions.
+
+    Args:
+        content: ``[dtype, bytes]``, already lifted.
+        budget: charged for checks that are not linear; None: the sender is trusted.
 
     Raises:
-        ValueError: no dtype, or more or fewer bytes than it has.
+        ValueError: the dtype is not of the protocol, or the number of bytes does not match.
     """
     if type(content) is not list or len(content) != 2 or type(content[1]) is not bytes:
         raise ValueError("a scalar is [dtype, bytes]")
@@ -174,7 +183,7 @@ def _make(wire: Any, dims: Any, order: str, body: Any, budget: Budget | None = N
     if not item or dtypes.element_count(dims) * item != size:
         raise ValueError(f"{size} bytes do not make an array of {_shown(wire)} and {len(dims)} dimensions")
     if type(body) is bytes:
-        body = bytearray(body)  # a writable array is the receiver's own
+        body = bytearray(body)  # bytes are immutable, and the array must be writable
     numpy: Any = sys.modules.get("numpy")
     if numpy is None:
         return Array(wire, tuple(dims), body, order)
@@ -190,16 +199,15 @@ def _shown(wire: Any) -> str:
 
 
 class _Check:
-    """A look at what numpy trusts: bools are 0 or 1, characters are Unicode's.
+    """Checks that bools are 0 or 1 and characters are Unicode, which numpy assumes without checking.
 
-    numpy counts the true items of a mask by adding bytes, and believes the sum when it writes the selection: other
-    bytes would let a guest write beyond an array of the host. A character above U+10FFFF is a SystemError whenever it
-    is read.
+    numpy counts the true items of a mask by adding up bytes, and relies on the sum when it writes the selected items: other bytes
+    would let a guest write beyond an array of the host. Reading a character above U+10FFFF raises SystemError.
 
     Args:
         numpy: the module.
-        size: bytes of the array: looking at each of them once is free.
-        budget: pays for the bytes that fields which overlap make it look at again.
+        size: bytes of the array; checking each byte once is free.
+        budget: charged for bytes that are checked again because fields overlap; None: the sender is trusted.
     """
 
     def __init__(self, numpy: Any, size: int, budget: Budget | None) -> None:
@@ -208,9 +216,11 @@ class _Check:
         self._budget = budget
 
     def items(self, array: Any) -> None:
-        """Raises:
-        ValueError: a bool or a character is none.
-        TooCostly: the budget does not suffice to find out.
+        """Check all items of an array, field by field.
+
+        Raises:
+            ValueError: a byte is not a bool, or a number is not a character.
+            TooCostly: the budget does not suffice for fields that overlap.
         """
         dtype = array.dtype
         if dtype.names is not None:
@@ -241,6 +251,6 @@ def _freeze(array: Any) -> Any:
         return Array(array.dtype, array.shape, array.data, array.order, readonly=True)
     numpy: Any = sys.modules.get("numpy")
     if numpy is None or type(array) is not numpy.ndarray:
-        raise ValueError("what is not writable is an array")
+        raise ValueError("only an array can be read-only")
     array.flags.writeable = False
     return array

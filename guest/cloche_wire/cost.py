@@ -1,18 +1,19 @@
-"""What lifting one message may cost: the rule, and the budget that enforces it.
+"""`Budget`: bounds what lifting one message may cost its receiver, in time and memory.
 
-The rule: whatever the bytes, the receiver spends on a message no more than a fixed multiple of its size, in time and
-in memory. Most of it holds by construction: each item of a message becomes one object, made in time linear in the
-item's bytes. Three things are not linear by themselves, and are paid for out of a `Budget`:
+The rule: whatever its bytes, a message costs its receiver at most a fixed multiple of its size. Most of that holds by construction,
+since each item becomes one object, in time linear in the item's bytes. Three operations are not linear, and are charged to a
+`Budget`:
 
-- *Comparing.* A set or dict compares keys of equal hash, and nested keys multiply the comparisons. `cloche._floods`
-  charges an upper bound of them before the set or dict is built.
-- *Probing.* Keys of different hashes can want the same slots of a table. `cloche._floods` walks the tables, and charges
-  each step.
-- *Looking at the bytes of an array again.* Fields of a structure can overlap; `cloche_wire.arrays` charges the bytes
-  beyond the first look.
+- *Comparing.* A set or dict compares keys of equal hash, and nesting multiplies the comparisons. `cloche._codec.hash_floods`
+charges
+  an upper bound before the set or dict is built.
+- *Probing.* Keys of different hashes can collide in a table. `cloche._codec.hash_floods` simulates the table, and charges each
+probe.
+- *Checking the bytes of an array again.* Fields of a structure can overlap. `cloche_wire.arrays` charges each byte that is checked
+  more than once.
 
-An ordinary value spends next to nothing of its budget: see tests/wire/test_floods.py for what must pass. docs/wire.md
-has the rule in figures.
+An ordinary value spends next to nothing of its budget; tests/codec/test_floods.py has the values that must pass.
+docs/reference/wire.md states the rule in figures.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 UNITS_PER_BYTE: Final = 64
-"""A unit is the comparison of two small keys, some 10 ns."""
+"""Units that a message may spend for each of its bytes. A unit is the time to compare two small keys, some 10 ns."""
 UNITS_AT_LEAST: Final = 1 << 18
-"""What the smallest message may spend: a few milliseconds."""
+"""Units that any message may spend in addition: a few milliseconds."""
 COUNTED_BYTES: Final = 1 << 20
-"""Bytes of a message that count: a budget has at most about a second, however large the message is."""
+"""Bytes of a message that count. So a budget is at most about one second, however large the message."""
 
 
 class TooCostly(Exception):
-    """A value is well-formed, and would cost its receiver more than the rule allows. Only that value is refused.
+    """A value is well-formed, but lifting it would cost more than the rule allows. Only that value is refused.
 
     Attributes:
         steps: indexes and keys that lead from the message to the value, outermost first.
@@ -40,12 +41,15 @@ class TooCostly(Exception):
 
 
 class Budget:
-    """What one message may still spend beyond the linear cost of its items.
+    """Units that one message may still spend beyond the linear cost of its items.
+
+    Args:
+        size: bytes of the message.
 
     Attributes:
-        left: units.
-        widest: the most keys of one hash that any set or dict of the message has so far.
-        lifted: values lifted so far that may spend units; it tells which one was refused.
+        left: units left.
+        widest: comparisons that one lookup in a frozenset of the message can take, at most.
+        lifted: number of values so far that may spend units; when one is refused, this number tells which.
     """
 
     __slots__ = ("left", "lifted", "widest")
@@ -54,7 +58,7 @@ class Budget:
         self.renew(size)
 
     def renew(self, size: int) -> None:
-        """A message of `size` bytes begins."""
+        """Start over for a message of `size` bytes."""
         self.left = UNITS_AT_LEAST + UNITS_PER_BYTE * min(size, COUNTED_BYTES)
         self.widest = 1
         self.lifted = 0
@@ -64,10 +68,10 @@ class Budget:
 
         Args:
             units: how many.
-            what: what they are for, as the error says it.
+            what: the reason, which begins the message of the error.
 
         Raises:
-            TooCostly: the message has not so many left.
+            TooCostly: fewer units are left.
         """
         self.left -= units
         if self.left < 0:

@@ -1,4 +1,8 @@
-"""dtypes on the wire: numpy's ``dtype.str``; for a structure ``[itemsize, [[name, offset, dtype, dims], ...]]``."""
+"""dtypes on the wire: numpy's ``dtype.str``; for a structure ``[itemsize, [[name, offset, dtype, dims], ...]]``.
+
+Received dtypes are checked by `item_size` without numpy. No dtype of the protocol has objects, pointers or a platform-dependent
+size.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,14 @@ Wire = str | list[Any]
 
 
 def item_size(dtype: Any, depth: int = MAX_NESTING) -> int:
-    """Bytes of one element.
+    """Check a received dtype, and return the bytes of one item.
+
+    Args:
+        dtype: text, or ``[itemsize, fields]``.
+        depth: levels of structures allowed.
 
     Raises:
-        ValueError: not a dtype of the protocol. No object, no pointer, no platform-dependent type is one.
+        ValueError: not a dtype of the protocol.
     """
     if type(dtype) is str:
         return _text_size(dtype)
@@ -42,7 +50,7 @@ def item_size(dtype: Any, depth: int = MAX_NESTING) -> int:
         if offset + element_count(dims) * item_size(inner, depth - 1) > size:
             raise ValueError("a field lies outside of its structure")
     if len({field[0] for field in fields}) != len(fields):
-        raise ValueError("a structure has a field twice")
+        raise ValueError("two fields of a structure have the same name")
     return int(size)
 
 
@@ -56,7 +64,7 @@ def _text_size(dtype: str) -> int:
 
 
 def element_count(dims: Any) -> int:
-    """The product of dimensions.
+    """The product of an array's dimensions: its number of items.
 
     Raises:
         ValueError: not a list of at most 32 natural numbers.
@@ -74,10 +82,10 @@ def _is_natural(value: Any) -> bool:
 
 
 def to_wire(dtype: Any) -> Wire:
-    """A numpy dtype as it is sent.
+    """Convert a numpy dtype to its form on the wire.
 
     Raises:
-        TypeError: it has objects, pointers, or another layout on another machine.
+        TypeError: the dtype has objects, pointers, or a layout that depends on the machine.
     """
     if dtype.names is not None:
         fields = []
@@ -100,17 +108,17 @@ def _to_text(dtype: Any) -> str:
 
 @lru_cache(256)
 def from_text(numpy: Any, dtype: str) -> Any:
-    """The numpy dtype of a text.
+    """The numpy dtype of a received text.
 
     Raises:
-        ValueError: it is not of the protocol.
+        ValueError: the text is not a dtype of the protocol.
     """
     item_size(dtype)
     return numpy.dtype(dtype)
 
 
 def from_wire(numpy: Any, dtype: Wire) -> Any:
-    """The numpy dtype of something that `item_size` has accepted."""
+    """The numpy dtype of a received dtype that `item_size` has accepted."""
     if isinstance(dtype, str):
         return from_text(numpy, dtype)
     size: int = dtype[0]

@@ -1,4 +1,4 @@
-"""A node's exception as data: what crosses the boundary instead of an exception object."""
+"""`Failure`: a node's exception as data, since exception objects do not cross the boundary."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_MESSAGE = 16 * 1024
-"""Characters kept of an exception's message; the rest is cut and said so."""
+"""Characters kept of an exception's message; a note at the end says how many were cut."""
 MAX_FRAMES = 64
-"""Frames kept of a traceback: the outermost and the innermost half."""
+"""Frames kept of a traceback: half of them outermost, half innermost."""
 MAX_CAUSES = 8
-"""Chained exceptions kept."""
+"""Exceptions kept of a chain of causes."""
 MAX_NOTES = 16
 """Notes (PEP 678) kept."""
 MAX_CHARACTERS = 512 * 1024
 """Characters kept of one failure: messages, frames and notes, causes included."""
 MAX_NUMBER = (1 << 31) - 1
-"""Largest line number, and most frames left out."""
+"""Largest line number, and largest number of frames left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One line of a guest traceback. All of it is untrusted text."""
+    """One frame of a guest traceback. All fields are untrusted.
+
+    Attributes:
+        file: file name, as the guest's code object has it.
+        line: line number; 0: not known.
+        function: name of the function.
+        text: the source line, stripped; empty if there is none.
+    """
 
     file: str
     line: int
@@ -38,10 +45,10 @@ class Failure:
     """An exception that a node raised.
 
     Attributes:
-        phase: what the guest was doing: "compile", "import", "entry", "init", "call" or "encode".
+        phase: what the guest was doing: "compile", "import", "entry", "init", "call", "encode" or (in log records) "log".
         exc_type: qualified name of the class, without ``builtins.``.
         message: ``str(exception)``, at most MAX_MESSAGE characters.
-        frames: outermost first, the node's own files and the libraries it called; the guest runtime's are left out.
+        frames: outermost first; only frames of the node's own files and of libraries it called, not of the guest runtime.
         omitted: how many frames were left out in the middle.
         cause: the exception's ``__cause__`` or unsuppressed ``__context__``.
         explicit: whether `cause` was given with ``raise ... from``.
@@ -58,7 +65,7 @@ class Failure:
     notes: tuple[str, ...] = field(default=())
 
     def to_wire(self) -> dict[str, Any]:
-        """This failure as a map of plain values."""
+        """Convert to a map of plain values."""
         return {
             "phase": self.phase,
             "type": self.exc_type,
@@ -72,10 +79,10 @@ class Failure:
 
     @classmethod
     def from_wire(cls, value: Any) -> Failure:
-        """Check an untrusted map and make a Failure of it, in time linear in what is kept.
+        """Make a `Failure` of an untrusted map, in time linear in the characters kept.
 
         Raises:
-            ValueError: the map is not what `to_wire` makes, or a cap is passed.
+            ValueError: `to_wire` does not make such a map, or one of the maxima above is exceeded.
         """
         room = _Room(MAX_CHARACTERS)
         chain: list[dict[str, Any]] = []
@@ -114,7 +121,7 @@ class Failure:
 
 
 class _Room:
-    """How many characters may still be kept."""
+    """Counts the characters of one failure, and cuts texts once `left` characters are used up."""
 
     def __init__(self, left: int) -> None:
         self._left = left
@@ -126,7 +133,7 @@ class _Room:
 
 
 def _checked(value: Any, room: _Room) -> dict[str, Any]:
-    """The fields of one failure of a chain, but for its cause."""
+    """Check one failure of a chain; the arguments for `Failure`, without the cause."""
     match value:
         case {
             "phase": str(phase),
@@ -165,5 +172,5 @@ def _checked(value: Any, room: _Room) -> dict[str, Any]:
 
 
 def _number(number: int) -> int:
-    """An `int` within reason: a bool is one, too, and a number of a million digits takes minutes to print."""
+    """Limit a number to 0 to MAX_NUMBER, since a million digits take minutes to print; a bool becomes an int."""
     return int(min(max(number, 0), MAX_NUMBER))

@@ -1,4 +1,4 @@
-"""Numbers of the file operations of `Ask`: flags of OPEN, kinds of files, errors. WASI's (preview 1), where it has them."""
+"""Numbers in the file requests of `Ask`: flags of OPEN, kinds of files, errnos. Kinds and errnos are those of WASI (preview 1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Open(IntEnum):
-    """How OPEN opens: bits."""
+    """Flags of OPEN, combined by OR."""
 
     READ = 1
     WRITE = 2
@@ -18,7 +18,7 @@ class Open(IntEnum):
 
 
 class Kind(IntEnum):
-    """What a path leads to. A symbolic link is shown, and never followed; what else is there cannot be opened."""
+    """Kinds of files. A symbolic link is listed but never followed; OTHER (a device, pipe or socket) cannot be opened."""
 
     OTHER = 0
     DIRECTORY = 3
@@ -27,9 +27,11 @@ class Kind(IntEnum):
 
 
 NAME_BYTES: Final = 255
+"""Maximum length of one component of a path."""
 PATH_BYTES: Final = 4096
+"""Maximum length of a path."""
 CHUNK_BYTES: Final = 1 << 20
-"""What one READ or WRITE moves at most."""
+"""Bytes that one READ or WRITE moves at most."""
 
 ERRNOS: Final = {
     "EACCES": 2,
@@ -56,4 +58,4 @@ ERRNOS: Final = {
     "ETXTBSY": 74,
     "EXDEV": 75,
 }
-"""What a refused operation answers, by the name that `errno` has for it; everything else is EIO."""
+"""Name in Python's `errno` -> WASI's number, with which a file request fails. Any other error of the host becomes EIO."""

@@ -1,8 +1,10 @@
-"""Requests and replies, and what the guest asks in between. A message is one CBOR array whose first item says what it is.
+"""The numbers of messages, replies and requests. Each of them is one CBOR array that begins with its number.
 
-A request is ``[op, call, *operands]``, a reply ``[reply, value]``. ``call`` counts the calls on an instance from 1.
-While it works on a request, the guest may ask the host: ``[ask, *operands]``, answered by ``[true, value]`` or
-``[false, failure]``; a failure is an errno of WASI, or ``[type name, message]`` of a builtin exception.
+- The host sends a *message* ``[op, call, *operands]``, and the guest returns a *reply* ``[reply, value]``. ``call`` counts the
+calls
+  of an instance from 1.
+- While the guest works on a message, it may make *requests* ``[ask, *operands]``. The host *answers* each with ``[true, value]`` or
+  ``[false, failure]``, where the failure is an errno of WASI, or ``[type name, message]`` of a builtin exception.
 """
 
 from __future__ import annotations
@@ -11,16 +13,16 @@ from enum import IntEnum
 
 
 class Op(IntEnum):
-    """What the host asks of the guest; operands in brackets."""
+    """Messages of the host: operands in brackets -> the reply."""
 
     PROFILE = 0
-    """["start", builtins] -> RESULT [inner, outer]; ["take"] -> RESULT [text, bstr, dropped]; ["stop"]; see docs/wire.md"""
+    """["start", builtins] -> RESULT [inner, outer]; ["take"] -> RESULT [text, bstr, dropped]; ["stop"] (docs/reference/wire.md)"""
     LOAD = 1
-    """[map: see docs/wire.md] -> RESULT {entry, kind, streaming, source, sink, methods}"""
+    """[map: see docs/reference/wire.md] -> RESULT {entry, kind, streaming, source, sink, methods}"""
     PROCESS = 2
     """[*arguments] -> RESULT what the node's process returned, awaited"""
     INVOKE = 3
-    """[method, *arguments] -> RESULT; initialize, flush or cleanup: absent methods answer null"""
+    """[method, *arguments] -> RESULT what the method returned; null if the node lacks the method initialize, flush or cleanup"""
     GET = 4
     """[name] -> RESULT value of that attribute of the node"""
     RESEED = 5
@@ -28,24 +30,24 @@ class Op(IntEnum):
     STREAM_OPEN = 6
     """[] -> NEED, YIELD or END"""
     STREAM_FEED = 7
-    """[item] the item that the guest asked for -> YIELD_NEED, YIELD, NEED, END"""
+    """[item] the next input -> YIELD_NEED, YIELD, NEED or END"""
     STREAM_NEXT = 8
-    """[] go on after a YIELD -> as STREAM_FEED"""
+    """[] go on after a YIELD -> YIELD_NEED, YIELD, NEED or END"""
     STREAM_END = 9
-    """[] the host's input has ended -> as STREAM_FEED"""
+    """[] the host's input has ended -> YIELD_NEED, YIELD, NEED or END"""
     STREAM_THROW = 10
-    """[type name, message] the host's input raised -> as STREAM_FEED"""
+    """[type name, message] the host's input raised this exception -> YIELD_NEED, YIELD, NEED or END"""
     STREAM_CLOSE = 11
-    """[] close the generators now, run their finally blocks -> RESULT null"""
+    """[] close the node's generators now, running their finally blocks -> RESULT null"""
 
 
 class Reply(IntEnum):
-    """What the guest answers; the value is described beside each."""
+    """Replies of the guest; below each is its value."""
 
     RESULT = 0
-    """the value asked for"""
+    """the result, as the message describes it"""
     FAILURE = 1
-    """a Failure as a map: the node raised, or its value cannot be encoded"""
+    """a `Failure` as a map: the node raised, or its result cannot be encoded"""
     YIELD = 2
     """one output of a stream; more may follow at once (STREAM_NEXT)"""
     YIELD_NEED = 3
@@ -57,7 +59,7 @@ class Reply(IntEnum):
 
 
 class Ask(IntEnum):
-    """What the guest asks of the host, through the import ``call``; operands in brackets."""
+    """Requests of the guest, through the import ``call``: operands in brackets -> the value of the answer."""
 
     SERVICE = 1
     """[name, [*arguments], {keyword arguments}] -> what the service returned"""
@@ -68,13 +70,13 @@ class Ask(IntEnum):
     CLOSE = 17
     """[handle] -> null"""
     READ = 18
-    """[handle, position, number of bytes] -> bytes, fewer at the end or over `files.CHUNK_BYTES`"""
+    """[handle, position, number of bytes] -> bytes; fewer at the end of the file, and at most `files.CHUNK_BYTES`"""
     WRITE = 19
-    """[handle, bytes, position; none: at the end] -> number of bytes written, fewer if the quota ends there"""
+    """[handle, bytes, position], or [handle, bytes] to append -> number of bytes written; fewer if the quota is used up"""
     STATUS = 20
     """[path or handle] -> [kind, size, nanoseconds since 1970 of the last change]"""
     LIST = 21
-    """[handle, 1 to begin anew or 0 to go on] -> [name, kind, name, kind, ...] of some entries; none: that was all"""
+    """[handle, 1 to start over or 0 to go on] -> [name, kind, name, kind, ...] of the next entries; empty after the last one"""
     MKDIR = 22
     """[path] -> null"""
     UNLINK = 23

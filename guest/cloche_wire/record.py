@@ -1,4 +1,4 @@
-"""What a dataclass or a namedtuple becomes on the other side, which does not have its class."""
+"""`Record`: the receiver's substitute for a dataclass or namedtuple, whose class it does not have."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 MAX_NAME: Final = 256
-"""Characters of the class name and of each field's."""
+"""Maximum characters of the class name and of each field's name."""
 
 
 class Record:
-    """Named values in order, immutable: ``record.x``, ``record["x"]``, ``record[0]``, ``x, y = record``.
+    """Immutable, ordered, named values: ``record.x``, ``record["x"]``, ``record[0]``, ``x, y = record``.
 
-    Fields are attributes, so the record's own names begin with an underscore, as those of a namedtuple do. Two records
-    are equal if class name, fields and values are.
+    Fields are attributes, so the record's own methods and attributes begin with an underscore, like those of a namedtuple. Two
+    records are equal if their class names, fields and values are equal.
 
     Args:
-        name: qualified name of the class that the sender had. Untrusted text when a guest sent it.
-        fields: identifiers, no two the same.
-        values: one for each field.
+        name: qualified name of the sender's class. Untrusted text if a guest has sent it.
+        fields: names of the fields: distinct identifiers.
+        values: one value for each field.
 
     Raises:
-        ValueError: a field is no identifier or comes twice, or there are more or fewer values than fields.
+        ValueError: a field is not an identifier, two fields have the same name, or the number of values is wrong.
     """
 
     __slots__ = ("_fields", "_name", "_values")
@@ -38,15 +38,16 @@ class Record:
         for field in names:
             if type(field) is not str or len(field) > MAX_NAME or not field.isidentifier():
                 raise ValueError("a record's fields are identifiers")
-        if len(set(names)) != len(names):  # texts by now: hashes of anything else could have been chosen to collide
-            raise ValueError("a record has no field twice")
+        # after the check above all names are texts, whose hashes a guest cannot make collide
+        if len(set(names)) != len(names):
+            raise ValueError("two fields of a record have the same name")
         set_slot = object.__setattr__
         set_slot(self, "_name", name)
         set_slot(self, "_fields", names)
         set_slot(self, "_values", items)
 
     def _asdict(self) -> dict[str, Any]:
-        """The fields as a dict, in order."""
+        """Field -> value, in order."""
         return dict(zip(self._fields, self._values, strict=True))
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The two values of the protocol that Python has no type for."""
+"""`Tagged` and `Opaque`: the two kinds of values of the protocol for which Python has no type."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 
 class Tagged:
-    """A CBOR tag and its content, on the way out. A list in the content is a CBOR array; so is the list in that.
+    """A CBOR tag with its content, ready to be encoded. Lists in the content, at any depth, become CBOR arrays.
 
-    The content of a typed array's tag, and the last item of an NDARRAY's list, is any contiguous buffer of bytes.
+    Attributes:
+        tag: number of the tag.
+        content: for a typed array any contiguous buffer of bytes, and for NDARRAY a list whose last item is one; else a plain
+            value.
     """
 
     __slots__ = ("content", "tag")
@@ -21,11 +24,11 @@ class Tagged:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """An object that one guest pickled for another. Whoever holds it sees bytes, and sends them on as they are.
+    """An object that one guest has pickled for another guest. The host passes the bytes on unchanged.
 
     Attributes:
-        digest: of what the bytes need to be unpickled.
-        data: the pickle. Never unpickle it outside a guest: whoever made it would own the process.
+        digest: SHA-256 of `data`, by which the receiving guest detects changes.
+        data: the pickle. Never unpickle it outside a guest: its sender could run any code in your process.
     """
 
     digest: bytes

@@ -1,7 +1,7 @@
-"""The CBOR tags that cross the boundary, and no others do. docs/wire.md describes each one.
+"""All CBOR tags of the protocol; any other tag is refused. docs/reference/wire.md describes each one.
 
-Registered tags are used where they exist (RFC 8949 section 3.4, RFC 8746, the IANA registry); the rest are in a
-block of Cloche's own.
+Registered tags are used where they exist (RFC 8949 section 3.4, RFC 8746, the IANA registry). The others are in a block of Cloche's
+own, OWN_FIRST to OWN_LAST.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMPLEX: Final = 43000  # [float, float]
 # Cloche's own block
 TUPLE: Final = 49600  # array
 FROZENSET: Final = 49601  # array of hashable items
-MAP: Final = 49602  # array [key, value, key, value, ...]: a dict with keys that a plain map may not have
+MAP: Final = 49602  # array [key, value, key, value, ...]: a dict with other keys than well-formed texts
 SURROGATES: Final = 49603  # bstr: UTF-8 with lone surrogates ("surrogatepass")
 BYTES_AT: Final = 49604  # [address, length]: a byte string that lies elsewhere in linear memory
 TEXT_AT: Final = 49605  # [address, length]: UTF-8 text that lies elsewhere in linear memory
@@ -45,12 +45,12 @@ TIMEDELTA: Final = 49611  # [days, seconds, microseconds]
 DECIMAL: Final = 49612  # text
 FRACTION: Final = 49613  # [numerator, denominator]
 RECORD: Final = 49614  # [class name, [field names], [values]]: a dataclass or a namedtuple
-OPAQUE: Final = 49615  # [digest, bstr]: pickled by one guest for another; the host never looks inside
+OPAQUE: Final = 49615  # [digest, bstr]: an object pickled by one guest for another; the host never unpickles it
 
-READONLY: Final = 49616  # an array's tag and content: the array is not writable
-BODY_AT: Final = 49617  # [address, length]: the bytes of an array, elsewhere in linear memory
-SHARED_AT: Final = 49618  # [address, length]: the same, in a buffer that stays the host's; in requests only
-NUMBERS: Final = 49619  # [0, bstr]: a list of integers, [1, bstr]: of floats; 64 bits each, little-endian
+READONLY: Final = 49616  # the tagged array: a read-only array
+BODY_AT: Final = 49617  # [address, length]: the bytes of an array that lie elsewhere in linear memory
+SHARED_AT: Final = 49618  # [address, length]: the bytes of an array in a buffer of the host; no guest sends it
+NUMBERS: Final = 49619  # [0, bstr]: a list of integers; [1, bstr]: a list of floats; 64 bits each, little-endian
 NUMBERS_FORMATS: Final = ("q", "d")
 
 OWN_FIRST: Final = 49600

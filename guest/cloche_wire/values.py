@@ -1,7 +1,7 @@
-"""Values of the standard library's types to and from tag and content, for both sides.
+"""Values of types that CBOR lacks (dates, decimals, records, arrays ...) to and from tag and content, on host and guest.
 
-`lower` trusts its argument; `lift` trusts nothing: whatever the content, it returns a value of the tag's type or raises
-ValueError, in time and memory linear in the content's size.
+`lower` prepares a value for the wire, and trusts it. `lift` makes a value of received content, and trusts nothing: whatever the
+content, it returns a value of the tag's type or raises ValueError, in time and memory linear in the content's size.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from cloche_wire.record import Record
 from cloche_wire.tagged import Opaque, Tagged
 
 MAX_FRACTION_BITS: Final = 4096
-"""Of the numerator and of the denominator: reducing a fraction takes time quadratic in them."""
+"""Maximum bits of a fraction's numerator and denominator, because reducing a fraction takes quadratic time."""
 
 Lowered = tuple["int | None", Any]
-"""Tag and content; or None and a value of a plainer type that is sent instead."""
+"""Tag and content; or None and a value of a plainer type that is sent in place of the value."""
 
 
 def type_name(value: object) -> str:
-    """The type's name as an error message shows it."""
+    """The name of a value's type for error messages: qualified, without ``builtins.``."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def lower(value: Any) -> Lowered:
-    """How to send a value that neither CBOR nor the codecs have a type for.
+    """Prepare a value for the wire whose type neither CBOR nor the codecs of host and guest handle themselves.
 
     Raises:
-        TypeError: values of its type cannot be sent.
-        ValueError: this one cannot.
+        TypeError: values of this type cannot be sent.
+        ValueError: this value cannot be sent.
     """
     function = _LOWER.get(type(value))
     lowered = function(value) if function else arrays.lower_numpy(value) or _lower_subclass(value)
@@ -64,10 +64,10 @@ def _lower_subclass(value: Any) -> Lowered | None:
 
 
 def refuse_doubles(keys: Iterable[Any]) -> None:
-    """See that the keys of a dict, or the items of a set, are still different ones when they arrive.
+    """Refuse keys of a dict, or items of a set, that would be equal on the other side (e.g. an enum and its value).
 
     Raises:
-        ValueError: they are not: an enum beside its value, for one.
+        ValueError: two of the keys would be equal.
     """
     arriving = list(map(_arriving, keys))
     if len(set(arriving)) != len(arriving):
@@ -75,6 +75,7 @@ def refuse_doubles(keys: Iterable[Any]) -> None:
 
 
 def _arriving(key: Any) -> Any:
+    """The key as the other side will decode it, as far as enums are concerned."""
     if isinstance(key, Enum):
         return _arriving(key.value)
     if type(key) is tuple:
@@ -85,7 +86,7 @@ def _arriving(key: Any) -> Any:
 
 
 def _record(value: Any, names: list[Any], values: list[Any]) -> Lowered:
-    record = Record(type(value).__qualname__, names, values)  # checks the names
+    record = Record(type(value).__qualname__, names, values)  # raises ValueError for names that cannot be sent
     return tags.RECORD, [record._name, names, values]
 
 
@@ -123,8 +124,8 @@ _LOWER: Final[dict[type, Callable[[Any], Lowered]]] = {
     Record: lambda v: (tags.RECORD, [v._name, list(v._fields), list(v._values)]),
     Opaque: lambda v: (tags.OPAQUE, [v.digest, v.data]),
 }
-# Subclasses are sent as their base; datetime stands before date, and bool has no subclass. `int.__pos__` and its kin
-# copy to the exact type whatever the subclass overrides.
+# Instances of subclasses are sent as their base class. datetime must precede date, its base; bool has no subclasses.
+# Methods of the base (`int.__pos__` and the like) copy to the exact type even if the subclass overrides them.
 _BASES: Final[tuple[tuple[type, Callable[[Any], Lowered]], ...]] = (
     (str, lambda v: (None, str.__str__(v))),
     (int, lambda v: (None, int.__pos__(v))),
@@ -141,15 +142,15 @@ _BASES: Final[tuple[tuple[type, Callable[[Any], Lowered]], ...]] = (
 
 
 def lift(tag: int, content: Any, budget: Budget | None = None) -> Any:
-    """The value that one of LIFTED_TAGS stands for.
+    """Make the value of a received tag.
 
     Args:
-        tag: which one.
-        content: what it stands before, lifted already.
-        budget: what the message may spend; None: its sender is trusted.
+        tag: one of LIFTED_TAGS.
+        content: content of the tag, already lifted.
+        budget: charged for checks that are not linear; None: the sender is trusted.
 
     Raises:
-        ValueError: another tag, or not content of it.
+        ValueError: the tag is none of LIFTED_TAGS, or the content is not valid for it.
         TooCostly: the budget does not suffice.
     """
     if tag in arrays.ARRAY_TAGS:
@@ -163,7 +164,7 @@ def lift(tag: int, content: Any, budget: Budget | None = None) -> Any:
 
 
 def _match(content: Any, *kinds: type | tuple[type, ...]) -> list[Any]:
-    """The content, if it is a list of values of exactly these types (a tuple: one of them)."""
+    """Check that the content is a list of values of exactly these types, one each; a tuple of types allows any of them."""
     if type(content) is list and len(content) == len(kinds):
         for item, kind in zip(content, kinds, strict=True):
             if not (type(item) in kind if isinstance(kind, tuple) else type(item) is kind):
@@ -174,16 +175,16 @@ def _match(content: Any, *kinds: type | tuple[type, ...]) -> list[Any]:
 
 
 def _lift_iso(kind: Any, text: Any) -> Any:
-    """`fromisoformat` takes many spellings; only the one that isoformat writes is of the protocol."""
+    """Parse a date or time, but only in the spelling that `isoformat` writes: `fromisoformat` accepts many others."""
     if type(text) is str and len(text) <= 64:
         value = kind.fromisoformat(text)
         if value.isoformat() == text:
             return value
-    raise ValueError(f"not a {kind.__name__} in ISO 8601 as Python writes it")
+    raise ValueError(f"not a {kind.__name__} in ISO 8601 in Python's notation")
 
 
 def _in_zone(value: Any, fold: int, key: str | None) -> Any:
-    """The same time on the zone's clock; with its fixed offset if this machine does not know the zone."""
+    """Put a datetime or time into the zone; it keeps its fixed offset if this machine does not know the zone."""
     if fold not in (0, 1):
         raise ValueError("fold is 0 or 1")
     if fold:
@@ -221,7 +222,7 @@ def _lift_decimal(content: Any) -> Decimal:
             return Decimal(content)
         except InvalidOperation:
             pass
-    raise ValueError("not a decimal as Python writes it")
+    raise ValueError("not a decimal in Python's notation")
 
 
 def _lift_fraction(content: Any) -> Fraction:
@@ -234,7 +235,7 @@ def _lift_fraction(content: Any) -> Fraction:
 def _lift_uuid(content: Any) -> UUID:
     if type(content) is not bytes or len(content) != 16:
         raise ValueError("a UUID has 16 bytes")
-    value = object.__new__(UUID)  # as UUID(bytes=content), in a third of the time
+    value = object.__new__(UUID)  # what UUID(bytes=content) does, in a third of the time
     object.__setattr__(value, "int", int.from_bytes(content, "big"))
     object.__setattr__(value, "is_safe", SafeUUID.unknown)
     return value

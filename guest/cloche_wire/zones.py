@@ -1,4 +1,4 @@
-"""Time zones by the keys that a peer sends. A process searches its disk for a bounded number of unknown keys, then never again."""
+"""Finds time zones by the keys that a peer sends, without letting the peer cause any number of searches on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import tzinfo
 from typing import Final
 
 MAX_SEARCHES: Final = 64
-"""Keys looked for on disk one by one. From then on a list of all zones decides, which takes some 50 ms to make, once."""
+"""Keys that are looked up on disk one by one. After that, keys are checked against a list of all zones, made once in some 50 ms."""
 
 _KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]{0,31}(/[A-Za-z0-9_+\-]{1,32}){0,3}")
 
@@ -16,17 +16,18 @@ _listed: frozenset[str] | None = None
 
 
 def is_key(key: str) -> bool:
-    """Whether it can be the key of a time zone: no path out of the zones' folder is one, and nothing is that is long."""
+    """Whether a text can be the key of a time zone. Paths that leave the zones' folder and long texts are refused."""
     return len(key) <= 132 and _KEY.fullmatch(key) is not None
 
 
 def find(key: str) -> tzinfo | None:
-    """The time zone; None if this machine does not know it.
+    """Find the time zone of a key; None if this machine does not know the zone.
 
-    `zoneinfo` keeps eight zones and no failures: without this memory each unknown key would search the disk anew.
+    Results are cached here, because `zoneinfo` caches only eight zones and no failures: each unknown key would search the disk
+    again.
 
     Raises:
-        ValueError: it is not the key of a time zone.
+        ValueError: the text cannot be the key of a time zone.
     """
     zone = _found.get(key)
     if zone is not None or key in _found:
@@ -39,13 +40,14 @@ def find(key: str) -> tzinfo | None:
 
     try:
         zone = ZoneInfo(key)
-    except (KeyError, ValueError, OSError):  # no such zone, or a file of another kind at its place
+    except (KeyError, ValueError, OSError):  # no such zone, or the file is not a zone's
         zone = None
     _found[key] = zone
     return zone
 
 
 def _all() -> frozenset[str]:
+    """The keys of all zones of this machine."""
     global _listed
     if _listed is None:
         import zoneinfo

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         StreamLimitError,
     )
     from cloche.grants import Grants
+    from cloche.isolation import WorkerInfo
     from cloche.limits import Limits
     from cloche.mounts import Mount
     from cloche.services import Service, ServiceCall, ServiceRecord
@@ -87,6 +88,7 @@ __all__ = [
     "Stats",
     "StreamLimitError",
     "StreamPosition",
+    "WorkerInfo",
     "__version__",
     "profile",
 ]
@@ -124,6 +126,7 @@ _NAMES = {
         "StreamLimitError",
     ),
     "cloche.grants": ("Grants",),
+    "cloche.isolation": ("WorkerInfo",),
     "cloche.limits": ("Limits",),
     "cloche.services": ("Service", "ServiceCall", "ServiceRecord"),
     "cloche_wire.array": ("Array",),
@@ -131,7 +134,21 @@ _NAMES = {
     "cloche_wire.tagged": ("Opaque",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = ("clock", "errors", "grants", "limits", "services")
+_MODULES = (
+    "atomic_file",
+    "clock",
+    "errors",
+    "grants",
+    "image",
+    "isolation",
+    "limits",
+    "metering",
+    "mounts",
+    "profiling",
+    "services",
+    "source",
+    "texts",
+)
 
 
 def __getattr__(name: str) -> object:

@@ -31,13 +31,13 @@ def checked(name: str, value: Any, kind: type[T], give: str) -> T:
     return value
 
 
-def checked_limits(limits: Any) -> Limits | None:
-    """The limits, or None. Raises as `checked` does."""
-    return None if limits is None else checked("limits", limits, Limits, "cloche.Limits(...), or None")
+def checked_limits(limits: Any) -> Limits:
+    """The limits that a caller passed; the default ones for None. Raises as `checked` does."""
+    return Limits() if limits is None else checked("limits", limits, Limits, "cloche.Limits(...), or None")
 
 
 def checked_grants(grants: Any) -> Grants:
-    """The grants; none for None. Raises as `checked` does."""
+    """The grants that a caller passed; grants of nothing for None. Raises as `checked` does."""
     return Grants() if grants is None else checked("grants", grants, Grants, "cloche.Grants(...), or None")
 
 

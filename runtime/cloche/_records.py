@@ -1,4 +1,4 @@
-"""Plain values that errors, sandboxes and nodes all speak of. It imports nothing of Cloche."""
+"""Plain values that errors, sandboxes and nodes share. A leaf: this module imports nothing else of Cloche."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["LogRecord", "StreamPosition"]
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One record of a guest, made harmless.
+    """One log record of a guest, cleaned: no control characters, cut to a fixed length.
 
     Attributes:
-        level: a name that the host knows: "debug", "info", "warning", "error" or "critical".
-        logger: the guest's logger, or "stdout" or "stderr" for what it printed.
-        message: the formatted message.
-        call: number of the call on the node during which it was made.
-        fields: what the guest passed as ``extra=``.
-        exception: the traceback's text, if one was logged.
-        time_ns: nanoseconds since the epoch, by the guest's clock.
+        level: "debug", "info", "warning", "error" or "critical".
+        logger: name of the guest's logger; "stdout" or "stderr" for printed text.
+        message: the formatted message, or the printed text.
+        call: number of the call on the node during which the record was made, from 1.
+        fields: the guest's ``extra=`` fields, as plain values.
+        exception: text of the logged traceback; None without one.
+        time_ns: nanoseconds since the Unix epoch by the guest's clock; 0 for printed text.
     """
 
     level: str
@@ -33,12 +33,12 @@ class LogRecord:
 
 
 class StreamPosition(NamedTuple):
-    """Where an open stream is, between two steps.
+    """How far an open stream has come, between two steps.
 
     Attributes:
-        items: items that the node was given.
-        outputs: outputs that it has given.
-        wants: whether it waits for the next item; if not, it goes on by itself when it is let.
+        items: number of items that the node has received.
+        outputs: number of outputs that the node has given.
+        wants: True if the node waits for the next item; False if it has more to compute before.
     """
 
     items: int

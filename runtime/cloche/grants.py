@@ -32,7 +32,7 @@ class Grants:
         opaque: objects of any class may leave this node for another one that has the same grant: pickled in one sandbox and
             unpickled in the other, on the host only a `cloche.Opaque`, which nothing unpickles.
         services: host functions that the node may call, by name: plain functions, or `cloche.Service` for conditions. In the node:
-            ``from cloche_guest import services``, then ``services.name(...)``. See docs/grants.md.
+            ``from cloche_guest import services``, then ``services.name(...)``. See docs/how-to/services.md.
         mounts: folders of the host that the node's file functions reach: path in the node -> folder, or a `Mount` that says
             what may be written. A path alone is read-only.
         scratch_bytes: size of a private /tmp in the node's own memory, which counts for `Limits.memory_bytes`; 0: there is none.

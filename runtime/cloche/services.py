@@ -1,4 +1,7 @@
-"""Host functions that a node may call: what `Grants(services=...)` takes, and what it tells of their calls. See docs/grants.md."""
+"""Host functions that a node may call: what `Grants(services=...)` takes, and what it tells of their calls.
+
+See docs/how-to/services.md.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ class Service:
     Attributes:
         function: called with what the node sends; plain or ``async def``. Before that, its signature is checked, and
             those of its annotations that name plain types (``int``, ``str | None``, ``list[float]``, ``np.ndarray``, ...).
-            What it returns must be a value that crosses (docs/types.md).
+            What it returns must be a value that crosses (docs/reference/types.md).
         deadline_s: seconds that one call may take. The function then runs on a thread of its own, and is not waited for
             any longer: Python cannot stop it. None: it runs on the node's thread and ends when it ends; if the node's own
             deadline has passed by then, the node is stopped.

@@ -4,88 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche.errors import ClocheError
+from cloche_bench import programs
+from cloche_bench.case import Case, Group
+from cloche_bench.operations import Call, Operation
 
 if TYPE_CHECKING:
-    from cloche_bench.contenders import Contender
+    from cloche_bench.contender import Contender
 
-__all__ = ["Call", "Case", "Group", "Operation", "Unsupported", "catalogue", "groups", "select"]
-
-
-class Unsupported(ClocheError):
-    """This contender cannot run that case; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """What is timed.
-
-    Attributes:
-        run: does it once.
-        after: done after each run, untimed.
-        timed: does it so many times and returns the seconds, for what runs elsewhere and is timed there.
-    """
-
-    run: Callable[[], Any]
-    after: Callable[[], None] | None = None
-    timed: Callable[[int], float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One node, called with one value: all that some sandboxes can be asked for."""
-
-    module: str
-    entry: str
-    value: Any
-    params: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One thing to time.
-
-    Attributes:
-        id: ``group/name``.
-        title: what tables call it.
-        make: makes the operation in a contender; or the one call that it is.
-        items: work items of one operation, for the throughput.
-        bytes: payload of one operation, in and out, where that means something.
-        quick: part of the quick selection.
-        exact: results must be equal, not merely close (floats that another C library computed).
-    """
-
-    id: str
-    title: str
-    make: Callable[[Contender], Operation] | Call
-    items: int = 1
-    bytes: int | None = None
-    quick: bool = True
-    exact: bool = True
-
-    @property
-    def group(self) -> str:
-        return self.id.partition("/")[0]
-
-    def operation(self, contender: Contender) -> Operation:
-        """What to time there.
-
-        Raises:
-            Unsupported: it cannot run there.
-        """
-        return contender.call(self.make) if isinstance(self.make, Call) else self.make(contender)
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Cases that belong together."""
-
-    id: str
-    title: str
-    about: str
+__all__ = ["catalogue", "groups", "select"]
 
 
 def _call(name: str, title: str, module: str, entry: str, value: Any, /, **options: Any) -> Case:
@@ -348,8 +276,6 @@ def groups() -> list[Group]:
 
 def catalogue() -> tuple[list[Case], list[str]]:
     """All cases that this machine can run, and a line for whatever it lacks."""
-    from cloche_bench import programs
-
     cases = [*_lives(), *_values(), *_chains(), *_streams()]
     missing: list[str] = []
     if importlib.util.find_spec("numpy"):

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cloche._runtime.runtime import Runtime
+    from cloche import Runtime
 
 __all__ = ["environment_flags", "machine", "versions"]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cloche.atomic_file import AtomicFile
 from cloche_bench.results import failures
 from cloche_bench.table import duration, ratio
 
@@ -21,8 +22,9 @@ others. `cloche bench --json` has the mean, P95, P99, minimum, maximum, standard
 
 
 def save(results: Mapping[str, Any], path: Path) -> None:
-    """Write the page."""
-    path.write_text(render(results), encoding="utf-8")
+    """Write the page; the file appears whole or not at all."""
+    with AtomicFile(path) as file:
+        file.write(render(results).encode())
 
 
 def render(results: Mapping[str, Any]) -> str:

@@ -10,11 +10,12 @@ import gc
 import random
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloche_bench.cases import Operation, Unsupported
+from cloche_bench.operations import Operation, Unsupported
 
 __all__ = ["Lane", "Settings", "clock_overhead_s", "measure", "verify"]
 
@@ -51,6 +52,7 @@ class Lane:
         estimate_s: about what one operation takes.
         rounds: seconds of one operation, by round.
         preempted: samples during which the thread lost the processor.
+        spent_s: seconds that the case has taken in this contender, timed or not.
     """
 
     id: str
@@ -60,6 +62,18 @@ class Lane:
     estimate_s: float = 0.0
     rounds: list[list[float]] = field(default_factory=list)
     preempted: int = 0
+    spent_s: float = 0.0
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Add the time that the block takes to `spent_s`; an exception that it raises ends the contender's part in the case."""
+        began = time.perf_counter()
+        try:
+            yield
+        except Exception as error:
+            self.fail(error)
+        finally:
+            self.spent_s += time.perf_counter() - began
 
     def fail(self, error: BaseException) -> None:
         """It takes no further part."""
@@ -83,14 +97,13 @@ def verify(lanes: Sequence[Lane], same: Callable[[Any, Any], bool]) -> None:
     for lane in lanes:
         if lane.operation is None:
             continue
-        try:
-            results = []
+        results = []
+        with lane.spending():
             for _ in range(2):
                 results.append(lane.operation.run())
                 if lane.operation.after:
                     lane.operation.after()
-        except Exception as error:
-            lane.fail(error)
+        if lane.error:
             continue
         if reference is None:
             reference = results
@@ -125,10 +138,8 @@ def measure(lanes: Sequence[Lane], settings: Settings, rng: random.Random) -> No
             for index in order:
                 lane = lanes[index]
                 if lane.operation is not None:
-                    try:
+                    with lane.spending():
                         lane.rounds.append(_turn(lane, settings.seconds / ROUNDS))
-                    except Exception as error:
-                        lane.fail(error)
             done += 1
     finally:
         gc.unfreeze()
@@ -142,7 +153,7 @@ def _prepare(lane: Lane, settings: Settings) -> float:
     """Warm up, and choose how many operations a sample has; seconds of one operation."""
     operation = lane.operation
     assert operation is not None
-    try:
+    with lane.spending():
         loops, spent = 1, 0.0
         while True:
             took = _sample(operation, loops)
@@ -152,10 +163,7 @@ def _prepare(lane: Lane, settings: Settings) -> float:
             elif spent >= settings.warmup_s:
                 break
         lane.loops, lane.estimate_s = loops, took
-        return took
-    except Exception as error:
-        lane.fail(error)
-        return 0.0
+    return lane.estimate_s
 
 
 def _turn(lane: Lane, seconds: float) -> list[float]:

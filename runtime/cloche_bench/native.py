@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+import subprocess
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
-__all__ = ["NativeNode", "load"]
+from cloche_bench import nodes
+from cloche_bench.contender import Contender
+
+__all__ = ["Native", "NativeNode", "load"]
 
 _MODULE = "cloche_bench_node"
 
@@ -26,6 +30,28 @@ def load(source: str, filename: str, entry: str, params: dict[str, Any], loop: a
     exec(compile(source, filename, "exec"), module.__dict__)
     made = getattr(module, entry)
     return NativeNode(made(**params) if isinstance(made, type) else made, loop)
+
+
+class Native(Contender):
+    """A plain call in this interpreter."""
+
+    id = "native"
+    label = "native"
+    note = "the same source in this CPython, a plain call: no isolation, no copy, no deadline"
+
+    def _load(self, source: str, filename: str, entry: str, params: dict[str, Any]) -> Any:
+        return load(source, filename, entry, params, self.loop)
+
+    def first_result(self, module: str, entry: str, value: Any) -> Callable[[], Any]:
+        """A new interpreter: the only isolation that CPython itself offers."""
+        program = f"{nodes.text(module)}\nprint(repr({entry}().process({value!r})))"
+        command = [sys.executable, "-c", program]
+        return lambda: float(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    def pool(self, module: str, entry: str, workers: int) -> Callable[[list[Any]], list[Any]]:
+        """One after the other: threads would share the interpreter's lock."""
+        process = self.load(module, entry).process
+        return lambda jobs: [process(job) for job in jobs]
 
 
 class NativeNode:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cloche_bench import nodes
-from cloche_bench.cases import Call, Operation, Unsupported
-from cloche_bench.contenders import Contender
+from cloche_bench.contender import Contender
+from cloche_bench.operations import Call, Operation, Unsupported
 
 __all__ = ["Monty", "WasiPython", "needed"]
 

@@ -14,17 +14,18 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._texts import clean
 from cloche.grants import Grants
 from cloche.source import Source
 from cloche_bench import measure, nodes, timeline
-from cloche_bench.cases import Case, Operation, Unsupported
-from cloche_bench.contenders import ClocheContender, Contender
+from cloche_bench.case import Case
+from cloche_bench.contender import Contender
 from cloche_bench.measure import Lane, Settings
+from cloche_bench.operations import Operation, Unsupported
+from cloche_bench.sandboxes import ClocheContender
 from cloche_wire import abi
 
 if TYPE_CHECKING:
-    from cloche._runtime.node import Node
+    from cloche import Node
 
 __all__ = ["OwnNode", "Sample", "linear_fit", "payload_bytes"]
 
@@ -162,11 +163,10 @@ class OwnNode:
                 }
             )
             points.append((float(bytes_in + bytes_out), total))
-            pages = sum(count for _, count in node._instance._memory.dirty_runs())
             memory = {
                 "fresh_bytes": fresh,
                 "after_bytes": max(memory.get("after_bytes", 0), node.stats.memory_bytes),
-                "private_bytes": max(memory.get("private_bytes", 0), pages * 4096),
+                "private_bytes": max(memory.get("private_bytes", 0), len(node.snapshot().pages)),
             }
             advice.append(self._advice(contender, node, sample, output, settings))
             contender.release()
@@ -190,7 +190,7 @@ class OwnNode:
     def _name(self, contender: ClocheContender) -> str:
         node = self._loaded(contender)
         contender.release()
-        return clean(str(node.info["entry"]))
+        return str(node.info["entry"])
 
     def _run(self, node: Any, sample: Sample) -> Callable[[], Any]:
         """A function that gives the node the next of the inputs."""

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cloche_bench.cases import Call, Case
+from cloche_bench.case import Case
+from cloche_bench.operations import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

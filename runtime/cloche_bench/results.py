@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from cloche.atomic_file import AtomicFile
 from cloche.errors import ClocheError
 from cloche_bench import stats
-from cloche_bench.cases import Case
+from cloche_bench.case import Case
 from cloche_bench.measure import Lane
 
 __all__ = [
@@ -141,33 +142,19 @@ def failures(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
 
 def save_csv(results: Mapping[str, Any], path: Path) -> None:
     """One row for each case and contender; seconds, and what could not run with its reason."""
-    with _replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows(results))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows(results))
+    with AtomicFile(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def save(results: Mapping[str, Any], path: Path) -> None:
     """As JSON; the file appears whole or not at all."""
-    with _replacing(path) as part:
-        part.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-class _replacing:  # noqa: N801  # reads as a verb
-    """A file beside the path, which takes its name at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
-
-    def __enter__(self) -> Path:
-        return self._part
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+    text = json.dumps(results, indent=1, allow_nan=False)
+    with AtomicFile(path) as file:
+        file.write(f"{text}\n".encode())
 
 
 def load(path: Path) -> dict[str, Any]:

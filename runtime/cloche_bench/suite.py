@@ -10,10 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cloche.metering import DEFAULT_METERING
 from cloche_bench import machine, measure, published, results, timeline
-from cloche_bench.cases import Case, groups
-from cloche_bench.contenders import ClocheContender, Contender
+from cloche_bench.case import Case
+from cloche_bench.cases import groups
+from cloche_bench.contender import Contender
 from cloche_bench.measure import Lane, Settings
+from cloche_bench.operations import Unsupported
+from cloche_bench.pace import SITS_OUT, Pace
+from cloche_bench.sandboxes import ClocheContender, main_sandbox
 
 __all__ = ["UNFAIR", "Suite", "close_to"]
 
@@ -97,15 +102,17 @@ class Suite:
             KeyboardInterrupt: the cases measured so far stay.
         """
         began = time.monotonic()
+        pace = Pace(self.total_s or math.inf, len(self.cases), [contender.id for contender in self.contenders])
         try:
             for index, case in enumerate(self.cases):
-                settings = self._affordable(time.monotonic() - began, len(self.cases) - index)
+                spent_s = time.monotonic() - began
+                settings = self._affordable(spent_s, len(self.cases) - index)
                 if settings is None:
                     left = [case.id for case in self.cases[index:]]
                     self.notes.append(f"{len(left)} cases were left out, for the time was over: {', '.join(left)}")
                     return
                 tell(case)
-                self.entries.append(self._one(case, settings))
+                self.entries.append(self._one(case, settings, pace, pace.sitting_out(spent_s, index)))
         except KeyboardInterrupt:
             self.interrupted = True
             raise
@@ -120,18 +127,20 @@ class Suite:
         seconds = min(self.settings.seconds, share / 1.5)  # the rest is loading and warming up
         return Settings(seconds=seconds, warmup_s=min(self.settings.warmup_s, seconds / 4))
 
-    def _one(self, case: Case, settings: Settings) -> dict[str, Any]:
+    def _one(self, case: Case, settings: Settings, pace: Pace, sitting_out: frozenset[str]) -> dict[str, Any]:
         lanes = []
         try:
             for contender in self.contenders:
                 lane = Lane(contender.id)
                 lanes.append(lane)
-                try:
+                with lane.spending():
+                    if contender.id in sitting_out:
+                        raise Unsupported(SITS_OUT)
                     lane.operation = case.operation(contender)
-                except Exception as error:
-                    lane.fail(error)
             measure.verify(lanes, lambda a, b: close_to(a, b, exact=case.exact))
             measure.measure(lanes, settings, self._rng)
+            for lane in lanes:
+                pace.spend(lane.id, lane.spent_s)
         finally:
             for contender in self.contenders:
                 contender.release()
@@ -141,7 +150,7 @@ class Suite:
         """What has been measured so far, as the file has it."""
         sandboxes = [contender for contender in self.contenders if isinstance(contender, ClocheContender)]
         runtime = sandboxes[0].runtime if sandboxes else None
-        inside = next((sandbox.runtime for sandbox in sandboxes if not sandbox.isolated), None)
+        inside = main_sandbox(self.contenders)
         measured = {entry["group"] for entry in self.entries}
         return {
             "schema": results.SCHEMA,
@@ -173,5 +182,6 @@ class Suite:
             "cases": self.entries,
             "geomean": results.geomeans(self.entries, [contender.id for contender in self.contenders]),
             "node": self.node,
-            "timeline": timeline.timeline(inside) if inside else None,
+            "default": DEFAULT_METERING,
+            "timeline": timeline.timeline(inside.runtime) if inside else None,
         }

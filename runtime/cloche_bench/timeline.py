@@ -6,13 +6,12 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._profiling.phases import NAMES, CallPhases, record
+from cloche.profiling import PHASES, CallPhases, record
 from cloche.source import Source
 from cloche_bench import nodes
 
 if TYPE_CHECKING:
-    from cloche._runtime.node import Node
-    from cloche._runtime.runtime import Runtime
+    from cloche import Node, Runtime
 
 __all__ = ["phases", "timeline"]
 
@@ -30,7 +29,7 @@ def recorded(node: Node, run: Callable[[], object], calls: int) -> list[CallPhas
 
 def phases(calls: list[CallPhases]) -> dict[str, float]:
     """The median of each phase, in seconds."""
-    return {name: statistics.median([call.totals[name] for call in calls]) for name in NAMES}
+    return {name: statistics.median([call.totals[name] for call in calls]) for name in PHASES}
 
 
 def typical(calls: list[CallPhases]) -> CallPhases:

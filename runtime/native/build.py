@@ -29,7 +29,18 @@ from imagebuild import fetch
 from imagebuild.inputs import cache_folder
 from imagebuild.pins import Pins
 
-SOURCES = ("core.c", "handlers.c", "imports.c", "random.c", "redirect.c", "signals.c", "stacks.c", "timer.c")
+SOURCES = (
+    "core.c",
+    "crossing.c",
+    "guests.c",
+    "handlers.c",
+    "imports.c",
+    "random.c",
+    "redirect.c",
+    "signals.c",
+    "stacks.c",
+    "timer.c",
+)
 FLAGS = (
     "-std=c11",
     "-O2",

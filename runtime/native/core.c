@@ -1,106 +1,12 @@
-/* Guests: made, entered, left in the middle, freed. See cloche.h for what each function promises. */
+/* The functions of the contract (cloche.h): guests are made, entered, left in the middle, freed. */
 #define _GNU_SOURCE
 #include "core.h"
 #include "handlers.h"
-#include "redirect.h"
 #include "signals.h"
 #include <stdlib.h>
 #include <string.h>
 
-struct cloche_engine engine;
-
-/* ---- the table of guests. A guest's memory is never given back, only used again: Python may look at the words of one that is gone. */
-enum { CHUNK = 64, CHUNKS = 1 << 14 };
-static struct guest *chunks[CHUNKS];
-static uint32_t made; /* guests that have memory */
-static struct guest *unused;
-static uint64_t count;
-static uint32_t generation;
-static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
-
-static struct guest *table_take(void) {
-    pthread_mutex_lock(&table_lock);
-    struct guest *guest = unused;
-    uint32_t index = 0;
-    if (guest) {
-        unused = guest->next;
-        index = (uint32_t)guest->handle;
-    } else if (made < CHUNK * CHUNKS) {
-        struct guest **chunk = &chunks[made / CHUNK];
-        if (!*chunk) STORE(*chunk, calloc(CHUNK, sizeof **chunk));
-        if (*chunk) guest = *chunk + made % CHUNK, index = made + 1, STORE(made, index);
-    }
-    if (guest) {
-        /* Whoever still has an old handle may look at the words, at `handle`, and with the timer's lock at all the rest. */
-        for (int i = 0; i < CLOCHE_WORDS; i++) STORE(guest->words[i], 0);
-        STORE(guest->forked, 0);
-        pthread_mutex_lock(&timer_lock);
-        memset(&guest->image, 0, offsetof(struct guest, forked) - offsetof(struct guest, image));
-        pthread_mutex_unlock(&timer_lock);
-        generation = generation % 0x7fffffff + 1;
-        STORE(guest->handle, (uint64_t)generation << 32 | index);
-        count++;
-    }
-    pthread_mutex_unlock(&table_lock);
-    return guest;
-}
-
-static void table_give_back(struct guest *guest) {
-    pthread_mutex_lock(&table_lock);
-    STORE(guest->words[WORD_STATE], CLOCHE_FREE);
-    STORE(guest->handle, guest->handle & 0xffffffff); /* no handle has generation 0 */
-    guest->next = unused;
-    unused = guest;
-    count--;
-    pthread_mutex_unlock(&table_lock);
-}
-
-static struct guest *find(uint64_t handle) {
-    uint32_t index = (uint32_t)handle - 1;
-    if (!(handle >> 32) || index >= CHUNK * CHUNKS) return NULL;
-    struct guest *chunk = LOAD(chunks[index / CHUNK]);
-    if (!chunk) return NULL;
-    struct guest *guest = chunk + index % CHUNK;
-    return LOAD(guest->handle) == handle ? guest : NULL;
-}
-
-CLOCHE_EXPORT uint64_t cloche_count_guests(void) {
-    pthread_mutex_lock(&table_lock);
-    uint64_t found = count;
-    pthread_mutex_unlock(&table_lock);
-    return found;
-}
 CLOCHE_EXPORT uint64_t cloche_count_stacks(void) { return stack_count(); }
-
-/* ---- forks */
-static void before_fork(void) {
-    pthread_mutex_lock(&table_lock);
-    pthread_mutex_lock(&timer_lock);
-    stack_before_fork();
-    redirect_before_fork();
-}
-static void after_fork(void) {
-    redirect_after_fork();
-    stack_after_fork();
-    pthread_mutex_unlock(&timer_lock);
-    pthread_mutex_unlock(&table_lock);
-}
-static void after_fork_in_child(void) {
-    handlers_forked();
-    timer_forked();
-    for (uint32_t index = 0; index < made; index++) {
-        struct guest *guest = chunks[index / CHUNK] + index % CHUNK;
-        uint64_t state = LOAD(guest->words[WORD_STATE]);
-        /* This thread is in no function of the core: what runs, or is between two states, was another thread's. */
-        int busy = state == CLOCHE_RUNNING || state == CLOCHE_BETWEEN;
-        if (busy || (state == CLOCHE_WAITING && !pthread_equal(guest->thread, pthread_self()))) {
-            STORE(guest->forked, 1);
-            timer_forget(guest);
-        }
-        if (!guest->chunk_of[0]) guest->chunk_left = 0; /* both processes would draw the same words */
-    }
-    after_fork();
-}
 
 CLOCHE_EXPORT int cloche_start(const struct cloche_engine *functions, size_t bytes) {
     static int started;
@@ -110,79 +16,18 @@ CLOCHE_EXPORT int cloche_start(const struct cloche_engine *functions, size_t byt
         if (!each[i]) return CLOCHE_ENGINE_FAILED;
     engine = *functions;
     if (!started) {
-        started = !pthread_atfork(before_fork, after_fork, after_fork_in_child);
+        started = guests_follow_forks();
         handlers_take(each[0]);
     }
     return started ? CLOCHE_DONE : CLOCHE_NO_MEMORY;
 }
 
-/* ---- what the engine has to say */
-static void keep_message(struct guest *guest, const struct engine_bytes *text) {
-    size_t length = text->size < sizeof guest->message ? text->size : sizeof guest->message;
-    if (length) memcpy(guest->message, text->data, length);
-    if (length && !guest->message[length - 1]) length--; /* the messages of traps end with a zero */
-    guest->message_length = (int)length;
-}
-
-static void take_error(struct guest *guest, void *error) {
-    struct engine_bytes text = {0, NULL};
-    engine.error_message(error, &text);
-    keep_message(guest, &text);
-    engine.bytes_delete(&text);
-    engine.error_delete(error);
-}
-
-static void take_trap(struct guest *guest, void *trap) {
-    struct engine_bytes text = {0, NULL};
-    uint8_t code;
-    if (engine.trap_code(trap, &code)) guest->words[WORD_TRAP_CODE] = code;
-    engine.trap_message(trap, &text);
-    keep_message(guest, &text);
-    engine.bytes_delete(&text);
-    engine.trap_delete(trap);
-}
-
 CLOCHE_EXPORT size_t cloche_message(uint64_t handle, char *to, size_t room) {
-    struct guest *guest = find(handle);
+    struct guest *guest = guest_find(handle);
     if (!guest) return 0;
     size_t length = (size_t)guest->message_length < room ? (size_t)guest->message_length : room;
     memcpy(to, guest->message, length);
     return length;
-}
-
-/* ---- on the guest's stack */
-int guest_run(struct guest *guest) {
-    static const size_t slots[] = {4, 1, 1, 4};
-    union engine_raw values[4];
-    void *trap = NULL;
-    memset(values, 0, sizeof values);
-    for (int i = 0; i < 4; i++) values[i].i64 = guest->arguments[i];
-    void *error = engine.func_call(guest->context, &guest->functions[guest->function], values, slots[guest->function], &trap);
-    if (error || trap) {
-        if (guest->trapped) { /* it is being unwound: the first reason counts */
-            if (error) engine.error_delete(error);
-            if (trap) engine.trap_delete(trap);
-        } else if (error) {
-            take_error(guest, error);
-        } else {
-            take_trap(guest, trap);
-        }
-        guest->trapped = 1;
-        return CLOCHE_TRAPPED;
-    }
-    int wide = guest->function == CLOCHE_NODE_CALL;
-    guest->words[WORD_RESULT] = wide ? (uint64_t)values[0].i64 : (uint32_t)values[0].i32;
-    return CLOCHE_DONE;
-}
-
-static void work(void *argument) {
-    struct guest *guest = argument;
-    guest->status = guest_run(guest);
-}
-
-void guest_wait(struct guest *guest, int status) {
-    guest->status = status;
-    fiber_leave(&guest->fiber);
 }
 
 /* ---- into the guest, and back */
@@ -198,26 +43,15 @@ static void *on_epoch(void *context, void *data, uint64_t *delta, uint8_t *kind)
 }
 
 static size_t stack_bytes(const struct cloche_image *image) {
-    return (size_t)image->wasm_stack_bytes + ((size_t)512 << 10); /* handlers of signals and the engine's own functions need some */
-}
-
-static int cross(struct guest *guest, int begin) {
-    sigset_t before;
-    struct guest *outer = current_guest();
-    signals_unblock(&before);
-    set_current_guest(guest);
-    if (begin) fiber_begin(&guest->fiber, work, guest);
-    else fiber_resume(&guest->fiber);
-    set_current_guest(outer);
-    signals_restore(&before);
-    return guest->status;
+    return (size_t)image->wasm_stack_bytes + ((size_t)512 << 10); /* for handlers of signals, and for the engine's own functions */
 }
 
 static int start_export(struct guest *guest, int function, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
     guest->function = function;
     guest->arguments[0] = a, guest->arguments[1] = b, guest->arguments[2] = c, guest->arguments[3] = d;
-    guest->inside_ask = function != CLOCHE_NODE_CALL; /* its callers end the call when it returns: it must not be left in the middle */
-    return cross(guest, 1);
+    guest->inside_ask =
+        function != CLOCHE_NODE_CALL; /* its callers end the call when it returns: it must not be left in the middle */
+    return guest_cross(guest, 1);
 }
 
 /* Run an export as a part of the call in which the guest waits. */
@@ -226,23 +60,13 @@ static int nested_export(struct guest *guest, int function, uint32_t a, uint32_t
     int outer = guest->function;
     guest->function = function;
     guest->arguments[0] = a, guest->arguments[1] = b, guest->arguments[2] = c, guest->arguments[3] = d;
-    int status = cross(guest, 0);
+    int status = guest_cross(guest, 0);
     guest->function = outer;
     return status;
 }
 
-/* Take a guest that is in that state: from here on nobody else changes or frees it, until another state is stored. */
-static int take(struct guest *guest, uint64_t handle, uint64_t state) {
-    uint64_t expected = state;
-    if (!__atomic_compare_exchange_n(&guest->words[WORD_STATE], &expected, CLOCHE_BETWEEN, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-        return LOAD(guest->forked) ? CLOCHE_OTHER_PROCESS : CLOCHE_BUSY;
-    if (LOAD(guest->handle) == handle) return CLOCHE_DONE;
-    STORE(guest->words[WORD_STATE], state); /* since it was found, it has been freed, and its memory is another guest's */
-    return CLOCHE_NO_GUEST;
-}
-
-/* The engine ends the process when it gets no memory for some small thing. Ask for more than those take, where there is an answer to a
-   refusal; what is given back stays with the allocator. */
+/* The engine ends the process when it gets no memory for some small thing. So ask for more than those take first, where a
+   refusal can be reported; the allocator keeps what is given back. */
 static int has_room(void) {
     enum { ROOM_BYTES = 96 * 1024 };
     void *volatile room = malloc(ROOM_BYTES);
@@ -250,22 +74,22 @@ static int has_room(void) {
     return room != NULL;
 }
 
-/* What a thread needs beside its stack, the first time that it has to do with guests. */
+/* What a thread needs besides a stack before it first enters the engine. */
 static int thread_is_ready(void) {
     static _Thread_local int ready;
     return ready || (ready = signals_stack() && has_room());
 }
 
-/* A guest at rest becomes this thread's. The deadline runs from here on. */
+/* Take a guest at rest for a call of this thread. The deadline counts from here. */
 static int begin(uint64_t handle, int hears, struct guest **found) {
-    struct guest *guest = *found = find(handle);
+    struct guest *guest = *found = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
     uint64_t *words = guest->words;
     int64_t now = clock_now();
-    int status = take(guest, handle, CLOCHE_AT_REST);
+    int status = guest_take(guest, handle, CLOCHE_AT_REST);
     if (status) return status;
     guest->fiber.stack = stack_take(stack_bytes(guest->image));
-    if (guest->fiber.stack && !thread_is_ready()) { /* asked last: the stack may have taken what was left */
+    if (guest->fiber.stack && !thread_is_ready()) { /* after the stack was taken, which may have used up the memory */
         stack_give_back(guest->fiber.stack, 0);
         guest->fiber.stack = NULL;
     }
@@ -299,15 +123,17 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
         if (can_hear && grace) tell_at = later(now, deadline);
     }
     words[WORD_TELL_AT] = (uint64_t)tell_at, words[WORD_STOP_AT] = (uint64_t)stop_at;
-    int64_t poll_ns = can_hear && metering != CLOCHE_FUEL ? span_of(words[WORD_POLL_NS]) : 0; /* the same calls burn the same */
+    int64_t poll_ns = can_hear && metering != CLOCHE_FUEL
+                          ? span_of(words[WORD_POLL_NS])
+                          : 0; /* looking at signals would burn fuel, and the same calls must burn the same */
     handlers_look();
-    if (!timer_arm(guest, tell_at, stop_at, poll_ns)) { /* nobody would stop the guest; the next call tries again */
+    if (!timer_arm(guest, tell_at, stop_at, poll_ns)) { /* nothing would stop the guest; the next call tries again */
         timer_disarm(guest);
         stack_give_back(guest->fiber.stack, 0);
         STORE(words[WORD_STATE], CLOCHE_AT_REST);
         return CLOCHE_NO_MEMORY;
     }
-    STORE(words[WORD_STATE], CLOCHE_RUNNING); /* last: a cancel that came before would be overwritten by what is armed here */
+    STORE(words[WORD_STATE], CLOCHE_RUNNING); /* last: what is armed above would overwrite a cancel that came before */
     if (LOAD(guest->early) == words[WORD_SERIAL]) timer_cancel(guest, handle, words[WORD_SERIAL], CLOCHE_CANCELLED, 0);
     return CLOCHE_DONE;
 }
@@ -320,10 +146,10 @@ static int ring_has_records(const struct guest *guest) {
     return used || dropped;
 }
 
-/* The call has ended: nothing of it is left armed, and the guest is at rest, or broken. */
+/* End the call: disarm, and leave the guest at rest, or broken. */
 static int end(struct guest *guest, int status) {
     uint64_t *words = guest->words;
-    STORE(words[WORD_STATE], CLOCHE_BETWEEN); /* first: a cancel that comes now does nothing, and nobody frees the guest yet */
+    STORE(words[WORD_STATE], CLOCHE_BETWEEN); /* first: from here on a cancel does nothing, and no other thread frees the guest */
     if (!timer_disarm(guest)) guest->trapped = 1, status = CLOCHE_TRAPPED;
     if (guest->trapped) words[WORD_STOPPED] = LOAD(guest->stop);
     if (guest->noticed) timer_clear_notice(guest);
@@ -338,11 +164,12 @@ static int end(struct guest *guest, int status) {
     }
     stack_give_back(guest->fiber.stack, guest->trapped);
     words[WORD_TOOK_NS] = (uint64_t)(clock_now() - guest->began);
-    STORE(words[WORD_STATE], guest->trapped ? CLOCHE_BROKEN : CLOCHE_AT_REST); /* last: it may be another thread's now */
+    STORE(words[WORD_STATE],
+          guest->trapped ? CLOCHE_BROKEN : CLOCHE_AT_REST); /* last: from here on another thread may take the guest */
     return status;
 }
 
-/* What becomes of a guest that has just been left: it waits, or its call has ended. */
+/* After the guest's stack has been left: the guest waits, or its call has ended. */
 static int left(struct guest *guest, int status) {
     if (!guest->fiber.done) {
         if (LOAD(guest->words[WORD_STATE]) != CLOCHE_WAITING) {
@@ -363,13 +190,13 @@ static int left(struct guest *guest, int status) {
     return end(guest, status);
 }
 
-/* A guest that waits, on this thread, the last one to do so. */
+/* Find a guest that waits on this thread, and is the last one that began to. */
 static int waits(uint64_t handle, struct guest **found) {
-    struct guest *guest = *found = find(handle);
+    struct guest *guest = *found = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
     if (LOAD(guest->forked)) return CLOCHE_OTHER_PROCESS;
     if (LOAD(guest->words[WORD_STATE]) != CLOCHE_WAITING || waiting != guest) return CLOCHE_BUSY;
-    if (!timer_arm_again(guest)) set_stop(guest, CLOCHE_DEADLINE); /* as if it had come: nobody would keep it */
+    if (!timer_arm_again(guest)) set_stop(guest, CLOCHE_DEADLINE); /* as if the deadline had passed: no thread would see to it */
     return CLOCHE_DONE;
 }
 
@@ -377,12 +204,12 @@ static int go_on(struct guest *guest, int command) {
     guest->command = command;
     waiting = guest->below;
     STORE(guest->words[WORD_STATE], CLOCHE_RUNNING);
-    return left(guest, cross(guest, 0));
+    return left(guest, guest_cross(guest, 0));
 }
 
 static int unwind(struct guest *guest) {
     if (!guest->trapped) set_stop(guest, CLOCHE_ABANDONED);
-    guest->trapped = 1; /* whatever it does on its way out */
+    guest->trapped = 1; /* also if it returns instead of trapping */
     do go_on(guest, UNWIND);
     while (!guest->fiber.done);
     return CLOCHE_TRAPPED;
@@ -393,7 +220,7 @@ static int is_inside(const struct guest *guest, uint64_t address, uint64_t lengt
     return address && address <= size && length <= size - address;
 }
 
-/* Where the host may write: never to the stop page, which would fault here once it is locked, and which the image uses for nothing. */
+/* Whether the host may write there. Not to the stop page: once it is locked, writing would fault here. */
 static int is_writable(const struct guest *guest, uint64_t address, uint64_t length) {
     return address >= STOP_PAGE + STOP_PAGE_BYTES && is_inside(guest, address, length);
 }
@@ -481,7 +308,7 @@ CLOCHE_EXPORT int cloche_abandon(uint64_t handle) {
 
 CLOCHE_EXPORT int cloche_cancel(uint64_t handle, uint64_t serial, int reason, int now) {
     if (reason != CLOCHE_CANCELLED && reason != CLOCHE_DEADLINE) return CLOCHE_REFUSED;
-    struct guest *guest = find(handle);
+    struct guest *guest = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
     return LOAD(guest->forked) ? CLOCHE_OTHER_PROCESS : timer_cancel(guest, handle, serial, (uint64_t)reason, now);
 }
@@ -494,7 +321,8 @@ struct birth {
     int status;
 };
 
-static int wanted(struct guest *guest, const struct engine_instance *instance, const char *name, uint8_t kind, struct engine_extern *item) {
+static int wanted(struct guest *guest, const struct engine_instance *instance, const char *name, uint8_t kind,
+                  struct engine_extern *item) {
     memset(item, 0, sizeof *item);
     return engine.export_get(guest->context, instance, name, strlen(name), item) && item->kind == kind;
 }
@@ -527,8 +355,8 @@ static int born(struct guest *guest, uint64_t memory_limit) {
         if (error) engine.error_delete(error);
     }
     void *error = engine.instantiate(image->instance_pre, guest->context, &instance, &trap);
-    if (error) return take_error(guest, error), CLOCHE_ENGINE_FAILED;
-    if (trap) return take_trap(guest, trap), CLOCHE_ENGINE_FAILED;
+    if (error) return keep_error(guest, error), CLOCHE_ENGINE_FAILED;
+    if (trap) return keep_trap(guest, trap), CLOCHE_ENGINE_FAILED;
     for (int i = 0; i < 4; i++) {
         struct engine_extern item;
         if (!wanted(guest, &instance, names[i], ENGINE_FUNC, &item)) return CLOCHE_ENGINE_FAILED;
@@ -546,7 +374,8 @@ static int born(struct guest *guest, uint64_t memory_limit) {
     guest->base = engine.memory_data(guest->context, &guest->memory.of);
     words[WORD_BASE] = (uint64_t)(uintptr_t)guest->base;
     words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
-    if (!is_writable(guest, words[WORD_RING], image->ring_bytes) || !is_writable(guest, words[WORD_NOTICE], 16) || words[WORD_NOTICE] % 4)
+    if (!is_writable(guest, words[WORD_RING], image->ring_bytes) || !is_writable(guest, words[WORD_NOTICE], NOTICE_BYTES) ||
+        words[WORD_NOTICE] % 4)
         return CLOCHE_REFUSED;
     return CLOCHE_DONE;
 }
@@ -562,7 +391,7 @@ static void death(void *argument) {
     birth->guest->store = NULL;
 }
 
-/* The engine's own code wants more stack than a small thread has. */
+/* Run on a stack of a guest: the engine's own code needs more than the stack of a small thread. */
 static int on_a_stack(struct birth *birth, void (*work)(void *)) {
     birth->fiber.stack = stack_take(stack_bytes(birth->guest->image));
     if (!birth->fiber.stack) return 0;
@@ -580,7 +409,7 @@ CLOCHE_EXPORT int cloche_new(struct cloche_image *image, uint64_t memory_limit, 
     *words = (uint64_t)(uintptr_t)guest->words;
     STORE(*handle, guest->handle);
     if (!thread_is_ready() || !has_room() || !on_a_stack(&job, birth)) job.status = CLOCHE_NO_MEMORY;
-    if (job.status) { /* it stays until cloche_free, so that cloche_message can say why */
+    if (job.status) { /* the guest stays until cloche_free, so that cloche_message can say why */
         STORE(guest->words[WORD_STATE], CLOCHE_BROKEN);
         return job.status;
     }
@@ -590,7 +419,7 @@ CLOCHE_EXPORT int cloche_new(struct cloche_image *image, uint64_t memory_limit, 
 }
 
 CLOCHE_EXPORT int cloche_free(uint64_t handle) {
-    struct guest *guest = find(handle);
+    struct guest *guest = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
     uint64_t state = LOAD(guest->words[WORD_STATE]);
     if (LOAD(guest->forked)) return CLOCHE_OTHER_PROCESS;
@@ -600,20 +429,20 @@ CLOCHE_EXPORT int cloche_free(uint64_t handle) {
         state = CLOCHE_BROKEN;
     }
     if (state != CLOCHE_AT_REST && state != CLOCHE_BROKEN) return CLOCHE_BUSY;
-    int status = take(guest, handle, state);
-    if (status) return status; /* somebody else was faster */
+    int status = guest_take(guest, handle, state);
+    if (status) return status; /* another thread was faster */
     timer_unlink(guest);
     struct birth job = {.guest = guest};
-    if (!on_a_stack(&job, death)) death(&job); /* no address space left: this thread's own stack has to do */
+    if (!on_a_stack(&job, death)) death(&job); /* no address space is left: use this thread's stack */
     table_give_back(guest);
     return CLOCHE_DONE;
 }
 
 /* ---- memory */
 CLOCHE_EXPORT int cloche_limit_memory(uint64_t handle, uint64_t bytes) {
-    struct guest *guest = find(handle);
+    struct guest *guest = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
-    int status = take(guest, handle, CLOCHE_AT_REST);
+    int status = guest_take(guest, handle, CLOCHE_AT_REST);
     if (status) return status;
     engine.store_limiter(guest->store, (int64_t)bytes, -1, -1, -1, -1);
     STORE(guest->words[WORD_STATE], CLOCHE_AT_REST);
@@ -621,14 +450,14 @@ CLOCHE_EXPORT int cloche_limit_memory(uint64_t handle, uint64_t bytes) {
 }
 
 CLOCHE_EXPORT int cloche_grow(uint64_t handle, uint64_t bytes) {
-    struct guest *guest = find(handle);
+    struct guest *guest = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
-    int status = take(guest, handle, CLOCHE_AT_REST);
+    int status = guest_take(guest, handle, CLOCHE_AT_REST);
     if (status) return status;
     uint64_t size = engine.memory_size(guest->context, &guest->memory.of), before;
     if (bytes > size) {
         void *error = engine.memory_grow(guest->context, &guest->memory.of, ((bytes - size - 1) >> 16) + 1, &before);
-        if (error) take_error(guest, error), status = CLOCHE_ENGINE_FAILED;
+        if (error) keep_error(guest, error), status = CLOCHE_ENGINE_FAILED;
     }
     guest->words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
     STORE(guest->words[WORD_STATE], CLOCHE_AT_REST);
@@ -636,9 +465,9 @@ CLOCHE_EXPORT int cloche_grow(uint64_t handle, uint64_t bytes) {
 }
 
 CLOCHE_EXPORT int cloche_is_clean(uint64_t handle) {
-    struct guest *guest = find(handle);
+    struct guest *guest = guest_find(handle);
     struct engine_val value;
-    if (!guest || take(guest, handle, CLOCHE_AT_REST)) return 0;
+    if (!guest || guest_take(guest, handle, CLOCHE_AT_REST)) return 0;
     engine.global_get(guest->context, &guest->stack_pointer.of, &value);
     int clean = value.of.i32 == guest->stack_top;
     STORE(guest->words[WORD_STATE], CLOCHE_AT_REST);
@@ -646,10 +475,10 @@ CLOCHE_EXPORT int cloche_is_clean(uint64_t handle) {
 }
 
 CLOCHE_EXPORT int cloche_read(uint64_t handle, uint64_t address, void *to, size_t length) {
-    struct guest *guest = find(handle);
+    struct guest *guest = guest_find(handle);
     if (!guest) return CLOCHE_NO_GUEST;
     int status = CLOCHE_NO_GUEST;
-    pthread_mutex_lock(&timer_lock); /* nobody frees or stops a guest meanwhile */
+    pthread_mutex_lock(&timer_lock); /* no other thread frees or stops the guest meanwhile */
     if (guest->linked && LOAD(guest->handle) == handle) {
         int hidden = guest->locked && address < STOP_PAGE + STOP_PAGE_BYTES;
         status = !hidden && is_inside(guest, address, length) ? CLOCHE_DONE : CLOCHE_REFUSED;

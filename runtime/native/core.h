@@ -10,10 +10,6 @@
 #define LOAD(place) __atomic_load_n(&(place), __ATOMIC_SEQ_CST)
 #define STORE(place, value) __atomic_store_n(&(place), (value), __ATOMIC_SEQ_CST)
 
-/* Numbers of guest/cloche_wire/abi.py; a test compares them. */
-enum { NOTICE_NONE = 0, NOTICE_DEADLINE = 1, NOTICE_CANCEL = 2, NOTICE_POLL = 3, ANSWER_INTERRUPTED = 2, WASI_EINTR = 27 };
-enum { STOP_PAGE = 0, STOP_PAGE_BYTES = 65536 };
-
 struct guest {
     uint64_t words[CLOCHE_WORDS]; /* shared with Python: first, so that their address is the guest's */
     uint64_t handle;
@@ -31,18 +27,18 @@ struct guest {
     union engine_raw values[5];
     int function;
     uint32_t arguments[4];
-    uint32_t block;      /* of a request that is larger than the request buffer */
-    int status;          /* what the fiber has come to */
-    int hears;           /* whether a notice makes sense: node_call runs */
-    struct guest *below; /* guests that wait on one thread go on in the reverse order */
-    int inside_ask;      /* another export than node_call runs, in the guest's wait or at rest: it cannot wait itself */
+    uint32_t block;      /* address of a request that is larger than the request buffer; 0: none */
+    int status;          /* of the fiber, when it was last left: enum cloche_status */
+    int hears;           /* whether the guest can hear a notice: node_call runs */
+    struct guest *below; /* the guest that waited on this thread before: they go on in the reverse order */
+    int inside_ask;      /* another export than node_call runs, while the guest waits or is at rest: it must not wait for Python */
     int trapped;
     int64_t began;
-    uint64_t answer;     /* what the import `call` returns */
-    int command;         /* what the fiber does when it goes on */
+    uint64_t answer; /* what the import `call` returns */
+    int command;     /* what the fiber does when it goes on: GO_ON, UNWIND or RUN_EXPORT */
     char message[256];
     int message_length;
-    uint8_t chunk[64];   /* random bytes of the system that have not been used, or the block that follows from `chunk_of` */
+    uint8_t chunk[64]; /* random bytes: unused ones of the system, or the block that `chunk_of` stands for */
     int chunk_left;
     uint64_t chunk_of[6]; /* 1, the key and the block's number; 0: the system's bytes */
 
@@ -50,24 +46,24 @@ struct guest {
     struct guest *next, *previous;
     int linked;
     int64_t tell_at, stop_at, poll_at, again_at; /* 0: never */
-    uint64_t stop;       /* enum cloche_reason: must not run on */
-    uint64_t early;      /* a call that was cancelled before it began */
-    int cancelled;       /* in this call, whatever it was told before */
-    int noticed;         /* a notice was written in this call */
-    int handled;         /* since the last disarming, another thread has changed something of what is armed */
+    uint64_t stop;                               /* enum cloche_reason: if set, the guest must not run on */
+    uint64_t early;                              /* the serial number of a call that was cancelled before it began */
+    int cancelled;                               /* whether this call was cancelled, whatever the guest was told before */
+    int noticed;                                 /* a notice was written in this call */
+    int handled; /* another thread has changed what is armed since this guest last disarmed under the lock */
     int locked;
-    pthread_cond_t wake; /* with the timer's lock: for `sleep` */
-    int forked;          /* atomic: it was in a call of a thread that does not exist in this process. The last one, see table_take */
+    pthread_cond_t wake; /* wakes a guest in the import `sleep`; with the timer's lock */
+    int forked;          /* atomic: it was in a call when this process was forked. Must be the last member, see table_take */
 };
 
 extern struct cloche_engine engine;
 
 int64_t clock_now(void);
-/* Neither is negative; the sum of two long times is not a time in the past. INT64_MAX is never. */
+/* The sum of two times that are not negative, without overflow. INT64_MAX means never. */
 static inline int64_t later(int64_t time, int64_t span) { return span > INT64_MAX - time ? INT64_MAX : time + span; }
-/* A span as Python has set it: whatever does not fit is as long as any. */
+/* A span of a word that Python has set; one that does not fit is the longest there is. */
 static inline int64_t span_of(uint64_t word) { return word > INT64_MAX ? INT64_MAX : (int64_t)word; }
-/* The first reason counts. */
+/* Stop a guest for that reason, unless it has been stopped for another one: the first reason counts. */
 static inline void set_stop(struct guest *guest, uint64_t reason) {
     uint64_t none = CLOCHE_NO_REASON;
     __atomic_compare_exchange_n(&guest->stop, &none, reason, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
@@ -77,30 +73,38 @@ static inline void set_stop(struct guest *guest, uint64_t reason) {
 extern pthread_mutex_t timer_lock;
 void timer_link(struct guest *guest);
 void timer_unlink(struct guest *guest);
-/* Times are absolute; 0: never. tell and poll only where the guest can hear a notice. Returns 0 if there is something to see to, but no
-   thread that could: nobody would stop the guest. */
+/* Arm the deadline of a call. Times are absolute, 0: never; tell_at and poll_ns only where the guest can hear a notice. Returns
+   0 if the timer's thread would be needed and cannot be started: then nothing would stop the guest. */
 int timer_arm(struct guest *guest, int64_t tell_at, int64_t stop_at, int64_t poll_ns);
-int timer_arm_again(struct guest *guest); /* the same times, after a fork perhaps */
-int timer_disarm(struct guest *guest); /* 0: the stop page stays locked, the guest cannot be used again */
-void timer_forget(struct guest *guest); /* in a forked process: its times mean nothing any more */
+int timer_arm_again(struct guest *guest); /* see to the same times again: after a fork, the thread is gone */
+int timer_disarm(struct guest *guest);    /* 0: the stop page could not be unlocked, so the guest cannot be used again */
+void timer_forget(struct guest *guest);   /* in a forked process: its times mean nothing any more */
 int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t reason, int now);
-/* Wait until then, or until the guest is told something. 0; or whether Python should look at its signals. */
+/* Wait until that time, or until the guest is told something, or until Python wants to look at its signals. */
 enum woken { WOKEN_TIME, WOKEN_NOTICE, WOKEN_STOP, WOKEN_POLL };
 enum woken timer_sleep(struct guest *guest, int64_t until);
-void timer_clear_notice(struct guest *guest); /* at rest */
+void timer_clear_notice(struct guest *guest); /* of a guest at rest */
 void timer_forked(void);
-
-/* imports.c */
-struct guest *current_guest(void);
-void set_current_guest(struct guest *guest);
-/* Leave the fiber with that status; what to do when it goes on is in guest->command. */
-void guest_wait(struct guest *guest, int status);
 
 /* random.c */
 uint64_t random_word(struct guest *guest);
 
-/* core.c */
-enum { GO_ON, UNWIND, RUN_EXPORT };
-int guest_run(struct guest *guest); /* call guest->function with guest->arguments, on the guest's stack */
+/* guests.c */
+struct guest *table_take(void); /* a guest without image and store; NULL: no memory */
+void table_give_back(struct guest *guest);
+struct guest *guest_find(uint64_t handle); /* NULL: there is none any more */
+/* Take a guest that is in that state: from here on nobody else changes or frees it, until another state is stored. */
+int guest_take(struct guest *guest, uint64_t handle, uint64_t state);
+int guests_follow_forks(void); /* once; 0: no memory */
+
+/* crossing.c */
+enum { GO_ON, UNWIND, RUN_EXPORT };               /* guest->command */
+struct guest *current_guest(void);                /* the one that runs on this thread, the innermost one; NULL: none */
+int guest_cross(struct guest *guest, int begin);  /* enter the guest, or let it go on; what it has come to */
+int guest_run(struct guest *guest);               /* on its stack: call guest->function with guest->arguments */
+void guest_wait(struct guest *guest, int status); /* on its stack: leave it with that status, until it is to go on */
+/* Note for cloche_message what the engine has to say, and delete it. */
+void keep_error(struct guest *guest, void *error);
+void keep_trap(struct guest *guest, void *trap);
 
 #endif

@@ -1,6 +1,6 @@
-/* The engine as the core sees it: the functions of wasmtime's C library that it calls, with plain types, in the order in which Python
-   fills them in. Above each stands its name there, which a test compares with Python's list. The layouts are those of the wasmtime
-   version that pyproject.toml pins; a test compares them with wasmtime-py's. */
+/* The engine as the core sees it: the functions of wasmtime's C library that it calls, with plain types, in the order in which
+   Python fills them in. Above each stands its name there, which a test compares with Python's list. The layouts are those of the
+   wasmtime version that pyproject.toml pins; a test compares them with wasmtime-py's. */
 #ifndef CLOCHE_ENGINE_H
 #define CLOCHE_ENGINE_H
 
@@ -8,18 +8,53 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct engine_func { uint64_t store_id; void *private_; };
-struct engine_memory { uint64_t store_id; uint32_t private1; uint32_t private2; };
-struct engine_global { uint64_t store_id; uint32_t private1, private2, private3; };
-struct engine_instance { uint64_t store_id; size_t private_; };
+struct engine_func {
+    uint64_t store_id;
+    void *private_;
+};
+struct engine_memory {
+    uint64_t store_id;
+    uint32_t private1;
+    uint32_t private2;
+};
+struct engine_global {
+    uint64_t store_id;
+    uint32_t private1, private2, private3;
+};
+struct engine_instance {
+    uint64_t store_id;
+    size_t private_;
+};
 struct engine_extern {
     uint8_t kind;
-    union { struct engine_func func; struct engine_global global; struct { struct engine_memory at; uint32_t more; } memory; uint64_t room[3]; } of;
+    union {
+        struct engine_func func;
+        struct engine_global global;
+        struct {
+            struct engine_memory at;
+            uint32_t more;
+        } memory;
+        uint64_t room[3];
+    } of;
 };
 enum { ENGINE_FUNC = 0, ENGINE_GLOBAL = 1, ENGINE_TABLE = 2, ENGINE_MEMORY = 3 };
-union engine_raw { int32_t i32; int64_t i64; uint64_t v128[2]; };
-struct engine_val { uint8_t kind; union { int32_t i32; int64_t i64; uint64_t room[3]; } of; };
-struct engine_bytes { size_t size; char *data; };
+union engine_raw {
+    int32_t i32;
+    int64_t i64;
+    uint64_t v128[2];
+};
+struct engine_val {
+    uint8_t kind;
+    union {
+        int32_t i32;
+        int64_t i64;
+        uint64_t room[3];
+    } of;
+};
+struct engine_bytes {
+    size_t size;
+    char *data;
+};
 
 typedef void *(*engine_callback)(void *env, void *caller, union engine_raw *values, size_t count);
 typedef void *(*engine_epoch_callback)(void *context, void *data, uint64_t *delta, uint8_t *kind);
@@ -46,7 +81,8 @@ struct cloche_engine {
     /* wasmtime_instance_pre_instantiate */
     void *(*instantiate)(void *instance_pre, void *context, struct engine_instance *instance, void **trap);
     /* wasmtime_instance_export_get */
-    bool (*export_get)(void *context, const struct engine_instance *instance, const char *name, size_t length, struct engine_extern *item);
+    bool (*export_get)(void *context, const struct engine_instance *instance, const char *name, size_t length,
+                       struct engine_extern *item);
     /* wasmtime_func_call_unchecked */
     void *(*func_call)(void *context, const struct engine_func *func, union engine_raw *values, size_t count, void **trap);
     /* wasmtime_memory_data */

@@ -1,13 +1,15 @@
-/* Compiled WebAssembly relies on the engine's handlers: an access out of bounds is a SIGSEGV that wasmtime turns into a trap. Were another
-   handler in their place when a guest traps (faulthandler.enable(), signal.signal, a crash reporter), the process would end.
+/* Compiled WebAssembly relies on the engine's handlers: an access out of bounds is a SIGSEGV that wasmtime turns into a trap. If
+   another handler were in their place when a guest traps (faulthandler.enable(), signal.signal, a crash reporter), the process
+   would end.
 
-   So the kernel has one handler of these signals for the life of the process, the core's. It gives a fault to the engine's handler, and
-   what is no trap to the handler that other code of the process has installed: as the kernel would, had it that one. For that the calls
-   by which other libraries and the engine install their handlers are redirected (redirect.c): they change a table, and nothing else.
+   So the kernel has one handler of these signals for the life of the process, the core's. It passes a fault to the engine's
+   handler. A fault that is no trap it passes on to the handler that other code of the process has installed, as the kernel
+   would. To learn of those handlers, the calls by which the engine and other libraries install them are redirected (redirect.c):
+   they only change a table here.
 
-   Calls that are not redirected (of a library loaded since, or none that passes through a library's slots) do replace the core's handler.
-   It is put back before a guest is entered, by the timer while guests run, and before one is made to fault. Where no calls can be
-   redirected, the engine's handler itself is what is put back. */
+   A call that is not redirected does replace the core's handler: by a library that was loaded since, or a call not made through
+   a library's slots. The core's handler is put back before a guest is entered, by the timer while guests run, and before a guest
+   is made to fault. Where no call can be redirected, it is the engine's own handler that is put back. */
 #define _GNU_SOURCE
 #include "handlers.h"
 #include "cloche.h"
@@ -29,7 +31,8 @@
 
 /* Those of which wasmtime installs a handler (crates/wasmtime/src/runtime/vm/sys/unix/signals.rs, foreach_handler). */
 static const int numbers[] = {
-    SIGSEGV, SIGILL,
+    SIGSEGV,
+    SIGILL,
 #if defined(__x86_64__) || defined(__s390x__)
     SIGFPE,
 #endif
@@ -43,16 +46,16 @@ typedef void (*full_handler)(int, siginfo_t *, void *);
 
 static struct {
     full_handler engines;
-    struct sigaction others[2]; /* the one that counts, and room for the next one: a fork leaves no half of a handler */
+    struct sigaction others[2]; /* the current one, and room for the next one: after a fork neither is half written */
     int current;
-    int previous_decides; /* the engine was there first: a fault that is none of its own goes to the handler it found */
+    int previous_decides; /* an engine was made before the core: it calls the handler that it found for faults of others */
 } table[COUNT];
-static int taken;   /* the core's handler is the kernel's */
+static int taken;   /* the kernel has the core's handler */
 static pid_t owner; /* the process that the table belongs to */
 
-static struct sigaction kept[COUNT]; /* what the kernel has to have */
-static int known;                    /* which of `kept` are; written once each */
-CLOCHE_EXPORT uint64_t cloche_handlers_replaced; /* how often somebody else's had to be replaced */
+static struct sigaction kept[COUNT];             /* the handlers that the kernel must have */
+static int known;                                /* bits: which of `kept` are known; each is written once */
+CLOCHE_EXPORT uint64_t cloche_handlers_replaced; /* how often handlers had to be put back */
 static const void *engines_library;
 static int64_t looked_at;
 
@@ -71,7 +74,8 @@ static int is_engines(const struct sigaction *action) {
     return is_function(action) && dladdr(handler, &its) && dladdr(engines_library, &engines) && its.dli_fbase == engines.dli_fbase;
 }
 
-/* ---- the table. sigaction may be called in a handler: whoever holds the lock cannot be interrupted by one. */
+/* ---- the table. sigaction may be called in a handler, so signals are blocked while the lock is held: or a handler could wait
+   for ever. */
 static int lock_word;
 
 static void lock(sigset_t *mask) {
@@ -85,10 +89,11 @@ static void unlock(const sigset_t *mask) {
     pthread_sigmask(SIG_SETMASK, mask, NULL);
 }
 
-/* A child of vfork has handlers of its own, but this memory: subprocess resets them all there. */
+/* A child of vfork has its own handlers but shares this memory: what it installs (subprocess resets all) must not get into the
+   table. */
 static pid_t this_process(void) {
 #ifdef __linux__
-    return (pid_t)syscall(SYS_getpid); /* older C libraries remember the parent's */
+    return (pid_t)syscall(SYS_getpid); /* getpid() of older C libraries returns a stored number: the parent's */
 #else
     return getpid();
 #endif
@@ -100,14 +105,14 @@ void handlers_forked(void) {
     __atomic_store_n(&lock_word, 0, __ATOMIC_RELEASE);
 }
 
-/* Under the lock. */
+/* Under the lock: make this the handler of other code. */
 static void put(int i, const struct sigaction *action) {
     int next = !LOAD(table[i].current);
     table[i].others[next] = *action;
     STORE(table[i].current, next);
 }
 
-/* ---- a fault, or a signal that somebody has sent */
+/* ---- a fault, or a signal that a process has sent */
 static void to_others(int i, siginfo_t *info, void *machine) {
     sigset_t mask;
     int number = numbers[i], sent = info->si_code <= 0;
@@ -116,7 +121,8 @@ static void to_others(int i, siginfo_t *info, void *machine) {
     if (is_function(&action) && action.sa_flags & (int)SA_RESETHAND) put(i, &none);
     unlock(&mask);
     if (action.sa_handler == SIG_IGN && sent) return;
-    if (!is_function(&action)) { /* a fault comes again when this handler returns: the system ends the process where it has happened */
+    if (!is_function(
+            &action)) { /* a fault comes again when this handler returns: the system ends the process where it has happened */
         sigaction(number, &none, NULL);
         if (sent) raise(number);
         return;
@@ -134,7 +140,7 @@ static uintptr_t instruction(const ucontext_t *machine) {
     return (uintptr_t)machine->uc_mcontext.pc;
 #else
     (void)machine;
-    return 0; /* nothing is redirected there */
+    return 0; /* not used: no calls are redirected there */
 #endif
 }
 
@@ -142,10 +148,11 @@ static void on_signal(int number, siginfo_t *info, void *machine) {
     int i = index_of(number), error = errno;
     full_handler engines = LOAD(table[i].engines);
     int is_done = 0;
-    if (engines && (info->si_code > 0 || LOAD(table[i].previous_decides))) { /* a signal that was sent is no trap */
+    if (engines && (info->si_code > 0 || LOAD(table[i].previous_decides))) { /* si_code <= 0: it was sent, so it is no trap */
         uintptr_t before = instruction(machine);
         engines(number, info, machine);
-        is_done = instruction(machine) != before || LOAD(table[i].previous_decides); /* of a trap, the thread goes on elsewhere */
+        is_done = instruction(machine) != before ||
+                  LOAD(table[i].previous_decides); /* after a trap, the thread goes on at another instruction */
     }
     if (!is_done) to_others(i, info, machine);
     errno = error;
@@ -156,13 +163,13 @@ int others_sigaction(int number, const struct sigaction *action, struct sigactio
     int i = index_of(number);
     if (i < 0 || !is_ours()) return sigaction(number, action, before);
     sigset_t mask;
-    struct sigaction new, old; /* copied without the lock: the pointers may be wrong */
+    struct sigaction new, old; /* copied before the lock is taken: with a bad pointer that faults */
     if (action) new = *action;
-    int is_found = action && !LOAD(table[i].engines) && is_engines(&new); /* the loader's lock is not to be waited for under this one */
+    int is_found = action && !LOAD(table[i].engines) && is_engines(&new); /* before the lock: is_engines waits for the loader's */
     lock(&mask);
     full_handler engines = LOAD(table[i].engines);
     old = table[i].others[table[i].current];
-    /* Code that was not redirected when it asked what was installed has been given the core's handler, or the engine's. */
+    /* Code whose call was not redirected yet has got the core's or the engine's handler as the old one, and may put that back. */
     int puts_back = action && (new.sa_sigaction == on_signal || (engines && new.sa_sigaction == engines));
     if (is_found && !engines) { /* it was installed after an engine that was there before the core */
         STORE(table[i].engines, new.sa_sigaction);
@@ -178,8 +185,8 @@ int others_sigaction(int number, const struct sigaction *action, struct sigactio
     return 0;
 }
 
-/* wasmtime installs its handlers once. For a fault that is no trap, it then calls the handler that it has found; it finds the default, which
-   it installs in that case: it means that the fault is the others'. */
+/* wasmtime installs its handlers once. For a fault that is no trap it calls the handler that it found then. Here it finds the
+   default one, and so would install that: this tells the core that the fault is for other code. */
 int engines_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
     int i = index_of(number);
     if (i < 0 || !is_ours()) return sigaction(number, action, before);
@@ -229,12 +236,12 @@ void handlers_take(const void *engine) {
         if (!sigaction(numbers[i], NULL, &found[i]) && is_engines(&found[i])) engines |= 1 << i;
     owner = this_process();
     lock(&mask);
-    STORE(taken, 1); /* first: a call from another thread waits for the lock */
+    STORE(taken, 1); /* first: calls of other threads now come here, and wait for the lock */
     for (int i = 0; i < COUNT; i++) {
         kept[i].sa_sigaction = on_signal;
-        kept[i].sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER; /* as wasmtime's own */
+        kept[i].sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER; /* the flags of wasmtime's own handlers */
         if (sigaction(numbers[i], &kept[i], &before)) continue;
-        if (engines >> i & 1 && before.sa_sigaction == found[i].sa_sigaction) { /* what it has found itself is unknown */
+        if (engines >> i & 1 && before.sa_sigaction == found[i].sa_sigaction) { /* the handler that it found is not known */
             table[i].engines = before.sa_sigaction;
             table[i].previous_decides = 1;
             memset(&before, 0, sizeof before);
@@ -249,7 +256,7 @@ void handlers_redirect(void) {
     if (LOAD(taken) && redirect_is_due()) redirect_calls(redirections, REDIRECTIONS, engines_library);
 }
 
-/* ---- looking after what the kernel has */
+/* ---- keeping the handlers in place */
 CLOCHE_EXPORT int cloche_note_handlers(void) {
     int found = 0;
     sigset_t mask;
@@ -261,7 +268,7 @@ CLOCHE_EXPORT int cloche_note_handlers(void) {
         } else if (known >> i & 1) {
             found |= 1 << i;
         } else if (!sigaction(numbers[i], NULL, &action) && is_engines(&action)) {
-            kept[i] = action; /* the timer's thread reads it without a lock, once it is known */
+            kept[i] = action; /* before `known` says so: then the timer's thread reads it without the lock */
             found |= 1 << i;
         }
     }
@@ -282,8 +289,8 @@ CLOCHE_EXPORT int cloche_keep_handlers(void) {
     return replaced;
 }
 
-/* Four system calls are a microsecond on some machines, so SIGSEGV is looked at always, because whoever installs handlers of crashes
-   installs that one, and the others every few milliseconds. */
+/* Four system calls take a microsecond on some machines. So only SIGSEGV is checked each time, as every crash reporter installs
+   a handler of it, and the others every few milliseconds. */
 enum { LOOK_EVERY_NS = 4 * 1000 * 1000 };
 
 void handlers_look(void) {

@@ -1,10 +1,10 @@
-/* Who gets a fault: the engine, and after it whoever else has installed a handler. See handlers.c. */
+/* Handlers of faults: the engine's gets a fault first, then that of other code. See handlers.c. */
 #ifndef CLOCHE_HANDLERS_H
 #define CLOCHE_HANDLERS_H
 
 #include <signal.h>
 
-/* Once, before the first engine is made: from here on the core's handler gets the faults. `engine` is the address of anything in the
+/* Call this once, before the first engine is made: from then on the core's handler gets the faults. `engine` is any address in the
    engine's library. */
 void handlers_take(const void *engine);
 
@@ -14,7 +14,7 @@ void handlers_forked(void);
 /* Redirect the calls of libraries that have been loaded since. */
 void handlers_redirect(void);
 
-/* Look at the handlers, if the last look was not just now. */
+/* Check the kernel's handlers, unless that has just been done. */
 void handlers_look(void);
 
 /* What the engine's calls of sigaction, and those of other libraries, are redirected to. */

@@ -1,5 +1,5 @@
-/* Random words: the operating system's, or blake2b in counter mode under a key (RFC 7693), so that a seed gives the same words in every
-   process. Word i is bytes [8i, 8i + 8) of the blocks blake2b(key, counter as 16 bytes), 64 bytes each. */
+/* Random words: the operating system's, or blake2b in counter mode under a key (RFC 7693), so that a seed gives the same words
+   in every process. Word i is bytes [8i, 8i + 8) of the blocks blake2b(key, counter as 16 bytes), 64 bytes each. */
 #define _GNU_SOURCE
 #include "core.h"
 #include <errno.h>
@@ -33,7 +33,8 @@ static void compress(uint64_t state[8], const uint8_t block[128], uint64_t count
     for (int round = 0; round < 12; round++) {
         const uint8_t *s = order[round];
 #define MIX(a, b, c, d, x, y) \
-    a += b + (x), d = rotated(d ^ a, 32), c += d, b = rotated(b ^ c, 24), a += b + (y), d = rotated(d ^ a, 16), c += d, b = rotated(b ^ c, 63)
+    a += b + (x), d = rotated(d ^ a, 32), c += d, b = rotated(b ^ c, 24), a += b + (y), d = rotated(d ^ a, 16), c += d, \
+                  b = rotated(b ^ c, 63)
         MIX(v[0], v[4], v[8], v[12], m[s[0]], m[s[1]]);
         MIX(v[1], v[5], v[9], v[13], m[s[2]], m[s[3]]);
         MIX(v[2], v[6], v[10], v[14], m[s[4]], m[s[5]]);
@@ -65,7 +66,7 @@ static void system_random(uint8_t *to, size_t size) {
     while (size) {
         long got = syscall(SYS_getrandom, to, size, 0); /* glibc has no function for it before 2.25 */
         if (got > 0) to += got, size -= (size_t)got;
-        else if (errno != EINTR) __builtin_trap(); /* no kernel of ours lacks it, and there is nothing to go on with */
+        else if (errno != EINTR) __builtin_trap(); /* every supported kernel has getrandom; without it nothing can go on */
     }
 #else
     arc4random_buf(to, size);
@@ -76,7 +77,7 @@ uint64_t random_word(struct guest *guest) {
     uint64_t drawn = guest->words[WORD_DRAWN]++, word;
     if (guest->words[WORD_SEEDED]) {
         uint64_t wanted[6] = {1, 0, 0, 0, 0, drawn / 8};
-        memcpy(wanted + 1, guest->words + WORD_KEY, 32); /* Python may have changed the key, or the place in the stream */
+        memcpy(wanted + 1, guest->words + WORD_KEY, 32); /* compared each time: Python may have changed the key or the position */
         if (memcmp(guest->chunk_of, wanted, sizeof wanted)) {
             keyed_block(guest->words + WORD_KEY, drawn / 8, guest->chunk);
             memcpy(guest->chunk_of, wanted, sizeof wanted);
@@ -84,10 +85,10 @@ uint64_t random_word(struct guest *guest) {
         memcpy(&word, guest->chunk + 8 * (drawn % 8), 8);
         return word;
     }
-    if (guest->chunk_of[0]) guest->chunk_left = 0, guest->chunk_of[0] = 0; /* never words of a key */
+    if (guest->chunk_of[0]) guest->chunk_left = 0, guest->chunk_of[0] = 0; /* drop a block that was made from a key */
     if (!guest->chunk_left) system_random(guest->chunk, sizeof guest->chunk), guest->chunk_left = 8;
     guest->chunk_left--;
     memcpy(&word, guest->chunk + 8 * guest->chunk_left, 8);
-    memset(guest->chunk + 8 * guest->chunk_left, 0, 8); /* each is used once */
+    memset(guest->chunk + 8 * guest->chunk_left, 0, 8); /* a word that has been used must not be found in memory */
     return word;
 }

@@ -1,8 +1,9 @@
-/* A library calls a function of another one through a slot of its own, which the loader fills with the function's address. The slots
-   are named in the library's relocations, so they can be found, and filled with another address. Nothing is done to a library's code.
+/* A library calls a function of another one through a slot of its own, which the loader fills with the function's address. The
+   slots are named in the library's relocations, so they can be found, and filled with another address. Nothing is done to a
+   library's code.
 
-   The loader makes most slots read-only once they are filled (RELRO). A library that another thread is just loading has such slots
-   that can still be written: making one of their pages read-only would crash the loader, so that library is left for the next time. */
+   The loader makes most slots read-only once they are filled (RELRO). While another thread loads a library, such slots of it can
+   still be written: making their page read-only would then crash the loader, so that library is left out until the next call. */
 #define _GNU_SOURCE
 #include "redirect.h"
 
@@ -22,7 +23,7 @@ enum { IN_TABLE = R_X86_64_GLOB_DAT, FOR_CALLS = R_X86_64_JUMP_SLOT };
 #else
 enum { IN_TABLE = R_AARCH64_GLOB_DAT, FOR_CALLS = R_AARCH64_JUMP_SLOT };
 #endif
-enum { TRIES = 8 }; /* a library whose slots stay writable is not looked at for ever */
+enum { TRIES = 8 }; /* after so many calls give up on a library whose slots stay writable */
 
 struct search {
     const struct redirection *all;
@@ -30,12 +31,12 @@ struct search {
     const void *core, *engine;
     unsigned long long loaded;
 };
-/* dl_iterate_phdr holds a lock of the loader's, which a forked child would find locked for ever: no thread is in it during a fork. */
+/* dl_iterate_phdr holds a lock of the loader, which would stay locked in a forked child: so no thread is in it during a fork. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 void redirect_before_fork(void) { pthread_mutex_lock(&lock); }
 void redirect_after_fork(void) { pthread_mutex_unlock(&lock); }
 
-static unsigned long long seen; /* how many libraries had been loaded ever when all their calls were redirected */
+static unsigned long long seen; /* the loader's count of libraries loaded so far, when all their calls were last redirected */
 
 static int holds(const struct dl_phdr_info *object, const void *address) {
     uintptr_t at = (uintptr_t)address - object->dlpi_addr;
@@ -46,7 +47,7 @@ static int holds(const struct dl_phdr_info *object, const void *address) {
     return 0;
 }
 
-/* Whether the loader makes this slot read-only: whole pages only, as it rounds them. */
+/* Whether the loader will make this slot read-only. It does so with whole pages, rounded as here. */
 static int becomes_read_only(const struct dl_phdr_info *object, uintptr_t slot, uintptr_t page) {
     for (int i = 0; i < object->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &object->dlpi_phdr[i];
@@ -56,7 +57,7 @@ static int becomes_read_only(const struct dl_phdr_info *object, uintptr_t slot, 
     return 0;
 }
 
-/* The kernel adds 0 to the word there, atomically, or says that it may not. */
+/* Has the kernel add 0 to the word there, atomically; it fails if the page is read-only. */
 static int is_read_only(uintptr_t slot) {
     uint32_t nobody = 0;
     return syscall(SYS_futex, &nobody, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0, slot,
@@ -102,7 +103,8 @@ static int look_at(struct dl_phdr_info *object, size_t size, void *it) {
     if (holds(object, search->core)) return 0;
     const ElfW(Dyn) *entry = NULL;
     for (int i = 0; i < object->dlpi_phnum; i++)
-        if (object->dlpi_phdr[i].p_type == PT_DYNAMIC) entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
+        if (object->dlpi_phdr[i].p_type == PT_DYNAMIC)
+            entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
     const void *tables[2] = {NULL, NULL}, *symbols = NULL, *names = NULL;
     size_t bytes[2] = {0, 0};
     for (; entry && entry->d_tag != DT_NULL; entry++) {

@@ -1,15 +1,15 @@
-/* Other libraries' calls of functions of the C library, sent to functions of the core. */
+/* Redirects calls that other libraries make to functions of the C library; see redirect.c. */
 #ifndef CLOCHE_REDIRECT_H
 #define CLOCHE_REDIRECT_H
 
 struct redirection {
     const char *name;
-    void (*to)(void);      /* in place of it, for every library but the core, the engine and those that define it */
-    void (*engines_to)(void); /* for the engine's library; NULL: its calls stay as they are */
+    void (*to)(void); /* what every library calls instead, but the core, the engine and libraries that define the function */
+    void (*engines_to)(void); /* what the engine's library calls instead; NULL: its calls stay as they are */
 };
 
-/* Redirect the calls of all libraries that are loaded now. `engine` is the address of anything in the engine's library. Returns how many
-   of the engine's calls are redirected: 0 where that cannot be done. */
+/* Redirect the calls of all libraries that are loaded now. `engine` is any address in the engine's library. Returns how many of the
+   engine's calls are redirected: 0 where that is impossible. */
 int redirect_calls(const struct redirection *all, int count, const void *engine);
 
 /* Whether libraries have been loaded since, whose calls are not redirected yet. */

@@ -1,5 +1,5 @@
-/* A thread is made ready for the engine's handlers of faults: none of their signals is blocked while a guest runs, and there is a stack
-   for them. The handlers themselves: handlers.c. */
+/* What the engine's handlers of faults need of a thread: their signals are not blocked, and there is a stack for them. The handlers
+   themselves are in handlers.c. */
 #define _GNU_SOURCE
 #include "signals.h"
 #include <pthread.h>
@@ -25,10 +25,11 @@ void signals_restore(const sigset_t *before) {
         }
 }
 
-/* wasmtime's handlers run on an alternate stack of the thread, and wasmtime ends the process if it cannot allocate one when the thread
-   first enters a guest. So each thread gets one beforehand, where that can fail like everything else; wasmtime takes what it finds. */
+/* wasmtime's handlers run on an alternate stack of the thread. When a thread first enters a guest, wasmtime allocates that
+   stack, and ends the process if it cannot. So each thread gets one before, where a failure can be reported; wasmtime uses the
+   stack that it finds. */
 #ifdef __APPLE__
-int signals_stack(void) { return 1; } /* traps come another way there */
+int signals_stack(void) { return 1; } /* traps are no signals there */
 #else
 enum { HANDLER_STACK_BYTES = 256 << 10 }; /* the least that wasmtime takes */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -51,7 +52,7 @@ int signals_stack(void) {
     stack_t stack;
     if (!sigaltstack(NULL, &stack) && !(stack.ss_flags & SS_DISABLE) && stack.ss_size >= HANDLER_STACK_BYTES) return 1;
     pthread_once(&once, make_key);
-    if (!has_key) return 1; /* as it was: nobody would free it */
+    if (!has_key) return 1; /* leave it to wasmtime: a stack made here would never be freed */
     char *start = mmap(NULL, guard_bytes() + HANDLER_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (start == MAP_FAILED) return 0;
     memset(&stack, 0, sizeof stack);

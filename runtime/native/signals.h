@@ -1,14 +1,14 @@
-/* What a thread needs for the signals by which the processor tells of a trap. */
+/* Makes a thread ready for the signals that a trap of a guest raises. */
 #ifndef CLOCHE_SIGNALS_H
 #define CLOCHE_SIGNALS_H
 
 #include <signal.h>
 
-/* A thread that blocks one of them would die of the next trap: unblock them while a guest runs. */
+/* Unblock these signals while a guest runs: the system ends the process if a trap raises a blocked one. */
 void signals_unblock(sigset_t *before);
 void signals_restore(const sigset_t *before);
 
-/* See that this thread has a stack of its own for those handlers, large enough for the engine's. 0: the system gives none. */
+/* Give this thread an alternate stack for handlers, as large as the engine's need. 0: the system has no memory for it. */
 int signals_stack(void);
 
 #endif

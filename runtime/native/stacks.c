@@ -39,7 +39,7 @@ void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 /* Lies at the upper end of its own mapping. */
 struct stack {
     struct stack *next;
-    uint8_t *low; /* the first accessible byte */
+    uint8_t *low;  /* the first accessible byte */
     size_t mapped; /* of the whole mapping, the guard page included */
 };
 
@@ -49,7 +49,7 @@ static struct stack *idle;
 static uint64_t idle_count, total;
 
 static size_t page_bytes(void) {
-    static size_t size; /* each thread that comes first finds the same */
+    static size_t size; /* atomic: several threads may set it at once, to the same */
     if (!__atomic_load_n(&size, __ATOMIC_RELAXED)) __atomic_store_n(&size, (size_t)sysconf(_SC_PAGESIZE), __ATOMIC_RELAXED);
     return __atomic_load_n(&size, __ATOMIC_RELAXED);
 }
@@ -96,7 +96,7 @@ uint64_t stack_count(void) { return __atomic_load_n(&total, __ATOMIC_RELAXED); }
 void stack_before_fork(void) { pthread_mutex_lock(&lock); }
 void stack_after_fork(void) { pthread_mutex_unlock(&lock); }
 
-/* ---- the switch: keep what the calling convention says a function must keep, and change the stack pointer */
+/* ---- the switch: save the registers that the calling convention says a function must preserve, and change the stack pointer */
 void cloche_switch(void **save, void *to);
 void cloche_enter_fiber(void);
 
@@ -108,6 +108,7 @@ void cloche_enter_fiber(void);
 
 #if defined(__x86_64__)
 enum { SAVED_WORDS = 6, AT_FIBER = 3 }; /* r15 r14 r13 r12 rbx rbp, then the address to return to */
+/* clang-format off */
 __asm__(
     ".text\n"
     ".p2align 4\n"
@@ -121,10 +122,11 @@ __asm__(
     ".p2align 4\n"
     ".globl " SYMBOL(cloche_enter_fiber) "\n"
     SYMBOL(cloche_enter_fiber) ":\n"
-    "  xorl %ebp, %ebp\n" /* the end of the chain of frames, for whoever walks it */
+    "  xorl %ebp, %ebp\n" /* ends the chain of frames for debuggers and profilers */
     "  movq %r12, %rdi\n"
     "  callq " SYMBOL(cloche_fiber_main) "\n"
     "  ud2\n");
+/* clang-format on */
 
 static void *prepare(uint8_t *top, struct fiber *fiber) {
     void **sp = (void **)(((uintptr_t)top & ~(uintptr_t)15) - 32); /* 16-aligned once the address below has been popped */
@@ -136,6 +138,7 @@ static void *prepare(uint8_t *top, struct fiber *fiber) {
 }
 #elif defined(__aarch64__)
 enum { SAVED_WORDS = 20 }; /* x19..x30, d8..d15 */
+/* clang-format off */
 __asm__(
     ".text\n"
     ".p2align 4\n"
@@ -159,11 +162,12 @@ __asm__(
     "  mov x0, x19\n"
     "  bl " SYMBOL(cloche_fiber_main) "\n"
     "  brk #1\n");
+/* clang-format on */
 
 static void *prepare(uint8_t *top, struct fiber *fiber) {
     void **sp = (void **)(((uintptr_t)top & ~(uintptr_t)15) - 32) - SAVED_WORDS;
     for (int i = 0; i < SAVED_WORDS; i++) sp[i] = NULL;
-    sp[0] = fiber; /* x19 */
+    sp[0] = fiber;                       /* x19 */
     sp[11] = (void *)cloche_enter_fiber; /* x30: where `ret` goes */
     return sp;
 }

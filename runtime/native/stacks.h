@@ -1,4 +1,5 @@
-/* Stacks on which guests run, and the switch between them. A stack belongs to no thread: the pool gives the one that was used last. */
+/* The stacks that guests run on, and the switch between them. Stacks come from a pool for all threads: the last one used comes
+   first. */
 #ifndef CLOCHE_STACKS_H
 #define CLOCHE_STACKS_H
 
@@ -9,7 +10,7 @@ struct stack;
 
 /* A stack of at least `bytes`, with an inaccessible page below it; NULL if the system gives none. */
 struct stack *stack_take(size_t bytes);
-/* used_deep: give its lower pages back to the system, since a deep recursion has touched them. */
+/* used_deep: a deep recursion has touched its lower pages, so give these back to the system. */
 void stack_give_back(struct stack *stack, int used_deep);
 uint64_t stack_count(void);
 
@@ -17,12 +18,12 @@ uint64_t stack_count(void);
    `resume` lets it go on after `fiber_leave`. Both must happen on one thread. */
 struct fiber {
     struct stack *stack;
-    void *inside; /* stack pointer of the fiber while it waits */
-    void *outside; /* stack pointer of whoever waits for it */
+    void *inside;  /* stack pointer of the fiber while it waits */
+    void *outside; /* stack pointer of the code that entered it */
     void (*work)(void *);
     void *argument;
     int done;
-    void *sanitizer[3]; /* what the sanitizers want to know of a switch */
+    void *sanitizer[3]; /* what sanitizers must be told of a switch */
     size_t outside_bytes;
 };
 void fiber_begin(struct fiber *fiber, void (*work)(void *), void *argument);

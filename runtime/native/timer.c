@@ -1,15 +1,17 @@
-/* One thread keeps the deadlines of all guests of a process. It needs neither Python nor the GIL, so a deadline is late by a wake-up.
+/* One thread sees to the deadlines of all guests of a process. It needs neither Python nor the GIL, so a deadline is late by no
+   more than the time that a thread takes to wake.
 
-   A call arms its guest: it stores the times, and wakes the thread only if that would otherwise wake too late. Both sides write
-   first and read then (the times, and `wake_at`), so that at least one of them sees the other.
+   A call arms its guest: it stores the times, and wakes the thread only if that would otherwise wake too late. The call writes
+   the times and then reads `wake_at`; the thread writes `wake_at` and then reads the times. So at least one of them sees what
+   the other wrote.
 
    What the thread does to a guest whose time has come, in this order:
    - at `tell_at` it writes a notice, which the guest's Python raises as an exception at its next check; the node can clean up;
-   - at `stop_at` it stops the guest: it makes the stop page inaccessible, which every loop of the image reads (or, under epochs, lets
-     an epoch pass). The next such load traps, and wasmtime ends the call.
+   - at `stop_at` it stops the guest: it makes the stop page inaccessible, which every loop of the image reads (or, under epochs,
+     lets an epoch pass). The next such load traps, and wasmtime ends the call.
 
-   A guest disarms without the lock, unless another thread has changed something of what is armed since the guest was armed: `handled`
-   says so until the guest itself has taken the lock, so that nothing which is armed in that moment outlives the call. */
+   A guest disarms without the lock, unless another thread has changed what is armed since the guest was armed: then `handled` is
+   set, and the guest takes the lock. So nothing that another thread arms at that moment outlives the call. */
 #define _GNU_SOURCE
 #include "core.h"
 #include "handlers.h"
@@ -66,15 +68,13 @@ static void wait_until(pthread_cond_t *condition, int64_t until) {
 #endif
 }
 
-/* Whether the timer sees to the end of a call: without metering only once it has been cancelled. */
-static int is_kept(const struct guest *guest) {
-    return guest->image->metering != CLOCHE_UNMETERED || LOAD(guest->cancelled);
-}
+/* Whether the timer ends this call at its times: without metering only after a cancel. */
+static int is_kept(const struct guest *guest) { return guest->image->metering != CLOCHE_UNMETERED || LOAD(guest->cancelled); }
 
 static int64_t earliest(const struct guest *guest) {
     int64_t first = NEVER;
     const int64_t times[] = {LOAD(guest->poll_at), LOAD(guest->again_at), LOAD(guest->tell_at), LOAD(guest->stop_at)};
-    /* where the timer does not, the guest sees to its deadline itself, while it sleeps */
+    /* without metering the guest itself sees to its deadline, and only while it sleeps (timer_sleep) */
     int count = is_kept(guest) ? 4 : 2;
     for (int i = 0; i < count; i++)
         if (times[i] && times[i] < first) first = times[i];
@@ -100,7 +100,7 @@ static int notice_is_pending(const struct guest *guest) {
     return request == NOTICE_DEADLINE || request == NOTICE_CANCEL;
 }
 
-/* The guest has been told already if a reason is there: the first one counts. */
+/* Tell the guest to stop, unless it has been told already: the first reason counts. */
 static void tell(struct guest *guest, uint64_t reason, int64_t now) {
     STORE(guest->tell_at, 0);
     if (LOAD(guest->words[WORD_TOLD])) return;
@@ -115,18 +115,19 @@ static uint64_t reason_to_stop(const struct guest *guest) {
     return told ? told : CLOCHE_DEADLINE;
 }
 
-/* Make a guest that has been stopped notice it. */
+/* Make the code of a guest that has been stopped trap. */
 static void press(struct guest *guest, int64_t now) {
     STORE(guest->again_at, 0);
     if (guest->image->metering == CLOCHE_EPOCH) {
         engine.increment_epoch(guest->image->engine);
-        STORE(guest->again_at, later(now, AGAIN_NS)); /* this one is lost if the engine's callback has just looked at `stop` */
+        STORE(guest->again_at,
+              later(now, AGAIN_NS)); /* once more: an epoch is lost if the engine's callback read `stop` just before it was set */
         return;
     }
     if (guest->locked) return;
     cloche_keep_handlers();
     guest->locked = !mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE);
-    if (!guest->locked) STORE(guest->again_at, later(now, AGAIN_NS)); /* no memory for the kernel's own tables: try again */
+    if (!guest->locked) STORE(guest->again_at, later(now, AGAIN_NS)); /* the kernel has no memory for its tables: try again */
 }
 
 static void stop(struct guest *guest, int64_t now) {
@@ -136,8 +137,8 @@ static void stop(struct guest *guest, int64_t now) {
     press(guest, now);
 }
 
-/* Under the lock. `handled` is written before the times are read: a guest that disarms meanwhile sees it, and waits for the lock; one
-   that has disarmed before has no times any more. */
+/* Under the lock: do what is due for one guest. `handled` is written before the times are read: a guest that disarms meanwhile
+   sees it and waits for the lock, and one that has disarmed before has no times any more. */
 static void look_at(struct guest *guest, int64_t now) {
     if (earliest(guest) > now) return;
     STORE(guest->handled, 1);
@@ -175,7 +176,7 @@ static void *run(void *nothing) {
         }
         int any = __atomic_exchange_n(&armed_since, 0, __ATOMIC_SEQ_CST);
         int64_t span = __atomic_exchange_n(&shortest, NEVER, __ATOMIC_SEQ_CST), next = NEVER;
-        STORE(wake_at, NEVER); /* from here on, who arms a guest that has been looked at wakes this thread */
+        STORE(wake_at, NEVER); /* from here on, a call that arms a guest wakes this thread */
         for (struct guest *guest = guests, *after; guest; guest = after) {
             after = guest->next;
             look_at(guest, now);
@@ -186,7 +187,7 @@ static void *run(void *nothing) {
             handlers_look();
             if (next > now + LOOK_AT_HANDLERS_NS) next = now + LOOK_AT_HANDLERS_NS;
         }
-        /* Calls come and go: wake no later than the next one's time can be, so that arming it needs no wake-up. */
+        /* Wake as early as the next call may need, so that calls of the same length do not have to wake this thread each time. */
         if (any) {
             if (span < NEVER - now && now + span < next) next = now + span;
             int64_t expected = NEVER;
@@ -197,7 +198,7 @@ static void *run(void *nothing) {
     return nothing;
 }
 
-/* Under the lock. */
+/* Under the lock: start the thread, if it does not run. 0: there is none. */
 static int start(void) {
     if (running) return 1;
     if (!condition_made) condition_init(&changed), condition_made = 1;
@@ -219,10 +220,10 @@ static int start(void) {
     }
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return running; /* if not: the next call tries again */
+    return running; /* 0: the next call tries again */
 }
 
-/* Under the lock: the thread looks no later than then. 0: there is none. */
+/* Under the lock: have the thread look no later than at that time. 0: there is no thread. */
 static int look_by(int64_t time) {
     int started = start();
     if (started && time < wake_at) {
@@ -295,15 +296,16 @@ int timer_disarm(struct guest *guest) {
     timer_forget(guest);
     if (!LOAD(guest->handled)) return 1;
     pthread_mutex_lock(&timer_lock);
-    timer_forget(guest); /* the timer may have set one again meanwhile */
-    if (guest->locked) guest->locked = mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE) != 0;
+    timer_forget(guest); /* the thread may have set a time meanwhile */
+    if (guest->locked)
+        guest->locked = mprotect(guest->base + STOP_PAGE, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE) != 0;
     int usable = !guest->locked;
     STORE(guest->handled, 0);
     pthread_mutex_unlock(&timer_lock);
     return usable;
 }
 
-/* Under the lock. Whether the call of that number is under way; 0: whichever. */
+/* Under the lock: whether the call of that number (0: any) is under way. */
 static int is_meant(const struct guest *guest, uint64_t serial) {
     uint64_t state = LOAD(guest->words[WORD_STATE]);
     return (state == CLOCHE_RUNNING || state == CLOCHE_WAITING) && (!serial || serial == LOAD(guest->words[WORD_SERIAL]));
@@ -313,7 +315,7 @@ int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t
     int status = CLOCHE_BUSY;
     pthread_mutex_lock(&timer_lock);
     if (guest->linked && LOAD(guest->handle) == handle) {
-        STORE(guest->handled, 1); /* before the state is read: the guest cannot end its call until this has been done */
+        STORE(guest->handled, 1); /* before the state is read: so the guest cannot end its call before this function has returned */
         if (serial && !is_meant(guest, serial) && serial - LOAD(guest->words[WORD_SERIAL]) <= 1) STORE(guest->early, serial);
         if (is_meant(guest, serial)) {
             int64_t now = clock_now(), grace = span_of(guest->words[WORD_GRACE_NS]), stop_at = LOAD(guest->stop_at);
@@ -326,7 +328,8 @@ int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t
                 if (!stop_at || later(now, grace) < stop_at) STORE(guest->stop_at, later(now, grace));
             }
             int64_t first = earliest(guest);
-            if (first != NEVER && !look_by(first) && !LOAD(guest->stop)) stop(guest, now); /* nobody would do it after the grace */
+            if (first != NEVER && !look_by(first) && !LOAD(guest->stop))
+                stop(guest, now); /* without a thread nothing would stop it after the grace */
             status = CLOCHE_DONE;
         }
     }
@@ -342,9 +345,12 @@ enum woken timer_sleep(struct guest *guest, int64_t until) {
         int64_t now = clock_now(), stop_at = LOAD(guest->stop_at), tell_at = LOAD(guest->tell_at);
         if (tell_at && tell_at <= now) STORE(guest->handled, 1), tell(guest, CLOCHE_DEADLINE, now);
         if (stop_at && stop_at <= now) set_stop(guest, reason_to_stop(guest));
-        woken = LOAD(guest->stop) ? WOKEN_STOP : notice_is_pending(guest) ? WOKEN_NOTICE : now >= until ? WOKEN_TIME
-              : now >= poll_at ? WOKEN_POLL : (enum woken)-1;
-        if (woken != (enum woken)-1) break;
+        woken = LOAD(guest->stop)          ? WOKEN_STOP
+                : notice_is_pending(guest) ? WOKEN_NOTICE
+                : now >= until             ? WOKEN_TIME
+                : now >= poll_at           ? WOKEN_POLL
+                                           : (enum woken) - 1;
+        if (woken != (enum woken) - 1) break;
         int64_t next = until < poll_at ? until : poll_at;
         if (stop_at && stop_at < next) next = stop_at;
         tell_at = LOAD(guest->tell_at);

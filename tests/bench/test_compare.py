@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from cloche_bench import compare, results
-from cloche_bench.cases import Case, Operation
+from cloche_bench.case import Case
 from cloche_bench.measure import Lane
+from cloche_bench.operations import Operation
 
 CASE = Case(id="python/made", title="made", make=lambda _: Operation(lambda: None))
 

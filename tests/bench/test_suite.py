@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from cloche_bench import cases, own
-from cloche_bench.cases import Case, Operation
-from cloche_bench.contenders import Native
+from cloche_bench.case import Case
 from cloche_bench.measure import Settings
+from cloche_bench.native import Native
+from cloche_bench.operations import Call, Operation
+from cloche_bench.pace import SITS_OUT, Pace
 from cloche_bench.suite import Suite
 
 
@@ -114,3 +117,46 @@ def test_the_size_of_a_value(value: Any, size: int) -> None:
 def test_the_size_of_an_array_is_that_of_its_numbers() -> None:
     np = pytest.importorskip("numpy")
     assert own.payload_bytes({"samples": np.zeros(100, np.float32)}) == 407
+
+
+class Slow(Native):
+    """Takes a minute to load a node, by a clock of its own."""
+
+    id = "slow"
+    now = 0.0
+
+    def load(self, module: str, entry: str, **params: Any) -> Any:
+        Slow.now += 60
+        return super().load(module, entry, **params)
+
+
+def test_a_slow_contender_sits_out_cases_of_a_short_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not cost the others their cases: all of them are measured natively, and a few are measured in it too."""
+    monkeypatch.setattr(Slow, "now", 0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: Slow.now)
+    monkeypatch.setattr(time, "perf_counter", lambda began=time.perf_counter: began() + Slow.now)
+    made = [Case(id=f"python/{index}", title="made", make=Call("plain", "Multiply", index)) for index in range(20)]
+    contenders = [Native(), Slow()]
+    run = Suite(made, contenders, Settings(seconds=0.004, warmup_s=0.001), total_s=600.0)
+    run.run()
+    for contender in contenders:
+        contender.close()
+    assert [entry["id"] for entry in run.entries] == [case.id for case in made]
+    assert all(entry["contenders"]["native"]["median"] > 0 for entry in run.entries)
+    slow = [entry["contenders"]["slow"] for entry in run.entries]
+    assert sum("error" not in figures for figures in slow) == 8
+    assert {figures.get("error", SITS_OUT) for figures in slow} == {SITS_OUT}
+    assert Slow.now == 480.0
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "spent_s", "out"),
+    [(40.0, 39.0, set()), (41.0, 21.0, {"slow"}), (41.0, 19.0, set())],
+    ids=["in time", "late, and over its share", "late, for another reason"],
+)
+def test_who_sits_out(elapsed_s: float, spent_s: float, out: set[str]) -> None:
+    """Only in a run that is late, and only who has taken more than its share; native never, for all ratios refer to it."""
+    pace = Pace(100.0, 10, ["native", "slow"])
+    pace.spend("native", 90.0)
+    pace.spend("slow", spent_s)
+    assert pace.sitting_out(elapsed_s, 5) == out

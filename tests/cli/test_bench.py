@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloche.metering import DEFAULT_METERING
 from cloche_bench import results
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -202,7 +203,11 @@ def test_streams_and_sources_are_measured_as_a_whole(run: Run, tmp_path: Path, e
         (["--json", "no/folder/r.json"], 1, "there is no folder for no/folder/r.json"),
         (["--inputs", "nodes.py"], 2, "inputs are for a node"),
         (["nodes.py:bad", "--inputs", "one.jsonl", "--contenders", "epoch"], 1, "ValueError: no"),
-        (["nodes.py:words", "--inputs", "one.jsonl", "--contenders", "process"], 1, "add epoch to --contenders"),
+        (
+            ["nodes.py:words", "--inputs", "one.jsonl", "--contenders", "process"],
+            1,
+            f"add {DEFAULT_METERING} to --contenders",
+        ),
         (["nodes.py:words", "--inputs", "missing.jsonl"], 1, "missing.jsonl"),
         (["nodes.py:words", "--inputs", "empty.jsonl"], 1, "empty.jsonl has no items"),
     ],

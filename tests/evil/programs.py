@@ -1,4 +1,4 @@
-"""The hostile programs of the threat model, numbered as in docs/threat-model.md: the body of a function that attacks.
+"""The hostile programs of the threat model, numbered as in docs/explanation/threat-model.md: the body of a function that attacks.
 
 Each says how it may end. "deadline", "memory" and so on are the limit that has to stop it; "node" is an ordinary exception of the
 node; "trap" a crash of its interpreter, which stays inside; "value" means that it returns, having got nothing.

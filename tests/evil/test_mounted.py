@@ -7,7 +7,7 @@ import os
 import pytest
 
 import cloche
-from tests.sandbox.test_mounts import descriptors
+from tests.runtime.test_mounts import descriptors
 
 from .mounted import MOUNTED
 from .test_programs import BYSTANDER, attack
@@ -41,6 +41,7 @@ def weight(folder):
     return sum(p.stat().st_size for p in found if p.is_file()), len(found)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("entry", "made"),
     [*((entry, "runtime") for entry in ("import", "process", "finally", "cleanup")), ("process", "epoch_runtime")],

@@ -83,14 +83,19 @@ def attack(
     except cloche.ClocheError as error:
         for end, kind in EXPECTED.items():
             if end in program.ends and isinstance(error, kind):
-                assert not isinstance(error, cloche.BrokenInstanceError) or node is None or node.broken or node._closed
+                assert (
+                    not isinstance(error, cloche.BrokenInstanceError)
+                    or node is None
+                    or node.broken
+                    or node.__cloche__.closed
+                )
                 if end == "deadline":
                     assert error.limit == ("load_s" if entry in ("import", "init") else "deadline_s")
                 return end
         raise
     finally:
         if node is not None:
-            node._discard()
+            node.__cloche__.discard()
 
 
 def test_a_program_that_the_deadline_ends_ends_in_no_other_way():
@@ -99,6 +104,7 @@ def test_a_program_that_the_deadline_ends_ends_in_no_other_way():
     assert [program for program in programs if "deadline" in program.ends and len(program.ends) > 1] == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_program_ends_within_its_limit(runtime, program, entry):
@@ -109,6 +115,7 @@ def test_program_ends_within_its_limit(runtime, program, entry):
         assert node.process(1) == 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("entry", ["process", "finally"])
 @pytest.mark.parametrize("program", [program for program in PROGRAMS if "deadline" in program.ends], ids=str)
 def test_program_of_endless_time_ends_under_epochs_too(epoch_runtime, program, entry):

@@ -125,6 +125,7 @@ def grants():
     release.set()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("made", ["runtime", "epoch_runtime"])
 @pytest.mark.parametrize("entry", ["import", "process", "finally", "cleanup"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)

@@ -85,11 +85,3 @@ def test_services_of_a_test_are_checked_as_those_of_a_host():
             granted.lookup(5)
         with pytest.raises(TypeError, match="cannot encode"):
             granted.lookup(object())
-
-
-def test_the_example_of_the_documentation_prints_what_it_says(capsys):
-    """docs/grants.md."""
-    text = (SOURCE.parents[2] / "docs" / "grants.md").read_text("utf-8")
-    code = text.split("```python\n")[1].split("```")[0]
-    exec(compile(code, "grants.md", "exec"), {})
-    assert capsys.readouterr().out.splitlines()[-1:] == ["10"]

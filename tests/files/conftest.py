@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from cloche._codec.codec import Codec
 from cloche._files.handler import FileHandler
 from cloche._requests.router import RequestRefused
 from cloche.mounts import Mount
-from tests.wire.native import build
+from tests.codec.native import build
 
 ROOT = 3
 READ, WRITE, CREATE, EXCLUSIVE, TRUNCATE, DIRECTORY = (1 << bit for bit in range(6))
@@ -24,9 +23,7 @@ READ, WRITE, CREATE, EXCLUSIVE, TRUNCATE, DIRECTORY = (1 << bit for bit in range
 @pytest.fixture(scope="session")
 def files_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
-        return build.build_files(
-            tmp_path_factory.mktemp("files"), sanitize="libasan" in os.environ.get("LD_PRELOAD", "")
-        )
+        return build.build_files(tmp_path_factory.mktemp("files"))
     except build.Unavailable as reason:
         pytest.skip(f"the file code cannot be built natively: {reason}")
 
@@ -53,7 +50,7 @@ def mounted(files: Any) -> Iterator[Callable[..., FileHandler]]:
         def answer(request: bytes) -> bytes:
             ask, *operands = codec.decode(request)
             try:
-                return codec.encode([True, handler.answers[ask](operands)], "answer")
+                return codec.encode([True, handler.operations[ask](operands)], "answer")
             except RequestRefused as refused:
                 return codec.encode([False, refused.failure], "answer")
 

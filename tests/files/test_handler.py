@@ -37,7 +37,7 @@ def handler(folder):
 def ask(handler: FileHandler, what: Ask, *operands: Any) -> Any:
     """What the handler answers, or the name of its refusal."""
     try:
-        return handler.answers[what]([int(o) if isinstance(o, Open) else o for o in operands])
+        return handler.operations[what]([int(o) if isinstance(o, Open) else o for o in operands])
     except RequestRefused as refused:
         return NAMES[refused.failure]
 
@@ -51,8 +51,8 @@ WRONG = [None, True, "r/a", -1, 1 << 63, 1 << 200, 1.0, [], {}, [b"r/a"], (1,), 
 
 def test_every_question_is_answered(handler):
     """The handler knows all file operations and no other."""
-    assert set(handler.answers) == {question for question in Ask if question >= Ask.OPEN}
-    assert set(OPERATIONS) == set(handler.answers)
+    assert set(handler.operations) == {question for question in Ask if question >= Ask.OPEN}
+    assert set(OPERATIONS) == set(handler.operations)
 
 
 @pytest.mark.parametrize("what", OPERATIONS, ids=lambda what: what.name)

@@ -223,26 +223,32 @@ def assert_whole() -> None:
     assert asyncio._get_running_loop() is None
 
 
-def interruptions(call: Callable[[Interrupter], Any], everywhere: bool) -> Iterator[Any]:
-    """What `call` answers, interrupted at its first place, at its second, and so on until it is not interrupted any more."""
-    at = 0
+def interruptions(call: Callable[[Interrupter], Any], everywhere: bool, step: int) -> Iterator[Any]:
+    """What `call` answers, interrupted at its first place, `step` places on, and so on until it is not interrupted any more."""
+    at = 1 - step
     while True:
-        at += 1
+        at += step
         trace = Interrupter(at, everywhere)
         yield call(trace)
         if trace.places < at:
             return
 
 
+@pytest.fixture
+def step(thorough, everywhere):
+    """From one place to the next. In the node there are few of them; everywhere, some thousands."""
+    return 1 if thorough or not everywhere else 7
+
+
 @pytest.mark.parametrize("everywhere", [False, True], ids=["in the node", "everywhere"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_call_interrupted_anywhere_leaves_the_node_usable(load, monkeypatch, kind, everywhere):
+def test_a_call_interrupted_anywhere_leaves_the_node_usable(load, monkeypatch, kind, everywhere, step):
     """It fails as an ordinary failure or has ended already; the next call works, and so does the loop."""
     monkeypatch.setattr(asyncio, "run", lambda main: _run_in(Loop(), main))  # of the guest's own kind, as in the image
     monkeypatch.setattr(concurrent.futures.ThreadPoolExecutor, "submit", _submit)  # likewise
     bench = load(NODE)
     failed = 0
-    for reply, value in interruptions(lambda trace: answer(bench, Op.PROCESS, kind, trace=trace), everywhere):
+    for reply, value in interruptions(lambda trace: answer(bench, Op.PROCESS, kind, trace=trace), everywhere, step):
         if reply is Reply.FAILURE and value["type"] == "cloche_guest.DeadlineExceeded":
             failed += 1
         assert_whole()
@@ -255,7 +261,7 @@ def test_a_call_interrupted_anywhere_leaves_the_node_usable(load, monkeypatch, k
 
 @pytest.mark.parametrize("everywhere", [False, True], ids=["in the node", "everywhere"])
 @pytest.mark.parametrize("source", [STREAM, ITEMS], ids=["whole input", "items"])
-def test_a_stream_interrupted_anywhere_is_closed_as_after_an_exception(load, source, everywhere):
+def test_a_stream_interrupted_anywhere_is_closed_as_after_an_exception(load, source, everywhere, step):
     """Its finally blocks run; the next stream starts afresh."""
     bench = load(source)
 
@@ -274,7 +280,7 @@ def test_a_stream_interrupted_anywhere_is_closed_as_after_an_exception(load, sou
     whole = [2, 4, "flushed", Reply.END]
     assert stream() == whole
     failed = 0
-    for outputs in interruptions(stream, everywhere):
+    for outputs in interruptions(stream, everywhere, step):
         failed += outputs[-1] is Reply.FAILURE
         assert_whole()
         assert stream() == whole

@@ -30,7 +30,7 @@ def say(load):
 
 
 def test_record_is_level_logger_message_extra_exception_time(say):
-    """The six fields of docs/wire.md."""
+    """The six fields of docs/reference/wire.md."""
     before = time.time_ns()
     (record,) = say("log.warning('a %s', 1, extra={'k': [1, 'v']})")
     assert record[:5] == [30, "L", "a 1", {"k": [1, "v"]}, None]

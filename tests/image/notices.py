@@ -27,7 +27,7 @@ _LIMITS = {
 }
 
 
-class ClockAndRandomState(driver.ClockAndRandomState):
+class Outside(driver.Outside):
     """The imports: real time, and what a test has put in the place of a wait.
 
     Attributes:
@@ -64,7 +64,7 @@ class Host:
     """
 
     def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, abi: dict[str, Any], source: str) -> None:
-        self.outside = ClockAndRandomState()
+        self.outside = Outside()
         self._guest = guest = driver.Guest(engine, module, abi, self.outside)
         self._base = ctypes.addressof(guest.memory.data_ptr(guest.store).contents)
         words = self._words("cloche_layout", len(LAYOUT_WORDS))

@@ -90,10 +90,3 @@ def test_a_damaged_ar_is_refused(body: bytes) -> None:
     """Not silently cut off."""
     with pytest.raises(ValueError, match="ar"):
         list(archive.ar_members(body))
-
-
-def test_thin_archives_name_their_members() -> None:
-    """meson's form of a library that is linked whole: names, no bodies."""
-    thin = ar(("/", b"\0\0\0\0"), ("//", b"lib.p/a.o/\nlib.p/b.o/\n"), magic=b"!<thin>\n")
-    assert archive.thin_members(thin) == ["lib.p/a.o", "lib.p/b.o"]
-    assert archive.thin_members(ar(("a.o", b""))) == []

@@ -16,6 +16,7 @@ from imagebuild.command import prepare
 from imagebuild.cpython import objects
 from imagebuild.inputs import cache_folder
 from imagebuild.progress import Progress
+from imagebuild.recipe import stages
 from imagebuild.stages import build, locked
 from imagebuild.toolchain import Toolchain
 from tests.image.conftest import TREE
@@ -78,10 +79,9 @@ class Blas:
 @pytest.fixture(scope="module")
 def blas(tmp_path_factory: pytest.TempPathFactory) -> Blas:
     work = cache_folder().resolve() / "build"
-    recipe = prepare(TREE, work, 0, Progress())
-    stages = [stage for stage in recipe.stages() if stage.name in ("toolchain", "blas")]
+    wanted = [stage for stage in stages(prepare(TREE, work, 0, Progress())) if stage.name in ("toolchain", "blas")]
     with locked(work / "lock", Progress()):
-        folders = build(stages, work, Progress())
+        folders = build(wanted, work, Progress())
     wasm = tmp_path_factory.mktemp("blas") / "blas.wasm"
     Toolchain(folders["toolchain"], ()).link(
         objects(folders["blas"]), wasm, ["-Wl,--export-all", "-Wl,--no-gc-sections"]

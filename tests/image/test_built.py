@@ -10,7 +10,7 @@ import pytest
 
 from cloche._wasm import image as artifact
 from cloche._wasm.checkout import cache_folder
-from imagebuild import stopcheck
+from imagebuild import compiledcheck, stopcheck
 from imagebuild.gate import check_compiled_stops
 from imagebuild.inputs import inputs_digest
 from imagebuild.link import check_interface, check_no_bulk_memory
@@ -45,7 +45,7 @@ def test_it_can_be_stopped_anywhere(image: artifact.Image) -> None:
     the installed wasmtime makes of it. Of the bytecodes, no jump, no call and nothing that leads to another frame is without."""
     wasm = image.wasm.read_bytes()
     check_no_bulk_memory(wasm)
-    check_compiled_stops(wasm, list(range(256)))
+    check_compiled_stops(compiledcheck.engine(), wasm, list(range(256)))
     assert not stopcheck.check(wasm, range(256)).unstopped & JUMPS.keys()
 
 
@@ -77,7 +77,7 @@ def test_it_names_no_folder_of_the_machine_that_built_it(image: artifact.Image) 
         assert path.encode() not in wasm
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_the_same_inputs_give_the_same_bytes() -> None:
     """Freezing, linking and the snapshot, again and in another folder. `verify --full` compiles again too."""

@@ -14,7 +14,7 @@ from tests.image.conftest import TREE
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name in ("wasm/build.py", "wasm/shim/shim.c", "guest/cloche_guest/boot.py", "guest/cloche_wire/abi.py"):
+    for name in ("wasm/build.py", "wasm/shim/image.c", "guest/cloche_guest/boot.py", "guest/cloche_wire/abi.py"):
         path = tmp_path / "tree" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name, "utf-8")
@@ -22,7 +22,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def rename(tree: Path) -> None:
-    (tree / "wasm/shim/shim.c").rename(tree / "wasm/shim/other.c")
+    (tree / "wasm/shim/image.c").rename(tree / "wasm/shim/other.c")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_is_no_input_does_not(tree: Path, tmp_path: Path) -> None:
 def test_the_project_s_own_inputs() -> None:
     """Pins, C sources and both guest packages are among them."""
     names = {path.relative_to(TREE).as_posix() for path in input_files(TREE)}
-    wanted = {"wasm/pins.toml", "wasm/shim/shim.c", "guest/cloche_guest/boot.py", "guest/cloche_wire/abi.py"}
+    wanted = {"wasm/pins.toml", "wasm/shim/image.c", "guest/cloche_guest/boot.py", "guest/cloche_wire/abi.py"}
     assert wanted <= names
     assert all(name.startswith(("wasm/", "guest/")) for name in names)
 

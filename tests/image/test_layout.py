@@ -6,6 +6,7 @@ import pytest
 
 import cloche
 from imagebuild.layout import SAMPLES, bucket, differences
+from tests.limits import patient
 
 PAGE = 4096
 MOST_PAGES = 90
@@ -13,14 +14,14 @@ MOST_PAGES = 90
 
 
 def pages(node: cloche.Node) -> int:
-    return sum(count for _, count in node._instance._memory.dirty_runs())  # type: ignore[union-attr]
+    return sum(count for _, count in node._sandbox._memory.dirty_runs())  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample[1])
 def test_a_new_sandbox_writes_to_few_pages(sample: tuple[str, str, tuple[object, ...]]) -> None:
     """Each page that it writes to costs a fault and 4 KiB. Counted, not timed."""
     source, entry, values = sample
-    with cloche.Runtime() as runtime, runtime.load(cloche.Source(source, "sample.py"), entry) as node:
+    with cloche.Runtime(limits=patient()) as runtime, runtime.load(cloche.Source(source, "sample.py"), entry) as node:
         for value in values:
             node.process(value)
         assert pages(node) <= MOST_PAGES
@@ -50,7 +51,10 @@ class Grower:
         self.early = self.early[:]
         return len(kept)
 """
-    with cloche.Runtime() as runtime, runtime.load(cloche.Source(source, "grower.py"), "Grower") as node:
+    with (
+        cloche.Runtime(limits=patient()) as runtime,
+        runtime.load(cloche.Source(source, "grower.py"), "Grower") as node,
+    ):
         assert [node.process(2000) for _ in range(5)] == [node.process(2000)] * 5
 
 
@@ -62,7 +66,10 @@ def process(rounds):
         [object() for _ in range(1000)]
         [b"x" * size for size in range(500)]
 """
-    with cloche.Runtime() as runtime, runtime.load(cloche.Source(source, "churn.py"), "process") as node:
+    with (
+        cloche.Runtime(limits=patient()) as runtime,
+        runtime.load(cloche.Source(source, "churn.py"), "process") as node,
+    ):
         node.process(5)
         before = node.stats.memory_bytes
         node.process(200)
@@ -96,7 +103,10 @@ def process(count):
     tracemalloc.stop()
     return traced, sum(map(len, kept))
 """
-    with cloche.Runtime() as runtime, runtime.load(cloche.Source(source, "traced.py"), "process") as node:
+    with (
+        cloche.Runtime(limits=patient()) as runtime,
+        runtime.load(cloche.Source(source, "traced.py"), "process") as node,
+    ):
         for _ in range(2):
             traced, wanted = node.process(2000)
             assert traced > wanted

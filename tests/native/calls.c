@@ -192,7 +192,7 @@ CASE(a_guest_cannot_ask_while_an_export_runs_in_its_wait) {
     gone(guest);
 }
 
-/* An export entered at rest has nobody who would answer: it must not be left in the middle. */
+/* An export that is entered at rest must not be left in the middle: Python would not answer its requests. */
 CASE(an_export_entered_at_rest_cannot_wait) {
     struct made guest = one();
     char large[FAKE_REQUEST_BYTES + 1];
@@ -260,9 +260,12 @@ CASE(a_large_request_has_a_block_of_its_own) {
 }
 
 CASE(the_guests_allocator_is_not_trusted) {
-    static const struct { int alloc, for_call, for_answer; } table[] = {
-        {ALLOC_IS_FULL, CLOCHE_NO_ROOM, CLOCHE_NO_ROOM}, {ALLOC_GIVES_PAGE_0, CLOCHE_REFUSED, CLOCHE_REFUSED},
-        {ALLOC_GIVES_OUTSIDE, CLOCHE_REFUSED, CLOCHE_REFUSED}, {ALLOC_TRAPS, CLOCHE_TRAPPED, CLOCHE_TRAPPED}};
+    static const struct {
+        int alloc, for_call, for_answer;
+    } table[] = {{ALLOC_IS_FULL, CLOCHE_NO_ROOM, CLOCHE_NO_ROOM},
+                 {ALLOC_GIVES_PAGE_0, CLOCHE_REFUSED, CLOCHE_REFUSED},
+                 {ALLOC_GIVES_OUTSIDE, CLOCHE_REFUSED, CLOCHE_REFUSED},
+                 {ALLOC_TRAPS, CLOCHE_TRAPPED, CLOCHE_TRAPPED}};
     char large[FAKE_REQUEST_BYTES + 1];
     memset(large, ' ', sizeof large);
     for (int i = 0; i < 4; i++) {
@@ -283,9 +286,10 @@ CASE(the_guests_allocator_is_not_trusted) {
     }
 }
 
-/* A hostile request buffer, wherever Python has the address from. */
+/* A request buffer at a wrong address, which a hostile guest may have given Python. */
 CASE(a_request_is_copied_into_linear_memory_only) {
-    static const uint64_t wrong[] = {0, 1, 4096, PAGE - 1, FAKE_PAGES * PAGE - 1, FAKE_PAGES * PAGE + 1, UINT32_MAX, UINT64_MAX, UINT64_MAX - 1};
+    static const uint64_t wrong[] = {0,          1,          4096,          PAGE - 1, FAKE_PAGES * PAGE - 1, FAKE_PAGES * PAGE + 1,
+                                     UINT32_MAX, UINT64_MAX, UINT64_MAX - 1};
     struct made guest = one();
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         guest.words[WORD_REQUEST_AT] = wrong[i];
@@ -298,9 +302,15 @@ CASE(a_request_is_copied_into_linear_memory_only) {
 }
 
 CASE(traps_carry_their_code_and_their_text) {
-    static const struct { const char *script; int code; const char *message; int stopped; } table[] = {
-        {"u", 9, "unreachable", 0}, {"o", 1, "out of bounds memory access", 0}, {"x42", -1, "stopped", CLOCHE_EXITED},
-        {"R", 0, "call stack exhausted", 0}};
+    static const struct {
+        const char *script;
+        int code;
+        const char *message;
+        int stopped;
+    } table[] = {{"u", 9, "unreachable", 0},
+                 {"o", 1, "out of bounds memory access", 0},
+                 {"x42", -1, "stopped", CLOCHE_EXITED},
+                 {"R", 0, "call stack exhausted", 0}};
     for (int i = 0; i < 4; i++) {
         struct made guest = one();
         SAME(run(guest, "pi1"), CLOCHE_POLLS);
@@ -346,8 +356,13 @@ CASE(memory_is_read_only_inside_of_its_bounds) {
 }
 
 CASE(a_guest_that_cannot_be_made_says_why) {
-    static const struct { int birth; const char *message; } table[] = {
-        {BIRTH_ERROR, "no address space"}, {BIRTH_TRAP, "unreachable"}, {BIRTH_WITHOUT_NOTICE, ""}, {BIRTH_CALLS_IMPORTS, "stopped"}};
+    static const struct {
+        int birth;
+        const char *message;
+    } table[] = {{BIRTH_ERROR, "no address space"},
+                 {BIRTH_TRAP, "unreachable"},
+                 {BIRTH_WITHOUT_NOTICE, ""},
+                 {BIRTH_CALLS_IMPORTS, "stopped"}};
     for (int i = 0; i < 4; i++) {
         struct made guest = {0, NULL};
         uint64_t words = 0;
@@ -382,7 +397,7 @@ CASE(guests_wait_one_upon_another) {
         all[i].words[WORD_GRANTED] = 1;
         SAME(run(all[i], i % 2 ? "ai9" : "pi9"), i % 2 ? CLOCHE_ASKS : CLOCHE_POLLS);
     }
-    for (int i = 0; i < DEEP - 1; i++) { /* one that is not the last would go on upon a stack that is in use */
+    for (int i = 0; i < DEEP - 1; i++) { /* a guest that is not the last to wait would go on upon a stack that is in use */
         SAME(cloche_go_on(all[i].handle), CLOCHE_BUSY);
         SAME(cloche_answer(all[i].handle, NULL, 0, 0), CLOCHE_BUSY);
         SAME(cloche_abandon(all[i].handle), CLOCHE_BUSY);
@@ -418,8 +433,8 @@ CASE(a_digest_notices_every_byte) {
     }
 }
 
-/* Words are given on the command line as index=value; each `next` is a call with that script whose result is printed. `again` makes a
-   word change between two calls, as a pool does when it uses a guest again. */
+/* Words are given on the command line as index=value; each `next` is a call with that script whose result is printed. `again`
+   makes a word change between two calls, as a pool does when it uses a guest again. */
 int print_results(int count, char **arguments) {
     struct made guest = one();
     for (int i = 0; i < count; i++) {
@@ -431,8 +446,8 @@ int print_results(int count, char **arguments) {
         SAME(run(guest, arguments[i]), CLOCHE_DONE);
         printf("%lld\n", (long long)guest.words[WORD_RESULT]);
     }
-    printf("%llu %llu %llu\n", (unsigned long long)guest.words[WORD_CLOCK_SLEPT], (unsigned long long)guest.words[WORD_CLOCK_STEPPED],
-           (unsigned long long)guest.words[WORD_DRAWN]);
+    printf("%llu %llu %llu\n", (unsigned long long)guest.words[WORD_CLOCK_SLEPT],
+           (unsigned long long)guest.words[WORD_CLOCK_STEPPED], (unsigned long long)guest.words[WORD_DRAWN]);
     gone(guest);
     return 0;
 }

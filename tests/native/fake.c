@@ -56,14 +56,18 @@ int __wrap_pthread_cond_broadcast(pthread_cond_t *condition) {
     return __real_pthread_cond_broadcast(condition);
 }
 
-/* Here the engine is a part of this program, as the core is, so its own calls are not redirected: they are made to the right function. */
+/* Here the engine is a part of this program, as the core is, so its own calls are not redirected: they are made to the right
+   function. */
 int __real_redirect_calls(const struct redirection *, int, const void *);
 int __wrap_redirect_calls(const struct redirection *all, int count, const void *engine) {
     return no_redirection ? 0 : (__real_redirect_calls(all, count, engine), 1);
 }
 
 /* ---- traps, errors, texts */
-struct text { int code; char message[64]; };
+struct text {
+    int code;
+    char message[64];
+};
 
 static void *text_new(int code, const char *message, size_t length) {
     struct text *text = calloc(1, sizeof *text);
@@ -90,8 +94,12 @@ static void copied(const struct text *text, size_t size, struct engine_bytes *to
     counted(1);
 }
 /* wasmtime ends the messages of traps with a zero, those of errors without */
-static void trap_message(const void *trap, struct engine_bytes *to) { copied(trap, strlen(((const struct text *)trap)->message) + 1, to); }
-static void error_message(const void *error, struct engine_bytes *to) { copied(error, strlen(((const struct text *)error)->message), to); }
+static void trap_message(const void *trap, struct engine_bytes *to) {
+    copied(trap, strlen(((const struct text *)trap)->message) + 1, to);
+}
+static void error_message(const void *error, struct engine_bytes *to) {
+    copied(error, strlen(((const struct text *)error)->message), to);
+}
 static void bytes_delete(struct engine_bytes *bytes) {
     free(bytes->data);
     counted(-1);
@@ -252,17 +260,23 @@ static void node_call(struct store *store, union engine_raw *values) {
         case 'a': result = import(CALL, address + (at - script), length - (at - script)); break;
         case 'p': result = import(POLL, 0, 0); break;
         case 's': result = (int32_t)import(SLEEP, number, 0); break;
-        case 'l': for (;;) turn(store);
+        case 'l':
+            for (;;) turn(store);
         case 'h':
             do turn(store);
             while (!(result = hear(store)));
             break;
-        case 'n': for (; number; number--) turn(store); break;
+        case 'n':
+            for (; number; number--) turn(store);
+            break;
         case 'i': result = number; break;
         case 'u': raise_trap(text_new(9, "unreachable", 11));
         case 'o': result = store->base[store->bytes]; break;
         case 'x': import(EXIT, number, 0); break;
-        case 'g': STORE(store->bytes, store->bytes + PAGE); __real_mprotect(store->base, store->bytes, PROT_READ | PROT_WRITE); break;
+        case 'g':
+            STORE(store->bytes, store->bytes + PAGE);
+            __real_mprotect(store->base, store->bytes, PROT_READ | PROT_WRITE);
+            break;
         case 'r': result = import(RANDOM, 0, 0); break;
         case 'c': result = import(CLOCK, number, 0); break;
         case 'd': store->stack_pointer -= 16; break;
@@ -287,7 +301,8 @@ static void node_alloc(struct store *store, union engine_raw *values) {
     case ALLOC_TRAPS: raise_trap(text_new(9, "unreachable", 11));
     case ALLOC_ASKS: import(CALL, FAKE_REQUEST, 1); break;
     case ALLOC_POLLS: import(POLL, 0, 0), import(SLEEP, 3000000, 0); break;
-    case ALLOC_LOOPS: for (;;) turn(store);
+    case ALLOC_LOOPS:
+        for (;;) turn(store);
     }
     if (size > store->bytes - (uint32_t)store->heap) given = 0;
     else if (given == store->heap) store->heap += (int32_t)((size + 15) & ~15u);
@@ -338,13 +353,21 @@ static void *instantiate(void *pre, void *context, struct engine_instance *insta
     return NULL;
 }
 
-static bool export_get(void *context, const struct engine_instance *instance, const char *name, size_t length, struct engine_extern *item) {
-    static const struct { const char *name; uint8_t kind; void *what; } all[] = {
-        {"node_call", ENGINE_FUNC, (void *)node_call}, {"node_alloc", ENGINE_FUNC, (void *)node_alloc},
-        {"node_free", ENGINE_FUNC, (void *)node_free}, {"node_check", ENGINE_FUNC, (void *)node_check},
-        {"memory", ENGINE_MEMORY, NULL}, {"__stack_pointer", ENGINE_GLOBAL, NULL},
-        {"cloche_ring", ENGINE_GLOBAL, (void *)FAKE_RING}, {"cloche_notice", ENGINE_GLOBAL, (void *)FAKE_NOTICE},
-        {"cloche_layout", ENGINE_GLOBAL, (void *)FAKE_LAYOUT}};
+static bool export_get(void *context, const struct engine_instance *instance, const char *name, size_t length,
+                       struct engine_extern *item) {
+    static const struct {
+        const char *name;
+        uint8_t kind;
+        void *what;
+    } all[] = {{"node_call", ENGINE_FUNC, (void *)node_call},
+               {"node_alloc", ENGINE_FUNC, (void *)node_alloc},
+               {"node_free", ENGINE_FUNC, (void *)node_free},
+               {"node_check", ENGINE_FUNC, (void *)node_check},
+               {"memory", ENGINE_MEMORY, NULL},
+               {"__stack_pointer", ENGINE_GLOBAL, NULL},
+               {"cloche_ring", ENGINE_GLOBAL, (void *)FAKE_RING},
+               {"cloche_notice", ENGINE_GLOBAL, (void *)FAKE_NOTICE},
+               {"cloche_layout", ENGINE_GLOBAL, (void *)FAKE_LAYOUT}};
     (void)context;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (strlen(all[i].name) != length || memcmp(all[i].name, name, length)) continue;
@@ -370,7 +393,8 @@ static void *memory_grow(void *context, const void *memory, uint64_t pages, uint
     struct store *store = context;
     (void)memory;
     size_t wanted = store->bytes + pages * PAGE;
-    if (pages > FAKE_MOST_PAGES || wanted > store->limit || wanted > FAKE_MOST_PAGES * PAGE) return error_new("failed to grow memory");
+    if (pages > FAKE_MOST_PAGES || wanted > store->limit || wanted > FAKE_MOST_PAGES * PAGE)
+        return error_new("failed to grow memory");
     *before = store->bytes / PAGE;
     __real_mprotect(store->base, wanted, PROT_READ | PROT_WRITE);
     STORE(store->bytes, wanted);
@@ -383,9 +407,11 @@ static void global_get(void *context, const void *global, struct engine_val *val
 }
 
 static const struct cloche_engine functions = {
-    store_new, store_delete, store_context, store_limiter, store_epoch_callback, set_epoch_deadline, set_fuel, get_fuel, increment_epoch,
-    instantiate, export_get, func_call, memory_data, memory_size, memory_grow, global_get, trap_new, trap_code, trap_message, text_delete,
-    error_new, error_message, text_delete, bytes_delete};
+    store_new,          store_delete,  store_context, store_limiter,   store_epoch_callback,
+    set_epoch_deadline, set_fuel,      get_fuel,      increment_epoch, instantiate,
+    export_get,         func_call,     memory_data,   memory_size,     memory_grow,
+    global_get,         trap_new,      trap_code,     trap_message,    text_delete,
+    error_new,          error_message, text_delete,   bytes_delete};
 
 /* ---- for the cases */
 void fake_engine_start(void) {
@@ -406,9 +432,15 @@ void fake_start(void) {
 }
 
 struct cloche_image fake_image(enum cloche_metering metering) {
-    struct cloche_image image = {.engine = calloc(1, sizeof(struct fake_engine)), .metering = metering, .wasm_stack_bytes = 512 << 10,
-                                 .ring_bytes = 64, .ring_used_at = 0, .ring_dropped_at = 4, .request_buffer_bytes = FAKE_REQUEST_BYTES,
-                                 .notice_bit = FAKE_BREAKER_BIT, .notice_bit_at = FAKE_BREAKER};
+    struct cloche_image image = {.engine = calloc(1, sizeof(struct fake_engine)),
+                                 .metering = metering,
+                                 .wasm_stack_bytes = 512 << 10,
+                                 .ring_bytes = 64,
+                                 .ring_used_at = 0,
+                                 .ring_dropped_at = 4,
+                                 .request_buffer_bytes = FAKE_REQUEST_BYTES,
+                                 .notice_bit = FAKE_BREAKER_BIT,
+                                 .notice_bit_at = FAKE_BREAKER};
     return image;
 }
 
@@ -442,7 +474,11 @@ void check_same(const char *file, int line, const char *what, int64_t have, int6
     _exit(1);
 }
 
-static struct { const char *name; void (*run)(void); int starts; } cases[256];
+static struct {
+    const char *name;
+    void (*run)(void);
+    int starts;
+} cases[256];
 static int case_count;
 void add_case(const char *name, void (*run)(void), int starts) {
     cases[case_count].name = name, cases[case_count].starts = starts, cases[case_count++].run = run;

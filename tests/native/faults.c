@@ -1,4 +1,4 @@
-/* Who gets a fault: the engine, and after it those whose calls of sigaction are redirected. */
+/* Handlers of faults: the engine's comes first, then those that other libraries have installed by redirected calls. */
 #define _GNU_SOURCE
 #include "fake.h"
 #include "handlers.h"
@@ -10,7 +10,8 @@
 
 static struct cloche_image image;
 
-/* ---- two libraries that install handlers: one has its slots filled by the first call, one when it is loaded, and then read-only */
+/* ---- two libraries that install handlers: one has its slots filled by the first call, one when it is loaded, and then
+   read-only */
 struct stranger {
     int (*sigaction)(int, const struct sigaction *, struct sigaction *);
     sighandler_t (*signal)(int, sighandler_t), (*sysv_signal)(int, sighandler_t), handler;
@@ -151,7 +152,7 @@ CASE(a_handler_of_others_is_called_as_the_kernel_would) {
     CHECK(now.sa_handler == SIG_DFL);
 }
 
-/* Collectors of garbage do that. */
+/* Garbage collectors do that. */
 static char *page;
 static void unlock_page(int number, siginfo_t *info, void *machine) {
     (void)number, (void)machine;
@@ -225,7 +226,7 @@ CASE(a_handler_of_others_that_passes_the_signal_on) {
     ends(write_to_nothing), ends(send);
 }
 
-/* What code saved before its calls were redirected is the core's handler itself: to restore that means nothing beneath it. */
+/* Code may have saved the core's own handler before its calls were redirected. Restoring that must not install anything. */
 CASE(the_cores_own_handler_is_not_put_beneath_itself) {
     struct stranger other = stranger("lazy");
     struct sigaction saved, now, mine = action(plain, 0);
@@ -296,7 +297,7 @@ CASE(a_fork_while_others_change_handlers) {
     for (int i = 0; i < LIBRARIES; i++) pthread_join(changing[i], NULL);
 }
 
-/* ---- an engine that somebody has made before the core was there */
+/* ---- an engine that was made before the core was loaded */
 static void mended_by_what_was_there(void) {
     struct sigaction mine = full_action(SA_ONSTACK);
     mine.sa_sigaction = unlock_page;

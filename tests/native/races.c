@@ -1,4 +1,4 @@
-/* Deadlines, notices, cancels: other threads, at any moment. */
+/* Deadlines, notices and cancels that come from other threads at any moment. */
 #define _GNU_SOURCE
 #include "fake.h"
 #include <limits.h>
@@ -129,7 +129,10 @@ CASE(python_is_asked_to_look_at_its_signals) {
 }
 
 /* ---- cancels */
-struct cancel { uint64_t serial; int now, status; };
+struct cancel {
+    uint64_t serial;
+    int now, status;
+};
 static void *cancel(void *it) {
     struct cancel *job = it;
     while (LOAD(guest.words[WORD_STATE]) != CLOCHE_RUNNING) sched_yield();
@@ -310,8 +313,8 @@ static void *hammer(void *it) {
     return NULL;
 }
 
-/* A call is cancelled only by a cancel that was asked for it; and one that was accepted is never lost. One that comes while the call
-   begins is refused, and may be heard all the same. */
+/* A call is cancelled only by a cancel that was asked for it; and one that was accepted is never lost. One that comes while the
+   call begins is refused, and may be heard all the same. */
 static void storm(enum cloche_metering metering, int64_t grace, int calls) {
     pthread_t threads[3];
     over = 0;
@@ -348,8 +351,9 @@ static void poll_storm(int calls) {
 }
 CASE(thousands_of_deadlines_that_pass_as_the_call_ends) { poll_storm(STORM); }
 
-/* The hardest moment: a cancel has found the call under way, and arms a stop just when the guest has disarmed, but has not yet looked
-   whether anybody else has its hands on it. The thread that ends the call is stepped through, instruction by instruction, to there. */
+/* The hardest moment: a cancel has found the call under way, and arms a stop just when the guest has disarmed, but has not yet
+   looked whether another thread has changed anything of it. The thread that ends the call is stepped through, instruction by instruction,
+   to there. */
 static int armed, released, done;
 static void pause_the_cancel(void) {
     hooks.broadcast = NULL;
@@ -454,7 +458,7 @@ static void *freer(void *nothing) {
     }
     return nothing;
 }
-/* Guests that come and go under the hands of threads which cancel, read and free them. */
+/* Guests are made and freed while other threads cancel, read and free them. */
 CASE(guests_are_freed_at_any_moment) {
     static const int all[] = {CLOCHE_GUARD, CLOCHE_EPOCH, CLOCHE_FUEL};
     for (int i = 0; i < 3; i++) {
@@ -480,8 +484,9 @@ CASE(guests_are_freed_at_any_moment) {
             for (int call = 0; call < 4; call++) {
                 int status = run(mine, scripts[(k + call) % 8]);
                 while (status == CLOCHE_ASKS || status == CLOCHE_POLLS)
-                    status = k % 3 == 0 ? cloche_abandon(mine.handle)
-                           : status == CLOCHE_ASKS ? cloche_answer(mine.handle, (const uint8_t *)"abc", 3, 0) : cloche_go_on(mine.handle);
+                    status = k % 3 == 0              ? cloche_abandon(mine.handle)
+                             : status == CLOCHE_ASKS ? cloche_answer(mine.handle, (const uint8_t *)"abc", 3, 0)
+                                                     : cloche_go_on(mine.handle);
                 CHECK(status == CLOCHE_DONE || status == CLOCHE_TRAPPED || status == CLOCHE_NO_GUEST || status == CLOCHE_BUSY);
             }
             cloche_free(mine.handle);

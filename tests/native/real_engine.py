@@ -14,7 +14,7 @@ from typing import get_args
 import cloche
 from cloche import Grants, Limits, Source
 from cloche._wasm import core as native
-from cloche._wasm.engine import Metering
+from cloche.metering import Metering
 
 NODE = """
 import time

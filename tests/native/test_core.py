@@ -40,12 +40,18 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return get
 
 
-@pytest.mark.parametrize("sanitizer", build.SANITIZERS, ids=["asan", "tsan"])
-@pytest.mark.parametrize("case", build.cases())
+RUNS = [
+    pytest.param(case, sanitizer, id=f"{case}-{name}")
+    for case in build.cases()
+    for sanitizer, name in zip(build.SANITIZERS, ("asan", "tsan"), strict=True)
+    if not (sanitizer == "thread" and case in build.FORKING)  # it follows no fork of a process with several threads
+]
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize(("case", "sanitizer"), RUNS)
 def test_case(program: Callable[[str], Path], sanitizer: str, case: str) -> None:
     """The case's name says what it promises."""
-    if sanitizer == "thread" and case in build.FORKING:
-        pytest.skip("ThreadSanitizer follows no fork of a process with several threads")
     if case == "forks_at_random_moments":
         sanitizer = "undefined"  # a child finds the locks of AddressSanitizer's own allocator as they were (gcc 12)
     command = [*build.launcher(sanitizer), str(program(sanitizer)), case]

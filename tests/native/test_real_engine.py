@@ -11,13 +11,12 @@ import pytest
 
 import cloche
 import cloche_wire
-from cloche._wasm.engine import DEFAULT_METERING
+from cloche.metering import DEFAULT_METERING
 
 from . import build
 
 
 @pytest.mark.image
-@pytest.mark.slow
 def test_the_real_engine(tmp_path: Path) -> None:
     """What the fake engine cannot show: wasmtime's own stack switches, signals and unwinding on the core's stacks."""
     if not sys.platform.startswith("linux"):

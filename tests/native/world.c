@@ -1,4 +1,4 @@
-/* Forks, signals, threads, and a system that refuses. */
+/* Forks, signals, threads, and system calls that fail. */
 #define _GNU_SOURCE
 #include "fake.h"
 #include <limits.h>
@@ -93,7 +93,9 @@ CASE(a_fork_in_the_middle_of_calls) {
 }
 
 /* The deadline of a call that is under way at the fork holds in the child, where no timer thread runs yet. */
-static void child_with_a_deadline(void) { SAME(cloche_answer(own.handle, NULL, 0, 0), CLOCHE_TRAPPED), SAME(own.words[WORD_STOPPED], CLOCHE_DEADLINE); }
+static void child_with_a_deadline(void) {
+    SAME(cloche_answer(own.handle, NULL, 0, 0), CLOCHE_TRAPPED), SAME(own.words[WORD_STOPPED], CLOCHE_DEADLINE);
+}
 CASE(a_deadline_survives_a_fork) {
     image = fake_image(CLOCHE_GUARD);
     own = make(&image);
@@ -108,7 +110,9 @@ CASE(a_deadline_survives_a_fork) {
 
 /* A call that begins or ends at the moment of a fork, too, belongs to the other process. */
 static int forks;
-static void child_in_between(void) { SAME(run(own, "i1"), CLOCHE_OTHER_PROCESS), SAME(cloche_free(own.handle), CLOCHE_OTHER_PROCESS); }
+static void child_in_between(void) {
+    SAME(run(own, "i1"), CLOCHE_OTHER_PROCESS), SAME(cloche_free(own.handle), CLOCHE_OTHER_PROCESS);
+}
 static void *forker(void *nothing) {
     in_child(child_in_between);
     return nothing;
@@ -169,7 +173,7 @@ static void child_calls(void) {
         SAME(cloche_free(made.handle), CLOCHE_DONE);
     }
 }
-/* No lock of the core's may be held for ever in a child. */
+/* In a child, no lock of the core may stay locked. */
 CASE(forks_at_random_moments) {
     pthread_t threads[3];
     image = fake_image(CLOCHE_GUARD);
@@ -234,7 +238,7 @@ CASE(handlers_that_were_replaced_are_put_back) {
     free(image.engine);
 }
 
-/* ---- a system that refuses */
+/* ---- system calls that fail */
 CASE(no_address_space_is_an_error) {
     image = fake_image(CLOCHE_GUARD);
     uint64_t handle, words;
@@ -268,7 +272,7 @@ CASE(a_call_whose_deadline_nobody_keeps_is_refused) {
     SAME(run(made, "l"), CLOCHE_NO_MEMORY);
     SAME(made.words[WORD_STATE], CLOCHE_AT_REST);
     SAME(cloche_enter(made.handle, CLOCHE_NODE_CHECK, 0, 0, 0, 0), CLOCHE_NO_MEMORY);
-    fail_thread = 1; /* its stack of its own size, say */
+    fail_thread = 1; /* as when the thread's stack is too small */
     SAME(run(made, "l"), CLOCHE_TRAPPED);
     SAME(cloche_free(made.handle), CLOCHE_DONE);
     free(image.engine);

@@ -39,7 +39,7 @@ def fake_python(clone: Path, body: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("script", ["setup", "demo", "test", "check", "audit"])
+@pytest.mark.parametrize("script", ["setup", "demo", "test", "check", "audit", "docs"])
 def test_a_missing_python_is_named(clone: Path, script: str) -> None:
     done = run(clone, script, PYTHON="python-that-is-not-there")
     assert done.returncode == 1

@@ -28,7 +28,7 @@ def test_a_leak_is_seen():
 
 
 @pytest.mark.image
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_nothing_grows(tmp_path: Path):
     """Calls, loads, breaks, clones and streams on eight threads: memory, descriptors, threads and mappings stay as they were."""

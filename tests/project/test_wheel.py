@@ -21,8 +21,7 @@ with cloche.Runtime() as runtime, runtime.load(source, "f") as node:
 """
 
 
-@pytest.mark.packaging
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(500)
 def test_the_wheel_runs_a_node_in_an_empty_environment(tmp_path: Path) -> None:
     """PATH is empty, so there is no compiler; the cache is empty, so the image is the wheel's own."""

@@ -1,26 +1,47 @@
-"""The C side has the numbers of the Python side."""
+"""The numbers that C gets from Python make sense, and the two that are written twice agree."""
 
 from __future__ import annotations
 
-import re
+import runpy
 from pathlib import Path
 
+import pytest
+
+import cloche_wire
+from cloche import Limits
 from cloche_wire import Ask, abi, files, tags
 
-WIRE = Path(__file__).parents[2] / "wasm" / "shim" / "wire.h"
+TREE = Path(__file__).parents[2]
 
 
-def c_numbers() -> dict[str, int]:
-    found = re.findall(r"^\s*(TAG_\w+|WIRE_\w+) = ([^,]+),", WIRE.read_text(), re.MULTILINE)
-    return {name: eval(value, {}) for name, value in found}
+@pytest.fixture(scope="module")
+def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The headers that the guest's C is compiled with."""
+    folder = tmp_path_factory.mktemp("headers")
+    maker = runpy.run_path(str(TREE / "wasm/imagebuild/header.py"))
+    maker["write_headers"](Path(cloche_wire.__file__).parent, folder)
+    return folder / "wire"
 
 
-def test_the_tags_of_c_are_those_of_python() -> None:
-    """wire.h is written by hand: it may lack no tag and differ in none."""
-    ours = {name: value for name, value in vars(tags).items() if name.isupper() and type(value) is int}
-    del ours["OWN_FIRST"], ours["OWN_LAST"]
-    theirs = {name.removeprefix("TAG_"): value for name, value in c_numbers().items() if name.startswith("TAG_")}
-    assert theirs == ours
+def numbers(path: Path) -> dict[str, int]:
+    lines = [line.split(maxsplit=2) for line in path.read_text("utf-8").splitlines() if line.startswith("#define ")]
+    return {line[1]: int(line[2], 0) for line in lines if line[2:] and line[2][0].isdigit()}
+
+
+def test_the_headers_have_every_number(headers: Path) -> None:
+    """One of each kind, and as many tags, flags, kinds, errors and requests as Python has."""
+    of_abi, of_tags = numbers(headers / "abi.h"), numbers(headers / "tags.h")
+    of_files, of_messages = numbers(headers / "files.h"), numbers(headers / "messages.h")
+    assert of_abi["RING_MAGIC"] == abi.RING_MAGIC
+    assert of_abi["HOLD_REPLY"] == abi.HOLD_REPLY
+    assert of_abi["RING_dropped"] == abi.RING_WORDS.index("dropped")
+    assert of_abi["LAYOUT_WORDS"] == len(abi.LAYOUT_WORDS)
+    assert of_tags["TAG_NUMBERS"] == tags.NUMBERS
+    assert len(of_tags) == sum(name.isupper() and type(value) is int for name, value in vars(tags).items())
+    assert of_files["FS_PATH_BYTES"] == files.PATH_BYTES
+    assert of_files["FS_NOENT"] == files.ERRNOS["ENOENT"]
+    assert len(of_files) == 3 + len(files.Open) + len(files.Kind) + len(files.ERRNOS)
+    assert of_messages == {f"ASK_{ask.name}": ask.value for ask in Ask}
 
 
 def test_the_own_block_is_what_it_says() -> None:
@@ -33,28 +54,9 @@ def test_the_own_block_is_what_it_says() -> None:
     assert own == list(range(tags.OWN_FIRST, tags.OWN_LAST + 1))
 
 
-def test_the_sizes_of_c_are_those_of_python() -> None:
-    """Of bodies that travel out of line, and of the log ring."""
-    numbers = c_numbers()
-    assert numbers["WIRE_OUT_OF_LINE"] == abi.OUT_OF_LINE_BYTES
-    assert numbers["WIRE_NUMBERS_SHORTEST"] == abi.NUMBERS_SHORTEST
-    assert numbers["WIRE_RING_MAGIC"] == abi.RING_MAGIC
-    assert numbers["WIRE_RING_CAPACITY"] == abi.RING_CAPACITY
-
-
-def test_the_numbers_of_files_are_those_of_python() -> None:
-    """Flags, kinds, errors, sizes, and the questions themselves."""
-    text = (WIRE.parent / "fs.h").read_text() + (WIRE.parent / "hostfs.h").read_text()
-    found = {name: eval(value, {}) for name, value in re.findall(r"\b(FS_\w+) = ([^,}]+?)(?:,| })", text)}
-    errors = {name[1:]: number for name, number in files.ERRNOS.items()}
-    theirs = {name.removeprefix("FS_"): number for name, number in found.items()}
-    assert {name: number for name, number in theirs.items() if name in errors}.items() <= errors.items()
-    for prefix, kind in (("OPEN_", files.Open), ("KIND_", files.Kind)):
-        numbers = {name.removeprefix(prefix): n for name, n in theirs.items() if name.startswith(prefix)}
-        assert numbers == {member.name: member.value for member in kind}
-    for name in ("NAME_BYTES", "PATH_BYTES", "CHUNK_BYTES"):
-        assert theirs[name] == getattr(files, name)
-    first, *others = re.findall(r"\bASK_(\w+)\b(?: = 16)?,", text)
-    asks = [ask.name for ask in Ask if ask >= 16]
-    assert [first, *others][: len(asks)] == asks
-    assert "ASK_OPEN = 16," in text
+def test_the_usual_limits_are_the_defaults() -> None:
+    """The image is built under the limits that most nodes then get."""
+    usual = Limits()
+    assert abi.USUAL_REPLY_BYTES == usual.reply_bytes
+    assert abi.USUAL_VALUE_DEPTH == usual.value_depth
+    assert abi.USUAL_STACK_DEPTH == usual.stack_depth

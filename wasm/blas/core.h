@@ -1,8 +1,8 @@
 /* Products of matrices and vectors for the four types, in terms of strides: what CBLAS and Fortran's BLAS are both made of.
  *
  * Element (i, j) of a matrix is at[i * rows + j * columns]: orders, transposes and the parts of complex numbers are then
- * all the same thing. Nothing is checked here. What is written does not overlap what is read. A beta of 0 overwrites: what
- * was there is not read, be it a NaN.
+ * all expressed by strides. Nothing is checked here. The caller sees to it that the result overlaps no operand. A beta of 0
+ * overwrites the result without reading it, as it may hold NaN.
  */
 #ifndef CLOCHE_BLAS_CORE_H
 #define CLOCHE_BLAS_CORE_H
@@ -26,22 +26,19 @@ typedef double _Complex cdouble;
  *   dot       the sum of x * y; of conj(x) * y if `conjugate`
  * `conjugate` means conj(A) and is ignored for real types.
  */
-#define DECLARE(p, T)                                                                                              \
-    typedef struct {                                                                                               \
-        const T *at;                                                                                               \
-        ptrdiff_t rows, columns;                                                                                   \
-        int conjugate;                                                                                             \
-    } p##matrix;                                                                                                   \
-    void p##multiply(int m, int n, int k, T alpha, p##matrix a, p##matrix b, T beta, T *c, ptrdiff_t rows,          \
-                     ptrdiff_t columns);                                                                           \
-    void p##triangle(int upper, int n, int k, T alpha, p##matrix a, p##matrix b, T beta, T *c, ptrdiff_t rows,      \
-                     ptrdiff_t columns);                                                                           \
+#define DECLARE(p, T) \
+    typedef struct { \
+        const T *at; \
+        ptrdiff_t rows, columns; \
+        int conjugate; \
+    } p##matrix; \
+    void p##multiply(int m, int n, int k, T alpha, p##matrix a, p##matrix b, T beta, T *c, ptrdiff_t rows, ptrdiff_t columns); \
+    void p##triangle(int upper, int n, int k, T alpha, p##matrix a, p##matrix b, T beta, T *c, ptrdiff_t rows, ptrdiff_t columns); \
     void p##solve(int upper, int unit, int m, int n, T alpha, p##matrix a, T *x, ptrdiff_t rows, ptrdiff_t columns); \
     void p##replace(int upper, int unit, int m, int n, T alpha, p##matrix a, T *x, ptrdiff_t rows, ptrdiff_t columns); \
-    void p##apply(int m, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy);   \
-    void p##symmetric(int upper, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y,            \
-                      ptrdiff_t incy);                                                                            \
-    void p##add(int n, T alpha, const T *x, ptrdiff_t incx, T *y, ptrdiff_t incy);                                 \
+    void p##apply(int m, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy); \
+    void p##symmetric(int upper, int n, T alpha, p##matrix a, const T *x, ptrdiff_t incx, T beta, T *y, ptrdiff_t incy); \
+    void p##add(int n, T alpha, const T *x, ptrdiff_t incx, T *y, ptrdiff_t incy); \
     T p##dot(int n, int conjugate, const T *x, ptrdiff_t incx, const T *y, ptrdiff_t incy);
 
 DECLARE(s, float)

@@ -1,1 +1,1 @@
-"""Builds the guest image from pinned sources. `wasm/build.py` is the command; docs/image.md says how it works."""
+"""Builds the guest image from pinned sources. `wasm/build.py` is the command; docs/explanation/image.md says how it works."""

@@ -1,4 +1,4 @@
-"""Unpacks what was fetched: .deb, tarballs, wheels. Paths are checked, and nothing is run."""
+"""Unpacks .deb packages, tarballs and wheels. Paths are checked, and no script of a package is run."""
 
 from __future__ import annotations
 
@@ -27,19 +27,6 @@ def ar_members(body: bytes) -> Iterator[tuple[str, bytes]]:
             raise ValueError(f"ar member at byte {at} is cut off")
         yield head[:16].decode("ascii").rstrip(" /"), body[at + 60 : at + 60 + size]
         at += 60 + size + size % 2
-
-
-def thin_members(body: bytes) -> list[str]:
-    """The paths, relative to the archive, of the files that a thin GNU archive names; empty if it is not thin."""
-    if body[:8] != b"!<thin>\n":
-        return []
-    at = 8
-    while at < len(body):
-        name, size = body[at : at + 16].rstrip(), int(body[at + 48 : at + 58])
-        if name == b"//":
-            return [line.rstrip("/") for line in body[at + 60 : at + 60 + size].decode().split("\n") if line]
-        at += 60 + size + size % 2
-    raise ValueError("a thin archive without a table of names")
 
 
 def unpack_deb(deb: Path, target: Path, keep: Keep = lambda name: name) -> None:

@@ -1,4 +1,4 @@
-"""The BLAS of wasm/blas: what it is called, what it replaces, how it is compiled. docs/image.md says how it works."""
+"""Compiles wasm/blas, and lists the Fortran functions that it replaces. docs/explanation/image.md says how the BLAS works."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from imagebuild.toolchain import Toolchain
 
 NAME, VERSION = "cloche-blas", "1"
-# What is replaced of the Fortran BLAS that numpy's LAPACK brings as a translation.
+# The functions of numpy's own BLAS (Fortran, translated to C) that wasm/blas replaces.
 _ALL = "gemm gemv trsm trmm"
 _REAL = f"{_ALL} ger symv syrk syr2k"
 _COMPLEX = f"{_ALL} geru gerc hemv herk her2k"

@@ -1,4 +1,4 @@
-"""As much CBOR as the self-test needs, so that the build depends on nothing but wasmtime. The host has the real one."""
+"""A small CBOR codec for the self-test, so that the build depends on nothing but wasmtime. The host has a complete one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _head(major: int, argument: int) -> bytes:
 
 
 class Reader:
-    """Decodes items; `read` fetches what lies elsewhere in the guest's memory (BYTES_AT, TEXT_AT)."""
+    """Decodes items. `read` returns bytes of the guest's memory, which the tags BYTES_AT and TEXT_AT refer to."""
 
     def __init__(self, body: bytes, read: Callable[[int, int], bytes]) -> None:
         self._body = body

@@ -15,14 +15,15 @@ from imagebuild import configure, fetch
 from imagebuild.inputs import cache_folder, copy_inputs, inputs_digest
 from imagebuild.pins import Pins
 from imagebuild.progress import Progress
-from imagebuild.recipe import Recipe
+from imagebuild.recipe import stages
 from imagebuild.stages import BuildError, build, keys, locked
+from imagebuild.steps import Steps, native_tools
 from imagebuild.toolchain import Toolchain
 
 TREE = Path(__file__).resolve().parents[2]
 ERRORS = (BuildError, fetch.FetchError)
 NEEDED = ("source", "toolchain", "hosttool")
-# `verify` makes these anew; the compiled objects below them only with --full.
+# `verify` builds these stages again; those with compiled objects only with --full.
 REMADE = frozenset({"freezer", "frozen-library", "frozen-numpy", "frozen-guest", "shim", "link", "snapshot"})
 
 DESCRIPTION = """Build the guest image from pinned sources.
@@ -38,7 +39,13 @@ configure  run CPython's configure and rewrite wasm/cpython/pyconfig.answers
 
 
 def build_image(
-    tree: Path, *, jobs: int = 0, out: Path | None = None, work: Path | None = None, progress: Progress | None = None
+    tree: Path,
+    *,
+    jobs: int = 0,
+    out: Path | None = None,
+    work: Path | None = None,
+    progress: Progress | None = None,
+    timed: bool = False,
 ) -> Path:
     """Build the image of a source tree, or find it built.
 
@@ -47,7 +54,8 @@ def build_image(
         jobs: processes at a time; 0 means one for each CPU that this process may use.
         out: the folder for cloche.wasm and manifest.json; by default images/<digest> in the cache.
         work: where the stages are kept; by default build/ in the cache.
-        progress: told what happens.
+        progress: gets a line for each step.
+        timed: print where the time went, on stderr, when all is built.
 
     Raises:
         FetchError: a pinned file cannot be had.
@@ -64,14 +72,16 @@ def build_image(
         copy = copy_inputs(tree, work / "inputs")
         digest = inputs_digest(copy)
         target = (out or cache / "images" / digest).resolve()
-        recipe = prepare(copy, work, jobs, progress)
-        folders = build(recipe.stages(), work, progress)
-        _publish(recipe, folders, digest, target)
+        steps = prepare(copy, work, jobs, progress)
+        folders = build(stages(steps), work, progress, steps.slots, steps.timing)
+        if timed:
+            print(steps.timing.table(), file=sys.stderr)
+        _publish(steps, folders, digest, target)
     progress.say(f"image: {target}")
     return target
 
 
-def prepare(tree: Path, work: Path, jobs: int, progress: Progress) -> Recipe:
+def prepare(tree: Path, work: Path, jobs: int, progress: Progress) -> Steps:
     """Check the machine, fetch and verify what is pinned."""
     machine = os.uname()
     if (machine.sysname, machine.machine) != ("Linux", "x86_64"):
@@ -80,18 +90,18 @@ def prepare(tree: Path, work: Path, jobs: int, progress: Progress) -> Recipe:
         )
     pins = Pins.load(tree / "wasm/pins.toml")
     downloads = cache_folder().resolve() / "downloads"
-    wanted = pins.group(*NEEDED)
+    wanted = [*pins.group(*NEEDED), *native_tools(pins)]
     progress.say(f"checking {len(wanted)} pinned files in {downloads}")
     missing = fetch.fetch(wanted, downloads)
     for pin in missing:
         progress.say(f"WARNING: {pin.name} {pin.version} is no longer to be had; the image is built without it")
-    return Recipe(
+    return Steps(
         tree, downloads, work, pins, jobs or len(os.sched_getaffinity(0)), frozenset(pin.name for pin in missing)
     )
 
 
 def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) -> str:
-    """Build a second time in another folder; answers the digest that both have.
+    """Build a second time in another folder, and return the digest of both images.
 
     Raises:
         BuildError: the two images differ.
@@ -99,16 +109,16 @@ def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) ->
     first = build_image(tree, jobs=jobs, work=work, progress=progress) / "cloche.wasm"
     with tempfile.TemporaryDirectory(prefix="cloche-verify-") as name, locked(work / "lock", progress):
         scratch = Path(name).resolve()
-        recipe = prepare(copy_inputs(tree, scratch / "inputs"), scratch, jobs, progress)
-        if inputs_digest(recipe.tree) != inputs_digest(tree) or first.parent.name != inputs_digest(tree):
+        steps = prepare(copy_inputs(tree, scratch / "inputs"), scratch, jobs, progress)
+        if inputs_digest(steps.tree) != inputs_digest(tree) or first.parent.name != inputs_digest(tree):
             raise BuildError("the source tree changed meanwhile; try again")
-        stages = [stage for stage in recipe.stages() if stage.name != "test"]
+        wanted = [stage for stage in stages(steps) if stage.name != "check"]
         if not full:
-            for stage, key in keys(stages).items():
+            for stage, key in keys(wanted).items():
                 done = work / f"{stage}-{key}"
                 if stage not in REMADE and done.exists():
                     (scratch / done.name).symlink_to(done)
-        second = build(stages, scratch, progress)["snapshot"] / "cloche.wasm"
+        second = build(wanted, scratch, progress, steps.slots)["snapshot"] / "cloche.wasm"
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)]
     if digests[0] != digests[1]:
         raise BuildError(
@@ -117,32 +127,32 @@ def verify(tree: Path, jobs: int, work: Path, full: bool, progress: Progress) ->
     return digests[0]
 
 
-def prune(recipe: Recipe, digest: str, work: Path, progress: Progress) -> None:
+def prune(steps: Steps, digest: str, work: Path, progress: Progress) -> None:
     """Remove the stages and images that the tree as it is does not use."""
-    kept = {f"{name}-{key}" for name, key in keys(recipe.stages()).items()} | {digest}
+    kept = {f"{name}-{key}" for name, key in keys(stages(steps)).items()} | {digest}
     for folder in (*work.iterdir(), *(cache_folder() / "images").glob("*")):
         if folder.is_dir() and folder.name not in (*kept, "inputs"):
             progress.say(f"removing {folder}")
             shutil.rmtree(folder)
 
 
-def reconfigure(recipe: Recipe, work: Path, progress: Progress) -> None:
+def reconfigure(steps: Steps, work: Path, progress: Progress) -> None:
     """Rewrite cpython/pyconfig.answers."""
-    path = recipe.wasm / "cpython/pyconfig.answers"
+    path = steps.wasm / "cpython/pyconfig.answers"
     comment = "".join(line for line in path.read_text("utf-8").splitlines(keepends=True) if line.startswith("#"))
-    stages = [stage for stage in recipe.stages() if stage.name == "toolchain"]
-    tools = Toolchain(build(stages, work, progress)["toolchain"], (), recipe.jobs)
-    path.write_text(comment + configure.answers(tools, recipe.downloads / recipe.pins["cpython"].filename), "utf-8")
+    wanted = [stage for stage in stages(steps) if stage.name == "toolchain"]
+    tools = Toolchain(build(wanted, work, progress)["toolchain"], (), steps.jobs)
+    path.write_text(comment + configure.answers(tools, steps.downloads / steps.pins["cpython"].filename), "utf-8")
     progress.say(f"wrote {path}")
 
 
-def _publish(recipe: Recipe, folders: dict[str, Path], digest: str, target: Path) -> None:
+def _publish(steps: Steps, folders: dict[str, Path], digest: str, target: Path) -> None:
     """Put the finished image in place at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{target.name[:16]}.", suffix=".part", dir=target.parent))
     try:
         shutil.copyfile(folders["snapshot"] / "cloche.wasm", part / "cloche.wasm")
-        recipe.write_manifest(folders, digest, part / "manifest.json")
+        steps.write_manifest(folders, digest, part / "manifest.json")
         part.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
@@ -161,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder for cloche.wasm and manifest.json (default: in the cache)")
     parser.add_argument("--work", type=Path, help="folder for intermediate files (default: in the cache)")
     parser.add_argument("--full", action="store_true", help="verify: compile everything again")
+    parser.add_argument("--timing", action="store_true", help="build: print where the time went")
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
     options = parser.parse_args(arguments)
     progress = Progress(quiet=options.quiet)
@@ -168,20 +179,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         match options.verb:
             case "build":
-                print(build_image(TREE, jobs=options.jobs, out=options.out, work=work, progress=progress))
+                where = {"out": options.out, "work": work}
+                print(build_image(TREE, jobs=options.jobs, **where, progress=progress, timed=options.timing))
             case "digest":
                 print(inputs_digest(TREE))
             case "verify":
                 print(verify(TREE, options.jobs, work, options.full, progress))
             case verb:
-                recipe = prepare(TREE, work, options.jobs, progress)
+                steps = prepare(TREE, work, options.jobs, progress)
                 if verb == "stages":
-                    for name, key in keys(recipe.stages()).items():
+                    for name, key in keys(stages(steps)).items():
                         print(f"{name}-{key}", "built" if (work / f"{name}-{key}").exists() else "missing")
                 elif verb == "prune":
-                    prune(recipe, inputs_digest(TREE), work, progress)
+                    prune(steps, inputs_digest(TREE), work, progress)
                 elif verb == "configure":
-                    reconfigure(recipe, work, progress)
+                    reconfigure(steps, work, progress)
     except ERRORS as error:
         print(f"image build failed: {error}", file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import wasmtime
 
 from imagebuild import stopcheck
+from imagebuild.driver import STACK_BYTES
 from imagebuild.wasmfile import Reader, WasmError
 
 ADDRESSES, TRAPS = ".wasmtime.addrmap", ".wasmtime.traps"
@@ -33,6 +34,9 @@ def engine() -> wasmtime.Engine:
     config.cranelift_opt_level = "speed"
     config.memory_may_move = False
     config.memory_reservation = 4 << 30
+    config.max_wasm_stack = (
+        STACK_BYTES  # for the self-test, which then runs this code; compilation does not depend on it
+    )
     return wasmtime.Engine(config)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import tomllib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuild import archive
 from imagebuild.stages import BuildError
-from imagebuild.toolchain import Toolchain
+from imagebuild.toolchain import PARTS, Toolchain
 
 _UNDEF = re.compile(r"^(\s*#\s*)undef (\w+)(.*)$")
 
@@ -25,6 +26,21 @@ class Library:
     sources: list[str]
 
 
+@dataclass(frozen=True)
+class Group:
+    """Sources of CPython that are compiled with the same flags (cpython/objects.toml).
+
+    Attributes:
+        flags: include folders among them are relative to CPython's source.
+        sources: relative to CPython's source.
+        whole: they are optimised together, as one object.
+    """
+
+    flags: list[str]
+    sources: list[str]
+    whole: bool = False
+
+
 def libraries(folder: Path) -> list[Library]:
     return [Library(**entry) for entry in tomllib.loads((folder / "libraries.toml").read_text("utf-8"))["library"]]
 
@@ -32,6 +48,10 @@ def libraries(folder: Path) -> list[Library]:
 def builtin_modules(folder: Path) -> list[str]:
     """The C modules of the standard library that are linked in."""
     return list(tomllib.loads((folder / "objects.toml").read_text("utf-8"))["builtin"])
+
+
+def groups(folder: Path) -> list[Group]:
+    return [Group(**entry) for entry in tomllib.loads((folder / "objects.toml").read_text("utf-8"))["group"]]
 
 
 def pyconfig(template: str, answers: str) -> str:
@@ -62,43 +82,53 @@ def includes(source: Path, config: Path) -> list[str]:
     return [f"-I{config}", *(f"-I{source / folder}" for folder in inner)]
 
 
-def compile_libraries(toolchain: Toolchain, described: list[Library], tarballs: dict[str, Path], out: Path) -> None:
-    """Compile zlib, bzip2 and xz into `out`/<pin>/o, their headers into `out`/include."""
+def unpack_libraries(described: list[Library], tarballs: dict[str, Path], out: Path) -> None:
+    """Unpack the sources of zlib, bzip2 and xz into `out`/<pin>, and their headers into `out`/include."""
     (out / "include").mkdir()
+    for library in described:
+        archive.unpack_tar(tarballs[library.pin], out / library.pin)
+        shutil.copytree(out / library.pin / library.include, out / "include", dirs_exist_ok=True, ignore=_not_headers)
+
+
+def compile_libraries(toolchain: Toolchain, described: list[Library], unpacked: Path, out: Path) -> None:
+    """Compile zlib, bzip2 and xz into `out`/<pin>."""
     units: list[tuple[Path, Path, list[str]]] = []
     for library in described:
-        source = out / library.pin / "source"
-        archive.unpack_tar(tarballs[library.pin], source)
-        flags = [flag.replace("-I", f"-I{source}/", 1) if flag.startswith("-I") else flag for flag in library.flags]
-        target = out / library.pin / "o"
-        units += [(source / name, target / f"{Path(name).stem}.o", [*flags, "-w"]) for name in library.sources]
-        shutil.copytree(source / library.include, out / "include", dirs_exist_ok=True, ignore=_not_headers)
+        source = unpacked / library.pin
+        flags = [*_below(source, library.flags), "-w"]
+        units += [(source / name, out / library.pin / f"{Path(name).stem}.o", flags) for name in library.sources]
     toolchain.compile_all(units)
-    for library in described:
-        shutil.rmtree(out / library.pin / "source")
+
+
+def _below(source: Path, flags: Iterable[str]) -> list[str]:
+    """The flags, with include folders named from `source`."""
+    return [flag.replace("-I", f"-I{source}/", 1) if flag.startswith("-I") else flag for flag in flags]
 
 
 def _not_headers(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if not name.endswith(".h") and not (Path(folder, name).is_dir() and name == "lzma")]
 
 
-def compile_objects(toolchain: Toolchain, folder: Path, source: Path, config: Path, headers: Path, out: Path) -> None:
-    """Compile the sources that cpython/objects.toml lists; those of a ``whole`` group become one object."""
+def compile_objects(
+    toolchain: Toolchain, described: Iterable[Group], source: Path, more: Sequence[str], out: Path
+) -> list[Path]:
+    """Compile the sources of groups into objects of the same names below `out`; answers the objects."""
+    common = ["-std=c11", "-fvisibility=hidden", "-w", "-Wno-int-conversion", *more]
     units: list[tuple[Path, Path, list[str]]] = []
-    whole: list[Path] = []
-    common = ["-std=c11", "-fvisibility=hidden", "-w", "-Wno-int-conversion", *includes(source, config), f"-I{headers}"]
-    for group in tomllib.loads((folder / "objects.toml").read_text("utf-8"))["group"]:
-        flags = [flag.replace("-I", f"-I{source}/", 1) if flag.startswith("-I") else flag for flag in group["flags"]]
-        targets = [(out / name).with_suffix(".o") for name in group["sources"]]
-        if group.get("whole"):
-            flags.append("-flto")
-            whole += targets
-        units += [
-            (source / name, target, [*flags, *common]) for name, target in zip(group["sources"], targets, strict=True)
-        ]
+    for group in described:
+        flags = [*_below(source, group.flags), *common]
+        units += [(source / name, (out / name).with_suffix(".o"), flags) for name in group.sources]
     toolchain.compile_all(units)
-    toolchain.join(sorted(whole), out / "whole.o")
-    for path in whole:
+    return [target for _, target, _ in units]
+
+
+def compile_whole(
+    toolchain: Toolchain, described: Iterable[Group], source: Path, more: Sequence[str], out: Path
+) -> None:
+    """Compile the sources of groups into `out`/whole.o, optimised together."""
+    parts = compile_objects(toolchain, described, source, [*more, *PARTS], out)
+    toolchain.join(sorted(parts), out / "whole.o")
+    for path in parts:
         path.unlink()
 
 

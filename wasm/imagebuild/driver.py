@@ -28,7 +28,7 @@ def load_abi(wire: Path) -> Abi:
 
 
 def engine() -> wasmtime.Engine:
-    """Compiles fast rather than well; floats do not depend on the CPU."""
+    """An engine that compiles fast, into slow code. The results of floating-point operations do not depend on the CPU."""
     config = wasmtime.Config()
     config.cranelift_opt_level = "none"
     config.cranelift_flag_set("regalloc_algorithm", "single_pass")
@@ -85,11 +85,11 @@ class Guest:
         return bytes(self.memory.read(self.store, address, address + size))
 
     def read_packed(self, packed: int) -> bytes:
-        """The bytes that an answer of address << 32 | length means."""
+        """The bytes that a packed result, address << 32 | length, refers to."""
         return self.read(packed >> 32, packed & MASK32)
 
     def put(self, body: bytes, allocate: str = "node_alloc") -> int:
-        """Copy bytes into memory that the guest allocated; answers where."""
+        """Copy bytes into memory that the guest allocates, and return their address."""
         address = self.call(allocate, len(body)) & MASK32
         if not address:
             raise GuestError(f"the guest has no {len(body)} bytes")
@@ -103,7 +103,7 @@ class Guest:
         return found.value(self.store)
 
     def records(self) -> list[Any]:
-        """What lies in the log ring, oldest first."""
+        """The records in the log ring, oldest first."""
         if "cloche_ring" not in self._abi["EXPORTS"] or self.exports.get("cloche_ring") is None:
             return []
         address = self.global_value("cloche_ring") & MASK32

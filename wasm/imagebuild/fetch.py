@@ -27,17 +27,17 @@ TIMEOUT_S = 120
 
 
 class FetchError(Exception):
-    """A pinned file cannot be had; the message says from where it was tried and what to do."""
+    """A pinned file cannot be fetched. The message says which addresses were tried, and what to do."""
 
 
 def fetch(pins: Iterable[Pin], folder: Path) -> list[Pin]:
     """Make sure that every pin lies in `folder`, verified.
 
     Returns:
-        The optional pins that could not be had.
+        The optional pins that could not be fetched.
 
     Raises:
-        FetchError: a pin that is not optional could not be had.
+        FetchError: a pin that is not optional could not be fetched.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [pin for pin in pins if not is_good(folder / pin.filename, pin)]
@@ -58,7 +58,7 @@ def is_good(path: Path, pin: Pin) -> bool:
 
 
 def _get(pin: Pin, folder: Path) -> str:
-    """Download one file; the answer is empty, or says why it failed."""
+    """Download one file. Returns why that failed, or an empty text."""
     part = folder / f"{pin.filename}.{os.getpid()}.part"
     problems: list[str] = []
     try:

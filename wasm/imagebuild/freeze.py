@@ -32,7 +32,7 @@ LEFT_OUT = frozenset(
 )
 NO_SOURCE = frozenset({"__pycache__", "test", "tests", "idle_test"})
 ALIGN = 16
-# CPython leaves out the frames of its import system by these names.
+# CPython hides the frames of its import system from tracebacks by these names.
 FILENAMES = {
     "importlib._bootstrap": "<frozen importlib._bootstrap>",
     "importlib._bootstrap_external": "<frozen importlib._bootstrap_external>",
@@ -54,7 +54,7 @@ class Source:
 
     @property
     def filename(self) -> str:
-        """What tracebacks say."""
+        """The file name that tracebacks show."""
         if self.name in FILENAMES:
             return FILENAMES[self.name]
         return f"<cloche>/{self.name.replace('.', '/')}{'/__init__' if self.is_package else ''}.py"
@@ -66,7 +66,7 @@ def sources(root: Path, left_out: frozenset[str] = frozenset(), only: frozenset[
     Args:
         root: the folder.
         left_out: top-level names that are not wanted.
-        only: if given, the top-level names that are.
+        only: if given, all other top-level names are left out as well.
     """
     found: list[Source] = []
 
@@ -87,7 +87,7 @@ def sources(root: Path, left_out: frozenset[str] = frozenset(), only: frozenset[
 
 
 class Freezer:
-    """Compiles source text with freezer.wasm; its native code is kept beside it."""
+    """Compiles source text with freezer.wasm. The native code of that module is kept in a file beside it."""
 
     def __init__(self, wasm: Path, abi: Abi) -> None:
         self._engine = driver.engine()
@@ -126,8 +126,13 @@ def freeze(freezer: Freezer, toolchain: Toolchain, symbol: str, modules: Iterabl
     """Compile modules into `out`/<symbol>.o (one array of bytes) and `out`/index.json (name, offset, size, package)."""
     wanted = list(modules)
     blob, index = bytearray(), []
+
+    def compiled(source: Source) -> bytes:
+        with toolchain.slot():
+            return freezer.compile(source)
+
     with ThreadPoolExecutor(toolchain.jobs) as pool:
-        for source, code in zip(wanted, pool.map(freezer.compile, wanted), strict=True):
+        for source, code in zip(wanted, pool.map(compiled, wanted), strict=True):
             index.append((source.name, len(blob), len(code), source.is_package))
             blob += code + bytes(-len(code) % ALIGN)
     (out / "index.json").write_text(json.dumps(index), "utf-8")

@@ -47,7 +47,7 @@ _PROLOGUE = re.compile(
     r"(?:\s*PREDICTED\((\w+)\);\n)?"
 )
 
-# What may stand in a handler that is spared. Each is taken out of its text; what is left must not speak of control at all.
+# What may stand in a handler that is spared. Each is removed from the handler's text; the rest must not contain control flow.
 _HARMLESS = [
     re.compile(pattern)
     for pattern in (
@@ -103,7 +103,9 @@ def transformed(text: str) -> Handlers:
     if len(found) < 200 or text.count("TARGET(") != len(found):
         raise BuildError(f"generated_cases.c.h: {text.count('TARGET(')} handlers, of which {len(found)} are understood")
     spared = {name for name, body in found.items() if _is_spared(name, body)}
-    for name in found:  # whoever gives up goes into the middle of another handler, behind its beginning
+    for (
+        name
+    ) in found:  # a handler that deoptimises jumps into the middle of another handler, behind the load at its beginning
         if wrong := {target for target in _DEOPT.findall(found[name]) if not _is_entered_safely(target, found)}:
             raise BuildError(
                 f"generated_cases.c.h: {name} goes to {', '.join(sorted(wrong))}, which may lead back without a load"
@@ -232,7 +234,7 @@ class Replacing(Toolchain):
     """A toolchain that compiles changed copies in place of some of CPython's own files.
 
     Attributes:
-        changed: the copies that `write` has made, by the original.
+        changed: see `copies`.
     """
 
     changed: Mapping[Path, Path] = field(default_factory=dict)
@@ -245,18 +247,22 @@ class Replacing(Toolchain):
         super().compile(source, target, flags)
 
 
-def write(source: Path, out: Path) -> dict[Path, Path]:
-    """The changed files into `out`, by the originals to compile them for.
+_CHANGES: dict[str, Callable[[str], str]] = {"ceval.c": evaluator, "flowgraph.c": flowgraph}
+
+
+def write(source: Path, out: Path) -> None:
+    """The changed files of CPython's source into `out`.
 
     Beside them lies ``spared.txt``: the numbers of the bytecodes that may go round without a load.
     """
     made = transformed((source / "Python/generated_cases.c.h").read_text("utf-8"))
-    out.mkdir(parents=True)
     (out / "generated_cases.c.h").write_text(made.text, "utf-8")
     spared = opcodes((source / "Include/opcode_ids.h").read_text("utf-8"), made.spared)
     (out / "spared.txt").write_text(" ".join(map(str, spared)) + "\n", "ascii")
-    changes: dict[str, Callable[[str], str]] = {"ceval.c": evaluator, "flowgraph.c": flowgraph}
-    changed = {source / "Python" / name: out / name for name in changes}
-    for original, copy in changed.items():
-        copy.write_text(changes[copy.name](original.read_text("utf-8")), "utf-8")
-    return changed
+    for name, change in _CHANGES.items():
+        (out / name).write_text(change((source / "Python" / name).read_text("utf-8")), "utf-8")
+
+
+def copies(source: Path, written: Path) -> dict[Path, Path]:
+    """The files that `write` has written into a folder, by the originals to compile them for."""
+    return {source / "Python" / name: written / name for name in _CHANGES}

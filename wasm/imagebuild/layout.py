@@ -22,15 +22,15 @@ LOAD, PROCESS, INVOKE = 1, 2, 3
 PAGE = 4096
 WASM_PAGE = 65536
 GRAIN, BUCKETS, EXACT = 8, 4096, 2048
-"""As in shim/layout.c."""
+"""shim/layout.c gets these numbers as layout_numbers.h."""
 TRACED_BYTES = 48 << 20
-"""So much of the heap is traced in the first run."""
+"""The part of the heap that the first run traces, from its beginning."""
 FRAMES = 1 << 18
-"""Frames of one sample that are noted."""
+"""The most frames of one sample that are noted."""
 MARKS = 2 << 20
 """Bytes for the places of the table, which `tables.counted` sets: in the C stack, far from where the samples need it."""
 SCRATCH = WASM_PAGE
-"""The second run's tables: at the far end of the C stack, which the initialiser never reaches and the snapshot clears."""
+"""Where the second run's tables lie: at the far end of the C stack, which the initialiser never reaches and the snapshot clears."""
 LARGE, TEXT = 1024, 64
 
 _PLAIN = """
@@ -90,14 +90,14 @@ SAMPLES: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     (_COROUTINE, "Later", (1,)),
     (_NUMPY, "Summed", (10,)),
 )
-"""Source, entry, and values for process: the kinds of nodes that most are."""
+"""Source, entry and values for `process` of sample nodes: one of each common kind."""
 
 Place = tuple[int, int]
 """A block: its size, and how many requests for its bucket came before it."""
 
 
 def bucket(size: int) -> int:
-    """Requests are counted by this."""
+    """The number of the bucket that counts requests of this size."""
     return size if size < EXACT else EXACT + size // 32 % (BUCKETS - EXACT)
 
 
@@ -106,8 +106,8 @@ class Trace:
     """The first run's tables: memory that is added between the variables of the C code and the heap.
 
     Attributes:
-        start: where they begin; the variables lie below.
-        live: of the blocks.
+        start: where the tables begin; the variables lie below.
+        live: the table of blocks.
         frames: of the code objects that were run.
         end: where they end; the heap lies above.
     """
@@ -119,7 +119,7 @@ class Trace:
 
 
 def trace(guest: Guest) -> Trace:
-    """Have the initialiser note where its blocks lie; call it before."""
+    """Have the initialiser note where its blocks lie. To be called before the initialiser."""
     guest.call("node_alloc", GRAIN)  # or malloc would take the memory that comes next for its own
     live, frames = 4 * BUCKETS, TRACED_BYTES // GRAIN * 8
     pages = -(-(live + frames + 4 * FRAMES) // WASM_PAGE)
@@ -130,7 +130,7 @@ def trace(guest: Guest) -> Trace:
 
 
 def place(guest: Guest, places: list[Place]) -> None:
-    """Have the initialiser place these blocks beside each other, in this order; call it before."""
+    """Have the initialiser place these blocks beside each other, in this order. To be called before the initialiser."""
     first = [0] * BUCKETS
     after = [0] * (len(places) + 1)
     for index, (size, _) in sorted(enumerate(places, 1), key=lambda row: row[1][1], reverse=True):
@@ -148,7 +148,7 @@ def _configure(guest: Guest, *words: int) -> None:
 
 @dataclass(frozen=True)
 class Hot:
-    """What new sandboxes use.
+    """The blocks and functions that new sandboxes use.
 
     Attributes:
         blocks: those that are written to.
@@ -209,11 +209,11 @@ class Blocks:
         return self._places[start]
 
     def size(self, start: int) -> int:
-        """Bytes of the block that begins there; 0: none does."""
+        """The size of the block that begins at an address, or 0 if none does."""
         return self._places.get(start, (0, 0))[0]
 
     def find(self, address: int) -> int:
-        """Where the block begins that has this address; 0: it is in none."""
+        """The beginning of the block that contains an address, or 0 if none does."""
         at = bisect.bisect_right(self._starts, address) - 1
         if at < 0:
             return 0

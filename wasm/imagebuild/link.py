@@ -1,6 +1,9 @@
-"""What is generated to tie the image together, and what must hold for the linked module."""
+"""C sources that are generated for linking the image, and checks of the linked module."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import wasmtime
 
@@ -27,6 +30,11 @@ void __cxa_throw(void *thrown, void *type, void (*destroy)(void *)) { abort(); }
 """
 
 
+def shim_flags(shim: Path, made: Path, includes: Sequence[str]) -> list[str]:
+    """The flags for wasm/shim's C files at `shim`; `made` has the generated headers, `includes` are CPython's."""
+    return [f"-I{made}", f"-I{shim}", *includes, "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
+
+
 def inittab(builtin: list[str], extra: dict[str, str]) -> str:
     """C source of the table of built-in modules, and of image_inittab, which adds `extra` (name: suffix of PyInit_)."""
     functions = [*(f"PyInit_{name}" for name in builtin), *(f"PyInit_{suffix}" for suffix in extra.values())]
@@ -42,10 +50,10 @@ def inittab(builtin: list[str], extra: dict[str, str]) -> str:
 
 
 def check_validator(body: bytes) -> None:
-    """The reply validator's object (check.c) has no data and does not touch memory but to read what it is given.
+    """Check that the reply validator's object (check.c) has no data, and only reads the memory whose address it is given.
 
     Raises:
-        BuildError: it could be fooled by a node that overwrites memory.
+        BuildError: it does, so that a node that overwrites memory could deceive it.
     """
     module = wasmfile.Module.parse(body)
     data = wasmfile.Reader(module.section(wasmfile.DATA)).unsigned()
@@ -57,10 +65,11 @@ def check_validator(body: bytes) -> None:
 
 
 def check_entry(module: wasmfile.Module) -> None:
-    """node_call keeps the reply's address and length in WebAssembly locals: its own code writes and frames nothing.
+    """Check that node_call keeps the reply's address and length in WebAssembly locals: that it neither writes to linear memory nor
+    has a stack frame there.
 
     Raises:
-        BuildError: it has something in linear memory, which a node could change between the check and the return.
+        BuildError: it does either, so that a node could change the values between the check and the return.
     """
     imported = sum(1 for found in module.imports() if found.kind == "function")
     entry = next(found.index for found in module.exports() if found.name == "node_call")
@@ -71,8 +80,8 @@ def check_entry(module: wasmfile.Module) -> None:
 
 
 def check_no_bulk_memory(wasm: bytes) -> None:
-    """The image has no bulk-memory instruction: those would touch its memory in wasmtime's native code, where a page
-    guard must never stop it (docs/architecture.md, "Time").
+    """Check that the image has no bulk-memory instruction: those would touch its memory in wasmtime's native code, where a page
+    guard must never stop it (docs/explanation/architecture.md, "Time").
 
     Raises:
         BuildError: it has one; compile with toolchain.FEATURES, and see shim/mem.c.
@@ -86,10 +95,10 @@ def check_no_bulk_memory(wasm: bytes) -> None:
 
 
 def check_interface(module: wasmfile.Module, abi: Abi) -> None:
-    """The image imports and exports exactly what the ABI names.
+    """Check that the image imports and exports exactly what the ABI names.
 
     Raises:
-        BuildError: it does not; the message says what is missing and what is too much.
+        BuildError: it does not; the message has both lists.
     """
     types = module.types()
     functions = [found.type for found in module.imports() if found.kind == "function"]

@@ -13,12 +13,15 @@ FORMAT = 1
 # Pins of the toolchain that leave code in the image: the C and C++ libraries and the compiler's builtins.
 RUNTIME_PARTS = ("wasi-libc", "libc++-19-dev-wasm32", "libc++abi-19-dev-wasm32", "libclang-rt-19-dev-wasm32")
 
+# Which pins of these groups a build uses depends on the machine; the image's bytes do not.
+NOT_IN_MANIFEST = ("toolchain-libs", "hosttool-native")
+
 
 def write(target: Path, pins: Pins, snapshot: Path, abi: Abi, inputs_digest: str, without: frozenset[str]) -> None:
     """Write the manifest of the image at `snapshot`/cloche.wasm."""
     wasm = (snapshot / "cloche.wasm").read_bytes()
     facts = json.loads((snapshot / "snapshot.json").read_text("utf-8"))
-    used = [pin for pin in pins.by_name.values() if pin.group != "toolchain-libs" and pin.name not in without]
+    used = [pin for pin in pins.by_name.values() if pin.group not in NOT_IN_MANIFEST and pin.name not in without]
     contained = [pin for pin in used if pin.group == "source" or pin.name in RUNTIME_PARTS]
     names = {
         "cpython": "cpython",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from imagebuild import archive, blas
@@ -36,6 +39,9 @@ OPTIONS = (
     "-Ddisable-threading=true",
     "-Ddefault_library=static",
 )
+COMPILERS = ("c_COMPILER", "cpp_COMPILER")
+GENERATORS = ("CUSTOM_COMMAND", "cython_COMPILER")
+"""meson's names of ninja's rules."""
 _LEFT_OUT = re.compile(r"numpy/(f2py|distutils|_build_utils|typing/tests)/.*|.*/tests/.*|.*/meson[^/]*|.*/setup\.py")
 _FUNCTION = re.compile(r"\b(random_[a-z0-9_]+|logfactorial)\s*\(")
 
@@ -85,7 +91,7 @@ if [ "$link" ]; then set -- "$@" {link} {libraries}; fi
 exec {compiler} {flags} {more} "$@"
 """
 
-# All that meson asks: our BLAS is linked with the image, so that it needs no flags.
+# Answers what meson asks of pkg-config. The BLAS is linked with the image, so meson gets no flags for it.
 _PKG_CONFIG = """#!/bin/sh
 case "$*" in
   --version) echo 1.0 ;;
@@ -107,7 +113,7 @@ def unpack(tarball: Path, out: Path) -> None:
 
 
 def build(toolchain: Toolchain, source: Path, python_headers: list[str], host_tools: Path, out: Path) -> None:
-    """Compile MODULES into `out`/<module>/*.o and libraries into `out`/lib, Python files into `out`/python.
+    """Compile MODULES and what they are linked with into `out`/objects, Python files into `out`/python.
 
     The work folder is `out`/work and is removed.
     """
@@ -131,14 +137,38 @@ def build(toolchain: Toolchain, source: Path, python_headers: list[str], host_to
     toolchain.run(
         [*meson, "setup", work, source, f"--cross-file={cross}", *OPTIONS], "numpy: meson setup", more=environment
     )
-    listing = toolchain.run([ninja, "-C", work, "-t", "targets", "all"], "numpy: ninja", more=environment)
-    targets = _targets(listing)
-    toolchain.run(
-        [ninja, "-C", work, f"-j{toolchain.jobs}", "--quiet", *targets.values()], "numpy: compile", more=environment
-    )
+
+    def query(*words: str) -> str:
+        return toolchain.run([ninja, "-C", work, "-t", *words], "numpy: ninja", more=environment)
+
+    targets = _targets(query("targets", "all"))
+    inputs = frozenset(query("inputs", *targets.values()).splitlines())
+    generated = [name for rule in GENERATORS for name in query("targets", "rule", rule).splitlines() if name in inputs]
+    # Half of the processors at most: the slot is one for all that ninja runs.
+    command: list[str | Path] = [ninja, "-C", work, f"-j{max(1, toolchain.jobs // 2)}", "--quiet", *generated]
+    toolchain.run(command, "numpy: generate", more=environment)
+    units = [unit for unit in json.loads(query("compdb", *COMPILERS)) if unit["output"] in inputs]
+    _compile(toolchain, work, units, environment)
     _collect(work, source, targets, out)
     shutil.rmtree(work)
     shutil.rmtree(tools)
+
+
+def _compile(toolchain: Toolchain, work: Path, units: list[dict[str, str]], environment: dict[str, str]) -> None:
+    """Compile what ninja would, but as all of the build's compilations run: one slot each, and the longest first."""
+
+    def weight(unit: dict[str, str]) -> tuple[int, str]:
+        templates = 4 if unit["file"].endswith((".cpp", ".cc")) else 1  # C++ makes more of its text than C does
+        return (-templates * (work / unit["file"]).stat().st_size, unit["output"])
+
+    def run(unit: dict[str, str]) -> None:
+        command = [*shlex.split(unit["command"]), "-w"]  # thousands of warnings take seconds to write
+        toolchain.run(command, f"compile {unit['output']}", cwd=work, more=environment)
+
+    for unit in units:
+        (work / unit["output"]).parent.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(toolchain.jobs) as pool:
+        list(pool.map(run, sorted(units, key=weight)))
 
 
 def _write_drivers(toolchain: Toolchain, more_flags: list[str], host_tools: Path, tools: Path) -> None:
@@ -198,15 +228,11 @@ def _collect(work: Path, source: Path, targets: dict[str, str], out: Path) -> No
             place = out / "objects" / module / path.relative_to(work / f"{target}.p").as_posix().replace("/", "_")
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
-    (out / "lib").mkdir()
-    for path in sorted((work / "numpy").rglob("*.a")):
-        name = path.relative_to(work).as_posix().replace("/", "_")
-        if members := archive.thin_members(path.read_bytes()):  # meson's form of an archive that is linked whole
-            (out / "objects" / name).mkdir()
-            for member in members:
-                shutil.copyfile(path.parent / member, out / "objects" / name / member.replace("/", "_"))
-        else:
-            shutil.copyfile(path, out / "lib" / name)
+    for path in sorted((work / "numpy").rglob("*.a.p")):
+        library = out / "objects" / path.relative_to(work).as_posix().removesuffix(".a.p").replace("/", "_")
+        for member in sorted(path.glob("*.o")):
+            library.mkdir(exist_ok=True)
+            shutil.copyfile(member, library / member.name)
     python = out / "python"
     for root in (source, work):
         for path in sorted((root / "numpy").rglob("*.py")):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-GROUPS = ("source", "toolchain", "toolchain-libs", "hosttool")
+GROUPS = ("source", "toolchain", "toolchain-libs", "hosttool", "hosttool-native")
 
 
 @dataclass(frozen=True)

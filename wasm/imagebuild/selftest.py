@@ -9,7 +9,7 @@ from typing import Any
 
 import wasmtime
 
-from imagebuild import cbor, driver
+from imagebuild import cbor
 from imagebuild.driver import Abi, Guest, GuestError
 from imagebuild.stages import BuildError
 
@@ -107,14 +107,13 @@ class SelfTest:
 """
 
 
-def run(wasm: bytes, abi: Abi) -> str:
+def run(engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi) -> str:
     """Load the node, call all of it, and answer a line for each subject.
 
     Raises:
         BuildError: something failed; the message has the guest's traceback.
     """
-    engine = driver.engine()
-    guest = Guest(engine, wasmtime.Module(engine, wasm), abi)
+    guest = Guest(engine, module, abi)
     lines: list[str] = []
     try:
         loaded = _ask(guest, LOAD, _load_request())

@@ -1,7 +1,7 @@
 """Runs a module's initialiser and writes the module again with the memory it left.
 
-The result depends on the module alone (see driver.py). What is not needed afterwards goes: the initialiser's exports,
-the start section, and the bytes of the C stack, which is empty while no call runs.
+The result depends on the module alone (see driver.py). The initialiser's exports, the start section and the bytes of the C stack
+are left out, because nothing needs them afterwards: the stack is empty while no call runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SnapshotError(Exception):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A module, and what there is to say about its memory."""
+    """A module with its memory, and figures about that memory."""
 
     wasm: bytes
     pages: int
@@ -111,7 +111,7 @@ def snapshot(wasm: bytes, abi: Abi, *, need_density: bool = True) -> Snapshot:
 
 
 def _used(engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi, places: int) -> layout.Hot:
-    """What sample nodes write to and call, in an instance of its own."""
+    """The blocks that sample nodes write to and the functions that they call, found in an instance of its own."""
     guest = Guest(engine, module, abi)
     try:
         guest.call(CONSTRUCTORS)

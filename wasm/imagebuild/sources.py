@@ -17,7 +17,7 @@ _LEFT_OUT = re.compile(r"Lib/(test|idlelib|tkinter|turtledemo|ensurepip|lib2to3)
 
 
 def unpack(tarball: Path, patches: Path | None, out: Path) -> int:
-    """Unpack CPython's sources and apply the security patches; answers how many there were."""
+    """Unpack CPython's sources and apply the security patches; returns their number."""
 
     def wanted(name: str) -> bool:
         return bool(_UNPACKED.fullmatch(name)) and not _LEFT_OUT.fullmatch(name)

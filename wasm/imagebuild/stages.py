@@ -12,11 +12,13 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuild.progress import Progress
+from imagebuild.slots import Slots
+from imagebuild.timing import Timing
 
 Folders = Mapping[str, Path]
 """Where the stages that one depends on have put their files, by stage name."""
@@ -31,8 +33,9 @@ class Stage:
         needs: the stages it reads from.
         inputs: everything else that its result depends on, as texts (digests, flags, versions).
         run: fills the empty folder it is given. Its source text counts as an input.
-        usable: whether what an earlier build has put there works on this machine; None: it does on any. It is asked only when
-            a stage that needs this one is to run.
+        in_process: the function works in this process and starts no tool, so it holds one slot while it runs.
+        usable: tells whether a folder that an earlier build filled works on this machine; None if every such folder does. It is
+            called only before a stage that needs this one runs.
     """
 
     name: str
@@ -40,23 +43,24 @@ class Stage:
     inputs: tuple[str, ...]
     run: Callable[[Path, Folders], None]
     usable: Callable[[Path], bool] | None = None
+    in_process: bool = False
 
 
 class BuildError(Exception):
     """A step of the build failed; the message is what to show."""
 
 
-def file_digest(*paths: Path) -> str:
-    """SHA-256 over the contents of files, in the given order."""
+def file_digest(root: Path, *paths: Path) -> str:
+    """SHA-256 over files below `root`, whatever their order: their names relative to it, and their contents."""
     digest = hashlib.sha256()
-    for path in paths:
+    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in paths):
         body = path.read_bytes()
-        digest.update(f"{path.name} {len(body)}\n".encode() + body)
+        digest.update(f"{name} {len(body)}\n".encode() + body)
     return digest.hexdigest()
 
 
 def keys(stages: Iterable[Stage]) -> dict[str, str]:
-    """The key of every stage; they come in an order in which each follows what it needs."""
+    """The key of every stage. `stages` must be in an order in which each follows what it needs."""
     found: dict[str, str] = {}
     for stage in stages:
         parts = [stage.name, *(found[need] for need in stage.needs), *stage.inputs, inspect.getsource(stage.run)]
@@ -64,8 +68,27 @@ def keys(stages: Iterable[Stage]) -> dict[str, str]:
     return found
 
 
-def build(stages: list[Stage], root: Path, progress: Progress, wide: int = 3) -> dict[str, Path]:
-    """Run what is missing, independent stages side by side, and answer every stage's folder.
+def precedence(stages: Iterable[Stage]) -> list[str]:
+    """The stages by what they hold up: first the one with the longest chain of stages behind it."""
+    ordered, behind = list(stages), dict[str, int]()
+    for stage in reversed(ordered):
+        behind.setdefault(stage.name, 0)
+        for need in stage.needs:
+            behind[need] = max(behind.get(need, 0), behind[stage.name] + 1)
+    return sorted((stage.name for stage in ordered), key=lambda name: -behind[name])
+
+
+def build(
+    stages: list[Stage], root: Path, progress: Progress, slots: Slots | None = None, timing: Timing | None = None
+) -> dict[str, Path]:
+    """Run what is missing, independent stages side by side, and return every stage's folder.
+
+    Args:
+        stages: the graph, each stage after what it needs.
+        root: where the stages' folders are.
+        progress: gets a line when a stage begins and when it ends.
+        slots: shared with the stages' tools.
+        timing: notes when each stage runs.
 
     Raises:
         BuildError: a stage failed; those that were running have ended.
@@ -79,12 +102,14 @@ def build(stages: list[Stage], root: Path, progress: Progress, wide: int = 3) ->
     running: dict[Future[None], str] = {}
     root.mkdir(parents=True, exist_ok=True)
     cancelled.clear()
-    with ThreadPoolExecutor(wide, "stage") as pool:
+    slots, timing = slots or Slots(1), timing or Timing()
+    slots.precedence = precedence(stages)
+    with ThreadPoolExecutor(len(stages), "stage") as pool:
         try:
             while todo or running:
                 blocked = todo.keys() | set(running.values())
                 for name in [name for name, stage in todo.items() if not blocked & set(stage.needs)]:
-                    running[pool.submit(_run, todo.pop(name), folders, progress)] = name
+                    running[pool.submit(_run, todo.pop(name), folders, progress, slots, timing)] = name
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     del running[future]
@@ -96,7 +121,7 @@ def build(stages: list[Stage], root: Path, progress: Progress, wide: int = 3) ->
 
 
 def _unusable(stages: list[Stage], folders: Folders, todo: Mapping[str, Stage]) -> list[Stage]:
-    """Stages done on another machine, or before this one was changed, that others have to read from now."""
+    """Finished stages that a stage in `todo` reads, but whose folders do not work on this machine (`Stage.usable`)."""
     wanted = {need for stage in todo.values() for need in stage.needs} - todo.keys()
     return [s for s in stages if s.name in wanted and s.usable is not None and not s.usable(folders[s.name])]
 
@@ -105,18 +130,20 @@ cancelled = threading.Event()
 """Set when a stage has failed: the others start no further process."""
 
 
-def _run(stage: Stage, folders: Folders, progress: Progress) -> None:
+def _run(stage: Stage, folders: Folders, progress: Progress, slots: Slots, timing: Timing) -> None:
     if cancelled.is_set():
         return
     final = folders[stage.name]
     part = final.with_name(f"{final.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    start = progress.seconds
-    progress.say(f"{stage.name} ...")
-    stage.run(part, folders)
-    part.rename(final)
-    progress.say(f"{stage.name} done in {progress.seconds - start:.1f} s")
+    with slots.take(stage.name) if stage.in_process else nullcontext():
+        start = progress.seconds
+        progress.say(f"{stage.name} ...")
+        with timing.stage(stage.name):
+            stage.run(part, folders)
+        part.rename(final)
+        progress.say(f"{stage.name} done in {progress.seconds - start:.1f} s")
 
 
 @contextmanager

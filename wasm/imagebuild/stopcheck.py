@@ -19,7 +19,7 @@ from imagebuild.wasmfile import Module, Reader, WasmError
 CODE, FUNCTION_SECTION = 10, 3
 PAGE_BYTES = 4096
 OPCODES = 200
-"""A ``br_table`` with so many targets is a dispatch of bytecodes."""
+"""A ``br_table`` with at least this number of targets is a dispatch of bytecodes."""
 
 _LEB = rb"(?:[\x80-\xff]*+[\x00-\x7f])"
 # Instructions that neither branch nor call, by their immediates (core specification, chapter 5.4).
@@ -119,7 +119,7 @@ class _Builder:
         self.blocks[self.here].next.append(target)
 
     def step(self, at: int) -> int:
-        """Read a stretch of straight code, or one other instruction; where the next one begins."""
+        """Read a stretch of straight code, or one other instruction. Returns where the next one begins."""
         body = self.body
         if straight := _STRAIGHT.match(body, at):
             for found in _LOAD.finditer(body, at, straight.end()):
@@ -322,7 +322,7 @@ def _unstopped(made: Graph, cut: Block) -> list[int]:
 
 
 def _early_calls(made: Graph) -> set[int | None]:
-    """What a function may call before its first load."""
+    """The functions that a function may call before its first load."""
     seen, todo = {0}, [0]
     found: set[int | None] = set()
     while todo:
@@ -348,7 +348,7 @@ def _check_calls(calls: dict[int, set[int | None]], first: int) -> list[Problem]
 
 
 def names(wasm: bytes) -> dict[int, str]:
-    """What the name section calls the functions."""
+    """The names of functions in the name section, by index."""
     found: dict[int, str] = {}
     section = Module.parse(wasm).customs().get("name", b"")
     reader = Reader(section)

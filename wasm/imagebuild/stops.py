@@ -28,9 +28,9 @@ from imagebuild.wasmfile import Module, Reader, WasmError, unsigned, vector
 BLOCK, LOOP, IF, ELSE, END, BR, BR_IF, BR_TABLE = 0x02, 0x03, 0x04, 0x05, 0x0B, 0x0C, 0x0D, 0x0E
 CALL, CALL_INDIRECT = 0x10, 0x11
 SLOTS = 1024
-"""Loads that a function may have: 4 bytes each, within the smallest page of a host."""
+"""The most loads that a function may have: each has 4 bytes of its own, within the smallest page of a host."""
 OPCODES = 200
-"""A ``br_table`` with so many targets, in the function that came with loads, is the dispatch of bytecodes."""
+"""A ``br_table`` with at least this number of targets, in the function that came with loads, is the dispatch of bytecodes."""
 
 _LEB = rb"[\x80-\xff]*+[\x00-\x7f]"
 _MEMARG = _LEB + _LEB
@@ -133,7 +133,7 @@ def _loops(scan: _Scan, evaluator: bool) -> list[int]:
 
 
 def without(module: Module) -> Module:
-    """The module with no load from the stop page: to measure against. It can't be stopped."""
+    """The module without its loads from the stop page, to measure their cost. It cannot be stopped."""
     reader = Reader(module.section(CODE))
     bodies = [_removed(reader.take(reader.unsigned())) for _ in range(reader.unsigned())]
     return module.replaced({CODE: vector([unsigned(len(body)) + body for body in bodies])})
@@ -276,7 +276,7 @@ def cut(graph: dict[int, set[int]], sizes: list[int]) -> set[int]:
             taken = set(ranked[: max(1, len(ranked) // 100)])
             chosen |= taken
             left.append(inside - taken)
-    for node in sorted(chosen, key=lambda node: sizes[node]):  # those that turn out not to be needed
+    for node in sorted(chosen, key=lambda node: sizes[node]):  # leave out those without which there is no cycle either
         chosen.discard(node)
         if _reaches_itself(graph, node, chosen):
             chosen.add(node)

@@ -1,4 +1,4 @@
-"""The cross compiler: Debian's clang-19 and wasi-libc, unpacked below the cache. Every flag of the build is here."""
+"""The cross compiler: Debian's clang-19 and wasi-libc, unpacked below the cache. All common flags of the build are here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ TARGET = "--target=wasm32-wasi"
 FEATURES = ("-mno-bulk-memory",)
 NUMPY_FEATURES = ("-msimd128",)
 OPTIMISE = ("-O3", "-g0", "-DNDEBUG", "-fno-strict-overflow")
+# For objects that `Toolchain.join` optimises as a whole: more than -O1 would be done twice.
+PARTS = ("-flto", "-O1")
 EMULATED = ("-D_WASI_EMULATED_SIGNAL", "-D_WASI_EMULATED_GETPID", "-D_WASI_EMULATED_PROCESS_CLOCKS")
 STACK_BYTES = 8 << 20
 LINK = (
@@ -64,7 +67,7 @@ def unpack(pins: Iterable[Pin], downloads: Path, out: Path) -> None:
 
 
 def missing_libraries(tree: Path) -> str:
-    """What the dynamic loader lacks to run the tools; empty if they run."""
+    """The dynamic loader's complaints when it runs the tools; empty if they run."""
     problems = []
     for tool in ("clang", "lld"):
         command = [
@@ -82,7 +85,7 @@ def missing_libraries(tree: Path) -> str:
 
 
 def tool_environment(tree: Path) -> dict[str, str]:
-    """A small fixed environment: nothing of the user's reaches the compiler."""
+    """A small fixed environment, so that no variable of the user's reaches the compiler."""
     folders = (tree / "usr/lib/x86_64-linux-gnu", tree / "lib/x86_64-linux-gnu", tree / "usr/lib/llvm-19/lib")
     return {
         "PATH": "/usr/bin:/bin",
@@ -99,13 +102,18 @@ class Toolchain:
 
     Attributes:
         tree: what `unpack` filled.
-        maps: folders and what they are called in outputs, which must not tell where they were made; later ones win.
+        maps: folders, and the names that stand for them in outputs, so that the bytes do not depend on the folder of the build;
+            of two that match, the later one counts.
         jobs: processes at a time.
+        note: called with what each process did and its processor seconds.
+        slot: held while a process runs, so that not too many do.
     """
 
     tree: Path
     maps: tuple[tuple[Path, str], ...]
     jobs: int = field(default=2)
+    note: Callable[[str, float], None] = field(default=lambda what, cpu_s: None)
+    slot: Callable[[], AbstractContextManager[None]] = field(default=nullcontext)
 
     @property
     def bin(self) -> Path:
@@ -135,7 +143,7 @@ class Toolchain:
         """Optimise objects of ``-flto`` together, into one ordinary object."""
         response = target.with_suffix(".objects")
         response.write_text("".join(f"{shlex.quote(str(path))}\n" for path in objects), "utf-8")
-        command = [self.bin / "wasm-ld-19", "-r", "--lto-O3", f"@{response}", "-o", target]
+        command: list[str | Path] = [self.bin / "wasm-ld-19", "-r", "--lto-O3", f"@{response}", "-o", target]
         self.run(command, f"optimise {target.name} as a whole")
         response.unlink()
 
@@ -152,15 +160,26 @@ class Toolchain:
     def run(
         self, command: Sequence[str | Path], what: str, cwd: Path | None = None, more: dict[str, str] | None = None
     ) -> str:
-        """Run one tool; its output is only seen when it fails."""
-        if cancelled.is_set():
-            raise BuildError(f"{what}: given up, another step failed")
+        """Run one tool. Its output is shown only if it fails."""
         environment = tool_environment(self.tree) | (more or {})
-        words = [os.fspath(word) for word in command]
-        pipe, to_pipe = subprocess.PIPE, subprocess.STDOUT
-        result = subprocess.run(
-            words, stdout=pipe, stderr=to_pipe, text=True, errors="replace", cwd=cwd, env=environment, check=False
-        )
-        if result.returncode:
-            raise BuildError(f"{what} failed ({result.returncode}):\n{result.stdout[-6000:]}")
-        return result.stdout
+        with self.slot():
+            if cancelled.is_set():
+                raise BuildError(f"{what}: given up, another step failed")
+            status, said, cpu_s = _run([os.fspath(word) for word in command], cwd, environment)
+        self.note(what, cpu_s)
+        if status:
+            raise BuildError(f"{what} failed ({status}):\n{said[-6000:]}")
+        return said
+
+
+def _run(words: list[str], cwd: Path | None, environment: dict[str, str]) -> tuple[int, str, float]:
+    """Run a process: its exit status, what it wrote, and the processor seconds of it and its children."""
+    pipe, to_pipe = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(
+        words, stdout=pipe, stderr=to_pipe, text=True, errors="replace", cwd=cwd, env=environment
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)  # unlike subprocess, it tells the time
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, said, usage.ru_utime + usage.ru_stime

@@ -40,7 +40,7 @@ def bodies(module: Module) -> Iterator[bytes]:
 
 
 def instructions_of(body: bytes) -> Iterator[tuple[int, int]]:
-    """As `instructions`, of one function; the sub-opcode of global.get and global.set is the global."""
+    """Like `instructions`, for one function. The sub-opcode of global.get and global.set is the index of the global."""
     reader = Reader(body)
     for _ in range(reader.unsigned()):  # groups of locals
         reader.unsigned()

@@ -140,7 +140,7 @@ def _wrapped(value: int, bits: int) -> int:
 
 
 class Module:
-    """A module as its sections, in order; `replaced` makes another one."""
+    """A module as its sections, in order. `replaced` returns another module."""
 
     def __init__(self, sections: list[tuple[int, bytes]]) -> None:
         self.sections = sections
@@ -172,13 +172,9 @@ class Module:
         return found
 
     def replaced(self, new: dict[int, bytes | None]) -> Module:
-        """With the bodies of some sections exchanged; None drops one. A section that is not there is not added."""
+        """The module with the bodies of some sections replaced; None leaves a section out. An absent section is not added."""
         exchanged = ((identity, new.get(identity, body)) for identity, body in self.sections)
         return Module([(identity, body) for identity, body in exchanged if body is not None])
-
-    def without_customs(self, *names: str) -> Module:
-        kept = [(i, body) for i, body in self.sections if i != CUSTOM or Reader(body).name() not in names]
-        return Module(kept)
 
     def _entries(self, identity: int) -> Iterator[Reader]:
         reader = Reader(self.section(identity))
@@ -227,7 +223,7 @@ class Module:
         return reader.limits()
 
     def features(self) -> list[str]:
-        """What the tool conventions' target_features section says the code uses."""
+        """The features that the code uses, from the target_features section (tool conventions)."""
         body = self.customs().get("target_features", b"\0")
         reader = Reader(body)
         return sorted(r[1] for r in [(reader.take(1), reader.name()) for _ in range(reader.unsigned())] if r[0] == b"+")

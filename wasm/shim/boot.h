@@ -1,17 +1,18 @@
-/* What a CPython without Python/frozen.o and Modules/getpath.o has to be given, and how it is started. */
+/* The start of CPython, for the image and for the freezer. It also defines what the objects Python/frozen.o and Modules/getpath.o
+   would, which are not linked. */
 #ifndef CLOCHE_BOOT_H
 #define CLOCHE_BOOT_H
 #define PY_SSIZE_T_CLEAN
 #define Py_BUILD_CORE 1
 #include <Python.h>
-#include "abi.h"
-#include "output.h"
+#include "wire/abi.h"
 #include "pycore_import.h"
 #include "pycore_pathconfig.h"
+#include "wasi.h"
 
 #define EXPORT(name) __attribute__((export_name(#name), used))
 
-/* Nothing to compute: every path is set before Py_InitializeFromConfig. */
+/* Computes no path: each is set before Py_InitializeFromConfig. */
 PyStatus _PyConfig_InitPathConfig(PyConfig *config, int compute_path_config) { return PyStatus_Ok(); }
 
 static _Noreturn void boot_fail(const char *what, const char *why) {

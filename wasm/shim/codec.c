@@ -1,12 +1,12 @@
+/* The state of the codec, and Block: a request's memory as a Python object. */
 #include "codec_parts.h"
 #include "hot.h"
 #include <stdlib.h>
 
-struct codec codec HOT = {.reply_bytes = 64u << 20, .depth = 64};
+struct codec codec HOT = {.reply_bytes = USUAL_REPLY_BYTES, .depth = USUAL_VALUE_DEPTH};
 
 typedef struct {
-    PyObject_HEAD
-    void *address;
+    PyObject_HEAD void *address;
     size_t size;
     int owned;
 } Block;
@@ -27,8 +27,7 @@ static PyBufferProcs block_as_buffer = {.bf_getbuffer = block_buffer};
 static PySequenceMethods block_as_sequence = {.sq_length = block_length};
 
 static PyTypeObject block_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "_cloche.Block",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_cloche.Block",
     .tp_doc = "Memory that the host filled for this guest: a writable buffer, freed with this object unless the host keeps it.",
     .tp_basicsize = sizeof(Block),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,

@@ -1,10 +1,10 @@
-/* What decode.c, encode.c and codec.c share; nobody else includes this. */
+/* What the files of the codec share. No other file includes this. */
 #ifndef CLOCHE_CODEC_PARTS_H
 #define CLOCHE_CODEC_PARTS_H
 #include "codec.h"
-#include "wire.h"
-
-enum { UINT, NEGATIVE, BYTES, TEXT, ARRAY, MAP, TAG, SIMPLE };
+#include "cbor.h"
+#include "wire/abi.h"
+#include "wire/tags.h"
 
 extern struct codec {
     PyObject *encode, *decode; /* the hooks */

@@ -1,12 +1,13 @@
-/* CBOR to Python objects. The bytes come from the host, or from the node through _cloche.loads: nothing is allocated
-   for a claim that the bytes left cannot hold, and no input recurses deeper than the limit. */
+/* CBOR to Python objects. The bytes come from the host, or from the node through _cloche.loads, so they may be anything: a
+   container that claims more items than bytes are left is refused before memory is allocated, and nothing recurses deeper than
+   the limit. */
 #include "decode.h"
 #include <stdlib.h>
 #include <string.h>
 
 static PyObject *item(Decoder *d);
 
-/* Opens a container of `count` items. */
+/* Opens a container of `count` items; the caller closes it by d->depth++. */
 static int enter(Decoder *d, uint64_t count) {
     uint64_t left = (uint64_t)(d->end - d->p);
     if (d->owed > left || count > left - d->owed) return bad("cbor: the bytes end too early"), -1;
@@ -54,7 +55,8 @@ static PyObject *set(Decoder *d, int frozen) {
     return result;
 }
 
-/* A map of `count` pairs, its keys texts; or any hashables, when it came as an array under MAP. */
+/* A dict of `count` pairs. plain: a CBOR map, whose keys are texts; else an array under the tag MAP, whose keys are any
+   hashables. */
 static PyObject *dict(Decoder *d, uint64_t count, int plain) {
     if (count > UINT64_MAX / 2) return bad("cbor: the bytes end too early");
     if (enter(d, 2 * count)) return NULL;
@@ -76,13 +78,12 @@ static PyObject *dict(Decoder *d, uint64_t count, int plain) {
 
 /* Out of line */
 
-/* The block behind the tag. Except for SHARED_AT, it is ours from now on. */
+/* Reads [address, length]. The guest now owns the block, except under SHARED_AT. */
 static int block(Decoder *d, void **address, size_t *size) {
     const uint8_t *start = d->p;
     uint64_t count, a, n;
     if (!d->blocks) return bad("cbor: an address in bytes that are not a request"), -1;
-    if (expect(d, ARRAY, &count) || count != 2 || expect(d, UINT, &a) || expect(d, UINT, &n) || a > UINTPTR_MAX ||
-        n > SIZE_MAX) {
+    if (expect(d, ARRAY, &count) || count != 2 || expect(d, UINT, &a) || expect(d, UINT, &n) || a > UINTPTR_MAX || n > SIZE_MAX) {
         d->p = start;
         return bad("cbor: out of line is [address, length]"), -1;
     }
@@ -135,8 +136,8 @@ static PyObject *numbers(Decoder *d) {
     return result;
 }
 
-/* After an error: frees the blocks that the rest of a request names. An item's parts follow one another, so this
-   needs no recursion; it stops where the bytes are not CBOR. */
+/* After an error, frees the blocks that the rest of the message names. It steps from head to head, as nested items follow one
+   another in the bytes, and stops where they are not CBOR. */
 static void free_rest(Decoder *d) {
     Head h;
     while (d->p < d->end && !head(d, &h)) {
@@ -157,26 +158,23 @@ static void free_rest(Decoder *d) {
 static PyObject *tagged(Decoder *d, uint64_t tag) {
     uint64_t count;
     switch (tag) {
-    case TAG_POS_BIGNUM: case TAG_NEG_BIGNUM:
-        return read_bignum(d, tag);
-    case TAG_TUPLE:
-        return expect(d, ARRAY, &count) ? NULL : list(d, count, 1);
-    case TAG_SET:
-        return set(d, 0);
-    case TAG_FROZENSET:
-        return set(d, 1);
+    case TAG_POS_BIGNUM:
+    case TAG_NEG_BIGNUM: return read_bignum(d, tag);
+    case TAG_TUPLE: return expect(d, ARRAY, &count) ? NULL : list(d, count, 1);
+    case TAG_SET: return set(d, 0);
+    case TAG_FROZENSET: return set(d, 1);
     case TAG_MAP:
         if (expect(d, ARRAY, &count)) return NULL;
         return count & 1 ? bad("cbor: a map has a key without a value") : dict(d, count / 2, 0);
-    case TAG_SURROGATES:
-        return read_surrogates(d);
-    case TAG_BYTES_AT: case TAG_TEXT_AT: case TAG_BODY_AT: case TAG_SHARED_AT:
-        return out_of_line(d, tag);
-    case TAG_NUMBERS:
-        return numbers(d);
+    case TAG_SURROGATES: return read_surrogates(d);
+    case TAG_BYTES_AT:
+    case TAG_TEXT_AT:
+    case TAG_BODY_AT:
+    case TAG_SHARED_AT: return out_of_line(d, tag);
+    case TAG_NUMBERS: return numbers(d);
     }
     if (!codec.decode) return bad("cbor: a tag that nobody decodes");
-    if (!d->depth) return bad("cbor: nested too deep"); /* tag within tag within tag ... */
+    if (!d->depth) return bad("cbor: nested too deep"); /* a tag in a tag in a tag ... would recurse without end */
     d->depth--;
     PyObject *content = item(d), *number = content ? PyLong_FromUnsignedLongLong(tag) : NULL, *result = NULL;
     d->depth++;
@@ -194,27 +192,21 @@ static PyObject *item(Decoder *d) {
     const uint8_t *start;
     if (head(d, &h)) return NULL;
     switch (h.major) {
-    case UINT:
-        return PyLong_FromUnsignedLongLong(h.value);
-    case NEGATIVE:
-        return read_negative(h.value);
+    case UINT: return PyLong_FromUnsignedLongLong(h.value);
+    case NEGATIVE: return read_negative(h.value);
     case BYTES:
         start = string(d, h.value);
         return start ? PyBytes_FromStringAndSize((const char *)start, (Py_ssize_t)h.value) : NULL;
-    case TEXT:
-        return read_text(d, h.value);
-    case ARRAY:
-        return list(d, h.value, 0);
-    case MAP:
-        return dict(d, h.value, 1);
-    case TAG:
-        return tagged(d, h.value);
+    case TEXT: return read_text(d, h.value);
+    case ARRAY: return list(d, h.value, 0);
+    case MAP: return dict(d, h.value, 1);
+    case TAG: return tagged(d, h.value);
     }
     return read_simple(&h);
 }
 
 static PyObject *decode(const uint8_t *p, size_t n, int blocks) {
-    /* twice the depth: a container may stand behind a tag, and the encoder counts only containers */
+    /* twice the depth: each container may have a tag, which counts here and does not in the encoder */
     Decoder d = {p, p + n, 0, 2 * codec.depth + 2, blocks};
     PyObject *result = item(&d);
     if (result && d.p != d.end) {

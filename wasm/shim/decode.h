@@ -1,13 +1,13 @@
-/* The decoder's state, the reading of heads (here, to be inlined), numbers and texts (read.c), all else (decode.c). */
+/* The decoder's state, and its parts: heads and strings (here, to be inlined), numbers and texts (read.c), all else (decode.c). */
 #ifndef CLOCHE_DECODE_H
 #define CLOCHE_DECODE_H
 #include "codec_parts.h"
 
 typedef struct {
     const uint8_t *p, *end;
-    uint64_t owed; /* items that enclosing containers still have to get: each takes a byte at least */
+    uint64_t owed; /* items that the open containers still wait for; each takes at least one byte */
     uint32_t depth;
-    int blocks; /* whether [address, length] may be followed */
+    int blocks; /* whether tags with [address, length] are allowed: a message of the host */
 } Decoder;
 
 typedef struct {
@@ -21,21 +21,16 @@ static inline PyObject *bad(const char *message) {
 }
 
 static inline int head(Decoder *d, Head *h) {
-    const uint8_t *p = d->p;
-    if (p == d->end) return bad("cbor: the bytes end too early"), -1;
-    h->major = *p >> 5;
-    h->info = *p++ & 31;
-    if (h->info < 24) {
-        h->value = (uint64_t)h->info;
-        d->p = p;
-        return 0;
+    size_t left = (size_t)(d->end - d->p);
+    uint32_t size = cbor_head_size(d->p, left);
+    if (!size) {
+        bad(left && cbor_info(d->p) > CBOR_FLOAT64 ? "cbor: indefinite or reserved length" : "cbor: the bytes end too early");
+        return -1;
     }
-    if (h->info > 27) return bad("cbor: indefinite or reserved length"), -1;
-    int more = 1 << (h->info - 24);
-    if (more > d->end - p) return bad("cbor: the bytes end too early"), -1;
-    h->value = 0;
-    while (more--) h->value = h->value << 8 | *p++;
-    d->p = p;
+    h->major = cbor_major(d->p);
+    h->info = cbor_info(d->p);
+    h->value = cbor_argument(d->p, size);
+    d->p += size;
     return 0;
 }
 
@@ -48,7 +43,7 @@ static inline int expect(Decoder *d, int major, uint64_t *value) {
     return bad("cbor: a tag has content of the wrong type"), -1;
 }
 
-/* The start of a string of this length, or NULL. */
+/* Moves past a string of this length; its start, or NULL. */
 static inline const uint8_t *string(Decoder *d, uint64_t length) {
     const uint8_t *start = d->p;
     if (length > (uint64_t)(d->end - start)) return bad("cbor: the bytes end too early"), NULL;
@@ -56,12 +51,12 @@ static inline const uint8_t *string(Decoder *d, uint64_t length) {
     return start;
 }
 
-/* read.c; the head, or the tag's, has been read */
+/* read.c; unless they say otherwise, the head (or the head of the tag) has been read */
 PyObject *read_negative(uint64_t value);
 PyObject *read_bignum(Decoder *d, uint64_t tag);
 PyObject *read_simple(const Head *h);
 PyObject *read_text(Decoder *d, uint64_t length);
 PyObject *read_surrogates(Decoder *d);
-PyObject *read_key(Decoder *d); /* with its head */
+PyObject *read_key(Decoder *d); /* reads the head itself */
 
 #endif

@@ -1,13 +1,15 @@
-/* Python objects to CBOR. A value is a tree: a cycle, or a mutable container in two places, is refused, because the
-   other side could not rebuild it. Hooks run Python code, so every object is held while it is encoded, and a container
-   may change under our feet. */
+/* Python objects to CBOR.
+
+   A value must be a tree: a cycle, or a mutable container in two places, is refused, because the other side could not rebuild it.
+   Hooks run Python code, which may change or free anything: so every object is held while it is encoded, and containers are checked
+   for changes. Functions return -1 with an exception set, else 0. */
 #include "encode.h"
 #include "hot.h"
 #include <stdlib.h>
 
 enum { SPARE_BYTES = 1 << 20, SUBSTITUTES = 8 };
 
-/* The buffer of the last encode. An encode takes it and gives it back, so that one inside another has its own. */
+/* The buffer of the last encode, for the next one. An encode takes it while it runs: another one inside a hook makes its own. */
 static struct {
     uint8_t *bytes;
     size_t capacity;
@@ -21,27 +23,27 @@ static int too_deep(void) {
 }
 
 typedef struct {
-    struct around around;
+    struct enclosing enclosing;
     int shared;
 } Scope;
 
 static int enter(Encoder *e, Scope *s, PyObject *o, int mutable) {
-    if (mutable && meet_once(e, o) < 0) return -1;
+    if (mutable && check_not_seen(e, o) < 0) return -1;
     if (!e->depth) return too_deep();
     e->depth--;
     e->substitutes = 0;
     s->shared = e->shared;
     if (!mutable && has_other_holders(o)) e->shared = 1;
-    s->around.container = o;
-    s->around.out = e->around;
-    e->around = &s->around;
+    s->enclosing.container = o;
+    s->enclosing.outer = e->enclosing;
+    e->enclosing = &s->enclosing;
     return 0;
 }
 
 static int leave(Encoder *e, Scope *s, int result) {
     e->depth++;
     e->shared = s->shared;
-    e->around = s->around.out;
+    e->enclosing = s->enclosing.outer;
     return result;
 }
 
@@ -67,10 +69,10 @@ static int array(Encoder *e, PyObject *o) {
     return PySequence_Fast_GET_SIZE(o) == n ? 0 : changed(o);
 }
 
-/* Whether a list has nothing but integers of 64 bits, or nothing but floats: 0 or 1; else -1. */
+/* 0 for a list of nothing but integers of 64 bits, 1 for one of nothing but floats, -1 for all others. */
 static int numbers_kind(PyObject *o) {
     Py_ssize_t n = PyList_GET_SIZE(o);
-    if (n < WIRE_NUMBERS_SHORTEST) return -1;
+    if (n < NUMBERS_SHORTEST) return -1;
     PyTypeObject *type = Py_TYPE(PyList_GET_ITEM(o, 0));
     if (type != &PyLong_Type && type != &PyFloat_Type) return -1;
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -105,8 +107,8 @@ static int sequence(Encoder *e, PyObject *o) {
     return leave(e, &s, (tuple && write_head(e, TAG, TAG_TUPLE)) || array(e, o) ? -1 : 0);
 }
 
-/* Whether a key or set item stays itself on the wire. What does not (an enum becomes its value) is left to the hook,
-   which sees to it that no two become one. */
+/* Whether a key or set item arrives as what it is. Others change (an enum becomes its value): they go to the hook, which refuses
+   two that would become equal. */
 static int is_itself(PyObject *o, int depth) {
     if (PyUnicode_CheckExact(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyBytes_CheckExact(o)) return 1;
     if (o == Py_None || PyBool_Check(o)) return 1;
@@ -144,8 +146,7 @@ static int set(Encoder *e, PyObject *o) {
 static int pairs(Encoder *e, PyObject *o, int plain) {
     Py_ssize_t n = PyDict_GET_SIZE(o), at = 0, done = 0;
     PyObject *k, *v;
-    if (plain ? write_head(e, MAP, (uint64_t)n) : write_head(e, TAG, TAG_MAP) || write_head(e, ARRAY, 2 * (uint64_t)n))
-        return -1;
+    if (plain ? write_head(e, MAP, (uint64_t)n) : write_head(e, TAG, TAG_MAP) || write_head(e, ARRAY, 2 * (uint64_t)n)) return -1;
     for (; PyDict_Next(o, &at, &k, &v); done++) {
         if (done == n) return changed(o);
         Py_INCREF(k);
@@ -181,9 +182,7 @@ static int is_mutable(uint64_t tag) {
            tag == TAG_MAP || tag == TAG_SET;
 }
 
-static int is_container(uint64_t tag) {
-    return tag == TAG_MAP || tag == TAG_SET || tag == TAG_FROZENSET || tag == TAG_TUPLE;
-}
+static int is_container(uint64_t tag) { return tag == TAG_MAP || tag == TAG_SET || tag == TAG_FROZENSET || tag == TAG_TUPLE; }
 
 /* The content of NDARRAY and OPAQUE: parts in line, then a body. */
 static int with_body(Encoder *e, uint64_t tag, PyObject *o) {
@@ -218,7 +217,7 @@ static int tagged(Encoder *e, uint64_t tag, PyObject *substitute) {
     return result;
 }
 
-/* What the hook says of o: a new reference to (tag or None, substitute). */
+/* Calls the hook: a new reference to (tag or None, substitute). */
 static PyObject *ask(Encoder *e, PyObject *o) {
     PyObject *answer = codec.encode ? PyObject_CallOneArg(codec.encode, o) : NULL;
     if (!answer || !PyTuple_CheckExact(answer) || PyTuple_GET_SIZE(answer) != 2) {
@@ -226,7 +225,7 @@ static PyObject *ask(Encoder *e, PyObject *o) {
         Py_XDECREF(answer);
         return NULL;
     }
-    /* `met` may get addresses of what the hook made: none of that may die and give its address to another object */
+    /* `seen` may get addresses of what the hook made: if that died, another object could get the address, and be refused */
     if (e->shared || has_other_holders(o)) {
         if (!e->answers) e->answers = PyList_New(0);
         if (!e->answers || PyList_Append(e->answers, answer) < 0) Py_CLEAR(answer);
@@ -239,7 +238,7 @@ static int is_mutable_builtin(PyObject *o) {
 }
 
 static int other(Encoder *e, PyObject *o) {
-    if (is_around(e, o)) return refuse_again(e, o);
+    if (is_enclosing(e, o)) return refuse_seen(e, o);
     if (e->substitutes == SUBSTITUTES)
         return refuse(PyExc_TypeError, "cannot encode %U: it stands for another value, and that for another", o);
     PyObject *answer = ask(e, o);
@@ -249,15 +248,15 @@ static int other(Encoder *e, PyObject *o) {
     uint64_t tag = untagged ? 0 : PyLong_AsUnsignedLongLong(number);
     int shared = e->shared, substitutes = e->substitutes, result = -1;
     int mutable = untagged ? is_mutable_builtin(substitute) : is_mutable(tag);
-    if (tag != UINT64_MAX && (!mutable || meet_once(e, o) == 0)) {
-        struct around here = {o, e->around};
-        e->around = &here;
+    if (tag != UINT64_MAX && (!mutable || check_not_seen(e, o) == 0)) {
+        struct enclosing here = {o, e->enclosing};
+        e->enclosing = &here;
         e->shared = shared || has_other_holders(o);
         e->substitutes = untagged ? substitutes + 1 : 0;
         result = untagged ? held(e, substitute) : tagged(e, tag, substitute);
         e->substitutes = substitutes;
         e->shared = shared;
-        e->around = here.out;
+        e->enclosing = here.outer;
     }
     Py_DECREF(answer);
     return result;
@@ -269,19 +268,19 @@ static int value(Encoder *e, PyObject *o) {
     if (type == &PyUnicode_Type) return write_text(e, o, 0);
     if (type == &PyLong_Type) return write_int(e, o);
     if (type == &PyFloat_Type) return write_float(e, PyFloat_AS_DOUBLE(o));
-    if (o == Py_None) return write_head(e, SIMPLE, 22);
-    if (type == &PyBool_Type) return write_head(e, SIMPLE, o == Py_True ? 21 : 20);
+    if (o == Py_None) return write_head(e, SIMPLE, CBOR_NULL);
+    if (type == &PyBool_Type) return write_head(e, SIMPLE, o == Py_True ? CBOR_TRUE : CBOR_FALSE);
     if (type == &PyDict_Type) return dict(e, o);
     if (type == &PyList_Type || type == &PyTuple_Type) return sequence(e, o);
     if (type == &PyBytes_Type) return write_byte_string(e, o, TAG_BYTES_AT);
-    if (type == &PyByteArray_Type) return meet_once(e, o) < 0 ? -1 : write_byte_string(e, o, TAG_BYTES_AT);
+    if (type == &PyByteArray_Type) return check_not_seen(e, o) < 0 ? -1 : write_byte_string(e, o, TAG_BYTES_AT);
     if (type == &PySet_Type || type == &PyFrozenSet_Type) return set(e, o);
     return other(e, o);
 }
 
 int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint8_t **p, size_t *n) {
-    Encoder e = {.bytes = spare.bytes, .capacity = spare.capacity, .form = form, .out_of_line = form != IN_LINE,
-                 .depth = codec.depth};
+    Encoder e = {
+        .bytes = spare.bytes, .capacity = spare.capacity, .form = form, .out_of_line = form != IN_LINE, .depth = codec.depth};
     size_t kept = kept_count();
     spare.bytes = NULL;
     spare.capacity = 0;
@@ -289,7 +288,7 @@ int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint
     /* a reply is an array, also when it is written as a tuple */
     int result = form == REPLY && PyTuple_CheckExact(o) ? array(&e, o) : value(&e, o);
     Py_DECREF(o);
-    free(e.met.slots);
+    free(e.seen.slots);
     Py_XDECREF(e.answers);
     if (result) {
         kept_drop(kept);

@@ -1,40 +1,47 @@
-/* The encoder's state and its parts: bytes out (write.c), containers met (meet.c), the way to a value (path.c), the walk
-   (encode.c). */
+/* The encoder's state, and its parts: encode.c walks a value, write.c writes its bytes, seen.c finds containers that come twice,
+   path.c says which value was refused. */
 #ifndef CLOCHE_ENCODE_H
 #define CLOCHE_ENCODE_H
 #include "codec_parts.h"
 
-/* The containers around the value that is being encoded, innermost first. */
-struct around {
+/* The containers enclosing the value that is being encoded, innermost first. */
+struct enclosing {
     PyObject *container;
-    const struct around *out;
+    const struct enclosing *outer;
 };
 
 typedef struct {
     uint8_t *bytes;
     size_t length, capacity;
-    size_t outside; /* bytes of this message that stay where they are */
+    size_t outside; /* bytes of bodies that the message points to instead of having them */
     enum codec_form form;
-    int out_of_line; /* whether a large body may stay where it is; off inside a tag whose parts are in line */
-    int shared; /* inside something that more than one container holds */
+    int out_of_line; /* whether a large body may stay where it is: not inside a tag whose parts must be in line */
+    int shared;      /* inside an object that may be reached on another way, too */
     uint32_t depth;
-    int substitutes; /* hooks in a row that gave a substitute without a tag */
-    const struct around *around;
+    int substitutes; /* how often in a row the hook has given a substitute without a tag */
+    const struct enclosing *enclosing;
     struct {
         PyObject **slots;
         size_t capacity, used;
-    } met; /* mutable containers met so far, of those that may be met again */
-    PyObject *answers; /* of the hook, as far as they must live on */
-    PyObject *error, *path; /* once a value was refused: the exception, and the way to it, innermost first */
+    } seen;                 /* set of the mutable containers so far that may come again */
+    PyObject *answers;      /* of the hook, kept alive while `seen` may hold addresses of their parts */
+    PyObject *error, *path; /* once a value was refused: the exception, and the path to it, innermost step first */
 } Encoder;
 
-/* meet.c */
-int refuse(PyObject *kind, const char *format, PyObject *o); /* an error about o; %U in the format is its type's name */
-int is_around(Encoder *e, PyObject *o);
-int refuse_again(Encoder *e, PyObject *o);
-int meet_once(Encoder *e, PyObject *o); /* a mutable container; -1 if it was met before */
+/* path.c, refusals; all return -1 where they return something */
+int refuse(PyObject *kind, const char *format, PyObject *o); /* raise an error about o; %U in the format is its type's name */
+void path_add(Encoder *e, PyObject *step); /* a step further out: index or key, a new reference; NULL: an item without a name */
+void path_add_index(Encoder *e, Py_ssize_t index);
+void path_content(Encoder *e, uint64_t tag, PyObject *content); /* turn steps into a tag's content into steps of Python */
+void path_raise(Encoder *e, const char *root);                  /* raise the error again, with the path in its message */
 
-/* The caller holds one reference beside the container's. With no third one, nothing else leads to the object. */
+/* seen.c */
+int is_enclosing(Encoder *e, PyObject *o);
+int check_not_seen(Encoder *e, PyObject *o); /* for each mutable container: 0, or it was seen before and is refused */
+int refuse_seen(Encoder *e, PyObject *o);
+
+/* Whether the object may be reached on another way: the caller and the container hold one reference each, so a third one is another
+   holder's. */
 static inline int has_other_holders(PyObject *o) { return Py_REFCNT(o) > 2; }
 
 /* write.c */
@@ -43,16 +50,11 @@ int write_bytes(Encoder *e, const void *p, size_t n);
 int write_float(Encoder *e, double value);
 int write_int(Encoder *e, PyObject *o);
 int write_string(Encoder *e, int major, const void *p, size_t n); /* head and bytes */
-int write_text(Encoder *e, PyObject *o, int key); /* key: always in line */
-int write_byte_string(Encoder *e, PyObject *o, uint64_t tag); /* any contiguous buffer; tag: the one if out of line */
+int write_text(Encoder *e, PyObject *o, int key);                 /* key: always in line */
+/* Any contiguous buffer; `tag` stands before its place if it stays where it is. */
+int write_byte_string(Encoder *e, PyObject *o, uint64_t tag);
 int is_plain_key(PyObject *o); /* an exact str without surrogates */
-size_t kept_count(void); /* objects kept alive because a message points into them */
-void kept_drop(size_t count); /* the last ones, until `count` are left */
-
-/* path.c */
-void path_add(Encoder *e, PyObject *step); /* a new reference: index or key; NULL: an item without a name */
-void path_add_index(Encoder *e, Py_ssize_t index);
-void path_content(Encoder *e, uint64_t tag, PyObject *content); /* turns steps into a tag's content into steps of Python */
-void path_raise(Encoder *e, const char *root);
+size_t kept_count(void);       /* how many objects are kept alive because messages point into them */
+void kept_drop(size_t count);  /* let go of the last ones, until `count` are left */
 
 #endif

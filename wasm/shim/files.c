@@ -5,18 +5,18 @@
 #include <string.h>
 
 enum { DEVICE_HOST = 2 };
-static const char scratch[] = "tmp"; /* where memfs is, if it is there */
+static const char scratch[] = "tmp"; /* the path of memfs */
 
 typedef struct {
-    int holders;      /* descriptors that it has */
+    int holders; /* descriptors that share this */
     Mode mode;
-    uint64_t at;      /* a file's position, or which entry of a directory is the one shown, from 1 */
-    Mem *mem;         /* NULL: the host's */
-    uint64_t handle;  /* the host's; 0 for the root directory, until it is listed */
-    Page page;        /* entries that the host has sent and that have not been shown */
-    int ended, tail;  /* the host has no more entries; how many were shown behind them */
-    Entry shown;      /* kept, for a caller that had no room for it comes again */
-    char path[];      /* absolute, without the leading slash */
+    uint64_t at;     /* position in a file; in a directory the number of entries shown */
+    Mem *mem;        /* NULL: a file of the host */
+    uint64_t handle; /* of the host's file; 0 for the root directory until it is listed */
+    Page page;       /* entries that the host has sent and that are not shown yet */
+    int ended, tail; /* ended: the host has no more entries; tail: how many were shown behind them */
+    Entry shown;     /* kept: a caller without room for it comes back for the same entry */
+    char path[];     /* absolute, without the leading slash */
 } File;
 static File *files[FILES_MAX - FILES_FIRST];
 
@@ -26,17 +26,17 @@ static File *file_at(int fd) { return fd >= FILES_FIRST && fd < FILES_MAX ? file
 typedef struct {
     char text[FS_PATH_BYTES + 1]; /* absolute, without the leading slash, and with no empty, "." or ".." component */
     size_t length;
-    int must_be_directory; /* it ended in a slash or a dot */
+    int must_be_directory; /* the path given ends in a slash or a dot */
 } Path;
 
-/* What of it memfs keeps; NULL: it is the host's. */
+/* The rest of a path below /tmp; NULL for paths of the host. */
 static const char *in_scratch(const char *path) {
     size_t n = sizeof scratch - 1;
     if (!memfs_exists() || strncmp(path, scratch, n)) return NULL;
     return !path[n] ? path + n : path[n] == '/' ? path + n + 1 : NULL;
 }
 
-/* Inodes of the host's files are FNV-1a hashes of their paths: the host's own numbers stay with it. */
+/* Inodes of the host's files are FNV-1a hashes of their paths: guests do not see the host's own numbers. */
 #define FNV 0xcbf29ce484222325u
 static uint64_t hash(uint64_t so_far, const char *p, size_t n) {
     for (size_t i = 0; i < n; i++) so_far = (so_far ^ (uint8_t)p[i]) * 0x100000001b3u;
@@ -61,47 +61,47 @@ static fs_err is_directory(const char *path) {
     fs_err e = find(path, &status);
     return e ? e : status.kind == FS_KIND_DIRECTORY ? 0 : FS_NOTDIR;
 }
-static fs_err up(Path *p) {
-    fs_err e = p->length ? is_directory(p->text) : 0;
+static fs_err up(Path *clean) {
+    fs_err e = clean->length ? is_directory(clean->text) : 0;
     if (e) return e;
-    while (p->length && p->text[p->length - 1] != '/') p->length--;
-    if (p->length) p->length--;
-    p->text[p->length] = 0;
+    while (clean->length && clean->text[clean->length - 1] != '/') clean->length--;
+    if (clean->length) clean->length--;
+    clean->text[clean->length] = 0;
     return 0;
 }
-static fs_err down(Path *p, const char *name, size_t n) { /* one name, or a clean path */
-    size_t slash = p->length != 0;
-    if (n + slash > FS_PATH_BYTES - p->length) return FS_NAMETOOLONG;
-    if (slash) p->text[p->length++] = '/';
-    memcpy(p->text + p->length, name, n);
-    p->length += n;
-    p->text[p->length] = 0;
+static fs_err down(Path *clean, const char *name, size_t n) { /* one name, or a clean path */
+    size_t slash = clean->length != 0;
+    if (n + slash > FS_PATH_BYTES - clean->length) return FS_NAMETOOLONG;
+    if (slash) clean->text[clean->length++] = '/';
+    memcpy(clean->text + clean->length, name, n);
+    clean->length += n;
+    clean->text[clean->length] = 0;
     return 0;
 }
-static fs_err resolve(int fd, const char *path, Path *p) {
+static fs_err resolve(int fd, const char *path, Path *clean) {
     const File *from = file_at(fd);
-    p->length = 0;
-    p->text[0] = 0;
-    p->must_be_directory = 0;
+    clean->length = 0;
+    clean->text[0] = 0;
+    clean->must_be_directory = 0;
     if (fd != FILES_ROOT && !from) return fd < FILES_ROOT && fd >= 0 ? FS_NOTDIR : FS_BADF;
     if (from && from->mode.kind != FS_KIND_DIRECTORY) return FS_NOTDIR;
     if (!*path) return FS_NOENT;
-    fs_err e = from && *from->path && *path != '/' ? down(p, from->path, strlen(from->path)) : 0;
+    fs_err e = from && *from->path && *path != '/' ? down(clean, from->path, strlen(from->path)) : 0;
     while (!e && *path) {
         size_t n = strcspn(path, "/");
         int dots = n == 1 && path[0] == '.' ? 1 : n == 2 && path[0] == '.' && path[1] == '.' ? 2 : 0;
-        if (n && !dots) e = n > FS_NAME_BYTES ? FS_NAMETOOLONG : down(p, path, n);
-        else if (dots == 2) e = up(p);
+        if (n && !dots) e = n > FS_NAME_BYTES ? FS_NAMETOOLONG : down(clean, path, n);
+        else if (dots == 2) e = up(clean);
         path += n;
-        p->must_be_directory = dots || *path;
+        clean->must_be_directory = dots || *path;
         path += *path == '/';
     }
     return e;
 }
-/* For calls that take a file's path: one that ends like a directory's has to be one. */
-static fs_err resolve_file(int fd, const char *path, Path *p) {
-    fs_err e = resolve(fd, path, p);
-    return e || !p->must_be_directory ? e : is_directory(p->text);
+/* For calls on files: a path that ends like a directory's must lead to one. */
+static fs_err resolve_file(int fd, const char *path, Path *clean) {
+    fs_err e = resolve(fd, path, clean);
+    return e || !clean->must_be_directory ? e : is_directory(clean->text);
 }
 
 /* ---- open and close */
@@ -130,18 +130,18 @@ static int free_slot(void) {
     return -1;
 }
 fs_err files_open(int fd, const char *path, int flags, int append, int *opened) {
-    Path p;
+    Path clean;
     int slot;
-    fs_err e = resolve(fd, path, &p);
+    fs_err e = resolve(fd, path, &clean);
     if (e) return e;
-    if (p.must_be_directory) {
+    if (clean.must_be_directory) {
         if (flags & FS_OPEN_CREATE) return FS_ISDIR;
         flags |= FS_OPEN_DIRECTORY;
     }
     if ((slot = free_slot()) < 0) return FS_MFILE;
-    File *f = calloc(1, sizeof *f + p.length + 1);
+    File *f = calloc(1, sizeof *f + clean.length + 1);
     if (!f) return FS_NOMEM;
-    memcpy(f->path, p.text, p.length);
+    memcpy(f->path, clean.text, clean.length);
     f->mode = (Mode){.reads = (flags & FS_OPEN_READ) != 0, .writes = (flags & FS_OPEN_WRITE) != 0, .append = append};
     if ((e = open_into(f, flags))) {
         free(f);
@@ -210,8 +210,7 @@ static fs_err append_to(File *f, const uint8_t *p, size_t n, size_t *put) {
         memfs_status(f->mem, &status);
         e = memfs_write(f->mem, status.size, p, n, put);
         status.size += *put;
-    } else if (!(e = hostfs_write(f->handle, UINT64_MAX, p, n, put)))
-        e = hostfs_status(f->handle, &status);
+    } else if (!(e = hostfs_write(f->handle, UINT64_MAX, p, n, put))) e = hostfs_status(f->handle, &status);
     if (!e) f->at = status.size;
     return e;
 }
@@ -229,7 +228,7 @@ fs_err files_seek(int fd, int64_t offset, int whence, uint64_t *at) {
     File *f;
     Status status = {0};
     fs_err e = content(fd, 0, &f);
-    if (e == FS_BADF && f) e = 0; /* a file that is only written has a position as well */
+    if (e == FS_BADF && f) e = 0; /* a file opened only for writing has a position, too */
     if (!e && whence == 2) e = files_status(fd, &status);
     if (e) return e;
     uint64_t base = whence == 0 ? 0 : whence == 1 ? f->at : status.size;
@@ -245,7 +244,7 @@ fs_err files_resize(int fd, uint64_t size) {
     return f->mem ? memfs_resize(f->mem, size) : hostfs_resize(f->handle, size);
 }
 
-/* ---- what is known of a descriptor */
+/* ---- status and mode of descriptors */
 fs_err files_status(int fd, Status *status) {
     const File *f = file_at(fd);
     fs_err e = 0;
@@ -277,7 +276,7 @@ fs_err files_set_append(int fd, int append) {
 
 /* ---- directories */
 
-/* Takes the next entry of a directory of the host, or of the root, into `shown`; behind the host's comes /tmp. */
+/* Moves `shown` to the next entry of a directory of the host. In the root, /tmp comes behind the host's entries. */
 static fs_err advance(File *f) {
     int is_root = !*f->path, kind;
     if (is_root && !f->at) (void)hostfs_open("", FS_OPEN_READ | FS_OPEN_DIRECTORY, &f->handle, &kind);
@@ -302,13 +301,13 @@ fs_err files_next(int fd, uint64_t cookie, Entry *entry) {
     if (!f) return fd == FILES_ROOT ? 0 : FS_BADF;
     if (f->mode.kind != FS_KIND_DIRECTORY) return FS_NOTDIR;
     if (f->mem) return memfs_next(f->mem, cookie, entry);
-    if (cookie + 1 < f->at) { /* from the start again, for rewinddir */
+    if (cookie + 1 < f->at) { /* rewinddir: begin anew */
         if (!*f->path && f->handle) hostfs_close(f->handle), f->handle = 0;
         page_free(&f->page);
         f->at = 0;
         f->ended = f->tail = 0;
     }
-    for (fs_err e; f->at <= cookie; ) {
+    for (fs_err e; f->at <= cookie;) {
         if ((e = advance(f))) return e;
         if (!f->shown.length) break;
     }
@@ -318,41 +317,41 @@ fs_err files_next(int fd, uint64_t cookie, Entry *entry) {
 
 /* ---- by path */
 fs_err files_find(int fd, const char *path, Status *status) {
-    Path p;
-    fs_err e = resolve(fd, path, &p);
-    if (!e) e = find(p.text, status);
-    return e || !p.must_be_directory || status->kind == FS_KIND_DIRECTORY ? e : FS_NOTDIR;
+    Path clean;
+    fs_err e = resolve(fd, path, &clean);
+    if (!e) e = find(clean.text, status);
+    return e || !clean.must_be_directory || status->kind == FS_KIND_DIRECTORY ? e : FS_NOTDIR;
 }
 fs_err files_change(int fd, const char *path, uint64_t changed) {
-    Path p;
+    Path clean;
     Mem *node;
-    fs_err e = resolve_file(fd, path, &p);
+    fs_err e = resolve_file(fd, path, &clean);
     if (e) return e;
-    const char *rest = in_scratch(p.text);
-    if (!rest) return *p.text ? hostfs_change(p.text, changed) : FS_ROFS;
+    const char *rest = in_scratch(clean.text);
+    if (!rest) return *clean.text ? hostfs_change(clean.text, changed) : FS_ROFS;
     if (!(e = memfs_find(rest, &node))) memfs_touch(node, changed);
     return e;
 }
 fs_err files_make_directory(int fd, const char *path) {
-    Path p;
-    fs_err e = resolve(fd, path, &p);
+    Path clean;
+    fs_err e = resolve(fd, path, &clean);
     if (e) return e;
-    const char *rest = in_scratch(p.text);
-    return rest ? memfs_make_directory(rest) : *p.text ? hostfs_path(ASK_MKDIR, p.text) : FS_EXIST;
+    const char *rest = in_scratch(clean.text);
+    return rest ? memfs_make_directory(rest) : *clean.text ? hostfs_path(ASK_MKDIR, clean.text) : FS_EXIST;
 }
 fs_err files_unlink(int fd, const char *path) {
-    Path p;
-    fs_err e = resolve_file(fd, path, &p);
+    Path clean;
+    fs_err e = resolve_file(fd, path, &clean);
     if (e) return e;
-    const char *rest = in_scratch(p.text);
-    return rest ? memfs_remove(rest, FS_KIND_FILE) : *p.text ? hostfs_path(ASK_UNLINK, p.text) : FS_ISDIR;
+    const char *rest = in_scratch(clean.text);
+    return rest ? memfs_remove(rest, FS_KIND_FILE) : *clean.text ? hostfs_path(ASK_UNLINK, clean.text) : FS_ISDIR;
 }
 fs_err files_remove_directory(int fd, const char *path) {
-    Path p;
-    fs_err e = resolve(fd, path, &p);
+    Path clean;
+    fs_err e = resolve(fd, path, &clean);
     if (e) return e;
-    const char *rest = in_scratch(p.text);
-    return rest ? memfs_remove(rest, FS_KIND_DIRECTORY) : *p.text ? hostfs_path(ASK_RMDIR, p.text) : FS_BUSY;
+    const char *rest = in_scratch(clean.text);
+    return rest ? memfs_remove(rest, FS_KIND_DIRECTORY) : *clean.text ? hostfs_path(ASK_RMDIR, clean.text) : FS_BUSY;
 }
 fs_err files_rename(int fd, const char *old, int to, const char *new) {
     Path from, onto;

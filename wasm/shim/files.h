@@ -1,18 +1,18 @@
-/* Descriptors and paths: which file a call of the C library is about, and who keeps it: memfs below /tmp, else the host. */
+/* Descriptors and paths. Files below /tmp are memfs's, all others the host's (hostfs). */
 #ifndef CLOCHE_FILES_H
 #define CLOCHE_FILES_H
 #include "fs.h"
 
 enum {
-    FILES_ROOT = 3,   /* the root directory, always open */
-    FILES_FIRST = 4,  /* 0 to 2 are the standard streams, which are not kept here */
-    FILES_MAX = 128,  /* descriptors that a guest may have */
+    FILES_ROOT = 3,  /* the root directory, always open */
+    FILES_FIRST = 4, /* 0 to 2 are the standard streams, which wasi_files.c handles */
+    FILES_MAX = 128, /* descriptors that a guest may have */
 };
 
-/* A path is taken from the directory `fd`. `..` of a directory that is not there is FS_NOENT; of the root it is the root. */
+/* A relative path begins at the directory `fd`. `..` of a directory that does not exist is FS_NOENT; of the root it is the root. */
 fs_err files_open(int fd, const char *path, int flags, int append, int *opened);
 fs_err files_close(int fd);
-fs_err files_dup(int fd, int *opened); /* one position for both, as dup(2) has it */
+fs_err files_dup(int fd, int *opened); /* both share one position, as with dup(2) */
 
 fs_err files_read(int fd, uint8_t *p, size_t n, size_t *got); /* at the descriptor's position, and moves it */
 fs_err files_write(int fd, const uint8_t *p, size_t n, size_t *put);
@@ -22,7 +22,7 @@ fs_err files_seek(int fd, int64_t offset, int whence, uint64_t *at); /* whence: 
 fs_err files_resize(int fd, uint64_t size);
 fs_err files_status(int fd, Status *status);
 fs_err files_touch(int fd, uint64_t changed);
-fs_err files_next(int fd, uint64_t cookie, Entry *entry); /* the directory's entry behind the cookie; 0: the first */
+fs_err files_next(int fd, uint64_t cookie, Entry *entry); /* the entry behind the cookie; 0: the first one */
 
 typedef struct {
     int kind, reads, writes, append;

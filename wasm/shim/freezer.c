@@ -1,15 +1,16 @@
-/* A CPython without any Python module, which compiles source text to marshalled code. The image's build freezes the
-   standard library with it, so no native CPython of the same version is needed. */
+/* A program of its own, besides the image: CPython without any Python module, which compiles source text to marshalled code. The
+   build freezes the standard library with it, so that it needs no native CPython of the same version. */
 #include "boot.h"
+#include "output.h"
 #include <marshal.h>
 
 static const struct _frozen none[] = {{0}};
 static const struct _module_alias no_alias[] = {{0}};
-const struct _frozen *_PyImport_FrozenBootstrap = none, *_PyImport_FrozenStdlib = none,
-                     *_PyImport_FrozenTest = none, *PyImport_FrozenModules = NULL;
+const struct _frozen *_PyImport_FrozenBootstrap = none, *_PyImport_FrozenStdlib = none, *_PyImport_FrozenTest = none,
+                     *PyImport_FrozenModules = NULL;
 const struct _module_alias *_PyImport_FrozenAliases = no_alias;
 
-static char said[4096]; /* what was written to stdout and stderr, for the build's error message */
+static char said[4096]; /* what was written to stdout and stderr: the build shows it if compiling fails */
 static size_t said_bytes;
 
 void output_write(int fd, const uint8_t *p, size_t n) {
@@ -23,15 +24,15 @@ EXPORT(image_init) void image_init(void) {
     PyConfig c;
     PyConfig_InitIsolatedConfig(&c);
     c.site_import = 0, c.use_hash_seed = 1, c.hash_seed = 0;
-    c._install_importlib = 0, c._init_main = 0; /* there is nothing to import from yet */
+    c._install_importlib = 0, c._init_main = 0; /* no module is frozen yet, not even importlib */
     boot_check("initialise", Py_InitializeFromConfig(&c));
     PyConfig_Clear(&c);
 }
 EXPORT(freezer_alloc) void *freezer_alloc(uint32_t n) { return malloc(n); }
 EXPORT(freezer_said) uint64_t freezer_said(void) { return (uint64_t)(uintptr_t)said << 32 | said_bytes; }
 
-/* Both strings are NUL-terminated UTF-8. The answer is address << 32 | length of the marshalled code; 0 after an error,
-   whose text freezer_said has. */
+/* Both strings are NUL-terminated UTF-8. Returns address << 32 | length of the marshalled code, or 0 after an error, whose text
+   is then at freezer_said. */
 EXPORT(freezer_compile) uint64_t freezer_compile(const char *source, const char *filename) {
     PyCompilerFlags flags = _PyCompilerFlags_INIT;
     flags.cf_flags = PyCF_IGNORE_COOKIE;

@@ -1,4 +1,4 @@
-/* WASI's file calls for the freezer, which has output, and no files. */
+/* The file functions of WASI in the freezer: output works, everything else fails with EBADF. */
 #include "output.h"
 #include <wasi/api.h>
 

@@ -1,27 +1,22 @@
+/* A request is a CBOR array of integers and byte strings, [ask, *operands]; the answer is [true, value] or [false, errno]. */
 #include "hostfs.h"
-#include "abi.h"
-#include "wire.h"
+#include "cbor.h"
+#include "wire/abi.h"
+#include "wire/tags.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { UINT = 0, BYTES = 2, ARRAY = 4, TAG = 6, SIMPLE = 7, NO = 20, YES = 21 };
-enum { HEAD_BYTES = 9, NOT_HERE = 52 /* ENOSYS: the host answers, but not for files */ };
-
-/* ---- requests: one array of integers and byte strings */
+/* ---- requests */
 typedef struct {
     uint8_t *bytes;
     size_t used;
 } Request;
 
 static void head(Request *r, int major, uint64_t value) {
-    if (!r->bytes) return;
-    int width = value < 24 ? 0 : value <= UINT8_MAX ? 1 : value <= UINT16_MAX ? 2 : value <= UINT32_MAX ? 4 : 8;
-    int info = value < 24 ? (int)value : width == 1 ? 24 : width == 2 ? 25 : width == 4 ? 26 : 27;
-    r->bytes[r->used++] = (uint8_t)(major << 5 | info);
-    while (width--) r->bytes[r->used++] = (uint8_t)(value >> 8 * width);
+    if (r->bytes) r->used += cbor_put_head(r->bytes + r->used, major, value, cbor_width(value));
 }
 static Request begin(int ask, unsigned operands, size_t room) {
-    Request r = {malloc(room + HEAD_BYTES * (operands + 5)), 0};
+    Request r = {malloc(room + CBOR_HEAD_BYTES * (operands + 5)), 0};
     head(&r, ARRAY, operands + 1);
     head(&r, UINT, (uint64_t)ask);
     return r;
@@ -32,8 +27,8 @@ static void bytes(Request *r, const void *p, size_t n) {
     if (r->bytes) memcpy(r->bytes + r->used, p, n);
     r->used += n;
 }
-static void body(Request *r, const void *p, size_t n) { /* a large one stays where it is */
-    if (n < WIRE_OUT_OF_LINE) return bytes(r, p, n);
+static void body(Request *r, const void *p, size_t n) { /* the host reads a large one from where it lies */
+    if (n < OUT_OF_LINE_BYTES) return bytes(r, p, n);
     head(r, TAG, TAG_BYTES_AT);
     head(r, ARRAY, 2);
     number(r, (uintptr_t)p);
@@ -41,7 +36,7 @@ static void body(Request *r, const void *p, size_t n) { /* a large one stays whe
 }
 static void text(Request *r, const char *path) { bytes(r, path, strlen(path)); }
 
-/* ---- answers: [true, value] or [false, errno] */
+/* ---- answers */
 typedef struct {
     Answer answer;
     size_t at;
@@ -49,13 +44,12 @@ typedef struct {
 } Reader;
 
 static int next(Reader *r, uint64_t *value) { /* the head's major type, or -1 */
-    if (r->at >= r->answer.length) return -1;
-    int first = r->answer.block[r->at++], info = first & 31, width = info < 24 ? 0 : info < 28 ? 1 << (info - 24) : -1;
-    if (width < 0 || (size_t)width > r->answer.length - r->at) return -1;
-    *value = (uint64_t)info;
-    if (width) *value = 0;
-    while (width--) *value = *value << 8 | r->answer.block[r->at++];
-    return first >> 5;
+    const uint8_t *start = r->answer.block + r->at;
+    uint32_t size = cbor_head_size(start, r->answer.length - r->at);
+    if (!size) return -1;
+    *value = cbor_argument(start, size);
+    r->at += size;
+    return cbor_major(start);
 }
 static int reads(Reader *r, int major, uint64_t *value) { return next(r, value) == major; }
 static int reads_bytes(Reader *r, const uint8_t **p, size_t *n) {
@@ -66,13 +60,14 @@ static int reads_bytes(Reader *r, const uint8_t **p, size_t *n) {
     r->at += *n;
     return 1;
 }
-static int reads_body(Reader *r, const uint8_t **p, size_t *n) { /* a byte string, or where one lies, which is then ours */
+static int reads_body(Reader *r, const uint8_t **p,
+                      size_t *n) { /* a byte string, or the place of one in a block that `finish` frees */
     size_t start = r->at;
     uint64_t value, length;
     if (reads_bytes(r, p, n)) return 1;
     r->at = start;
-    if (!reads(r, TAG, &value) || value != TAG_BYTES_AT || !reads(r, ARRAY, &value) || value != 2 ||
-        !reads(r, UINT, &value) || !reads(r, UINT, &length))
+    if (!reads(r, TAG, &value) || value != TAG_BYTES_AT || !reads(r, ARRAY, &value) || value != 2 || !reads(r, UINT, &value) ||
+        !reads(r, UINT, &length))
         return 0;
     *p = r->body = (uint8_t *)(uintptr_t)value;
     *n = (size_t)length;
@@ -83,25 +78,27 @@ static void finish(Reader *r) {
     free(r->answer.block);
 }
 
-/* Sends and frees the request. With 0, the reader stands before the value; the caller calls finish in every case. */
+/* Sends and frees the request. After 0, the reader is at the value. The caller calls `finish` in every case. `unanswered` is the
+   error if the host has no mounts. */
 static fs_err ask(Request *request, Reader *r, fs_err unanswered) {
     *r = (Reader){0};
     if (!request->bytes) return FS_NOMEM;
-    int fits = request->used <= fs_room();
-    if (fits) r->answer = fs_ask(request->bytes, request->used);
+    int fits = request->used <= host_request_bytes();
+    if (fits) r->answer = host_ask(request->bytes, request->used);
     free(request->bytes);
-    if (!fits) return FS_NAMETOOLONG; /* names are all that can be so long */
+    if (!fits) return FS_NAMETOOLONG; /* only names can make a request that long */
     if (!r->answer.block) {
-        if (r->answer.length == ANSWER_INTERRUPTED) return FS_INTR; /* CPython then looks for signals, and asks again (PEP 475) */
+        if (r->answer.length == ANSWER_INTERRUPTED)
+            return WASI_EINTR; /* CPython then looks for signals, and tries again (PEP 475) */
         return r->answer.length ? FS_NOMEM : unanswered;
     }
     uint64_t count, ok, error;
     if (!reads(r, ARRAY, &count) || count != 2 || !reads(r, SIMPLE, &ok)) return FS_IO;
-    if (ok == YES) return 0;
-    if (ok != NO || !reads(r, UINT, &error) || !error || error > UINT16_MAX) return FS_IO;
-    return error == NOT_HERE ? unanswered : (fs_err)error;
+    if (ok == CBOR_TRUE) return 0;
+    if (ok != CBOR_FALSE || !reads(r, UINT, &error) || !error || error > UINT16_MAX) return FS_IO;
+    return error == WASI_ENOSYS ? unanswered : (fs_err)error;
 }
-static fs_err done(Request *request, fs_err unanswered) { /* for what has no value to answer */
+static fs_err done(Request *request, fs_err unanswered) { /* for requests whose answer has no value */
     Reader r;
     fs_err e = ask(request, &r, unanswered);
     finish(&r);
@@ -141,7 +138,7 @@ static fs_err read_some(uint64_t handle, uint64_t at, uint8_t *p, size_t n, size
     return e;
 }
 static fs_err write_some(uint64_t handle, uint64_t at, const uint8_t *p, size_t n, size_t *put) {
-    Request request = begin(ASK_WRITE, at == UINT64_MAX ? 2 : 3, n < WIRE_OUT_OF_LINE ? n : 0);
+    Request request = begin(ASK_WRITE, at == UINT64_MAX ? 2 : 3, n < OUT_OF_LINE_BYTES ? n : 0);
     number(&request, handle);
     body(&request, p, n);
     if (at != UINT64_MAX) number(&request, at);
@@ -153,9 +150,9 @@ static fs_err write_some(uint64_t handle, uint64_t at, const uint8_t *p, size_t 
     finish(&r);
     return e;
 }
-static size_t writable_chunk(size_t n) { /* of that many bytes, what fits one question */
-    enum { AROUND = 128 };
-    size_t room = fs_room() > AROUND ? fs_room() - AROUND : 1;
+static size_t writable_chunk(size_t n) { /* how many of n bytes fit one request */
+    enum { HEADS_AND_OPERANDS = 128 };
+    size_t room = host_request_bytes() > HEADS_AND_OPERANDS ? host_request_bytes() - HEADS_AND_OPERANDS : 1;
     room = room < FS_CHUNK_BYTES ? room : FS_CHUNK_BYTES;
     return n < room ? n : room;
 }
@@ -246,7 +243,7 @@ fs_err page_get(uint64_t handle, int again, Page *page) {
     return e;
 }
 int page_next(Page *page, Entry *entry) {
-    Reader r = {page->answer, page->at};
+    Reader r = {.answer = page->answer, .at = page->at};
     const uint8_t *name;
     size_t length;
     uint64_t kind;

@@ -1,51 +1,55 @@
-/* Puts blocks that every sandbox writes to beside each other while the image is built, so that they share pages.
+/* Places blocks that every sandbox writes to side by side while the image is built, so that they share pages.
 
-   The build runs the initialiser twice (imagebuild/layout.py). Both runs do the same, so a block is known by its size and by how many
-   requests of that size came before it. The first run notes which block lies where; the build then loads nodes and sees which blocks are
-   written to. The second run gives these blocks the places that it has reserved for them all at its beginning, one beside
-   the other. They are ordinary blocks of malloc: pymalloc hands to free() and realloc() whatever lies in no arena.
+   The build runs the initialiser twice (imagebuild/layout.py). Both runs allocate alike, so a block is identified by its size
+   and by how many requests of that size came before it. The first run notes which block lies where; the build then loads sample
+   nodes and compares memory to find the blocks that were written to. The second run reserves places for these blocks at its
+   beginning, side by side, and hands them out when their requests come. The places are ordinary blocks of malloc: pymalloc
+   passes blocks outside its arenas to free() and realloc().
 
-   After the initialiser CPython's own allocators are back. tracemalloc has kept what it found, and so goes on calling the functions
-   here, which then only pass on. */
+   After the initialiser, CPython's allocators are put back. tracemalloc has saved the functions here as those to call, and goes
+   on calling them; they then only pass calls on. */
 #define PY_SSIZE_T_CLEAN
 #define Py_BUILD_CORE 1
 #include <Python.h>
 #include <stdlib.h>
 #include <string.h>
 #include "layout.h"
+#include "layout_numbers.h"
 #include "pycore_ceval.h"
 
 #define EXPORT(name) __attribute__((export_name(#name), used))
 
-enum { BUCKETS = 4096, EXACT = 2048, GRAIN = 8 };
+struct live {
+    uint32_t size, nth;
+}; /* the block that begins at a place; size 0: none */
+struct place {
+    uint32_t size, nth, next, block;
+}; /* next: index of the next place of the same bucket; 0: none */
 
-struct live { uint32_t size, nth; };              /* of the block that begins there; size 0: none */
-struct place { uint32_t size, nth, next, block; }; /* next: index of the bucket's next place, 0: none */
-
-/* Filled in by the build before the initialiser runs; all zero: lay nothing out. */
+/* The build fills this in before it runs the initialiser. All zero: nothing is noted or reserved. */
 static struct {
-    uint32_t *counts;    /* by bucket: requests so far; BUCKETS of them */
-    struct live *live;   /* first run: one for every GRAIN bytes from heap on */
+    uint32_t *counts;  /* by bucket: requests so far; LAYOUT_BUCKETS of them */
+    struct live *live; /* first run: one for every LAYOUT_GRAIN bytes from heap on */
     uint32_t heap, live_count;
     struct place *places; /* second run; the first is not used */
     uint32_t place_count;
-    uint32_t *first;     /* by bucket: index of the next place; BUCKETS of them */
+    uint32_t *first; /* by bucket: index of the next place; LAYOUT_BUCKETS of them */
 } layout;
 
 static PyMemAllocatorEx own[3];
 static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
-static int inside; /* a request for a large object asks for raw memory in turn: that is not counted */
+static int inside; /* in a request already: a large object asks for raw memory in turn, which is not counted */
 
 EXPORT(image_layout) void *image_layout(void) { return &layout; }
 
-static uint32_t bucket(size_t n) { return n < EXACT ? n : EXACT + (n / 32) % (BUCKETS - EXACT); }
+static uint32_t bucket(size_t n) { return n < LAYOUT_EXACT ? n : LAYOUT_EXACT + (n / 32) % (LAYOUT_BUCKETS - LAYOUT_EXACT); }
 
 static void note(void *block, size_t n, uint32_t nth) {
-    uint32_t at = ((uint32_t)(uintptr_t)block - layout.heap) / GRAIN;
+    uint32_t at = ((uint32_t)(uintptr_t)block - layout.heap) / LAYOUT_GRAIN;
     if (at < layout.live_count) layout.live[at] = (struct live){n, nth};
 }
 
-/* The place that is reserved for this request, or NULL. */
+/* The block that is reserved for this request, or NULL. */
 static void *reserved(size_t n, uint32_t nth) {
     if (!layout.places) return NULL;
     uint32_t *first = &layout.first[bucket(n)];
@@ -119,9 +123,12 @@ void layout_end(void) {
     memset(&layout, 0, sizeof layout);
 }
 
-/* Conditional jumps write their history into the bytecode, which most often leaves it as it is: a comparison does not show
-   which code objects were run, and so written to. */
-static struct { PyCodeObject **codes; uint32_t room, count; } watch;
+/* Comparing memory does not show all code objects that were written to: a conditional jump writes its history into the bytecode,
+   and often writes the value that was there. So the build asks which code objects were run. */
+static struct {
+    PyCodeObject **codes;
+    uint32_t room, count;
+} watch;
 
 static PyObject *watched_frame(PyThreadState *thread, struct _PyInterpreterFrame *frame, int throwing) {
     PyObject *code = PyUnstable_InterpreterFrame_GetCode(frame);
@@ -130,7 +137,7 @@ static PyObject *watched_frame(PyThreadState *thread, struct _PyInterpreterFrame
     return _PyEval_EvalFrameDefault(thread, frame, throwing);
 }
 
-/* First run, after the initialiser: from now on the code object of every frame is noted. */
+/* The build calls this after the first run: from then on the code object of every frame is noted. */
 EXPORT(image_watch) void *image_watch(PyCodeObject **codes, uint32_t room) {
     watch.codes = codes, watch.room = room;
     _PyInterpreterState_SetEvalFrameFunc(PyInterpreterState_Get(), watched_frame);

@@ -1,4 +1,4 @@
-/* Where the blocks lie that a sandbox writes to soon after its start; see layout.c. */
+/* Chooses, while the image is built, where blocks lie that every sandbox writes to; see layout.c. */
 #ifndef CLOCHE_LAYOUT_H
 #define CLOCHE_LAYOUT_H
 void layout_begin(void);

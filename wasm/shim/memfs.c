@@ -1,4 +1,7 @@
+/* A file is a table of blocks of 4 KiB; NULL in it is a hole. A directory is a list of its entries in the order of their
+   creation. */
 #include "memfs.h"
+#include "wasi.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,12 +10,12 @@ enum { BLOCK = 4096 };
 
 struct mem {
     int kind, holders;
-    Mem *parent;           /* NULL: the root, or unlinked */
-    Mem *previous, *next;  /* siblings, in the order of `serial` */
-    Mem *first, *last;     /* a directory's entries */
-    uint64_t serial;       /* grows with each entry that any directory gets: a cookie that survives what is unlinked */
+    Mem *parent;          /* NULL: the root, or unlinked */
+    Mem *previous, *next; /* siblings, in the order of `serial` */
+    Mem *first, *last;    /* a directory's entries */
+    uint64_t serial;      /* grows with each entry that any directory gets; as a cookie it stays valid when entries are unlinked */
     uint64_t inode, size, changed;
-    uint8_t **blocks;      /* a file's content; NULL: a hole */
+    uint8_t **blocks; /* a file's content; NULL: a hole */
     size_t slots;
     char *name;
 };
@@ -22,7 +25,7 @@ static struct {
     uint64_t limit, used, serials;
 } tmp;
 
-/* ---- memory, charged */
+/* ---- memory, charged to the quota */
 static int charge(uint64_t n) {
     if (n > tmp.limit || tmp.used > tmp.limit - n) return -1;
     tmp.used += n;
@@ -67,14 +70,14 @@ static void link_into(Mem *directory, Mem *node) {
     node->next = NULL;
     *(directory->last ? &directory->last->next : &directory->first) = node;
     directory->last = node;
-    directory->changed = fs_now();
+    directory->changed = wasi_now();
 }
 static void unlink_from(Mem *node) {
     Mem *directory = node->parent;
     *(node->previous ? &node->previous->next : &directory->first) = node->next;
     *(node->next ? &node->next->previous : &directory->last) = node->previous;
     node->parent = node->previous = node->next = NULL;
-    directory->changed = fs_now();
+    directory->changed = wasi_now();
 }
 static Mem *child(const Mem *directory, const char *name, size_t length) {
     for (Mem *node = directory->first; node; node = node->next)
@@ -90,11 +93,11 @@ static Mem *make(int kind, const char *name, size_t length) {
     }
     node->kind = kind;
     node->inode = ++tmp.serials;
-    node->changed = fs_now();
+    node->changed = wasi_now();
     return node;
 }
 
-/* The directory that `path` names something in, and that name. The root is in none: FS_BUSY. */
+/* The directory that the last component of `path` lies in, and that component. For the root, which lies in none, FS_BUSY. */
 static fs_err parent_of(const char *path, Mem **directory, const char **name) {
     Mem *at = tmp.root;
     if (!at) return FS_NOENT;
@@ -123,7 +126,7 @@ void memfs_limit(uint64_t bytes) {
 }
 int memfs_exists(void) { return tmp.root != NULL; }
 
-/* ---- open, and what an open one offers */
+/* ---- open files and directories */
 static fs_err create(const char *path, Mem **node) {
     Mem *directory;
     const char *name;
@@ -165,7 +168,7 @@ fs_err memfs_read(Mem *file, uint64_t at, uint8_t *p, size_t n, size_t *got) {
     return 0;
 }
 
-/* The block with index i, made if it is a hole; NULL beyond the quota. */
+/* The block with index i, which is made if it is a hole; NULL beyond the quota. */
 static uint8_t *block_at(Mem *file, size_t i) {
     if (i >= file->slots) {
         size_t slots = 2 * file->slots > i ? 2 * file->slots : i + 4;
@@ -191,7 +194,7 @@ fs_err memfs_write(Mem *file, uint64_t at, const uint8_t *p, size_t n, size_t *p
         *put += some;
         if (at > file->size) file->size = at;
     }
-    if (*put) file->changed = fs_now();
+    if (*put) file->changed = wasi_now();
     return *put || !n ? 0 : FS_NOSPC;
 }
 fs_err memfs_resize(Mem *file, uint64_t size) {
@@ -199,11 +202,10 @@ fs_err memfs_resize(Mem *file, uint64_t size) {
     if (size < file->size) {
         size_t whole = (size_t)((size + BLOCK - 1) / BLOCK), rest = (size_t)(size % BLOCK);
         drop_blocks(file, whole);
-        if (rest && whole <= file->slots && file->blocks[whole - 1])
-            memset(file->blocks[whole - 1] + rest, 0, BLOCK - rest);
+        if (rest && whole <= file->slots && file->blocks[whole - 1]) memset(file->blocks[whole - 1] + rest, 0, BLOCK - rest);
     }
     file->size = size;
-    file->changed = fs_now();
+    file->changed = wasi_now();
     return 0;
 }
 fs_err memfs_next(Mem *directory, uint64_t cookie, Entry *entry) {
@@ -250,7 +252,7 @@ fs_err memfs_rename(const char *old, const char *new) {
     Mem *node, *directory, *target;
     const char *name;
     fs_err from = parent_of(old, &directory, &name), to = parent_of(new, &directory, &name);
-    if (from == FS_NOENT || from == FS_NOTDIR) return from; /* Linux looks for both parents first, then for what is in them */
+    if (from == FS_NOENT || from == FS_NOTDIR) return from; /* as in Linux: both parents are looked up before what is in them */
     if (to == FS_NOENT || to == FS_NOTDIR) return to;
     fs_err e = memfs_find(old, &node);
     if (!e) e = to;

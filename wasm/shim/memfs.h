@@ -5,19 +5,19 @@
 
 typedef struct mem Mem;
 
-/* As tmpfs: whatever a file or directory takes counts for the quota, a hole takes nothing, and beyond it is FS_NOSPC.
-   Paths are relative to /tmp, without empty, "." and ".." components; "" is /tmp itself. */
+/* As in tmpfs, the memory of files, directories and names counts for the quota; holes in files take none. Beyond the quota is
+   FS_NOSPC. Paths are relative to /tmp, without empty, "." and ".." components; "" is /tmp itself. */
 
-/* Makes /tmp, with this many bytes; 0: there is none. A smaller quota than what is used already only stops growth. */
+/* Makes /tmp, or changes its quota. 0 bytes make no /tmp. A quota below what is used only stops growth. */
 void memfs_limit(uint64_t bytes);
 int memfs_exists(void);
 
-/* The node is the caller's until memfs_close, also when it is unlinked meanwhile. */
+/* The file or directory stays until memfs_close, also if it is unlinked meanwhile. */
 fs_err memfs_open(const char *path, int flags, Mem **node);
 void memfs_close(Mem *node);
 
 fs_err memfs_read(Mem *file, uint64_t at, uint8_t *p, size_t n, size_t *got);
-fs_err memfs_write(Mem *file, uint64_t at, const uint8_t *p, size_t n, size_t *put); /* some, if not all fit */
+fs_err memfs_write(Mem *file, uint64_t at, const uint8_t *p, size_t n, size_t *put); /* fewer bytes if not all fit the quota */
 fs_err memfs_resize(Mem *file, uint64_t size);
 fs_err memfs_next(Mem *directory, uint64_t cookie, Entry *entry); /* 0 is before the first */
 void memfs_status(const Mem *node, Status *status);
@@ -25,9 +25,7 @@ void memfs_touch(Mem *node, uint64_t changed);
 
 fs_err memfs_find(const char *path, Mem **node); /* borrowed */
 fs_err memfs_make_directory(const char *path);
-fs_err memfs_remove(const char *path, int kind); /* FS_KIND_DIRECTORY: an empty directory, else a file */
+fs_err memfs_remove(const char *path, int kind); /* kind: FS_KIND_DIRECTORY for an empty directory, else a file */
 fs_err memfs_rename(const char *old, const char *new);
-
-uint64_t fs_now(void); /* the linked program provides it: nanoseconds since 1970 */
 
 #endif

@@ -1,9 +1,10 @@
-/* Raises what the host tells a running guest. CPython asks for signals wherever a signal handler may run: between bytecodes (the
-   host sets the bit of eval_breaker that leads there), in regular expressions, in big integers, after EINTR. Both functions that it
-   asks through are defined here; signalmodule.c has its own under other names (cpython/objects.toml). */
+/* Turns a notice of the host into an exception of the running guest.
+
+   CPython looks for signals wherever a signal handler may run: between bytecodes (once the host has set a bit of eval_breaker), in
+   regular expressions, in arithmetic of big integers and after EINTR. It does so through two functions, which are defined here and
+   look for a notice first. signalmodule.c keeps its own two under other names (cpython/objects.toml). */
 #include "notice.h"
-#include "abi.h"
-#include "output.h"
+#include "wire/abi.h"
 #include "pycore_ceval.h"
 #include "pycore_code.h"
 #include "pycore_frame.h"
@@ -12,13 +13,14 @@
 
 __attribute__((import_module(IMPORT_MODULE), import_name("poll"))) extern int32_t host_poll(void);
 
-extern int cpython_check_signals(void), cpython_check_signals_of(PyThreadState *); /* signalmodule.c's own */
+extern int cpython_check_signals(void), cpython_check_signals_of(PyThreadState *); /* those of signalmodule.c */
 
 volatile uint32_t cloche_notice[NOTICE_WORDS]; /* written by another thread of the host */
 uint32_t cloche_layout[LAYOUT_WORDS];
 
-static PyObject *exceptions[NOTICE_POLL]; /* by number; NULL: not registered yet */
-static int deaf, raised, put_off;
+static PyObject *exceptions[NOTICE_POLL]; /* the class for each NOTICE_*; NULL: not registered yet */
+static int deaf, raised;                  /* see notice_deaf, notice_raised */
+static int put_off;                       /* checks that have left the notice pending, one after the other */
 
 void notice_clear(void) { cloche_notice[NOTICE_request] = NOTICE_NONE; }
 int notice_deaf(int now) {
@@ -41,11 +43,11 @@ int notice_set_exceptions(PyObject *deadline, PyObject *cancelled) {
     return 0;
 }
 
-/* Code of the runtime's that changes more than one thing at a time (the dispatch, the event loop, the import system, locks), or
-   whose exceptions CPython can only print (callbacks of weak references). */
+/* Code that an exception at any bytecode would leave in an inconsistent state (dispatch, event loop, imports, locks), or whose
+   exceptions CPython can only print (callbacks of weak references). */
 static const char *const undisturbed[] = {
-    "<cloche>/cloche_guest/", "<cloche>/cloche_wire/", "<cloche>/asyncio/", "<cloche>/contextlib.py", "<cloche>/logging/",
-    "<cloche>/concurrent/", "<cloche>/threading.py", "<cloche>/weakref.py", "<cloche>/_weakrefset.py", "<frozen importlib",
+    "<cloche>/cloche_guest/", "<cloche>/cloche_wire/", "<cloche>/asyncio/",   "<cloche>/contextlib.py",  "<cloche>/logging/",
+    "<cloche>/concurrent/",   "<cloche>/threading.py", "<cloche>/weakref.py", "<cloche>/_weakrefset.py", "<frozen importlib",
 };
 static int is_undisturbed(PyThreadState *tstate) {
     _PyInterpreterFrame *frame = tstate->current_frame;
@@ -70,8 +72,8 @@ void notice_again(PyObject *error) {
 }
 
 static int heed(uint32_t request) {
-    if (PyErr_Occurred()) return 0; /* it stays pending: two exceptions cannot be raised at once */
-    notice_clear();                 /* before `poll`: what the host writes from now on is another one */
+    if (PyErr_Occurred()) return 0; /* the notice stays pending: two exceptions cannot be raised at once */
+    notice_clear();                 /* before `poll`: the host may write another notice meanwhile */
     put_off = 0;
     if (deaf) return 0;
     if (request == NOTICE_POLL) request = (uint32_t)host_poll();
@@ -83,7 +85,8 @@ static int heed(uint32_t request) {
     return -1;
 }
 
-/* Between two bytecodes. In code that must not be disturbed the notice is put off to the next check, but not for ever. */
+/* CPython calls this between two bytecodes. In code that must not be disturbed, the notice waits for a later check: at most
+   PATIENCE checks, so that a node cannot hide in such code. */
 int _PyErr_CheckSignalsTstate(PyThreadState *tstate) {
     enum { PATIENCE = 10000 };
     uint32_t request = cloche_notice[NOTICE_request];
@@ -97,7 +100,7 @@ int _PyErr_CheckSignalsTstate(PyThreadState *tstate) {
     }
     return cpython_check_signals_of(tstate);
 }
-/* In C code that takes long or that waits. */
+/* CPython and extensions call this in C code that takes long or waits. */
 int PyErr_CheckSignals(void) {
     uint32_t request = cloche_notice[NOTICE_request];
     if (request && heed(request) < 0) return -1;
@@ -132,7 +135,7 @@ void notice_init(void) {
     w[LAYOUT_text_state] = offsetof(PyASCIIObject, state);
     w[LAYOUT_text_ascii_data] = sizeof(PyASCIIObject);
     w[LAYOUT_text_data] = sizeof(PyCompactUnicodeObject);
-    union { /* where the compiler has put the bits */
+    union { /* shows where the compiler has put the bit fields */
         PyASCIIObject text;
         uint32_t words[sizeof(PyASCIIObject) / 4];
     } kind = {0}, compact = {0}, ascii = {0};

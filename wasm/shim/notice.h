@@ -1,15 +1,17 @@
-/* Notices: what the host tells a guest that runs, by a word in the guest's memory (cloche_wire/abi.py, NOTICE_*). */
+/* Notices: the host tells a running guest to stop (deadline, cancel) by writing one of NOTICE_* (cloche_wire/abi.py) to a word
+   of the guest's memory. */
 #ifndef CLOCHE_NOTICE_H
 #define CLOCHE_NOTICE_H
 #define PY_SSIZE_T_CLEAN
 #define Py_BUILD_CORE 1
 #include <Python.h>
 
-void notice_init(void); /* before the snapshot: fills cloche_layout */
-int notice_set_exceptions(PyObject *deadline, PyObject *cancelled); /* classes; -1 with an exception */
+void notice_init(void);                                             /* before the snapshot: fills cloche_layout */
+int notice_set_exceptions(PyObject *deadline, PyObject *cancelled); /* the classes to raise; -1 with an exception set */
 
-void notice_clear(void);    /* nothing waits any more */
-int notice_deaf(int deaf);  /* while deaf, notices are cleared and not raised; the answer is the state before */
-void notice_again(PyObject *error); /* it was raised where nothing can be raised (a finaliser): the next check raises it anew */
-int notice_raised(void);    /* whether one has been raised since the last time this was asked */
+void notice_clear(void);   /* forget a notice that is pending */
+int notice_deaf(int deaf); /* while deaf, notices are cleared and not raised; returns the state before */
+void notice_again(
+    PyObject *error);    /* raise it once more at the next check: the first time was in a finaliser, which swallowed it */
+int notice_raised(void); /* whether a notice was raised since the last call of this function */
 #endif

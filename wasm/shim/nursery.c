@@ -1,33 +1,35 @@
-/* pymalloc has a page of 4 KiB for each of its 64 sizes of blocks, so that a node of a few KiB would write to some fifty pages. A young
-   sandbox takes its blocks from here instead: one behind the other, whatever their size, and each size has its list of free ones. When
-   the room is used up, pymalloc takes over for good, without a detour: a block from here that it is given back lies in none of its arenas, so
-   that it passes it on to the raw allocator, which knows it. */
+/* Why: pymalloc keeps a page of 4 KiB for each of its 64 sizes of blocks, so a node of a few KiB would write to some fifty
+   pages, and pay for a copy of each.
+
+   How: a young sandbox takes its small blocks from one room of 64 KiB, one behind the other, whatever their size. Each size has
+   a list of its free blocks. When the room is used up, pymalloc takes over for good. A block of the nursery that is then freed
+   through pymalloc lies in none of its arenas, so pymalloc hands it to the raw allocator, whose functions here recognise it. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <string.h>
 #include "hot.h"
 #include "nursery.h"
 
-/* pymalloc itself */
+/* pymalloc */
 extern void *_PyObject_Malloc(void *context, size_t n), *_PyObject_Calloc(void *context, size_t count, size_t size),
     *_PyObject_Realloc(void *context, void *block, size_t n);
 extern void _PyObject_Free(void *context, void *block);
 
-enum { ROOM = 64 << 10, STEP = 8, LARGEST = 512 }; /* STEP: pymalloc's own alignment where pointers have 32 bits */
-_Static_assert(sizeof(void *) == 4, "blocks are as aligned as pymalloc's");
+enum { ROOM = 64 << 10, STEP = 8, LARGEST = 512 }; /* STEP: pymalloc's alignment where pointers have 32 bits */
+_Static_assert(sizeof(void *) == 4, "blocks are aligned as those of pymalloc");
 
 static struct {
-    void *unused[LARGEST / STEP]; /* by size: the free block to give out next, which points to the one after it */
-    uint32_t given;               /* bytes of room */
-    uint32_t retired;             /* domains whose new blocks are pymalloc's */
-    uint8_t kind[ROOM / STEP];    /* of the block that begins there: its index in `unused` */
+    void *unused[LARGEST / STEP]; /* by size: the first free block, which points to the next one */
+    uint32_t given;               /* bytes of `room` that have been used at least once */
+    uint32_t retired;             /* domains that have gone over to pymalloc */
+    uint8_t kind[ROOM / STEP];    /* by place: index in `unused` of the block that begins there */
     char room[ROOM] __attribute__((aligned(STEP)));
 } nursery AFTER_HOT;
 
 #define KIND(n) (((n) - 1) / STEP)
 #define OFFSET(block) ((uint32_t)((uintptr_t)(block) - (uintptr_t)nursery.room))
 
-static PyMemAllocatorEx raw; /* malloc */
+static PyMemAllocatorEx raw; /* what the raw domain had before: malloc */
 
 static void *young_malloc(void *context, size_t n);
 
@@ -71,7 +73,8 @@ static void *young_realloc(void *context, void *block, size_t n) {
 
 static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 
-/* Leave new blocks to pymalloc. Where tracemalloc stands in front, it stays, and requests go on coming through here. */
+/* Let pymalloc make new blocks. Where tracemalloc has put itself in front, it stays there and goes on calling the functions
+   here. */
 static void retire(void) {
     if (nursery.retired == sizeof domains / sizeof *domains) return;
     PyMemAllocatorEx now, grown = {NULL, _PyObject_Malloc, _PyObject_Calloc, _PyObject_Realloc, _PyObject_Free};
@@ -83,7 +86,7 @@ static void retire(void) {
     }
 }
 
-/* A block that has not been given out before. */
+/* A block from the part of the room that has never been used. */
 static __attribute__((noinline)) void *first_use(void *context, size_t n) {
     uint32_t at = nursery.given, size = (KIND(n) + 1) * STEP;
     if (at + size > ROOM) {

@@ -1,5 +1,5 @@
-/* Small blocks of a young sandbox, of all sizes beside each other; see nursery.c. */
+/* The allocator of a young sandbox's small blocks; see nursery.c. */
 #ifndef CLOCHE_NURSERY_H
 #define CLOCHE_NURSERY_H
-void nursery_open(void);
+void nursery_open(void); /* from here on CPython's small blocks come from the nursery, until it is full */
 #endif

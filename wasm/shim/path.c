@@ -1,7 +1,19 @@
-/* The way to a value that was refused, as a Python programmer would write it. */
+/* Refusals: the error about a value, and the path to the value as a Python programmer would write it (result.filters[3].fn). */
 #include "encode.h"
 
 enum { STEP_CHARACTERS = 40, STEPS = 32 };
+
+/* An error about o; %U in the format is the name of its type. */
+int refuse(PyObject *kind, const char *format, PyObject *o) {
+    PyObject *type = (PyObject *)Py_TYPE(o), *module = PyObject_GetAttrString(type, "__module__");
+    PyObject *name = PyObject_GetAttrString(type, "__qualname__");
+    if (module && name && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(module, "builtins"))
+        Py_SETREF(name, PyUnicode_FromFormat("%U.%S", module, name));
+    if (name) PyErr_Format(kind, format, name);
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    return -1;
+}
 
 static PyObject *take_error(void) {
 #if PY_VERSION_HEX >= 0x030C0000
@@ -34,7 +46,7 @@ void path_add_index(Encoder *e, Py_ssize_t index) {
     path_add(e, PyLong_FromSsize_t(index));
 }
 
-/* The step that was added `back` steps ago, as an index; -1 if it is none. */
+/* The step that was added `back` steps ago, if it is an index; else -1. */
 static Py_ssize_t index_at(Encoder *e, Py_ssize_t back) {
     Py_ssize_t at = e->path ? PyList_GET_SIZE(e->path) - 1 - back : -1;
     PyObject *step = at >= 0 ? PyList_GET_ITEM(e->path, at) : NULL;
@@ -64,7 +76,7 @@ void path_content(Encoder *e, uint64_t tag, PyObject *content) {
     }
 }
 
-/* One step as text: .name, [index], ["some key"], {} for an item that has no name. */
+/* One step as text: .name, [index], ["some key"], or {} for an item without a name, as in a set. */
 static PyObject *step_text(PyObject *step) {
     if (step == Py_Ellipsis) return PyUnicode_FromString("{}");
     if (PyUnicode_CheckExact(step) && PyUnicode_IsIdentifier(step) == 1 && PyUnicode_GET_LENGTH(step) <= STEP_CHARACTERS)
@@ -87,7 +99,7 @@ static PyObject *step_text(PyObject *step) {
 static PyObject *path_text(Encoder *e, const char *root) {
     PyObject *text = PyUnicode_FromString(root);
     Py_ssize_t n = e->path ? PyList_GET_SIZE(e->path) : 0;
-    if (e->form == REPLY && n) n--; /* the root is the value of a reply [number, value] */
+    if (e->form == REPLY && n) n--; /* the outermost step leads to the value of a reply [number, value], which `root` names */
     for (Py_ssize_t i = n - 1; text && i >= 0; i--) {
         int skipped = n > STEPS && i == n - 1 - STEPS / 2;
         if (skipped) i = STEPS / 2;

@@ -30,21 +30,21 @@ PyObject *read_bignum(Decoder *d, uint64_t tag) {
 
 PyObject *read_simple(const Head *h) {
     switch (h->info) {
-    case 20: Py_RETURN_FALSE;
-    case 21: Py_RETURN_TRUE;
-    case 22: Py_RETURN_NONE;
-    case 25: {
+    case CBOR_FALSE: Py_RETURN_FALSE;
+    case CBOR_TRUE: Py_RETURN_TRUE;
+    case CBOR_NULL: Py_RETURN_NONE;
+    case CBOR_FLOAT16: {
         const char half[2] = {(char)(h->value >> 8), (char)h->value};
         double x = PyFloat_Unpack2(half, 0);
         return x == -1.0 && PyErr_Occurred() ? NULL : PyFloat_FromDouble(x);
     }
-    case 26: {
+    case CBOR_FLOAT32: {
         uint32_t bits = (uint32_t)h->value;
         float x;
         memcpy(&x, &bits, 4);
         return PyFloat_FromDouble(x);
     }
-    case 27: {
+    case CBOR_FLOAT64: {
         double x;
         memcpy(&x, &h->value, 8);
         return PyFloat_FromDouble(x);
@@ -53,7 +53,7 @@ PyObject *read_simple(const Head *h) {
     return bad("cbor: a simple value that is not used");
 }
 
-/* Texts. Keys repeat from message to message: the short ASCII ones are kept, interned. */
+/* Texts. Keys repeat from message to message, so short ASCII ones are interned and cached. */
 
 enum { KEY_BYTES = 32, KEY_SLOTS = 512 };
 static PyObject *keys[KEY_SLOTS] HOT;
@@ -65,7 +65,7 @@ PyObject *read_text(Decoder *d, uint64_t length) {
 
 PyObject *read_key(Decoder *d) {
     uint64_t length;
-    if (d->p < d->end && *d->p >> 5 != TEXT) return bad("cbor: the key of a plain map is text");
+    if (d->p < d->end && cbor_major(d->p) != TEXT) return bad("cbor: the key of a plain map is text");
     if (expect(d, TEXT, &length)) return NULL;
     if (length > KEY_BYTES || length > (uint64_t)(d->end - d->p)) return read_text(d, length);
     uint32_t hash = 2166136261u;

@@ -1,19 +1,29 @@
+/* A record is its length in 4 bytes, little-endian, and its bytes; both may wrap around the end of the ring. */
 #include "ring.h"
+#include <stddef.h>
 #include <string.h>
 
-_Static_assert((WIRE_RING_CAPACITY & (WIRE_RING_CAPACITY - 1)) == 0, "offsets wrap by a mask");
-#define WRAP(offset) ((offset) & (WIRE_RING_CAPACITY - 1))
+_Static_assert((RING_CAPACITY & (RING_CAPACITY - 1)) == 0, "offsets wrap by a mask");
+_Static_assert(sizeof(struct ring) == RING_HEADER_BYTES + RING_CAPACITY, "the header is as the host reads it");
+#define WORD_IS_AT(name) _Static_assert(offsetof(struct ring, name) == 4 * RING_##name, #name)
+WORD_IS_AT(magic);
+WORD_IS_AT(capacity);
+WORD_IS_AT(head);
+WORD_IS_AT(used);
+WORD_IS_AT(records);
+WORD_IS_AT(dropped);
+#define WRAP(offset) ((offset) & (RING_CAPACITY - 1))
 
-struct ring cloche_ring = {.magic = WIRE_RING_MAGIC, .capacity = WIRE_RING_CAPACITY};
+struct ring cloche_ring = {.magic = RING_MAGIC, .capacity = RING_CAPACITY};
 
 static void put(uint32_t at, const uint8_t *p, uint32_t n) {
     at = WRAP(at);
-    uint32_t first = n < WIRE_RING_CAPACITY - at ? n : WIRE_RING_CAPACITY - at;
+    uint32_t first = n < RING_CAPACITY - at ? n : RING_CAPACITY - at;
     memcpy(cloche_ring.bytes + at, p, first);
     memcpy(cloche_ring.bytes, p + first, n - first);
 }
 
-/* Takes the oldest record out. A length that cannot be empties the ring: the node has overwritten it. */
+/* Drops the oldest record. An impossible length means that the node has overwritten the ring, which is then emptied. */
 static void drop(void) {
     struct ring *r = &cloche_ring;
     uint8_t b[4];
@@ -31,12 +41,12 @@ static void drop(void) {
 
 void ring_put(const uint8_t *p, uint32_t n) {
     struct ring *r = &cloche_ring;
-    if (n > WIRE_RING_CAPACITY - 4) {
+    if (n > RING_CAPACITY - 4) {
         r->dropped++;
         return;
     }
-    if (r->used > WIRE_RING_CAPACITY) r->used = r->head = r->records = 0;
-    while (r->used && n + 4 > WIRE_RING_CAPACITY - r->used) drop();
+    if (r->used > RING_CAPACITY) r->used = r->head = r->records = 0;
+    while (r->used && n + 4 > RING_CAPACITY - r->used) drop();
     const uint8_t size[4] = {n & 255, n >> 8 & 255, n >> 16 & 255, n >> 24};
     put(r->head + r->used, size, 4);
     put(r->head + r->used + 4, p, n);

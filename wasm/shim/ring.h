@@ -2,16 +2,16 @@
 #ifndef CLOCHE_RING_H
 #define CLOCHE_RING_H
 #include <stdint.h>
-#include "wire.h"
+#include "wire/abi.h"
 
-/* docs/wire.md, "The log ring". The host reads all of it and zeroes head, used, records and dropped. */
+/* See docs/reference/wire.md, "The log ring". The host reads it whole and then zeroes head, used, records and dropped. */
 struct ring {
     uint32_t magic, capacity, head, used, records, dropped, reserved0, reserved1;
-    uint8_t bytes[WIRE_RING_CAPACITY];
+    uint8_t bytes[RING_CAPACITY];
 };
 extern struct ring cloche_ring;
 
-/* Appends one record, over the oldest ones if there is no room; one that can never fit is counted as dropped. */
+/* Appends one record. Without room it drops the oldest ones; a record larger than the ring is dropped itself. */
 void ring_put(const uint8_t *p, uint32_t n);
 
 #endif

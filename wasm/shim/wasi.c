@@ -1,18 +1,13 @@
-/* The WASI calls that the C library makes, answered inside the image, so that it imports none of them.
+/* The WASI functions that the C library calls, defined inside the image, so that the image imports none of them.
 
-   What the guest sees: no environment, no arguments, no sockets; files as wasi_files.c has them, or none in the freezer. Only
-   clock, random, sleep and exit ask the host. */
-#include "abi.h"
-#include "output.h"
+   The guest sees no environment, no arguments and no sockets. Files are in wasi_files.c; the freezer has none (freezer_files.c).
+   Four functions call the host: clock, random, sleep and exit. */
+#include "wire/abi.h"
+#include "wasi.h"
 #include <errno.h>
 #include <string.h>
-#include <wasi/api.h>
-
-/* <time.h> has macros of the same names as the ABI's numbers. */
-enum { CLOCK_ID_REALTIME = CLOCK_REALTIME, CLOCK_ID_MONOTONIC = CLOCK_MONOTONIC, CLOCK_ID_LAST = CLOCK_THREAD_CPU };
-#undef CLOCK_REALTIME
-#undef CLOCK_MONOTONIC
 #include <time.h>
+#include <wasi/api.h>
 
 #define HOST(name) __attribute__((import_module(IMPORT_MODULE), import_name(#name))) extern
 HOST(clock) int64_t host_clock(int32_t id);
@@ -28,7 +23,7 @@ _Noreturn void wasi_exit(uint32_t code) {
 }
 _Noreturn void __wasi_proc_exit(__wasi_exitcode_t code) { wasi_exit(code & 0xff); }
 
-/* ---- nothing there */
+/* ---- arguments and environment: empty */
 err __wasi_args_get(uint8_t **argv, uint8_t *buf) { return 0; }
 err __wasi_args_sizes_get(__wasi_size_t *n, __wasi_size_t *size) { return *n = *size = 0; }
 err __wasi_environ_get(uint8_t **env, uint8_t *buf) { return 0; }
@@ -38,15 +33,17 @@ err __wasi_sched_yield(void) { return 0; }
 /* ---- clock, sleep, random */
 err __wasi_clock_res_get(__wasi_clockid_t id, __wasi_timestamp_t *ns) {
     *ns = 1;
-    return id <= CLOCK_ID_LAST ? 0 : __WASI_ERRNO_INVAL;
+    return id <= CLOCK_ID_THREAD_CPU ? 0 : __WASI_ERRNO_INVAL;
 }
 err __wasi_clock_time_get(__wasi_clockid_t id, __wasi_timestamp_t precision, __wasi_timestamp_t *ns) {
-    if (id > CLOCK_ID_LAST) return __WASI_ERRNO_INVAL;
+    if (id > CLOCK_ID_THREAD_CPU) return __WASI_ERRNO_INVAL;
     *ns = (__wasi_timestamp_t)host_clock((int32_t)id);
     return 0;
 }
 
-/* Waits for the earliest timer. Descriptors are always ready: input is at its end, output never blocks. */
+uint64_t wasi_now(void) { return (uint64_t)host_clock(CLOCK_ID_REALTIME); }
+
+/* Sleeps until the earliest timer. Descriptors are always ready: reading finds the end of the input, and writing never blocks. */
 err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __wasi_size_t n, __wasi_size_t *done) {
     const __wasi_subscription_t *first = NULL;
     uint64_t wait = 0;
@@ -55,8 +52,7 @@ err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __w
         const __wasi_subscription_t *s = &in[i];
         if (s->u.tag != __WASI_EVENTTYPE_CLOCK) {
             __wasi_fd_t fd = s->u.u.fd_read.file_descriptor;
-            out[(*done)++] = (__wasi_event_t){.userdata = s->userdata, .type = s->u.tag,
-                                              .error = fd < 3 ? 0 : __WASI_ERRNO_BADF};
+            out[(*done)++] = (__wasi_event_t){.userdata = s->userdata, .type = s->u.tag, .error = fd < 3 ? 0 : __WASI_ERRNO_BADF};
             continue;
         }
         uint64_t ns = s->u.u.clock.timeout;
@@ -73,7 +69,7 @@ err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __w
     return 0;
 }
 
-/* In place of the C library's, which answers every error of a sleep with ENOTSUP: after EINTR `time.sleep` looks for signals. */
+/* Replaces the C library's, which turns every error into ENOTSUP: `time.sleep` looks for signals only after EINTR. */
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wanted, struct timespec *left) {
     if (wanted->tv_nsec < 0 || wanted->tv_nsec >= 1000000000) return EINVAL;
     uint64_t seconds = (uint64_t)wanted->tv_sec, ns = (uint64_t)wanted->tv_nsec;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the reply points into, until codec_release. */
+/* Views of the objects that the last messages point into; see codec_release. */
 static struct {
     Py_buffer *views;
     size_t used, capacity;
@@ -22,8 +22,8 @@ void kept_drop(size_t count) {
 static int too_large(Encoder *e, size_t more) {
     uint64_t total = (uint64_t)e->length + e->outside + more;
     if (total <= codec.reply_bytes) return 0;
-    PyErr_Format(PyExc_ValueError, "the value takes %llu bytes or more; the limit reply_bytes is %zu",
-                 (unsigned long long)total, codec.reply_bytes);
+    PyErr_Format(PyExc_ValueError, "the value takes %llu bytes or more; the limit reply_bytes is %zu", (unsigned long long)total,
+                 codec.reply_bytes);
     return -1;
 }
 
@@ -39,21 +39,10 @@ static int need(Encoder *e, size_t more) {
     return 0;
 }
 
-static inline void store(uint8_t *p, uint64_t value, int width) {
-    while (width--) {
-        p[width] = (uint8_t)value;
-        value >>= 8;
-    }
-}
-
 int write_head(Encoder *e, int major, uint64_t value) {
-    int width = value < 24 ? 0 : value <= UINT8_MAX ? 1 : value <= UINT16_MAX ? 2 : value <= UINT32_MAX ? 4 : 8;
-    static const uint8_t infos[] = {0, 24, 25, 0, 26, 0, 0, 0, 27};
+    int width = cbor_width(value);
     if (need(e, 1 + (size_t)width)) return -1;
-    uint8_t *p = e->bytes + e->length;
-    *p = (uint8_t)(major << 5 | (width ? infos[width] : (int)value));
-    store(p + 1, value, width);
-    e->length += 1 + (size_t)width;
+    e->length += cbor_put_head(e->bytes + e->length, major, value, width);
     return 0;
 }
 
@@ -69,12 +58,10 @@ int write_string(Encoder *e, int major, const void *p, size_t n) {
 }
 
 int write_float(Encoder *e, double value) {
-    if (need(e, 9)) return -1;
     uint64_t bits;
     memcpy(&bits, &value, 8);
-    e->bytes[e->length] = 0xFB;
-    store(e->bytes + e->length + 1, bits, 8);
-    e->length += 9;
+    if (need(e, CBOR_HEAD_BYTES)) return -1;
+    e->length += cbor_put(e->bytes + e->length, SIMPLE, CBOR_FLOAT64, bits, 8);
     return 0;
 }
 
@@ -97,8 +84,7 @@ static int write_bignum(Encoder *e, PyObject *o, int negative) {
         result = 0;
 #else
     size_t n = (_PyLong_NumBits(positive) + 7) / 8;
-    if (!write_bignum_heads(e, negative, n))
-        result = _PyLong_AsByteArray((PyLongObject *)positive, e->bytes + e->length, n, 0, 0);
+    if (!write_bignum_heads(e, negative, n)) result = _PyLong_AsByteArray((PyLongObject *)positive, e->bytes + e->length, n, 0, 0);
 #endif
     e->length += result ? 0 : (size_t)n;
     Py_DECREF(positive);
@@ -122,12 +108,11 @@ int write_int(Encoder *e, PyObject *o) {
 /* Bodies: beside the message when they are large */
 
 static int write_place(Encoder *e, uint64_t tag, const void *p, size_t n) {
-    return write_head(e, TAG, tag) || write_head(e, ARRAY, 2) || write_head(e, UINT, (uintptr_t)p) || write_head(e, UINT, n)
-               ? -1
-               : 0;
+    return write_head(e, TAG, tag) || write_head(e, ARRAY, 2) || write_head(e, UINT, (uintptr_t)p) || write_head(e, UINT, n) ? -1
+                                                                                                                             : 0;
 }
 
-/* Keeps the view, whose bytes the message will point to. The view is released on failure. */
+/* Writes where the bytes of the view lie, and keeps the view. On failure the view is released. */
 static int keep(Encoder *e, Py_buffer *view, uint64_t tag, const void *p, size_t n) {
     if (too_large(e, n)) goto refused;
     if (kept.used == kept.capacity) {
@@ -151,7 +136,7 @@ refused:
 int write_byte_string(Encoder *e, PyObject *o, uint64_t tag) {
     Py_buffer view;
     if (PyObject_GetBuffer(o, &view, PyBUF_SIMPLE) < 0) return -1;
-    if (e->out_of_line && view.len >= WIRE_OUT_OF_LINE) return keep(e, &view, tag, view.buf, (size_t)view.len);
+    if (e->out_of_line && view.len >= OUT_OF_LINE_BYTES) return keep(e, &view, tag, view.buf, (size_t)view.len);
     int result = write_string(e, BYTES, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
     return result;
@@ -161,7 +146,7 @@ int write_byte_string(Encoder *e, PyObject *o, uint64_t tag) {
 
 static inline int is_surrogate(Py_UCS4 c) { return c >= 0xD800 && c <= 0xDFFF; }
 
-/* The two walks over a text, for one width of characters each: `kind` is a constant wherever they are called. */
+/* Two walks over a text. Both are inlined three times, with `kind` a constant: one loop for each width of characters. */
 
 static inline Py_ssize_t utf8_size_of(int kind, const void *units, Py_ssize_t n) {
     Py_ssize_t size = n;
@@ -200,32 +185,28 @@ static inline void store_utf8_of(int kind, const void *units, Py_ssize_t n, uint
 static Py_ssize_t utf8_size(PyObject *o) {
     Py_ssize_t n = PyUnicode_GET_LENGTH(o);
     if (PyUnicode_IS_ASCII(o)) return n;
-    if (n > PY_SSIZE_T_MAX / 4) return PY_SSIZE_T_MAX; /* over any limit */
+    if (n > PY_SSIZE_T_MAX / 4) return PY_SSIZE_T_MAX; /* more than any limit */
     FOR_KIND(utf8_size_of, PyUnicode_DATA(o), n)
 }
 
-static void store_utf8(uint8_t *p, PyObject *o) {
-    FOR_KIND(store_utf8_of, PyUnicode_DATA(o), PyUnicode_GET_LENGTH(o), p)
-}
+static void store_utf8(uint8_t *p, PyObject *o) { FOR_KIND(store_utf8_of, PyUnicode_DATA(o), PyUnicode_GET_LENGTH(o), p) }
 
 static int write_surrogates(Encoder *e, PyObject *o) {
     PyObject *bytes = PyUnicode_AsEncodedString(o, "utf-8", "surrogatepass");
     if (!bytes) return -1;
-    int result = write_head(e, TAG, TAG_SURROGATES) ||
-                 write_string(e, BYTES, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    int result =
+        write_head(e, TAG, TAG_SURROGATES) || write_string(e, BYTES, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
     Py_DECREF(bytes);
     return result ? -1 : 0;
 }
 
-int is_plain_key(PyObject *o) {
-    return PyUnicode_CheckExact(o) && (PyUnicode_IS_ASCII(o) || utf8_size(o) >= 0);
-}
+int is_plain_key(PyObject *o) { return PyUnicode_CheckExact(o) && (PyUnicode_IS_ASCII(o) || utf8_size(o) >= 0); }
 
-/* A large text beside the message: where it lies if it is ASCII, else as a byte string made for it. */
+/* A large text beside the message: an ASCII one stays where it is, another one is copied into a byte string as UTF-8. */
 static int write_large_text(Encoder *e, PyObject *o, size_t size) {
     Py_buffer view;
     if (PyUnicode_IS_ASCII(o)) {
-        /* a view that only holds the reference: a str exports no buffer */
+        /* a view made by hand, which holds the reference: a str exports no buffer */
         if (PyBuffer_FillInfo(&view, o, PyUnicode_DATA(o), (Py_ssize_t)size, 1, PyBUF_SIMPLE) < 0) return -1;
         return keep(e, &view, TAG_TEXT_AT, view.buf, size);
     }
@@ -241,7 +222,7 @@ static int write_large_text(Encoder *e, PyObject *o, size_t size) {
 int write_text(Encoder *e, PyObject *o, int key) {
     Py_ssize_t size = utf8_size(o);
     if (size < 0) return write_surrogates(e, o);
-    if (e->out_of_line && !key && size >= WIRE_OUT_OF_LINE) return write_large_text(e, o, (size_t)size);
+    if (e->out_of_line && !key && size >= OUT_OF_LINE_BYTES) return write_large_text(e, o, (size_t)size);
     if (write_head(e, TEXT, (uint64_t)size) || need(e, (size_t)size)) return -1;
     if (PyUnicode_IS_ASCII(o)) memcpy(e->bytes + e->length, PyUnicode_DATA(o), (size_t)size);
     else store_utf8(e->bytes + e->length, o);

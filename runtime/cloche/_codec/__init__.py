@@ -1,1 +1,16 @@
-"""TODO."""
+"""Values to frames and back. Guest bytes are hostile until this package has decoded them."""
+
+from cloche._codec.cbor import write as write_cbor
+from cloche._codec.codec import REFUSED, Codec, Refused, decode_record, refusal, refused_reply
+from cloche._codec.encoder import Lowering
+
+__all__ = [
+    "REFUSED",
+    "Codec",
+    "Lowering",
+    "Refused",
+    "decode_record",
+    "refusal",
+    "refused_reply",
+    "write_cbor",
+]

@@ -1,8 +1,8 @@
-"""Writes CBOR so that no exception of a signal's handler is lost.
+"""CBOR encoding that never loses an exception raised by a signal handler (Ctrl-C). All frames are written through this module.
 
-cbor2 asks abstract base classes whether a list, a tuple or a tag is a mapping or a sequence (pyo3's `PyMapping` and `PySequence`).
-That is Python code, in which handlers of signals run, and cbor2 drops what they raise (Ctrl-C). It asks nothing of a type for
-which it is given an encoder, and nothing of atoms and dicts. What an encoder raises, it hands on.
+For a list, a tuple or a tag, cbor2 asks the abstract base classes whether the value is a mapping or a sequence (pyo3's `PyMapping`
+and `PySequence`). Those checks run Python code; signal handlers run there too, and cbor2 swallows their exceptions. cbor2 makes no
+such check for a type that has its own encoder, nor for numbers, texts, byte strings and dicts. Exceptions of an encoder propagate.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ENCODERS: Final[dict[type, Any]] = {
     tuple: CBOREncoder.encode_array,
     dict: CBOREncoder.encode_map,
     CBORTag: _write_tag,
-    # these are not needed, but a type that cbor2 does not find here costs it a KeyError
+    # not needed for correctness: cbor2 raises and catches a KeyError for each value whose type is missing here
     int: CBOREncoder.encode_int,
     str: CBOREncoder.encode_string,
     float: CBOREncoder.encode_float,
@@ -38,7 +38,8 @@ _ENCODERS: Final[dict[type, Any]] = {
 }
 
 write: Final = partial(dumps, encoders=_ENCODERS)
-"""The CBOR of any value made of the types above."""
+"""Encode any value made of the types in `_ENCODERS`; returns the CBOR bytes."""
 
 write_listless: Final = dumps
-"""As `write`, in half the time, for atoms, texts, bytes, and dicts of these or of such dicts: cbor2 runs no Python there."""
+"""Encode numbers, booleans, None, texts, byte strings, or (nested) dicts of these, in half the time of `write`: cbor2 runs no
+Python code for them. A value with a list, tuple or tag must go through `write`, or Ctrl-C can be lost."""

@@ -1,8 +1,12 @@
-"""Values to and from the frames that cross the boundary (docs/wire.md). What a guest sends is hostile until decoded.
+"""`Codec`: Python values to and from the frames that cross the boundary (docs/reference/wire.md).
 
-cbor2 does the work; `encoder` first turns a value that it has no types for into one that it has. The rule of
-`cloche_wire.cost` holds for each message. `TooCostly` and `NotKeys` refuse one value, and leave the guest as it is; `ProtocolError`
-is for bytes that no honest guest sends.
+Guest bytes are hostile until this module has decoded them.
+
+cbor2 reads and writes the CBOR. Before encoding, `encoder` replaces each value that CBOR has no type for by a tag with content.
+While decoding, `_Lifter` turns tags into values and charges what they cost (the rule is in `cloche_wire.cost`).
+
+Two kinds of errors: `TooCostly` and `UnusableKeys` refuse one value of an otherwise sound frame, and the guest stays usable.
+`ProtocolError` means that the bytes break the protocol, which no honest guest does.
 """
 
 from __future__ import annotations
@@ -18,12 +22,12 @@ import cbor2
 
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.cbor import write_listless
-from cloche._codec.encoder import ARRIVALS, ATOMS, HAS_LIST, UNCOMPARABLE, Lowering, is_flat, is_plain, path
+from cloche._codec.encoder import ATOMS, CONVERSIONS, HAS_LIST, UNCOMPARABLE, Lowering, is_flat, is_plain, path
 from cloche._codec.hash_floods import COMPACTED, FractionHashes, charge_dict, charge_frozenset, charge_set
 from cloche._codec.locate import locate
 from cloche._codec.optional_numpy import load_numpy
-from cloche._texts import clean
 from cloche.errors import EncodeError, ProtocolError
+from cloche.texts import clean
 from cloche_wire import Failure, Reply, tags
 from cloche_wire import values as wire
 from cloche_wire.arrays import ARRAY_TAGS
@@ -32,22 +36,23 @@ from cloche_wire.cost import Budget, TooCostly
 if TYPE_CHECKING:
     from cloche.limits import Limits
 
-__all__ = ["REFUSED", "Codec", "NotKeys", "Refused", "TooCostly", "decode_record", "refusal", "refused_reply"]
+__all__ = ["REFUSED", "Codec", "Refused", "TooCostly", "UnusableKeys", "decode_record", "refusal", "refused_reply"]
 
 _MALFORMED: Final = (cbor2.CBORError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
-"""What bytes that are not of the protocol can provoke."""
+"""Exceptions that malformed guest bytes can provoke in cbor2 and in the decoders."""
 _RECORD_DEPTH: Final = 8
+"""Nesting allowed in a log record."""
 _SPARSE: Final = 5
-"""A set of fewer items has no table of its own."""
+"""A set of fewer items keeps them in the set object itself, so that copying would save no memory."""
 
 
-class NotKeys(Exception):
-    """The items of a set, or the keys of a dict, are no longer different, or have no hash, once they have arrived.
+class UnusableKeys(Exception):
+    """The items of a set, or the keys of a dict, have become equal, unhashable or incomparable by being sent.
 
-    A node can have such a set: an object that is equal to nothing but itself arrives as a `Record`, which is equal to others.
+    An honest node can send such a set: two distinct objects with equal fields arrive as two equal `Record`s.
 
     Attributes:
-        steps: as those of `TooCostly`.
+        steps: indexes and keys that lead from the message to the set or dict, outermost first.
     """
 
     def __init__(self, text: str) -> None:
@@ -55,20 +60,23 @@ class NotKeys(Exception):
         self.steps: list[Any] = []
 
 
-REFUSED: Final = (TooCostly, NotKeys)
-Refused = TooCostly | NotKeys
+REFUSED: Final = (TooCostly, UnusableKeys)
+"""Errors that refuse one value and leave the guest usable; `Refused` is the type of both."""
+Refused = TooCostly | UnusableKeys
 
 
 class Codec:
-    """The codec of one instance.
+    """Encodes messages to one instance and decodes its replies. Not thread-safe: the caller holds the node's lock.
 
     Args:
-        limits: of the instance.
-        place: copies a buffer into a block of guest memory that then belongs to the guest, and returns its address.
-        lift: address, length -> a view of guest memory; it checks the range.
-        free: gives back a block whose message will not be sent.
-        shared: the address of an array's bytes, if they lie in a buffer that host and guest share; else 0.
-        pin: address, length -> a read-only view of guest memory that keeps it mapped for as long as it lives.
+        limits: limits of the instance; `value_depth`, `request_bytes` and `reply_bytes` apply here.
+        place: copies a body into a new block of guest memory, which the guest owns from then on; returns the block's address.
+        lift: takes address and length, checks the range, and returns a view of that guest memory.
+        free: frees a block (by address) whose message will not be sent; None: blocks need not be freed.
+        shared: takes the bytes of an array, and returns their address in the buffer that host and guest share, or 0 if the bytes
+            lie elsewhere; None: there is no shared buffer.
+        pin: takes address and length, and returns a read-only view that keeps that guest memory mapped as long as the view exists;
+            None: `lift` does so already.
     """
 
     __slots__ = ("_decoders", "_depth", "_free", "_lifter", "_place", "_reply_bytes", "_request_bytes", "_shared")
@@ -103,21 +111,25 @@ class Codec:
         }
 
     def encode(self, message: list[Any], root: str) -> bytes:
-        """The frame of a message ``[op, call, *operands]``, or of an answer ``[granted, value]``.
+        """Encode a message ``[op, call, *operands]``, or an answer to a request ``[granted, value]``.
 
-        Large bodies are placed in guest memory.
+        Bodies of at least `abi.OUT_OF_LINE_BYTES` are placed in guest memory; the frame holds their addresses.
 
         Args:
-            message: what to send.
-            root: what to call the operand in the path of an error.
+            message: the message or answer; it is not changed.
+            root: name of the operand in the path of an error, e.g. "params".
+
+        Returns:
+            the frame.
 
         Raises:
-            EncodeError: an operand cannot be sent, or all is larger than ``request_bytes``. Nothing stays placed.
+            EncodeError: an operand cannot be sent, or frame and bodies together are larger than ``request_bytes``. All bodies
+                that had been placed are freed.
         """
-        if len(message) == 2 and type(message[0]) is not bool:  # a step of a stream
-            alone: bytes = _ALONE[message[0]] + message[1].to_bytes(8, "big")
+        if len(message) == 2 and type(message[0]) is not bool:  # a stream step without an item
+            alone: bytes = _SHORT_FRAME_STARTS[message[0]] + message[1].to_bytes(8, "big")
             return alone
-        if len(message) == 3:  # one operand, as a rule
+        if len(message) == 3:  # one operand: nearly every message
             op, call, operand = message
             kind = type(operand)
             write: Callable[[Any], bytes] | None = None
@@ -127,14 +139,15 @@ class Codec:
                 write = self._plain_writer(operand)
             if write is not None:
                 try:
-                    frame: bytes = _BEGINNINGS[op] + call.to_bytes(8, "big") + write(operand)
+                    frame: bytes = _FRAME_STARTS[op] + call.to_bytes(8, "big") + write(operand)
                 except UnicodeEncodeError:
-                    pass  # lone surrogates
+                    pass  # a lone surrogate: the encoder below sends it as a tag
                 else:
                     if len(frame) > self._request_bytes:
                         self._too_large(len(frame), root)
                     return frame
-        if type(message[0]) is not int and type(message[0]) is not bool:  # an Op: cbor2 takes the long way for an enum
+        # an `Op` becomes an int, because cbor2 writes an enum far more slowly
+        if type(message[0]) is not int and type(message[0]) is not bool:
             message = [int(message[0]), *message[1:]]
         lowering = Lowering(self._depth, self._shared)
         lowered = lowering.message(message, root)
@@ -143,14 +156,14 @@ class Codec:
         return self._write(lowered, lowering, root)
 
     def _plain_writer(self, operand: list[Any] | dict[Any, Any]) -> Callable[[Any], bytes] | None:
-        """What writes the operand as it is; None: it has to be lowered."""
+        """The function that can write the operand unchanged, or None if the operand needs `Lowering`."""
         seen: set[int] = set()
         if not is_plain(operand, self._depth - 1, seen):
             return None
         return write_cbor if HAS_LIST in seen else write_listless
 
     def _write(self, lowered: list[Any], lowering: Lowering, root: str) -> bytes:
-        """Place the bodies, and write the frame that names their places."""
+        """Place the bodies in guest memory, and write the frame with their addresses."""
         placed: list[int] = []
         try:
             for body, place in lowering.bodies:
@@ -160,7 +173,7 @@ class Codec:
             self._check_size(frame, lowering, root)
         except EncodeError:
             for address in placed if self._free else ():
-                self._free(address)  # type: ignore[misc]  # not None: see above
+                self._free(address)  # type: ignore[misc]  # the loop is empty without `_free`
             raise
         return frame
 
@@ -179,16 +192,16 @@ class Codec:
         )
 
     def decode(self, frame: bytes, *, lease: bool = False) -> Any:
-        """The value of a frame that the image's validator has passed: well-formed, of few enough nodes, not too deep.
+        """Decode a frame that the image's validator has accepted: well-formed, within `value_nodes` and `value_depth`.
 
         Args:
-            frame: what the guest's memory held.
-            lease: give large arrays of numbers as read-only views of guest memory instead of copies.
+            frame: the guest's bytes.
+            lease: return large arrays of numbers as read-only views of guest memory instead of copies.
 
         Raises:
-            TooCostly: a value in it costs more than its size allows. The guest is as it was.
-            NotKeys: a set or dict in it cannot be made of what has arrived. The guest is as it was.
-            ProtocolError: all the same, it makes no value.
+            TooCostly: decoding one of the values would cost more than its size allows. The guest stays usable.
+            UnusableKeys: the items of a set or the keys of a dict are not distinct and hashable. The guest stays usable.
+            ProtocolError: the bytes break the protocol in a way that the validator does not check.
         """
         lifter = self._lifter
         lifter.lease = lease
@@ -197,7 +210,7 @@ class Codec:
         lifter.budget = None
         lifter.fractions = None
         try:
-            # a container within a record within a tag takes three of cbor2's levels, and one of ours
+            # cbor2 counts up to three levels (tag, record, container) where value_depth counts one
             return cbor2.loads(
                 frame,
                 semantic_decoders=self._decoders,
@@ -212,44 +225,54 @@ class Codec:
             if isinstance(cause, REFUSED):
                 cause.steps = locate(frame, lifter.spend(0).lifted, _SPENDING)
                 raise cause from None
-            if not isinstance(
-                cause, _MALFORMED
-            ):  # not about the reply: Ctrl-C, a signal's handler, the end of the stack
-                raise cause from None  # cbor2 has wrapped it
-            raise ProtocolError(f"the reply is not of the protocol: {clean(str(cause), 200)}") from error
+            # not caused by the bytes (Ctrl-C, a signal handler, RecursionError): raised without cbor2's wrapper
+            if not isinstance(cause, _MALFORMED):
+                raise cause from None
+            raise ProtocolError(f"the guest's bytes break the protocol: {clean(str(cause), 200)}") from error
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes of the frame decoded last, and of what it pointed to."""
+        """Bytes of the frame decoded last, including the bodies it pointed to."""
         return self._reply_bytes - self._lifter.left
 
 
 def refusal(error: Refused, root: str, steps: list[Any]) -> str:
-    """What to say of a refused value: where it is, and why.
+    """The message for a refused value: its path, then the reason.
 
     Args:
-        error: as `Codec.decode` raised it.
-        root: what to call the value that `steps` lead from.
-        steps: those of the error, or the last of them.
+        error: the error that `Codec.decode` raised.
+        root: name of the value at which `steps` begin.
+        steps: the error's steps, without those that lead to `root`.
     """
     return f"{path(root, steps)}: {error}"
 
 
-_BEGINNINGS: Final = tuple(b"\x83" + write_listless(op) + b"\x1b" for op in range(256))
-"""How a frame ``[op, call, operand]`` begins, up to the eight bytes of the call's number."""
-_ALONE: Final = tuple(b"\x82" + start[1:] for start in _BEGINNINGS)
-"""And one without an operand."""
+_FRAME_STARTS: Final = tuple(b"\x83" + write_listless(op) + b"\x1b" for op in range(256))
+"""By op: the first bytes of a frame ``[op, call, operand]``, up to the eight bytes of the call's number."""
+_SHORT_FRAME_STARTS: Final = tuple(b"\x82" + start[1:] for start in _FRAME_STARTS)
+"""By op: the first bytes of a frame ``[op, call]``, likewise."""
 
 
 def refused_reply(error: Refused) -> list[Any]:
-    """The reply that stands for one with a value that was refused: the node's failure, as if the guest had refused to send it."""
+    """The failure that replaces a reply with a refused value, in the form that the guest uses for a value it cannot encode."""
     return [int(Reply.FAILURE), Failure("encode", "ValueError", refusal(error, "result", error.steps[1:])).to_wire()]
 
 
 class _Lifter:
-    """Lifts what needs more than its content: `left` bytes of guest memory at most, and what `budget` has.
+    """Decoders of the tags that read guest memory or cost more than linear time, for one message at a time.
 
-    Values that may spend of the budget count in its `lifted`: so `locate` finds the one that was refused.
+    `Budget.lifted` counts the values that may spend of the budget, so that `locate` can find the one that was refused.
+
+    Args:
+        lift: see `Codec`.
+        pin: see `Codec`.
+
+    Attributes:
+        size: bytes of the frame.
+        left: bytes of guest memory that the message may still point to.
+        budget: units that the message may still spend; None until a value spends, since most messages need no budget.
+        fractions: hashes of the message's fractions; None until there is one.
+        lease: see `Codec.decode`.
     """
 
     __slots__ = ("_lift", "_pin", "budget", "fractions", "lease", "left", "size")
@@ -258,13 +281,13 @@ class _Lifter:
         self._lift = lift
         self._pin = pin
         self.size = 0
-        self.budget: Budget | None = None  # made when it is needed: most messages need none
-        self.fractions: FractionHashes | None = None  # as well
+        self.budget: Budget | None = None
+        self.fractions: FractionHashes | None = None
         self.lease = False
         self.left = 0
 
     def spend(self, values: int = 1) -> Budget:
-        """What the message may spend, when it begins to, with so many more values counted."""
+        """The message's budget, made at first use. Counts `values` more values that may spend of it."""
         budget = self.budget
         if budget is None:
             budget = self.budget = Budget(self.size)
@@ -296,9 +319,9 @@ class _Lifter:
             charge_set(items, budget)
             made = set(items)
         except UNCOMPARABLE as error:
-            raise _no_keys("an item of a set", error) from None
+            raise _unusable_keys("an item of a set", error) from None
         if len(made) != len(items):
-            raise NotKeys(_ITEM_TWICE)
+            raise UnusableKeys(_ITEM_TWICE)
         return made.copy() if _SPARSE <= len(made) <= COMPACTED else made
 
     def frozenset(self, content: Any, _immutable: bool) -> Any:
@@ -307,9 +330,9 @@ class _Lifter:
             charge_frozenset(items, budget)
             made = frozenset(set(items) if len(items) <= COMPACTED else items)
         except UNCOMPARABLE as error:
-            raise _no_keys("an item of a frozenset", error) from None
+            raise _unusable_keys("an item of a frozenset", error) from None
         if len(made) != len(items):
-            raise NotKeys(_ITEM_TWICE)
+            raise UnusableKeys(_ITEM_TWICE)
         return made
 
     def map(self, content: Any, _immutable: bool) -> dict[Any, Any]:
@@ -321,9 +344,9 @@ class _Lifter:
             charge_dict(keys, budget)
             made = dict(zip(keys, values, strict=True))
         except UNCOMPARABLE as error:
-            raise _no_keys("a key of a dict", error) from None
+            raise _unusable_keys("a key of a dict", error) from None
         if len(made) != len(keys):
-            raise NotKeys("a dict has a key twice, once its keys have arrived: " + ARRIVALS)
+            raise UnusableKeys("a dict has a key twice, once its keys have arrived: " + CONVERSIONS)
         return made
 
     def fraction(self, content: Any, _immutable: bool) -> Any:
@@ -334,7 +357,7 @@ class _Lifter:
         return value
 
     def checked_array(self, content: Any, _immutable: bool) -> Any:
-        """An array whose bytes are checked for more than their number (bools, characters): no view the guest can change."""
+        """An array whose bytes are validated (bools, characters). Always copied: a guest could change a view after validation."""
         load_numpy()
         if type(content) is list and content and type(content[-1]) is memoryview:
             content[-1] = bytearray(content[-1])
@@ -345,11 +368,11 @@ class _Lifter:
         return wire.lift(tags.SCALAR, content, self.spend())
 
 
-_ITEM_TWICE: Final = "a set has an item twice, once its items have arrived: " + ARRIVALS
+_ITEM_TWICE: Final = "a set has an item twice, once its items have arrived: " + CONVERSIONS
 
 
-def _no_keys(what: str, error: Exception) -> NotKeys:
-    return NotKeys(f"{what} has no hash or cannot be compared, once it has arrived: {clean(str(error), 200)}")
+def _unusable_keys(what: str, error: Exception) -> UnusableKeys:
+    return UnusableKeys(f"{what} has no hash or cannot be compared, once it has arrived: {clean(str(error), 200)}")
 
 
 def _lift(tag: int, content: Any, _immutable: bool) -> Any:
@@ -391,7 +414,7 @@ def _lift_tuple(content: Any, _immutable: bool) -> tuple[Any, ...]:
 
 def _lift_surrogates(content: Any, _immutable: bool) -> str:
     if type(content) is not bytes:
-        raise ValueError("a text is bytes")
+        raise ValueError("a text with surrogates is a byte string")
     return content.decode("utf-8", "surrogatepass")
 
 
@@ -402,7 +425,7 @@ def _refuse(tag: int, _content: Any, _immutable: bool) -> NoReturn:
 _SPENDING: Final = frozenset({tags.SET, tags.FROZENSET, tags.MAP, tags.NDARRAY, tags.SCALAR, tags.FRACTION})
 """Tags whose values may spend of a `Budget`."""
 
-# cbor2 has decoders of its own: for regular expressions, mails, shared references ... None of them may run.
+# cbor2's built-in decoders (regular expressions, mails, shared references ...) would otherwise run on guest bytes
 _FOREIGN: Final = (0, 1, 4, 5, 25, 28, 29, 30, 35, 36, 52, 54, 100, 256, 260, 261, 1004, 55799)
 _DECODERS: Final[dict[int, Callable[[Any, bool], Any]]] = {
     **{tag: partial(_refuse, tag) for tag in _FOREIGN},
@@ -418,12 +441,13 @@ def _refuse_tag(tag: Any, _immutable: bool) -> NoReturn:
 
 
 def decode_record(frame: bytes) -> list[Any]:
-    """A log record: a list of plain values. No validator has seen it, and the guest may have written any bytes there.
+    """Decode a log record: a list of plain values. The image's validator has not checked it, so the bytes can be anything.
 
     Raises:
-        ValueError: not exactly one well-formed list, nested more than 8 deep, with a tag or with keys other than text.
+        ValueError: the bytes are not exactly one well-formed list, nest more than 8 deep, or contain a tag or a map key other than
+            text.
     """
-    # cbor2 stops behind the first item; a second one that no guest can guess shows that nothing else stood there
+    # cbor2 ignores bytes behind the first item: a trailer that no guest can guess proves that the record was the only item
     end = os.urandom(16)
     try:
         pair = cbor2.loads(
@@ -442,7 +466,7 @@ def decode_record(frame: bytes) -> list[Any]:
         raise ValueError(f"not a log record: {clean(str(cause), 200)}") from None
     record = pair[0]
     if pair[1] != end or type(record) is not list:
-        raise ValueError("not a log record: not a list, or not one alone")
+        raise ValueError("not a log record: not exactly one list")
     return record
 
 

@@ -1,4 +1,11 @@
-"""Any value as one that cbor2 writes as the protocol wants it: what it has no types for becomes tags."""
+"""Prepares values for cbor2: types that CBOR lacks become tags with content, and large bodies move out of line.
+
+docs/reference/wire.md has the table of tags.
+
+`is_flat` and `is_plain` recognise values that cbor2 can write unchanged, which is nearly every call. All others take one walk of
+`Lowering`, which also refuses what cannot be sent: cycles, values in two places, nesting beyond `value_depth`, unknown types, and
+dicts or sets whose keys would become equal by being sent.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +27,12 @@ from cloche_wire import values as wire
 from cloche_wire.arrays import ARRAY_TAGS
 from cloche_wire.record import Record
 
-__all__ = ["ARRIVALS", "ATOMS", "HAS_LIST", "NO_NAME", "UNCOMPARABLE", "Lowering", "is_flat", "is_plain", "path"]
+__all__ = ["ATOMS", "CONVERSIONS", "HAS_LIST", "NO_NAME", "UNCOMPARABLE", "Lowering", "is_flat", "is_plain", "path"]
 
 ATOMS: Final = frozenset({int, float, bool, type(None)})
+"""Types that cbor2 writes unchanged, whatever the value."""
 HAS_LIST: Final = 0
-"""What `is_plain` adds to the ids of what it has seen if a list is among it: no object has this one."""
+"""A marker that `is_plain` adds to its set of object ids once it has met a list. No object has the id 0."""
 _NUMBERS: Final = frozenset({int, float})
 _INTEGERS: Final = {int}
 _FLOATS: Final = {float}
@@ -33,20 +41,24 @@ _MUTABLE_TAGS: Final = frozenset(
     {*tags.TYPED_DTYPES, tags.ROW_MAJOR, tags.COLUMN_MAJOR, tags.NDARRAY, tags.READONLY, tags.MAP, tags.SET}
 )
 UNCOMPARABLE: Final = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, Warning)
-"""What hashing and comparing keys can raise: a list has no hash, a Decimal is not compared with a numpy integer, numpy warns."""
-ARRIVALS: Final = "an enum arrives as its value, an object as its fields, a subclass as its base"
-_KEPT: Final = ATOMS | {str, bytes, complex, date, datetime, time, timedelta, Decimal, Fraction, UUID}
-"""Keys of these types that differ arrive as different ones."""
+"""What hashing and comparing keys can raise. Examples: a list has no hash; a Decimal cannot be compared with a numpy integer; numpy
+issues warnings, which may be errors."""
+CONVERSIONS: Final = "an enum arrives as its value, an object as its fields, a subclass as its base"
+_UNCHANGED_KEYS: Final = ATOMS | {str, bytes, complex, date, datetime, time, timedelta, Decimal, Fraction, UUID}
+"""Types whose values are sent unchanged, so that distinct keys stay distinct."""
 _MAX_EXPONENT: Final = 425_000_000
 _MIN_EXPONENT: Final = -849_999_999
-"""Of a Decimal in a guest: its libmpdec is that of 32-bit machines (Modules/_decimal/libmpdec/mpdecimal.h)."""
+"""Range of a Decimal's exponent in a guest, whose libmpdec is the 32-bit build (Modules/_decimal/libmpdec/mpdecimal.h)."""
 _MAX_SUBSTITUTES: Final = 8
+"""How often in a row a value may be replaced by another one (an enum by its value) before it is refused."""
 _MAX_STEP: Final = 40
+"""Characters of a key that a path shows."""
 _MAX_STEPS: Final = 32
+"""Steps that a path shows; those in the middle are left out."""
 
 
 def is_flat(mapping: dict[Any, Any]) -> bool:
-    """Whether a dict has nothing but text keys and short plain values: what is sent most, in half the time of `is_plain`."""
+    """Whether a dict has only text keys and short plain values: the commonest message, checked in half the time of `is_plain`."""
     for name, item in mapping.items():
         if type(name) is not str:
             return False
@@ -57,11 +69,16 @@ def is_flat(mapping: dict[Any, Any]) -> bool:
 
 
 def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
-    """Whether cbor2 writes the list or dict as it is: lists, dicts with text keys, short texts and bytes, numbers.
+    """Whether cbor2 can write a container unchanged: only lists, dicts with text keys, short texts and bytes, and ATOMS are in it.
 
-    It says no as well if there is more than `depth` of nesting, or a container in two places. It may say yes of a text
-    with lone surrogates: cbor2 then raises UnicodeEncodeError. This is the hot path of every call: each item costs it
-    40 ns, where asking cbor2 to call an encoder for tuples and the like costs 130.
+    False as well if the nesting is deeper than `depth`, or if one container is in two places. A text with lone surrogates counts as
+    plain; cbor2 then raises UnicodeEncodeError. This is the hot path of every call: 40 ns for each item, where having cbor2 call an
+    encoder for tuples and the like takes 130 ns.
+
+    Args:
+        container: a list or dict.
+        depth: levels of containers allowed, this one included.
+        seen: ids of the containers met so far; filled in, with HAS_LIST if there is a list.
     """
     key = id(container)
     if key in seen or not depth:
@@ -74,7 +91,7 @@ def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
                 return False
         items = container.values()
     elif len(container) >= abi.NUMBERS_SHORTEST and type(container[0]) in _NUMBERS and type(container[-1]) in _NUMBERS:
-        return False  # likely all numbers: one byte string is written faster than so many items are looked at
+        return False  # probably all numbers: `Lowering` packs them into one byte string, which is faster than checking each
     else:
         seen.add(HAS_LIST)
     for item in items:
@@ -93,7 +110,16 @@ def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
 
 
 class _Refused(Exception):
-    """A value cannot be sent. `steps` is the way to it, innermost first, filled in as this passes the containers."""
+    """A value cannot be sent.
+
+    Args:
+        text: the reason.
+        limit: keywords of `EncodeError` if a limit is the reason.
+
+    Attributes:
+        steps: indexes and keys of the path to the value, innermost first. Each container appends its own while the exception
+            propagates.
+    """
 
     def __init__(self, text: str, limit: dict[str, Any] | None = None) -> None:
         super().__init__(text)
@@ -102,15 +128,19 @@ class _Refused(Exception):
 
 
 class NO_NAME:  # noqa: N801  # stands for a value
-    """A step to something that has no index and no key: a set's item, or a key."""
+    """The step of a path that leads to an item of a set or to a key of a dict, which have neither index nor key."""
 
 
 class Lowering:
-    """One walk through one message.
+    """One walk through one message, which collects the bodies that go out of line. Use a new instance for each message.
+
+    Args:
+        depth: levels of containers allowed (`value_depth`).
+        shared: see `Codec`.
 
     Attributes:
-        bodies: what must be placed in guest memory before the message can be written: each a buffer, and the list
-            ``[address, length]`` that stands for it in the message and still lacks the address.
+        bodies: pairs of a buffer to place in guest memory and the list ``[address, length]`` that stands for the buffer in the
+            lowered message. The caller fills in each address before it writes the message.
         outside: bytes of all bodies.
     """
 
@@ -120,19 +150,24 @@ class Lowering:
         self.outside = 0
         self._depth = self._max_depth = depth
         self._seen: set[int] = set()
-        self._around: list[Any] = []
-        self._held: list[Any] = []  # so that no address in `_seen` is used again
+        self._enclosing: list[Any] = []
+        self._held: list[
+            Any
+        ] = []  # keeps temporary objects alive: a new object could reuse the id of a freed one in `_seen`
         self._substitutes = 0
 
     def message(self, message: list[Any], root: str) -> list[Any]:
-        """The message ``[op, call, *operands]``, lowered.
+        """Lower a message ``[op, call, *operands]``.
 
         Args:
-            message: as above; it is not changed.
-            root: what the operand is called in a path; with several operands, ``root[0]``, ``root[1]`` ...
+            message: the message; it is not changed.
+            root: name of the operand in the path of an error; several operands are ``root[0]``, ``root[1]`` ...
+
+        Returns:
+            the message as cbor2 can write it.
 
         Raises:
-            EncodeError: something in it cannot be sent.
+            EncodeError: a value in the message cannot be sent; the error has its path.
         """
         try:
             return self._list(message)
@@ -149,7 +184,7 @@ class Lowering:
         if kind is str:
             return self._text(value)
         if kind is list:
-            self._meet(value)
+            self._check_not_seen(value)
             return self._numbers(value) or self._list(value)
         if kind is dict:
             return self._dict(value)
@@ -158,20 +193,22 @@ class Lowering:
         if kind is bytes:
             return self._bytes(value)
         if kind is bytearray:
-            self._meet(value)
+            self._check_not_seen(value)
             return self._bytes(value)
         if kind is set or kind is frozenset:
             return self._set(value)
         return self._other(value)
 
-    def _meet(self, value: Any) -> None:
+    def _check_not_seen(self, value: Any) -> None:
+        """Record a mutable value, and refuse one that the message contains already: identity would be lost by sending it twice."""
         if id(value) in self._seen:
-            if any(value is outer for outer in self._around):
+            if any(value is outer for outer in self._enclosing):
                 raise _Refused(f"a cycle: this {wire.type_name(value)} contains itself")
             raise _Refused(f"this {wire.type_name(value)} is in the value twice; send a copy in one of the places")
         self._seen.add(id(value))
 
     def _enter(self, value: Any) -> None:
+        """Go one level deeper, into a container, if `value_depth` allows."""
         if not self._depth:
             allowed = self._max_depth
             raise _Refused(
@@ -180,11 +217,11 @@ class Lowering:
             )
         self._depth -= 1
         self._substitutes = 0
-        self._around.append(value)
+        self._enclosing.append(value)
 
     def _leave(self) -> None:
         self._depth += 1
-        self._around.pop()
+        self._enclosing.pop()
 
     def _text(self, text: str) -> Any:
         if not text.isascii():
@@ -212,7 +249,7 @@ class Lowering:
         return CBORTag(tag, place)
 
     def _numbers(self, items: list[Any]) -> CBORTag | None:
-        """A long list of nothing but 64-bit integers, or nothing but floats, as one byte string; None: it is another."""
+        """Pack a long list of only 64-bit integers, or only floats, into one byte string; None for any other list."""
         if len(items) < abi.NUMBERS_SHORTEST or not self._depth:
             return None
         kinds = set(map(type, items))
@@ -232,7 +269,7 @@ class Lowering:
         lowered: list[Any] = []
         try:
             for item in items:
-                lowered.append(self._value(item))  # noqa: PERF401  # its length is the step, if an item is refused
+                lowered.append(self._value(item))  # noqa: PERF401  # the handler needs the length so far
         except _Refused as refused:
             refused.steps.append(len(lowered))
             raise
@@ -241,9 +278,9 @@ class Lowering:
 
     def _set(self, items: set[Any] | frozenset[Any]) -> CBORTag:
         if type(items) is set:
-            self._meet(items)
+            self._check_not_seen(items)
         self._enter(items)
-        self._doubles(items)
+        self._check_distinct(items)
         try:
             lowered = [self._value(item) for item in items]
         except _Refused as refused:
@@ -253,16 +290,16 @@ class Lowering:
         return CBORTag(tags.SET if type(items) is set else tags.FROZENSET, lowered)
 
     def _dict(self, mapping: dict[Any, Any]) -> Any:
-        self._meet(mapping)
+        self._check_not_seen(mapping)
         self._enter(mapping)
         key: Any = NO_NAME
         plain = all(type(key) is str and (key.isascii() or _is_utf8(key)) for key in mapping)
         lowered: dict[str, Any] = {}
         flat: list[Any] = []
         if not plain:
-            self._doubles(mapping)
+            self._check_distinct(mapping)
         try:
-            for key, value in mapping.items():  # the step, if a value is refused
+            for key, value in mapping.items():  # the handler below uses `key`
                 if plain:
                     lowered[key] = self._value(value)
                 else:
@@ -279,20 +316,21 @@ class Lowering:
         except _Refused as refused:
             raise _Refused(f"a key: {refused}") from refused.__cause__
 
-    def _doubles(self, keys: Any) -> None:
-        """Refuse keys that would no longer be different, or no keys, when they have arrived."""
-        if _KEPT.issuperset(map(type, keys)):
+    def _check_distinct(self, keys: Any) -> None:
+        """Refuse keys (or items of a set) that would be equal, unhashable or incomparable on the other side."""
+        if _UNCHANGED_KEYS.issuperset(map(type, keys)):
             return
-        arriving = [_arriving(key, self._depth) for key in keys]
+        received = [_as_received(key, self._depth) for key in keys]
         try:
-            different = len(set(arriving)) == len(arriving)
+            different = len(set(received)) == len(received)
         except UNCOMPARABLE as error:
             raise _Refused(f"a key would have no hash, or could not be compared, on the other side: {error}") from None
         if not different:
-            raise _Refused(f"two keys would be the same on the other side: {ARRIVALS}")
+            raise _Refused(f"two keys would be the same on the other side: {CONVERSIONS}")
 
     def _other(self, value: Any) -> Any:
-        if any(value is outer for outer in self._around):
+        """Lower a value of a type that only `cloche_wire.values.lower` knows, or a subclass."""
+        if any(value is outer for outer in self._enclosing):
             raise _Refused(f"a cycle: this {wire.type_name(value)} contains itself")
         if self._substitutes == _MAX_SUBSTITUTES:
             raise _Refused(f"cannot encode {wire.type_name(value)}: it stands for another value, and that for another")
@@ -307,29 +345,29 @@ class Lowering:
             _check_exponent(value)
         if tag is None:
             if type(content) in (list, dict, set, bytearray):
-                self._meet(value)
+                self._check_not_seen(value)
             substitutes = self._substitutes
             self._substitutes += 1
-            self._around.append(value)
+            self._enclosing.append(value)
             lowered = self._value(content)
-            self._around.pop()
+            self._enclosing.pop()
             self._substitutes = substitutes
             return lowered
         if tag in _MUTABLE_TAGS:
-            self._meet(value)
+            self._check_not_seen(value)
         if tag == tags.RECORD:
             return self._record(value, content)
         return self._tag(tag, content)
 
     def _record(self, value: Any, content: list[Any]) -> CBORTag:
         name, fields, values = content
-        self._around.append(value)
+        self._enclosing.append(value)
         try:
             lowered = self._list(values)
         except _Refused as refused:
             refused.steps[-1] = fields[refused.steps[-1]]
             raise
-        self._around.pop()
+        self._enclosing.pop()
         return CBORTag(tags.RECORD, [name, fields, lowered])
 
     def _tag(self, tag: int, content: Any) -> CBORTag:
@@ -346,20 +384,20 @@ class Lowering:
         return CBORTag(tag, content)
 
 
-def _arriving(key: Any, depth: int) -> Any:
-    """What the other side will have instead of a key. The key itself, if it cannot be sent: the walk says so, and where."""
+def _as_received(key: Any, depth: int) -> Any:
+    """The key as the other side will decode it. A key that cannot be sent is returned unchanged: the walk refuses it later."""
     kind = type(key)
-    if kind in _KEPT or not depth:
+    if kind in _UNCHANGED_KEYS or not depth:
         return key
     if kind is tuple or kind is frozenset:
-        return kind([_arriving(item, depth - 1) for item in key])
+        return kind([_as_received(item, depth - 1) for item in key])
     try:
         tag, content = wire.lower(key)
         if tag is None:
-            return _arriving(content, depth - 1)
+            return _as_received(content, depth - 1)
         if tag == tags.RECORD:
             name, fields, values = content
-            return Record(name, fields, [_arriving(value, depth - 1) for value in values])
+            return Record(name, fields, [_as_received(value, depth - 1) for value in values])
         if tag in ARRAY_TAGS:
             return _Unhashable()
         return wire.lift(tag, content)
@@ -368,12 +406,13 @@ def _arriving(key: Any, depth: int) -> Any:
 
 
 class _Unhashable:
-    """Stands for an array, which is never a key."""
+    """Stands for an array, which cannot be a key on the other side."""
 
-    __hash__ = None  # type: ignore[assignment]  # that is how a class says so
+    __hash__ = None  # type: ignore[assignment]  # Python's way to make instances unhashable
 
 
 def _check_exponent(value: Decimal) -> None:
+    """Refuse a Decimal that the guest's 32-bit libmpdec cannot represent."""
     if -_MAX_EXPONENT <= Decimal.adjusted(value) <= _MAX_EXPONENT or not Decimal.is_finite(value):
         return
     exponent = Decimal.as_tuple(value).exponent
@@ -392,7 +431,12 @@ def _is_utf8(text: str) -> bool:
 
 
 def path(root: str, steps: list[Any]) -> str:
-    """The way to a value as a Python programmer would write it: ``params.filters[3].fn``."""
+    """Format the path to a value as a Python expression: ``params.filters[3].fn``.
+
+    Args:
+        root: name of the value at which the path begins.
+        steps: indexes and keys from there, outermost first; NO_NAME for an item of a set or a key.
+    """
     parts = [_step(step) for step in steps]
     if len(parts) > _MAX_STEPS:
         parts[_MAX_STEPS // 2 : -_MAX_STEPS // 2] = [" ... "]

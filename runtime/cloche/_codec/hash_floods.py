@@ -1,9 +1,11 @@
-"""What sets and dicts of a guest's keys will cost, found out before they are built.
+"""Defence against hash floods: before a set or dict of guest keys is built, the time that this takes is charged to a `Budget`.
 
-Python hashes texts and byte strings with a secret; every other hash can be computed in advance, so that thousands of keys
-meet in the same slots (258 KB of such integers took 2.25 s), and sets of sets multiply the comparisons at every level.
-Ordinary data has equal hashes, too: hash(-1) is hash(-2), and 2.0 ** 61 hashes as 1.0. So keys are not refused for their
-hashes: tables are filled here as CPython fills them, and what that costs is charged to the message's `Budget`.
+Python hashes texts and byte strings with a secret seed. Every other hash is public, so a guest can send thousands of keys that
+collide in the same slots of a table (258 KB of such integers took 2.25 s), and nesting sets in sets multiplies the comparisons at
+every level. Ordinary data has equal hashes, too: hash(-1) is hash(-2), and 2.0 ** 61 hashes like 1.0. So keys are not refused for
+their hashes. Instead, `_fill` simulates how CPython fills its tables, and charges an upper bound of the time to the message's
+`Budget`: `_STEP` units for each step of probing, and `_ComparisonCost` units for each comparison of keys with equal hashes.
+All costs here are in units of `Budget`, some 10 ns each.
 """
 
 from __future__ import annotations
@@ -24,45 +26,52 @@ from cloche_wire.tagged import Opaque
 __all__ = ["COMPACTED", "FractionHashes", "charge_dict", "charge_frozenset", "charge_set"]
 
 FEW: Final = 512
-"""So many keys of different hashes cannot cost much: half a millisecond, if each meets each."""
+"""Up to this many keys of different hashes are not simulated: if each collided with each, that would take half a millisecond."""
 COMPACTED: Final = 1024
-"""Sets of up to so many items are copied once they are complete: that halves the memory of a set that has just grown."""
+"""Sets of up to this many items are copied when complete, which halves the memory of a set that has just grown."""
 LINEAR_PROBES: Final = 9
-"""A set looks at that many neighbours of a slot (Objects/setobject.c); a dict at none."""
+"""Neighbours of a slot that a set probes before it jumps to another slot (Objects/setobject.c). A dict probes none."""
 
-_JUMP: Final = 4
-"""Units of a jump in a table: not the 5 ns that CPython takes, but what it takes to count it here."""
-_WORTH: Final[dict[type, int]] = {
+_STEP: Final = 4
+"""Units of one step of probing: a slot of a dict, or a slot of a set with its neighbours. The simulation's own time counts here,
+which is more than the 5 ns that CPython takes."""
+_COST: Final[dict[type, int]] = {
     type(None): 1, bool: 1, int: 1, float: 1, complex: 4, str: 1, bytes: 1, tuple: 1, frozenset: 1, date: 2, timedelta: 2,
     Decimal: 4, UUID: 20, datetime: 40, time: 40, Fraction: 40, Record: 40, Opaque: 40,
 }  # fmt: skip
-"""Units of a comparison with a value of the same kind, without what depends on the size. Written in Python, or asking a time zone,
-it takes more."""
+"""By type: units of comparing with a value of the same type, without the part that depends on the size. Comparisons that are
+written in Python, or that ask a time zone, cost most."""
 _AMONG_OTHERS: Final[dict[type, int]] = {Decimal: 60, Fraction: 80}
-"""What they add when they may meet a value of another kind: they ask its abstract base classes."""
+"""By type: extra units if the other value may be of another type, whose abstract base classes are then asked."""
 _AMONG_NUMBERS: Final[dict[type, int]] = {Fraction: 500}
-"""What they add when that may be a number of another kind, and they convert it."""
+"""By type: extra units if the other value may be a number of another type, which is then converted."""
 _AMONG_SCALARS: Final[dict[type, int]] = {tuple: 100, frozenset: 100, Record: 1000}
-"""The same when that may be a numpy scalar: numpy makes an array of whatever it is compared with."""
+"""By type: extra units if the other value may be a numpy scalar, since numpy converts both sides of a comparison to arrays."""
 _SCALAR: Final = 40
 _SCALAR_AMONG_CONTAINERS: Final = 160
 _SCALAR_AMONG_NUMBERS: Final = 200
 _SCALAR_AMONG_OTHERS: Final = 1000
 """Units of comparing a numpy scalar with one of its type, with a tuple, with another number, with anything else."""
 _UNKNOWN: Final = 160
+"""Units of comparing a value of any type that is not listed."""
 _NUMBERS: Final = frozenset({bool, int, float, complex})
-_HASHED: Final = 80
-"""Units of passing a fraction of equal hash in the cache that Python 3.12 and later keep: measured, 250 to 400 ns for two."""
+_CACHE_STEP: Final = 80
+"""Units of passing one fraction of equal hash in the cache of Python 3.12 and later (measured: 250 to 400 ns for two)."""
 
 _SEEDED: Final = frozenset({str, bytes})
 _CONTAINERS: Final = frozenset({tuple, frozenset, Record})
-_NO_COMPANY: Final = _CONTAINERS | {str, bytes, type(None)}
-"""Kinds whose presence does not make a comparison dearer: seeded ones are met by their like alone, containers item by item."""
+_NEUTRAL: Final = _CONTAINERS | {str, bytes, type(None)}
+"""Types whose presence makes no comparison of other keys dearer: texts and byte strings have seeded hashes, which no other type
+collides with on purpose, and containers are compared item by item."""
 _MASK: Final = (1 << 64) - 1
 
 
 def charge_dict(keys: Sequence[Any], budget: Budget) -> None:
-    """Pay for a dict of these keys.
+    """Charge for building a dict.
+
+    Args:
+        keys: the keys in order, before they are known to be distinct.
+        budget: the message's.
 
     Raises:
         TypeError: a key is not hashable.
@@ -72,19 +81,23 @@ def charge_dict(keys: Sequence[Any], budget: Budget) -> None:
 
 
 def charge_set(items: Sequence[Any], budget: Budget) -> None:
-    """Pay for a set of these items. Raises as `charge_dict` does."""
+    """Charge for building a set; arguments and errors are those of `charge_dict`."""
     _charge(items, LINEAR_PROBES, budget)
 
 
 def charge_frozenset(items: Sequence[Any], budget: Budget) -> None:
-    """Pay for a frozenset, and note what looking a key up in it costs: it may be compared. Raises as `charge_dict` does."""
+    """Charge for building a frozenset; arguments and errors are those of `charge_dict`.
+
+    A frozenset may be a key itself, and is then compared with others by looking up items. `Budget.widest` is raised to the
+    comparisons that one such lookup can take.
+    """
     hashes = _charge(items, LINEAR_PROBES, budget)
     if hashes is not None:
-        _widen(hashes, budget)
+        _note_lookup_cost(hashes, budget)
 
 
 def _charge(keys: Sequence[Any], linear: int, budget: Budget) -> list[int] | None:
-    """The hashes, if some are equal."""
+    """Charge for a table of these keys, with `linear` neighbours probed (0: a dict); the hashes if some are equal, else None."""
     count = len(keys)
     if count < 2 or _SEEDED.issuperset(map(type, keys)):
         return None
@@ -92,7 +105,7 @@ def _charge(keys: Sequence[Any], linear: int, budget: Budget) -> list[int] | Non
     if count <= FEW:
         if len(set(hashes)) == count:
             return None
-    elif hashes == list(range(hashes[0], hashes[0] + count)):  # consecutive numbers never want the same slot
+    elif hashes == list(range(hashes[0], hashes[0] + count)):  # consecutive hashes never collide
         return None
     visits: dict[int, int] = {}
     done = 0
@@ -106,18 +119,18 @@ def _charge(keys: Sequence[Any], linear: int, budget: Budget) -> list[int] | Non
 
 
 def _comparisons(keys: Sequence[Any], hashes: list[int], visits: dict[int, int], widest: int) -> int:
-    """Units of comparing keys of equal hash: each one meets others of its own worth and that of the heaviest, at most."""
-    company = _Company(keys[index] for index in visits)
-    worths = {index: company.worth(keys[index], widest) for index in visits}
-    heaviest: dict[str, int] = {}  # by hash as text: hashes could be a flood themselves
-    for index, worth in worths.items():
+    """Units of comparing keys of equal hash: for each comparison the key's own cost, and the highest of any key of that hash."""
+    cost = _ComparisonCost(keys[index] for index in visits)
+    costs = {index: cost.of(keys[index], widest) for index in visits}
+    heaviest: dict[str, int] = {}  # the hash as text, which is seeded: a dict of hashes could be flooded as well
+    for index, units in costs.items():
         value = str(hashes[index])
-        heaviest[value] = max(heaviest.get(value, 0), worth)
-    return sum(times * (worths[index] + heaviest[str(hashes[index])]) for index, times in visits.items())
+        heaviest[value] = max(heaviest.get(value, 0), units)
+    return sum(times * (costs[index] + heaviest[str(hashes[index])]) for index, times in visits.items())
 
 
 def _dict_tables(count: int) -> Iterator[tuple[int, int]]:
-    """The tables that a growing dict has, and how many keys go into each before it is full (Objects/dictobject.c)."""
+    """Sizes of a growing dict's tables in turn, each with the number of keys at which it is full (Objects/dictobject.c)."""
     size = 8
     while (fill := 2 * size // 3) < count:
         yield size, fill
@@ -126,7 +139,10 @@ def _dict_tables(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _set_tables(count: int) -> Iterator[tuple[int, int]]:
-    """The same for a set (Objects/setobject.c, set_add_entry and set_table_resize)."""
+    """Sizes of a growing set's tables in turn, each with the number of items at which it is full.
+
+    See Objects/setobject.c, set_add_entry and set_table_resize.
+    """
     size = 8
     while (fill := -(-3 * (size - 1) // 5)) < count:
         yield size, fill
@@ -137,40 +153,41 @@ def _set_tables(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _copied(count: int) -> int:
-    """Size of the table of a set's copy (set_merge)."""
+    """Slots in the table of a copied set of `count` items (Objects/setobject.c, set_merge)."""
     return 8 if 5 * count < 21 else 1 << (2 * count).bit_length()
 
 
 def _fill(
     hashes: list[int], size: int, linear: int, visits: dict[int, int], budget: Budget, done: int = 0
 ) -> tuple[bytearray, list[int]]:
-    """Fill a table as CPython does, charging slots tried in vain.
+    """Simulate how CPython fills a table, and charge for the steps of probing after the first slot.
 
-    The whole hash decides in which order slots are tried, and some are tried more than once.
+    All bits of the hash decide in which order slots are probed, and some slots are probed more than once.
 
     Args:
-        hashes: of the keys, in order.
-        size: of the table.
-        linear: neighbours of a slot that are tried before the next one.
-        visits: filled in: index of a key -> keys of its hash that it meets on its way. The first of them is in it, too, with 0.
-        budget: pays for each jump.
-        done: so many keys come from a smaller table: moving them compares nothing.
+        hashes: hashes of the keys, in order of insertion.
+        size: slots of the table, a power of 2.
+        linear: neighbours of a slot that are probed before the next jump (0: a dict).
+        visits: filled in: index of a key -> keys of equal hash that it passes while it is inserted. The first key of that hash
+            gets an entry as well, with 0.
+        budget: charged for each step of probing.
+        done: number of keys at the beginning that come from a smaller table; moving them compares nothing.
 
     Returns:
-        which slots are taken, and by which hash.
+        for each slot, whether it is taken; and for each slot, the hash in it.
     """
     mask = size - 1
     taken = bytearray(size)
     table = [0] * size
     owners = [0] * size
-    jumps = 0
+    steps = 0
     for index, value in enumerate(hashes):
         slot = value & mask
         if taken[slot]:
             perturb = value & _MASK
             met = 0
             while not linear:
-                jumps += 1
+                steps += 1
                 if table[slot] == value:
                     if not met and index >= done:
                         visits.setdefault(owners[slot], 0)
@@ -180,7 +197,7 @@ def _fill(
                 if not taken[slot]:
                     break
             while linear and taken[slot]:
-                jumps += 1
+                steps += 1
                 end = slot + 1
                 free = -1
                 if slot + linear <= mask:
@@ -199,18 +216,21 @@ def _fill(
                 slot = (5 * slot + 1 + perturb) & mask
             if met and index >= done:
                 visits[index] = visits.get(index, 0) + met
-            if jumps > 1024:
-                budget.charge(_JUMP * jumps, f"{len(hashes)} keys want the same places")
-                jumps = 0
+            if steps > 1024:
+                budget.charge(_STEP * steps, f"{len(hashes)} keys want the same places")
+                steps = 0
         taken[slot] = 1
         table[slot] = value
         owners[slot] = index
-    budget.charge(_JUMP * jumps, f"{len(hashes)} keys want the same places")
+    budget.charge(_STEP * steps, f"{len(hashes)} keys want the same places")
     return taken, table
 
 
-def _widen(hashes: list[int], budget: Budget) -> None:
-    """Note how many comparisons looking up one key can take: keys of its hash, times how often a walk comes by each."""
+def _note_lookup_cost(hashes: list[int], budget: Budget) -> None:
+    """Raise `Budget.widest` to the comparisons that one lookup in a frozenset can take.
+
+    That is the number of keys of one hash, times how often the probing passes each of them.
+    """
     count = len(hashes)
     size = _copied(count) if count <= COMPACTED else [size for size, _ in _set_tables(count)][-1]
     visits: dict[int, int] = {}
@@ -234,15 +254,15 @@ def _widen(hashes: list[int], budget: Budget) -> None:
             budget.widest = max(budget.widest, len(times) * max(times.values()))
 
 
-class _Company:
-    """What the keys of one set or dict are made of, which decides what comparing each of them can cost.
+class _ComparisonCost:
+    """Upper bounds for the cost of comparing the keys of one set or dict, which depend on the types that occur among them.
 
-    Comparing x and y costs the worth of both at most. Tuples and records are compared item by item. For frozensets, each item of
-    one is looked up in the other, where it is compared `widest` times at most. Items that meet may be of different kinds, and have
-    different hashes: so a value's worth is that of its dearest meeting with any of the company.
+    Comparing x and y costs at most the cost of x plus the cost of y. Tuples and records are compared item by item. To compare two
+    frozensets, each item of one is looked up in the other, with at most `widest` comparisons. Two items that are compared may have
+    different types and different hashes, so a value's cost is that of its dearest comparison with any value among the keys.
 
     Args:
-        keys: those that will be compared.
+        keys: the keys that will be compared with each other.
     """
 
     __slots__ = ("_contained", "_decimals", "_fraction_words", "_mixed", "_scalars", "_unlike_numbers")
@@ -258,22 +278,22 @@ class _Company:
                     self._fraction_words = max(self._fraction_words, 1 + (value.denominator.bit_length() >> 6))
         self._decimals = Decimal in kinds
         scalars = {kind for kind in kinds if _is_scalar(kind)}
-        others = kinds - _NO_COMPANY
+        others = kinds - _NEUTRAL
         self._mixed = len(others) > 1
         self._contained = not _CONTAINERS.isdisjoint(kinds)
         self._scalars = bool(scalars)
         self._unlike_numbers = bool(others - scalars - _NUMBERS) or any(map(_is_time, scalars))
 
-    def worth(self, key: Any, widest: int) -> int:
-        """Units of comparing the key once."""
+    def of(self, key: Any, widest: int) -> int:
+        """Units of one comparison of the key, at most. `widest`: comparisons that one lookup in a frozenset can take."""
         return sum(times * self._units(value) for value, times in _parts(key, widest))
 
     def _units(self, value: Any) -> int:
-        """Of one value, without the items that it has."""
+        """Units of one value, without its items."""
         kind = type(value)
         if _is_scalar(kind):
             return self._scalar_units(value)
-        units = _WORTH.get(kind, _UNKNOWN)
+        units = _COST.get(kind, _UNKNOWN)
         if self._mixed or self._contained:
             units += _AMONG_OTHERS.get(kind, 0)
         if self._mixed:
@@ -287,11 +307,12 @@ class _Company:
         elif kind is tuple or kind is Record or kind is frozenset:
             units += len(value)
             if kind is Record:
-                units += len(value) << 4 if self._scalars else 0  # numpy asks it for each item, in Python
+                units += len(value) << 4 if self._scalars else 0  # numpy fetches each item, in Python code
                 units += (len(value._name) + sum(map(len, value._fields))) >> 4
         elif kind is Decimal:
             words = _words(value)
-            units += words * (1 + self._fraction_words)  # multiplied by a fraction's denominator, exactly
+            # to be compared with a fraction, a Decimal is multiplied by its denominator exactly
+            units += words * (1 + self._fraction_words)
         elif kind is Opaque:
             units += (len(value.digest) + len(value.data)) >> 6
         elif kind is memoryview:  # compared byte by byte
@@ -311,7 +332,7 @@ class _Company:
 
 
 def _parts(key: Any, widest: int) -> Iterator[tuple[Any, int]]:
-    """The key and all that it contains, each with how often one comparison of the key can come by."""
+    """The key and all values in it, each with how often one comparison of the key can compare that value."""
     left = [(key, 1)]
     while left:
         value, times = left.pop()
@@ -332,12 +353,12 @@ def _is_time(kind: type) -> bool:
 
 
 def _text_units(value: str | bytes) -> int:
-    """Of comparing equal ones, which may lie in no cache."""
+    """Units of comparing two equal texts or byte strings that are in no CPU cache."""
     return len(value) >> (6 if isinstance(value, bytes) or value.isascii() else 4)
 
 
 def _words(value: Decimal) -> int:
-    """Words of its digits beyond the few that lie in the object itself."""
+    """64-bit words of a Decimal's digits beyond the few that lie in the object itself."""
     return 1 + ((value.__sizeof__() - _SMALL_DECIMAL) >> 3)
 
 
@@ -345,7 +366,7 @@ _SMALL_DECIMAL: Final = Decimal(1).__sizeof__()
 
 
 def _to_decimal(value: Any) -> int:
-    """Units of making a decimal of a number exactly: time quadratic in the length of the integers that it takes."""
+    """Units of converting a number to a Decimal exactly: quadratic in the length of its integers."""
     kind = type(value)
     if kind is int:
         return _square(value)
@@ -361,28 +382,32 @@ def _square(number: int) -> int:
 
 
 class FractionHashes:
-    """The fractions of one message, by what Python 3.12 and later hash to remember their hashes.
+    """Charges for hashing the fractions of one message, which Python 3.12 and later cache.
 
-    `fractions` keeps 16,384 of them in a table of the whole process, by numerator and denominator, whose hashes are no secret:
-    400 KB of fractions that met there took 48 s, before a single one was compared. Earlier versions keep none.
+    The module `fractions` caches 16,384 hashes for the whole process, keyed by numerator and denominator, whose own hashes are
+    public: 400 KB of fractions that collided in that cache took 48 s, before any two were compared. Python 3.11 has no such cache.
     """
 
-    __slots__ = ("_met",)
+    __slots__ = ("_by_hash",)
 
     def __init__(self) -> None:
-        self._met: dict[str, list[Fraction]] = {}  # by hash as text: hashes could be a flood themselves
+        self._by_hash: dict[str, list[Fraction]] = {}  # by hash as text, as in `_comparisons`
 
     def charge(self, value: Fraction, budget: Budget) -> None:
-        """Pay for hashing a fraction of the message.
+        """Charge for hashing one fraction of the message.
+
+        Args:
+            value: the fraction, which must not have been hashed yet.
+            budget: the message's.
 
         Raises:
             TooCostly: the budget does not suffice.
         """
-        if _kept is None:
+        if _hash_cache is None:
             return
-        if not self._met and _kept.cache_info().currsize > _FEW_KEPT:
-            _kept.cache_clear()  # earlier messages may have filled it with what meets this one's
-        same = self._met.setdefault(str(hash((value.numerator, value.denominator))), [])
+        if not self._by_hash and _hash_cache.cache_info().currsize > _FEW_CACHED:
+            _hash_cache.cache_clear()  # earlier messages may have left fractions there that collide with this message's
+        same = self._by_hash.setdefault(str(hash((value.numerator, value.denominator))), [])
         before = 0
         for other in same:
             if other.numerator == value.numerator and other.denominator == value.denominator:
@@ -391,8 +416,9 @@ class FractionHashes:
         else:
             same.append(value)
         if before:
-            budget.charge(_HASHED * before, f"{len(same)} fractions have the same hash")
+            budget.charge(_CACHE_STEP * before, f"{len(same)} fractions have the same hash")
 
 
-_kept: Final[Any] = getattr(fractions, "_hash_algorithm", None)
-_FEW_KEPT: Final = 16
+_hash_cache: Final[Any] = getattr(fractions, "_hash_algorithm", None)
+_FEW_CACHED: Final = 16
+"""Entries in the process's cache at which clearing it is not worth the time."""

@@ -1,4 +1,4 @@
-"""Where in a frame a value lies: found again after it was refused, so that decoding keeps no path."""
+"""The path of a refused value in its frame, found by a second pass, so that decoding does not have to track paths."""
 
 from __future__ import annotations
 
@@ -20,30 +20,42 @@ _TAG: Final = 6
 
 @dataclass(slots=True)
 class _Open:
-    """An array, map or tag whose end has not been seen: what is left of its `count` items, and the last key, if it is a map."""
+    """An array, map or tag that the scan is inside of.
+
+    Attributes:
+        major: CBOR major type: _ARRAY, _MAP or _TAG.
+        number: number in the head: length of the array, pairs of the map, or the tag.
+        left: items whose end has not been seen yet; keys and values of a map count separately.
+        key: the last text key seen, if this is a map.
+    """
 
     major: int
     number: int
     left: int
     key: Any = None
 
-    def step(self, around: _Open | None) -> Any:
+    def step(self, enclosing: _Open | None) -> Any:
+        """The index or key of the current item; `enclosing` is the container or tag that this one lies in."""
         if self.major == _MAP:
             return self.key
-        if around is not None and around.major == _TAG and around.number in _NAMELESS:
+        if enclosing is not None and enclosing.major == _TAG and enclosing.number in _NAMELESS:
             return NO_NAME
         return self.number - self.left
 
 
 def locate(frame: bytes, ordinal: int, wanted: Container[int]) -> list[Any]:
-    """The indexes and keys on the way to a tag.
+    """The indexes and keys that lead from the frame's outermost value to one tag, outermost first.
 
     Args:
-        frame: well-formed as far as that tag.
-        ordinal: which one, from 1, of those wanted, in the order in which their contents end: the order of lifting.
-        wanted: numbers of tags.
+        frame: CBOR, well-formed up to the end of that tag.
+        ordinal: position of the tag among those in `wanted`, from 1, in the order in which their contents end. cbor2 calls the
+            decoders of tags in that order.
+        wanted: tag numbers to count.
+
+    Returns:
+        the steps; empty if there are fewer such tags.
     """
-    around: list[_Open] = []
+    enclosing: list[_Open] = []
     at = 0
     while at < len(frame):
         major, number, at = _head(frame, at)
@@ -51,30 +63,30 @@ def locate(frame: bytes, ordinal: int, wanted: Container[int]) -> list[Any]:
         if major in (_ARRAY, _MAP, _TAG):
             count = 1 if major == _TAG else number * (1 + (major == _MAP))
             if count:
-                around.append(_Open(major, number, count))
+                enclosing.append(_Open(major, number, count))
                 continue
         elif major in (2, _TEXT):
             text = frame[at : at + number] if major == _TEXT else None
             at += number
-        while around:  # an item has ended, and with it perhaps what it is the last item of
-            inner = around[-1]
+        while enclosing:  # an item has ended; if it is the last one of its container, that container has ended too
+            inner = enclosing[-1]
             if inner.major == _MAP and inner.left % 2 == 0 and text is not None:
                 inner.key = text.decode(errors="replace")
             inner.left -= 1
             text = None
             if inner.left:
                 break
-            around.pop()
+            enclosing.pop()
             if inner.major == _TAG and inner.number in wanted:
                 ordinal -= 1
                 if not ordinal:
-                    pairs = zip(around, [None, *around], strict=False)
+                    pairs = zip(enclosing, [None, *enclosing], strict=False)
                     return [one.step(outer) for one, outer in pairs if one.major != _TAG]
     return []
 
 
 def _head(frame: bytes, at: int) -> tuple[int, int, int]:
-    """Major type, number, and where what follows begins (RFC 8949, section 3)."""
+    """The head at offset `at`: its major type, its number, and the offset behind the head (RFC 8949, section 3)."""
     first = frame[at]
     major, short = first >> 5, first & 31
     if short < 24:

@@ -1,4 +1,4 @@
-"""numpy on the host: optional, and loaded only when a guest sends the first array."""
+"""numpy on the host, which is optional: imported when the first array crosses the boundary, not with `cloche`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["Array", "load_numpy"]
 
 @cache
 def load_numpy() -> None:
-    """Import numpy if it is installed, so that arrays arrive as numpy's; without it they arrive as `Array`."""
+    """Import numpy if it is installed. With numpy loaded, guest arrays are decoded to numpy arrays; without it, to `Array`."""
     try:
-        import numpy  # noqa: F401  # cloche_wire.arrays finds it in sys.modules
+        import numpy  # noqa: F401  # cloche_wire.arrays looks for numpy in sys.modules
     except ImportError:
         pass

@@ -1,8 +1,8 @@
-"""The part of the process's file descriptors that nodes may hold through their mounts.
+"""How many of the process's file descriptors nodes may hold through their mounts.
 
-A process has a number of descriptors, often 1,024, for everything that it does. Nodes share half of them, first come, first
-served. When that half is used up, a node that holds few may still open some, out of another quarter, so that greedy nodes don't
-keep the others from their files. The last quarter is never the nodes'.
+A process may have a limited number of descriptors (RLIMIT_NOFILE, often 1,024) for everything that it does. Nodes share half of
+them, first come, first served. Once that half is used up, a node that holds at most FEW may still open some from a third quarter,
+so that greedy nodes cannot keep others from their files. The last quarter is kept for the rest of the process.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from typing import Final
 from cloche._files.quota import refusal
 from cloche.errors import ClocheError
 
-__all__ = ["FEW", "Account", "Share", "account"]
+__all__ = ["FEW", "DescriptorShares", "Share", "shares"]
 
 FEW: Final = 8
-"""Descriptors that a node may hold when all nodes together hold their half already."""
-_PLENTY: Final = 1 << 20
-"""Where the system sets no limit."""
+"""Descriptors that a node may hold even when all nodes together hold half of the process's already."""
+_UNLIMITED: Final = 1 << 20
+"""The limit that is assumed if the system sets none."""
 
 
 def _process_limit() -> int:
     if sys.platform == "win32":
-        return 512  # of the C library's table
+        return 512  # size of the C library's table
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _PLENTY if soft == resource.RLIM_INFINITY else min(soft, _PLENTY)
+    return _UNLIMITED if soft == resource.RLIM_INFINITY else min(soft, _UNLIMITED)
 
 
 class Share:
-    """What one node holds.
+    """The descriptors of one node.
 
     Attributes:
-        used: descriptors; kept up to date by the node's handler alone.
+        used: descriptors that the node holds, or may come to hold; only the node's `FileHandler` changes it.
     """
 
     __slots__ = ("__weakref__", "used")
@@ -46,11 +46,13 @@ class Share:
         self.used = 0
 
 
-class Account:
-    """What all nodes hold: a sum over the shares that live, so that no interrupt can make it wrong. Thread-safe.
+class DescriptorShares:
+    """The shares of all nodes. Thread-safe.
+
+    Usage is summed over the living shares each time, because a running total could be left wrong by an interrupt (Ctrl-C).
 
     Args:
-        limit: how many descriptors the process may have, asked each time.
+        limit: returns the number of descriptors that the process may have; called at each check, since it can change.
     """
 
     def __init__(self, limit: Callable[[], int] = _process_limit) -> None:
@@ -63,11 +65,14 @@ class Account:
         while True:
             try:
                 return sum(share.used for share in self._shares)
-            except RuntimeError:  # another thread has just added one
+            except RuntimeError:  # another thread has added a share during the iteration
                 continue
 
     def open(self, mounts: int) -> Share:
-        """A share for a node with so many mounts, each of which holds a descriptor.
+        """Make a share for a node.
+
+        Args:
+            mounts: number of the node's mounts, each of which holds one descriptor.
 
         Raises:
             ClocheError: the nodes of this process hold three quarters of its descriptors.
@@ -84,7 +89,11 @@ class Account:
         return share
 
     def check(self, share: Share, more: int) -> None:
-        """Refuse a node that would hold more than it may.
+        """Refuse a node that is about to hold more descriptors than it may.
+
+        Args:
+            share: the node's.
+            more: descriptors that it is about to open.
 
         Raises:
             OSError: EMFILE.
@@ -94,4 +103,5 @@ class Account:
             raise refusal(errno.EMFILE)
 
 
-account: Final = Account()
+shares: Final = DescriptorShares()
+"""The shares of this process."""

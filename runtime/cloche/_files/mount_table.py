@@ -1,4 +1,4 @@
-"""Where a node's mounts are: which folder of the host an absolute path of the guest leads into."""
+"""Maps an absolute path of a guest to a mount point and the rest of the path below it. Opens nothing below the mounted folders."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["MountPoint", "MountTable"]
 
 Parts = tuple[bytes, ...]
+"""A path as its components."""
 
 
 class MountPoint:
-    """One mounted folder: a descriptor of it, its rule, and what the node has put into it."""
+    """One mounted folder.
+
+    Attributes:
+        fd: descriptor of the host's folder (O_PATH), from which all paths below are resolved.
+        writable: whether the node may change anything in the folder.
+        quota: what the node may add, and has added.
+    """
 
     __slots__ = ("fd", "quota", "writable")
 
@@ -30,33 +37,35 @@ class MountPoint:
         self.quota = Quota(mount)
 
     def check_writable(self) -> None:
-        """Raises:
-        OSError: EROFS.
+        """Refuse to change a read-only mount.
+
+        Raises:
+            OSError: EROFS.
         """
         if not self.writable:
             raise refusal(errno.EROFS)
 
 
 class MountTable:
-    """All mounts of one node. The folders on the way to them (``/a`` for ``/a/b``) exist in the guest alone.
+    """All mount points of one node, and their parent folders (``/a`` for the mount point ``/a/b``), which exist only in the guest.
 
     Args:
-        mounts: path in the node -> folder of the host, as `checked_mounts` gives them.
+        mounts: mount point (path in the node) -> folder of the host, checked by `checked_mounts`.
 
     Raises:
-        OSError: a folder of the host does not exist, or is none.
-        ClocheError: the process has no open files left.
+        OSError: a folder of the host does not exist, or is not a folder.
+        ClocheError: the process has no descriptors left.
     """
 
     def __init__(self, mounts: Mapping[str, Mount]) -> None:
         self._mount_points: dict[Parts, MountPoint] = {}
-        self._between: dict[Parts, set[bytes]] = {(): set()}
+        self._parents: dict[Parts, set[bytes]] = {(): set()}
         try:
             for point, mount in mounts.items():
                 parts = safe_open.components(os.fsencode(point)[1:])
                 self._mount_points[parts] = MountPoint(mount)
                 for depth in range(len(parts)):
-                    self._between.setdefault(parts[:depth], set()).add(parts[depth])
+                    self._parents.setdefault(parts[:depth], set()).add(parts[depth])
         except OSError as error:
             self.close()
             if error.errno in NUMBERS:
@@ -64,39 +73,45 @@ class MountTable:
             raise
 
     def find(self, path: bytes) -> tuple[MountPoint | None, Parts]:
-        """The mount that a path lies in, and its parts from there on; None: it is a folder on the way to one.
+        """Find the mount point that a path lies in.
+
+        Args:
+            path: absolute in the guest, without the leading slash.
+
+        Returns:
+            the mount point and the components below it; or None and all components, if the path is a parent of a mount point.
 
         Raises:
-            OSError: ENOENT: neither; or it is no path.
+            OSError: ENOENT: the path lies in no mount, and is no parent of one; or one that `safe_open.components` raises.
         """
         parts = safe_open.components(path)
         for depth in range(1, len(parts) + 1):
             mount_point = self._mount_points.get(parts[:depth])
             if mount_point is not None:
                 return mount_point, parts[depth:]
-        if parts not in self._between:
+        if parts not in self._parents:
             raise refusal(errno.ENOENT)
         return None, parts
 
     @property
     def descriptors(self) -> int:
-        """How many it holds."""
+        """Descriptors that the table holds: one for each mount."""
         return len(self._mount_points)
 
     def names(self, parts: Parts) -> list[bytes]:
-        """What is in a folder on the way."""
-        return sorted(self._between[parts])
+        """Names in a parent folder of mount points, sorted."""
+        return sorted(self._parents[parts])
 
-    def inside(self, path: bytes) -> tuple[MountPoint, Parts]:
-        """As `find`, of something that is to be changed: in a writable mount, and not the mount itself.
+    def find_writable(self, path: bytes) -> tuple[MountPoint, Parts]:
+        """Find the mount point of a path that is to be created, changed or removed; see `find`.
 
         Raises:
-            OSError: EROFS, EBUSY or ENOENT.
+            OSError: EROFS: the mount is read-only, or the path is in none; EBUSY: the path is a mount point itself; ENOENT.
         """
         try:
             mount_point, parts = self.find(path)
         except FileNotFoundError:
-            if safe_open.components(path)[:-1] in self._between:
+            if safe_open.components(path)[:-1] in self._parents:
                 raise refusal(errno.EROFS) from None
             raise
         if mount_point is None:
@@ -107,7 +122,7 @@ class MountTable:
         return mount_point, parts
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Close the descriptors of all mounts. Calling it again does nothing."""
         for mount_point in self._mount_points.values():
             os.close(mount_point.fd)
         self._mount_points.clear()

@@ -1,4 +1,4 @@
-"""One file or folder that a node has open in a mount."""
+"""`OpenFile`: one file or folder that a node has open in a mount, and the operations on it, within the mount's quota."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ from cloche_wire.files import Kind, Open
 if TYPE_CHECKING:
     from cloche._files.mount_table import MountPoint
 
-__all__ = ["CHANGES", "MOST_FOR_ONE", "OpenFile", "key_of"]
+__all__ = ["CHANGES", "MAX_DESCRIPTORS", "OpenFile", "key_of"]
 
 CHANGES: Final = Open.WRITE | Open.CREATE | Open.TRUNCATE
-MOST_FOR_ONE: Final = 2
-"""Descriptors of a folder that is being listed: its own, and a copy that keeps the place in it."""
+"""Flags of `Open` that change the file."""
+MAX_DESCRIPTORS: Final = 2
+"""Descriptors that one open folder may hold: its own, and while it is listed the copy that `os.scandir` makes."""
 _PAGE_ENTRIES: Final = 256
+"""Entries of a folder that one LIST returns at most."""
 _MAX_SIZE: Final = (1 << 63) - 1
 _OPEN: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FILE_MODE: Final = 0o600
 
 
 def key_of(status: os.stat_result) -> Key:
-    """What tells the file from all others on this host."""
+    """The identity of a file on this host: device and inode."""
     return status.st_dev, status.st_ino
 
 
 class OpenFile:
-    """A descriptor of the host, and what may be done with it. It reads and writes at positions that the guest names.
+    """A descriptor of the host with the rights that it was opened with. Reads and writes name their position in the file.
 
     Args:
-        fd: the descriptor; None: a folder that exists in the guest alone.
-        mount_point: the mount that it lies in.
-        kind: file or folder.
-        flags: how it was opened.
-        names: what is in it, for a folder without descriptor.
+        fd: descriptor of the host; None for a parent folder of mount points, which exists only in the guest.
+        mount_point: the mount that the file lies in; None for a parent folder of mount points.
+        kind: FILE or DIRECTORY.
+        flags: bits of `Open`, as the guest gave them.
+        names: entries of a folder without descriptor.
 
     Attributes:
-        key: see `key_of`; None without a descriptor.
-        unlinked: whether its last name has gone.
+        key: identity of the file, see `key_of`; None without a descriptor.
+        unlinked: whether the file's last name has been removed through this handler.
     """
 
     __slots__ = ("_entries", "_flags", "_names", "fd", "key", "kind", "mount_point", "unlinked")
@@ -62,17 +64,23 @@ class OpenFile:
 
     @property
     def descriptors(self) -> int:
-        """How many of the host's it holds, or may come to hold."""
+        """Descriptors of the host that this file holds, or may come to hold."""
         if self.fd is None:
             return 0
-        return MOST_FOR_ONE if self.kind is Kind.DIRECTORY else 1
+        return MAX_DESCRIPTORS if self.kind is Kind.DIRECTORY else 1
 
     @classmethod
     def create(cls, mount_point: MountPoint, folder: int, name: bytes, flags: int) -> OpenFile:
-        """Make a file and open it.
+        """Create a file and open it.
+
+        Args:
+            mount_point: the mount that the file will lie in.
+            folder: descriptor of the parent folder.
+            name: one component.
+            flags: bits of `Open`.
 
         Raises:
-            OSError: EDQUOT, or EEXIST: there is something of that name, also a link.
+            OSError: EDQUOT: the node may create no more files; EEXIST: the name exists, if only as a symbolic link.
         """
         mount_point.quota.check_file()
         fd = os.open(name, _access(flags) | os.O_CREAT | os.O_EXCL | _OPEN, _FILE_MODE, dir_fd=folder)
@@ -82,18 +90,18 @@ class OpenFile:
 
     @classmethod
     def existing(cls, mount_point: MountPoint, folder: int, name: bytes, flags: int) -> OpenFile:
-        """Open a file or folder that is there.
+        """Open an existing file or folder; the arguments are those of `create`.
 
         Raises:
-            OSError: ELOOP for a link, EACCES for a device, a pipe, a socket, and for changing a file that has another name as
-                well, perhaps outside of the mount; EISDIR, ENOTDIR.
+            OSError: ELOOP: a symbolic link; EACCES: a device, a pipe or a socket, or a file to be changed that has a second hard
+                link, which may lie outside the mount; EISDIR: a folder to be changed; ENOTDIR; ENOENT.
         """
-        kind = safe_open.kind_of(safe_open.look(folder, name))
+        kind = safe_open.kind_of(safe_open.status_of(folder, name))
         if kind is Kind.DIRECTORY:
             if flags & CHANGES:
                 raise refusal(errno.EISDIR)
             return cls(safe_open.open_folder(folder, name), mount_point, kind, flags)
-        if kind is not Kind.FILE:  # it is not opened even to be looked at: that may rewind a tape
+        if kind is not Kind.FILE:  # opening a device can already have an effect (rewind a tape)
             raise refusal(errno.ELOOP if kind is Kind.SYMLINK else errno.EACCES)
         if flags & Open.DIRECTORY:
             raise refusal(errno.ENOTDIR)
@@ -111,16 +119,23 @@ class OpenFile:
         return opened
 
     def read(self, at: int, count: int) -> bytes:
-        """At most `count` bytes from a position on; none at the end."""
+        """Read at most `count` bytes from position `at`; empty at the end of the file."""
         return os.pread(self._file(Open.READ), count, at)
 
     def write(self, data: bytes, at: int | None) -> int:
-        """Write at a position, or with None at the end; how many bytes the quota let through.
+        """Write as many of the bytes as the quota allows.
+
+        Args:
+            data: what to write.
+            at: position in bytes; None: the end of the file.
+
+        Returns:
+            number of bytes written.
 
         Raises:
-            OSError: EDQUOT: not one.
+            OSError: EDQUOT: the quota allows not a single byte; EFBIG: the position is too large.
         """
-        fd, mount_point = self._file(Open.WRITE), self._changed()
+        fd, mount_point = self._file(Open.WRITE), self._mount()
         size = os.fstat(fd).st_size
         at = size if at is None else at
         if at + len(data) > _MAX_SIZE:
@@ -135,12 +150,12 @@ class OpenFile:
         return count
 
     def resize(self, size: int) -> None:
-        """Cut off, or fill up with zeros.
+        """Set the size in bytes: cut the file off, or fill it up with zeros.
 
         Raises:
-            OSError: EDQUOT.
+            OSError: EDQUOT: the file would grow beyond the quota.
         """
-        fd, mount_point = self._file(Open.WRITE | Open.TRUNCATE), self._changed()
+        fd, mount_point = self._file(Open.WRITE | Open.TRUNCATE), self._mount()
         before = os.fstat(fd).st_size
         if size - before > mount_point.quota.room:
             raise refusal(errno.EDQUOT)
@@ -148,20 +163,20 @@ class OpenFile:
         self._charge(before, size)
 
     def touch(self, changed: int) -> None:
-        """Set the time of change, in nanoseconds since 1970."""
+        """Set the time of the last change, in nanoseconds since 1970."""
         if self.fd is None:
             raise refusal(errno.EROFS)
-        self._changed().check_writable()
+        self._mount().check_writable()
         if self.kind is Kind.FILE and os.fstat(self.fd).st_nlink > 1:
             raise refusal(errno.EACCES)
         os.utime(self.fd, ns=(changed, changed))
 
     def page(self, again: bool, page_bytes: int) -> list[tuple[bytes, Kind]]:
-        """The next entries of a folder, a few hundred at most; none: that was all.
+        """The next entries of a folder, at most _PAGE_ENTRIES; empty after the last one.
 
         Args:
-            again: begin with the first one.
-            page_bytes: what their names may take.
+            again: start from the first entry.
+            page_bytes: bytes that the names may take together.
         """
         if self.kind is not Kind.DIRECTORY:
             raise refusal(errno.ENOTDIR)
@@ -171,14 +186,14 @@ class OpenFile:
         return list(islice(self._entries, min(_PAGE_ENTRIES, max(1, page_bytes // 260))))
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors. Calling it again does nothing."""
         self._entries = None
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
 
     def _rewind(self) -> None:
-        self._entries = None  # a generator: it closes its own descriptor
+        self._entries = None  # dropping the old generator closes its descriptor
         if self.fd is None:
             self._entries = iter([(name, Kind.DIRECTORY) for name in self._names])
         else:
@@ -186,19 +201,21 @@ class OpenFile:
             self._entries = _entries(self.fd)
 
     def _file(self, flags: int) -> int:
+        """The descriptor, if this is a file that was opened with one of these flags."""
         if self.kind is not Kind.FILE or self.fd is None:
             raise refusal(errno.EISDIR)
         if not self._flags & flags:
             raise refusal(errno.EBADF)
         return self.fd
 
-    def _changed(self) -> MountPoint:
-        assert self.mount_point is not None  # only folders have none
+    def _mount(self) -> MountPoint:
+        assert self.mount_point is not None  # None only for parent folders of mount points, which are never changed
         return self.mount_point
 
     def _charge(self, before: int, after: int) -> None:
+        """Tell the quota about a change of size, in bytes."""
         assert self.key is not None
-        quota = self._changed().quota
+        quota = self._mount().quota
         if after > before:
             quota.grown(self.key, after - before)
         else:
@@ -224,5 +241,5 @@ def _kind(entry: os.DirEntry[str]) -> Kind:
         if entry.is_dir(follow_symlinks=False):
             return Kind.DIRECTORY
         return Kind.FILE if entry.is_file(follow_symlinks=False) else Kind.OTHER
-    except OSError:  # it has gone meanwhile
+    except OSError:  # removed since it was listed
         return Kind.OTHER

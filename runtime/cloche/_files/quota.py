@@ -1,4 +1,4 @@
-"""What one node has put into one writable mount."""
+"""`Quota`: how much one node may add to one writable mount, and how much it has added."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ if TYPE_CHECKING:
 __all__ = ["Key", "Quota", "refusal"]
 
 _MAX_CHARGED: Final = 10_000
-"""Files that are kept account of. What more of them grow by is not given back."""
+"""Files whose growth is remembered by file. The growth of further files counts, but is not given back when they shrink."""
 
 Key = tuple[int, int]
-"""A file on the host: device and inode."""
+"""Identity of a file on the host: device and inode."""
 
 
 def refusal(code: int) -> OSError:
-    """An error that carries a number and nothing of the host."""
+    """An OSError with an errno and no text: texts of the host must not reach a guest."""
     return OSError(code, "")
 
 
 class Quota:
-    """Holds `Mount.quota_bytes` and `Mount.max_files`.
+    """Keeps one node within `Mount.quota_bytes` and `Mount.max_files`.
 
-    Growth of any file is charged, to that file; when it shrinks or goes, what was charged is given back, and no more. So a node
-    cannot make room by emptying what the host has put there, and may rewrite a file as often as it likes.
+    When a file grows, the growth is charged to that file. When the file shrinks or is removed, at most what was charged to it is
+    given back. So a node can rewrite its own files any number of times, but gains nothing by emptying files that the host has put
+    there.
     """
 
     __slots__ = ("_bytes", "_charged", "_files", "_made")
@@ -39,34 +40,36 @@ class Quota:
 
     @property
     def room(self) -> int:
-        """Bytes that may still be added."""
+        """Bytes that the node may still add; never negative."""
         return max(0, self._bytes)
 
     def check_file(self) -> None:
-        """Raises:
-        OSError: EDQUOT; the node may make no more files.
+        """Refuse to create another file or folder beyond `max_files`.
+
+        Raises:
+            OSError: EDQUOT.
         """
         if len(self._made) >= self._files:
             raise refusal(errno.EDQUOT)
 
     def made(self, key: Key) -> None:
-        """The node has made a file or a folder."""
+        """Count a file or folder that the node has created."""
         self._made.add(key)
 
     def grown(self, key: Key, count: int) -> None:
-        """A file has become larger, by `room` at most."""
+        """Charge growth of a file by `count` bytes; the caller has checked `room`."""
         self._bytes -= count
         if key in self._charged or len(self._charged) < _MAX_CHARGED:
             self._charged[key] = self._charged.get(key, 0) + count
 
     def shrunk(self, key: Key, count: int) -> None:
-        """A file has become smaller."""
+        """Give back what was charged to a file, if it has shrunk by `count` bytes."""
         back = min(count, self._charged.get(key, 0))
         if back:
             self._charged[key] -= back
             self._bytes += back
 
     def gone(self, key: Key) -> None:
-        """A file or folder is no more, on the disk either."""
+        """Give back what was charged to a file or folder that no longer exists on disk."""
         self._made.discard(key)
         self._bytes += self._charged.pop(key, 0)

@@ -1,8 +1,8 @@
-"""Names below a folder, resolved so that nothing leads out of it. No other module opens a path that a guest has named.
+"""Resolves guest paths below a mounted folder so that none leads out of it. No other module opens a path that a guest has named.
 
-Each component is opened relative to the descriptor of the folder before it, and no symbolic link is followed (openat(2),
-O_NOFOLLOW), so it does not matter who renames what meanwhile: a descriptor stays what it is. "..", which would lead out, is
-refused before. What cannot be a component is refused here, whatever the guest has done to its path.
+`components` splits a path and refuses what cannot be a component: "..", ".", empty parts, NUL. Then each component is opened
+relative to the descriptor of the folder before it (openat(2)), without following symbolic links (O_NOFOLLOW). A descriptor keeps
+referring to the same folder, so concurrent renames cannot redirect the walk.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from typing import Final
 from cloche._files.quota import refusal
 from cloche_wire.files import NAME_BYTES, PATH_BYTES, Kind
 
-__all__ = ["components", "kind_of", "look", "open_folder", "open_root", "parent"]
+__all__ = ["components", "kind_of", "open_folder", "open_root", "parent", "status_of"]
 
+# O_PATH: a descriptor from which paths can be resolved, without the right to read or list the folder
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def components(path: bytes) -> tuple[bytes, ...]:
-    """The parts of a path without a leading slash; none for the mount itself.
+    """Split a path into its components; empty for the mount point itself.
+
+    Args:
+        path: without a leading slash.
 
     Raises:
-        OSError: ENOENT, EINVAL or ENAMETOOLONG: a part is empty, ".", "..", or has a NUL, or it is all too long.
+        OSError: EINVAL: a component is empty, ".", "..", or contains NUL; ENAMETOOLONG: the path or a component is too long.
     """
     if not path:
         return ()
@@ -42,20 +46,27 @@ def components(path: bytes) -> tuple[bytes, ...]:
 
 
 def open_root(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a mount's folder, for steps only. This path is the host's own: it may lead over links.
+    """Open a mount's folder as a starting point for paths. Its path comes from the host, so symbolic links in it are followed.
 
     Raises:
-        OSError: there is no such folder.
+        OSError: the folder does not exist, or is not a folder.
     """
     return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 @contextmanager
 def parent(mount_point: int, parts: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The folder that the last of `parts` is in, as a descriptor for the length of the block, and that part.
+    """Open the parent folder of a path, for the length of a ``with`` block.
+
+    Args:
+        mount_point: descriptor of the mounted folder.
+        parts: components of the path below the mounted folder; at least one.
+
+    Yields:
+        descriptor of the parent folder, and the last component.
 
     Raises:
-        OSError: a folder on the way is missing (ENOENT), none (ENOTDIR) or a symbolic link (ELOOP).
+        OSError: a folder of the path is missing (ENOENT), not a folder (ENOTDIR) or a symbolic link (ELOOP).
     """
     *way, name = parts
     folder = mount_point
@@ -75,27 +86,31 @@ def _step(folder: int, name: bytes) -> int:
     try:
         return os.open(name, _STEP, dir_fd=folder)
     except NotADirectoryError:
-        if kind_of(look(folder, name)) is Kind.SYMLINK:
+        if kind_of(status_of(folder, name)) is Kind.SYMLINK:
             raise refusal(errno.ELOOP) from None
         raise
 
 
-def look(folder: int, name: bytes) -> os.stat_result:
-    """What is there, without following it."""
+def status_of(folder: int, name: bytes) -> os.stat_result:
+    """The status of a name in a folder; of a symbolic link itself, not of its target."""
     return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 def open_folder(folder: int, name: bytes = b".") -> int:
-    """A descriptor of a folder, to be listed.
+    """Open a folder for listing.
+
+    Args:
+        folder: descriptor of the parent folder.
+        name: one component; ".": the parent folder itself.
 
     Raises:
-        OSError: it is none any more (ENOTDIR), also if it has become a link.
+        OSError: ENOTDIR: not a folder, or a symbolic link.
     """
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
 
 
 def kind_of(status: os.stat_result) -> Kind:
-    """What a file is, as the guest may know it."""
+    """The kind of a file, as the guest sees it: devices, pipes and sockets are all OTHER."""
     if stat.S_ISREG(status.st_mode):
         return Kind.FILE
     if stat.S_ISDIR(status.st_mode):

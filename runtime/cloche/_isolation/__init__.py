@@ -1,4 +1,4 @@
-"""Instances in worker processes, for `Runtime(isolation="process")`. Nothing of it is imported unless that is asked for."""
+"""Instances in confined worker processes, for ``Runtime(isolation="process")``. Imported only if a runtime asks for it."""
 
 from cloche._isolation.worker_pool import WorkerPool
 

@@ -1,4 +1,4 @@
-"""The ranges of guest memory that came along with an answer."""
+"""Ranges of guest memory that a worker sent along with an answer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["NO_RANGES", "Ranges"]
 
 
 class Ranges:
-    """What lies in the ranges of guest memory that an answer names.
+    """Copies of the guest memory that an answer refers to, by address.
 
-    They are looked for in the order in which the answer names them, which is that of the table: one comparison each. The first
-    that is not next makes an index of the whole table, about 15 times as large as the table.
+    An honest worker sends the ranges in the order in which they are looked up: one comparison each. The first lookup out of order
+    builds an index of the whole table, which takes about 15 times the table's memory.
 
     Args:
-        table: entries of RANGE; each lies in `view`.
-        view: what the host and the worker share. It may change while it is read.
+        table: entries of RANGE; each range lies within `view`.
+        view: memory shared with the worker, which may change it at any time.
     """
 
     __slots__ = ("_index", "_next", "_table", "_view")
@@ -27,7 +27,7 @@ class Ranges:
         self._index: dict[tuple[int, int], int] | None = None
 
     def find(self, address: int, length: int) -> memoryview | None:
-        """What lies there; None if it did not come along."""
+        """The bytes of a range; None if the worker did not send it."""
         index = self._index
         if index is None:
             at = self._next

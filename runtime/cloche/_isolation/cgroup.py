@@ -1,8 +1,8 @@
-"""A control group for each worker, where the host may make one: the kernel then bounds memory, processor time and threads.
+"""A control group for each worker, where the host may create one: the kernel then bounds memory, processor time and threads.
 
-Only version 2, and only below a group that was delegated to the host's user with its controllers enabled for children (in
-systemd: ``Delegate=yes``, and the host in a group of its own below). The host moves no process but its workers, and
-enables nothing. Elsewhere `find` says why there is none; nothing depends on it.
+Needed: cgroups of version 2, and a group that was delegated to the host's user with the controllers enabled for its children (in
+systemd: ``Delegate=yes``, with the host in a group of its own below). The host moves no process but its workers, and enables no
+controller. Control groups are an addition: where `find` finds none, it says why, and the other bounds still hold.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _numbers = itertools.count(1)
 
 
 def find(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> tuple[Path | None, str]:
-    """The group below which workers may have groups of their own, or why there is none.
+    """The group below which workers can get groups of their own; or None, and the reason.
 
     Args:
-        root: where the file system of version 2 is mounted.
-        own: says which group this process is in.
+        root: mount point of the cgroup2 file system.
+        own: file that names the group of this process.
     """
     try:
         if not (root / "cgroup.controllers").exists():
@@ -45,11 +45,11 @@ def find(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgrou
 
 
 class Cgroup:
-    """The group of one worker.
+    """The control group of one worker.
 
     Args:
-        parent: from `find`.
-        pid: the worker's.
+        parent: group from `find`.
+        pid: process id of the worker.
 
     Raises:
         OSError: the kernel refuses.
@@ -68,7 +68,12 @@ class Cgroup:
             raise
 
     def resize(self, memory_bytes: int, threads: int, processors: int) -> None:
-        """What the worker may use as a whole from now on.
+        """Set what the worker, with all of its nodes, may use from now on.
+
+        Args:
+            memory_bytes: resident and shared memory.
+            threads: number of threads.
+            processors: processors' worth of time.
 
         Raises:
             OSError: the kernel refuses.
@@ -78,10 +83,10 @@ class Cgroup:
         self._write("cpu.max", f"{processors * _PERIOD_US} {_PERIOD_US}")
 
     def close(self) -> None:
-        """Remove it. Its process has ended. Calling it again does nothing."""
+        """Remove the group, whose process has ended. Calling it again does nothing."""
         with suppress(OSError):
             self._folder.rmdir()
 
     def _write(self, name: str, value: int | str) -> None:
-        with (self._folder / name).open("w") as file:  # in one write, as the kernel wants it
+        with (self._folder / name).open("w") as file:  # the kernel takes each setting in one write
             file.write(str(value))

@@ -1,4 +1,4 @@
-"""What a worker gives up: at its start what it never needs, and all but running guests once it is ready."""
+"""Rights that a worker process gives up: at its start those never needed, and once it is ready all but those to run guests."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ def _prctl(option: int, value: int) -> None:
 
 
 def at_start(parent: int) -> None:
-    """End with the host, in whatever way it ends; leave Ctrl-C to it; be the first to go when memory runs out.
+    """Tie this process to the host: end when the host ends, ignore Ctrl-C, be killed first when memory runs out.
 
     Args:
         parent: process id of the host.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the line above
+    if os.getppid() != parent:  # the host had ended before PR_SET_PDEATHSIG was set
         os._exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
     except OSError:
-        pass  # no /proc: the kernel decides as ever
+        pass  # no /proc: the kernel uses its default score
 
 
 def when_ready() -> tuple[list[str], dict[str, str]]:
-    """Give up what only starting took. No guest has run yet.
+    """Give up the rights that only the start needed. Call it before the first guest runs.
 
     Returns:
-        what is in force, and what is not, each with the reason.
+        the confinements in force, and those that are missing, each with the reason.
     """
     in_force: list[str] = ["no_new_privs", "rlimits"]
     missing: dict[str, str] = {}
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     most = min(_MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1] % (1 << 63))
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no byte into any file
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # forbids writing to files
     reason = _seccomp.unavailable()
     if not reason:
         try:

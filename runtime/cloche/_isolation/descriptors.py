@@ -1,7 +1,7 @@
-"""Descriptors that are never without an owner: an exception between two bytecodes (Ctrl-C) closes them instead of losing them.
+"""File descriptors that always have an owner, so that an exception between two bytecodes (Ctrl-C) closes them.
 
-`os.memfd_create` returns a number, which is lost if a signal's handler raises before it is stored. Here C code hands each
-number to an object that closes it, without a bytecode in between.
+`os.memfd_create` returns a number. If a signal handler raises before the number is stored, the descriptor leaks. Here C code
+(`map`) passes each number to an object that closes it, without a bytecode in between.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ __all__ = ["Descriptor", "Socket", "connected", "memory_file"]
 
 
 class Descriptor(io.FileIO):
-    """Closes its descriptor when it is dropped, and does not complain that nobody else has."""
+    """A descriptor that is closed when the object is dropped, without the ResourceWarning of `io.FileIO`."""
 
     def __del__(self) -> None:
         self.close()
 
 
 Socket = _socket.socket
-"""What `socket.socket` is made of. `socket.socketpair` is Python code, in which numbers are without an owner."""
+"""Base class of `socket.socket`. `socket.socketpair` is Python code, and can leak a descriptor as described above."""
 
 _NAME: Final = ("cloche",)
 
 
 def memory_file() -> Descriptor:
-    """A file in memory that can be sealed, and that no program started later inherits."""
+    """A new file in memory (memfd) that can be sealed, and is not inherited by other programs."""
     numbers: Iterable[int] = map(os.memfd_create, _NAME, (os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING,))
     return next(map(Descriptor, numbers, ("r+",)))
 
 
 def connected(*, keeps_messages: bool = True) -> tuple[Socket, Socket]:
-    """Two sockets that are connected with each other, and that no program started later inherits.
+    """Two sockets connected with each other, which other programs do not inherit.
 
     Args:
-        keeps_messages: a message arrives whole or not at all; otherwise bytes arrive in a stream.
+        keeps_messages: True for messages that arrive whole or not at all (SOCK_SEQPACKET), False for a stream of bytes.
 
     Raises:
-        ClocheError: the system gives none.
+        ClocheError: the process has no descriptor or no memory left.
     """
     try:
         return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET if keeps_messages else _socket.SOCK_STREAM)

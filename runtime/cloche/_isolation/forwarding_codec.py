@@ -1,4 +1,4 @@
-"""The codec of a guest in a worker: it runs in the host, and leaves the places of what travels beside a message open."""
+"""The codec of a guest in a worker process. It runs in the host; the worker fills in the addresses of bodies sent out of line."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["RemoteCodec"]
 
 _FIRST: Final = 0x4000_0000
-"""Stands for the address of the first body. It and its complement are written in five bytes, as a real address is."""
+"""Placeholder for the address of the first body. The placeholder and its complement take five bytes, as a real address does."""
 
 _ALL: Final = 0xFFFF_FFFF
 _ADDRESS: Final = re.compile(b"\xff{4}")
 
 
 class RemoteCodec(Codec):
-    """As `Codec`, for a guest whose memory is out of reach, and whose validator may have been left out.
+    """`Codec` for a guest whose memory this process cannot reach, and whose worker may have skipped the validator.
 
     Args:
-        limits: of the instance.
-        lift: address, length -> what the worker says lies there. It may change while it is read.
+        limits: the instance's.
+        lift: address, length -> bytes of guest memory, as the worker sent them. The bytes may change while they are read.
         shared: as for `Codec`.
 
     Attributes:
-        bodies: what travels beside the message encoded last, and where in it the address of each belongs.
+        bodies: bodies sent out of line with the last encoded message: (offset in the frame of its address, content).
     """
 
     __slots__ = ("_nodes", "bodies")
@@ -55,12 +55,12 @@ class RemoteCodec(Codec):
         """As `Codec.decode`, for a frame that no validator has passed."""
         if len(frame) > self._reply_bytes:
             raise ProtocolError(f"a reply of {len(frame)} bytes (reply_bytes {self._reply_bytes})")
-        if len(frame) > self._nodes:  # an item takes a byte at least
+        if len(frame) > self._nodes:  # each item takes at least one byte
             check_items(frame, self._nodes)
         return super().decode(frame, lease=lease)
 
     def _write(self, lowered: list[Any], lowering: Lowering, root: str) -> bytes:
-        """Written twice, with places that differ in every bit: where the two differ, and nowhere else, a place belongs."""
+        """Write the frame twice, with complementary placeholders: exactly the addresses of bodies differ between the two."""
         places = [place for _, place in lowering.bodies]
         for index, place in enumerate(places):
             place[0] = _FIRST + index
@@ -81,7 +81,9 @@ class RemoteCodec(Codec):
         return frame
 
     def _text(self, content: Any, _immutable: bool) -> str:
-        return str(self._lifter.byte_string(content, True), "utf-8")  # decoded from a copy: see `lift`
+        return str(
+            self._lifter.byte_string(content, True), "utf-8"
+        )  # decoded from a copy, because the worker may change the bytes meanwhile
 
 
 def _nowhere(body: Any) -> int:
@@ -89,10 +91,10 @@ def _nowhere(body: Any) -> int:
 
 
 def check_items(frame: bytes, most: int) -> None:
-    """Count the items of a frame, as the guest's validator does: a few bytes may otherwise become many objects.
+    """Count the items of a frame, as the guest's validator does: small items cost far more memory decoded than encoded.
 
     Raises:
-        ProtocolError: there are more than `most`, or it is not well-formed.
+        ProtocolError: the frame has more than `most` items, or is not well-formed CBOR.
     """
     at, size = 0, len(frame)
     for _ in range(most):

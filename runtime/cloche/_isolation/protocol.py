@@ -1,12 +1,12 @@
-"""What the host and a worker say to each other: fixed headers in front of bytes that only the host encodes and decodes.
+"""The messages between the host and a worker process: a fixed header, tables, and one frame that only the host and the guest read.
 
 Each node has a socket of its own (SOCK_SEQPACKET: a message arrives whole or not at all). A header is followed by a payload of
 tables and one frame, which is the guest's own message; a payload larger than `INLINE` lies in the node's area of shared
-memory instead, at its start. Descriptors travel from the host to the worker only.
+memory instead, at its start. File descriptors are sent by the host only, never by the worker.
 
-Each request that is answered has a number, one more than the last; whatever a worker sends on account of it has the same number. A
-call can be interrupted in the host at any moment (Ctrl-C), and its answer may still come: the number tells it from
-the answer to the next request. Requests that are not answered have number 0.
+Requests are numbered; each message that a worker sends for a request carries the request's number. An exception (Ctrl-C) can end a
+call in the host at any moment while its answer is still on the way: the number tells a late answer from the answer to the next
+request. Requests without an answer have number 0.
 """
 
 from __future__ import annotations
@@ -35,50 +35,50 @@ __all__ = [
 ]
 
 INLINE: Final = 32 * 1024
-"""Bytes of payload that travel in the message."""
+"""Largest payload in bytes that is sent inside of the message."""
 
 INBOX: Final = 256 * 1024
-"""Size of a receive buffer: no message is larger."""
+"""Size of a receive buffer in bytes: no message is larger."""
 
 
 WHERE: Final = (1 << 64) - 1
-"""In place of a request's number, on a worker's control socket: answer with the node's frames, on the socket that comes along."""
+"""Replaces the request number on a worker's control socket: the worker then sends the Python frames of a node (`Node.where`) to the
+socket that came along."""
 
 FRAMES_BYTES: Final = 64 * 1024
-"""What that answer has at most."""
+"""Largest answer to WHERE in bytes."""
 
 
 class Request(IntEnum):
-    """What the host asks of a node's worker. `a` and `b` are the header's two numbers."""
+    """Requests of the host to a worker, for one node. `a` and `b` are the two numbers in the header."""
 
     OPEN = 1
-    """frame: how to make the instance; a descriptor, if it starts from a snapshot: `a` bytes of pages, then the runs"""
+    """frame: options of the new instance. With a snapshot comes a descriptor of shared memory: `a` bytes of pages, then runs"""
     CALL = 2
-    """a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds that it
-    has, 0 for its deadline; `b`: which of `LIMITED_BY` that is"""
+    """frame: a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds
+    that the call may take, 0 for `Limits.deadline_s`; `b`: index in `LIMITED_BY` of the limit that `a` comes from"""
     READ = 3
-    """copy `b` bytes at guest address `a` to the area that comes as a descriptor. It changes nothing in the guest"""
+    """copy `b` bytes at guest address `a` to the shared memory that comes as a descriptor. Changes nothing in the guest"""
     SHARE = 4
-    """`a` bytes for host and guest together, in the area that comes as a descriptor, as buffer number `b` -> frame: the guest's
-    address"""
+    """make `a` bytes of shared memory, which comes as a descriptor, the guest's buffer number `b` -> frame: its guest address"""
     SNAPSHOT = 5
-    """-> frame: SNAPSHOT, and a list of `Snapshot.outside`; the area: pages, then runs"""
+    """-> frame: SNAPSHOT and `Snapshot.outside`; shared memory: pages, then runs"""
     ROOM = 6
-    """use the area of `a` bytes that comes as a descriptor from now on; 0: none. Not answered"""
+    """use the shared memory of `a` bytes that comes as a descriptor from now on; 0: use none. Not answered"""
     RENAME = 7
     """frame: the node's new name. Not answered"""
     ANSWER = 8
-    """what the host answers to ASK, with its bodies as in CALL; `b`: a `StopReason`"""
+    """the host's answer to ASK, with its bodies as in CALL; `b`: a `StopReason`"""
     CLOSE = 9
-    """the guest is at rest and not wanted any more. Not answered"""
+    """close the instance, whose guest is at rest. Not answered"""
 
 
 LIMITED_BY: Final = ("deadline_s", "stream_s", "load_s")
-"""The fields of `Limits` that can bound a call."""
+"""Fields of `Limits` that can bound the time of a call."""
 
 
 class StopReason(IntEnum):
-    """Whether the guest is told to stop, and why. While it asks the host, the host's clock, which started first, decides."""
+    """Why the guest is told to stop, if it is. While the guest waits for an answer of the host, the host's clock decides."""
 
     NONE = 0
     CANCELLED = 1
@@ -86,16 +86,16 @@ class StopReason(IntEnum):
 
 
 class Answer(IntEnum):
-    """What a worker answers."""
+    """Messages of a worker."""
 
     DONE = 1
-    """frame: the guest's reply, with the ranges of guest memory that it seems to name (RANGE)"""
+    """frame: the guest's reply, with copies of the ranges of guest memory that the reply refers to (RANGE)"""
     FAILED = 2
     """frame: an error as data (`remote_errors`)"""
     NEED = 3
-    """`memory` bytes of area: send ROOM, and the answer follows"""
+    """the worker needs `memory` bytes of shared memory for its answer: send ROOM, and the answer follows"""
     ASK = 4
-    """frame: what the guest asks of the host during a call; empty: it has more than value_nodes items. Send ANSWER"""
+    """frame: a request of the guest to the host, during a call; empty if it has more than value_nodes items. Send ANSWER"""
 
 
 REQUEST: Final = Struct(

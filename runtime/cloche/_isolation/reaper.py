@@ -7,18 +7,31 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from cloche._isolation.descriptors import Socket, connected
 from cloche.errors import ClosedError
 
-if TYPE_CHECKING:
-    from cloche._isolation.worker_process import Process
-
-__all__ = ["CHECK_S", "ProcessReaper"]
+__all__ = ["CHECK_S", "ProcessReaper", "Watched"]
 
 CHECK_S: Final = 0.5
 """Seconds between two looks at the processes, while there are any."""
+
+
+class Watched(Protocol):
+    """A worker process, as far as the reaper knows it.
+
+    Attributes:
+        control: the host's end of a socket, which becomes readable when the process ends.
+    """
+
+    control: Socket
+
+    def end(self) -> object:
+        """The process has ended: reap it."""
+
+    def check(self) -> None:
+        """Kill the process if it uses more than it may. Called every `CHECK_S`."""
 
 
 class ProcessReaper:
@@ -65,11 +78,11 @@ class ProcessReaper:
             self._wake[0].send(b"\0")
         done.result()
 
-    def add(self, process: Process) -> None:
+    def add(self, process: Watched) -> None:
         """Watch a process from now on."""
         self.run(lambda: self._watched().register(process.control, selectors.EVENT_READ, process))
 
-    def discard(self, process: Process) -> None:
+    def discard(self, process: Watched) -> None:
         """Watch it no more: its socket is about to be closed."""
         if self._owner is not None and not self._closed:
             self.run(lambda: self._forget(process))
@@ -103,7 +116,7 @@ class ProcessReaper:
         assert self._selector is not None  # who started the owner has made it
         return self._selector
 
-    def _forget(self, process: Process) -> None:
+    def _forget(self, process: Watched) -> None:
         for key in list(self._watched().get_map().values()):
             if key.data is process:  # not by its socket, which an interrupted `Process.close` may have closed
                 self._watched().unregister(key.fileobj)

@@ -1,4 +1,4 @@
-"""Errors as data: a worker says what ended a guest, the host builds the exception from a fixed table."""
+"""Errors as data: a worker describes an exception, and the host rebuilds it from a fixed table of classes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from cloche import errors
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import decode_record
 from cloche._sandbox.termination import Cancelled, CancelledHard
-from cloche._texts import clean
 from cloche._wasm.memory import NoRoomError
+from cloche.texts import clean
 
 __all__ = ["describe", "rebuild"]
 
@@ -49,11 +49,11 @@ def _facts(kind: type[errors.ClocheError]) -> dict[str, tuple[type, ...]]:
 
 
 def describe(error: BaseException, closed: bool) -> bytes:
-    """What `rebuild` needs. An error of no known class is a bug, and says so.
+    """Describe an exception as a frame for `rebuild`. An exception of an unknown class is a bug of Cloche: an InternalError.
 
     Args:
-        error: what was raised in the worker.
-        closed: whether the instance is beyond use.
+        error: the exception raised in the worker.
+        closed: whether the instance can no longer be used.
     """
     kind = next((base for base in type(error).__mro__ if _CLASSES.get(base.__name__) is base), None)
     if kind is None:
@@ -63,10 +63,10 @@ def describe(error: BaseException, closed: bool) -> bytes:
 
 
 def rebuild(frame: bytes, node: str) -> tuple[errors.ClocheError, bool]:
-    """The exception that a worker described, and whether the instance is closed. Every byte of `frame` may be a lie.
+    """The exception that a worker described, and whether the instance is closed. The frame is hostile input.
 
     Raises:
-        ValueError: it describes none.
+        ValueError: the frame describes no exception.
     """
     match decode_record(frame):
         case [str(name), str(text), bool(closed), dict(facts)] if name in _CLASSES:

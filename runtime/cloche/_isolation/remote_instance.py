@@ -1,4 +1,4 @@
-"""An instance that lives in a worker process, with the interface of `instance.Instance`. The codec stays in the host."""
+"""A sandbox in a worker process. The codec stays in the host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._codec.cbor import write as write_cbor
-from cloche._codec.codec import REFUSED, Refused, decode_record, refused_reply
+from cloche._codec.codec import REFUSED, decode_record
 from cloche._isolation import remote_errors
 from cloche._isolation.address_ranges import NO_RANGES
 from cloche._isolation.channel import Channel, Received, Turn, most_ranges
@@ -21,17 +21,17 @@ from cloche._records import LogRecord
 from cloche._requests.router import FramedRequestRouter
 from cloche._requests.service_handler import ServiceHandler
 from cloche._sandbox import logs
+from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
-from cloche._sandbox.termination import CallUsage, with_data
-from cloche._wasm.call_state import HasCallState, Stop, Stopped
+from cloche._sandbox.termination import CallUsage
+from cloche._wasm.call_state import Stop, Stopped
 from cloche._wasm.core import Reason
 from cloche._wasm.memory import no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
-from cloche_wire import Op, Reply, abi
+from cloche_wire import abi
 
 if TYPE_CHECKING:
     from cloche._isolation.worker_process import Process
-    from cloche._records import StreamPosition
     from cloche._requests.router import RequestHandler
     from cloche._wasm.call_state import CallState
     from cloche._wasm.frames import FrameInfo
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteInstance"]
 
-_REPLIES: Final = tuple(Reply)
 _FAILED: Final = int(Answer.FAILED)
 _ASK: Final = int(Answer.ASK)
 _ANSWER: Final = int(Request.ANSWER)
@@ -56,7 +55,7 @@ _TABLES: Final = 64 * 1024
 """Room for the tables in front of an answer."""
 
 
-class RemoteInstance(HasCallState):
+class RemoteInstance(CheckedSandbox):
     """A guest in a worker; not thread-safe: its `Node` lets in one call at a time.
 
     Args:
@@ -99,6 +98,9 @@ class RemoteInstance(HasCallState):
         self.closed = self._freed = False
         self._cancelled_call = 0
         self.lease = False
+        self.observer = None
+        self.position = snapshot.stream if snapshot is not None else None
+        self._records: list[LogRecord] = []
         self._router: FramedRequestRouter | None = None
         tables = _TABLES + RANGE.size * min(most_ranges(limits), limits.reply_bytes)
         self._most = 2 * limits.reply_bytes + abi.RING_CAPACITY + tables
@@ -147,13 +149,7 @@ class RemoteInstance(HasCallState):
         """Size of the guest's linear memory after its last call; 0 once closed."""
         return 0 if self.closed else self._memory_bytes
 
-    def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
-        """Send one message and return the reply: kind and value. As `Instance.exchange`.
-
-        Raises:
-            EncodeError: an operand cannot be sent; the guest was not entered.
-            BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol, or its worker died.
-        """
+    def _reply_to(self, op: int, operands: Sequence[Any], root: str) -> Any:
         self._check_open()
         self.host.calls += 1
         self._began = time.perf_counter()
@@ -164,8 +160,7 @@ class RemoteInstance(HasCallState):
         self._ran_under = self._limited_by, self._limit_s
         codec, channel = self._codec, self._channel
         self._remote_memory.uses.clear()
-        records: list[LogRecord] = []
-        refused: Refused | None = None
+        self._records = records = []
         try:
             frame = codec.encode([op, self.calls, *operands], root)
             channel.call(frame, codec.bodies, self._remote_memory.uses)
@@ -173,23 +168,18 @@ class RemoteInstance(HasCallState):
                 self._process.cancel(channel.node, channel.pending)
             received = self._receive(self._most)
             if received.records or received.dropped:
-                records = self._parse(received)
+                self._records = records = self._parse(received)
             self._remote_memory.ranges = received.ranges
             try:
                 reply = codec.decode(received.frame, lease=self.lease)
             except REFUSED as error:
-                refused, reply = error, refused_reply(error)
-            if type(reply) is not list or len(reply) != 2 or type(reply[0]) is not int:
-                raise ProtocolError("a reply is [kind, value]")
-            if not 0 <= reply[0] < len(_REPLIES):
-                raise ProtocolError(f"a reply of kind {reply[0]}")
+                reply = error
             channel.tidy()
         except BrokenInstanceError as error:
             if not self.closed:  # found by the decoder, or by sending
                 error.node, error.last_logs = self.name, tuple(records)
                 self._deliver_at_end(records, error)
                 self.close()
-            with_data(error, op, operands)
             raise
         except BaseException:
             self._interrupted()
@@ -201,9 +191,7 @@ class RemoteInstance(HasCallState):
             self.guest_seconds += self._took_s
         if records:
             self._on_records(records, self.name)
-        if refused is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
-            self.exchange(Op.STREAM_CLOSE, [], "")  # as in `Instance.exchange`
-        return _REPLIES[reply[0]], reply[1]
+        return reply
 
     def share(self, length: int) -> memoryview:
         """A buffer of shared memory for the host to fill: each call that names it copies it to the guest."""
@@ -221,12 +209,12 @@ class RemoteInstance(HasCallState):
             self._remote_memory.add(number, area, address)
             return area.view
 
-    def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
-        """As `Instance.snapshot`."""
+    def snapshot(self, info: dict[str, Any]) -> Snapshot:
+        """See `Sandbox`."""
         with self._entered():
-            return self._snapshot(info, stream)
+            return self._snapshot(info)
 
-    def _snapshot(self, info: dict[str, Any], stream: StreamPosition | None) -> Snapshot:
+    def _snapshot(self, info: dict[str, Any]) -> Snapshot:
         most = self.limits.memory_bytes
         self._channel.ask(Request.SNAPSHOT)
         frame = self._receive(most + most // PAGE_BYTES * RUN.size).frame
@@ -249,7 +237,7 @@ class RemoteInstance(HasCallState):
                 bytes(view[:pages]),
                 request,
                 self.calls,
-                stream,
+                self.position,
                 outside,
             )
         except (ClocheError, ValueError) as error:
@@ -259,7 +247,7 @@ class RemoteInstance(HasCallState):
         return taken
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
-        """As `Instance.limit_next_calls`."""
+        """See `Sandbox`."""
         if seconds is None:
             seconds, field = self.limits.deadline_s, "deadline_s"
         self._limited_by, self._limit_s = field, seconds
@@ -291,7 +279,7 @@ class RemoteInstance(HasCallState):
 
     def fail(self, error: ProtocolError) -> ProtocolError:
         """As `Instance.fail`."""
-        error.node = self.name
+        error.node, error.last_logs = self.name, tuple(self._records)
         self.close()
         return error
 

@@ -1,15 +1,15 @@
-"""What a worker may use as a whole, kept by the kernel and looked at by the host: it holds for one that was taken over, too.
+"""Bounds on a whole worker process, kept by the kernel and checked by the host. They hold even if a guest takes its worker over.
 
-A guest's limits are kept by its worker, as long as that is what it was. Around them stand the sums of its nodes' limits:
+A worker enforces the limits of its guests, as long as it is intact. The bounds on the worker follow from the sums of those limits:
 
-- *Memory*: RLIMIT_DATA, which the host sets from outside and the system-call filter lets no worker raise. It counts private
-  writable memory, not the 4 GiB of address space that each linear memory reserves (RLIMIT_AS would). Memory that was
-  written and is then protected does not count, so the host also looks at what is resident.
-- *Processor time*: a worker has a thread for each call, so it can use as many seconds as its calls take. What it uses beyond
-  that fills a bucket that leaks; when it is full, the worker is killed.
-- *Threads*: a few more than it has nodes.
+- *Memory*: RLIMIT_DATA, set by the host; the system-call filter keeps workers from raising it. It counts private writable
+  memory, and unlike RLIMIT_AS not the 4 GiB of address space that each linear memory reserves. Pages that were written and
+  then write-protected are not counted, so the host checks resident memory as well.
+- *Processor time*: as many seconds as the worker's calls take together, each of which has one thread. Time beyond that fills a
+  leaky bucket; when the bucket is full, the worker is killed.
+- *Threads*: a few for each node.
 
-Where the host may make control groups (`cgroup`), the kernel keeps all three as well.
+Where the host can create control groups (`cgroup`), the kernel enforces all three as well.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ __all__ = ["Bounds", "bytes_for"]
 
 _MIB: Final = 1 << 20
 _SPARE_BYTES: Final = 32 * _MIB
-"""For each node: a thread's stack, and what its messages pass through."""
+"""Bytes for each node: a thread's stack and the buffers for messages."""
 _BASE_BYTES: Final = 512 * _MIB
-"""For each worker: idle stores, which map the image, and the allocator's arenas."""
+"""Bytes for each worker: idle stores, which map the image, and the allocator's arenas."""
 _UNASKED_S: Final = 3.0
-"""Seconds of processor time that a worker may use beyond those that its calls took."""
+"""Seconds of processor time that a worker may use beyond the time of its calls: the size of the bucket."""
 _LEAK: Final = 0.1
-"""Seconds of them that are forgiven per second."""
+"""Seconds that leak from the bucket per second."""
 _SPARE_THREADS: Final = 64
 _THREADS_FOR_A_NODE: Final = 4
 _LOOKS: Final = 20
-"""How often it is looked whether a worker has freed the memory of nodes that are gone, before it must have."""
+"""Checks during which a worker may keep the memory of closed nodes. After them the lower bound is set."""
 _STATUS: Final = re.compile(r"^(VmData|RssAnon|VmSwap|Threads):\s+(\d+)( kB)?$", re.MULTILINE)
 
 
 def bytes_for(limits: Limits) -> int:
-    """Memory that a worker may need for a node: the guest's; a snapshot of it, or its messages; its thread."""
+    """Bytes that a worker may need for a node: linear memory, a snapshot or messages, and a thread."""
     return (
         limits.memory_bytes + max(limits.memory_bytes, 2 * (limits.reply_bytes + limits.request_bytes)) + _SPARE_BYTES
     )
@@ -56,12 +56,12 @@ class Bounds:
     """The bounds of one worker. Used by one thread at a time.
 
     Args:
-        pid: the worker's; it has no node yet.
+        pid: process id of a worker that has no node yet.
 
     Attributes:
-        missing: why memory and threads are not bounded; "" if they are.
-        no_cgroup: why the worker has no control group; "" if it has one.
-        data_bytes: the bound on memory; 0 before the first `resize`.
+        missing: reason why memory and threads are not bounded; "" if they are.
+        no_cgroup: reason why the worker has no control group; "" if it has one.
+        data_bytes: bound on memory in bytes; 0 before the first `resize`.
     """
 
     def __init__(self, pid: int) -> None:
@@ -88,10 +88,15 @@ class Bounds:
             self.missing = f"/proc/{pid}/status: {error!r}"
 
     def resize(self, nodes: Iterable[Limits]) -> None:
-        """Its nodes have changed. More memory is allowed at once; less when it is freed, or should have been.
+        """Adapt the bounds to the worker's nodes.
+
+        A higher memory bound holds at once; a lower one when the memory has been freed, or after _LOOKS checks.
+
+        Args:
+            nodes: limits of all nodes of the worker.
 
         Raises:
-            OSError: it has ended.
+            OSError: the worker has ended.
         """
         sizes = [bytes_for(limits) for limits in nodes]
         self._most_nodes = max(self._most_nodes, len(sizes))
@@ -108,19 +113,22 @@ class Bounds:
         resource.prlimit(self._pid, resource.RLIMIT_DATA, (within, most))
         self.data_bytes = size
         if self._cgroup is not None:
-            # shared memory counts there, too: what lies beside messages, which is less than what they may have in the worker
+            # a cgroup counts shared memory as well, which is at most as large as the buffers for messages in `size`
             processors = min(self._most_nodes + 1, os.cpu_count() or 1)
             self._cgroup.resize(2 * size, self._threads(self._most_nodes), processors)
 
     def exceeded(self, busy_s: float, nodes: int) -> str:
-        """Which bound it has passed, for the error; "": none. Called from time to time.
+        """Check the bounds; the host does so periodically.
 
         Args:
-            busy_s: seconds that its nodes' calls have taken so far, added up.
-            nodes: how many it has.
+            busy_s: seconds that all calls of the worker's nodes have taken so far, added up.
+            nodes: number of the worker's nodes.
+
+        Returns:
+            which bound the worker has passed, as text for the error; "" if none.
 
         Raises:
-            OSError: it has ended.
+            OSError: the worker has ended.
         """
         cpu_s, now = time.clock_gettime(self._clock), time.monotonic()
         unasked = cpu_s - self._cpu_s - max(0.0, busy_s - self._busy_s) - _LEAK * (now - self._at)
@@ -138,7 +146,7 @@ class Bounds:
         if status["Threads"] > threads:
             return f"it had {status['Threads']} threads, {threads} allowed"
         if self._wanted < self.data_bytes:
-            self._waits -= 1  # not at the first look: what was freed may just be needed again
+            self._waits -= 1  # not at the first check: the memory may be needed again at once
             freed = self._waits < _LOOKS - 1 and max(used, status["VmData"]) <= self._wanted
             if freed or self._waits <= 0:
                 self._set(self._wanted)
@@ -146,7 +154,7 @@ class Bounds:
         return ""
 
     def close(self) -> None:
-        """The worker has ended."""
+        """Remove the control group of the worker, which has ended."""
         if self._cgroup is not None:
             self._cgroup.close()
 
@@ -155,6 +163,6 @@ class Bounds:
         return _SPARE_THREADS + _THREADS_FOR_A_NODE * nodes
 
     def _status(self) -> dict[str, int]:
-        """Sizes in bytes, and counts (proc(5))."""
+        """Sizes in bytes and counts of ``/proc/PID/status`` (proc(5))."""
         found = _STATUS.findall(Path(f"/proc/{self._pid}/status").read_text())
         return {name: int(number) * (1024 if unit else 1) for name, number, unit in found}

@@ -1,9 +1,9 @@
-"""A seccomp filter for a worker that is ready: the system calls that running a guest takes, and no others.
+"""A seccomp filter for worker processes: it allows the system calls that running a guest takes, and no others.
 
-There is no library to depend on: the filter is a short classic BPF program that `prctl` takes (Linux,
-Documentation/userspace-api/seccomp_filter.rst). No file can be opened, no socket made, no program or process started,
-no memory made executable, no signal sent to anybody else. Nor is there memory that the bound on it would not count (`rlimits`):
-shared without a file, or growing downwards.
+The filter is a short classic BPF program for `prctl` (Linux, Documentation/userspace-api/seccomp_filter.rst), so no library is
+needed. A filtered process can open no file, make no socket, start no program or process, make no memory executable, and signal no
+other process. It also cannot map memory that RLIMIT_DATA would not count (`rlimits`): anonymous shared memory, or memory that grows
+downwards.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ _PR_SET_NAME: Final = 15
 
 
 def unavailable() -> str:
-    """Why there is no filter for this machine; "" if there is one."""
+    """Reason why this machine has no filter; "" if it has one."""
     if sys.platform != "linux" or platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return f"no seccomp filter for {platform.machine()} {sys.platform}"
     return ""
 
 
 def _argument(index: int) -> int:
-    """Where `struct seccomp_data` has the low half of an argument."""
+    """Offset of an argument's low half in `struct seccomp_data`."""
     return 16 + 8 * index
 
 
 def _program(pid: int) -> Iterator[tuple[int, int, int, int]]:
-    """Instructions: code, jump if true, jump if false, operand."""
+    """The BPF instructions: (code, jump if true, jump if false, operand)."""
     allow = (_RETURN, 0, 0, _ALLOW)
     refuse = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     yield from ((_LOAD, 0, 0, 4), (_JUMP_EQUAL, 1, 0, _ARCH_X86_64), (_RETURN, 0, 0, _KILL))
@@ -84,7 +84,7 @@ def _program(pid: int) -> Iterator[tuple[int, int, int, int]]:
     yield from (refuse, allow)
     yield from ((_JUMP_EQUAL, 0, 4, _CLONE), (_LOAD, 0, 0, _argument(0)))
     yield from ((_JUMP_ANY_BIT, 0, 1, _CLONE_THREAD), allow, refuse)
-    # its flags lie in memory, where a filter cannot look: told that there is none, the C library uses clone
+    # a filter cannot read clone3's flags, which lie in memory; after ENOSYS the C library uses clone
     yield from ((_JUMP_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS))
     for number, value in ((_TGKILL, pid), (_PRCTL, _PR_SET_NAME)):
         yield from ((_JUMP_EQUAL, 0, 4, number), (_LOAD, 0, 0, _argument(0)))
@@ -93,10 +93,10 @@ def _program(pid: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def install() -> None:
-    """Filter the calling thread and those that it will start. PR_SET_NO_NEW_PRIVS has been set.
+    """Filter the calling thread and the threads that it starts later. Set PR_SET_NO_NEW_PRIVS first.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: the kernel refused the filter.
     """
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in _program(os.getpid()))
     filters = ctypes.create_string_buffer(code, len(code))

@@ -1,4 +1,4 @@
-"""Shared memory between the host and one worker. Its size is sealed: a worker that shrank it would crash the host."""
+"""Memory shared between the host and one worker. Its size is sealed: if a worker could shrink it, the host would crash (SIGBUS)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SMALLEST: Final = 256 * 1024
 
 
 class SharedMemory:
-    """A mapping of shared memory, unmapped when the last view of it has gone.
+    """A mapping of shared memory, unmapped when its last view is dropped.
 
-    What it holds may change while it is read: copy first, then look.
+    The other process may change the content at any time: copy first, then check the copy.
 
     Attributes:
-        view: all of it, writable.
+        view: the whole mapping, writable.
         size: in bytes.
     """
 
@@ -35,14 +35,14 @@ class SharedMemory:
 
 
 def create(size: int, *, exact: bool = False) -> tuple[SharedMemory, Descriptor]:
-    """Make an area, and the descriptor that the other side needs for it: close it once it is sent.
+    """New shared memory, and its descriptor for the other process: close the descriptor once it is sent.
 
     Args:
-        size: bytes that it must hold.
-        exact: whether it is for this one use only; otherwise it is rounded up, so that it seldom has to grow.
+        size: bytes needed.
+        exact: False rounds the size up, so that memory used repeatedly seldom has to be replaced.
 
     Raises:
-        ClocheError: the system has no memory, no address space or no descriptor for it.
+        ClocheError: memory, address space or file descriptors have run out.
     """
     if not exact:
         size = max(_SMALLEST, 1 << (size - 1).bit_length())
@@ -64,7 +64,7 @@ def _create(size: int) -> tuple[SharedMemory, Descriptor]:
 
 
 def attach(descriptor: int, size: int) -> SharedMemory:
-    """Map what the other side made, and close the descriptor."""
+    """Map the shared memory that the other process made, and close the descriptor."""
     try:
         return SharedMemory(descriptor, size)
     finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cloche._isolation.reaper import ProcessReaper
 from cloche._isolation.remote_instance import RemoteInstance
-from cloche._isolation.worker_process import Opening, Process, WorkerInfo
+from cloche._isolation.worker_process import Opening, Process
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from cloche._requests.router import RequestHandler
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm.call_state import CallState
-    from cloche._wasm.engine import Metering
     from cloche._wasm.image import Image
+    from cloche.isolation import WorkerInfo
     from cloche.limits import Limits
+    from cloche.metering import Metering
 
 __all__ = ["WorkerPool"]
 
@@ -145,6 +146,14 @@ class WorkerPool:
         _end(self._processes, self._reaper)
         self._end.detach()
 
+    def start_over(self) -> None:
+        """In the child of a fork: the processes are the parent's; nodes loaded here get new ones."""
+        self._lock = threading.RLock()
+        for process in self._processes:
+            process.forget()
+        self._processes.clear()
+        self._reaper.start_over()
+
 
 def _end(processes: list[Process], reaper: ProcessReaper) -> None:
     for process in list(processes):
@@ -155,11 +164,7 @@ def _end(processes: list[Process], reaper: ProcessReaper) -> None:
 
 
 def _start_over_in_child(reference: weakref.ref[WorkerPool]) -> None:
-    """In the child of a fork: the processes are the parent's; nodes loaded here get new ones."""
+    """`WorkerPool.start_over`, if the pool still lives: what is registered with `os` must not keep it alive."""
     workers = reference()
     if workers is not None:
-        workers._lock = threading.RLock()
-        for process in workers._processes:
-            process.forget()
-        workers._processes.clear()
-        workers._reaper.start_over()
+        workers.start_over()

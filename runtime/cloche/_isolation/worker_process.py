@@ -12,8 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import cbor2
 
@@ -22,19 +21,19 @@ from cloche._codec.codec import decode_record
 from cloche._isolation.descriptors import Socket, connected
 from cloche._isolation.protocol import FRAMES_BYTES, WHERE
 from cloche._isolation.rlimits import Bounds
-from cloche._texts import clean, name
 from cloche._wasm.checkout import cache_folder
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
+from cloche.isolation import WorkerInfo
+from cloche.texts import clean, name
 
 if TYPE_CHECKING:
-    from cloche._isolation.channel import Channel
     from cloche._isolation.reaper import ProcessReaper
-    from cloche._isolation.remote_instance import RemoteInstance
-    from cloche._wasm.engine import Metering
     from cloche._wasm.image import Image
+    from cloche.limits import Limits
+    from cloche.metering import Metering
 
-__all__ = ["Opening", "Process", "WorkerInfo"]
+__all__ = ["Opening", "Process"]
 
 _BOOT: Final = """\
 import json, socket, sys
@@ -60,24 +59,6 @@ def _say_nothing(_text: str) -> None:
     """Stands for a logger that is not needed any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A worker process of `Runtime(isolation="process")`.
-
-    Attributes:
-        pid: its process id.
-        nodes: how many nodes it has now.
-        confined_by: what it cannot undo: "no_new_privs", "rlimits", "seccomp"; "memory" and "processor_time" if they are bounded
-            by what its nodes may use, "cgroup" if the kernel keeps that as well.
-        missing: what could not be applied on this machine, each with the reason.
-    """
-
-    pid: int
-    nodes: int
-    confined_by: tuple[str, ...]
-    missing: dict[str, str]
-
-
 def _cache() -> dict[str, str]:
     """The environment that gives a worker the host's cache; empty if the host has none."""
     try:
@@ -98,6 +79,27 @@ def _frames(data: bytes) -> Iterator[FrameInfo]:
                 yield FrameInfo(name(file), min(max(line, 0), 1 << 31), name(function))
             case _:
                 raise ValueError("not a frame")
+
+
+class Resident(Protocol):
+    """A node's instance, as far as the process it lives in knows it.
+
+    Attributes:
+        limits: what the node may use: the process is bounded by the sum.
+    """
+
+    limits: Limits
+
+    def abandon(self) -> None:
+        """This process was forked: the worker, and the instance in it, are the parent's."""
+
+
+class Meter(Protocol):
+    """A node's channel, as far as the process it leads to knows it."""
+
+    @property
+    def busy_until_now_s(self) -> float:
+        """Seconds in which requests were pending. Read from another thread."""
 
 
 class Opening:
@@ -127,9 +129,9 @@ class Process:
         self._lock = threading.RLock()  # the collector may close an instance, and with it this, wherever it likes
         self._cause: str | None = None
         self._count = 0
-        self.instances: weakref.WeakSet[RemoteInstance] = weakref.WeakSet()
+        self.instances: weakref.WeakSet[Resident] = weakref.WeakSet()
         self.opening: weakref.WeakSet[Opening] = weakref.WeakSet()
-        self._channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+        self._channels: weakref.WeakSet[Meter] = weakref.WeakSet()
         self._busy_s = 0.0
         self._bounds: Bounds | None = None
         self.image_bytes = 0
@@ -156,14 +158,14 @@ class Process:
         with self._lock:
             return self._busy_s + sum(channel.busy_until_now_s for channel in self._channels)
 
-    def enter(self, instance: RemoteInstance, channel: Channel) -> None:
+    def enter(self, instance: Resident, channel: Meter) -> None:
         """A node is about to be opened."""
         with self._lock:
             self.instances.add(instance)
             self._channels.add(channel)
             self._resize()
 
-    def leave(self, instance: RemoteInstance, channel: Channel) -> None:
+    def leave(self, instance: Resident, channel: Meter) -> None:
         """A node is gone. Again: nothing."""
         with self._lock:
             if channel in self._channels:

@@ -46,6 +46,10 @@ class Tree:
     def __len__(self) -> int:
         return len(self.parents)
 
+    def has(self, parent: int, function: int) -> bool:
+        """Whether that function has a node under that caller."""
+        return (parent, function) in self._children
+
     def add(self, parent: int, function: int, calls: int, spent: int) -> int:
         """Add to the node of that function under that caller; its index. The sum of the callees is the caller's to know."""
         index = self._children.get((parent, function))
@@ -133,7 +137,7 @@ def merge(total: Tree, tree: Tree) -> None:
     places = [-1]
     for parent, function, calls, spent in zip(tree.parents, tree.functions, tree.calls, tree.spent, strict=True):
         place = places[parent + 1]
-        if place < -1 or (len(total) >= _MAX_SUM and (place, function) not in total._children):
+        if place < -1 or (len(total) >= _MAX_SUM and not total.has(place, function)):
             places.append(-2)
         else:
             places.append(total.add(place, function, calls, spent))

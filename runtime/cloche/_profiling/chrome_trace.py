@@ -9,64 +9,86 @@ and ``args`` are equal: hence no ``args``, and the number of calls in the catego
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._profiling import phases as _phases
 
 if TYPE_CHECKING:
     from cloche._profiling.call_tree import Function, Tree
-    from cloche._profiling.profile import Profile
+    from cloche._profiling.phases import CallPhases
 
-__all__ = ["trace"]
+__all__ = ["Traced", "trace"]
 
 _CALLS: Final = 1
 _SUMS: Final = 2
 
 
-def trace(profile: Profile, total: Tree, functions: list[Function]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """What a trace shows of a node.
+
+    Attributes:
+        node: its name.
+        count: all calls.
+        calls: those that were kept, with the functions that ran in the guest, None if the guest could not tell.
+        seconds: sums over all calls: "total", and by phase.
+        total: the sum of the trees of all calls.
+        functions: what the numbers in the trees stand for.
+        about: what else the file says.
+    """
+
+    node: str
+    count: int
+    calls: Iterable[tuple[CallPhases, Tree | None]]
+    seconds: Mapping[str, float]
+    total: Tree
+    functions: list[Function]
+    about: Mapping[str, Any]
+
+
+def trace(traced: Traced) -> str:
     """The trace's text: every kept call on one track, and on another one the sums of all calls.
 
     A function that was called several times by the same caller in one call is one bar, as wide as its time; bars begin where
     the one before ends, not where the function began. Order and widths are measured, gaps are not.
     """
     events: list[dict[str, Any]] = [
-        *_title(_CALLS, f"{profile.node}: calls"),
-        *_title(_SUMS, f"{profile.node}: sum of {profile.count} calls"),
+        *_title(_CALLS, f"{traced.node}: calls"),
+        *_title(_SUMS, f"{traced.node}: sum of {traced.count} calls"),
     ]
-    for call in profile.calls:
-        phases = call.phases
+    for phases, tree in traced.calls:
         start, end = _ns(phases.start), _ns(phases.end)
         name = f"{phases.op} ({phases.failed})" if phases.failed else phases.op
         events.append(_bar(_CALLS, name, f"call {phases.call}", start, end))
         for phase in phases.phases:
             begin, stop = max(_ns(phase.start), start + 1), min(_ns(phase.end), end)
             events.append(_bar(_CALLS, phase.name, "host", begin, stop - 1))
-            if phase.name == "guest" and call.tree is not None:
-                events += _functions(_CALLS, call.tree, functions, begin, stop - 1)
-    events += _sums(profile, total, functions)
+            if phase.name == "guest" and tree is not None:
+                events += _functions(_CALLS, tree, traced.functions, begin, stop - 1)
+    events += _sums(traced)
     about_all = {
-        "node": profile.node,
-        "calls": profile.count,
-        "functions_without_place": profile.dropped,
-        "profiler_ns_per_call": [round(cost * 1e9) for cost in profile.cost_s],
-        "problem": profile.problem,
+        "node": traced.node,
+        "calls": traced.count,
+        **traced.about,
         "about": "functions: the guest's own word; several calls under one caller are one bar, its category says how many",
     }
     return json.dumps({"displayTimeUnit": "ns", "otherData": about_all, "traceEvents": events}, separators=(",", ":"))
 
 
-def _sums(profile: Profile, total: Tree, functions: list[Function]) -> list[dict[str, Any]]:
-    seconds = profile.seconds
+def _sums(traced: Traced) -> list[dict[str, Any]]:
+    seconds, total = traced.seconds, traced.total
     widths = {name: _ns(seconds[name]) for name in _phases.NAMES}
     widths["guest"] = max(widths["guest"], total.total)
     whole = max(_ns(seconds["total"]), sum(widths.values()))
-    events = [_bar(_SUMS, f"{profile.count} calls", "call", 0, whole + 2)]
+    events = [_bar(_SUMS, f"{traced.count} calls", "call", 0, whole + 2)]
     at = 1
     for name, width in widths.items():
         if width:
             events.append(_bar(_SUMS, name, "host", at, at + width - 1))
         if name == "guest":
-            events += _functions(_SUMS, total, functions, at, at + width - 1)
+            events += _functions(_SUMS, total, traced.functions, at, at + width - 1)
         at += width
     return events
 

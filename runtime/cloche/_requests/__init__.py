@@ -1,1 +1,20 @@
-"""TODO."""
+"""Requests of running guests, and the handlers that answer them. Operands are untrusted, and a node takes one call at a time."""
+
+from cloche._requests.node_lock import NodeLock, exclusive, is_inside, is_nested, run_inside
+from cloche._requests.router import FramedRequestRouter, GuestRequestRouter, RequestHandler, RequestRouter
+from cloche._requests.service_handler import ServiceHandler
+from cloche._requests.service_threads import ASYNC_PORTAL
+
+__all__ = [
+    "ASYNC_PORTAL",
+    "FramedRequestRouter",
+    "GuestRequestRouter",
+    "NodeLock",
+    "RequestHandler",
+    "RequestRouter",
+    "ServiceHandler",
+    "exclusive",
+    "is_inside",
+    "is_nested",
+    "run_inside",
+]

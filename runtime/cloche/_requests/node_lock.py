@@ -1,20 +1,21 @@
-"""The lock of a node: one call at a time, by a holder that is known, and no wait that cannot end.
+"""`NodeLock`: a node takes one call at a time, and nobody waits for the lock forever.
 
-A service runs inside a call of its node, often on another thread. If it calls nodes itself, calls can wait for each other in a
-circle. Three rules keep that from happening:
+A service runs inside a call of its node, often on another thread. If the service calls nodes in turn, calls can wait for each other
+in a circle (a deadlock). Three rules prevent that:
 
-- *Identity.* Code of the host that runs on behalf of a node's call (a service, a gate, a logger) runs in a context that says so
-  (`run_inside`). Contexts go along into event loops, portals and threads, so a call knows in which other calls it is made.
-- *Order of waiting.* A call made inside other calls, whose lock is taken, enters itself in the set of waiters and then looks for
-  a circle from there. Each waiter has a number; the one with the highest number in the circle is refused. Entering comes before
-  looking, so that one of them sees the circle; and the set needs no lock, which an interrupt could leave held.
-- *Time.* A thread that carries no context (of a pool that a service has started) can't be told from a stranger. It waits until
-  the holder's service is late (`LATE_S` past the call's deadline), and is then refused.
+- *Identity.* Host code that runs on behalf of a node's call (a service, a gate, a logger) runs in a context that names the call
+  (`run_inside`). Contexts are copied into event loops, portals and threads, so each call knows inside which other calls it is made.
+- *Order of waiting.* A call that is made inside other calls, and finds its lock taken, adds itself to the set of waiters and then
+  searches for a circle from there. Each waiter has a number; the one with the highest number in a circle is refused. Because
+  waiters add themselves before they search, at least one of them sees the circle. The set itself needs no lock, which an
+  interrupt could leave held.
+- *Time.* A thread that a service has started without passing its context on cannot be recognised. Such a thread waits until the
+  holder's service is late (`LATE_S` past the call's deadline), and is then refused.
 
-An exception may be raised at any bytecode (Ctrl-C, a signal's handler). Not even ``with`` of a lock written in C is safe from
-that: no handler covers the bytecodes between the end of its block and its ``__exit__``. So the lock is taken inside a ``try``,
-and left by two handlers, one around the other: when an interrupt ends the inner one, the outer one runs. See `NodeLock.run`.
-The handlers call nothing that is written in Python: at the end of the stack there would be no frame left for it.
+Interrupts: an exception can be raised at any bytecode (Ctrl-C, a signal handler). Even ``with lock:`` is not safe from that, since
+no handler covers the bytecodes between the end of the block and ``__exit__``. So the lock is taken inside two nested ``try`` blocks
+whose handlers both release it: if an interrupt ends the inner handler, the outer one runs. The handlers call only functions written
+in C, because after a RecursionError there may be no room for a Python frame.
 """
 
 from __future__ import annotations
@@ -36,13 +37,19 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 LATE_S: Final = 1.0
-"""Seconds past its call's deadline after which a service counts as stuck, and nobody waits for it any longer."""
+"""Seconds past the call's deadline after which the call's service counts as stuck, and waiting for the lock is refused."""
 _SLICE_S: Final = 0.1
-"""A waiter looks again for circles, and whether it is still wanted, after that."""
+"""Seconds after which a waiter checks again for circles, and whether its call was given up."""
 
 
 class _Inside:
-    """One stretch of host code inside a node's call. Copies of its context may outlive it, so it says itself when it is over."""
+    """One run of host code inside a node's call.
+
+    Attributes:
+        lock: the lock of the node.
+        until: `time.monotonic()` at the call's deadline; None: there is none.
+        active: whether the code still runs. Copies of its context can outlive the code, and must see that it has ended.
+    """
 
     __slots__ = ("active", "lock", "until")
 
@@ -53,10 +60,17 @@ class _Inside:
 
 
 _inside: ContextVar[tuple[_Inside, ...]] = ContextVar("cloche_inside", default=())
+"""The calls inside which the current code runs, outermost first."""
 
 
 class _Waiter:
-    """A call that waits for a lock, inside other calls."""
+    """A call that waits for a lock and is made inside other calls.
+
+    Attributes:
+        lock: the lock that the call waits for.
+        inside: the calls that the call is made inside of.
+        number: order of waiting; unique.
+    """
 
     __slots__ = ("inside", "lock", "number")
 
@@ -66,7 +80,7 @@ class _Waiter:
         self.number = next(_numbers)
 
     def is_inside(self, lock: NodeLock) -> bool:
-        """Whether the call that holds `lock` can't end before this one."""
+        """Whether this call is made inside the call that holds `lock`, which therefore cannot end first."""
         return any(entry.active and entry.lock is lock for entry in self.inside)
 
 
@@ -75,19 +89,19 @@ _waiters: set[_Waiter] = set()
 
 
 class NodeLock:
-    """Reentrant on its thread; `run` and `exclusive` are the safe ways to hold it.
+    """The lock of one node, reentrant on its thread. `run` and `exclusive` are the safe ways to hold it.
 
     Never hold it across a ``yield``: a generator may be resumed on another thread, or never.
 
     Args:
-        name: the node's, for errors.
+        name: name of the node, for error messages.
 
     Attributes:
-        acquire: as `threading.RLock.acquire`; only after `owned` was false, and followed by `wait` if it gives False.
-        release: as `threading.RLock.release`.
-        owned: whether the calling thread holds it.
-        busy: whether the holder is in a call of the guest. It means nothing while nobody holds the lock.
-        inside: the host code that runs on behalf of the call under way.
+        acquire: `threading.RLock.acquire`. Call it only if `owned` is false, and call `wait` if it returns False.
+        release: `threading.RLock.release`.
+        owned: returns whether the calling thread holds the lock.
+        busy: whether the holder is inside a call of the guest; meaningless while nobody holds the lock.
+        inside: the host code that runs on behalf of the current call; None: there is none.
     """
 
     __slots__ = ("__weakref__", "_is_lost", "acquire", "busy", "inside", "name", "owned", "release")
@@ -110,24 +124,24 @@ class NodeLock:
 
     @property
     def is_lost(self) -> bool:
-        """Whether this process was forked during a call that another thread of the parent made: it never ends here."""
+        """Whether this process was forked while another thread held the lock, which does not exist here and never releases it."""
         return self._is_lost
 
     def run(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """Call a function while holding the lock. Raises what `wait` raises."""
+        """Call a function while holding the lock; waits for it if necessary, and raises what `wait` raises."""
         return self.run_unless(None, function, *arguments, **keywords)
 
     def run_unless(
         self, given_up: Callable[[], bool] | None, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs
     ) -> T:
-        """As `run`; while it waits, it asks now and then whether the call was given up, and then raises ClocheError."""
+        """`run` with a wait that can be given up: `given_up` is that of `wait`."""
         if self.owned():
             return function(*arguments, **keywords)
         try:
             try:
                 if not self.acquire(False):
                     self.wait(given_up)
-                self.busy = False  # an interrupted call may have left it true
+                self.busy = False  # an interrupted call can have left it true
                 result = function(*arguments, **keywords)
                 self.release()
             except BaseException:
@@ -141,14 +155,14 @@ class NodeLock:
         return result
 
     def wait(self, given_up: Callable[[], bool] | None = None) -> None:
-        """Acquire the lock when `acquire(False)` has failed.
+        """Acquire the lock after `acquire(False)` has failed.
 
         Args:
-            given_up: asked now and then; once it is true, the wait ends with a ClocheError.
+            given_up: called every _SLICE_S; once it returns true, the wait ends with ClocheError.
 
         Raises:
-            ClocheError: the wait could not end, since the holder waits for the caller; or it is past its deadline in a service;
-                or it belongs to the parent process.
+            ClocheError: the holder waits for this caller, so the wait could not end; or the holder is stuck in a service past its
+                deadline; or the holder is a thread of the parent process; or the wait was given up.
         """
         inside = tuple(entry for entry in _inside.get() if entry.active)
         if not inside:
@@ -166,7 +180,10 @@ class NodeLock:
             _waiters.discard(waiter)
 
     def _wait(self, waiter: _Waiter | None, given_up: Callable[[], bool] | None) -> None:
-        """Not part of `wait`: interrupts are heard at the end of a loop, which CPython leaves out of the ``try`` around it."""
+        """The loop of `wait`, in a function of its own so that the ``try`` in `wait` covers all of it.
+
+        CPython checks for interrupts at the end of a loop, and excludes that bytecode from a ``try`` block around the loop.
+        """
         while True:
             self._check_holder(given_up)
             if waiter is not None:
@@ -175,10 +192,10 @@ class NodeLock:
                 return
 
     def check_outside(self) -> None:
-        """Refuse what must not happen inside the node's own call.
+        """Refuse a call of the node from inside its own current call.
 
         Raises:
-            ClocheError: this is host code that runs on behalf of the call under way.
+            ClocheError: the calling code runs on behalf of that call.
         """
         if is_inside((self,)):
             raise ClocheError(f"node {self.name!r} was called from inside its own call")
@@ -200,14 +217,14 @@ class NodeLock:
                 )
 
     def after_fork(self) -> None:
-        """See `_forks`."""
+        """Make the lock usable in the child of a fork; see `_forks`."""
         _waiters.clear()
         if self.owned():  # a service has forked on its node's thread: the call goes on here as well
             return
         if self.acquire(False):
             self.release()
             return
-        # its holder does not exist here, but a new thread may get the same identity: so nobody may ask the old lock
+        # the holder does not exist here, but a new thread can get its identity, and would seem to own the old lock
         self._renew()
         self._is_lost = True
         self.acquire = _never
@@ -218,18 +235,18 @@ def _never(*_: Any) -> bool:
 
 
 def is_inside(locks: Iterable[NodeLock]) -> bool:
-    """Whether the calling code runs on behalf of a call that holds one of these locks."""
+    """Whether the calling code runs on behalf of a call that holds one of these locks, or holds one itself."""
     inside = [entry.lock for entry in _inside.get() if entry.active]
     return any(lock in inside or lock.owned() for lock in locks)
 
 
 def is_nested() -> bool:
-    """Whether the calling code runs on behalf of the call of any node."""
+    """Whether the calling code runs on behalf of a call of any node."""
     return any(entry.active for entry in _inside.get())
 
 
 def hold(lock: Any, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function while holding a `threading.RLock`, which no interrupt leaves held. For locks that are held briefly."""
+    """Call a function while holding a `threading.RLock` that no interrupt can leave held. Only for locks that are held briefly."""
     if lock._is_owned():
         return function(*args, **kwargs)
     try:
@@ -245,14 +262,14 @@ def hold(lock: Any, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 def run_inside(lock: NodeLock, until: float | None, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call host code on behalf of the call under way.
+    """Call host code (a service, a gate, a logger) on behalf of a node's current call.
 
     Args:
-        lock: the node's.
-        until: `time.monotonic()` at the call's deadline; None: it has none.
-        function: the code.
-        *args: for it.
-        **kwargs: for it.
+        lock: lock of the node, held by the current call.
+        until: `time.monotonic()` at the call's deadline; None: there is none.
+        function: the host code.
+        *args: arguments of `function`.
+        **kwargs: arguments of `function`.
     """
     before, outer = _inside.get(), lock.inside
     entry = _Inside(lock, until)
@@ -272,10 +289,10 @@ def run_inside(lock: NodeLock, until: float | None, function: Callable[P, T], *a
 
 
 def _check_circle(waiter: _Waiter) -> None:
-    """Refuse to wait if that closes a circle, and nobody in it began later.
+    """Refuse to wait if the waiter is in a circle, and has the highest number there.
 
     Raises:
-        ClocheError: it names the circle.
+        ClocheError: the message names the nodes of the circle.
     """
     circle = _circle(waiter, list(_waiters))
     if circle is None or any(other.number > waiter.number for other in circle):
@@ -288,7 +305,7 @@ def _check_circle(waiter: _Waiter) -> None:
 
 
 def _circle(first: _Waiter, waiters: list[_Waiter]) -> list[_Waiter] | None:
-    """The waiters of a circle, from `first` on: each is made inside the call that the one before it waits for."""
+    """A circle of waiters that starts with `first`, or None. Each call is made inside the call that the previous one waits for."""
     paths = [[first]]
     seen = {first}
     while paths:
@@ -304,20 +321,20 @@ def _circle(first: _Waiter, waiters: list[_Waiter]) -> list[_Waiter] | None:
 
 
 class _Locked(Protocol):
-    _lock: NodeLock
+    lock: NodeLock
 
 
 S = TypeVar("S", bound=_Locked)
 
 
 def exclusive(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """A method that holds its node's lock. See `NodeLock.run`."""
+    """Decorator: the method runs while holding `self._lock`; see `NodeLock.run`."""
 
     def locked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        lock = self._lock
+        lock = self.lock
         if lock.owned():
             return method(self, *args, **kwargs)
-        try:  # as `run`, which would be one call more for each step of a stream
+        try:  # a copy of `run_unless`: calling it would cost each step of a stream one more frame
             try:
                 if not lock.acquire(False):
                     lock.wait()

@@ -1,7 +1,8 @@
-"""Answers what a guest asks while it runs, through the import `call`. One `RequestRouter` per instance that was granted something.
+"""`RequestRouter`: passes a guest's requests to their handlers. A running guest makes a request through the import `call`.
 
-A request passes what a reply passes before its values are looked at: a checked range, the validator, the budgets of
-`Limits`, the strict decoder. The answer goes into a block of the guest's own allocator.
+One router per instance that has grants. A request goes through the same checks as a reply before its values are used: the range
+check, the image's validator, the budgets of `Limits`, the strict decoder. The answer is written into a block that the guest's
+allocator provides.
 """
 
 from __future__ import annotations
@@ -19,21 +20,29 @@ if TYPE_CHECKING:
     from cloche._wasm.memory import Memory
     from cloche.limits import Limits
 
-__all__ = ["Answer", "FramedRequestRouter", "GuestRequestRouter", "RequestHandler", "RequestRefused", "RequestRouter"]
+__all__ = [
+    "FramedRequestRouter",
+    "GuestRequestRouter",
+    "Operation",
+    "RequestHandler",
+    "RequestRefused",
+    "RequestRouter",
+]
 
 T = TypeVar("T")
 
-ENOSYS: Final = 52
-"""WASI's number (wasi_snapshot_preview1, errno)."""
+ENOSYS: Final = abi.WASI_ENOSYS
+"""WASI's errno for "function not supported" (wasi_snapshot_preview1): no handler answers this request."""
 
 _ANY_NODES: Final = (1 << 32) - 1
 
-Answer = Callable[[list[Any]], Any]
-"""Takes the operands of a request, which are untrusted, and returns what to answer, or raises `RequestRefused`."""
+Operation = Callable[[list[Any]], Any]
+"""Performs one kind of request: takes the operands, which are untrusted, and returns the value to answer, or raises
+`RequestRefused`."""
 
 
 class RequestRefused(Exception):
-    """The answer is a failure, which the guest raises where it asked.
+    """A handler refuses a request. The guest raises the failure in the code that made the request.
 
     Args:
         failure: an errno of WASI, or ``[name of a builtin exception, message]``.
@@ -45,46 +54,52 @@ class RequestRefused(Exception):
 
 
 class RequestHandler(Protocol):
-    """What answers some of a guest's requests, for one instance."""
+    """Answers some kinds of requests of one instance."""
 
     @property
-    def answers(self) -> Mapping[int, Answer]:
-        """By number of `cloche_wire.Ask`."""
+    def operations(self) -> Mapping[int, Operation]:
+        """Number in `cloche_wire.Ask` -> the function that performs that request."""
 
     def on_encode_error(self, operands: list[Any], error: EncodeError) -> int | list[str]:
-        """What it answered cannot be encoded: the failure to answer instead."""
+        """The failure to answer with (see `RequestRefused`) if the value that the handler returned cannot be encoded."""
 
     def close(self) -> None:
-        """The instance is closed."""
+        """Release what the handler holds; its instance is closing."""
 
 
 class RequestRouter:
-    """The handlers of one node.
+    """Routes requests that are Python values: the router of a `LocalGuest`, and base of the other two.
 
     Args:
-        handlers: who answers.
+        handlers: the handlers, which answer different kinds of requests.
 
     Attributes:
-        request_bytes: size of the request that is being answered, bodies out of line included.
+        handlers: all handlers, in the given order.
+        request_bytes: size of the request that is being answered, including bodies out of line; 0: not known.
     """
 
     def __init__(self, handlers: Sequence[RequestHandler]) -> None:
         self.handlers = handlers
         self.request_bytes = 0
-        self._answers = {int(ask): (handler, answer) for handler in handlers for ask, answer in handler.answers.items()}
+        self._operations = {
+            int(ask): (handler, operation) for handler in handlers for ask, operation in handler.operations.items()
+        }
 
     def reply(self, request: list[Any], send: Callable[[list[Any], str], T]) -> T:
-        """Have a request answered.
+        """Operation one request.
 
         Args:
             request: ``[ask, *operands]``.
-            send: takes the answer and what to call it, and encodes it; what it returns is returned.
+            send: encodes the answer ``[granted, value or failure]``. Its second argument names the answer in error messages.
+
+        Returns:
+            what `send` returns.
 
         Raises:
-            NoRoomError: `send` did.
+            NoRoomError: `send` has raised it.
         """
         ask, *operands = request
-        handler, function = self._answers.get(ask, (None, None))
+        handler, function = self._operations.get(ask, (None, None))
         if handler is None or function is None:
             return send([False, ENOSYS], "answer")
         try:
@@ -97,18 +112,18 @@ class RequestRouter:
             return send([False, handler.on_encode_error(operands, error)], "answer")
 
     def close(self) -> None:
-        """The node is closed."""
+        """Close all handlers; the instance is closing."""
         for handler in self.handlers:
             handler.close()
 
 
 class FramedRequestRouter(RequestRouter):
-    """The handlers of an instance, whose requests and answers are frames.
+    """Routes requests that are frames, and answers with frames.
 
     Args:
-        codec: the instance's: it is idle while the guest runs.
-        limits: `value_nodes` bounds a request; the codec holds the rest.
-        handlers: who answers.
+        codec: codec of the instance, which nothing else uses while the guest runs.
+        limits: limits of the instance; `value_nodes` bounds a request here, and the codec applies the others.
+        handlers: see `RequestRouter`.
     """
 
     def __init__(self, codec: Codec, limits: Limits, handlers: Sequence[RequestHandler]) -> None:
@@ -117,10 +132,16 @@ class FramedRequestRouter(RequestRouter):
         self._limits = limits
 
     def respond(self, frame: bytes) -> bytes:
-        """The answer to a request that the validator has passed; an empty frame stands for one of too many items.
+        """Operation one request.
+
+        Args:
+            frame: the request, which the validator has accepted; empty: the request had more items than `value_nodes` allows.
+
+        Returns:
+            the frame of the answer.
 
         Raises:
-            ProtocolError: it is no request.
+            ProtocolError: the frame is not a request.
             NoRoomError: the answer has a body for which the guest has no memory left.
         """
         if not frame:
@@ -137,13 +158,13 @@ class FramedRequestRouter(RequestRouter):
 
 
 class GuestRequestRouter(FramedRequestRouter):
-    """The handlers of an instance, whose requests lie in its memory.
+    """Routes requests that lie in the memory of a guest in this process.
 
     Args:
-        memory: the guest's.
-        codec: as above.
-        limits: as above; `reply_bytes` and `value_depth` bound a request as well.
-        handlers: who answers.
+        memory: memory of the guest.
+        codec: see `FramedRequestRouter`.
+        limits: limits of the instance; `value_nodes`, `reply_bytes` and `value_depth` bound a request.
+        handlers: see `RequestRouter`.
     """
 
     def __init__(self, memory: Memory, codec: Codec, limits: Limits, handlers: Sequence[RequestHandler]) -> None:
@@ -151,11 +172,18 @@ class GuestRequestRouter(FramedRequestRouter):
         self._memory = memory
 
     def answer(self, address: int, length: int) -> bytes | int:
-        """Answer the request that lies there: the answer's frame, or one of ``abi.ANSWER_*``.
+        """Operation one request.
+
+        Args:
+            address: of the request in guest memory.
+            length: of the request, in bytes.
+
+        Returns:
+            the frame of the answer, or one of ``abi.ANSWER_*``.
 
         Raises:
-            ProtocolError: the range, the bytes or the answer's block break the protocol.
-            Trapped: the guest was stopped while it allocated the block.
+            ProtocolError: the range, the request, or the block that the guest provides for the answer breaks the protocol.
+            Trapped: the guest was stopped while it allocated that block.
         """
         memory, limits = self._memory, self._limits
         if length and memory.check(address, length, limits.value_nodes, limits.value_depth):

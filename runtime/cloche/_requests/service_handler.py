@@ -1,4 +1,8 @@
-"""Lets one node call the host functions that it was granted: decides, runs, records, and tells it no more than it may know."""
+"""`ServiceHandler`: answers a node's calls of granted services (host functions).
+
+Each call goes through four steps: check the arguments, ask the service's gate, run the service, record the call. The node learns
+the result or the kind of failure. Details of a failure on the host go only to the logger.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from cloche import _texts
+from cloche import texts
 from cloche._requests.node_lock import NodeLock, run_inside
 from cloche._requests.router import RequestRefused
-from cloche._requests.service_threads import ASYNC_PORTAL, Busy, Outcome, Share, contained, threads
+from cloche._requests.service_threads import ASYNC_PORTAL, AbandonedCalls, Busy, Outcome, contained, threads
 from cloche.errors import EncodeError, ProtocolError, ServiceError
 from cloche.services import ServiceCall, ServiceRecord
 from cloche_wire import Ask
@@ -20,48 +24,50 @@ from cloche_wire.failure import MAX_MESSAGE
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._requests.router import Answer, RequestHandler
+    from cloche._requests.router import Operation, RequestHandler
     from cloche._wasm.call_state import CallState
     from cloche.services import Service
 
 __all__ = ["KEPT_RECORDS", "ServiceHandler"]
 
 KEPT_RECORDS: Final = 100
+"""Records of services (`ServiceRecord`) that a node keeps; older ones are dropped."""
 LOGGED_FAILURES: Final = 10
-"""Failures of services that are logged for each call on a node: a node can provoke any number of them."""
+"""Failures of services that are logged for each call of a node, since a node can provoke any number of them."""
 
-_TOLD: Final = frozenset({
+_REPORTED: Final = frozenset({
     ArithmeticError, AssertionError, AttributeError, BlockingIOError, BrokenPipeError, BufferError, ConnectionError,
     ConnectionRefusedError, ConnectionResetError, EOFError, FileExistsError, FileNotFoundError, FloatingPointError,
     ImportError, IndexError, IsADirectoryError, KeyError, LookupError, NotADirectoryError, NotImplementedError, OSError,
     OverflowError, PermissionError, RecursionError, ReferenceError, RuntimeError, TimeoutError, TypeError, ValueError,
     ZeroDivisionError,
 })  # fmt: skip
-"""Exceptions that a node is told the name of. Each can be made of one text."""
+"""Exceptions of services whose name the node learns; for any other, it learns the nearest base class in this set. The guest can
+construct each of them from one text."""
 
 
 class ServiceHandler:
-    """The services of one node.
+    """Answers the service requests of one node.
 
     Args:
-        services: by name.
-        host: the outside as the node sees it, with the state of the call under way.
-        logger: where failures of services go, with what the node is not told, and at debug level each call.
-        records: calls of services that are logged at debug level, for each call on the node.
+        services: name -> granted service.
+        host: state of the node's current call.
+        logger: receives failures of services with their details, and each call at debug level.
+        records: calls of services that are logged at debug level for each call of the node, at most.
 
     Attributes:
-        count: calls so far, refused ones included.
+        count: calls of services so far, including refused ones.
         has_async: whether one of the services is ``async def``.
-        host: as above.
-        lock: the node's, which the call that a service runs in holds.
-        share: services of the node that were left behind.
+        host: state of the node's current call.
+        lock: lock of the node, which is held while a service runs.
+        abandoned: count of the node's services that were abandoned and still run.
     """
 
     def __init__(self, services: Mapping[str, Service], host: CallState, logger: Any, records: int) -> None:
         self._services = services
         self.host = host
         self.lock = NodeLock(host.node)
-        self.share = Share()
+        self.abandoned = AbandonedCalls()
         self._logger = logger
         self._max_records = records
         self._records: deque[tuple[Any, ...]] = deque(maxlen=KEPT_RECORDS)
@@ -73,30 +79,30 @@ class ServiceHandler:
 
     @classmethod
     def among(cls, handlers: Sequence[RequestHandler]) -> ServiceHandler | None:
-        """The one of these that is for services."""
+        """The service handler among an instance's handlers; None: there is none."""
         return next((handler for handler in handlers if isinstance(handler, cls)), None)
 
     @property
-    def answers(self) -> Mapping[int, Answer]:
-        """See `RequestHandler`."""
+    def operations(self) -> Mapping[int, Operation]:
+        """Number of each request -> the method that performs it."""
         return {Ask.SERVICE: self._serve, Ask.SERVICES: self._names}
 
     @property
     def records(self) -> tuple[ServiceRecord, ...]:
-        """The last KEPT_RECORDS calls."""
+        """The last KEPT_RECORDS calls of services, oldest first."""
         return tuple(ServiceRecord(*record) for record in list(self._records))
 
     def continue_from(self, other: ServiceHandler) -> None:
-        """Take over what an earlier instance of the node has recorded."""
+        """Take over the records, the counts and the lock of an earlier instance of the same node."""
         self._records.extendleft(reversed(other._records))
         self.count += other.count
-        self.lock, self.share = other.lock, other.share
+        self.lock, self.abandoned = other.lock, other.abandoned
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: this handler holds no resources."""
 
     def on_encode_error(self, operands: list[Any], error: EncodeError) -> list[str]:
-        """A service returned what cannot be sent: the host's mistake, whose details are not the node's affair."""
+        """TypeError: a service has returned a value that cannot be sent. The details are logged, not sent to the node."""
         name = operands[0]
         self._failed(name, error, "service returned what cannot be sent")
         return ["TypeError", f"service {name!r} returned what cannot be sent to a node"]
@@ -119,38 +125,38 @@ class ServiceHandler:
         outcome = "stopped"
         began = time.perf_counter()
         try:
-            value = run_inside(self.lock, host.deadline, self._checked, name, arguments, keywords, size)
+            value = run_inside(self.lock, host.deadline, self._checked_call, name, arguments, keywords, size)
             outcome = "returned"
             return value
-        except _Outcome as told:
-            outcome = told.outcome
-            raise RequestRefused([told.kind, told.message]) from None
+        except _ServiceFailure as failure:
+            outcome = failure.outcome
+            raise RequestRefused([failure.kind, failure.message]) from None
         finally:
-            self._record(_texts.name(name), size, time.perf_counter() - began, outcome)
+            self._record(texts.name(name), size, time.perf_counter() - began, outcome)
 
-    def _checked(self, name: str, arguments: list[Any], keywords: dict[str, Any], size: int) -> Any:
-        """Call the service, if nothing speaks against it."""
+    def _checked_call(self, name: str, arguments: list[Any], keywords: dict[str, Any], size: int) -> Any:
+        """Call a service if it is granted, `max_calls` is not used up, the arguments match its signature, and its gate agrees."""
         service = self._services.get(name)
         if service is None:
             granted = f"granted are {', '.join(sorted(self._services))}"
-            raise _Outcome(
-                "refused", "LookupError", f"no service {_texts.name(name)!r} is granted to this node: {granted}"
+            raise _ServiceFailure(
+                "refused", "LookupError", f"no service {texts.name(name)!r} is granted to this node: {granted}"
             )
         if service.max_calls is not None:
             self._used[name] = used = self._used.get(name, 0) + 1
             if used > service.max_calls:
                 text = f"service {name!r} may be called {service.max_calls} times in one call (max_calls)"
-                raise _Outcome("refused", "RuntimeError", text)
+                raise _ServiceFailure("refused", "RuntimeError", text)
         try:
             service.binder.check(arguments, keywords)
         except TypeError as error:
-            raise _Outcome("refused", "TypeError", f"{name}(): {error}") from None
+            raise _ServiceFailure("refused", "TypeError", f"{name}(): {error}") from None
         if service.gate is not None:
             self._pass_gate(
                 service, ServiceCall(name, self.host.node, self.host.calls, tuple(arguments), keywords, size)
             )
         if service.deadline_s is not None or service.binder.is_async:
-            return self._elsewhere(name, service, arguments, keywords)
+            return self._run_elsewhere(name, service, arguments, keywords)
         try:
             value = service.function(*arguments, **keywords)
         except Exception as error:
@@ -160,30 +166,32 @@ class ServiceHandler:
     def _pass_gate(self, service: Service, call: ServiceCall) -> None:
         try:
             verdict = service.gate(call)  # type: ignore[misc]  # not None: see above
-        except Exception as error:  # no verdict is no leave
+        except Exception as error:  # without a verdict the call is refused
             self._failed(call.service, error, "gate of a service raised")
             verdict = False
         if verdict is not True:
             text = verdict if isinstance(verdict, str) else f"service {call.service!r} refused this call"
-            raise _Outcome("refused", "PermissionError", text)
+            raise _ServiceFailure("refused", "PermissionError", text)
 
-    def _elsewhere(self, name: str, service: Service, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        """Run it where it can be left behind: on a thread, or on an event loop."""
+    def _run_elsewhere(self, name: str, service: Service, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """Run a service on another thread or an event loop, where it can be abandoned at its deadline."""
         call = partial(service.function, *arguments, **keywords)
         try:
             future = self._submit(service, call)
         except Busy as busy:
-            raise _Outcome("refused", "RuntimeError", f"service {name!r} is not available: {busy}") from None
+            raise _ServiceFailure("refused", "RuntimeError", f"service {name!r} is not available: {busy}") from None
         try:
             done = self.host.wait(service.deadline_s, future)
         except BaseException:
-            threads.abandon(self.share, future)
+            threads.abandon(self.abandoned, future)
             raise
         if not done:
-            threads.abandon(self.share, future)
-            raise _Outcome("timed out", "TimeoutError", f"service {name!r} took longer than {service.deadline_s:g} s")
+            threads.abandon(self.abandoned, future)
+            raise _ServiceFailure(
+                "timed out", "TimeoutError", f"service {name!r} took longer than {service.deadline_s:g} s"
+            )
         if future.cancelled():  # the event loop is being closed
-            raise _Outcome("raised", "RuntimeError", f"service {name!r} was cancelled")
+            raise _ServiceFailure("raised", "RuntimeError", f"service {name!r} was cancelled")
         error, value = future.exception(), None
         if error is None:
             value = future.result()
@@ -197,20 +205,20 @@ class ServiceHandler:
 
     def _submit(self, service: Service, call: partial[Any]) -> Future[Any]:
         if not service.binder.is_async:
-            return threads.submit(self.share, call)
+            return threads.submit(self.abandoned, call)
         portal = ASYNC_PORTAL.get()
-        if portal is not None:  # whose loop waits for it to end, so that it can't be left behind
+        if portal is not None:  # the caller's own event loop, which waits for the service to end in any case
             future: Future[Any] = portal.start_task_soon(contained, call)
             return future
-        return threads.submit_async(self.share, call)
+        return threads.submit_async(self.abandoned, call)
 
     def _raised(self, name: str, error: Exception) -> NoReturn:
-        """Tell the node that a service failed: the kind of failure, and what a `ServiceError` has to say to it."""
-        kind = next((known.__name__ for known in type(error).__mro__ if known in _TOLD), "RuntimeError")
+        """Report a failed service to the node: the kind of exception, and the message only if it is a `ServiceError`."""
+        kind = next((known.__name__ for known in type(error).__mro__ if known in _REPORTED), "RuntimeError")
         if isinstance(error, ServiceError):
-            raise _Outcome("raised", kind, str(error))
+            raise _ServiceFailure("raised", kind, str(error))
         self._failed(name, error, "service raised")
-        raise _Outcome("raised", kind, f"service {name!r} failed on the host")
+        raise _ServiceFailure("raised", kind, f"service {name!r} failed on the host")
 
     def _failed(self, name: str, error: Exception, event: str) -> None:
         self._failures += 1
@@ -229,8 +237,14 @@ class ServiceHandler:
             self._logger.debug("service called", node=host.node, call=host.calls, service=name, **about)
 
 
-class _Outcome(Exception):
-    """How a call ended, other than with a value; kind and message are for the node."""
+class _ServiceFailure(Exception):
+    """A call of a service has ended without a value.
+
+    Args:
+        outcome: the `outcome` of the call's `ServiceRecord`.
+        kind: name of the builtin exception that the node raises.
+        message: message of that exception, cut to MAX_MESSAGE characters.
+    """
 
     def __init__(self, outcome: str, kind: str, message: str) -> None:
         super().__init__(message)

@@ -1,7 +1,8 @@
-"""Where a service runs that must not hold up its node: daemon threads, and an event loop for those that are ``async def``.
+"""Runs services that have a deadline: on daemon threads, or on an event loop of the process if they are ``async def``.
 
-Python cannot stop a thread, and a coroutine may ignore that it is cancelled. A caller that times out abandons its future; the
-function counts as abandoned until it has really ended. Each node has a share of these, so that none can use up another's.
+Python cannot stop a thread, and a coroutine can ignore its cancellation. So a caller that times out abandons its future, and the
+function counts as abandoned until it has really ended. The number of abandoned functions is limited for each node
+(`AbandonedCalls`) and for the process, so that no node can keep others from calling services.
 """
 
 from __future__ import annotations
@@ -21,63 +22,79 @@ if TYPE_CHECKING:  # slow to import, and only needed by a node that waits for a 
     from concurrent.futures import Future
     from queue import SimpleQueue
 
-__all__ = ["ASYNC_PORTAL", "MAX_ABANDONED", "Busy", "Outcome", "ServiceThreads", "Share", "contained", "threads"]
+__all__ = [
+    "ASYNC_PORTAL",
+    "MAX_ABANDONED",
+    "AbandonedCalls",
+    "Busy",
+    "Outcome",
+    "ServiceThreads",
+    "contained",
+    "threads",
+]
 
 MAX_ABANDONED: Final = 16
-"""Abandoned functions of one node, after which it may start no more."""
+"""Abandoned functions of one node at which its calls are refused."""
 _FULL: Final = 256
-"""Abandoned functions of all nodes, after which only a node that has none may start another one."""
+"""Abandoned functions of all nodes at which only calls of nodes without any are accepted."""
 _MOST: Final = 1024
-"""Abandoned functions of all nodes, after which nothing is started."""
+"""Abandoned functions of all nodes at which all calls are refused."""
 _IDLE_S: Final = 2.0
-"""An idle thread ends after that."""
+"""Seconds after which an idle thread ends."""
 
 ASYNC_PORTAL: ContextVar[Any] = ContextVar("cloche_portal", default=None)
-"""An `anyio.from_thread.BlockingPortal` of the event loop that awaits the node's call, if one does."""
+"""The `anyio.from_thread.BlockingPortal` of the event loop that awaits the node's current call; None: no loop does."""
 
 
 class Busy(Exception):
-    """Too many abandoned functions still run, or no thread can be started."""
+    """The function was not started: too many abandoned ones still run, or the system refuses another thread."""
 
 
-class Share:
-    """Abandoned functions of one node that have not ended yet."""
+class AbandonedCalls:
+    """Counts the abandoned functions of one node.
 
-    __slots__ = ("abandoned",)
+    Attributes:
+        count: abandoned functions that have not ended yet.
+    """
+
+    __slots__ = ("count",)
 
     def __init__(self) -> None:
-        self.abandoned = 0
+        self.count = 0
 
 
 class Outcome(NamedTuple):
-    """A result, or an exception that must not pass through an event loop, since it would end the loop."""
+    """The result of a coroutine, or a KeyboardInterrupt or SystemExit, which would end the event loop if raised there."""
 
     value: Any
     error: BaseException | None = None
 
 
 class _Job:
-    """A function under way.
+    """A function that was submitted and has not ended yet.
+
+    Args:
+        function: called without arguments.
 
     Attributes:
-        future: what its caller waits for.
-        share: its node's; None until it is abandoned.
-        ended: whether it has really ended.
+        future: the future that the caller waits for.
+        abandoned: count of the caller's node; None until the function is abandoned.
+        ended: whether the function has really ended.
     """
 
-    __slots__ = ("ended", "function", "future", "share")
+    __slots__ = ("abandoned", "ended", "function", "future")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         from concurrent.futures import Future
 
         self.function = function
         self.future: Future[Any] = Future()
-        self.share: Share | None = None
+        self.abandoned: AbandonedCalls | None = None
         self.ended = False
 
 
 async def contained(function: Callable[[], Coroutine[Any, Any, Any]]) -> Outcome:
-    """Await a service on a loop that must outlive it: SystemExit and KeyboardInterrupt would pass through the loop's own code."""
+    """Await a service on an event loop that must survive SystemExit and KeyboardInterrupt, which are returned instead of raised."""
     try:
         return Outcome(await function())
     except (KeyboardInterrupt, SystemExit) as error:
@@ -85,47 +102,58 @@ async def contained(function: Callable[[], Coroutine[Any, Any, Any]]) -> Outcome
 
 
 class ServiceThreads:
-    """Thread-safe. One for the process: `threads`."""
+    """The threads and the event loop on which services run. Thread-safe. One for the process: `threads`."""
 
     def __init__(self) -> None:
         self.after_fork()
         _forks.watch(self)
 
     def after_fork(self) -> None:
-        """The state without a thread: at the start, and in the child of a fork, which has none of its parent's."""
+        """Start without any thread: in a new process, and in the child of a fork, where the parent's threads do not exist."""
         self._lock = threading.RLock()
         self._idle: list[SimpleQueue[_Job]] = []
         self._jobs: dict[Future[Any], _Job] = {}
         self._abandoned = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, share: Share, function: Callable[[], Any]) -> Future[Any]:
-        """Run it on a thread, in a copy of the caller's context.
+    def submit(self, abandoned: AbandonedCalls, function: Callable[[], Any]) -> Future[Any]:
+        """Run a function on a thread, in a copy of the caller's context.
+
+        Args:
+            abandoned: count of the caller's node.
+            function: called without arguments.
 
         Raises:
-            Busy: it is not run.
+            Busy: the function was not started.
         """
-        self._check(share)
+        self._check(abandoned)
         job = _Job(partial(copy_context().run, function))
         try:
             hold(self._lock, self._hand_out, job)
-        except BaseException:  # nobody will ever wait for it
+        except BaseException:  # the caller gets no future: the function must not start any more
             job.future.cancel()
             raise
         return job.future
 
-    def submit_async(self, share: Share, function: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
-        """Run it on the process's own event loop, whose thread starts with the first one. Cancelling the future cancels it.
+    def submit_async(self, abandoned: AbandonedCalls, function: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
+        """Run a coroutine on the process's own event loop, in a copy of the caller's context. The first call starts the loop.
+
+        Args:
+            abandoned: count of the caller's node.
+            function: makes the coroutine.
+
+        Returns:
+            a future of an `Outcome`; cancelling the future cancels the coroutine.
 
         Raises:
-            Busy: it is not run.
+            Busy: the coroutine was not started.
         """
-        self._check(share)
+        self._check(abandoned)
         job = _Job(partial(contained, function))
         try:
             loop = hold(self._lock, self._own_loop)
             context = copy_context()
-            if sniffio := sys.modules.get("sniffio"):  # a caller inside trio has said so in its context
+            if sniffio := sys.modules.get("sniffio"):  # the copied context of a caller inside trio names trio
                 context.run(sniffio.current_async_library_cvar.set, None)
             self._jobs[job.future] = job
             loop.call_soon_threadsafe(self._begin, loop, job, context=context)
@@ -134,43 +162,48 @@ class ServiceThreads:
             raise
         return job.future
 
-    def abandon(self, share: Share, future: Future[Any]) -> None:
-        """Wait for it no longer: cancel it, and count it until it has ended."""
+    def abandon(self, abandoned: AbandonedCalls, future: Future[Any]) -> None:
+        """Stop waiting for a function: cancel its future, and count the function as abandoned until it has ended.
+
+        Args:
+            abandoned: count of the caller's node.
+            future: the future that `submit` or `submit_async` has returned.
+        """
         job = self._jobs.get(future)
         if job is not None:
-            hold(self._lock, self._count, job, share)
+            hold(self._lock, self._count, job, abandoned)
         future.cancel()
 
     def _hand_out(self, job: _Job) -> None:
-        """Under the lock."""
+        """Give a job to an idle thread, or to a new one. Holds the lock."""
         self._jobs[job.future] = job
         queue = self._idle[-1] if self._idle else self._start()
         queue.put(job)
         if self._idle and self._idle[-1] is queue:
             self._idle.pop()
 
-    def _count(self, job: _Job, share: Share) -> None:
-        """Under the lock."""
-        if not job.ended and job.share is None:
-            job.share = share
-            share.abandoned += 1
+    def _count(self, job: _Job, abandoned: AbandonedCalls) -> None:
+        """Count a job as abandoned unless it has ended. Holds the lock."""
+        if not job.ended and job.abandoned is None:
+            job.abandoned = abandoned
+            abandoned.count += 1
             self._abandoned += 1
 
-    def _check(self, share: Share) -> None:
-        if share.abandoned < MAX_ABANDONED and self._abandoned < (_MOST if not share.abandoned else _FULL):
+    def _check(self, abandoned: AbandonedCalls) -> None:
+        if abandoned.count < MAX_ABANDONED and self._abandoned < (_MOST if not abandoned.count else _FULL):
             return
-        mine = share.abandoned or self._abandoned
+        mine = abandoned.count or self._abandoned
         raise Busy(f"{mine} earlier calls of services have not ended yet")
 
     def _ended(self, job: _Job) -> None:
-        """Before the outcome is known: a caller that has it may come back at once."""
+        """Stop counting a job. Must precede setting its future: a caller that gets the result may call again at once."""
         with self._lock:
             job.ended = True
             self._jobs.pop(job.future, None)
-            if job.share is not None:
-                job.share.abandoned -= 1
+            if job.abandoned is not None:
+                job.abandoned.count -= 1
                 self._abandoned -= 1
-                job.share = None
+                job.abandoned = None
 
     def _start(self) -> SimpleQueue[_Job]:
         from queue import SimpleQueue
@@ -199,14 +232,13 @@ class ServiceThreads:
                         self._idle.remove(queue)
                     return
             with self._lock:
-                if (
-                    queue in self._idle
-                ):  # who submitted the job was interrupted before it took this thread from the list
+                # still listed as idle if the submitter was interrupted between handing out the job and removing this thread
+                if queue in self._idle:
                     self._idle.remove(queue)
             if job.future.set_running_or_notify_cancel():
                 try:
                     result, error = job.function(), None
-                except BaseException as raised:  # its caller raises it, a KeyboardInterrupt too
+                except BaseException as raised:  # even a KeyboardInterrupt is raised in the caller, by the future
                     result, error = None, raised
                 self._ended(job)
                 self._free(queue)
@@ -218,12 +250,12 @@ class ServiceThreads:
             del job
 
     def _free(self, queue: SimpleQueue[_Job]) -> None:
-        """Before the outcome is known: a caller that has it may come back at once, and finds this thread."""
+        """List a thread as idle. Must precede setting the future: a caller that calls again at once can reuse the thread."""
         with self._lock:
             self._idle.append(queue)
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
-        """Under the lock."""
+        """The process's event loop, started at first use. Holds the lock."""
         import asyncio
 
         if self._loop is None:
@@ -238,7 +270,7 @@ class ServiceThreads:
         return self._loop
 
     def _begin(self, loop: asyncio.AbstractEventLoop, job: _Job) -> None:
-        """On the loop's thread, and in the caller's context."""
+        """Start a job's coroutine. Runs on the loop's thread, in the caller's context."""
         if job.future.cancelled():
             self._ended(job)
             return
@@ -269,12 +301,12 @@ def _settle(future: Future[Any], result: Any, error: BaseException | None) -> No
             future.set_exception(error)
         else:
             future.set_result(result)
-    except InvalidStateError:  # it has been abandoned, and cancelled
+    except InvalidStateError:  # the job was abandoned, which cancels its future
         pass
 
 
 def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop whatever the services do to it: stop it, or start a task that raises SystemExit."""
+    """Run an event loop even if a service stops it, or starts a task that raises SystemExit."""
     while not loop.is_closed():
         try:
             loop.run_forever()
@@ -283,3 +315,4 @@ def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
 
 
 threads: Final = ServiceThreads()
+"""The service threads of this process."""

@@ -15,13 +15,13 @@ from anyio.lowlevel import RunVar
 
 from cloche._requests.node_lock import is_nested
 from cloche._requests.service_threads import ASYNC_PORTAL
-from cloche._runtime.stream import StreamSession
 from cloche._sandbox.termination import Cancelled
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from cloche._runtime.node import Node
+    from cloche._runtime.calls import NodeCalls
+    from cloche._runtime.stream import StreamSession
 
 __all__ = ["call", "settled", "stream"]
 
@@ -38,10 +38,10 @@ class _Token:
         self.cancelled = self.begun = self.ended = False
 
 
-_queues: RunVar[WeakKeyDictionary[Node, anyio.Lock]] = RunVar("cloche_queues")
+_queues: RunVar[WeakKeyDictionary[NodeCalls, anyio.Lock]] = RunVar("cloche_queues")
 
 
-async def call(node: Node, function: Callable[[], T]) -> T:
+async def call(node: NodeCalls, function: Callable[[], T]) -> T:
     """Run `function`, which calls the node, on a worker thread.
 
     Calls of one node wait for each other on the event loop, so that together they hold one of its worker threads and not all. A
@@ -64,7 +64,7 @@ async def call(node: Node, function: Callable[[], T]) -> T:
         queue.release()
 
 
-def _queue(node: Node) -> anyio.Lock:
+def _queue(node: NodeCalls) -> anyio.Lock:
     """The calls of the node that wait on this event loop."""
     try:
         queues = _queues.get()
@@ -77,7 +77,7 @@ def _queue(node: Node) -> anyio.Lock:
     return queue
 
 
-async def _run(node: Node, function: Callable[[], T], limiter: anyio.CapacityLimiter | None) -> T:
+async def _run(node: NodeCalls, function: Callable[[], T], limiter: anyio.CapacityLimiter | None) -> T:
     token = _Token()
 
     def begin() -> T:
@@ -90,7 +90,7 @@ async def _run(node: Node, function: Callable[[], T], limiter: anyio.CapacityLim
 
     def work() -> T:
         try:
-            result: T = node._in_turn(token, lambda: token.cancelled, begin)
+            result: T = node.in_turn(token, lambda: token.cancelled, begin)
             return result
         finally:
             token.ended = True
@@ -103,7 +103,7 @@ async def _run(node: Node, function: Callable[[], T], limiter: anyio.CapacityLim
             token.cancelled = True
             with anyio.CancelScope(shield=True):
                 while token.begun and not token.ended:  # again: the worker may have been between two steps
-                    node._interrupt(token)
+                    node.interrupt(token)
                     await anyio.sleep(_AGAIN_S)
             raise
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # raised outside the portal, which would wrap it
@@ -138,9 +138,9 @@ def _waker(function: Callable[[], object]) -> Callable[[], None]:
 
 
 @asynccontextmanager
-async def _portal(node: Node) -> AsyncIterator[None]:
+async def _portal(node: NodeCalls) -> AsyncIterator[None]:
     """In the block, the node's ``async def`` services run on this event loop."""
-    if node._services is None or not node._services.has_async:
+    if not node.has_async_services:
         yield
         return
     from anyio.from_thread import BlockingPortal
@@ -153,7 +153,9 @@ async def _portal(node: Node) -> AsyncIterator[None]:
             ASYNC_PORTAL.reset(before)
 
 
-async def stream(node: Node, steps: StreamSession, items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+async def stream(
+    node: NodeCalls, steps: StreamSession, items: AsyncIterable[Any] | Iterable[Any]
+) -> AsyncIterator[Any]:
     """As `stream.run`, with items from an async or plain iterable; a plain one is asked on the event loop's thread."""
     asource = aiter(items) if isinstance(items, AsyncIterable) else None
     source = iter(()) if isinstance(items, AsyncIterable) else iter(items)

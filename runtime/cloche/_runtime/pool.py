@@ -145,7 +145,7 @@ class Pool:
             ExceptionGroup: what the failed ``cleanup``s raised, be it a single one; the nodes are closed all the same.
             ClocheError: it was called from inside one of its own items; nothing is closed.
         """
-        if is_inside([worker.node._lock for worker in list(self._under_way)]):
+        if is_inside([worker.node.__cloche__.lock for worker in list(self._under_way)]):
             raise ClocheError("the pool cannot be closed from inside one of its own items")
         self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=cancel)
@@ -155,7 +155,7 @@ class Pool:
                 worker.node.close()
             except Exception as error:
                 failures.append(error)
-            if worker.node._closed and worker in self._idle:
+            if worker.node.__cloche__.closed and worker in self._idle:
                 self._idle.remove(worker)
         if failures:
             raise ExceptionGroup("not all nodes of the pool could be closed cleanly", failures)
@@ -225,7 +225,7 @@ class Pool:
             return
         with self._lock:
             self.replaced += 1
-        worker.node._discard()
+        worker.node.__cloche__.discard()
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Nodes that live on after a break: in a new instance, from the state in which they were loaded or from their last checkpoint.
+"""Sandboxes that live on after a break: with a new guest, from the state in which they were loaded or from their last checkpoint.
 
 A checkpoint is a snapshot: a copy of the pages that the node has written to. The guest is at rest between two calls and between two
 steps of a stream, so one can be taken at each of these points, with the stream's generators in it. One is kept.
@@ -7,23 +7,24 @@ steps of a stream, so one can be taken at each of these points, with the stream'
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
 
-from cloche._requests.node_lock import NodeLock, exclusive
-from cloche._runtime.node import Node, Stats
-from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import Cancelled
-from cloche.errors import BrokenInstanceError, ClocheError
+from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._isolation.remote_instance import RemoteInstance
     from cloche._records import StreamPosition
-    from cloche._sandbox.instance import Instance
+    from cloche._requests.service_handler import ServiceHandler
+    from cloche._sandbox.interface import Observer, Stats
+    from cloche._sandbox.replies import CheckedSandbox
+    from cloche._sandbox.snapshot import Snapshot
+    from cloche._wasm.frames import FrameInfo
+    from cloche.limits import Limits
 
-__all__ = ["OnBreak", "RecoveringNode", "RecoveryPolicy"]
+__all__ = ["OnBreak", "RecoveryPolicy", "Supervisor"]
 
 OnBreak = Literal["raise", "restart", "restore"]
 _STEPS: Final = frozenset({Reply.NEED, Reply.YIELD, Reply.YIELD_NEED, Reply.END})
@@ -54,20 +55,25 @@ class RecoveryPolicy:
             raise ValueError(f"checkpoint_every is {self.checkpoint_every}: give the number of calls, 1 or more")
 
 
-class RecoveringNode(Node):
-    """A node whose `RecoveryPolicy` is not to raise only."""
+class Supervisor:
+    """A sandbox that outlives its guest: it wraps one, and replaces it after a break, from its last checkpoint.
+
+    Args:
+        sandbox: the first one, at rest.
+        info: as `Node.info`.
+        policy: how often a checkpoint is taken, and how often in a row the guest is replaced.
+        revive: makes a sandbox of a checkpoint.
+    """
 
     def __init__(
         self,
-        instance: Instance | RemoteInstance,
+        sandbox: CheckedSandbox,
         info: dict[str, Any],
-        restore: Callable[[Snapshot, str, bool], Node],
-        stream: StreamPosition | None,
         policy: RecoveryPolicy,
-        revive: Callable[[Snapshot], Instance | RemoteInstance],
-        lock: NodeLock | None = None,
+        revive: Callable[[Snapshot], CheckedSandbox],
     ) -> None:
-        super().__init__(instance, info, restore, stream, lock)
+        self._sandbox = sandbox
+        self._info = info
         self._policy = policy
         self._revive = revive
         self._every = (policy.checkpoint_every or 1) if policy.on_break == "restore" else math.inf
@@ -75,84 +81,139 @@ class RecoveringNode(Node):
         self._in_a_row = 0
         self._breaks = 0
         self._restarts = 0
-        self._ending = False
-        self._take()
+        self._is_ending = False
+        self.take_checkpoint()
+
+    @property
+    def name(self) -> str:
+        """See `Sandbox`."""
+        return self._sandbox.name
+
+    @property
+    def limits(self) -> Limits:
+        """See `Sandbox`."""
+        return self._sandbox.limits
+
+    @property
+    def services(self) -> ServiceHandler | None:
+        """See `Sandbox`."""
+        return self._sandbox.services
+
+    @property
+    def closed(self) -> bool:
+        """Whether the guest is gone, and was not replaced."""
+        return self._sandbox.closed
+
+    @property
+    def position(self) -> StreamPosition | None:
+        """See `Sandbox`."""
+        return self._sandbox.position
+
+    @property
+    def lease(self) -> bool:
+        """See `Sandbox`."""
+        return self._sandbox.lease
+
+    @lease.setter
+    def lease(self, lease: bool) -> None:
+        self._sandbox.lease = lease
 
     @property
     def checkpoint(self) -> Snapshot:
-        """As `Node.checkpoint`."""
+        """See `Sandbox`."""
         return self._checkpoint
 
     @property
-    def stats(self) -> Stats:
-        """What the node has used so far, in all its instances."""
-        return replace(super().stats, breaks=self._breaks, restarts=self._restarts)
+    def generation(self) -> int:
+        """See `Sandbox`."""
+        return self._restarts
 
-    def process(self, *data: Any) -> Any:
-        """As `Node.process`."""
-        return self._call(Op.PROCESS, list(data), "data")
-
-    @exclusive
-    def initialize(self) -> Any:
-        """As `Node.initialize`. What it leaves behind is part of the state to restart from."""
-        result = super().initialize()
-        self._take()
-        return result
-
-    @exclusive
-    def buffer(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Any:
-        """As `Node.buffer`. After a break it is no longer shared with the node, and what is passed of it is copied."""
-        self._check_free()
+    def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
+        """See `Sandbox`. The error for a break says whether the guest was replaced."""
+        if self._sandbox.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
         try:
-            return super().buffer(shape, dtype)
-        except BaseException as error:
-            self._recover(error)
-            raise
-
-    def _close(self) -> None:
-        """A cleanup that breaks the node is not recovered from."""
-        self._ending = not self._busy
-        super()._close()
-
-    @exclusive
-    def _exchange(self, op: Op, operands: list[Any], root: str, *, within: float | None = None) -> tuple[Reply, Any]:
-        self._check_free()
-        try:
-            reply = super()._exchange(op, operands, root, within=within)
+            kind, value = self._sandbox.exchange(op, operands, root)
             in_stream = Op.STREAM_OPEN <= op < Op.STREAM_CLOSE
-            if reply[0] in _STEPS if in_stream else reply[0] is Reply.RESULT:  # else `_finish` follows
+            if kind in _STEPS if in_stream else kind is Reply.RESULT:  # else `finish` follows
                 self._answered()
         except BaseException as error:
             self._recover(error)
             raise
-        return reply
+        return kind, value
 
-    def _finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
+    def finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
+        """See `Sandbox`."""
         try:
-            super()._finish(kind, value, op)
+            self._sandbox.finish(kind, value, op)
         except BaseException as error:
             if (
-                isinstance(error, ClocheError) and not self._instance.closed
+                isinstance(error, ClocheError) and not self._sandbox.closed
             ):  # it has answered, and its state is what it is
                 self._answered()
             self._recover(error)
             raise
 
+    def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
+        """See `Sandbox`."""
+        return self._sandbox.aside(op, operands)
+
+    def share(self, length: int) -> memoryview:
+        """See `Sandbox`. After a break the buffer is no longer shared, and what is passed of it is copied."""
+        try:
+            return self._sandbox.share(length)
+        except BaseException as error:
+            self._recover(error)
+            raise
+
+    def snapshot(self, info: dict[str, Any]) -> Snapshot:
+        """See `Sandbox`."""
+        return self._sandbox.snapshot(info)
+
+    def take_checkpoint(self) -> None:
+        """See `Sandbox`."""
+        self._checkpoint = self._sandbox.snapshot(self._info)
+        self._since = 0
+
+    def end_recovery(self) -> None:
+        """See `Sandbox`."""
+        self._is_ending = True
+
+    def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
+        """See `Sandbox`."""
+        self._sandbox.limit_next_calls(seconds, field)
+
+    def stats(self) -> Stats:
+        """What the node has used, in all its sandboxes."""
+        return replace(self._sandbox.stats(), breaks=self._breaks, restarts=self._restarts)
+
+    def where(self) -> tuple[FrameInfo, ...]:
+        """See `Sandbox`."""
+        return self._sandbox.where()
+
+    def canceller(self) -> Callable[[], None]:
+        """See `Sandbox`."""
+        return self._sandbox.canceller()
+
+    def observe(self, observer: Observer | None) -> None:
+        """See `Sandbox`. The observer goes along to the sandbox that replaces this one."""
+        self._sandbox.observe(observer)
+
+    def close(self, *, keep: bool = False) -> None:
+        """See `Sandbox`."""
+        self._is_ending = True
+        self._sandbox.close(keep=keep)
+
     def _answered(self) -> None:
         self._in_a_row = 0
         self._since += 1
         if self._since >= self._every:
-            self._take()
-
-    def _take(self) -> None:
-        """Make the state at rest, of now, the one to come back to."""
-        self._checkpoint = self._instance.snapshot(self.info, self._position)
-        self._since = 0
+            self.take_checkpoint()
 
     def _recover(self, error: BaseException) -> None:
-        """If the call that raised `error` has cost the node its instance, give it a new one; the error then says so."""
-        old = self._instance
-        if not old.closed or self._closed or self._ending:
+        """If the call that raised `error` has cost the sandbox its guest, replace it; the error then says so."""
+        old = self._sandbox
+        if not old.closed or self._is_ending:
             return
         self._breaks += 1
         broken = error if isinstance(error, BrokenInstanceError) else None
@@ -169,18 +230,10 @@ class RecoveringNode(Node):
         except Exception as later:
             error.add_note(f"and it could not be brought back: {later}")
             return
-        new.guest_seconds += old.guest_seconds
-        new.dropped_records += old.dropped_records
-        new.fuel, new.last_fuel = new.fuel + old.fuel, old.last_fuel
-        new.lease = old.lease
-        if old.services is not None and new.services is not None:
-            new.services.continue_from(old.services)
-        self._instance, self._services = new, new.services
-        self._generation += 1
-        self._streaming = None
-        self._position = self._checkpoint.stream
+        new.continue_from(old)
         self._since = 0
-        self._restarts += 1
+        self._restarts += 1  # before: iterators of the old guest's stream must never meet the new guest
+        self._sandbox = new
         if broken is not None and self._policy.on_break != "raise":
             broken.recovered = self._policy.on_break
-            broken.resume_at = self._position
+            broken.resume_at = new.position

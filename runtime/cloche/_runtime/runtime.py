@@ -6,44 +6,47 @@ import itertools
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, get_args
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Unpack, get_args
 
-from cloche._arguments import check_text, checked, checked_grants, checked_limits
+from cloche import source as _source
+from cloche._arguments import checked, checked_limits
 from cloche._records import LogRecord
 from cloche._requests.node_lock import NodeLock, is_inside, run_inside
 from cloche._requests.service_handler import ServiceHandler
-from cloche._runtime.node import Node, raise_failure
-from cloche._runtime.recovery import OnBreak, RecoveringNode, RecoveryPolicy
+from cloche._runtime.calls import NodeCalls
+from cloche._runtime.load_options import LoadOptions, PoolKeywords
+from cloche._runtime.node import Node
+from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
-from cloche._sandbox import modules as _modules
+from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import Cancelled, interruption, name_limit
 from cloche._wasm import image as _image
 from cloche._wasm.call_state import CallState
-from cloche._wasm.clocks import ClockAndRandomState, child
-from cloche._wasm.engine import DEFAULT_METERING, Engine, Metering, options
+from cloche._wasm.clocks import ClockAndRandomState
+from cloche._wasm.engine import Engine, options
 from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, NodeRaisedError, ProtocolError
 from cloche.grants import Grants
+from cloche.isolation import Isolation, WorkerInfo
 from cloche.limits import Limits
+from cloche.metering import DEFAULT_METERING, Metering
 from cloche.source import Source
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._isolation import WorkerPool
-    from cloche._isolation.remote_instance import RemoteInstance
-    from cloche._isolation.worker_process import WorkerInfo
-    from cloche._records import StreamPosition
     from cloche._runtime.pool import Pool
+    from cloche._sandbox.interface import Sandbox
+    from cloche._sandbox.replies import CheckedSandbox
 
-__all__ = ["Isolation", "Runtime"]
+__all__ = ["Runtime"]
 
-Isolation = Literal["none", "process"]
 NO_LIMIT_S = 365 * 86400.0
 """Stands for ``load_s=None``."""
 P = ParamSpec("P")
@@ -64,7 +67,7 @@ class Runtime:
             that you trust).
         logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
         isolation: "none": nodes run in this process, walled in by WebAssembly alone. "process": in worker processes, for who does
-            not want to trust that wall alone (Linux; docs/threat-model.md says what it adds, and what it costs). A worker
+            not want to trust that wall alone (Linux; docs/explanation/threat-model.md says what it adds). A worker
             that dies breaks the nodes in it: `BrokenInstanceError`.
         workers: how many processes, at most, with ``isolation="process"``; "each": one for every node; None: as many as there are
             processors, up to 4. They start as they are needed.
@@ -91,7 +94,7 @@ class Runtime:
             raise ValueError(f"isolation is {isolation!r}: give 'none' or 'process'")
         if isolation == "none" and workers is not None:
             raise ValueError("workers are for isolation='process'")
-        self.limits = checked_limits(limits) or Limits()
+        self.limits = checked_limits(limits)
         self.image = _image.find(image)
         self._logger = logger = logger if logger is not None else _logs.DefaultLogger()
         tell = progress or (lambda text: logger.info(text))  # not looked up before it is needed
@@ -105,8 +108,8 @@ class Runtime:
             self._engine = Engine(
                 metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256
             )
-        self._nodes: weakref.WeakSet[Node] = weakref.WeakSet()
-        self._loads: dict[NodeLock, Instance | RemoteInstance | None] = {}
+        self._nodes: weakref.WeakSet[NodeCalls] = weakref.WeakSet()
+        self._loads: dict[NodeLock, CheckedSandbox | None] = {}
         """What is being loaded or restored, once it has an instance. The lock is held until it is a node, or has failed."""
         self._ending = NodeLock("the runtime's engine")
         self._closed = False
@@ -162,27 +165,16 @@ class Runtime:
             TypeError: an argument is of the wrong class; the message names it.
         """
         self._check_open()
-        policy = RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
-        limits = checked_limits(limits) or self.limits
-        grants = checked_grants(grants)
-        check_text("entry", entry, "the name of a class or function")
-        check_text("name", name, "a name for logs and errors")
-        modules = _modules.read(source, grants)
-        label = name or entry or modules.main
-        outside = ClockAndRandomState.of(grants.clock, grants.seed)
-        message = load_request.operand(
-            modules,
-            grants,
-            limits,
-            name=label,
+        options = LoadOptions(
             entry=entry,
             params=params,
+            name=name,
+            limits=self.limits if limits is None else limits,
+            grants=Grants() if grants is None else grants,
             session_id=session_id,
-            seed=outside.seed,
+            policy=RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts),
         )
-        return self._while_open(
-            NodeLock(label), self._load, label, message, bool(name or entry), limits, grants, outside, policy
-        )
+        return self._loaded(source, options)
 
     def restore(
         self,
@@ -218,9 +210,25 @@ class Runtime:
         """
         self._check_open()
         checked("snapshot", snapshot, Snapshot, "one from Node.snapshot or Snapshot.from_bytes")
-        limits = checked_limits(limits) or self.limits
-        grants = checked_grants(grants)
-        check_text("name", name, "a name for logs and errors")
+        options = LoadOptions(
+            name=name,
+            limits=self.limits if limits is None else limits,
+            grants=Grants() if grants is None else grants,
+            policy=RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts),
+        )
+        return self._restored(snapshot, options, reseed)
+
+    def _loaded(self, source: Source | str | os.PathLike[str], options: LoadOptions) -> Node:
+        """See `load`."""
+        modules = _source.read(source, packages=bool(options.grants.packages))
+        outside = ClockAndRandomState.of(options.grants.clock, options.grants.seed)
+        message = options.request(modules, outside.seed)
+        label = options.label(modules.main)
+        return self._while_open(NodeLock(label), self._load, label, message, options, outside)
+
+    def _restored(self, snapshot: Snapshot, options: LoadOptions, reseed: bool) -> Node:
+        """See `restore`."""
+        self._check_open()
         if snapshot.image != self.image.sha256:
             raise ImageError(
                 f"the snapshot of {snapshot.name!r} belongs to the image {snapshot.image[:12]}, this runtime has "
@@ -229,12 +237,11 @@ class Runtime:
         info = load_request.read_info(snapshot.info)
         if info is None:
             raise ClocheError("the snapshot describes no node")
-        label = name or snapshot.name
-        policy = RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts)
+        label = options.label(snapshot.name)
 
         def revive(lock: NodeLock) -> Node:
-            instance = self._revived(snapshot, limits, label, grants, reseed, lock)
-            return self._add(instance, info, limits, grants, policy, lock, snapshot.stream)
+            instance = self._revived(snapshot, options, label, reseed, lock)
+            return self._add(instance, info, options, lock)
 
         return self._while_open(NodeLock(label), revive)
 
@@ -250,7 +257,7 @@ class Runtime:
         reset: bool = False,
         max_calls: int | None = None,
         max_age_s: float | None = None,
-        **options: Any,
+        **options: Unpack[PoolKeywords],
     ) -> Pool:
         """Load a node once and run many items on clones of it, in parallel.
 
@@ -271,7 +278,7 @@ class Runtime:
         """
         from cloche._runtime.pool import Pool  # its threads are slow to import, and few programs have a pool
 
-        if refused := options.keys() - {"name", "limits", "grants", "session_id"}:
+        if refused := options.keys() - PoolKeywords.__annotations__.keys():
             raise TypeError(f"a pool takes no {', '.join(sorted(refused))}: it replaces a clone that breaks")
         workers = size if size is not None else os.cpu_count() or 1
         node = self.load(source, entry, params, **options)
@@ -280,11 +287,14 @@ class Runtime:
                 node.initialize()
             pristine = node.snapshot()
         finally:
-            node._discard()
-        limits, grants, number = options.get("limits"), options.get("grants") or Grants(), itertools.count(1)
+            node.__cloche__.discard()
+        limits, grants, number = options.get("limits"), options.get("grants"), itertools.count(1)
+        chosen = LoadOptions(
+            limits=self.limits if limits is None else limits, grants=Grants() if grants is None else grants
+        )
 
         def clone() -> Node:
-            return self.restore(pristine, limits=limits, grants=_of_clone(grants, next(number)))
+            return self._restored(pristine, chosen.of_clone(next(number)), True)
 
         return Pool(
             clone,
@@ -324,25 +334,20 @@ class Runtime:
         lock: NodeLock,
         label: str,
         message: Any,
-        is_named: bool,
-        limits: Limits,
-        grants: Grants,
+        options: LoadOptions,
         outside: ClockAndRandomState,
-        policy: RecoveryPolicy,
     ) -> Node:
         """See `load`.
 
         Args:
             lock: the node's, which is held.
-            label: its name, or what stands for it until the guest has told the entry's name.
-            message: what `load_request.operand` gives.
-            is_named: whether the label is the name.
-            limits: the node's.
-            grants: the node's.
-            outside: where its clocks and its random source start.
-            policy: what becomes of it when it breaks.
+            label: the node's name, or what stands for it until the guest has reported the entry's name.
+            message: what `LoadOptions.request` gives.
+            options: the caller's.
+            outside: where the node's clocks and its random source start.
         """
-        instance = self._instance(limits, CallState(label, outside), grants, lock)
+        limits = options.limits
+        instance = self._instance(options, CallState(label, outside), lock)
         try:
             self._loads[lock] = instance
             self._check_open()
@@ -368,16 +373,16 @@ class Runtime:
             if isinstance(error, Cancelled):
                 self._check_open()  # it was cancelled by `close`
             raise
-        if not is_named:
+        if not options.is_named:
             instance.name = info["entry"]
-        return self._add(instance, info, limits, grants, policy, lock)
+        return self._add(instance, info, options, lock)
 
     def _instance(
-        self, limits: Limits, host: CallState, grants: Grants, lock: NodeLock, snapshot: Snapshot | None = None
-    ) -> Instance | RemoteInstance:
+        self, options: LoadOptions, host: CallState, lock: NodeLock, snapshot: Snapshot | None = None
+    ) -> CheckedSandbox:
         logger, engine = self._logger, self._engine
         make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
-        made = request_handlers(grants, limits, host, logger)
+        made = request_handlers(options.grants, options.limits, host, logger)
         if services := ServiceHandler.among(made):
             services.lock = lock
 
@@ -385,19 +390,21 @@ class Runtime:
             run_inside(lock, None, _logs.deliver, records, logger, node)
 
         try:
-            return make(limits, host, deliver, snapshot, made)
+            return make(options.limits, host, deliver, snapshot, made)
         except BaseException:
             for handler in made:
                 handler.close()
             raise
 
     def _revived(
-        self, snapshot: Snapshot, limits: Limits, name: str, grants: Grants, reseed: bool, lock: NodeLock
-    ) -> Instance | RemoteInstance:
+        self, snapshot: Snapshot, options: LoadOptions, name: str, reseed: bool, lock: NodeLock
+    ) -> CheckedSandbox:
         """A snapshot of this image in an instance of its own."""
         self._check_open()
-        outside = ClockAndRandomState.of(grants.clock, grants.seed).resumed(snapshot.outside, stream=not reseed)
-        instance = self._instance(limits, CallState(name, outside), grants, lock, snapshot)
+        outside = ClockAndRandomState.of(options.grants.clock, options.grants.seed).resumed(
+            snapshot.outside, stream=not reseed
+        )
+        instance = self._instance(options, CallState(name, outside), lock, snapshot)
         try:
             if reseed:
                 kind, value = instance.exchange(Op.RESEED, [outside.seed], "seed")
@@ -406,7 +413,7 @@ class Runtime:
                 if kind is not Reply.RESULT:
                     raise ProtocolError(f"node {name!r}: {kind.name} is no answer to RESEED", node=name)
         except NodeRaisedError as error:
-            raised = interruption(error, instance.told, instance.usage(), limits, usable=False)
+            raised = interruption(error, instance.told, instance.usage(), options.limits, usable=False)
             instance.close()
             raise raised from None
         except BaseException:
@@ -416,34 +423,32 @@ class Runtime:
 
     def _add(
         self,
-        instance: Instance | RemoteInstance,
+        instance: CheckedSandbox,
         info: dict[str, Any],
-        limits: Limits,
-        grants: Grants,
-        policy: RecoveryPolicy,
+        options: LoadOptions,
         lock: NodeLock,
-        stream: StreamPosition | None = None,
     ) -> Node:
         name, number = instance.name, itertools.count(1)
 
         def restore(snapshot: Snapshot, name: str, reseed: bool) -> Node:
-            own = _of_clone(grants, next(number)) if reseed else grants
-            return self.restore(snapshot, name=name, limits=limits, grants=own, reseed=reseed, **asdict(policy))
+            own = options.of_clone(next(number)) if reseed else options
+            return self._restored(snapshot, replace(own, name=name), reseed)
 
-        def revive(snapshot: Snapshot) -> Instance | RemoteInstance:
-            return self._revived(snapshot, limits, name, _of_clone(grants, next(number)), True, lock)
+        def revive(snapshot: Snapshot) -> CheckedSandbox:
+            return self._revived(snapshot, options.of_clone(next(number)), name, True, lock)
 
-        node: Node | None = None
+        calls: NodeCalls | None = None
         try:
-            if policy.on_break == "raise":
-                node = Node(instance, info, restore, stream, lock)
-            else:
-                node = RecoveringNode(instance, info, restore, stream, policy, revive, lock)
-            self._nodes.add(node)
+            sandbox: Sandbox = instance
+            if options.policy.on_break != "raise":
+                sandbox = Supervisor(instance, info, options.policy, revive)
+            calls = NodeCalls(sandbox, info, lock)
+            node = Node(calls, restore)
+            self._nodes.add(calls)
             self._check_open()  # again: it has been closed while the node was loading
         except BaseException:
-            if node is not None:
-                self._nodes.discard(node)
+            if calls is not None:
+                self._nodes.discard(calls)
             instance.close()
             raise
         return node
@@ -461,7 +466,7 @@ class Runtime:
                 call waits for the calling one (through a service) is not closed, nor the engine: call it again later.
             ClocheError: it was called from inside a call of one of its own nodes; nothing is closed.
         """
-        if is_inside([*self._loads, *(node._lock for node in self._living())]):
+        if is_inside([*self._loads, *(node.lock for node in self._living())]):
             raise ClocheError("the runtime cannot be closed from inside a call of one of its own nodes")
         self._closed = True
         failures: list[Exception] = []
@@ -479,7 +484,7 @@ class Runtime:
                 node.close()
             except Exception as error:
                 failures.append(error)
-                may_end = may_end and node._closed
+                may_end = may_end and node.closed
         if may_end:
             try:
                 self._ending.run(self._engine.close)
@@ -497,7 +502,7 @@ class Runtime:
             self._engine.end_starts()
         return False
 
-    def _living(self) -> list[Node]:
+    def _living(self) -> list[NodeCalls]:
         while True:
             try:
                 return list(self._nodes)
@@ -520,11 +525,6 @@ class Runtime:
 
 def _nothing() -> None:
     """What is done with a lock that is only waited for."""
-
-
-def _of_clone(grants: Grants, number: int) -> Grants:
-    """The grants of a node's clone: those of the node, but for the seed, if it has one."""
-    return grants if grants.seed is None else replace(grants, seed=child(grants.seed, number))
 
 
 def _remedy(error: NodeLoadError) -> str:

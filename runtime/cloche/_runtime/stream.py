@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from cloche._records import StreamPosition
 from cloche._requests.node_lock import exclusive
 from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._runtime.node import Node
+    from cloche._runtime.calls import NodeCalls
 
-__all__ = ["StreamSession", "advanced", "run"]
-
-
-_BEGINNING: Final = StreamPosition(0, 0, False)
-_GOES_ON: Final = (Reply.YIELD, Reply.YIELD_NEED, Reply.NEED)
-
-
-def advanced(position: StreamPosition | None, op: Op, kind: Reply) -> StreamPosition | None:
-    """Where the stream is after a step; None: it is over."""
-    if kind not in _GOES_ON:
-        return None
-    items, outputs, _ = _BEGINNING if position is None or op is Op.STREAM_OPEN else position
-    return StreamPosition(items + (op is Op.STREAM_FEED), outputs + (kind is not Reply.NEED), kind is not Reply.YIELD)
+__all__ = ["StreamSession", "run"]
 
 
 class StreamSession:
@@ -35,16 +22,17 @@ class StreamSession:
     Attributes:
         output: whether `value` is an output of the node.
         value: that output.
+        lock: the node's.
         wants: whether the node asks for the next item (`feed`, `end` or `throw`); if not, `next` goes on.
         ended: whether the stream is over.
     """
 
-    def __init__(self, node: Node, *, resume: bool = False) -> None:
+    def __init__(self, node: NodeCalls, *, resume: bool = False) -> None:
         self._node = node
-        self._lock = node._lock
+        self.lock = node.lock
         self._resume = resume
         self._generation = 0
-        self._limits = node._instance.limits
+        self._limits = node.sandbox.limits
         self._thrown: BaseException | None = None
         self._fed = 0
         self._outputs = 0
@@ -60,8 +48,8 @@ class StreamSession:
         Raises:
             ClocheError: the node has another stream open; or there is none to take up.
         """
-        position = self._node._begin_stream(self, self._resume)
-        self._generation = self._node._generation
+        position = self._node.begin_stream(self, self._resume)
+        self._generation = self._node.sandbox.generation
         if position is None:
             self._step(Op.STREAM_OPEN, [])
         else:
@@ -87,14 +75,13 @@ class StreamSession:
 
     def close(self) -> None:
         """Give up the stream: unless it has ended, the node's generators are closed and their finally blocks run."""
-        if self._node._streaming is self:
-            self._node._end_stream(self.ended or self._is_lost)
+        if self._node.end_stream(self, self.ended or self._is_lost):
             self.ended = True
 
     @property
     def _is_lost(self) -> bool:
         """Whether the instance that had it open has broken, and the node lives on in another one."""
-        return self._generation != self._node._generation
+        return self._generation != self._node.sandbox.generation
 
     @exclusive
     def _step(self, op: Op, operands: list[Any]) -> None:
@@ -105,7 +92,7 @@ class StreamSession:
             )
         try:
             if self._limits.stream_s is None:
-                kind, value = self._node._exchange(op, operands, "item")
+                kind, value = self._node.exchange(op, operands, "item")
             else:
                 kind, value = self._timed(op, operands, self._limits.stream_s)
             self._take(kind, value, op)
@@ -130,7 +117,7 @@ class StreamSession:
         if self._thrown is not None:
             raise self._thrown
         if kind is not Reply.END:
-            self._node._finish(kind, value, op)
+            self._node.sandbox.finish(kind, value, op)
 
     def _timed(self, op: Op, operands: list[Any], allowed: float) -> tuple[Reply, Any]:
         """One step, if ``stream_s`` has something left: between two the node is at rest, and stays usable."""
@@ -142,7 +129,7 @@ class StreamSession:
             within = (
                 allowed - seconds if self._limits.deadline_s is None else None
             )  # else each step has a bound of its own
-            return self._node._exchange(op, operands, "item", within=within)
+            return self._node.exchange(op, operands, "item", within=within)
         finally:
             self._seconds += time.perf_counter() - began
 

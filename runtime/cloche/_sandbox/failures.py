@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from cloche._texts import clean, line, name
-from cloche_wire import Failure, Frame
+from cloche.errors import NodeLoadError, NodeRaisedError, ProtocolError
+from cloche.texts import clean, line, name
+from cloche_wire import Failure, Frame, Op
 from cloche_wire.failure import MAX_MESSAGE
 
-__all__ = ["read_failure"]
+__all__ = ["raise_failure", "read_failure"]
 
 _LOADING: Final = ("compile", "import", "entry", "init")
 _CALLING: Final = ("call", "encode")
@@ -28,6 +29,22 @@ def read_failure(value: Any, *, loading: bool) -> Failure:
     failure = Failure.from_wire(value)
     phases = _LOADING if loading else _CALLING
     return _cleaned(failure, failure.phase if failure.phase in phases else phases[-1 if loading else 0])
+
+
+def raise_failure(value: Any, node: str, op: Op = Op.PROCESS) -> NoReturn:
+    """Raise what a guest reported. What was under way decides which error it is, whatever the guest says.
+
+    Raises:
+        NodeLoadError: the node was being loaded.
+        NodeRaisedError: it was called.
+        ProtocolError: it is not a failure; the instance has to be closed.
+    """
+    kind = NodeLoadError if op is Op.LOAD else NodeRaisedError
+    try:
+        failure = read_failure(value, loading=op is Op.LOAD)
+    except ValueError as error:
+        raise ProtocolError(f"node {node!r} sent a malformed failure: {error}", node=node) from None
+    raise kind(failure, node)
 
 
 def _cleaned(failure: Failure, phase: str) -> Failure:

@@ -5,33 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from ctypes import ArgumentError
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from cloche._codec.codec import REFUSED, Codec, Refused, refused_reply
+from cloche._codec.codec import REFUSED, Codec
 from cloche._records import LogRecord
 from cloche._requests.router import GuestRequestRouter
 from cloche._requests.service_handler import ServiceHandler
 from cloche._sandbox import logs as _logs
+from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.snapshot import Snapshot
-from cloche._sandbox.termination import CallUsage, termination_error, with_data
+from cloche._sandbox.termination import CallUsage, termination_error
 from cloche._wasm import clocks
-from cloche._wasm.call_state import CallState, HasCallState, Stop, Stopped
+from cloche._wasm.call_state import CallState, Stop, Stopped
 from cloche._wasm.core import Reason, State, Status, Word, core
 from cloche._wasm.frames import python_frames
 from cloche._wasm.memory import Memory, Trapped
-from cloche.errors import ClosedError, ProtocolError
-from cloche_wire import Op, Reply, abi
+from cloche.errors import ClocheError, ClosedError, ProtocolError
+from cloche_wire import abi
 
 if TYPE_CHECKING:
-    from cloche._records import StreamPosition
     from cloche._requests.router import RequestHandler
+    from cloche._sandbox.interface import Observer
     from cloche._wasm.engine import Engine
     from cloche._wasm.frames import FrameInfo
     from cloche.limits import Limits
+    from cloche_wire import Reply
 
 __all__ = ["Instance"]
 
-_REPLIES: Final = tuple(Reply)
+T = TypeVar("T")
+
 _ENDLESS_FUEL: Final = (1 << 63) - 1
 _U32: Final = 0xFFFF_FFFF
 _POLL_NS: Final = 50_000_000
@@ -46,7 +49,16 @@ _AT_REST, _WAITING, _BROKEN = int(State.AT_REST), int(State.WAITING), int(State.
 _TOLD: Final = {int(Reason.NONE): None, int(Reason.DEADLINE): Stop.DEADLINE, int(Reason.CANCELLED): Stop.CANCELLED}
 
 
-class Instance(HasCallState):
+def _in_phase(observer: Observer, name: str, after: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in a phase of the call; then the phase `after` goes on."""
+    observer.phase(name)
+    try:
+        return function(*arguments)
+    finally:
+        observer.phase(after)
+
+
+class Instance(CheckedSandbox):
     """A guest at rest or under way; not thread-safe: its `Node` lets in one call at a time.
 
     Args:
@@ -73,14 +85,6 @@ class Instance(HasCallState):
         "_ran_under",
         "_slot",
         "_words",
-        "closed",
-        "dropped_records",
-        "fuel",
-        "guest_seconds",
-        "host",
-        "last_fuel",
-        "limits",
-        "services",
     )
 
     def __init__(
@@ -101,6 +105,8 @@ class Instance(HasCallState):
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self._lease = False
+        self.observer = None
+        self.position = snapshot.stream if snapshot is not None else None
         self.services = ServiceHandler.among(handlers)
         self.host = CallState(host) if isinstance(host, str) else host
         if limits.memory_bytes < engine.image_bytes:
@@ -125,14 +131,7 @@ class Instance(HasCallState):
             clocks.set_words(words, self.host.outside)
             self.limit_next_calls(None)
             self._ran_under = self._bound
-            self._codec = Codec(
-                limits,
-                self._memory.place,
-                partial(self._memory.view, limit=limits.reply_bytes),
-                self._memory.free,
-                self._memory.shared,
-                partial(self._memory.pin, limit=limits.reply_bytes),
-            )
+            self._codec = self._codec_for(None)
             if handlers:
                 self.host.router = GuestRequestRouter(self._memory, self._codec, limits, handlers)
             if snapshot is None:
@@ -175,31 +174,25 @@ class Instance(HasCallState):
         self._lease = lease
         self._words[Word.MAX_DEPTH] = self.limits.value_depth | (abi.HOLD_REPLY if lease else 0)
 
-    def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
-        """Send one message and return the reply: kind and value. Logs are drained in every case.
-
-        Args:
-            op: a number of `cloche_wire.Op`.
-            operands: what the message carries.
-            root: what to call the operands in an `EncodeError`'s path.
-
-        Raises:
-            EncodeError: an operand cannot be sent; the guest was not entered.
-            BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol; the instance is closed.
-        """
-        host, words = self.host, self._words
+    def _reply_to(self, op: int, operands: Sequence[Any], root: str) -> Any:
+        host, words, observer = self.host, self._words, self.observer
         if self.closed or words[_STATE] != _AT_REST:
             self._not_open()
         host.calls += 1
         self._ran_under = self._bound
         if host.router is not None:
             host.begin()
-        refused: Refused | None = None
         try:
+            if observer is not None:
+                observer.phase("encode")
             frame = self._codec.encode([op, host.calls, *operands], root)  # the caller's own time: nothing is armed yet
+            if observer is not None:
+                observer.phase("guest")
             status = self._call(self._handle, frame, len(frame))
             if status:
                 self._not_done(status, len(frame))
+            if observer is not None:
+                observer.phase("")
             self.guest_seconds += words[_TOOK_NS] * 1e-9
             if self._fuelled:
                 self._count_fuel()
@@ -207,14 +200,21 @@ class Instance(HasCallState):
             start, size = packed >> 32, packed & _U32
             if not start:
                 self._no_reply(size)
-            reply = self._codec.decode(self._memory.read(start, size, self.limits.reply_bytes), lease=self._lease)
+            if observer is not None:
+                observer.phase("lift")
+            frame = self._memory.read(start, size, self.limits.reply_bytes)
+            if observer is not None:
+                observer.phase("decode")
+            reply = self._codec.decode(frame, lease=self._lease)
         except REFUSED as error:
-            refused, reply = error, refused_reply(error)
+            reply = error
         except Trapped as trapped:
-            broken = with_data(self._broken(trapped), op, operands)
+            if observer is not None:
+                observer.phase("")
+            broken = self._broken(trapped)
             raise broken from broken.__cause__
         except ProtocolError as error:
-            with_data(self.fail(error), op, operands)
+            self.fail(error)
             raise
         except BaseException as error:
             if words[_STATE] == _WAITING:
@@ -227,11 +227,48 @@ class Instance(HasCallState):
             raise
         if words[_RECORDS]:
             self._drain()
-        if refused is not None and Op.STREAM_OPEN <= op < Op.STREAM_CLOSE:
-            self.exchange(Op.STREAM_CLOSE, [], "")  # a failure ends a stream; this guest does not know that it failed
-        if type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < len(_REPLIES):
-            return _REPLIES[reply[0]], reply[1]
-        raise with_data(self.fail(ProtocolError("a reply is [kind, value]")), op, operands)
+        return reply
+
+    def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
+        """See `Sandbox`."""
+        words, observer = self._words, self.observer
+        counted = self.host.calls, self.guest_seconds, self.fuel, self.last_fuel
+        ended = words[Word.TOLD], words[_TOOK_NS]
+        self.observer = None
+        try:
+            return self.exchange(op, operands, "")
+        finally:
+            self.observer = observer
+            self.host.calls, self.guest_seconds, self.fuel, self.last_fuel = counted
+            if not self.closed:
+                words[Word.TOLD], words[_TOOK_NS] = ended
+
+    def observe(self, observer: Observer | None) -> None:
+        """See `Sandbox`."""
+        if observer is not None and self.observer is not None:
+            raise ClocheError(f"node {self.name!r} is being recorded already")
+        self.observer = observer
+        self._codec = self._codec_for(observer)
+
+    def _codec_for(self, observer: Observer | None) -> Codec:
+        """A codec that tells the observer what it copies into and out of guest memory.
+
+        The answers to the guest's requests have another codec: the guest waits for them, so they are its own time.
+        """
+        memory, limit = self._memory, self.limits.reply_bytes
+        place, free = memory.place, memory.free
+        view, pin = partial(memory.view, limit=limit), partial(memory.pin, limit=limit)
+        if observer is None:
+            return Codec(self.limits, place, view, free, memory.shared, pin)
+        lower, lift = partial(_in_phase, observer, "lower", "encode"), partial(_in_phase, observer, "lift", "decode")
+        return Codec(
+            self.limits,
+            partial(lower, place),
+            partial(lift, view),
+            partial(lower, free),
+            memory.shared,
+            partial(lift, pin),
+        )
 
     def _not_open(self) -> None:
         """The instance is closed, or an exception at the very end of Python's stack has left its guest in the middle of a call."""
@@ -311,7 +348,7 @@ class Instance(HasCallState):
             self._deliver(error)
 
     def share(self, length: int) -> memoryview:
-        """A buffer of guest memory for the host to fill. Raises as `exchange` does."""
+        """See `Sandbox`."""
         try:
             return self._memory.share(length)
         except Trapped as trapped:
@@ -328,13 +365,8 @@ class Instance(HasCallState):
         self.last_fuel = int(self._words[Word.BURNED])
         self.fuel += self.last_fuel
 
-    def snapshot(self, info: dict[str, Any], stream: StreamPosition | None = None) -> Snapshot:
-        """The state at rest, copied out.
-
-        Args:
-            info: as `Node.info`.
-            stream: where the stream is that the node has open.
-        """
+    def snapshot(self, info: dict[str, Any]) -> Snapshot:
+        """See `Sandbox`."""
         memory, host = self._memory, self.host
         runs = memory.dirty_runs()
         return Snapshot(
@@ -346,7 +378,7 @@ class Instance(HasCallState):
             memory.save(runs),
             int(self._words[Word.REQUEST_AT]),
             host.calls,
-            stream,
+            self.position,
             clocks.state_of(self._words, host.outside),
         )
 
@@ -362,10 +394,15 @@ class Instance(HasCallState):
 
     def _drain(self) -> list[LogRecord]:
         """Take the guest's log records and hand them on, the newest `log_records` of them."""
+        observer = self.observer
+        if observer is not None:
+            observer.phase("logs")
         frames, dropped = self._memory.drain()
         records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
         self.dropped_records += dropped
         self._on_records(records, self.name)
+        if observer is not None:
+            observer.phase("")
         return records
 
     def _deliver(self, cause: BaseException) -> list[LogRecord]:

@@ -1,4 +1,4 @@
-"""What LOAD carries (docs/wire.md): a node's code, its parameters, and what it may use; and what the guest answers."""
+"""The operand of LOAD (docs/reference/wire.md): a node's code, parameters and grants; and the guest's answer to it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._arguments import checked_params
-from cloche._texts import name as cleaned
+from cloche.texts import name as cleaned
 
 if TYPE_CHECKING:
-    from cloche._sandbox.modules import Modules
     from cloche.grants import Grants
     from cloche.limits import Limits
+    from cloche.source import Modules
 
 __all__ = ["MAX_METHODS", "operand", "read_info"]
 
 MAX_METHODS: Final = 64
-"""Methods that a guest may name: it tells which of the dozen known ones its entry has."""
+"""Method names accepted from a guest, which reports the known methods (a dozen) that its entry has."""
 
 
 def operand(
@@ -30,12 +30,12 @@ def operand(
     session_id: str | None,
     seed: bytes,
 ) -> dict[str, Any]:
-    """The map that LOAD sends. Reads the granted packages.
+    """The operand of LOAD. Reads the granted packages from disk.
 
     Raises:
-        FileNotFoundError: there is no such package.
-        ClocheError: a package is too large or none.
-        TypeError: `params` are no keyword arguments.
+        FileNotFoundError: a granted package does not exist.
+        ClocheError: a granted package is too large, or is not a package.
+        TypeError: `params` is not a mapping with text keys.
     """
     return {
         "name": name,
@@ -63,10 +63,10 @@ def operand(
 
 
 def read_info(value: Any) -> dict[str, Any] | None:
-    """What a guest says of its entry (`Node.info`), its texts cleaned and cut; None if it is something else.
+    """The guest's description of its entry (`Node.info`), with texts cleaned and cut; None if the value is malformed.
 
     Args:
-        value: untrusted: the answer to LOAD, or what a snapshot carries of it.
+        value: untrusted: the answer to LOAD, or its copy in a snapshot.
     """
     match value:
         case {

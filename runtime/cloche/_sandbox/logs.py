@@ -1,4 +1,4 @@
-"""Takes a guest's log records to the host's logger. Every field of them is input from a stranger."""
+"""A guest's log records on their way to the host's logger. Every field is hostile input: cleaned, cut, and kept below one key."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any, Final
 
 from cloche._codec.codec import decode_record
 from cloche._records import LogRecord
-from cloche._texts import MAX_NAME, MAX_TEXT, clean, name
+from cloche.texts import MAX_NAME, MAX_TEXT, clean, name
 from cloche_wire import abi
 
 __all__ = ["DefaultLogger", "collect", "deliver", "parse"]
 
 MAX_FIELDS: Final = 64
+"""Items kept of each dict and list in a record's extra fields."""
 MAX_DEPTH: Final = 4
+"""Levels of dicts and lists kept; deeper ones become text."""
 MAX_CHARACTERS: Final = 64 * 1024
-"""Characters of all fields of a record, escapes included."""
+"""Characters kept of all extra fields of a record together, escapes included."""
 _LEVELS: Final = (
     (50, "critical"),
     (40, "error"),
@@ -25,7 +27,7 @@ _LEVELS: Final = (
 
 
 class _Fields:
-    """What a guest passed as ``extra=``, as plain values: so many keys, so deep, and so many characters in all."""
+    """The ``extra=`` fields of one record as plain values, within MAX_FIELDS, MAX_DEPTH and MAX_CHARACTERS."""
 
     def __init__(self) -> None:
         self._left = MAX_CHARACTERS
@@ -36,7 +38,7 @@ class _Fields:
         return kept
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """The value, with texts for all that a log has no form for."""
+        """The value with None, bool, int, float, str, list and dict kept; anything else becomes its `repr`."""
         match value:
             case None | bool() | int() | float():
                 return value
@@ -87,28 +89,28 @@ def parse(frames: Iterable[bytes], call: int) -> tuple[list[LogRecord], int]:
     """Decode untrusted records.
 
     Returns:
-        those that are records, in order, and how many were not.
+        the valid records in order, and the number of malformed ones.
     """
     records, refused = [], 0
     for frame in frames:
         try:
             records.append(_parse_one(frame, call))
-        except Exception:  # whatever the bytes provoke, the guest loses that record and nothing else
+        except Exception:  # hostile bytes may raise anything: the guest loses this record and nothing else
             refused += 1
     return records, refused
 
 
 def collect(frames: list[bytes], dropped: int, most: int, call: int) -> tuple[list[LogRecord], int]:
-    """What a drained ring gives: its newest records, and one more if any are missing.
+    """The newest records of a drained ring, and a warning as the last one if any are missing.
 
     Args:
         frames: untrusted records, oldest first.
-        dropped: how many were lost before.
-        most: `Limits.log_records`.
-        call: number of the call.
+        dropped: number of records that the ring had no room for.
+        most: number of records to keep (`Limits.log_records`).
+        call: number of the call on the node.
 
     Returns:
-        the records, and how many are missing.
+        the records, and the number of missing ones.
     """
     dropped += max(0, len(frames) - most)
     records, refused = parse(frames[-most:] if most else [], call)
@@ -121,7 +123,7 @@ def collect(frames: list[bytes], dropped: int, most: int, call: int) -> tuple[li
 
 
 class DefaultLogger:
-    """Where records go unless `Runtime` was given a logger. structlog takes 80 ms to import: only who logs pays."""
+    """The logger of a `Runtime` that was given none. Imports structlog, which takes 80 ms, at the first record."""
 
     def __getattr__(self, level: str) -> Any:
         import structlog
@@ -130,7 +132,7 @@ class DefaultLogger:
 
 
 def deliver(records: Iterable[LogRecord], logger: Any, node: str) -> None:
-    """Hand records to a structlog logger. The guest's own fields nest under ``guest``: they cannot forge another key."""
+    """Hand records to a structlog logger. Extra fields nest under the key ``guest``, so that they cannot forge another."""
     for record in records:
         event: dict[str, Any] = {"node": node, "call": record.call, "logger": record.logger}
         if record.fields:

@@ -1,4 +1,4 @@
-"""Who answers what one node asks, by its grants."""
+"""The request handlers of one instance: which there are follows from the node's grants."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ __all__ = ["request_handlers"]
 
 
 def request_handlers(grants: Grants, limits: Limits, host: CallState, logger: Any) -> list[RequestHandler]:
-    """Made anew for each instance, because they keep its state; empty if nothing is granted that has to be asked for.
+    """New request handlers for one instance, whose state they keep; empty if the grants have neither services nor mounts.
 
     Args:
         grants: the node's.
         limits: the node's.
-        host: the outside as the node sees it.
-        logger: where the host's own records of it go.
+        host: state of the call under way: handlers end their waits by its deadline.
+        logger: takes the host's own records, of failed and (at debug level) of all service calls.
 
     Raises:
-        OSError: a mounted folder does not exist, or is none.
+        OSError: a mounted folder does not exist, or is not a folder.
     """
     found: list[RequestHandler] = []
     if grants.services:
-        services = cast("Mapping[str, Service]", grants.services)  # Grants has made them so
-        # the default logger shows every level: a record of each call would be more than anybody asked for
+        services = cast("Mapping[str, Service]", grants.services)  # Grants.__post_init__ has converted them
+        # the default logger shows every level, and would print a line for each service call
         logged = 0 if isinstance(logger, DefaultLogger) else limits.log_records
         found.append(ServiceHandler(services, host, logger, logged))
     if grants.mounts:
-        from cloche._files.handler import FileHandler  # only who mounts pays for its import
+        from cloche._files.handler import FileHandler  # takes milliseconds to import: only nodes with mounts need it
 
-        mounts = cast("Mapping[str, Mount]", grants.mounts)  # so has it these
-        found.append(FileHandler(mounts, limits))  # the last one: it opens files, and there is nobody yet to close them
+        mounts = cast("Mapping[str, Mount]", grants.mounts)  # converted as well
+        # must be last: it opens descriptors, which leak if a later constructor raises
+        found.append(FileHandler(mounts, limits))
     return found

@@ -1,7 +1,7 @@
-"""A node's whole state as data: the pages of linear memory that differ from the image's.
+"""Snapshots: a node's whole state as data, which is the pages of linear memory that differ from the image's.
 
-At rest an instance is its linear memory and nothing else: no call is on the stack, and the image's one mutable global, the stack
-pointer, has its initial value. So restoring is a fresh instance and a copy of pages, here or on another machine.
+Between two calls an instance consists of its linear memory alone: no call is on the stack, and the image's one mutable global, the
+stack pointer, has its initial value. So a snapshot is restored by copying pages into a fresh instance, here or on another machine.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloche._records import StreamPosition
-from cloche._texts import name as cleaned
 from cloche._wasm.clocks import check_state
+from cloche._wasm.memory import PAGE_BYTES
 from cloche.errors import ClocheError
+from cloche.texts import name as cleaned
 
 __all__ = ["PAGE_BYTES", "Snapshot"]
 
-PAGE_BYTES: Final = 4096
 _MAGIC: Final = b"cloche snapshot\n"
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<16sIII")  # magic, version, bytes of the description, 0
@@ -43,17 +43,18 @@ class Snapshot:
     Attributes:
         image: sha256 of the image's module; only a runtime with the same image can restore it.
         name: the node's name.
-        info: as `Node.info`.
-        memory_bytes: size of the linear memory.
-        runs: stretches of pages that differ from the image: (first page, number of pages).
-        pages: their content, in order.
+        info: the node's `Node.info`.
+        memory_bytes: size of the linear memory in bytes.
+        runs: address ranges that differ from the image, in order: (first page, number of pages). A page has 4096
+            bytes here, on every machine.
+        pages: content of these pages, in order.
         request: address of the request buffer in the guest.
-        calls: calls that the node had answered.
-        stream: where the stream is that it had open, for `Node.resume`; None: it had none.
-        outside: where its clocks and its random source were, if they are not the host's (`Grants.clock`, `Grants.seed`).
+        calls: number of calls that the node had answered.
+        stream: position of the open stream, for `Node.resume`; None without an open stream.
+        outside: state of the node's clocks and random source, unless they are the host's (`Grants.clock`, `Grants.seed`).
 
     Raises:
-        ClocheError: they do not fit together.
+        ClocheError: the values do not fit together.
     """
 
     image: str
@@ -88,7 +89,7 @@ class Snapshot:
         """The snapshot as bytes: versioned, compressed, with a digest at its end.
 
         Args:
-            key: up to 64 bytes; with it the digest also proves that the bytes come from somebody who has the key.
+            key: up to 64 bytes. With a key the digest also proves that the bytes were made by a holder of the key.
         """
         description = json.dumps(
             {
@@ -109,19 +110,18 @@ class Snapshot:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, key: bytes = b"", max_bytes: int = 256 << 20) -> Snapshot:
-        """Check bytes that `to_bytes` made, and read them.
+        """Check and read the bytes of `to_bytes`.
 
-        Bytes from a stranger cost at most 32 times their size for what describes the node, and `max_bytes` for its pages: a
-        megabyte of them may stand for a gigabyte of equal pages.
+        Hostile bytes cost at most 32 times their size in memory for the description of the node, and `max_bytes` for its pages
+        (compression lets one megabyte stand for a gigabyte of equal pages).
 
         Args:
             data: the bytes.
-            key: what `to_bytes` was given.
-            max_bytes: how much memory the snapshot's pages may take once decompressed. The default is that of
-                `Limits.memory_bytes`.
+            key: the key that was given to `to_bytes`.
+            max_bytes: bytes that the decompressed pages may take. The default is that of `Limits.memory_bytes`.
 
         Raises:
-            ClocheError: they are truncated, altered, made with another key or by another version, or too large.
+            ClocheError: the bytes are truncated, altered, made with another key or by another version, or too large.
         """
         if len(data) < _HEAD.size + _DIGEST_BYTES:
             raise ClocheError(f"{len(data)} bytes are no snapshot")
@@ -152,7 +152,7 @@ class Snapshot:
 
 
 def _described(text: bytes) -> dict[str, Any]:
-    """The description, which may be anything: its depth is looked at before it is parsed."""
+    """Parse the hostile JSON description; its depth is checked first, because the parser recurses."""
     depth = 0
     for token in _BRACKETS.finditer(text):
         if token[0] in (b"[", b"{"):
@@ -168,7 +168,7 @@ def _described(text: bytes) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:  # reading a number takes time quadratic in its digits
+    if len(digits) > _MAX_DIGITS:  # int() takes time quadratic in the number of digits
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 
@@ -178,14 +178,14 @@ def _run(run: Any) -> tuple[int, int]:
         case [int(first), int(count)] if first >= 0 and count >= 1:
             return first, count
         case _:
-            raise ValueError("a stretch of pages is [first page, number of pages]")
+            raise ValueError("a run of pages is [first page, number of pages]")
 
 
 def _inflated(data: memoryview, size: int) -> bytes:
-    """Decompress exactly `size` bytes, in a buffer that grows in place: `zlib` itself would need the room twice."""
+    """Decompress exactly `size` bytes, in a buffer that grows in place: `zlib.decompress` needs twice the memory."""
     inflate = zlib.decompressobj()
     pages = io.BytesIO()
-    for at in range(0, len(data) + _INPUT, _INPUT):  # the last is empty: it fetches what the decompressor holds
+    for at in range(0, len(data) + _INPUT, _INPUT):  # the last slice is empty: it drains the decompressor
         part: Any = data[at : at + _INPUT]
         if inflate.eof and part:
             break

@@ -11,14 +11,13 @@ from cloche._wasm.call_state import CallState, HasCallState, Stop, Stopped
 from cloche._wasm.checkout import cache_folder, source_tree
 from cloche._wasm.clocks import ClockAndRandomState
 from cloche._wasm.core import Reason, State, Status, Word
-from cloche._wasm.engine import DEFAULT_METERING, GUEST_STACK_BYTES, Engine, Metering
+from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo, python_frames
 from cloche._wasm.image import Image
 from cloche._wasm.memory import Memory, NoRoomError, Trapped, address_of, no_room
 from cloche._wasm.scarce import NUMBERS, nothing_left
 
 __all__ = [
-    "DEFAULT_METERING",
     "GUEST_STACK_BYTES",
     "MAX_FRAMES",
     "NUMBERS",
@@ -30,7 +29,6 @@ __all__ = [
     "HasCallState",
     "Image",
     "Memory",
-    "Metering",
     "NoRoomError",
     "Reason",
     "State",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from cloche._wasm.core import core
+from cloche.atomic_file import AtomicFile
 from cloche.errors import ImageError
 
 __all__ = ["checksum", "intact", "keep", "locked", "open_folder"]
@@ -86,22 +87,11 @@ def keep(path: Path, code: bytes | bytearray) -> None:
     body = memoryview(code).cast("B")
     chunks = (memoryview(bytearray(body[at : at + _CHUNK_BYTES])) for at in range(0, len(body), _CHUNK_BYTES))
     trailer = _TRAILER.pack(_MAGIC, len(body), _checksum_of_chunks(chunks))
-    draft = path.with_name(f"{path.stem}.{os.urandom(8).hex()}.part")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            # without the lock `_remove_old_drafts` of another process removes this draft
-            _lock(descriptor, fcntl.LOCK_EX)
-            file.write(body)
-            file.write(trailer)
-            file.flush()
-            # after the rename a power cut could leave a file of zeros under the final name
-            os.fsync(descriptor)
-            draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with AtomicFile(path, mode=0o600) as file:
+        # without the lock `_remove_old_drafts` of another process removes this draft
+        _lock(file.fileno(), fcntl.LOCK_EX)
+        file.write(body)
+        file.write(trailer)
 
 
 @contextmanager
@@ -157,17 +147,6 @@ def _remove_old_drafts(folder: Path) -> None:
                 draft.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write a folder's entries to disk, if its file system can. Otherwise a power cut may lose the name of a new file."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # the file itself is on disk, and a lost name costs one more compilation
-    finally:
-        os.close(descriptor)
 
 
 def _chunks(descriptor: int, length: int) -> Iterator[memoryview]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from cloche._wasm.core import Word
+from cloche._wasm.core import ClockMode, Word
 from cloche.clock import Clock, Mode
 from cloche.errors import ClocheError
 
@@ -124,10 +124,6 @@ def _blake2b(data: bytes, size: int = 32, **options: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=size, **options).digest()  # type: ignore[arg-type]  # key and person
 
 
-_REAL, _MOVING, _STANDING = range(3)
-"""CLOCK_MODE of the native core, which has the clocks and the random source themselves (runtime/native/imports.c, random.c)."""
-
-
 def set_words(words: Any, outside: ClockAndRandomState) -> None:
     """Tell the core from which state a guest's clocks and its random source start.
 
@@ -136,10 +132,10 @@ def set_words(words: Any, outside: ClockAndRandomState) -> None:
         outside: that state.
     """
     if outside.clock is None:
-        words[Word.CLOCK_MODE] = _REAL
+        words[Word.CLOCK_MODE] = ClockMode.REAL
     else:
         start, slept, stepped, step = outside.clock
-        words[Word.CLOCK_MODE] = _MOVING if step >= 0 else _STANDING
+        words[Word.CLOCK_MODE] = ClockMode.MOVING if step >= 0 else ClockMode.STANDING
         words[Word.CLOCK_START], words[Word.CLOCK_SLEPT], words[Word.CLOCK_STEPPED] = start, slept, stepped
         words[Word.CLOCK_STEP] = max(0, step)
     words[Word.SEEDED] = outside.key is not None

@@ -4,6 +4,8 @@ Every call into a guest goes through this module. `Core.call` crosses from Pytho
 the request into linear memory, enters the guest, and disarms the deadline. The core never calls Python back. When the running guest
 sends a request of its own to the host, `Core.call` returns early with `Status.ASKS`; Python carries the guest's request out, and
 resumes the guest with `Core.answer`.
+
+C gets the enums below, with their comments, from runtime/native/numbers.py: run it after a change here.
 """
 
 from __future__ import annotations
@@ -20,23 +22,23 @@ from cloche._wasm import bindings
 from cloche._wasm.checkout import built_core
 from cloche.errors import ImageError, InternalError
 
-__all__ = ["Function", "Image", "Reason", "State", "Status", "Word", "core", "library_name"]
+__all__ = ["ClockMode", "Function", "Image", "Metering", "Reason", "State", "Status", "Word", "core", "library_name"]
 
 
 class Status(IntEnum):
-    """What a call into a guest has come to (``enum cloche_status``)."""
+    """What a call into a guest has come to; negative: the guest has not run (``enum cloche_status``)."""
 
-    DONE = 0
-    ASKS = 1
-    POLLS = 2
-    TRAPPED = 3
-    NO_GUEST = -1
-    OTHER_PROCESS = -2
-    BUSY = -3
-    NO_MEMORY = -4
-    NO_ROOM = -5
-    ENGINE_FAILED = -6
-    REFUSED = -7
+    DONE = 0  # the guest has returned; it is at rest
+    ASKS = 1  # it waits inside the import `call`: request at WORD_ADDRESS, WORD_LENGTH
+    POLLS = 2  # it waits while Python looks at its signals: cloche_go_on
+    TRAPPED = 3  # it was stopped or has crashed: free it. WORD_STOPPED, WORD_TRAP_CODE, cloche_message
+    NO_GUEST = -1  # the handle names no guest any more
+    OTHER_PROCESS = -2  # the guest was in a call of another thread when this process was forked
+    BUSY = -3  # it is not at rest (or, for an answer, does not wait); or it is another thread's
+    NO_MEMORY = -4  # the system has no more memory or address space, or no thread to keep a deadline
+    NO_ROOM = -5  # the guest's own allocator has no block of that size left
+    ENGINE_FAILED = -6  # the engine refused; cloche_message
+    REFUSED = -7  # a range that lies outside the guest's memory
 
 
 class Reason(IntEnum):
@@ -51,14 +53,14 @@ class Reason(IntEnum):
 
 
 class State(IntEnum):
-    """``enum cloche_state``."""
+    """What a guest is doing (``enum cloche_state``)."""
 
     FREE = 0
     AT_REST = 1
     RUNNING = 2
     WAITING = 3
     BROKEN = 4
-    BETWEEN = 5
+    BETWEEN = 5  # a call is about to begin, or the guest is being freed
 
 
 class Function(IntEnum):
@@ -70,49 +72,71 @@ class Function(IntEnum):
     NODE_CHECK = 3
 
 
-class Word(IntEnum):
-    """What Python and the core share of a guest (``enum cloche_word``)."""
+class Metering(IntEnum):
+    """How a guest is stopped (``enum cloche_metering``)."""
 
-    REQUEST_AT = 0
-    MAX_NODES = 1
-    MAX_DEPTH = 2
-    DEADLINE_NS = 3
-    GRACE_NS = 4
-    POLL_NS = 5
-    FUEL = 6
-    CLOCK_MODE = 7
+    GUARD = 0
+    EPOCH = 1
+    FUEL = 2
+    UNMETERED = 3
+
+
+METERINGS: Final = ("guard", "epoch", "fuel", "none")
+"""What a user calls each `Metering`, in its order."""
+
+
+class ClockMode(IntEnum):
+    """What the guest's clocks show (``enum cloche_clock_mode``)."""
+
+    REAL = 0  # the host's time
+    MOVING = 1  # a time of the guest's own, which advances by sleeping and by being read
+    STANDING = 2  # a time that stands still
+
+
+class Word(IntEnum):
+    """What Python and the core share of a guest; times are nanoseconds (``enum cloche_word``)."""
+
+    # set by Python, between calls
+    REQUEST_AT = 0  # the guest's request buffer, of REQUEST_BUFFER_BYTES
+    MAX_NODES = 1  # third argument of node_call
+    MAX_DEPTH = 2  # fourth argument of node_call
+    DEADLINE_NS = 3  # how long a call may take until the guest is told to stop; 0: without end
+    GRACE_NS = 4  # how much longer until it is stopped
+    POLL_NS = 5  # how often Python wants to look at its signals meanwhile; 0: never
+    FUEL = 6  # instructions for the next call, under CLOCHE_FUEL
+    CLOCK_MODE = 7  # enum cloche_clock_mode
     CLOCK_START = 8
     CLOCK_SLEPT = 9
     CLOCK_STEPPED = 10
     CLOCK_STEP = 11
-    SEEDED = 12
-    DRAWN = 13
-    KEY = 14
-    GRANTED = 18
-    STATE = 24
-    ADDRESS = 25
+    SEEDED = 12  # whether random words come from the key below
+    DRAWN = 13  # random words drawn so far
+    KEY = 14  # 4 words: 32 bytes of key
+    GRANTED = 18  # whether the import `call` asks Python; 0: it answers that nothing is granted
+    # set by the core
+    STATE = 24  # enum cloche_state
+    ADDRESS = 25  # of a request of the guest
     LENGTH = 26
-    RESULT = 27
-    STOPPED = 28
-    TOLD = 29
-    TRAP_CODE = 30
+    RESULT = 27  # what the export returned
+    STOPPED = 28  # enum cloche_reason: why it was stopped; 0: the trap was its own
+    TOLD = 29  # enum cloche_reason: what the guest was told in this call (DEADLINE or CANCELLED); 0: nothing
+    TRAP_CODE = 30  # the engine's number of the trap; -1: none
     EXIT_CODE = 31
-    RECORDS = 32
-    MEMORY_BYTES = 33
-    TOOK_NS = 34
-    BURNED = 35
-    TELL_AT = 36
-    STOP_AT = 37
-    BASE = 38
-    RING = 39
-    NOTICE = 40
-    LAYOUT = 41
-    SERIAL = 42
+    RECORDS = 32  # whether the log ring has records, or has lost some
+    MEMORY_BYTES = 33  # size of linear memory
+    TOOK_NS = 34  # how long the last call took, waiting for Python included
+    BURNED = 35  # fuel of the last call
+    TELL_AT = 36  # CLOCK_MONOTONIC at which the call under way is told to stop; 0: never
+    STOP_AT = 37  # CLOCK_MONOTONIC at which it is stopped; 0: never
+    BASE = 38  # address of linear memory in this process; it never changes
+    RING = 39  # addresses in linear memory: of the log ring,
+    NOTICE = 40  # of the notice words,
+    LAYOUT = 41  # of the layout table
+    SERIAL = 42  # number of the call under way, or of the last one: for cloche_cancel
 
 
 WORDS: Final = 48
-METERINGS: Final = ("guard", "epoch", "fuel", "none")
-"""By ``enum cloche_metering``."""
+"""So many words a guest has; those that `Word` does not name are not used."""
 
 
 class Image(ctypes.Structure):

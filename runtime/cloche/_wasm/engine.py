@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 from cloche._wasm import bindings
 from cloche._wasm.bindings import EngineError, library
@@ -15,15 +15,10 @@ from cloche._wasm.fault_handlers import note_fault_handlers
 from cloche._wasm.memory import WASM_PAGE
 from cloche._wasm.stores import StorePool
 from cloche.errors import ImageError
+from cloche.metering import Metering
 from cloche_wire import abi
 
-__all__ = ["DEFAULT_METERING", "Engine", "Metering", "Module", "check_abi", "options"]
-
-Metering = Literal["epoch", "guard", "fuel", "none"]
-"""How a guest's time is bounded: every loop checks a counter ("epoch"), every loop reads a page that the host can make inaccessible
-("guard"), every instruction is counted ("fuel"), or not at all ("none")."""
-DEFAULT_METERING: Final[Metering] = "guard" if sys.platform == "linux" and os.uname().machine == "x86_64" else "epoch"
-"""Guests run faster with "guard". It is the default where hundreds of thousands of stops have tested it (benches/interrupts.py)."""
+__all__ = ["Engine", "Module", "check_abi", "options"]
 
 GUEST_STACK_BYTES: Final = 4 << 20
 """Native stack that a guest may use, in bytes: enough for the 500 levels of C recursion that CPython allows on WASI."""

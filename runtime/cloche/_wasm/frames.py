@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cloche._texts import clean
 from cloche._wasm.core import Status, core
+from cloche.texts import clean
 
 if TYPE_CHECKING:
     from cloche._wasm.slot import Slot

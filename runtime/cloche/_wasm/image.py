@@ -18,9 +18,10 @@ from typing import Any, Final
 from cloche._wasm import artifacts, bindings
 from cloche._wasm.bindings import EngineError
 from cloche._wasm.checkout import build_rule, cache_folder, source_tree
-from cloche._wasm.engine import Metering, Module, options
+from cloche._wasm.engine import Module, options
 from cloche._wasm.scarce import NUMBERS, nothing_left
 from cloche.errors import ImageError
+from cloche.metering import Metering
 from cloche_wire import abi
 
 __all__ = ["Image", "find", "kept", "load"]

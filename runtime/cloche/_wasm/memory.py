@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
     from cloche._wasm.slot import Slot
 
-__all__ = ["WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of", "no_room"]
+__all__ = ["PAGE_BYTES", "WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of", "no_room"]
 
 WASM_PAGE: Final = 65536
 """Bytes of a WebAssembly page, the unit in which linear memory grows."""
-_PAGE: Final = mmap.PAGESIZE
+PAGE_BYTES: Final = 4096
+"""Unit of the runs of pages below, and of a snapshot, on every machine: the kernel's own pages are of 4, 16 or 64 KiB."""
 _U32: Final = 0xFFFF_FFFF
 _LOWEST_ADDRESS: Final = abi.STOP_PAGE + abi.STOP_PAGE_BYTES
 """The first address behind the stop page."""
@@ -76,6 +77,26 @@ def no_room(length: int, size: int) -> NoRoomError:
         limit="memory_bytes",
         reached=size + length,
     )
+
+
+def dirty_runs(pagemap: bytes, kernel_page: int) -> list[tuple[int, int]]:
+    """See `Memory.dirty_runs`.
+
+    Args:
+        pagemap: eight bytes for each page of the kernel, from the first page of the memory.
+        kernel_page: bytes of one of those.
+    """
+    times = kernel_page // PAGE_BYTES
+    marks = pagemap[7::8].translate(_IS_DIRTY)  # the highest byte of each little-endian entry
+    runs = []
+    start = marks.find(1)  # four times as fast as a regular expression
+    while start >= 0:
+        end = marks.find(0, start)
+        if end < 0:
+            end = len(marks)
+        runs.append((start * times, (end - start) * times))
+        start = marks.find(1, end)
+    return runs
 
 
 _pagemap = -1
@@ -319,23 +340,13 @@ class Memory:
         return bool(self._pinned)
 
     def dirty_runs(self) -> list[tuple[int, int]]:
-        """The runs of pages that the guest has written to, as pairs of (first page, number of pages).
+        """The runs of pages that the guest has written to, as pairs of (first page, number of pages), in pages of PAGE_BYTES.
 
         The image is mapped copy on write, so a page that was written to has become anonymous memory. The kernel's pagemap shows
         that (Documentation/admin-guide/mm/pagemap.rst: bit 61 file-mapped, 62 swapped, 63 present).
         """
-        first, count = self._base // _PAGE, self.size // _PAGE
-        flags = _read_pagemap(8 * first, 8 * count)[7::8]  # the highest byte of each little-endian entry
-        marks = flags.translate(_IS_DIRTY)
-        runs = []
-        start = marks.find(1)  # four times as fast as a regular expression
-        while start >= 0:
-            end = marks.find(0, start)
-            if end < 0:
-                end = count
-            runs.append((start, end - start))
-            start = marks.find(1, end)
-        return runs
+        first, count = self._base // mmap.PAGESIZE, self.size // mmap.PAGESIZE
+        return dirty_runs(_read_pagemap(8 * first, 8 * count), mmap.PAGESIZE)
 
     def reset(self, image: Memory) -> None:
         """Overwrite every page that this guest has written to with the image's page.
@@ -345,7 +356,7 @@ class Memory:
         """
         view, source = self._view, image._view
         for first, count in self.dirty_runs():
-            start, end = _PAGE * first, _PAGE * (first + count)
+            start, end = PAGE_BYTES * first, PAGE_BYTES * (first + count)
             view[start:end] = source[start:end]
 
     def save(self, runs: Iterable[tuple[int, int]]) -> bytes:
@@ -355,7 +366,7 @@ class Memory:
             runs: pairs of (first page, number of pages).
         """
         view = self._view
-        return b"".join([view[_PAGE * first : _PAGE * (first + count)] for first, count in runs])
+        return b"".join([view[PAGE_BYTES * first : PAGE_BYTES * (first + count)] for first, count in runs])
 
     def overwrite(self, runs: Iterable[tuple[int, int]], pages: bytes | memoryview) -> None:
         """Copy runs of pages into linear memory, which `grow_to` has made large enough.
@@ -366,7 +377,7 @@ class Memory:
         """
         at, source = 0, memoryview(pages)
         for first, count in runs:
-            start, length = _PAGE * first, _PAGE * count
+            start, length = PAGE_BYTES * first, PAGE_BYTES * count
             if start + length > self.size:
                 raise InternalError(f"pages [{first}, +{count}) lie outside a memory of {self.size} bytes")
             self._view[start : start + length] = source[at : at + length]

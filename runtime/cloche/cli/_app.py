@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from cloche._runtime.runtime import Isolation
-from cloche._wasm.engine import DEFAULT_METERING, Metering
 from cloche.cli import _options
-from cloche.grants import Grants
+from cloche.isolation import Isolation
+from cloche.metering import DEFAULT_METERING, Metering
 
 __all__ = ["app"]
 
@@ -78,8 +78,51 @@ Channels = Annotated[int, typer.Option(min=1, help="Channels of raw input.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 
 
+_OF_A_NODE = (
+    "inputs", "native", "param", "package", "mount", "scratch", "chunk", "shape", "input_format", "dtype", "rate", "channels",
+)  # fmt: skip
+"""Options of ``cloche bench`` that say something of the user's node, and nothing of Cloche's own cases."""
+
+
+def _node(
+    node: str,
+    param: list[str] | None,
+    package: list[str] | None,
+    mount: list[str] | None,
+    scratch: str,
+    env: list[str] | None = None,
+    clock: str = "real",
+    seed: int | None = None,
+) -> _options.NodeOptions:
+    path, entry = _options.node(node)
+    return _options.NodeOptions(
+        path=path,
+        entry=entry,
+        params=_options.params(param or ()),
+        grants=_options.grants(package or (), mount or (), scratch, env=env or (), clock=clock, seed=seed),
+    )
+
+
+def _refuse_unused(context: typer.Context, sources: Sequence[str], chosen: str | None) -> None:
+    """Refuse options on how to read an input, if there is none, or if every input says that itself."""
+    from cloche.cli import _formats
+
+    if not sources:
+        _options.refuse(
+            context, ["chunk", "shape", "input_format", "dtype", "channels"], "is for an input, and there is none"
+        )
+    formats = {_formats.format_of(source, chosen, "--input-format") for source in sources}
+    if formats == {"jsonl"}:
+        _options.refuse(context, ["chunk", "dtype", "channels"], "is not for lines of JSON: each line is one item")
+    elif formats == {"npy"}:
+        _options.refuse(context, ["dtype", "channels"], "is not for .npy files, which say it themselves")
+    elif formats == {"audio"}:
+        _options.refuse(context, ["channels"], "is not for files of sound, which say it themselves")
+
+
 @app.command()
 def run(
+    context: typer.Context,
     node: NodeArgument,
     source: Annotated[
         str | None, typer.Option("--input", help="File to read, - for stdin; none for a node that is a source.")
@@ -118,10 +161,13 @@ def run(
     from cloche.cli import _console, _run
 
     with _console.reporting_errors():
+        _refuse_unused(context, [] if source is None else [source], input_format)
+        if metering != "fuel":
+            _options.refuse(context, ["fuel"], "is for --metering fuel")
+        if quiet and "log_level" not in _options.given(context):
+            log_level = "warning"
         job = _run.Job(
-            node=_options.node(node),
-            params=_options.params(param or ()),
-            grants=_options.grants(package or (), mount or (), scratch, env=env or (), clock=clock, seed=seed),
+            node=_node(node, param, package, mount, scratch, env, clock, seed),
             source=source,
             target=target,
             chunk=chunk,
@@ -131,7 +177,7 @@ def run(
             dtype=dtype,
             rate=rate,
             channels=channels,
-            limits=_options.limits(deadline, memory, fuel, "warning" if quiet else log_level),
+            limits=_options.limits(deadline, memory, fuel, log_level),
             metering=metering,
             isolation=isolation,
             profile=profile,
@@ -156,9 +202,7 @@ def check(
 
     with _console.reporting_errors():
         found = _check.check(
-            _options.node(node),
-            _options.params(param or ()),
-            _options.grants(package or (), mount or (), scratch),
+            _node(node, param, package, mount, scratch),
             _options.limits(deadline, memory, None, "info"),
             metering,
         )
@@ -167,6 +211,7 @@ def check(
 
 @app.command()
 def bench(
+    context: typer.Context,
     node: Annotated[
         str | None, typer.Argument(metavar="[NODES.py[:Entry]]", help="Your own node; none: Cloche's own cases.")
     ] = None,
@@ -202,7 +247,7 @@ def bench(
         Path | None, typer.Option(metavar="FOLDER", help="Write the main figures as SVG, light and dark.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Write a page of tables, as docs/benchmarks.md is.")
+        Path | None, typer.Option(metavar="PATH", help="Write a page of tables, as docs/reference/benchmarks.md is.")
     ] = None,
     compare: Annotated[
         Path | None,
@@ -231,14 +276,14 @@ def bench(
     with _console.reporting_errors():
         own = None
         if node is not None:
+            _options.refuse(context, ["only"], "is for Cloche's own cases: leave NODES.py:Entry out")
+            _refuse_unused(context, [str(path) for path in inputs or ()], input_format)
             form = _samples.Form(
                 shape=shape, input_format=input_format, dtype=dtype, rate=rate, channels=channels, chunks=chunk or ()
             )
-            own = _samples.own_node(
-                _options.node(node), _options.params(param or ()), Grants(packages=package or ()), inputs or (), form
-            )
-        elif inputs:
-            raise typer.BadParameter("inputs are for a node: cloche bench NODES.py:Entry --inputs FILE")
+            own = _samples.own_node(_node(node, param, package, mount, scratch), inputs or (), form)
+        else:
+            _options.refuse(context, _OF_A_NODE, "is for a node of yours: cloche bench NODES.py:Entry --inputs FILE")
         _bench.run(
             _bench.Job(
                 quick=quick, only=only or (), contenders=contenders, seconds=seconds,

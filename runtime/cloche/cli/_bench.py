@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloche.cli._console import Bar, InputError, say
+from cloche.metering import DEFAULT_METERING
 from cloche_bench import cases, compare, contenders, markdown, report, results, table
-from cloche_bench.contenders import ClocheContender
 from cloche_bench.measure import Settings
+from cloche_bench.operations import Unsupported
 from cloche_bench.own import OwnNode
+from cloche_bench.sandboxes import main_sandbox
 from cloche_bench.suite import Suite
 
 if TYPE_CHECKING:
-    from cloche_bench.contenders import Contender
+    from cloche_bench.case import Case
+    from cloche_bench.contender import Contender
 
 __all__ = ["Job", "run"]
 
@@ -67,7 +70,7 @@ def run(job: Job) -> None:
         for name, make in _makers(job).items():
             try:
                 made.append(make())
-            except cases.Unsupported as error:
+            except Unsupported as error:
                 notes.append(f"{name} was left out: {error}")
         suite = Suite(chosen, made, _settings(job), QUICK_TOTAL_S if job.quick else None, job.quick, _command(), notes)
         try:
@@ -81,7 +84,7 @@ def run(job: Job) -> None:
             contender.close()
 
 
-def _chosen(job: Job) -> tuple[list[cases.Case], list[str]]:
+def _chosen(job: Job) -> tuple[list[Case], list[str]]:
     if job.own is not None:
         return job.own.cases(), []
     everything, notes = cases.catalogue()
@@ -93,13 +96,13 @@ def _chosen(job: Job) -> tuple[list[cases.Case], list[str]]:
 
 
 def _measure(job: Job, suite: Suite, bar: Bar) -> None:
-    sandbox = next((c for c in suite.contenders if isinstance(c, ClocheContender) and not c.isolated), None)
+    sandbox = main_sandbox(suite.contenders)
     if job.own is not None:
         if sandbox is None:
-            raise InputError("a node is measured in a sandbox of this process: add epoch to --contenders")
+            raise InputError(f"a node is measured in a sandbox of this process: add {DEFAULT_METERING} to --contenders")
         job.own.try_out(sandbox)
 
-    def tell(case: cases.Case) -> None:
+    def tell(case: Case) -> None:
         bar.advance(1)
         if not (job.quiet or sys.stderr.isatty()):
             say(case.id)  # where no bar is shown

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloche._runtime.runtime import Runtime
-from cloche._sandbox.modules import read as read_modules
-from cloche._texts import clean, name
+import cloche.source as sources
+from cloche import Runtime
 from cloche.cli._console import logger, say
 from cloche.errors import ClocheError, NodeLoadError
-from cloche.grants import Grants
+from cloche.texts import clean, name
 
 if TYPE_CHECKING:
-    from cloche._wasm.engine import Metering
+    from cloche.cli._options import NodeOptions
     from cloche.limits import Limits
+    from cloche.metering import Metering
 
 __all__ = ["check", "remedy"]
 
@@ -40,9 +40,7 @@ def remedy(module: str) -> str:
     return "If it is pure Python, put it into the node's package folder and load the folder."
 
 
-def check(
-    node: tuple[str, str | None], params: dict[str, Any], grants: Grants, limits: Limits, metering: Metering
-) -> bool:
+def check(node: NodeOptions, limits: Limits, metering: Metering) -> bool:
     """Print a report on stdout.
 
     Returns:
@@ -51,16 +49,17 @@ def check(
     Raises:
         ClocheError, OSError: it could not even be tried.
     """
-    path, entry = node
-    modules = read_modules(path, grants)
+    modules = sources.read(node.path, packages=bool(node.grants.packages))
     texts = {file: text for file, text, _ in modules.files.values()}
     own = {name.partition(".")[0] for name in modules.files}
     with Runtime(limits=limits, metering=metering, logger=logger(), progress=say) as runtime:
-        with runtime.load(Path(__file__).with_name("_imports.py"), "imports", name="check", grants=grants) as inspector:
+        with runtime.load(
+            Path(__file__).with_name("_imports.py"), "imports", name="check", grants=node.grants
+        ) as inspector:
             found = [item for item in _checked(inspector.process(texts)) if item.module.partition(".")[0] not in own]
         _show_imports(found)
         try:
-            with runtime.load(path, entry, params, grants=grants) as loaded:
+            with runtime.load(node.path, node.entry, node.params, grants=node.grants) as loaded:
                 _show_entry(loaded.info)
         except NodeLoadError as error:
             print(f"does not load:  {error.exc_type}: {error.message}")

@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cloche._wasm.image as images
-from cloche._wasm.checkout import source_tree
-from cloche._wasm.engine import Engine, Metering
+import cloche.image as images
 from cloche.cli._console import say
 from cloche.errors import ImageError
+from cloche.metering import Metering
 
 __all__ = ["build", "info", "prepare", "verify"]
 
@@ -22,7 +21,7 @@ def build(quiet: bool) -> None:
     Raises:
         ImageError: this is no checkout, or the build failed; it has told why on stderr.
     """
-    tree = source_tree()
+    tree = images.source_tree()
     if tree is None:
         raise ImageError("this is an installed package, which carries its image: only a source checkout builds one")
     try:
@@ -44,9 +43,7 @@ def prepare(metering: Metering, quiet: bool) -> None:
     Raises:
         ImageError: there is none, or it was altered.
     """
-    found = images.find()
-    Engine(metering, lambda engine: images.load(found, metering, engine, progress=say)).close()
-    path = images.kept(found, metering)
+    path = images.prepare(metering=metering, progress=say)
     if path and not quiet:
         say(f"the image is compiled: {path}")
 

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,10 +17,43 @@ if TYPE_CHECKING:
     from cloche.limits import Limits
     from cloche.mounts import Mount
 
-__all__ = ["grants", "limits", "node", "params", "size"]
+__all__ = ["NodeOptions", "given", "grants", "limits", "node", "params", "refuse", "size"]
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]+)(?:([kmg])(?:ib)?)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """The node that a command is about: its code, its parameters, and what it is granted."""
+
+    path: str
+    entry: str | None
+    params: dict[str, Any]
+    grants: Grants
+
+
+def given(context: typer.Context) -> frozenset[str]:
+    """Names of the parameters that are on the command line, rather than at their defaults."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
+
+
+def refuse(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that would have no effect: whoever gives one expects something of it.
+
+    Args:
+        context: of the command.
+        names: of its parameters.
+        why: what the options are for; completes the sentence that begins with the option.
+
+    Raises:
+        typer.BadParameter: one of them is on the command line.
+    """
+    found = given(context).intersection(names)
+    for parameter in context.command.params:
+        if parameter.name in found:
+            raise typer.BadParameter(f"{parameter.opts[0]} {why}")
 
 
 def node(text: str) -> tuple[str, str | None]:

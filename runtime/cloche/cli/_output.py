@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
+from cloche.atomic_file import AtomicFile
 from cloche.cli import _formats
 from cloche.cli._console import InputError
 from cloche_wire.record import Record
@@ -19,7 +19,7 @@ __all__ = ["Output", "open_output"]
 
 
 class Output(ABC):
-    """A temporary file beside the target, or stdout. Left without `finish`, the file is removed again.
+    """An open output, a file or stdout. A file that is left without `finish` does not appear under its name.
 
     Attributes:
         count: outputs written.
@@ -30,19 +30,18 @@ class Output(ABC):
         self.count = 0
         self.note = ""
         self._path = path
-        self._part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
-        self._file: IO[bytes] = sys.stdout.buffer if path == "-" else self._part.open("w+b")
+        self._draft = None if path == "-" else AtomicFile(path)
+        self._file: IO[bytes] = sys.stdout.buffer if self._draft is None else self._draft.file
 
     @abstractmethod
     def write(self, value: Any) -> None:
         """Add one output. Raises InputError if it does not fit the format."""
 
     def finish(self) -> None:
-        """All is written: give the file its name."""
+        """Give the complete file its name."""
         self._file.flush()
-        if self._path != "-":
-            self._file.close()
-            self._part.replace(self._path)
+        if self._draft is not None:
+            self._draft.commit()
 
     def _unfit(self, value: Any, what: str) -> InputError:
         return InputError(f"output {self.count + 1} of the node is {_described(value)}; {self._path} takes {what}")
@@ -53,9 +52,8 @@ class Output(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._path != "-":
-            self._file.close()
-            self._part.unlink(missing_ok=True)
+        if self._draft is not None:
+            self._draft.discard()
 
 
 class _Jsonl(Output):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from cloche._profiling.phases import NAMES
+from cloche.profiling import PHASES
 
 if TYPE_CHECKING:
-    from cloche._profiling.profile import FunctionTime, Profile
+    from cloche.profiling import FunctionTime, Profile
 
 __all__ = ["table"]
 
@@ -30,7 +30,7 @@ def table(profile: Profile) -> Iterator[str]:
     if profile.problem:
         yield f"the guest's profile ends {profile.problem}"
     whole = profile.seconds["total"] or 1.0
-    shares = ", ".join(f"{name} {profile.seconds[name] / whole:.1%}" for name in NAMES)
+    shares = ", ".join(f"{name} {profile.seconds[name] / whole:.1%}" for name in PHASES)
     yield f"{profile.count:,} calls, {whole:.3f} s: {shares}"
 
 

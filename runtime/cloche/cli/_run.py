@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cloche._profiling.profile import profile
-from cloche._runtime.runtime import Isolation, Runtime
+from cloche import Runtime, profile
 from cloche.cli._console import Bar, logger, say
 from cloche.cli._input import open_input
 from cloche.cli._output import open_output
 from cloche.cli._profile import table
 
 if TYPE_CHECKING:
-    from cloche._runtime.node import Node
-    from cloche._wasm.engine import Metering
+    from cloche import Node
     from cloche.cli._input import Input
+    from cloche.cli._options import NodeOptions
     from cloche.cli._output import Output
-    from cloche.grants import Grants
+    from cloche.isolation import Isolation
     from cloche.limits import Limits
+    from cloche.metering import Metering
 
 __all__ = ["Job", "run", "shaped"]
 
@@ -31,9 +31,7 @@ __all__ = ["Job", "run", "shaped"]
 class Job:
     """What to run on what. See the options of ``cloche run``."""
 
-    node: tuple[str, str | None]
-    params: dict[str, Any]
-    grants: Grants
+    node: NodeOptions
     source: str | None
     target: str
     chunk: int
@@ -64,12 +62,12 @@ def run(job: Job) -> None:
         Runtime(
             limits=job.limits, metering=job.metering, logger=logger(), isolation=job.isolation, progress=say
         ) as runtime,
-        Bar(f"{job.node[1] or job.node[0]}", source.total, job.quiet) as bar,
+        Bar(job.node.entry or job.node.path, source.total, job.quiet) as bar,
     ):
         progress = _Progress(source, job.shape, bar)
         began = time.perf_counter()
         try:
-            node = runtime.load(job.node[0], job.node[1], job.params, grants=job.grants)
+            node = runtime.load(job.node.path, job.node.entry, job.node.params, grants=job.node.grants)
             with _profiled(node, job):
                 node.initialize()
                 for value in node.stream(progress):

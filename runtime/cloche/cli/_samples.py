@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cloche.cli import _formats
 from cloche.cli._console import InputError
@@ -15,7 +15,7 @@ from cloche.cli._run import shaped
 from cloche_bench.own import OwnNode, Sample
 
 if TYPE_CHECKING:
-    from cloche.grants import Grants
+    from cloche.cli._options import NodeOptions
 
 __all__ = ["CHUNKS", "Form", "own_node"]
 
@@ -36,9 +36,7 @@ class Form:
     chunks: Sequence[int]
 
 
-def own_node(
-    node: tuple[str, str | None], params: dict[str, Any], grants: Grants, files: Sequence[Path], form: Form
-) -> OwnNode:
+def own_node(node: NodeOptions, files: Sequence[Path], form: Form) -> OwnNode:
     """The node with its inputs.
 
     Raises:
@@ -46,7 +44,7 @@ def own_node(
         OSError: it cannot be opened.
     """
     samples = [sample for path in files for sample in _samples(str(path), form)] or [Sample("no input", ())]
-    return OwnNode(Path(node[0]), node[1], params, grants, samples)
+    return OwnNode(Path(node.path), node.entry, node.params, node.grants, samples)
 
 
 def _samples(path: str, form: Form) -> list[Sample]:

@@ -19,12 +19,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from cloche._arguments import check_text, checked_grants, checked_limits
+from cloche import source as _source
 from cloche._records import LogRecord
-from cloche._runtime.node import Node, raise_failure
+from cloche._runtime.calls import NodeCalls
+from cloche._runtime.load_options import LoadOptions
+from cloche._runtime.node import Node
 from cloche._sandbox import load_request
 from cloche._sandbox import logs as _logs
-from cloche._sandbox import modules as _modules
+from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._wasm.call_state import CallState
 from cloche._wasm.clocks import ClockAndRandomState
@@ -65,8 +67,6 @@ class LocalGuest(Node):
         TypeError: as in `Runtime.load`.
     """
 
-    _instance: LocalInstance  # type: ignore[assignment]  # what Node uses of an instance, it has
-
     def __init__(
         self,
         source: Source | str | os.PathLike[str],
@@ -80,29 +80,28 @@ class LocalGuest(Node):
         seed: bytes | None = None,
         capture: bool = True,
     ) -> None:
-        limits, grants = checked_limits(limits) or Limits(), checked_grants(grants)
-        check_text("entry", entry, "the name of a class or function")
-        check_text("name", name, "a name for logs and errors")
+        options = LoadOptions(
+            entry=entry,
+            params=params,
+            name=name,
+            limits=Limits() if limits is None else limits,
+            grants=Grants() if grants is None else grants,
+            session_id=session_id,
+        )
+        limits, grants = options.limits, options.grants
         if grants.mounts or grants.scratch_bytes:
             raise ClocheError(
                 "a LocalGuest has this machine's files and no others: test what Grants.mounts and scratch_bytes give with a Runtime"
             )
-        modules = _modules.read(source, grants)
-        label = name or entry or modules.main
+        modules = _source.read(source, packages=bool(grants.packages))
+        label = options.label(modules.main)
         host = CallState(label)
         made = request_handlers(grants, limits, host, _logs.DefaultLogger())
         instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
         try:
-            message = load_request.operand(
-                modules,
-                replace(grants, opaque=False),  # unpickling what a stranger sends belongs into a sandbox
-                limits,
-                name=label,
-                entry=entry,
-                params=params,
-                session_id=session_id,
-                seed=seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants.clock, grants.seed).seed),
-            )
+            seed = seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants.clock, grants.seed).seed)
+            # opaque objects are unpickled by the node, which belongs into a sandbox
+            message = replace(options, grants=replace(grants, opaque=False)).request(modules, seed)
             kind, value = instance.exchange(Op.LOAD, [message], "")
             if kind is Reply.FAILURE:
                 raise_failure(value, label, Op.LOAD)
@@ -111,14 +110,15 @@ class LocalGuest(Node):
             raise
         info = load_request.read_info(value)
         assert info is not None  # its guest is this process
-        if not name and not entry:
+        if not options.is_named:
             instance.name = info["entry"]
-        super().__init__(instance, info, _refuse)  # type: ignore[arg-type]
+        super().__init__(NodeCalls(instance, info), _refuse)
+        self._local = instance
 
     @property
     def records(self) -> Sequence[LogRecord]:
         """What the node has logged and printed so far, as the host's logger would get it."""
-        return tuple(self._instance.records)
+        return tuple(self._local.records)
 
 
 @contextmanager

@@ -17,15 +17,16 @@ from cloche._records import LogRecord
 from cloche._requests.router import RequestHandler, RequestRouter
 from cloche._requests.service_handler import ServiceHandler
 from cloche._sandbox import logs
+from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.termination import CallUsage
-from cloche._wasm.call_state import CallState, HasCallState
+from cloche._wasm.call_state import CallState
 from cloche._wasm.core import Reason
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
 from cloche.limits import Limits
 from cloche.testing._surroundings import Surroundings
 from cloche_guest import asking
 from cloche_guest.dispatch import Guest
-from cloche_wire import Reply, abi
+from cloche_wire import abi
 
 __all__ = ["LocalInstance"]
 
@@ -34,8 +35,8 @@ class _Output(BaseException):
     """Leaves the node when it has written too much; a node that catches it is stopped all the same."""
 
 
-class LocalInstance(HasCallState):
-    """Stands where `cloche._sandbox.instance.Instance` does.
+class LocalInstance(CheckedSandbox):
+    """A sandbox in name only: the guest runs as ordinary Python of this process.
 
     Args:
         limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records, log_bytes,
@@ -55,8 +56,9 @@ class LocalInstance(HasCallState):
         records: what the node has logged and printed, newest last.
     """
 
-    memory_bytes = fuel = last_fuel = 0
+    memory_bytes = serial = fuel = last_fuel = 0
     lease = False
+    told = position = observer = None
 
     def __init__(
         self,
@@ -84,8 +86,7 @@ class LocalInstance(HasCallState):
         self.guest_seconds = 0.0
         self.closed = False
 
-    def exchange(self, op: int, operands: list[Any], root: str) -> tuple[Reply, Any]:
-        """As `Instance.exchange`."""
+    def _reply_to(self, op: int, operands: Sequence[Any], root: str) -> Any:
         if self.closed:
             raise ClosedError(f"node {self.name!r} is closed")
         self.host.calls += 1
@@ -104,7 +105,7 @@ class LocalInstance(HasCallState):
         self._drain()
         if self._output > self.limits.output_bytes:
             self._flooded()
-        return Reply(kind), value
+        return [int(kind), value]
 
     def close(self, *, keep: bool = False) -> None:
         """Close what the node has open; further calls raise ClosedError. There is no cell to `keep`."""
@@ -118,16 +119,13 @@ class LocalInstance(HasCallState):
             self._drain()
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
-        """Nothing, for the same reason as `cancel`: it holds between the steps of a stream only."""
+        """Nothing, for the same reason as `cancel`: a limit holds between the steps of a stream only."""
 
     def fail(self, error: ProtocolError) -> ProtocolError:
         """As `Instance.fail`."""
         self.close()
         error.node, error.last_logs = self.name, tuple(self.records)
         return error
-
-    told = None
-    serial = 0
 
     def cancel(self, serial: int = 0) -> None:
         """Nothing: a node that runs in this process cannot be stopped."""
@@ -144,7 +142,7 @@ class LocalInstance(HasCallState):
         """A buffer like any other."""
         return memoryview(bytearray(length))
 
-    def snapshot(self, info: dict[str, Any], stream: Any = None) -> NoReturn:
+    def snapshot(self, info: dict[str, Any]) -> NoReturn:
         """Refused."""
         raise ClocheError("a LocalGuest has no memory of its own that could be saved or cloned: use a Runtime")
 

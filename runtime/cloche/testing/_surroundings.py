@@ -1,4 +1,4 @@
-"""What this process lends to a node for one call: its import system, root logger, warnings and standard streams."""
+"""Process-wide state lent to a node for one call: import system, root logger, warnings, standard streams, environment."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Surroundings"]
 
 
 class Surroundings:
-    """What belongs to one node while it runs here, and must not be seen when it does not.
+    """Process-wide state of one node: in place during the node's calls, put away between them.
 
     Args:
-        guest: the node's.
-        names: modules of the node's own; others of that name are hidden from it.
-        capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
-        variables: whether the node was given environment variables, and may change them.
+        guest: the node's dispatch.
+        names: modules that the node brings along; installed modules of the same names are hidden from the node.
+        capture: whether stdout, stderr and stdin are redirected; False leaves them to a debugger.
+        variables: whether the node was granted environment variables; its changes to `os.environ` then last from call to call.
     """
 
     def __init__(self, guest: Guest, names: frozenset[str], capture: bool = True, *, variables: bool = False) -> None:
@@ -36,7 +36,7 @@ class Surroundings:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """For one call."""
+        """Put the node's state in place for one call."""
         guest = self._guest
         with ExitStack() as stack:
             if self._capture:

@@ -28,16 +28,16 @@ __all__ = ["cloche_runtime", "load_node"]
 
 @pytest.fixture(scope="session")
 def cloche_runtime() -> Iterator[Runtime]:
-    """The runtime of the sandboxed half. Redefine it for an image, limits or metering of your own."""
+    """The runtime in which `load_node` runs the sandboxed half. Redefine this fixture to choose an image, limits or metering."""
     with Runtime() as runtime:
         yield runtime
 
 
 @pytest.fixture(params=["local", "sandbox"])
 def load_node(request: pytest.FixtureRequest) -> Iterator[Callable[..., Node]]:
-    """`Runtime.load`, and the same natively; nodes are closed at the end of the test.
+    """A function like `Runtime.load`. The test runs twice: natively (`LocalGuest`) and in the sandbox. Nodes are closed at its end.
 
-    Without an image the sandboxed half is an error, not a skip: a test that nobody runs proves nothing.
+    Without a guest image the sandboxed half is an error, not a skip: a skipped test would look like a passed one.
     """
     local = request.param == "local"
     load: Callable[..., Any] = LocalGuest if local else request.getfixturevalue("cloche_runtime").load

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cloche.atomic_file import AtomicFile
 from cloche.errors import ClocheError
 
 __all__ = ["check", "write_figures", "write_html"]
@@ -63,9 +64,5 @@ def check() -> None:
 
 
 def _put(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with AtomicFile(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,218 @@
+"""The check of replies that all sandboxes share: what a guest has answered, and what a reply other than the expected one means."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from cloche._codec.codec import REFUSED, refused_reply
+from cloche._records import StreamPosition
+from cloche._sandbox.failures import raise_failure
+from cloche._sandbox.interface import Stats
+from cloche._sandbox.termination import interruption, name_limit, with_data
+from cloche._wasm.call_state import HasCallState, Stop
+from cloche.errors import ClocheError, NodeRaisedError, ProtocolError
+from cloche_wire import Op, Reply
+
+if TYPE_CHECKING:
+    from cloche._requests.service_handler import ServiceHandler
+    from cloche._sandbox.interface import Observer
+    from cloche._sandbox.snapshot import Snapshot
+    from cloche._sandbox.termination import CallUsage
+    from cloche._wasm.frames import FrameInfo
+    from cloche.limits import Limits
+
+__all__ = ["CheckedSandbox"]
+
+# As plain values: looking up an enum's member takes as long as the check itself.
+_REPLIES: Final = tuple(Reply)
+_KINDS: Final = len(_REPLIES)
+_FAILURE: Final = Reply.FAILURE
+_STREAM_OPEN, _STREAM_FEED, _STREAM_CLOSE = int(Op.STREAM_OPEN), int(Op.STREAM_FEED), int(Op.STREAM_CLOSE)
+_BEGINNING: Final = StreamPosition(0, 0, False)
+_GOES_ON: Final = (Reply.YIELD, Reply.YIELD_NEED, Reply.NEED)
+_STOPPED: Final = {Stop.DEADLINE: "DeadlineError", Stop.CANCELLED: "Cancelled"}
+
+
+def _advanced(position: StreamPosition | None, op: int, kind: Reply) -> StreamPosition | None:
+    """The position after a step, or None when the stream has ended."""
+    if kind not in _GOES_ON:
+        return None
+    items, outputs, _ = _BEGINNING if position is None or op == _STREAM_OPEN else position
+    return StreamPosition(items + (op == _STREAM_FEED), outputs + (kind is not Reply.NEED), kind is not Reply.YIELD)
+
+
+class CheckedSandbox(HasCallState, ABC):
+    """A `Sandbox` that has one guest. A subclass moves messages (`_reply_to`); this class says what the replies mean.
+
+    Attributes:
+        limits: what the guest may use.
+        services: the services that the node may call; None if none was granted.
+        closed: whether the guest is gone.
+        lease: whether large arrays of numbers arrive as views of guest memory.
+        position: where the stream is that the guest has open; None: it has none.
+        observer: follows the calls; None: nobody does.
+        guest_seconds: wall time spent in the guest.
+        dropped_records: log records that were over a limit, or were no log records.
+        fuel: instructions burned.
+        last_fuel: those of the last call.
+    """
+
+    __slots__ = (
+        "closed",
+        "dropped_records",
+        "fuel",
+        "guest_seconds",
+        "host",
+        "last_fuel",
+        "lease",
+        "limits",
+        "observer",
+        "position",
+        "services",
+    )
+    limits: Limits
+    services: ServiceHandler | None
+    closed: bool
+    lease: bool
+    position: StreamPosition | None
+    observer: Observer | None
+    guest_seconds: float
+    dropped_records: int
+    fuel: int
+    last_fuel: int
+    checkpoint = None
+    generation = 0
+
+    @property
+    @abstractmethod
+    def memory_bytes(self) -> int:
+        """Size of the guest's linear memory; 0 once closed."""
+
+    @property
+    @abstractmethod
+    def told(self) -> Stop | None:
+        """Why the guest was told to stop in the call under way, or in the last one; None: it was not."""
+
+    @property
+    @abstractmethod
+    def serial(self) -> int:
+        """Number of the call under way, or of the last one, for `cancel`."""
+
+    @abstractmethod
+    def _reply_to(self, op: int, operands: Sequence[Any], root: str) -> Any:
+        """Send one message, and return the reply as it was decoded; or, in its place, why its value was refused (`Refused`)."""
+
+    @abstractmethod
+    def fail(self, error: ProtocolError) -> ProtocolError:
+        """End the guest because it broke the protocol; the error, complete."""
+
+    @abstractmethod
+    def usage(self) -> CallUsage:
+        """How the last call ended, and what it had used."""
+
+    @abstractmethod
+    def share(self, length: int) -> memoryview:
+        """See `Sandbox`."""
+
+    @abstractmethod
+    def snapshot(self, info: dict[str, Any]) -> Snapshot:
+        """See `Sandbox`."""
+
+    @abstractmethod
+    def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
+        """See `Sandbox`."""
+
+    @abstractmethod
+    def where(self) -> tuple[FrameInfo, ...]:
+        """See `Sandbox`."""
+
+    @abstractmethod
+    def cancel(self, serial: int = 0) -> None:
+        """Tell the call of that serial number to stop, from another thread; 0: the one under way."""
+
+    @abstractmethod
+    def close(self, *, keep: bool = False) -> None:
+        """See `Sandbox`."""
+
+    def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
+        """See `Sandbox`."""
+        observer = self.observer
+        if observer is not None:
+            observer.begin()
+        is_refused = False
+        try:
+            reply = self._reply_to(op, operands, root)
+            if not (type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < _KINDS):
+                if not isinstance(reply, REFUSED):
+                    raise self.fail(ProtocolError("a reply is [kind, value]"))
+                is_refused, reply = True, refused_reply(reply)
+            kind, value = _REPLIES[reply[0]], reply[1]
+        except BaseException as error:
+            if self.closed:
+                with_data(error, op, operands)
+            if observer is not None:
+                observer.end(op, self.calls, type(error).__name__)
+            raise
+        if observer is not None:
+            observer.end(op, self.calls, _STOPPED[self.told] if kind is _FAILURE and self.told is not None else "")
+        if _STREAM_OPEN <= op <= _STREAM_CLOSE:
+            self.position = _advanced(self.position, op, kind)
+            if is_refused and op != _STREAM_CLOSE:
+                self.exchange(_STREAM_CLOSE, [], "")  # a failure ends a stream; this guest does not know that it failed
+        return kind, value
+
+    def finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
+        """See `Sandbox`."""
+        try:
+            if kind is _FAILURE:
+                raise_failure(value, self.name, op)
+            raise ProtocolError(f"node {self.name!r}: {kind.name} is no answer to {op.name}")
+        except ProtocolError as error:
+            raise self.fail(error) from None
+        except NodeRaisedError as error:
+            name_limit(error, self.limits, self.memory_bytes)
+            if self.told is None:
+                raise
+            raised = interruption(error, self.told, self.usage(), self.limits)
+            if raised is error:
+                raise
+        raise raised
+
+    def stats(self) -> Stats:
+        """See `Sandbox`."""
+        return Stats(self.calls, self.guest_seconds, self.memory_bytes, self.dropped_records, self.fuel, self.last_fuel)
+
+    def continue_from(self, other: CheckedSandbox) -> None:
+        """Take over the counts, the records of services, the lease and the observer of the sandbox that this one replaces."""
+        self.guest_seconds += other.guest_seconds
+        self.dropped_records += other.dropped_records
+        self.fuel, self.last_fuel = self.fuel + other.fuel, other.last_fuel
+        self.lease = other.lease
+        if other.services is not None and self.services is not None:
+            self.services.continue_from(other.services)
+        self.observe(other.observer)
+
+    def canceller(self) -> Callable[[], None]:
+        """See `Sandbox`."""
+        return partial(self.cancel, self.serial)
+
+    def observe(self, observer: Observer | None) -> None:
+        """See `Sandbox`. Only an `Instance` can be observed."""
+        if observer is not None:
+            raise self._not_observable()
+
+    def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
+        """See `Sandbox`. Only an `Instance` can be observed."""
+        raise self._not_observable()
+
+    def _not_observable(self) -> ClocheError:
+        return ClocheError(f"node {self.name!r} has no sandbox in this process whose calls could be timed")
+
+    def take_checkpoint(self) -> None:
+        """Nothing: a break is the end."""
+
+    def end_recovery(self) -> None:
+        """Nothing: a break is the end in any case."""

@@ -1,0 +1,107 @@
+"""Files that appear under their name when they are complete, or not at all: after an error, a kill or a power cut as well."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+__all__ = ["AtomicFile"]
+
+
+class AtomicFile:
+    """A draft beside the file, which takes the file's name in one step. Readers see the old file or the new one, never a part.
+
+    >>> with AtomicFile("results.json") as file:
+    ...     _ = file.write(b"{}")
+
+    A file that is replaced keeps its permissions, and a symbolic link to it stays a link. What is no regular file (a pipe,
+    /dev/null) is written to directly: it cannot be replaced.
+
+    Args:
+        path: the file. Its folder must exist.
+        mode: permissions of a file that is not there yet; None: as the umask has it.
+
+    Attributes:
+        file: the draft, open for reading and writing.
+
+    Raises:
+        OSError: the draft cannot be made.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], mode: int | None = None) -> None:
+        self._path = Path(os.path.realpath(path))  # a rename would replace the link instead of what it leads to
+        try:
+            found: os.stat_result | None = self._path.stat()
+        except FileNotFoundError:
+            found = None
+        self._draft: Path | None = None
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            self.file: IO[bytes] = self._path.open("wb")  # closed by `commit` or `discard`
+            return
+        draft = self._path.with_name(f".{self._path.name[:40]}.{os.urandom(8).hex()}.part")
+        # O_EXCL: in a folder that others can write to, a file or link of that name could be theirs
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else mode)
+        self._draft = draft
+        try:
+            if found is not None:
+                os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o777)
+            self.file = open(descriptor, "w+b")  # noqa: SIM115  # closed by `commit` or `discard`
+        except BaseException:
+            os.close(descriptor)
+            draft.unlink(missing_ok=True)
+            raise
+
+    def commit(self) -> None:
+        """Write all to disk and give the file its name.
+
+        Raises:
+            OSError: there is no room, or the name cannot be taken. `discard` removes the draft then.
+        """
+        self.file.flush()
+        if self._draft is None:
+            self.file.close()
+            return
+        os.fsync(self.file.fileno())  # before the rename: a power cut would leave a file of zeros under the name
+        self.file.close()
+        self._draft.replace(self._path)
+        self._draft = None
+        _sync_folder(self._path.parent)
+
+    def discard(self) -> None:
+        """Remove the draft, and leave the old file as it is. After `commit` it does nothing."""
+        try:
+            self.file.close()
+        except OSError:  # what was buffered does not fit: nobody wants it
+            pass
+        if self._draft is not None:
+            self._draft.unlink(missing_ok=True)
+            self._draft = None
+
+    def __enter__(self) -> IO[bytes]:
+        return self.file
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            self.discard()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the folder's entries to disk, if its file system can: otherwise a power cut may forget the file's name."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # a folder that can be written but not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

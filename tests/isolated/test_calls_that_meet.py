@@ -1,3 +1,0 @@
-"""tests/sandbox/test_calls_that_meet.py, with the nodes in worker processes."""
-
-from tests.sandbox.test_calls_that_meet import *  # noqa: F403

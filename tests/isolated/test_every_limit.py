@@ -1,3 +1,0 @@
-"""tests/sandbox/test_every_limit.py, with the nodes in worker processes."""
-
-from tests.sandbox.test_every_limit import *  # noqa: F403

@@ -1,0 +1,100 @@
+"""A file is complete or not there: whatever ends the program that writes it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from cloche.atomic_file import AtomicFile
+
+
+def test_the_name_appears_when_the_block_ends(tmp_path: Path) -> None:
+    """Until then a reader finds the old file, and the draft beside it."""
+    path = tmp_path / "result"
+    path.write_bytes(b"old")
+    with AtomicFile(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+        assert len(list(tmp_path.iterdir())) == 2
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "result"
+    path.write_bytes(b"old")
+    with pytest.raises(type(error)), AtomicFile(path) as file:
+        file.write(b"half")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_commit_that_fails_leaves_no_draft(tmp_path: Path) -> None:
+    """The target has become a folder, which a file cannot replace."""
+    path = tmp_path / "result"
+    with pytest.raises(IsADirectoryError), AtomicFile(path) as file:
+        file.write(b"new")
+        path.mkdir()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_permissions_are_kept(tmp_path: Path, mode: int) -> None:
+    """A report that others may read, or may not, is the same to them after it was written again."""
+    path = tmp_path / "result"
+    path.touch()
+    path.chmod(mode)
+    with AtomicFile(path) as file:
+        file.write(b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_new_file_has_the_mode_that_was_given_or_the_umasks(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        for name, mode in (("private", 0o600), ("usual", None)):
+            with AtomicFile(tmp_path / name, mode):
+                pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "usual").stat().st_mode) == 0o640
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    """What it leads to is written, in the folder where that is."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere/file")
+    with AtomicFile(tmp_path / "link") as file:
+        file.write(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"new"
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    """So is /dev/null: replacing it would take it from the whole system."""
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    with AtomicFile(pipe) as file:
+        file.write(b"new")
+    reader.join(60)
+    assert read == [b"new"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_draft_is_never_a_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that others can write to, a link of the draft's name could lead anywhere."""
+    monkeypatch.setattr(os, "urandom", bytes)
+    (tmp_path / f".result.{'00' * 8}.part").symlink_to("elsewhere")
+    with pytest.raises(FileExistsError):
+        AtomicFile(tmp_path / "result")
+    assert not (tmp_path / "elsewhere").exists()

@@ -1,0 +1,162 @@
+"""Writes the parts of the reference that the code knows best: the command line, the limits, the tree of errors.
+
+A hook of mkdocs: a page has ``<!-- reference: cli -->`` where the part belongs. The part is made anew in each build, so it cannot
+be out of date. A reader of the page's source sees the comment alone, as with the API, which mkdocstrings fills in.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import typer
+from typer.models import ArgumentInfo, OptionInfo
+
+import cloche
+from cloche.cli._app import app
+
+_PLACE: Final = re.compile(r"^<!-- reference: (\w+) -->$", re.MULTILINE)
+_RANGE: Final = re.compile(r"give a number from (\S+) to (\S+)$")
+_UNITS: Final = {"_s": "seconds", "_bytes": "bytes"}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """What mkdocs calls with each page's source."""
+    return _PLACE.sub(lambda place: PARTS[place[1]](), markdown)
+
+
+def command_line() -> str:
+    """Every verb, with its arguments and options, from typer's own declarations."""
+    return "\n".join(_verbs(app, "cloche"))
+
+
+def _verbs(group: typer.Typer, name: str) -> Iterator[str]:
+    for command in group.registered_commands:
+        assert command.callback is not None  # a command is made of its function
+        yield from _verb(command.callback, f"{name} {command.name or command.callback.__name__}")
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None  # a group is made of its commands
+        yield from _verbs(inner.typer_instance, f"{name} {inner.name}")
+
+
+def _verb(function: Callable[..., Any], name: str) -> Iterator[str]:
+    hints = get_type_hints(function, include_extras=True)
+    arguments, options = [], []
+    for parameter in inspect.signature(function).parameters.values():
+        kind, info = get_args(hints[parameter.name])[:2]
+        if isinstance(info, ArgumentInfo):
+            arguments.append((info.metavar or parameter.name.upper(), "", info.help or ""))
+        elif isinstance(info, OptionInfo):
+            # inside of Annotated, typer keeps the first name where the default has its place
+            given = [name for name in (info.default, *(info.param_decls or ())) if str(name).startswith("-")]
+            names = given or [f"--{parameter.name.replace('_', '-')}"]
+            values = _values(kind, info)
+            shown = ", ".join(f"`{each} {values}`".replace(" `", "`") for each in names)
+            default = "" if parameter.default in (None, False, "") else f"`{parameter.default}`"
+            options.append((shown, default, info.help or ""))
+    yield f"## `{name}`\n\n{inspect.getdoc(function)}\n"
+    yield f"```text\n{' '.join([name, *(text for text, _, _ in arguments), '[OPTIONS]'])}\n```\n"
+    rows = [(f"`{text}`", "", about) for text, _, about in arguments] + options
+    yield _table(("argument or option", "default", "what it does"), rows)
+
+
+def _values(kind: Any, info: OptionInfo) -> str:
+    """What stands behind the option's name."""
+    if info.metavar:
+        return info.metavar
+    choices = [kind, *get_args(kind)]  # of an optional or repeated one: what is inside
+    for choice in choices:
+        if get_origin(choice) is Literal:
+            return "|".join(map(str, get_args(choice)))
+    return {bool: "", int: "INT", float: "NUMBER", str: "TEXT"}.get(choices[1] if len(choices) > 1 else kind, "PATH")
+
+
+def limits() -> str:
+    """A row for each field of `Limits`, with the range that its own check allows."""
+    texts = _attributes(cloche.Limits)
+    rows = []
+    for field in fields(cloche.Limits):
+        assert field.default is not MISSING  # every limit is on by default
+        unit = next((unit for end, unit in _UNITS.items() if field.name.endswith(end)), "")
+        lowest, highest = _range(field.name)
+        rows.append(
+            (
+                f'<span id="{field.name}"></span>`{field.name}`',
+                "no limit" if field.default is None else _number(field.default, unit),
+                f"{_number(lowest, unit)} to {_number(highest, unit)}",
+                texts[field.name],
+            )
+        )
+    return _table(("limit", "default", "may be", "what it bounds"), rows)
+
+
+def _range(name: str) -> tuple[float, float]:
+    """What the check of a limit allows, as its error says."""
+    try:
+        cloche.Limits(**{name: -1})
+    except ValueError as error:
+        found = _RANGE.search(str(error))
+        if found:
+            return _parsed(found[1]), _parsed(found[2])
+    raise ValueError(f"Limits.{name} does not say what it may be")
+
+
+def _parsed(text: str) -> float:
+    return float(text) if "." in text else int(text)
+
+
+def _number(value: float, unit: str) -> str:
+    if unit == "seconds":
+        return f"{value / 86400:g} days" if value > 86400 else f"{value:g} s"
+    if unit == "bytes":
+        for size, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+            if value >= size and (value + 1) // size * size - value in (0, 1):
+                return f"{'below ' if value % size else ''}{(value + 1) // size} {name}"
+    power = int(value + 1).bit_length() - 1
+    return f"2^{power} - 1" if power > 30 and value + 1 == 1 << power else f"{value:,}"
+
+
+def errors() -> str:
+    """The tree of errors: what each says, in the words of its class, and what becomes of the node."""
+    rows = []
+    for kind, depth in _tree(cloche.ClocheError, 0):
+        first = " ".join(re.split(r"(?<=\.)\s", inspect.getdoc(kind) or "")[0].split())
+        name = f"{'&emsp;' * depth}[`{kind.__name__}`][cloche.errors.{kind.__name__}]"
+        rows.append((name, _afterwards(kind), re.sub(r"``(.+?)``", r"`\1`", first)))
+    return _table(("error", "the node afterwards", "what it says"), rows)
+
+
+def _tree(kind: type[cloche.ClocheError], depth: int) -> Iterator[tuple[type[cloche.ClocheError], int]]:
+    """A class and those below it; a class with two bases stands below both."""
+    yield kind, depth
+    for below in kind.__subclasses__():
+        if below.__module__ == "cloche.errors":
+            yield from _tree(below, depth + 1)
+
+
+def _afterwards(kind: type[cloche.ClocheError]) -> str:
+    if issubclass(kind, cloche.BrokenInstanceError):
+        return "broken, or recovered"
+    if issubclass(kind, (cloche.NodeLoadError, cloche.ImageError)):
+        return "there is none"
+    if issubclass(kind, cloche.ClosedError):
+        return "closed"
+    return "" if kind in (cloche.ClocheError, cloche.InternalError, cloche.ServiceError) else "usable"
+
+
+def _attributes(kind: type) -> dict[str, str]:
+    """The texts of a docstring's ``Attributes:``, each on one line."""
+    _, _, section = (inspect.getdoc(kind) or "").partition("Attributes:\n")
+    entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", section, re.MULTILINE)
+    return {name: re.sub(r"``(.+?)``", r"`\1`", " ".join(text.split())) for name, text in entries}
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines) + "\n"
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {"cli": command_line, "limits": limits, "errors": errors}
