@@ -340,7 +340,7 @@ class Memory:
         return bool(self._pinned)
 
     def dirty_runs(self) -> list[tuple[int, int]]:
-        """The runs of pages that differ from the image, or may: (first page, number of pages), in pages of PAGE_BYTES.
+        """The runs of pages that the guest has written to, as pairs of (first page, number of pages), in pages of PAGE_BYTES.
 
         The image is mapped copy on write, so a page that was written to has become anonymous memory. The kernel's pagemap shows
         that (Documentation/admin-guide/mm/pagemap.rst: bit 61 file-mapped, 62 swapped, 63 present).
