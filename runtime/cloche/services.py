@@ -1,4 +1,7 @@
-"""Host functions that a node may call (`Grants.services`): their conditions, and the records of their calls. See docs/how-to/services.md."""
+"""Host functions that a node may call (`Grants.services`): their conditions, and the records of their calls.
+
+See docs/how-to/services.md.
+"""
 
 from __future__ import annotations
 
