@@ -1,4 +1,4 @@
-"""Results as a page of Markdown (docs/benchmarks.md): what was measured, on which machine, and what is unfair about it."""
+"""Results as a page of Markdown (docs/reference/benchmarks.md): what was measured, on which machine, and what is unfair."""
 
 from __future__ import annotations
 
