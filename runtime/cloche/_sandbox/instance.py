@@ -178,14 +178,14 @@ class Instance(CheckedSandbox):
         host, words, observer = self.host, self._words, self.observer
         if self.closed or words[_STATE] != _AT_REST:
             self._not_open()
-        host.calls += 1
+        host.calls = number = host.calls + 1
         self._ran_under = self._bound
         if host.router is not None:
             host.begin()
         try:
             if observer is not None:
                 observer.phase("encode")
-            frame = self._codec.encode([op, host.calls, *operands], root)  # the caller's own time: nothing is armed yet
+            frame = self._codec.encode([op, number, *operands], root)  # the caller's own time: nothing is armed yet
             if observer is not None:
                 observer.phase("guest")
             status = self._call(self._handle, frame, len(frame))

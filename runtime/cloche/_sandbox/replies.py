@@ -145,11 +145,12 @@ class CheckedSandbox(HasCallState, ABC):
         is_refused = False
         try:
             reply = self._reply_to(op, operands, root)
-            if not (type(reply) is list and len(reply) == 2 and type(reply[0]) is int and 0 <= reply[0] < _KINDS):
-                if not isinstance(reply, REFUSED):
-                    raise self.fail(ProtocolError("a reply is [kind, value]"))
-                is_refused, reply = True, refused_reply(reply)
-            kind, value = _REPLIES[reply[0]], reply[1]
+            if type(reply) is list and len(reply) == 2 and type(number := reply[0]) is int and 0 <= number < _KINDS:
+                kind, value = _REPLIES[number], reply[1]
+            elif isinstance(reply, REFUSED):
+                is_refused, kind, value = True, _FAILURE, refused_reply(reply)[1]
+            else:
+                raise self.fail(ProtocolError("a reply is [kind, value]"))
         except BaseException as error:
             if self.closed:
                 with_data(error, op, operands)
@@ -158,7 +159,7 @@ class CheckedSandbox(HasCallState, ABC):
             raise
         if observer is not None:
             observer.end(op, self.calls, _STOPPED[self.told] if kind is _FAILURE and self.told is not None else "")
-        if _STREAM_OPEN <= op <= _STREAM_CLOSE:
+        if op >= _STREAM_OPEN:
             self.position = _advanced(self.position, op, kind)
             if is_refused and op != _STREAM_CLOSE:
                 self.exchange(_STREAM_CLOSE, [], "")  # a failure ends a stream; this guest does not know that it failed
