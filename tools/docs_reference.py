@@ -46,6 +46,8 @@ def _verb(function: Callable[..., Any], name: str) -> Iterator[str]:
     hints = get_type_hints(function, include_extras=True)
     arguments, options = [], []
     for parameter in inspect.signature(function).parameters.values():
+        if hints[parameter.name] is typer.Context:  # typer passes it; nobody types it
+            continue
         kind, info = get_args(hints[parameter.name])[:2]
         if isinstance(info, ArgumentInfo):
             arguments.append((info.metavar or parameter.name.upper(), "", info.help or ""))
