@@ -1,6 +1,6 @@
 """Host functions that a node may call (`Grants.services`): their conditions, and the records of their calls.
 
-See docs/how-to/services.md.
+docs/how-to/services.md shows them at work.
 """
 
 from __future__ import annotations

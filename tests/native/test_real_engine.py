@@ -11,7 +11,7 @@ import pytest
 
 import cloche
 import cloche_wire
-from cloche._wasm.engine import DEFAULT_METERING
+from cloche.metering import DEFAULT_METERING
 
 from . import build
 
