@@ -51,7 +51,7 @@ def live_sandboxes(runtime: cloche.Runtime, count: int) -> None:
     whole = proportional_bytes() - whole
     print(f"{count} live numpy-ready sandboxes: {each / 2**20:.3f} MiB private each, {whole / 2**30:.2f} GiB in all")
     pages = sum(pages for _, pages in nodes[-1].snapshot().runs)
-    print(f"of it linear memory: {pages * 4096 / 2**20:.3f} MiB")
+    print(f"linear memory that one of them has written to: {pages * 4096 / 2**20:.3f} MiB")
     for node in nodes:
         node.close()
 

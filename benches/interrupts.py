@@ -4,8 +4,9 @@ A stop at a wrong place in the code would end the whole process (docs/explanatio
 stops that ends at all is the proof of `metering="guard"`; `--metering epoch` shows the lateness of epochs for comparison. After
 every stop the program checks the error and that the node is broken, and after every hundredth that another node still works.
 Meanwhile a thread of the host writes to arrays that lie in the linear memory of guests that are being stopped. The exit code is 1
-if a check failed. Timed: from the deadline to the moment that the caller has the error. Not timed: restoring the node before its
-call.
+if a check failed.
+
+Timed: from the deadline to the moment that the caller has the error. Not timed: restoring the node before its call.
 
     .venv/bin/python -m benches.interrupts --count 100000 --threads 8
 """

@@ -1,11 +1,11 @@
-# Sourced by the other scripts. Makes what is missing: the virtual environment, the native core, the guest image.
+# Sourced by the other scripts. Functions that make the virtual environment, the native core and the guest image if they are missing.
 set -eu
 cd "$(dirname "$0")/.."
 say() { printf '== %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 need_venv() {
-    # The stamp has what the environment depends on; a moved checkout or another Python makes a new one.
+    # A stamp of everything that the environment depends on: without it a moved checkout or a new Python would use a broken environment.
     python=${PYTHON:-python3}
     command -v "$python" >/dev/null || die "$python is missing: apt-get install python3 python3-venv"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||

@@ -19,6 +19,7 @@ import cloche
 from cloche.cli._app import app
 
 _PLACE: Final = re.compile(r"^<!-- reference: (\w+) -->$", re.MULTILINE)
+_PAGE: Final = re.compile(r"docs/([\w/-]+\.md)")
 _RANGE: Final = re.compile(r"give a number from (\S+) to (\S+)$")
 _UNITS: Final = {"_s": "seconds", "_bytes": "bytes"}
 
@@ -26,6 +27,16 @@ _UNITS: Final = {"_s": "seconds", "_bytes": "bytes"}
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """What mkdocs calls with each page's source."""
     return _PLACE.sub(lambda place: PARTS[place[1]](), markdown)
+
+
+def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:
+    """What mkdocs calls with each page as HTML: a docstring that names a page of ``docs/`` gets a link to it."""
+
+    def linked(name: re.Match[str]) -> str:
+        found = files.get_file_from_path(name[1])
+        return name[0] if found is None else f'<a href="{found.url_relative_to(page.file)}">{name[0]}</a>'
+
+    return _PAGE.sub(linked, html)
 
 
 def command_line() -> str:
@@ -46,7 +57,7 @@ def _verb(function: Callable[..., Any], name: str) -> Iterator[str]:
     hints = get_type_hints(function, include_extras=True)
     arguments, options = [], []
     for parameter in inspect.signature(function).parameters.values():
-        kind, info = get_args(hints[parameter.name])[:2]
+        kind, info = (*get_args(hints[parameter.name]), None, None)[:2]  # typer's own context is not annotated
         if isinstance(info, ArgumentInfo):
             arguments.append((info.metavar or parameter.name.upper(), "", info.help or ""))
         elif isinstance(info, OptionInfo):

@@ -1,4 +1,4 @@
-"""Says how close a noisy and a cleaned recording come to the original.
+"""Compares a noisy and a cleaned recording with the original speech, and prints a table.
 
 Usage: compare.py SPEECH.wav NOISY.wav CLEAN.wav
 """
@@ -10,16 +10,17 @@ import soundfile
 
 
 def decibels(power: float) -> float:
+    """A power in decibels; 0 dB is the power 1."""
     return float(10 * np.log10(power + 1e-12))
 
 
 def snr(speech: np.ndarray, samples: np.ndarray) -> float:
-    """Signal-to-noise ratio over the whole, in decibels: whatever differs from the speech is noise."""
+    """Signal-to-noise ratio over the whole recording, in decibels. Every difference from the speech counts as noise."""
     return decibels(np.mean(speech**2) / (np.mean((samples - speech) ** 2) + 1e-20))
 
 
 def pause_level(speech: np.ndarray, samples: np.ndarray, frame: int = 800) -> float:
-    """Level where the original is quietest (a tenth of its frames), in decibels of full scale: what the pauses have."""
+    """Level in the pauses of the speech, in decibels of full scale. The pauses are the quietest tenth of the original's frames."""
     count = len(speech) // frame
     power = np.mean(speech[: count * frame].reshape(count, frame) ** 2, axis=1)
     quiet = np.argsort(power)[: max(1, count // 10)]

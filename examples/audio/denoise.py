@@ -1,6 +1,6 @@
-"""A noise reducer for speech: a Wiener filter over overlapping frames, with the noise tracked as it goes.
+"""A noise reducer for speech: a Wiener filter over overlapping frames, which estimates the noise from the recording itself.
 
-An ordinary numpy node. It knows nothing of the sandbox it may run in.
+An ordinary numpy class. Nothing in it is made for the sandbox.
 """
 
 import logging
@@ -9,17 +9,17 @@ import numpy as np
 
 
 class Denoise:
-    """Takes chunks of samples of any size, gives back as many in all: what is still owed comes from `flush()`.
+    """Takes chunks of samples of any size, and returns the same number of samples in all, the last ones from `flush`.
 
-    The gain per frequency is Wiener's, from a decision-directed estimate of the signal-to-noise ratio (Ephraim and
-    Malah, 1984). The noise is the least power of the recent past, smoothed and corrected for its bias, so that a steady
-    background is learned within the first words and followed when it drifts (after Martin, 2001).
+    The gain of each frequency is Wiener's, from a decision-directed estimate of the signal-to-noise ratio (Ephraim and
+    Malah, 1984). The noise of a frequency is estimated as its least power in the recent past, smoothed and corrected for bias. So
+    the filter learns a steady background within the first words, and follows it when it changes slowly (after Martin, 2001).
 
     Args:
-        strength: how much of the noise goes, from 0 (none) to 1 (all but the floor).
-        floor_db: the most that a frequency is lowered, in decibels.
+        strength: how much of the noise is removed, from 0 (nothing) to 1 (down to the floor).
+        floor_db: gain in decibels below which no frequency is lowered.
         frame: samples per frame, a multiple of four; 512 suits speech at 16 kHz.
-        memory: frames over which the least power is sought.
+        memory: number of frames in which the least power is searched.
     """
 
     def __init__(self, strength=1.0, floor_db=-18.0, frame=512, memory=320):
@@ -29,7 +29,7 @@ class Denoise:
             raise ValueError(f"frame is {frame}: give a multiple of four, at least 16")
         self.strength, self.frame, self.hop = strength, frame, frame // 4
         self.floor = 10 ** (floor_db / 20)
-        # Hann, once before and once after: the squares of four overlapping windows add up to 1.5
+        # Hann, before and after the filter: the squares of four overlapping windows add up to 1.5, so sqrt(1.5) keeps the level
         self.window = np.hanning(frame + 1)[:-1] / np.sqrt(1.5)
         self.memory = memory
         self.logger = logging.getLogger("Denoise")
@@ -44,7 +44,7 @@ class Denoise:
         self.channels = channels
         self.pending = np.zeros((channels, self.frame - self.hop))  # input that later frames still need
         self.overlap = np.zeros((channels, self.frame - self.hop))  # output that later frames still add to
-        self.lead = self.frame - self.hop  # zeros put before the first sample, taken off the output again
+        self.lead = self.frame - self.hop  # zeros before the first sample, which the output must not contain
         self.power = None
         self.least = np.full((4, channels, bins), np.inf)  # the least power of each quarter of the memory
         self.speech = np.zeros((channels, bins))  # the last frame's clean power over noise
@@ -52,7 +52,14 @@ class Denoise:
         self.logger.info("started", extra={"channels": channels, "frame": self.frame, "strength": self.strength})
 
     def process(self, samples):
-        """Samples of shape (n,) or (n, channels); returns those that are ready, in the same form and dtype."""
+        """Filter a chunk.
+
+        Args:
+            samples: array of shape (n,) or (n, channels).
+
+        Returns:
+            the filtered samples that are complete, with the same number of dimensions and the same dtype.
+        """
         samples = np.asarray(samples)
         block = np.atleast_2d(samples.T).astype(np.float64)
         if self.channels is None:
@@ -64,7 +71,7 @@ class Denoise:
         return self._emit(self._advance(block))
 
     def flush(self):
-        """The rest: as many samples as came in and have not gone out."""
+        """The filtered samples that `process` has not returned yet. Ends the recording; None if there was none."""
         if self.channels is None:
             return None
         owed = self.samples_in - self.samples_out
@@ -84,7 +91,7 @@ class Denoise:
         return out[:, 0] if self.flat else out
 
     def _advance(self, block):
-        """Every frame that the new block completes, filtered and added up."""
+        """Filter all frames that the new block completes; the samples to which no later frame will add."""
         block = np.concatenate([self.pending, block], axis=1)
         count = max(0, (block.shape[1] - self.frame) // self.hop + 1)
         self.pending = block[:, count * self.hop :]
@@ -106,7 +113,7 @@ class Denoise:
         return ready
 
     def _gain(self, power):
-        """Wiener's gain for one frame, and what the next frames need to know of it."""
+        """Wiener's gain of each frequency in one frame. Updates the estimates for the next frames."""
         self.power = power if self.power is None else 0.8 * self.power + 0.2 * power
         if self.frames % (self.memory // 4) == 0:
             self.least = np.roll(self.least, 1, axis=0)
@@ -121,4 +128,5 @@ class Denoise:
         return 1 - self.strength * (1 - np.maximum(wiener, self.floor))
 
     def _noise(self):
-        return 1.8 * self.least.min(axis=0)  # the least of a smoothed power lies well below its mean
+        # without the factor the noise is underestimated: the minimum of a smoothed power lies below its mean
+        return 1.8 * self.least.min(axis=0)

@@ -1,8 +1,8 @@
 """Gets the demo's recording: five sentences of a LibriVox reading of "Sense and Sensibility", and a noisy copy of them.
 
-The recording is in the public domain and comes with Debian's package pocketsphinx-testdata, from the mirrors that apt
-is set up with. It is rather clean, so white noise from a fixed seed is added, NOISE_DB below the speech: with the clean
-original at hand, what the node achieves can be measured.
+The recording is in the public domain. It is a part of Debian's package pocketsphinx-testdata, which is fetched from the mirrors
+that apt is configured with. The recording is rather clean, so white noise from a fixed seed is added to a copy, NOISE_DB below the
+speech. The clean original then shows how much of the noise the node removes.
 
 Usage: recording.py FOLDER    writes FOLDER/speech.wav and FOLDER/noisy.wav (16 kHz, mono, 16 bit)
 """
@@ -29,11 +29,13 @@ PIN = Pin(
     licence="BSD-2-Clause, the recording itself public domain",
 )
 NOISE_DB = 5.0
+"""Signal-to-noise ratio of the noisy copy, in decibels."""
 SEED = 20_240_811
+"""Seed of the noise."""
 
 
 def speech() -> tuple[np.ndarray, int]:
-    """The five sentences in a row, as float64 between -1 and 1, and the sample rate."""
+    """The five sentences, one after the other, as float64 between -1 and 1; and the samples per second."""
     cache = cache_folder() / "downloads"
     if not (cache / PIN.filename).exists():
         print(f"== fetching the recording ({PIN.filename}, 1.8 MB, once)", file=sys.stderr)
@@ -47,7 +49,7 @@ def speech() -> tuple[np.ndarray, int]:
 
 
 def noisy(samples: np.ndarray) -> np.ndarray:
-    """The samples with white noise, NOISE_DB below them over the whole."""
+    """A copy of the samples with white noise, whose mean power is NOISE_DB below theirs."""
     noise = np.random.default_rng(SEED).standard_normal(len(samples))
     return samples + noise * np.sqrt(np.mean(samples**2) / np.mean(noise**2)) * 10 ** (-NOISE_DB / 20)
 

@@ -1,6 +1,6 @@
-"""Streams a long recording through a sandboxed voice-activity node and prints each segment as it closes.
+"""Streams a long recording through a sandboxed voice-activity node, and prints each segment of speech as it ends.
 
-Usage: segments.py RECORDING [MINUTES]    the recording (wav, flac, ...) is repeated until it lasts so long
+Usage: segments.py RECORDING [MINUTES]    the recording (wav, flac, ...) is repeated until the stream has MINUTES
 """
 
 import sys
@@ -14,10 +14,11 @@ import soundfile
 import cloche
 
 CHUNK = 4096
+"""Samples in one item of the stream."""
 
 
 def chunks(path: str, minutes: float) -> Iterator[np.ndarray]:
-    """The recording in chunks, from the beginning again until `minutes` are full. Read as they are asked for."""
+    """Read the recording in chunks, again and again until the chunks last `minutes`. A chunk is read when the stream takes it."""
     left = int(minutes * 60 * soundfile.info(path).samplerate)
     while left > 0:
         for block in soundfile.blocks(path, blocksize=CHUNK, dtype="float32"):

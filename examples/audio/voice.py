@@ -1,6 +1,6 @@
-"""Finds where somebody speaks: a voice-activity detector that reports each segment as it closes.
+"""A voice-activity detector: finds the segments of a recording in which somebody speaks, and reports each as it ends.
 
-An ordinary streaming node: one async generator over the whole input, with its state in local variables.
+An ordinary streaming node: one async generator takes the whole input, and keeps its state in local variables.
 """
 
 import logging
@@ -11,17 +11,18 @@ log = logging.getLogger(__name__)
 
 
 class VoiceActivity:
-    """Takes chunks of mono samples of any size, yields ``{"start", "end", "level_db"}`` (seconds) as each segment closes.
+    """Takes chunks of mono samples of any size, and yields ``{"start", "end", "level_db"}`` as each segment ends.
 
-    A frame is speech when its level is `margin_db` above the background, which is followed as the slowly rising minimum of the
-    level. A segment opens with the first such frame and closes after `hangover` seconds without one.
+    "start" and "end" are in seconds from the beginning. A frame counts as speech if its level is more than `margin_db` above the
+    background. The background is the minimum of the level, which is let rise slowly. A segment begins with the first frame of
+    speech and ends after `hangover` seconds without one.
 
     Args:
         rate: samples per second.
-        margin_db: how far above the background speech is.
-        frame: seconds per frame.
-        hangover: seconds of silence that end a segment.
-        shortest: segments of fewer seconds are left out.
+        margin_db: how much louder than the background speech is, in decibels.
+        frame: length of a frame, in seconds.
+        hangover: seconds without speech that end a segment.
+        shortest: least length of a segment that is reported, in seconds.
     """
 
     is_streaming = True
@@ -32,7 +33,7 @@ class VoiceActivity:
         self.segments = 0
 
     def levels(self, samples):
-        """Level of each whole frame in decibels."""
+        """The level of each whole frame, in decibels of full scale."""
         frames = samples[: len(samples) // self.frame * self.frame].reshape(-1, self.frame)
         return 10 * np.log10(np.mean(np.square(frames, dtype=np.float64), axis=1) + 1e-10)
 

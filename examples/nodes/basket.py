@@ -1,6 +1,6 @@
-"""A node that asks its host: prices come from a service, so the node needs no catalogue, and the host decides what it tells.
+"""A node that calls services: the host looks up prices, so the node needs no catalogue, and the host decides what the node learns.
 
-Run it with ``Grants(services={"price": ..., "discount": ...})``; see docs/how-to/services.md.
+Load it with ``Grants(services={"price": ..., "discount": ...})``; see docs/how-to/services.md.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ log = logging.getLogger("basket")
 
 
 class Basket:
-    """Sums up what is in a basket; remembers prices within one basket only, since they may change."""
+    """Adds up the prices of a basket. It asks the host for every price, because prices may change between two baskets.
+
+    Args:
+        currency: the currency of the prices.
+    """
 
     def __init__(self, currency: str = "EUR") -> None:
         self.currency = currency
 
     def process(self, basket: dict[str, int]) -> dict[str, Any]:
-        """The total of ``{name: count}``; names that the host does not know are listed and cost nothing."""
+        """The total of a basket ``{name: count}``. Names that the host does not know are listed as "unknown", and cost nothing."""
         total, unknown = 0.0, []
         for name, count in basket.items():
             try:

@@ -1,8 +1,8 @@
 """Every import, export and number of the guest image, named once for C and Python.
 
-The guest's C gets these numbers as ``wire/abi.h`` when it is compiled, the native core those that it needs as
-``runtime/native/numbers.h``. The host compares a module's imports and
-exports with it at load. Types are those of the WebAssembly core specification.
+Two C headers are generated from this module: ``wire/abi.h`` for the guest, and ``runtime/native/numbers.h`` with the numbers that
+the native core needs. The host compares the imports and exports of an image with this module when it loads the image. Types are
+those of the WebAssembly core specification.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ CLOCK_ID_MONOTONIC: Final = 1
 CLOCK_ID_PROCESS_CPU: Final = 2
 CLOCK_ID_THREAD_CPU: Final = 3
 
-# Errors of WASI (wasi_snapshot_preview1, errno) that mean something of their own here; `files.ERRNOS` has those of files.
-WASI_EINTR: Final = 27  # a notice waits for the guest
-WASI_ENOSYS: Final = 52  # the host answers requests, but not this one
+# Errnos of WASI (wasi_snapshot_preview1) with a special meaning in this ABI; those of file requests are in `files.ERRNOS`.
+WASI_EINTR: Final = 27  # `sleep` ended early: there is a notice for the guest
+WASI_ENOSYS: Final = 52  # no handler of the host answers this kind of request
 
 # node_call returns (address << 32 | length) of the reply. If the address is 0, there is no reply, and the low half is one of these.
 REPLY_NONE: Final = 0  # not even the failure could be encoded, usually because no memory is left
@@ -79,7 +79,7 @@ NUMBERS_SHORTEST: Final = 64
 USUAL_REPLY_BYTES: Final = 64 << 20
 USUAL_VALUE_DEPTH: Final = 64
 USUAL_STACK_DEPTH: Final = 10_000
-"""What the guest goes by until its limits are set, as while the image is built: the defaults of `cloche.Limits`."""
+"""Limits of the guest until LOAD sets them, e.g. while the image is built. They equal the defaults of `cloche.Limits`."""
 
 REQUEST_BUFFER_BYTES: Final = 64 * 1024
 """Size of the buffer that the host keeps in each instance for messages; a larger message gets a block of its own."""

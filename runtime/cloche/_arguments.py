@@ -1,4 +1,4 @@
-"""Checks of what callers pass, where they pass it: the error names the argument, and says what to give."""
+"""Checks of the arguments of public functions. Each error names the argument, shows its value, and says what to give instead."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 
 def checked(name: str, value: Any, kind: type[T], give: str) -> T:
-    """The value, if it is of that class.
+    """Check the class of an argument, and return its value.
 
     Args:
-        name: of the argument.
+        name: of the argument, for the error.
         value: what was passed.
-        kind: the class.
-        give: what to pass.
+        kind: the class that the value must be an instance of.
+        give: what to pass instead, for the error.
 
     Raises:
-        TypeError: it is of another class.
+        TypeError: the value is not an instance of `kind`.
     """
     if not isinstance(value, kind):
         raise TypeError(f"{name} is {reprlib.repr(value)}: give {give}")
@@ -42,25 +42,25 @@ def checked_grants(grants: Any) -> Grants:
 
 
 def check_text(name: str, value: Any, what: str) -> None:
-    """Refuse what is neither a text nor None.
+    """Check that an argument is a string or None.
 
     Args:
-        name: of the argument.
+        name: of the argument, for the error.
         value: what was passed.
-        what: the text says.
+        what: what the string stands for, for the error.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: the value is neither.
     """
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} is {reprlib.repr(value)}: give {what} as a text, or None")
 
 
 def checked_params(params: Any) -> dict[str, Any]:
-    """The keyword arguments of a node's ``__init__``.
+    """Check the keyword arguments of a node's ``__init__``, and return them as a dict; None stands for no arguments.
 
     Raises:
-        TypeError: they are no mapping, or a name is no text.
+        TypeError: the value is no mapping, or one of its keys is no string.
     """
     if params is None:
         return {}
@@ -75,11 +75,11 @@ def checked_params(params: Any) -> dict[str, Any]:
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """The dimensions of an array, from a whole number or several.
+    """Check the shape of an array, a whole number or a sequence of them, and return it as a tuple.
 
     Raises:
-        TypeError: they are no whole numbers.
-        ValueError: one is negative.
+        TypeError: a length is no whole number.
+        ValueError: a length is negative.
     """
     try:
         dims = (

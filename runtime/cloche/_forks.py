@@ -1,4 +1,4 @@
-"""One hook after `os.fork`, for all objects whose locks and threads a child process cannot take over."""
+"""One hook for `os.fork`: a child process has no threads of its parent, and locks that they held stay locked in it for ever."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ __all__ = ["watch"]
 
 class _Forkable(Protocol):
     def after_fork(self) -> None:
-        """Begin anew: only the thread that forked exists here."""
+        """In the child: make new locks and threads. Only the thread that forked exists here."""
 
 
 _watched: weakref.WeakSet[_Forkable] = weakref.WeakSet()
 
 
 def watch(item: _Forkable) -> None:
-    """Have ``item.after_fork()`` called in each child, as long as `item` lives: hooks of `os` can't be taken back."""
+    """Call ``item.after_fork()`` in every child process from now on, for as long as `item` exists.
+
+    Objects are watched here, and not by `os` directly, because a hook of `os` can never be removed.
+    """
     _watched.add(item)
 
 

@@ -1,4 +1,4 @@
-"""Whether a stranger's arguments fit a host function: its signature, and those of its annotations that name plain types."""
+"""Checks untrusted arguments against a host function: its signature, and its annotations where they name plain types."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Check = Callable[[Any], bool]
 
 
 class Binder:
-    """Looks at the arguments of one function.
+    """Checks arguments of one function.
 
-    Annotations are checked as far as they are made of ``None``, ``bool``, ``int``, ``float``, ``str``, ``bytes``, the builtin
-    containers, ``np.ndarray``, unions and literals; an int passes for a float. Any other annotation passes everything.
+    An annotation is checked if it is made of ``None``, ``bool``, ``int``, ``float``, ``str``, ``bytes``, the builtin containers,
+    ``np.ndarray``, unions and literals; an int is accepted where a float is asked for. Other annotations accept every value.
 
     Args:
         function: any callable.
@@ -47,8 +47,10 @@ class Binder:
         self._keywords = any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
 
     def check(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-        """Raises:
-        TypeError: they do not fit; says which one, and what was wanted.
+        """Check the arguments of one call.
+
+        Raises:
+            TypeError: an argument does not fit; the message names it and the type that is wanted.
         """
         if self._signature is None:
             return
@@ -82,11 +84,11 @@ class Binder:
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(function, eval_str=True)
-    except Exception:  # an annotation in text that names what is not there
+    except Exception:  # an annotation is a string that names something unknown
         pass
     try:
         return inspect.signature(function)
-    except (TypeError, ValueError):  # some functions in C have none
+    except (TypeError, ValueError):  # some functions in C have no signature
         return None
 
 
@@ -108,7 +110,7 @@ _EXACT: Final = frozenset({bool, str, bytes, complex, list, tuple, dict, set, fr
 
 
 def _check(annotation: Any) -> Check | None:
-    """What an annotation asks for; None: anything."""
+    """The check for an annotation; None if it accepts every value."""
     if annotation in (inspect.Parameter.empty, Any, object) or isinstance(annotation, str):
         return None
     if annotation in _PLAIN:
@@ -169,7 +171,7 @@ def _tuple(arguments: tuple[Any, ...]) -> Check:
 
 
 def _array(annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> Check | None:
-    """``np.ndarray`` and ``NDArray[np.float32]``, if numpy has been imported: without it nobody can have annotated so."""
+    """The check for ``np.ndarray`` and ``NDArray[np.float32]``. If numpy has not been imported, no annotation can name them."""
     numpy = sys.modules.get("numpy")
     if numpy is None or numpy.ndarray not in (annotation, origin):
         return None

@@ -14,8 +14,7 @@ __all__ = ["AtomicFile"]
 class AtomicFile:
     """A draft beside the file, which takes the file's name in one step. Readers see the old file or the new one, never a part.
 
-    >>> with AtomicFile("results.json") as file:
-    ...     _ = file.write(b"{}")
+    Use it as a context manager, which gives the draft, opened for bytes; or call `commit` or `discard` yourself.
 
     A file that is replaced keeps its permissions, and a symbolic link to it stays a link. What is no regular file (a pipe,
     /dev/null) is written to directly: it cannot be replaced.

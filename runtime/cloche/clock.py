@@ -1,4 +1,4 @@
-"""What time it is in a sandbox: the host's, or one that depends on nothing but what the node does."""
+"""The clocks of a node: the host's, or clocks that depend only on what the node does, so that its outputs repeat."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class Clock:
     """The clocks of a node: ``time.time``, ``monotonic``, ``perf_counter``, ``process_time``, ``datetime.now`` and asyncio's.
 
     Attributes:
-        mode: "real": the host's clocks. "frozen": they stand still, and sleeping returns at once without making it later.
-            "virtual": sleeping returns at once and makes it later by so much; each reading makes it later by `step_ns`.
-        start: what time it is when the node is loaded, if not now: seconds since the epoch, or an aware datetime.
-        step_ns: nanoseconds by which a virtual clock advances with each reading, so that a loop that waits for a time comes to
-            an end; 0: only sleeping advances it.
+        mode: "real": the host's clocks. "frozen": the clocks stand still; sleeping returns at once and does not advance them.
+            "virtual": sleeping returns at once and advances the clocks by its length; each reading advances them by `step_ns`.
+        start: the time at which a frozen or virtual clock begins, when the node is loaded: seconds since the epoch, or a datetime
+            with a time zone; None: the host's time.
+        step_ns: nanoseconds by which each reading advances a virtual clock, so that a loop that waits for a time comes to an end;
+            0: only sleeping advances it.
     """
 
     mode: Mode = "real"
@@ -52,7 +53,11 @@ class Clock:
             raise ValueError(f"Clock.start is {self.start!r}: give a time from 1970 to 2262")
 
     def start_ns(self, now_ns: int) -> int:
-        """Nanoseconds since the epoch at which it starts, if it is `now_ns`."""
+        """The time at which the clock begins, in nanoseconds since the epoch.
+
+        Args:
+            now_ns: the host's time, in the same unit.
+        """
         if self.start is None:
             return now_ns
         if isinstance(self.start, int):

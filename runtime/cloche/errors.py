@@ -1,7 +1,7 @@
-"""Every error that Cloche raises, and for each: whose fault it is and whether the node can still be used.
+"""Every error that Cloche raises. Each says whose fault it is, and whether the node can still be used.
 
-`NodeError` and `DeadlineError` leave the node usable. `BrokenInstanceError` means that its instance has been closed: load or
-restore it again, or have ``on_break`` of `Runtime.load` do it.
+`NodeError` and `DeadlineError` leave the node usable. After a `BrokenInstanceError` the node's instance is closed: load or
+restore the node again, or let ``on_break`` of `Runtime.load` do that for you.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = [
 
 
 class ClocheError(Exception):
-    """Base of every error that Cloche raises by itself.
+    """Base class of every error that Cloche raises.
 
     Attributes:
-        item: index, from 0, of the item that it belongs to, in a stream or in a pool's map; None elsewhere.
-        limit: the field of `Limits` that was passed, e.g. "deadline_s"; "" if it was none.
-        value: what that is set to.
-        reached: how far it had come, in the same unit.
+        item: index, from 0, of the item that failed, in a stream or in a pool's map; None elsewhere.
+        limit: the field of `Limits` that was exceeded, e.g. "deadline_s"; "" if the error is about no limit.
+        value: what that limit is set to.
+        reached: the amount that exceeded it, in the same unit, as far as it was counted.
     """
 
     item: int | None = None
@@ -58,10 +58,10 @@ class ImageError(ClocheError):
 
 
 class EncodeError(ClocheError, TypeError):
-    """Your value cannot be sent to the guest. Raised before the guest is entered: the node is as it was.
+    """Your value cannot be sent to the guest. It is raised before the guest is entered, so the node's state has not changed.
 
     Attributes:
-        path: where in the value, e.g. ``params.filters[3].fn``.
+        path: which part of the value, e.g. ``params.filters[3].fn``.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class EncodeError(ClocheError, TypeError):
 
 
 class ClosedError(ClocheError):
-    """The node or runtime has been closed, by you or by a `BrokenInstanceError` before."""
+    """The node, pool or runtime is closed: you closed it, or the node broke in an earlier call (`BrokenInstanceError`)."""
 
 
 class InternalError(ClocheError):
@@ -85,13 +85,14 @@ class InternalError(ClocheError):
 class NodeError(ClocheError):
     """The node's own code failed. The node stays usable.
 
-    You do not get it for a node that overruns its time or brings its interpreter down: see `BrokenInstanceError`. Memory and
-    stack that run out reach the node as ``MemoryError`` and ``RecursionError``, and you as this, with ``limit`` set.
+    You do not get it for a node that runs too long (`DeadlineError`) or crashes its interpreter (`BrokenInstanceError`). A node
+    that runs out of memory or stack gets a ``MemoryError`` or ``RecursionError``; if it does not handle that, you get a
+    `NodeError` with ``limit`` set.
 
     Attributes:
-        failure: the whole failure as data; all of it is untrusted text.
+        failure: the whole failure as data; its texts are untrusted.
         node: the node's name.
-        remedy: what to do about it, or "".
+        remedy: what you can do about it, or "".
     """
 
     def __init__(self, failure: Failure, node: str = "", remedy: str = "") -> None:
@@ -105,12 +106,12 @@ class NodeError(ClocheError):
 
     @property
     def exc_type(self) -> str:
-        """Qualified name of the exception's class in the guest, e.g. ``ValueError``."""
+        """Qualified name of the class of the exception that was raised in the guest, e.g. ``ValueError``."""
         return self.failure.exc_type
 
     @property
     def message(self) -> str:
-        """What ``str()`` of the guest's exception said."""
+        """The text of the guest's exception, as ``str()`` gives it."""
         return self.failure.message
 
     @property
@@ -120,7 +121,7 @@ class NodeError(ClocheError):
 
     @property
     def guest_traceback(self) -> str:
-        """The guest's traceback as Python would print it, causes included."""
+        """The guest's traceback as Python would print it, with the exceptions that caused this one."""
         return self.failure.format()
 
     @property
@@ -130,11 +131,7 @@ class NodeError(ClocheError):
 
 
 class NodeLoadError(NodeError):
-    """The node does not compile or import, has no such entry, or its ``__init__`` raised.
-
-    Attributes:
-        phase: "compile", "import", "entry" or "init".
-    """
+    """The node could not be loaded: its code does not compile or import, the entry does not exist, or its ``__init__`` raised."""
 
     @property
     def phase(self) -> str:
@@ -143,13 +140,13 @@ class NodeLoadError(NodeError):
 
 
 class NodeRaisedError(NodeError):
-    """The node raised during a call, or returned what cannot be encoded."""
+    """The node raised an exception during a call, or returned a value that cannot be encoded."""
 
 
 class StreamLimitError(ClocheError):
-    """A stream passed ``stream_items`` or ``stream_s`` between two steps. Its generators have been closed; the node stays usable.
+    """A stream exceeded ``stream_items`` or ``stream_s``. Its generators have been closed; the node stays usable.
 
-    You do not get it for a single step that runs too long: that is a `DeadlineError`.
+    It is raised between two steps of the stream. A single step that runs too long raises a `DeadlineError` instead.
 
     Attributes:
         node: the node's name.
@@ -164,18 +161,18 @@ class StreamLimitError(ClocheError):
 
 
 class BrokenInstanceError(ClocheError):
-    """The instance is beyond use and has been closed, and its memory freed. Other nodes are not affected.
+    """The node's instance cannot be used any more: it has been closed, and its memory freed. Other nodes are not affected.
 
-    The call that broke is never made again by itself. Whether the *node* can go on is for ``on_break`` of `Runtime.load` to
-    say, and for `recovered` to tell.
+    Cloche never repeats the call that broke. Whether the node itself continues in a new instance depends on ``on_break`` of
+    `Runtime.load`; `recovered` says whether it does.
 
     Attributes:
         node: the node's name.
-        last_logs: the records drained after the break; they also went to the logger.
-        data: what the node was given when it broke: the arguments of ``process``, the item of a stream; empty otherwise.
-        recovered: "restart" or "restore" if the node lives on, in a new instance; None if it is broken.
-        lost_calls: answered calls and steps of streams whose effect on the node's state is gone with the instance.
-        resume_at: where the stream goes on that `Node.resume` takes up again; None: there is none.
+        last_logs: log records that were still in the instance when it broke; they also went to the logger.
+        data: the arguments of ``process``, or the item of a stream, that the node was working on; empty for other calls.
+        recovered: "restart" or "restore" if the node continues in a new instance; None if the node is broken.
+        lost_calls: number of answered calls and stream steps whose effect on the node's state is lost with the instance.
+        resume_at: the position at which `Node.resume` continues the stream; None if no stream can be resumed.
     """
 
     data: tuple[Any, ...] = ()
@@ -197,11 +194,11 @@ class BrokenInstanceError(ClocheError):
 
 
 class LimitError(ClocheError):
-    """A limit that ends a call was passed: ``limit``, ``value`` and ``reached`` say which.
+    """A call exceeded a limit and was ended: ``limit``, ``value`` and ``reached`` say which one and by how much.
 
     Attributes:
         node: the node's name.
-        last_logs: the records drained afterwards; they also went to the logger.
+        last_logs: log records of the call that had not been delivered when it ended; they also went to the logger.
     """
 
     def __init__(
@@ -225,13 +222,13 @@ class LimitError(ClocheError):
 class DeadlineError(LimitError, TimeoutError):
     """The call ran longer than ``deadline_s``, its stream than ``stream_s``, or loading than ``load_s``.
 
-    The node was interrupted: its Python code raised ``cloche_guest.DeadlineExceeded`` where it was, its ``finally`` blocks ran, and
-    it stays usable, with its state; one that was loading has not been loaded. You get a `HardDeadlineError` instead if it was still
-    running when the grace was over.
+    The node was interrupted: ``cloche_guest.DeadlineExceeded`` was raised in its Python code, its ``finally`` blocks ran, and it
+    stays usable with its state. (A node that was still loading is not loaded.) If the node was still running ``grace_s`` after
+    its deadline, you get a `HardDeadlineError` instead.
 
     Attributes:
-        guest_traceback: where the node was, as Python would print it; untrusted text.
-        failure: the node's failure as data; None if it did not get so far.
+        guest_traceback: where the node was interrupted, as Python would print it; untrusted text.
+        failure: the node's failure as data; None if the node could not report one.
     """
 
     failure: Failure | None = None
@@ -242,11 +239,11 @@ class DeadlineError(LimitError, TimeoutError):
 
 
 class HardDeadlineError(DeadlineError, BrokenInstanceError):
-    """The node was still running ``grace_s`` after its deadline: its instance was stopped and is closed."""
+    """The node was still running ``grace_s`` after its deadline, so its instance was stopped and closed."""
 
 
 class FuelError(LimitError, BrokenInstanceError):
-    """The call burned more than ``fuel``."""
+    """The call used more WebAssembly instructions than `Limits.fuel`."""
 
 
 class OutputError(LimitError, BrokenInstanceError):
@@ -254,11 +251,12 @@ class OutputError(LimitError, BrokenInstanceError):
 
 
 class GuestTrapError(BrokenInstanceError):
-    """The guest trapped: a crash of its interpreter, which stays inside.
+    """The guest trapped: its interpreter crashed. The crash does not affect this process.
 
     Attributes:
-        trap_code: wasmtime's name of the trap, e.g. "MEMORY_OUT_OF_BOUNDS", or "" when it has none.
-        guest_traceback: where the node was, as Python would print it, read from the crashed interpreter; untrusted text.
+        trap_code: wasmtime's name of the trap, e.g. "MEMORY_OUT_OF_BOUNDS", or "" if it has no name.
+        guest_traceback: where the node was, as Python would print it. It is read from the memory of the crashed interpreter, so it
+            is untrusted text.
     """
 
     def __init__(
@@ -288,11 +286,12 @@ class GuestExitError(BrokenInstanceError):
 
 
 class ProtocolError(BrokenInstanceError):
-    """The guest's bytes or pointers break the protocol: its interpreter has been tampered with, or is broken."""
+    """The guest sent bytes or addresses that violate the protocol: its interpreter was tampered with, or is damaged."""
 
 
 class ServiceError(ClocheError):
-    """Raise it in a service (`Grants.services`): the node gets its message. Of any other exception it gets no more than the kind.
+    """Raise it in a service (`Grants.services`) to give the node a message. Of other exceptions the node learns only the class.
 
-    The node sees a RuntimeError, or the builtin exception that a subclass also is, as in ``class Gone(ServiceError, LookupError)``.
+    The node sees a ``RuntimeError``. If your class derives from a builtin exception as well, as in
+    ``class Gone(ServiceError, LookupError)``, the node sees that one.
     """

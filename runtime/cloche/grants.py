@@ -1,4 +1,4 @@
-"""What a node is given beyond its own code. Nothing by default."""
+"""What a node may use besides its own code: packages, host functions, folders, variables, clocks. Nothing by default."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
-    """What a node may use; each field widens what it can reach.
+    """What a node may use. Each field gives the node access to something that it does not have otherwise.
 
     Attributes:
-        packages: pure-Python packages made importable, in memory and read-only: a wheel, a zip, or a folder, which is either a
-            package itself or holds packages and modules. Compiled extensions in them cannot be imported, and say so.
-        opaque: objects of any class may leave this node for another one that has the same grant: pickled in one sandbox and
-            unpickled in the other, on the host only a `cloche.Opaque`, which nothing unpickles.
-        services: host functions that the node may call, by name: plain functions, or `cloche.Service` for conditions. In the node:
-            ``from cloche_guest import services``, then ``services.name(...)``. See docs/how-to/services.md.
-        mounts: folders of the host that the node's file functions reach: path in the node -> folder, or a `Mount` that says
-            what may be written. A path alone is read-only.
-        scratch_bytes: size of a private /tmp in the node's own memory, which counts for `Limits.memory_bytes`; 0: there is none.
-        env: environment variables: ``os.environ`` as the node finds it. What it changes there stays its own.
-        clock: "real": the host's clocks. "frozen": they stand still. "virtual": they advance by sleeping, which takes no time.
-            Or a `cloche.Clock`, to say when they start.
-        seed: makes all randomness a function of it: ``random``, numpy, ``uuid``, ``secrets``, ``os.urandom``. None: it is
-            the operating system's. With a clock that is not real as well, the same inputs give the same outputs.
+        packages: pure-Python packages that the node may import; they are read into memory. Each is a wheel, a zip or a folder. A
+            folder is a package itself, or holds packages and modules. Importing a compiled extension from one is an error.
+        opaque: objects of any class may pass from this node to another node that has the same grant. They are pickled in one
+            sandbox and unpickled in the other. The host holds them as `cloche.Opaque`, and never unpickles them.
+        services: host functions that the node may call, by name: plain functions, or a `cloche.Service` with conditions. In the
+            node: ``from cloche_guest import services``, then ``services.name(...)``. See docs/how-to/services.md.
+        mounts: folders of the host that the node can open files in: path in the node -> folder. A plain path is mounted
+            read-only; a `Mount` says whether the node may write, and how much.
+        scratch_bytes: size of a private /tmp in the node's own memory, which counts towards `Limits.memory_bytes`; 0: no /tmp.
+        env: environment variables, the initial ``os.environ`` of the node. The node's changes are not seen outside of it.
+        clock: "real": the host's clocks. "frozen": clocks that stand still. "virtual": clocks that only sleeping advances, and
+            sleeping takes no time. A `cloche.Clock` also says at which time they start.
+        seed: derives all randomness from this number: ``random``, numpy, ``uuid``, ``secrets``, ``os.urandom``. None: randomness
+            is the operating system's. With a frozen or virtual clock as well, the same inputs give the same outputs.
     """
 
     packages: Sequence[str | os.PathLike[str]] = ()
@@ -112,8 +112,8 @@ def _archive(path: Path) -> bytes:
 
 
 def _zipped(folder: Path) -> bytes:
-    """A folder as a zip: what is in it keeps its path below the folder, or below its parent for a package itself."""
-    import zipfile  # as above
+    """A folder as a zip. Paths in it are relative to the folder; for a package, relative to the folder that holds the package."""
+    import zipfile  # slow to import, and rarely needed
 
     root = folder.parent if (folder / "__init__.py").exists() else folder
     content = io.BytesIO()

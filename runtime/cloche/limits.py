@@ -1,4 +1,4 @@
-"""What a node may use. Every limit is on by default, with a value that is safe for untrusted code."""
+"""How much time, memory and output a node may use. The defaults are safe for untrusted code."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _INFO = 20  # logging.INFO; `logging` is slow to import
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits of one node; each holds on its own, and its error says which one it was.
+    """Limits of one node. Each is enforced on its own, and the error says which one was exceeded.
 
     Attributes:
-        deadline_s: seconds that one call may take, sleeping and host services included; None: no deadline. Then the node's Python
-            code raises ``cloche_guest.DeadlineExceeded`` where it is, and the node stays usable.
-        grace_s: seconds that the node has to clean up after that. If it still runs then (it is inside a long C function, or goes on
-            regardless), its instance is stopped, which breaks the node. 0: it is stopped at its deadline.
-        load_s: seconds that loading may take: compiling, importing, ``__init__``; None: no limit. The grace comes on top here, too.
-        memory_bytes: linear memory of the instance, the interpreter included (it starts with about 41 MiB). Beyond it the
-            node gets a MemoryError.
+        deadline_s: seconds that one call may take, with the time in sleeps and in host services; None: no deadline. At the deadline
+            ``cloche_guest.DeadlineExceeded`` is raised in the node's Python code, and the node stays usable.
+        grace_s: seconds that the node then has to clean up. A node that is still running after them (in a long C function, or
+            because it ignores the exception) is stopped, which breaks it. 0: it is stopped at its deadline.
+        load_s: seconds that loading may take: compiling, importing, ``__init__``; None: no limit. `grace_s` is added here as well.
+        memory_bytes: linear memory of the instance, with the interpreter (which starts with about 41 MiB). A node that needs
+            more gets a MemoryError.
         fuel: WebAssembly instructions that one call may use, under ``metering="fuel"``; None: not limited.
-        stack_depth: Python frames on the node's stack. Beyond it the node gets a RecursionError; ``sys.setrecursionlimit`` can
-            lower it only. Recursion in C has limits of its own.
+        stack_depth: Python frames on the node's stack. A node that needs more gets a RecursionError; with
+            ``sys.setrecursionlimit`` it can lower the limit, but not raise it. Recursion in C has limits of its own.
         stream_items: outputs of one stream; None: not limited.
-        stream_s: seconds that the node may work for one stream, all steps together; the time between the steps, which is the
-            host's, does not count. It ends the stream between two steps (the one under way has its own `deadline_s`), and the
-            node stays usable; without `deadline_s` it ends a step, too, as a deadline. None: not limited.
-        request_bytes: size of one encoded request, array bodies included.
-        reply_bytes: size of one encoded reply, array bodies included.
+        stream_s: seconds that the node may work on one stream, all steps together; the host's time between the steps does not
+            count. The stream is ended between two steps, and the node stays usable. If `deadline_s` is None, `stream_s` is the
+            deadline of a single step as well. None: not limited.
+        request_bytes: size of one encoded request, with the contents of arrays.
+        reply_bytes: size of one encoded reply, with the contents of arrays.
         value_nodes: items (scalars and containers) in one reply.
-        value_depth: nesting of one value.
-        log_records: log records delivered per call; the newest are kept, the rest counted as dropped.
-        log_bytes: bytes of one log record, and with `log_records` what a call may deliver.
+        value_depth: how deep the containers of one value may be nested.
+        log_records: log records that are delivered for one call; the newest are kept, the others are counted as dropped.
+        log_bytes: size of one log record. One call delivers at most `log_records` times as much.
         output_bytes: bytes that one call may write to stdout and stderr.
-        log_level: the level, as in `logging`, below which the guest drops records by itself.
+        log_level: the guest drops log records below this level; the numbers are those of `logging`.
     """
 
     deadline_s: float | None = 2.0
@@ -77,17 +77,17 @@ class Limits:
 
 
 def whole_number(value: Any) -> int | None:
-    """The number as a plain int, be it numpy's; None: it is none."""
+    """The number as a plain int, also if it is one of numpy's; None if the value is no whole number."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None
     try:
-        return int(operator.index(value))  # int: what it gives may be of a subclass
-    except TypeError:  # an array has `__index__`, too
+        return int(operator.index(value))  # `index` may return an instance of a subclass of int
+    except TypeError:  # arrays have `__index__`, but only those with one item support it
         return None
 
 
 def _seconds(value: Any) -> float | None:
-    """As `whole_number`, for a plain int or float."""
+    """The number as a plain int or float; None if the value is no real number."""
     if isinstance(value, bool):
         return None
     whole = whole_number(value)

@@ -1,4 +1,4 @@
-"""What `Grants.mounts` is made of: folders of the host, and where the node sees them."""
+"""Folders of the host that a node can open files in (`Grants.mounts`), and the node's private /tmp (`Grants.scratch_bytes`)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MAX_SCRATCH: Final = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A folder of the host that a node can reach, and what it may do there.
+    """A folder of the host that a node can open files in, and what the node may do there.
 
     Attributes:
-        path: the folder. It is opened when the node is loaded: symbolic links in the path itself are followed, then, by the host;
-            in the folder none is.
-        writable: whether the node may change what is in it.
-        quota_bytes: bytes by which one node may make the folder's files grow. What it adds to a file and cuts off or removes again
-            counts no longer; each clone has a quota of its own.
-        max_files: files and folders that one node may have made in it.
+        path: the folder, opened when the node is loaded. Symbolic links in this path are followed at that moment; symbolic links
+            inside the folder are never followed.
+        writable: whether the node may create, change and remove files in the folder.
+        quota_bytes: bytes by which one node may make the files in the folder grow. Bytes that the node removes again no longer
+            count. Each clone has a quota of its own.
+        max_files: files and folders that one node may have created in the folder at a time.
     """
 
     path: str | os.PathLike[str]
@@ -49,11 +49,11 @@ class Mount:
 
 
 def checked_mounts(mounts: Mapping[str, str | os.PathLike[str] | Mount]) -> dict[str, Mount]:
-    """The mounts of a node, each path of the host as a read-only `Mount`.
+    """The mounts of a node, with every plain path as a read-only `Mount`.
 
     Raises:
-        TypeError: no mapping of paths.
-        ValueError: a path in the node is not absolute and plain, or one mount lies inside another.
+        TypeError: the argument is no mapping of paths.
+        ValueError: a path in the node is not absolute or not plain, or one mount lies inside another.
     """
     if not isinstance(mounts, Mapping):
         raise TypeError(f"Grants.mounts is {mounts!r}: give a mapping, path in the node -> folder of the host")
@@ -78,11 +78,15 @@ def _check_point(point: str) -> None:
 
 
 def checked_scratch(scratch_bytes: int, mounts: Iterable[str]) -> None:
-    """Refuse a size of /tmp that cannot be.
+    """Check `Grants.scratch_bytes`.
+
+    Args:
+        scratch_bytes: the size of /tmp.
+        mounts: paths in the node at which something else is mounted.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is too small or too large, or /tmp is mounted as well.
+        TypeError: the size is no whole number.
+        ValueError: the size is too small or too large, or something else is mounted at /tmp.
     """
     if type(scratch_bytes) is not int:
         raise TypeError(f"Grants.scratch_bytes is {scratch_bytes!r}: give a number of bytes")

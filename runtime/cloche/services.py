@@ -1,6 +1,6 @@
-"""Host functions that a node may call: what `Grants(services=...)` takes, and what it tells of their calls.
+"""Host functions that a node may call (`Grants.services`): their conditions, and the records of their calls.
 
-See docs/how-to/services.md.
+docs/how-to/services.md shows them at work.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ MAX_NAME: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class ServiceCall:
-    """A call that a node wants to make: what a gate decides about. The arguments are untrusted.
+    """A call that a node asks for. A gate (`Service.gate`) gets it, and decides. The arguments are untrusted.
 
     Attributes:
         service: the service's name.
         node: the node's name.
-        call: number of the call on the node during which it is made.
-        arguments: positional ones.
+        call: number of the call on the node during which the node asks.
+        arguments: positional arguments.
         keywords: keyword arguments.
-        request_bytes: size of the request, array bodies included.
+        request_bytes: size of the node's request, with the contents of arrays.
     """
 
     service: str
@@ -41,14 +41,14 @@ class ServiceCall:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRecord:
-    """A call that was made, or refused. `Node.service_calls` has the last ones.
+    """A service call that was made or refused. `Node.service_calls` has the latest ones.
 
     Attributes:
         service: the service's name.
         node: the node's name.
-        call: number of the call on the node during which it was made.
-        request_bytes: size of the request, array bodies included.
-        seconds: from the request's decoding to the function's return.
+        call: number of the call on the node during which the node asked.
+        request_bytes: size of the node's request, with the contents of arrays.
+        seconds: time from the decoding of the request until the function returned.
         outcome: "returned"; "raised"; "refused" (unknown, over ``max_calls``, wrong arguments, or by its gate); "timed out"
             (``deadline_s``); "stopped" (the call on the node ended first).
     """
@@ -62,22 +62,22 @@ class ServiceRecord:
 
 
 Gate = Callable[[ServiceCall], "bool | str"]
-"""True lets a call pass. Anything else refuses it; a text is what the node is told."""
+"""A gate returns True to allow the call. Anything else refuses it; a string becomes the message that the node gets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A host function under conditions of its own.
+    """A host function with conditions on its calls.
 
     Attributes:
-        function: called with what the node sends; plain or ``async def``. Before that, its signature is checked, and
-            those of its annotations that name plain types (``int``, ``str | None``, ``list[float]``, ``np.ndarray``, ...).
-            What it returns must be a value that crosses (docs/reference/types.md).
-        deadline_s: seconds that one call may take. The function then runs on a thread of its own, and is not waited for
-            any longer: Python cannot stop it. None: it runs on the node's thread and ends when it ends; if the node's own
-            deadline has passed by then, the node is stopped.
-        gate: may refuse a call. It runs on the node's thread.
-        max_calls: calls that the node may make during one call on it; None: as many as it has time for.
+        function: the function, plain or ``async def``. Before it is called, the node's arguments are checked against its
+            signature, and against those annotations that name plain types (``int``, ``str | None``, ``list[float]``,
+            ``np.ndarray``, ...). It must return a value that can be sent to a node (docs/reference/types.md).
+        deadline_s: seconds that one call may take. The function then runs on a thread of its own. After these seconds the node
+            gets an error, and the function's result is ignored: Python cannot stop a function. None: the function runs on the
+            node's thread for as long as it takes; if the node's own deadline has passed when it returns, the node is stopped.
+        gate: decides whether a call is allowed. It runs on the node's thread.
+        max_calls: service calls that the node may make during one call on the node; None: not limited.
     """
 
     function: Callable[..., Any]
@@ -104,11 +104,11 @@ def _is_number(value: object) -> bool:
 
 
 def checked(services: Mapping[str, Callable[..., Any] | Service]) -> dict[str, Service]:
-    """`Grants.services` with every function as a `Service`.
+    """`Grants.services`, checked, with every plain function as a `Service`.
 
     Raises:
-        TypeError: it is no mapping of names to functions.
-        ValueError: a name is not one that a node could write as an attribute.
+        TypeError: the argument is no mapping of names to functions.
+        ValueError: a node could not write the name as an attribute of `cloche_guest.services`.
     """
     if not isinstance(services, Mapping):
         raise TypeError(f"Grants.services is {services!r}: give a dict of names and functions")

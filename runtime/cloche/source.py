@@ -1,4 +1,4 @@
-"""Where a node's code comes from: text, a file or a package folder. The host reads it whole: the guest has no file system."""
+"""A node's code: text, a file or a package folder. The host reads all of it and sends it; the guest has no file system."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Source:
 
     Attributes:
         text: Python source of one module.
-        filename: shown in tracebacks; the guest cannot open it.
+        filename: the name that tracebacks show. The guest cannot open it.
     """
 
     text: str
@@ -32,12 +32,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """The modules that LOAD sends to the guest.
+    """A node's code as it is sent to the guest.
 
     Attributes:
-        main: dotted name of the module that has the entry.
-        files: dotted module name -> (file name for tracebacks, source text, whether the module is a package).
-        data: files that are not Python, for `importlib.resources`: path below the folder's parent -> content.
+        main: name of the module that has the entry.
+        files: module name -> (filename, source, whether it is a package).
+        data: files of a package that are not Python: path, beginning with the package's folder -> content. The node reads them
+            through `importlib.resources`.
     """
 
     main: str
@@ -53,9 +54,9 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
         packages: whether packages are granted to the node, so that a dotted name may be a module in one of them.
 
     Raises:
-        FileNotFoundError: the path does not exist.
-        ClocheError: the path is neither a .py file nor a package folder, or the package is too large.
-        SyntaxError: a file has a wrong encoding declaration (PEP 263).
+        FileNotFoundError: there is nothing at the path.
+        ClocheError: the path is neither a .py file nor a package, or the package is too large.
+        SyntaxError: a file's encoding declaration is wrong.
     """
     if isinstance(source, Source):
         return Modules("node", {"node": (source.filename, source.text, False)}, {})
@@ -81,7 +82,7 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
 def _text(path: Path) -> str:
     import tokenize
 
-    with tokenize.open(path) as file:  # decodes by the file's coding declaration (PEP 263)
+    with tokenize.open(path) as file:  # decodes as the file's coding declaration says (PEP 263)
         return file.read()
 
 
@@ -103,10 +104,13 @@ def _read_folder(folder: Path) -> Modules:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """The files below a resolved folder that belong to a package: none hidden, none in ``__pycache__``, in sorted order.
+    """The files of a package, in sorted order, without hidden files and those in ``__pycache__``.
+
+    Args:
+        folder: the package's folder, with symbolic links resolved.
 
     Raises:
-        ClocheError: a link leads out of the folder, or there are too many files or bytes.
+        ClocheError: a symbolic link leads out of the folder, or there are too many files or bytes.
     """
     count = total = 0
     for path in sorted(folder.rglob("*")):

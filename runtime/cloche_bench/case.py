@@ -16,16 +16,17 @@ __all__ = ["Case", "Group"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One thing to time.
+    """One thing to time, in every contender.
 
     Attributes:
         id: ``group/name``.
-        title: what tables call it.
-        make: makes the operation in a contender; or the one call that it is.
-        items: work items of one operation, for the throughput.
-        bytes: payload of one operation, in and out, where that means something.
-        quick: part of the quick selection.
-        exact: results must be equal, not merely close (floats that another C library computed).
+        title: its name in tables.
+        make: makes the operation for a contender; or the single call of a node that it is.
+        items: number of work items in one operation, for the throughput.
+        bytes: size of the values that one operation sends and receives; None where that means nothing.
+        quick: whether ``--quick`` measures it.
+        exact: whether the contenders' results must be equal. Otherwise floats may differ a little, since another C library computed
+            them.
     """
 
     id: str
@@ -41,17 +42,17 @@ class Case:
         return self.id.partition("/")[0]
 
     def operation(self, contender: Contender) -> Operation:
-        """What to time there.
+        """The operation to time in a contender.
 
         Raises:
-            Unsupported: it cannot run there.
+            Unsupported: the contender cannot run the case.
         """
         return contender.call(self.make) if isinstance(self.make, Call) else self.make(contender)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Cases that belong together."""
+    """Cases that stand together in the report, under one title."""
 
     id: str
     title: str

@@ -1,4 +1,4 @@
-"""The catalogue: what is measured. A case makes its nodes with whatever contender it is given, and returns what to time."""
+"""The catalogue of cases. Each case is written once: it makes its nodes through the contender that it is given."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FLAT: Final = {"name": "Ada", "age": 36, "score": 9.5, "active": True, "note": 
 
 
 def _lives() -> Iterator[Case]:
-    """A node made, used, closed: groups 1, 4 and half of 8."""
+    """Nodes that are made, used and closed: groups 1, 2, 4 and 8 of the node contract."""
 
     def create(contender: Contender) -> Operation:
         def run() -> Any:
@@ -54,7 +54,7 @@ def _lives() -> Iterator[Case]:
 
 
 def _values() -> Iterator[Case]:
-    """Groups 3 and 5, and the scenarios that are one call."""
+    """Single calls with values of several types: groups 3, 5 and 6, and the scenarios that are one call."""
     values: dict[str, tuple[str, Any]] = {
         "int": ("int", 42),
         "str": ("str of 11", "hello world"),
@@ -77,7 +77,7 @@ def _values() -> Iterator[Case]:
 
 
 def _chains() -> Iterator[Case]:
-    """Group 7 and the pipelines."""
+    """Nodes whose outputs are the next node's inputs: group 7, and the scenarios that are pipelines."""
 
     def chain(length: int) -> Callable[[Contender], Operation]:
         def make(contender: Contender) -> Operation:
@@ -107,6 +107,8 @@ def _chains() -> Iterator[Case]:
 
 
 def _streams() -> Iterator[Case]:
+    """Streams, coroutines of the node, and calls that the host awaits."""
+
     def stream(entry: str, count: int) -> Callable[[Contender], Operation]:
         def make(contender: Contender) -> Operation:
             node = contender.load("streaming", entry)
@@ -144,7 +146,7 @@ SIZES: Final = {"1 KiB": 1 << 10, "32 KiB": 1 << 15, "256 KiB": 1 << 18, "1 MiB"
 
 
 def _arrays() -> Iterator[Case]:
-    """Float32 in and out again, copied, and with a buffer and a lease."""
+    """Arrays of float32 that a node returns as they are: copied both ways, or in a shared buffer with a leased result."""
 
     def copied(size: int) -> Callable[[Contender], Operation]:
         def make(contender: Contender) -> Operation:
@@ -177,7 +179,7 @@ def _arrays() -> Iterator[Case]:
 
 
 def _sandboxes() -> Iterator[Case]:
-    """Cold starts, clones, pools."""
+    """Cold starts, clones and pools."""
     yield Case(
         id="cold/first-result",
         title="new sandbox, numpy ready, first result, close",
@@ -215,6 +217,7 @@ def _sandboxes() -> Iterator[Case]:
 
 
 def _kernels() -> Iterator[Case]:
+    """Computing without data from the host: the interpreter, the standard library, numpy."""
     for name, size in {
         "integers": 800, "floats": 600, "big_integers": 6000, "dicts": 5000, "strings": 1500, "classes": 1500,
         "generators": 10_000, "recursion": 17, "sorting": 3000, "exceptions": 5000, "comprehensions": 8000, "matching": 8000,
@@ -239,32 +242,36 @@ def _kernels() -> Iterator[Case]:
 
 
 def groups() -> list[Group]:
-    """In the order of the report: the eight groups and six scenarios of the node contract first."""
+    """The groups, in the order of the report: the eight groups and the scenarios of the node contract come first."""
     return [
         Group("create", "1 Create", "A node is made, multiplies 42 by 3 and is closed."),
         Group("counter", "2 Counter", "One stateful node, reused."),
-        Group("passthrough", "3 Pass-through", "Identity: what is timed is the boundary."),
+        Group("passthrough", "3 Pass-through", "A node that returns what it gets: only the boundary is timed."),
         Group("lifecycle", "4 Whole life", "Create, initialize, process, close."),
         Group("transform", "5 Dict transform", "Top-level numbers times three, and a _metadata key."),
-        Group("yields", "6 Generator", "One call whose node yields five items."),
+        Group("yields", "6 Generator", "One call of a node that yields five items."),
         Group("chain", "7 Chain", "Three nodes, each in a sandbox of its own."),
         Group("reuse", "8 Reuse or recreate", "The same work with the node kept, and made anew for each call."),
         Group("scenarios", "Scenarios", "The six scenarios of the node contract."),
-        Group("streaming", "Streaming", "Items go in as the node asks for them, outputs come as it yields them."),
+        Group("streaming", "Streaming", "Items go in when the node asks for them, outputs come when it yields them."),
         Group("async", "Async", "Coroutines in the node, and awaited calls from the host."),
         Group(
-            "arrays", "Arrays by size", "Float32 in and out again; copied, and in shared buffers with leased results."
+            "arrays",
+            "Arrays by size",
+            "An array of float32 goes in and comes back: copied, or in a shared buffer with a leased result.",
         ),
         Group(
-            "cold", "Cold start", "A new sandbox to its first result, and its end. Native: a new interpreter process."
+            "cold",
+            "Cold start",
+            "A new sandbox gives its first result and is closed. Native: a new interpreter process.",
         ),
-        Group("clone", "Clone", "A second node with the same state, to its first result. Native: copy.deepcopy."),
+        Group("clone", "Clone", "A second node with the same state gives its first result. Native: copy.deepcopy."),
         Group(
             "pools", "Pools", "Jobs of a tenth of a millisecond on one and two workers. Native: one after the other."
         ),
-        Group("python", "Pure Python", "Kernels of the interpreter itself: one call each, no data across."),
-        Group("library", "Standard library", "Kernels of its C code."),
-        Group("numpy", "numpy", "One operation on arrays that are there already."),
+        Group("python", "Pure Python", "Work of the interpreter itself: one call each, without data from the host."),
+        Group("library", "Standard library", "Work of its C code."),
+        Group("numpy", "numpy", "One operation on arrays that the node holds already."),
         Group("node", "Your node", "One call with each of the inputs."),
         Group(
             "pyperformance",
@@ -275,7 +282,7 @@ def groups() -> list[Group]:
 
 
 def catalogue() -> tuple[list[Case], list[str]]:
-    """All cases that this machine can run, and a line for whatever it lacks."""
+    """All cases that can run here; and for each package that is missing, a line that says what was left out."""
     cases = [*_lives(), *_values(), *_chains(), *_streams()]
     missing: list[str] = []
     if importlib.util.find_spec("numpy"):
@@ -293,7 +300,13 @@ def catalogue() -> tuple[list[Case], list[str]]:
 
 
 def select(cases: list[Case], patterns: list[str], quick: bool) -> list[Case]:
-    """Those whose id contains one of the patterns; without any, all, or the quick ones."""
+    """The cases to measure.
+
+    Args:
+        cases: all there are.
+        patterns: the cases whose id contains one of these; none: all cases.
+        quick: without patterns, the quick cases only.
+    """
     if patterns:
         return [case for case in cases if any(pattern in case.id for pattern in patterns)]
     return [case for case in cases if case.quick or not quick]

@@ -1,7 +1,7 @@
 """Two runs of the bench, case by case: a verdict only where the difference is larger than the noise.
 
-What is compared is the ratio to native, for native is in both runs: a machine that was slower on the second day is no news.
-Where there is no native figure, the medians themselves are compared.
+The ratios to native are compared, not the times: native is in both runs, so a machine that was slower on the second day changes
+nothing. Where a run has no native figure, the medians themselves are compared.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ __all__ = ["NO_DIFFERENCE", "Change", "as_rows", "compare", "warnings"]
 
 NO_DIFFERENCE: Final = "no difference shown"
 CAUTION: Final = 1.7
-"""Intervals are widened by it for a verdict: some hundred are given at once, and at 95 % each, one in twenty would be wrong."""
+"""Factor by which intervals are widened for a verdict: a run gives some hundred, and at 95 % each, one in twenty would be wrong."""
 BETWEEN_RUNS: Final = 0.04
-"""Half of the interval by which two runs of the same code differ, on the scale of logarithms: where memory happens to lie,
-what else was loaded. No interval from within one run knows of it, so it is added."""
+"""How far two runs of the same code differ (where memory happens to lie, what else is loaded): half of the 95 % interval of the
+logarithm of their quotient. The samples of one run cannot show it, so it is added to their interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One contender in one case.
+    """How the figure of one contender in one case has changed.
 
     Attributes:
-        basis: "ratio" to native, or "median".
+        case: id of the case.
+        contender: id of the contender.
+        basis: which figure is compared: "ratio" to native, or "median".
         change: new / old: below 1 is faster.
-        low: of the 95 % interval.
-        high: of it.
+        low: lower end of the 95 % interval of `change`.
+        high: upper end of it.
         verdict: "faster", "slower", or `NO_DIFFERENCE`.
     """
 
@@ -43,7 +45,7 @@ class Change:
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """What both runs have measured, in the order of the new one."""
+    """The changes of all that both runs have measured, in the order of the new run."""
     before = {case["id"]: case["contenders"] for case in old["cases"]}
     found = []
     for case in new["cases"]:
@@ -80,7 +82,7 @@ def _verdict(change: float, below: float, above: float) -> str:
 
 
 def warnings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Why the two may not be comparable."""
+    """Reasons why the two runs may not be comparable, a sentence each."""
     found = []
     for field in ("cpu", "cores", "kernel"):
         a, b = old["machine"].get(field), new["machine"].get(field)
@@ -101,5 +103,5 @@ def warnings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def as_rows(changes: list[Change]) -> list[dict[str, Any]]:
-    """For tables and JSON."""
+    """The changes as dicts, for tables and JSON."""
     return [asdict(change) for change in changes]

@@ -1,4 +1,4 @@
-"""Where a node can run: the few methods of `cloche.Node` that cases use, so that each case is written once."""
+"""The interface of a place where nodes run. Its nodes have those methods of `cloche.Node` that cases use."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Contender(ABC):
     """One way to run a node.
 
     Attributes:
-        id: what options and results call it.
-        label: what tables call it.
-        note: what a reader has to know of it.
+        id: its name in options and in the file of results.
+        label: its name in tables.
+        note: what it is, in a sentence for the reader of a report.
     """
 
     id: str
@@ -37,36 +37,36 @@ class Contender(ABC):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """An event loop for what a case awaits."""
+        """An event loop for cases that await something."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         return self._loop
 
     def load(self, module: str, entry: str, **params: Any) -> Any:
-        """A node of one of the benches' modules, closed by `release`."""
+        """A node from one of the modules in `nodes`. `release` closes it."""
         node = self._load(nodes.text(module), f"{module}.py", entry, params)
         self._nodes.append(node)
         return node
 
     def load_once(self, module: str, entry: str, **params: Any) -> Any:
-        """As `load`, for a caller that closes the node itself."""
+        """As `load`, but the caller closes the node."""
         return self._load(nodes.text(module), f"{module}.py", entry, params)
 
     def call(self, call: Call) -> Operation:
-        """One node, called with one value.
+        """The operation of calling one node with one value.
 
         Raises:
-            Unsupported: not here.
+            Unsupported: the contender cannot run this node.
         """
         process = self.load(call.module, call.entry, **dict(call.params)).process
         value = call.value
         return Operation(lambda: process(value))
 
     def load_own(self, path: Path, entry: str | None, params: dict[str, Any], grants: Grants) -> Any:
-        """A user's own node, closed by `release`.
+        """A node of the user's. `release` closes it.
 
         Raises:
-            Unsupported: not here.
+            Unsupported: the contender cannot run this node.
         """
         if path.is_dir() or entry is None:
             raise Unsupported("natively, only a .py file with its entry named (nodes.py:Entry) can be run")
@@ -79,19 +79,19 @@ class Contender(ABC):
 
     @abstractmethod
     def first_result(self, module: str, entry: str, value: Any) -> Callable[[], Any]:
-        """A function that makes the strongest isolation that this contender has, anew, and takes one result from it."""
+        """The cold start: a function that makes a new sandbox with a node, takes one result from it, and closes it."""
 
     @abstractmethod
     def pool(self, module: str, entry: str, workers: int) -> Callable[[list[Any]], list[Any]]:
-        """A function that runs a list of jobs on that many workers."""
+        """A function that runs a list of jobs on `workers` copies of a node, and returns the results in order."""
 
     def release(self) -> None:
-        """The case is over: close its nodes."""
+        """Close the nodes of a case that is over."""
         while self._nodes:
             self._nodes.pop().close()
 
     def close(self) -> None:
-        """Free everything."""
+        """Close all nodes, and free what the contender itself holds."""
         self.release()
         if self._loop is not None:
             self._loop.close()

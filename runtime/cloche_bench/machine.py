@@ -1,4 +1,4 @@
-"""What a measurement depends on beside the code: the machine, the versions, the flags."""
+"""What figures depend on besides the code: the machine, the versions, the flags."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ask(_):
 
 
 def _field(path: str, name: str) -> str:
-    """The first ``name: value`` of a file of /proc; "" if there is none."""
+    """The value of the first line ``name: value`` of a file in /proc; "" if there is none."""
     try:
         with open(path) as file:
             for line in file:
@@ -45,7 +45,7 @@ def _field(path: str, name: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory, system, and the load when it was asked."""
+    """The processor, the cores that this process may use, the memory, the system, and the load at this moment."""
     memory = _field("/proc/meminfo", "MemTotal").removesuffix(" kB")
     return {
         "cpu": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
@@ -65,7 +65,7 @@ def _os_name() -> str:
 
 
 def versions(runtime: Runtime | None) -> dict[str, str]:
-    """Of all that takes part; the guest, if there is one, is asked for its own."""
+    """Versions of all packages that take part, and of the guest's Python and numpy, which a node in `runtime` reports."""
     import cloche
 
     found = {
@@ -87,7 +87,7 @@ def versions(runtime: Runtime | None) -> dict[str, str]:
 
 
 def environment_flags() -> dict[str, Any]:
-    """What the environment and the interpreter were told that can change the figures."""
+    """Environment variables and interpreter flags that can change the figures."""
     flags: dict[str, Any] = {name: os.environ[name] for name in _FLAGS if name in os.environ}
     flags["python_flags"] = " ".join(name for name in ("optimize", "dev_mode") if getattr(sys.flags, name)) or "none"
     return flags

@@ -1,4 +1,4 @@
-"""Results as a page of documentation: what was measured, on what, and what is unfair about it."""
+"""Results as a page of Markdown (docs/reference/benchmarks.md): what was measured, on which machine, and what is unfair."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ others. `cloche bench --json` has the mean, P95, P99, minimum, maximum, standard
 
 
 def save(results: Mapping[str, Any], path: Path) -> None:
-    """Write the page; the file appears whole or not at all."""
+    """Write the page into a file, which appears whole or not at all."""
     with AtomicFile(path) as file:
         file.write(render(results).encode())
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """The page."""
+    """The text of the page."""
     return "\n".join(_lines(results)) + "\n"
 
 
@@ -54,7 +54,7 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
     for note in results.get("notes", ()):
         yield f"- {note[:1].upper()}{note[1:]}."
     yield ""
-    yield "## Who takes part"
+    yield "## Contenders"
     yield ""
     yield from _table(("contender", "what it is"), [(c["label"], c["note"]) for c in results["contenders"]], "ll")
     if any(results["geomean"].values()):

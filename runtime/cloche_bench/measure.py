@@ -1,7 +1,7 @@
-"""Times one case in all its contenders, in turns, so that whatever else the machine does falls on all alike.
+"""Times one case in all contenders, in turns, so that everything else that the machine does slows all of them alike.
 
-A turn is a burst of samples of one contender; a round is a turn of each. A sample is one operation, or as many of them as
-take `MIN_SAMPLE_NS`: reading the clock then costs less than a percent of it.
+A turn is a burst of samples of one contender; a round is one turn of each contender. A sample is one operation, or as many
+operations as take `MIN_SAMPLE_NS`, so that reading the clock takes less than a percent of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIN_ROUNDS: Final = 6
 ROUNDS: Final = 15
 MAX_BATCH: Final = 400
 SLOW_S: Final = 1.0
-"""An operation slower than this gets three rounds."""
+"""Seconds. If one operation takes longer, the case has three rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,8 @@ class Settings:
     """How long to measure.
 
     Attributes:
-        seconds: timed, for each case and contender; slow operations take longer, see MIN_ROUNDS.
-        warmup_s: run before, untimed.
+        seconds: how long each case is timed in each contender. Slow operations take longer: there are at least MIN_ROUNDS.
+        warmup_s: how long the operation is run before that.
     """
 
     seconds: float = 0.5
@@ -46,12 +46,12 @@ class Lane:
 
     Attributes:
         id: the contender's.
-        operation: what is timed; None: see `error`.
-        error: why it cannot run, or stopped.
-        loops: operations in one sample.
-        estimate_s: about what one operation takes.
-        rounds: seconds of one operation, by round.
-        preempted: samples during which the thread lost the processor.
+        operation: what is timed; None if the contender cannot run the case.
+        error: why the contender cannot run the case, or why it failed.
+        loops: number of operations in one sample.
+        estimate_s: about how long one operation takes.
+        rounds: the samples of each round: seconds of one operation.
+        preempted: number of samples during which the kernel took the processor from this thread.
         spent_s: seconds that the case has taken in this contender, timed or not.
     """
 
@@ -76,7 +76,7 @@ class Lane:
             self.spent_s += time.perf_counter() - began
 
     def fail(self, error: BaseException) -> None:
-        """It takes no further part."""
+        """Take no further part in the case."""
         self.operation, self.error, self.rounds = None, _told(error), []
 
 
@@ -86,13 +86,16 @@ def _told(error: BaseException) -> str:
 
 
 def clock_overhead_s() -> float:
-    """What reading the clock twice costs: part of every sample."""
+    """Seconds that reading the clock twice takes: part of every sample."""
     reads = sorted(-(time.perf_counter_ns() - time.perf_counter_ns()) for _ in range(2001))
     return reads[1000] * 1e-9
 
 
 def verify(lanes: Sequence[Lane], same: Callable[[Any, Any], bool]) -> None:
-    """Run each once, twice for state, and compare with the first that runs: whoever computes something else is refused."""
+    """Run each operation twice, untimed, and compare its results with those of the first contender that can run it.
+
+    A contender with other results is refused. The second run finds a node whose state is not kept.
+    """
     reference: list[Any] | None = None
     for lane in lanes:
         if lane.operation is None:
@@ -117,10 +120,10 @@ def _short(value: Any) -> str:
 
 
 def measure(lanes: Sequence[Lane], settings: Settings, rng: random.Random) -> None:
-    """Fill the lanes' rounds. A lane that fails gets an error instead.
+    """Time the operations: fills `Lane.rounds`, or `Lane.error` if the operation fails.
 
-    The host's garbage is collected, and what is left frozen, before the first round; the collector stays on while timing, as
-    it does in programs and in the guest.
+    Before the first round the host's garbage is collected, and the objects that are left are frozen. While timing, the
+    collector is on, as it is in programs and in the guest.
     """
     slowest = 0.0
     for lane in _live(lanes):
@@ -150,7 +153,7 @@ def _live(lanes: Sequence[Lane]) -> list[Lane]:
 
 
 def _prepare(lane: Lane, settings: Settings) -> float:
-    """Warm up, and choose how many operations a sample has; seconds of one operation."""
+    """Warm up, and choose how many operations a sample has; returns the seconds that one operation takes."""
     operation = lane.operation
     assert operation is not None
     with lane.spending():
@@ -167,10 +170,12 @@ def _prepare(lane: Lane, settings: Settings) -> float:
 
 
 def _turn(lane: Lane, seconds: float) -> list[float]:
-    """One burst. A short operation is run once before, untimed: it finds the caches as the others left them.
+    """The samples of one turn.
 
-    Samples during which the kernel gave the processor to somebody else say how busy the machine is, and the longer an
-    operation, the more of them it has. They are left out and counted, unless the burst has no others.
+    A short operation is run once before them, untimed, since the other contenders have just filled the caches.
+
+    Samples during which the kernel gave the processor to another program show how busy the machine is, and long operations have
+    more of them than short ones. So they are counted and left out, unless the turn has no others.
     """
     operation, loops = lane.operation, lane.loops
     assert operation is not None
@@ -188,12 +193,12 @@ def _turn(lane: Lane, seconds: float) -> list[float]:
 
 
 def _preemptions() -> int:
-    """How often this thread had to give up the processor. Half a microsecond, outside of what is timed."""
+    """How often the kernel took the processor from this thread so far. Reading it takes half a microsecond, which is not timed."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
 def _sample(operation: Operation, loops: int) -> float:
-    """Seconds of one operation, the mean of `loops`."""
+    """Seconds of one operation, the mean over `loops` of them."""
     if operation.timed is not None:
         return operation.timed(loops) / loops
     run, after = operation.run, operation.after

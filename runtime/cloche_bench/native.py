@@ -1,6 +1,6 @@
-"""Nodes in the host's own CPython, without any sandbox: what every other contender is measured against.
+"""Nodes in this CPython, without any sandbox: every other contender is compared with them.
 
-Only the benches' own nodes come here, and a user's own when the user said so (``cloche bench --native``).
+The bench's own nodes run here, and a node of the user's only with ``cloche bench --native``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MODULE = "cloche_bench_node"
 
 
 def load(source: str, filename: str, entry: str, params: dict[str, Any], loop: asyncio.AbstractEventLoop) -> NativeNode:
-    """Compile, run and instantiate, as the sandbox does with the same text."""
+    """Compile and run a source, and make its entry, as the sandbox does with the same text."""
     module = types.ModuleType(_MODULE)
     sys.modules[_MODULE] = module  # dataclasses look their module up
     exec(compile(source, filename, "exec"), module.__dict__)
@@ -33,7 +33,7 @@ def load(source: str, filename: str, entry: str, params: dict[str, Any], loop: a
 
 
 class Native(Contender):
-    """A plain call in this interpreter."""
+    """Plain calls in this interpreter."""
 
     id = "native"
     label = "native"
@@ -43,19 +43,21 @@ class Native(Contender):
         return load(source, filename, entry, params, self.loop)
 
     def first_result(self, module: str, entry: str, value: Any) -> Callable[[], Any]:
-        """A new interpreter: the only isolation that CPython itself offers."""
+        """A new interpreter process: the only isolation that CPython itself offers."""
         program = f"{nodes.text(module)}\nprint(repr({entry}().process({value!r})))"
         command = [sys.executable, "-c", program]
         return lambda: float(subprocess.run(command, capture_output=True, check=True).stdout)
 
     def pool(self, module: str, entry: str, workers: int) -> Callable[[list[Any]], list[Any]]:
-        """One after the other: threads would share the interpreter's lock."""
+        """The jobs one after the other: threads would only take turns, since they share the interpreter's lock."""
         process = self.load(module, entry).process
         return lambda jobs: [process(job) for job in jobs]
 
 
 class NativeNode:
-    """The methods of `cloche.Node` that benches use, over a plain object. `process` is its own method wherever that will do."""
+    """The methods of `cloche.Node` that cases use, on a plain object. `process` is the object's own method, unless its result is
+    something to await or to iterate.
+    """
 
     process: Callable[..., Any]
 
@@ -81,12 +83,12 @@ class NativeNode:
             self._loop.run_until_complete(_result(result))
 
     async def aprocess(self, *data: Any) -> Any:
-        """One call, awaited."""
+        """Call the node; await the result if it is awaitable."""
         result = self._call(*data)
         return await result if inspect.isawaitable(result) else result
 
     def stream(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The outputs for all items."""
+        """Yield the node's outputs for all items."""
         if inspect.isasyncgenfunction(self._call):
             yield from self._loop.run_until_complete(_collect(self._call(_items(items))))
         elif inspect.isgeneratorfunction(self._call):
@@ -103,15 +105,15 @@ class NativeNode:
         return np.empty(shape, dtype)
 
     def lease(self) -> AbstractContextManager[None]:
-        """Nothing to borrow: results are never copied here."""
+        """Do nothing: results are never copied here."""
         return nullcontext()
 
     def clone(self) -> NativeNode:
-        """A deep copy: the same state, without a wall between the two."""
+        """A deep copy: the same state, but no isolation between the two."""
         return NativeNode(copy.deepcopy(self._target), self._loop)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: the node is an ordinary object."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""What a case and a contender agree on: an operation to time, one call of one node, or that the two do not fit together."""
+"""What is timed: an operation, or a single call of a node; and the error of a contender that cannot do it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Call", "Operation", "Unsupported"]
 
 
 class Unsupported(ClocheError):
-    """This contender cannot run that case; the message says why."""
+    """A contender cannot run a case. The message says why, and stands in the place of its figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,10 @@ class Operation:
     """What is timed.
 
     Attributes:
-        run: does it once.
-        after: done after each run, untimed.
-        timed: does it so many times and returns the seconds, for what runs elsewhere and is timed there.
+        run: does the operation once, and returns its result.
+        after: cleans up after each run; not timed.
+        timed: does the operation a number of times and returns the seconds that took: for operations of another process, which is
+            the one to read the clock. None: `run` is timed here.
     """
 
     run: Callable[[], Any]
@@ -32,7 +33,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One node, called with one value: all that some sandboxes can be asked for."""
+    """One node, called with one value. Some contenders can do nothing else."""
 
     module: str
     entry: str

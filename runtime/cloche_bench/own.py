@@ -1,6 +1,6 @@
-"""A user's own node: what a call costs and each byte of it, where the time goes, and what would save some of it.
+"""A node of the user's: what a call costs, and each byte in it; where the time goes; and what would save some of it.
 
-The node runs in the sandbox only, unless its user asks for the native comparison.
+The node runs in the sandbox only, unless the user asks for the comparison with native Python (``--native``).
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _MODULE: Final = "benched_node"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Inputs of one size, tried in turn."""
+    """Inputs of one size. The node is given them in turn."""
 
     title: str
     items: tuple[Any, ...]
 
 
 def payload_bytes(value: Any) -> int:
-    """About how much data a value is: bytes of arrays and texts, eight for each number."""
+    """About how many bytes of data a value has: those of arrays and texts, and eight for each number."""
     size = getattr(value, "nbytes", None)
     if isinstance(size, int):
         return size
@@ -59,10 +59,10 @@ def payload_bytes(value: Any) -> int:
 
 
 def linear_fit(points: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
-    """(start, slope) of the line through the points, each weighted by 1 / y**2, for errors grow with the figure.
+    """The line through some points, which are weighted by 1 / y**2, since errors grow with the figures.
 
     Returns:
-        neither below 0; the slope is None if there is one size only.
+        the line's value at 0, and its slope; neither is below 0. The slope is None if all points have the same x.
     """
     if len({x for x, _ in points}) < 2:
         return statistics.median([y for _, y in points]), None
@@ -75,7 +75,7 @@ def linear_fit(points: Sequence[tuple[float, float]]) -> tuple[float, float | No
     if slope < 0:
         return mean_y, 0.0
     start = mean_y - slope * mean_x
-    if start < 0:  # the line through the origin
+    if start < 0:  # take the best line through the origin
         squares = sum(w * x * x for w, (x, _) in zip(weights, points, strict=True))
         return 0.0, sum(w * x * y for w, (x, y) in zip(weights, points, strict=True)) / squares
     return start, slope
@@ -83,14 +83,14 @@ def linear_fit(points: Sequence[tuple[float, float]]) -> tuple[float, float | No
 
 @dataclass
 class OwnNode:
-    """What to bench.
+    """The node, and what it is measured with.
 
     Attributes:
         path: a .py file or a package folder.
-        entry: class or function; None: the only one there.
-        params: of its ``__init__``.
+        entry: the class or function; None: the only one that the module defines.
+        params: keyword arguments of its ``__init__``.
         grants: what it may use.
-        samples: its inputs, by size; none for a node that is a source.
+        samples: its inputs, by size. A node that is a source has one sample without items.
     """
 
     path: Path
@@ -101,7 +101,7 @@ class OwnNode:
     _memory: dict[str, int] = field(default_factory=dict)
 
     def cases(self) -> list[Case]:
-        """One for each size of input: what every contender is timed at."""
+        """A case for each size of input."""
         return [
             Case(
                 id=f"node/{sample.title}",
@@ -114,7 +114,7 @@ class OwnNode:
         ]
 
     def try_out(self, contender: ClocheContender) -> None:
-        """Run each input once, so that a node that fails is reported as it is by ``cloche run``.
+        """Run the node once on each input, so that a failure is reported before anything is measured, as ``cloche run`` reports it.
 
         Raises:
             ClocheError: the node does not load, or fails.
@@ -129,12 +129,12 @@ class OwnNode:
     def section(
         self, contender: ClocheContender, cases: Sequence[dict[str, Any]], settings: Settings
     ) -> dict[str, Any]:
-        """The ``node`` section of the results: phases, memory, the cost of a call and a byte, and advice.
+        """The section ``node`` of the results: phases, memory, the cost of a call and of a byte, and advice.
 
         Args:
-            contender: where phases and advice are measured.
-            cases: what was measured of `cases`, in their order.
-            settings: how long advice may take to measure.
+            contender: the sandbox that phases and advice are measured in.
+            cases: the measured cases, in the order of `cases`.
+            settings: how long to measure each piece of advice.
         """
         inputs, points, advice = [], [], []
         memory: dict[str, int] = {}
@@ -147,7 +147,7 @@ class OwnNode:
             figures = case["contenders"].get(contender.id, {})
             total = figures.get("median") or statistics.median([call.end - call.start for call in calls])
             bytes_in = sum(map(payload_bytes, sample.items))
-            if not node.info["is_streaming"]:  # else, all items are one operation
+            if not node.info["is_streaming"]:  # a stream takes all items in one operation
                 bytes_in //= max(1, len(sample.items))
             bytes_out = payload_bytes(output)
             recorded = statistics.median([call.end - call.start for call in calls])
@@ -193,7 +193,7 @@ class OwnNode:
         return str(node.info["entry"])
 
     def _run(self, node: Any, sample: Sample) -> Callable[[], Any]:
-        """A function that gives the node the next of the inputs."""
+        """A function that calls the node with the next of the inputs."""
         info = getattr(node, "info", None) or {}
         if info.get("is_streaming") or getattr(node, "is_streaming", False):
             return lambda: list(node.stream(sample.items))
@@ -217,7 +217,7 @@ class OwnNode:
     def _advice(
         self, contender: ClocheContender, node: Node, sample: Sample, output: Any, settings: Settings
     ) -> list[dict[str, Any]]:
-        """What batching, leasing and buffers would save, each measured."""
+        """What batches, leases and buffers would save; each is measured."""
         if not sample.items or node.info["is_streaming"]:
             return []
         found = []
@@ -286,7 +286,7 @@ def _large_arrays(value: Any) -> bool:
 
 
 def _saving(before: Callable[[], Any], after: Callable[[], Any], settings: Settings) -> float:
-    """Which fraction of the time of one the other saves; not below 0."""
+    """The fraction of the time of `before` that `after` saves; not below 0."""
     lanes = [Lane("before", Operation(before)), Lane("after", Operation(after))]
     measure.measure(lanes, settings, Random(20))
     for lane in lanes:

@@ -19,7 +19,7 @@ __all__ = ["Pipe"]
 
 
 class Pipe(Contender):
-    """A process of its own, asked over a pipe."""
+    """Calls of a native process, over a pipe."""
 
     id = "pipe"
     label = "subprocess"
@@ -62,7 +62,7 @@ class Pipe(Contender):
 
 
 class _Worker:
-    """A native process that keeps nodes, and its end of the pipe."""
+    """A native process that keeps nodes, and this process's end of the pipe to it."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -72,10 +72,10 @@ class _Worker:
         theirs.close()
 
     def ask(self, method: str, key: int, args: tuple[Any, ...]) -> Any:
-        """Send one call, wait for its result.
+        """Send one call, and wait for its result.
 
         Raises:
-            Unsupported: it failed over there.
+            Unsupported: the call raised an exception in the other process.
         """
         self._pipe.send((method, key, args))
         done, value = self._pipe.recv()
@@ -93,7 +93,7 @@ class _Worker:
 
 
 class _PipeNode:
-    """A node that lives over there."""
+    """A node in the other process."""
 
     def __init__(self, worker: _Worker, key: int) -> None:
         self._worker = worker
@@ -128,12 +128,12 @@ class _PipeNode:
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C reaches the whole process group: this one ends when its parent says so."""
+    """In the other process: ignore Ctrl-C, which reaches the whole process group. The parent ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _serve(pipe: Connection) -> None:
-    """Over there: answer until the pipe closes."""
+    """In the other process: answer calls until the pipe is closed."""
     _leave_interrupts()
     loop = asyncio.new_event_loop()
     kept: dict[int, native.NativeNode] = {}
@@ -160,7 +160,7 @@ _POOL_NODES: dict[tuple[str, str], native.NativeNode] = {}
 
 
 def _pool_job(source: str, entry: str, job: Any) -> Any:
-    """One job in a worker of a process pool, which keeps its node."""
+    """In a worker of a process pool: run one job. The worker keeps its node for the next ones."""
     key = source, entry
     if key not in _POOL_NODES:
         _POOL_NODES[key] = native.load(source, "node.py", entry, {}, asyncio.new_event_loop())

@@ -1,4 +1,4 @@
-"""Programs of the installed pyperformance package, as cases. Their source stays where it is and is never copied."""
+"""Programs of the pyperformance package, as cases. They are read from the installed package, not from copies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAMS: Final = {
     "nbody": False, "go": False, "raytrace": False, "fannkuch": False, "pidigits": False, "comprehensions": True,
     "coroutines": False, "deepcopy": False, "scimark": False, "regex_dna": False,
 }  # fmt: skip
-"""Pure Python, without dependencies or data files: name -> in the quick selection."""
+"""Programs in pure Python, without dependencies or data files: name -> whether ``--quick`` measures it."""
 
 
 @cache
@@ -34,7 +34,7 @@ def _folder() -> Path | None:
 
 
 def cases() -> tuple[list[Case], str]:
-    """The programs that are there, and what to do if none is."""
+    """The cases; and if the package is not installed, a line that says how to install it."""
     folder = _folder()
     if folder is None:
         return [], "pyperformance's programs were left out: pip install 'cloche[bench]'"

@@ -1,4 +1,4 @@
-"""Figures that others have published for the same work, to stand beside ours as a quotation. Measured elsewhere, by others."""
+"""Figures that other projects have published for the same work, quoted beside ours. They were measured elsewhere, by others."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ RUSTPYTHON: Final[dict[str, Any]] = {
         "reuse/recreated": 141.7e-3,
     },
 }
-"""Seconds by case. The same source gives 79 us a call for its own CPython baseline."""
+"""Seconds, by case. For comparison, the same publication gives 79 us for a call of plain CPython on its machine."""

@@ -1,4 +1,4 @@
-"""The file of results: its schema, made from lanes, read and checked, written as JSON or CSV."""
+"""The file of results: how it is made from what was timed, written as JSON or CSV, read again and checked."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ COLUMNS: Final = ("case", "title", "contender", *_ALL, "error")
 
 
 class ResultsError(ClocheError):
-    """A file holds no results of ``cloche bench`` that this version reads; the message says where it fails."""
+    """A file holds no results of ``cloche bench``, or results of another version; the message says which part is wrong."""
 
 
 def case_entry(case: Case, lanes: Sequence[Lane], rng: Random) -> dict[str, Any]:
-    """One case of the file, from what was measured."""
+    """A case as it stands in the file, with the figures of every contender."""
     native = next((lane for lane in lanes if lane.id == "native" and lane.rounds), None)
     rounds = min((len(lane.rounds) for lane in lanes if lane.rounds), default=0)
     chosen = stats.picks(rounds, rng) if rounds else []
@@ -103,7 +103,7 @@ def _figures(lane: Lane, items: int) -> dict[str, Any]:
 
 
 def geomeans(cases: Sequence[Mapping[str, Any]], contenders: Sequence[str]) -> dict[str, Any]:
-    """Geometric mean of the ratios to native, by contender and group, over the cases that have one."""
+    """Geometric means of the ratios to native, by contender and group, over the cases that have a ratio."""
     found: dict[str, dict[str, Any]] = {}
     for contender in contenders:
         if contender == "native":
@@ -122,7 +122,7 @@ def geomeans(cases: Sequence[Mapping[str, Any]], contenders: Sequence[str]) -> d
 
 
 def rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One flat row for each case and contender."""
+    """The figures as rows, one for each case and contender."""
     return [
         {"case": case["id"], "title": case["title"], "contender": contender}
         | {name: figures.get(name) for name in COLUMNS[3:]}
@@ -132,7 +132,7 @@ def rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def failures(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
-    """Why contenders could not run cases: contender, reason, the cases that share it."""
+    """What could not run: the contender, the reason, and the ids of the cases that failed for that reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows(results):
         if row["error"]:
@@ -141,7 +141,7 @@ def failures(results: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
 
 
 def save_csv(results: Mapping[str, Any], path: Path) -> None:
-    """One row for each case and contender; seconds, and what could not run with its reason."""
+    """Write the rows as CSV; the file appears whole or not at all."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
@@ -151,7 +151,7 @@ def save_csv(results: Mapping[str, Any], path: Path) -> None:
 
 
 def save(results: Mapping[str, Any], path: Path) -> None:
-    """As JSON; the file appears whole or not at all."""
+    """Write the results as JSON; the file appears whole or not at all."""
     text = json.dumps(results, indent=1, allow_nan=False)
     with AtomicFile(path) as file:
         file.write(f"{text}\n".encode())
@@ -161,8 +161,8 @@ def load(path: Path) -> dict[str, Any]:
     """Read and check a file of results.
 
     Raises:
-        ResultsError: it is none; says where.
-        OSError: it cannot be read.
+        ResultsError: the file holds no results of this version.
+        OSError: the file cannot be read.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -180,10 +180,10 @@ _CASE: Final[dict[str, Any]] = {"id": str, "group": str, "title": str, "items": 
 
 
 def validate(data: Any, name: str) -> None:
-    """Check that a value is results of this schema.
+    """Check that a value has the form of results, as far as readers rely on it.
 
     Raises:
-        ResultsError: it is not; names the first place that differs.
+        ResultsError: it has another form; the message names the first place that differs.
     """
     _has(data, _TOP, name, "")
     if data["schema"] != SCHEMA:

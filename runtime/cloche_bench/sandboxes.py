@@ -1,4 +1,4 @@
-"""Nodes in Cloche, under each metering, in this process or in a worker process."""
+"""Nodes in Cloche: under each metering, in this process or in a worker process."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DEADLINE_S: Final = 120.0
 
 
 class ClocheContender(Contender):
-    """Cloche.
+    """Cloche under one metering.
 
     Args:
         metering: how the guest's time is bounded.
-        tell: told in a line what takes more than a second.
-        isolated: in a worker process rather than in this one.
+        tell: called with a line of text before something that takes more than a second.
+        isolated: whether the nodes run in a worker process rather than in this one.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ def main_sandbox(contenders: Iterable[Contender]) -> ClocheContender | None:
 
 
 _METERINGS: Final = {
-    "epoch": "a deadline checked in every loop and function entry",
-    "guard": "the default on Linux on x86-64: the node's memory becomes inaccessible at the deadline: no check in the code",
-    "fuel": "every instruction counted: deterministic, and the slowest",
-    "none": "no deadline while the guest computes: for code that is trusted",
+    "epoch": "the deadline is checked in every loop and at every function entry",
+    "guard": "the default on Linux on x86-64: at the deadline a page that every loop reads becomes inaccessible",
+    "fuel": "every instruction is counted: deterministic, and the slowest",
+    "none": "no deadline while the guest computes: for trusted code",
 }
 
 
@@ -102,7 +102,7 @@ _PROCESS: Final = f'isolation="process": under {DEFAULT_METERING}, in a confined
 
 
 class _Discard:
-    """A logger that throws away: the benches' nodes log nothing, and what is timed includes looking whether they did."""
+    """A logger that discards. The bench's nodes log nothing; what is timed includes the look whether they did."""
 
     def __getattr__(self, _level: str) -> Callable[..., None]:
         return lambda *_, **__: None

@@ -1,4 +1,4 @@
-"""What a set of timings says: quantiles, and intervals that say how far to trust them. Pure functions, standard library."""
+"""Statistics of timings: quantiles, and intervals that say how far to trust them. Pure functions."""
 
 from __future__ import annotations
 
@@ -25,33 +25,40 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 def thinned(ordered: Sequence[float], count: int) -> list[float]:
-    """At most `count` of sorted numbers, spread evenly over their ranks: a distribution to draw."""
+    """At most `count` of some sorted numbers, spread evenly over their ranks, for a drawing of the distribution."""
     if len(ordered) <= count:
         return list(ordered)
     return [quantile(ordered, index / (count - 1)) for index in range(count)]
 
 
 def bootstrap_medians(rounds: Sequence[float], picks: Sequence[Sequence[int]]) -> list[float]:
-    """The median of each resampling of the rounds' medians.
+    """Medians of resampled rounds: a block bootstrap.
 
-    Timings of one round are alike (the same minute, the same caches), so whole rounds are drawn, not single timings: a
-    block bootstrap. Contenders that are compared are given the same `picks`: they ran in the same rounds, and what
-    slowed a round for one slowed it for all.
+    Whole rounds are drawn, not single timings, because the timings of one round are alike (the same minute, the same caches).
+    Contenders that are compared are given the same `picks`: what slowed a round for one slowed it for all.
+
+    Args:
+        rounds: the median of each round.
+        picks: from `picks`: the indices of the rounds of each resampling.
     """
     return [statistics.median([rounds[index] for index in pick]) for pick in picks]
 
 
 def picks(rounds: int, rng: random.Random, resamples: int = RESAMPLES) -> list[list[int]]:
-    """Which rounds each resampling draws, with replacement."""
+    """The rounds that each resampling draws, with replacement."""
     population = range(rounds)
     return [rng.choices(population, k=rounds) for _ in range(resamples)]
 
 
 def interval(values: Sequence[float], around: float) -> Interval:
-    """The central 95 % of bootstrapped values, widened to hold the estimate itself.
+    """The interval that holds the central 95 % of bootstrapped values, widened to hold the estimate itself.
 
-    Few rounds make it narrower than it claims: the median of six independent rounds lies between their extremes in 97 of 100
-    cases, that of three only in 75.
+    With few rounds it is too narrow: the true median lies between the extremes of six independent rounds in 97 of 100 cases, but
+    between those of three rounds in 75 only.
+
+    Args:
+        values: bootstrapped estimates.
+        around: the estimate.
     """
     ordered = sorted(values)
     tail = (1 - CONFIDENCE) / 2
@@ -59,12 +66,15 @@ def interval(values: Sequence[float], around: float) -> Interval:
 
 
 def ratio_interval(medians: Sequence[float], base: Sequence[float], around: float) -> Interval:
-    """The interval of a ratio, from bootstrapped medians of both sides over the same picks."""
+    """The interval of a ratio, from the bootstrapped medians of both sides over the same picks."""
     return interval([a / b for a, b in zip(medians, base, strict=True)], around)
 
 
 def geomean(ratios: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
-    """Geometric mean of (ratio, low, high), and its interval: the cases' errors are independent, so their squares add."""
+    """The geometric mean of ratios, each with its interval: (ratio, low, high). Returns the same three for the mean.
+
+    The errors of cases are independent, so their squares add.
+    """
     count = len(ratios)
     mean = math.fsum(math.log(ratio) for ratio, _, _ in ratios) / count
     below = math.sqrt(math.fsum(math.log(ratio / low) ** 2 for ratio, low, _ in ratios)) / count

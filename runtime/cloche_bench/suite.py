@@ -1,4 +1,4 @@
-"""One run: every case through every contender, and what came of it as results."""
+"""One run of the bench: it measures every case in every contender, and has the results."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ __all__ = ["UNFAIR", "Suite", "close_to"]
 RELATIVE_TOLERANCE: Final = 1e-5
 
 UNFAIR: Final = [
-    "Native Python and the guest's are different versions: part of each ratio is what changed between them.",
+    "Native Python and the guest's Python are different versions, and part of each ratio is what changed between them.",
     (
-        "A native call has no isolation, no deadline, no memory limit and copies nothing: for nodes that do next to nothing, "
-        "the ratio is the price of the boundary over nothing, and only its absolute value means something."
+        "A native call has no isolation, no deadline and no memory limit, and copies nothing. For nodes that do next to nothing, "
+        "the ratio compares the cost of the boundary with nothing: read the times there, not the ratios."
     ),
     (
         "Native numpy uses SIMD chosen at run time and a BLAS on all cores, unless OPENBLAS_NUM_THREADS says otherwise (see the "
         "flags); the guest has one thread and 128-bit SIMD."
     ),
-    "The subprocess is trusted: it has no limits, and the host unpickles what it sends. A real wall around it costs more.",
-    "Contenders take turns in one process: each finds the caches as the others left them, which favours small ones.",
+    "The subprocess is trusted: it has no limits, and the host unpickles what it sends. To isolate it would cost more.",
+    "Contenders take turns in one process, so each finds the caches filled by the others. That favours small ones.",
     "Published figures of other projects were measured elsewhere, on other machines and versions.",
 ]
 
 
 def close_to(a: Any, b: Any, *, exact: bool) -> bool:
-    """Whether two results are the same; floats to a relative 1e-5 unless `exact`, arrays by dtype, shape and content."""
+    """Whether two results are the same. Arrays must have the same dtype and shape; floats may differ by 1e-5 of their value unless
+    `exact`.
+    """
     if hasattr(a, "dtype") or hasattr(b, "dtype"):
         import numpy as np
 
@@ -60,20 +62,20 @@ def close_to(a: Any, b: Any, *, exact: bool) -> bool:
 
 @dataclass
 class Suite:
-    """A run under way; `results` can be taken at any moment, also after an interruption.
+    """One run. `results` can be taken at any moment, also after an interruption.
 
     Attributes:
         cases: what to measure.
-        contenders: where.
-        settings: for how long.
-        total_s: about how long all of it may take: cases get less time as it runs short, and those that are left when it
-            is over are left out, with a note; None: no limit.
-        quick: whether this is the quick selection.
-        command: what was typed.
-        notes: what was left out, and why.
-        entries: what has been measured.
-        interrupted: whether it ended early.
-        node: the section on a user's own node.
+        contenders: where to measure it.
+        settings: how long to measure each case.
+        total_s: about how long the whole run may take; None: as long as it needs. When time runs short, cases are measured for less
+            time, and slow contenders sit out cases (`Pace`). Cases that are left at the end are left out, with a note.
+        quick: whether the cases are the selection of ``--quick``.
+        command: the command line, for the file of results.
+        notes: sentences on what was left out, and why.
+        entries: the cases that have been measured.
+        interrupted: whether the user ended the run early.
+        node: the section of the results on a node of the user's; None: there is none.
     """
 
     cases: Sequence[Case]
@@ -93,13 +95,13 @@ class Suite:
         self._machine = machine.machine()
 
     def run(self, tell: Callable[[Case], None] = lambda _: None) -> None:
-        """Measure case after case.
+        """Measure the cases one after the other.
 
         Args:
-            tell: called before each.
+            tell: called with each case before it is measured.
 
         Raises:
-            KeyboardInterrupt: the cases measured so far stay.
+            KeyboardInterrupt: the user interrupted the run. The cases that were measured by then are kept.
         """
         began = time.monotonic()
         pace = Pace(self.total_s or math.inf, len(self.cases), [contender.id for contender in self.contenders])
@@ -109,7 +111,7 @@ class Suite:
                 settings = self._affordable(spent_s, len(self.cases) - index)
                 if settings is None:
                     left = [case.id for case in self.cases[index:]]
-                    self.notes.append(f"{len(left)} cases were left out, for the time was over: {', '.join(left)}")
+                    self.notes.append(f"{len(left)} cases were left out, because the time was over: {', '.join(left)}")
                     return
                 tell(case)
                 self.entries.append(self._one(case, settings, pace, pace.sitting_out(spent_s, index)))
@@ -118,13 +120,13 @@ class Suite:
             raise
 
     def _affordable(self, spent_s: float, cases: int) -> Settings | None:
-        """The settings, with less time if there is too little left; None if there is none."""
+        """The settings for the next case, with less time if the rest of the run is short of it; None if no time is left."""
         if self.total_s is None:
             return self.settings
         share = (self.total_s - spent_s) / (cases * max(1, len(self.contenders)))
         if share <= 0:
             return None
-        seconds = min(self.settings.seconds, share / 1.5)  # the rest is loading and warming up
+        seconds = min(self.settings.seconds, share / 1.5)  # loading and warming up take the rest
         return Settings(seconds=seconds, warmup_s=min(self.settings.warmup_s, seconds / 4))
 
     def _one(self, case: Case, settings: Settings, pace: Pace, sitting_out: frozenset[str]) -> dict[str, Any]:
@@ -147,7 +149,7 @@ class Suite:
         return results.case_entry(case, lanes, self._rng)
 
     def results(self) -> dict[str, Any]:
-        """What has been measured so far, as the file has it."""
+        """The results so far, in the form of the file."""
         sandboxes = [contender for contender in self.contenders if isinstance(contender, ClocheContender)]
         runtime = sandboxes[0].runtime if sandboxes else None
         inside = main_sandbox(self.contenders)

@@ -1,4 +1,4 @@
-"""Results and comparisons on a terminal: one table for each group, the median and the ratio to native side by side."""
+"""Results and comparisons as tables for a terminal: a table for each group, with medians and ratios to native."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["comparison_table", "duration", "geomean_table", "group_tables", "nod
 
 
 def duration(seconds: float) -> str:
-    """Three digits and a unit."""
+    """A number of seconds with three digits and a unit."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}" if seconds / scale < 1000 else f"{seconds / scale:.0f} {unit}"
@@ -20,12 +20,12 @@ def duration(seconds: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """A ratio to native, as short as it can be trusted."""
+    """A ratio to native, with as many digits as it is worth."""
     return f"{value:.2f}x" if value < 10 else f"{value:.1f}x" if value < 100 else f"{value:,.0f}x"
 
 
 def group_tables(results: Mapping[str, Any]) -> Iterator[Table]:
-    """A table for each group that was measured."""
+    """The table of each group that was measured."""
     from rich.table import Table
 
     contenders = results["contenders"]
@@ -42,7 +42,7 @@ def group_tables(results: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def cell(figures: Mapping[str, Any] | None, contender: str) -> str:
-    """Median and ratio; a dash for what could not run."""
+    """The median and the ratio of one contender in one case; a dash if it could not run."""
     if not figures or "error" in figures:
         return "-"
     if contender == "native" or figures["ratio"] is None:
@@ -51,7 +51,7 @@ def cell(figures: Mapping[str, Any] | None, contender: str) -> str:
 
 
 def geomean_table(results: Mapping[str, Any]) -> Table:
-    """Geometric means of the ratios, with their intervals."""
+    """The table of the geometric means of ratios, with their intervals."""
     from rich.table import Table
 
     table = Table(title="Geometric mean against native (95 % interval)", title_justify="left")
@@ -70,7 +70,7 @@ def geomean_table(results: Mapping[str, Any]) -> Table:
 
 
 def comparison_table(changes: Sequence[Mapping[str, Any]]) -> Table:
-    """What changed between two runs."""
+    """The table of changes between two runs."""
     from rich.table import Table
 
     table = Table(title="New against old", title_justify="left")
@@ -94,7 +94,7 @@ def comparison_table(changes: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def node_tables(node: Mapping[str, Any]) -> Iterator[Table]:
-    """Where the time of a user's node goes, what it takes, and what would save some."""
+    """Two tables on a node of the user's: where the time of a call goes; and what the node costs, with advice."""
     from rich.table import Table
 
     table = Table(title=f"{node['name']}: where the time goes ({node['contender']})", title_justify="left")

@@ -1,4 +1,4 @@
-"""Where the time of calls goes, from recorded phases: medians over many calls, and the one call that is typical."""
+"""Where the time of calls goes, by phase: the medians over many calls, and one typical call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VALUE: Final = {"name": "Ada", "age": 36, "score": 9.5, "active": True, "note":
 
 
 def recorded(node: Node, run: Callable[[], object], calls: int) -> list[CallPhases]:
-    """Run it that many times while the phases of the node's calls are recorded; the first tenth is left out."""
+    """The phases of a node's calls while `run` is called `calls` times. The first tenth, the warm-up, is left out."""
     with record(node, max_calls=100 * calls) as recorder:
         for _ in range(calls):
             run()
@@ -33,12 +33,12 @@ def phases(calls: list[CallPhases]) -> dict[str, float]:
 
 
 def typical(calls: list[CallPhases]) -> CallPhases:
-    """The call of median length."""
+    """The call with the median length."""
     return sorted(calls, key=lambda call: call.end - call.start)[len(calls) // 2]
 
 
 def timeline(runtime: Runtime) -> dict[str, Any]:
-    """One typical call of the pass-through node with a dict of five, phase by phase, from its own start."""
+    """One typical call of the node that returns what it gets, with a dict of five keys: its phases, in seconds since it began."""
     with runtime.load(Source(nodes.text("plain"), "plain.py"), "PassThrough") as node:
         call = typical(recorded(node, lambda: node.process(_VALUE), CALLS))
     return {

@@ -139,7 +139,8 @@ def build(target: str | None = None, out: Path | None = None) -> Path:
         return path
     _made(cache)
     with (cache / "native.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # without the lock processes that start together would all compile
+        # without the lock processes that start together would all compile
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if out is not None or not path.exists():
             say("compiling the native core")
             compile_core(cache, target or here or "", path)

@@ -32,7 +32,7 @@ def test_when_the_time_is_over_the_rest_is_left_out_with_a_note() -> None:
     made = suite(3, total_s=0.0)
     made.run()
     assert made.entries == []
-    assert made.notes == ["3 cases were left out, for the time was over: python/0, python/1, python/2"]
+    assert made.notes == ["3 cases were left out, because the time was over: python/0, python/1, python/2"]
 
 
 def test_when_time_runs_short_cases_get_less_of_it() -> None:

@@ -201,7 +201,7 @@ def test_streams_and_sources_are_measured_as_a_whole(run: Run, tmp_path: Path, e
         (["--compare", "missing.json"], 1, "missing.json"),
         (["--compare", "nodes.py"], 1, "nodes.py is not JSON"),
         (["--json", "no/folder/r.json"], 1, "there is no folder for no/folder/r.json"),
-        (["--inputs", "nodes.py"], 2, "inputs are for a node"),
+        (["--inputs", "nodes.py"], 2, "--inputs is for a node of yours"),
         (["nodes.py:bad", "--inputs", "one.jsonl", "--contenders", "epoch"], 1, "ValueError: no"),
         (
             ["nodes.py:words", "--inputs", "one.jsonl", "--contenders", "process"],

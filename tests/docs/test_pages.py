@@ -19,6 +19,8 @@ PAGES = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "examples/README.md",
+    "tests/README.md",
+    "wasm/README.md",
     *sorted(f"{page.relative_to(TREE)}" for page in (TREE / "docs").rglob("*.md")),
 ]
 RUN = [

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -134,6 +134,20 @@ def test_the_glossary_is_in_the_order_of_the_alphabet() -> None:
     """Else nobody finds anything in it."""
     entries = re.findall(r"^## (.+)$", (REFERENCE / "glossary.md").read_text("utf-8"), re.MULTILINE)
     assert entries == sorted(entries, key=str.casefold)
+
+
+def test_a_docstring_that_names_a_page_links_to_it() -> None:
+    """In the source it is a path, which a reader of the site cannot open."""
+    pages = SimpleNamespace(
+        get_file_from_path=lambda path: (
+            SimpleNamespace(url_relative_to=lambda _: "../how-to/services.html")
+            if path == "how-to/services.md"
+            else None
+        )
+    )
+    page = SimpleNamespace(file=None)
+    shown = generated.on_page_content("See docs/how-to/services.md, not docs/gone.md.", page, pages)
+    assert shown == 'See <a href="../how-to/services.html">docs/how-to/services.md</a>, not docs/gone.md.'
 
 
 def test_a_mistake_in_a_hook_is_an_error() -> None:

@@ -91,7 +91,7 @@ def test_no_files_import_each_other_in_a_circle(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("from cloche.texts import clean", ["cloche.texts", "cloche.texts.clean"]),
+        ("from cloche._forks import watch", ["cloche._forks", "cloche._forks.watch"]),
         ("def f():\n    from cloche import _forks", ["cloche._forks"]),
         ("if TYPE_CHECKING:\n    import cloche._wasm.image as images", ["cloche._wasm.image"]),
         ("import cloche\nfrom cloche import Node, __version__", []),

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from cloche._requests import service_threads
-from cloche._requests.service_threads import MAX_ABANDONED, Busy, ServiceThreads, Share
+from cloche._requests.service_threads import MAX_ABANDONED, AbandonedCalls, Busy, ServiceThreads
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def wait_until_ended(threads):
         pass
 
 
-def abandon_some(threads, share, count, release):
+def abandon_some(threads, abandoned, count, release):
     """Abandon functions that have begun, so that they can't be cancelled any more."""
     for _ in range(count):
         started = threading.Event()
-        future = threads.submit(share, lambda started=started: (started.set(), release.wait(60)))
+        future = threads.submit(abandoned, lambda started=started: (started.set(), release.wait(60)))
         assert started.wait(60)
-        threads.abandon(share, future)
+        threads.abandon(abandoned, future)
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def release():
 
 
 def test_what_one_node_abandons_refuses_no_other(threads, release):
-    """Each node has a share of its own."""
-    greedy, modest = Share(), Share()
+    """Each node has a count of its own."""
+    greedy, modest = AbandonedCalls(), AbandonedCalls()
     abandon_some(threads, greedy, MAX_ABANDONED, release)
     for submit in (threads.submit, threads.submit_async):
         with pytest.raises(Busy, match="^16 earlier calls of services have not ended yet$"):
@@ -57,7 +57,7 @@ def test_what_one_node_abandons_refuses_no_other(threads, release):
     assert threads.submit(modest, lambda: 5).result(60) == 5
     release.set()
     wait_until_ended(threads)
-    assert (greedy.abandoned, threads._abandoned) == (0, 0)
+    assert (greedy.count, threads._abandoned) == (0, 0)
     assert threads.submit(greedy, lambda: 6).result(60) == 6
 
 
@@ -65,14 +65,14 @@ def test_the_sum_of_all_is_bounded(threads, release, monkeypatch):
     """When it is full a node may have one, and at the very end none."""
     monkeypatch.setattr(service_threads, "_FULL", 4)
     monkeypatch.setattr(service_threads, "_MOST", 6)
-    first, *others = (Share() for _ in range(4))
+    first, *others = (AbandonedCalls() for _ in range(4))
     abandon_some(threads, first, 4, release)
     with pytest.raises(Busy):
         threads.submit(first, int)
-    for share in others[:2]:
-        abandon_some(threads, share, 1, release)
+    for abandoned in others[:2]:
+        abandon_some(threads, abandoned, 1, release)
         with pytest.raises(Busy):
-            threads.submit(share, int)
+            threads.submit(abandoned, int)
     with pytest.raises(Busy, match="^6 earlier"):
         threads.submit(others[2], int)
     release.set()
@@ -82,7 +82,7 @@ def test_the_sum_of_all_is_bounded(threads, release, monkeypatch):
 
 def test_an_abandoned_coroutine_that_ignores_being_cancelled_counts_until_it_ends(threads):
     """Cancelling its future is not the end of it."""
-    share, started, go = Share(), threading.Event(), threading.Event()
+    abandoned, started, go = AbandonedCalls(), threading.Event(), threading.Event()
 
     async def stubborn():
         started.set()
@@ -92,13 +92,13 @@ def test_an_abandoned_coroutine_that_ignores_being_cancelled_counts_until_it_end
             except asyncio.CancelledError:
                 pass
 
-    future = threads.submit_async(share, stubborn)
+    future = threads.submit_async(abandoned, stubborn)
     assert started.wait(60)
-    threads.abandon(share, future)
-    assert future.cancelled() and share.abandoned == 1
+    threads.abandon(abandoned, future)
+    assert future.cancelled() and abandoned.count == 1
     go.set()
     wait_until_ended(threads)
-    assert share.abandoned == 0
+    assert abandoned.count == 0
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_no_exception_of_a_service_ends_the_loop(threads, kind):
     async def loop():
         return asyncio.get_running_loop()
 
-    before = value(threads.submit_async(Share(), loop))
-    future = threads.submit_async(Share(), raises)
+    before = value(threads.submit_async(AbandonedCalls(), loop))
+    future = threads.submit_async(AbandonedCalls(), raises)
     try:
         raised = future.result(60).error
     except BaseException as error:
         raised = error
     assert type(raised) is kind
-    assert value(threads.submit_async(Share(), loop)) is before
+    assert value(threads.submit_async(AbandonedCalls(), loop)) is before
 
 
 @pytest.mark.parametrize("what", ["stop", "task", "callback"])
@@ -146,8 +146,8 @@ def test_nothing_that_a_service_does_to_the_loop_ends_it(threads, what):
     async def fine():
         return 6
 
-    assert value(threads.submit_async(Share(), harms)) == 5
-    assert value(threads.submit_async(Share(), fine)) == 6
+    assert value(threads.submit_async(AbandonedCalls(), harms)) == 5
+    assert value(threads.submit_async(AbandonedCalls(), fine)) == 6
     assert all(type(task.exception()) is SystemExit for task in tasks)
 
 
@@ -159,17 +159,17 @@ def test_a_thread_survives_what_its_function_raises(threads, kind):
         raise kind("no")
 
     with pytest.raises(kind):
-        threads.submit(Share(), raises).result(60)
-    assert threads.submit(Share(), threading.get_ident).result(60) == threads.submit(
-        Share(), threading.get_ident
+        threads.submit(AbandonedCalls(), raises).result(60)
+    assert threads.submit(AbandonedCalls(), threading.get_ident).result(60) == threads.submit(
+        AbandonedCalls(), threading.get_ident
     ).result(60)
 
 
 def test_what_is_abandoned_before_it_began_is_never_run(threads):
     """Its caller is gone."""
-    share, ran = Share(), []
+    abandoned, ran = AbandonedCalls(), []
     job = service_threads._Job(lambda: ran.append(1))
-    threads.abandon(share, job.future)
+    threads.abandon(abandoned, job.future)
     assert job.future.cancelled()
     queue = threads._start()
     queue.put(job)
@@ -188,9 +188,9 @@ def test_no_thread_is_a_refusal(threads, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", start)
     for submit in (threads.submit, threads.submit_async):
         with pytest.raises(Busy, match="can't start new thread"):
-            submit(Share(), int)
+            submit(AbandonedCalls(), int)
     monkeypatch.undo()
-    assert threads.submit(Share(), int).result(60) == 0
+    assert threads.submit(AbandonedCalls(), int).result(60) == 0
 
 
 def test_an_interrupted_submit_leaves_no_job_behind(threads, monkeypatch):
@@ -203,7 +203,7 @@ def test_an_interrupted_submit_leaves_no_job_behind(threads, monkeypatch):
 
     monkeypatch.setattr(threads, "_hand_out", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        threads.submit(Share(), int)
+        threads.submit(AbandonedCalls(), int)
     assert jobs[0].future.cancelled()
     monkeypatch.undo()
-    assert threads.submit(Share(), int).result(60) == 0
+    assert threads.submit(AbandonedCalls(), int).result(60) == 0

@@ -273,3 +273,124 @@ async def test_calls_inside_other_calls_wait_for_none_of_the_shared_threads(load
     finally:
         limiter.total_tokens = before
     assert sorted(results) == list(range(6))
+
+
+LIFE = """
+class N:
+    def __init__(self):
+        self.steps = []
+    async def initialize(self):
+        self.steps.append("initialize")
+        return "ready"
+    def process(self, x):
+        return self.steps
+    def flush(self):
+        self.steps.append("flush")
+        return "rest"
+    def cleanup(self):
+        self.steps.append("cleanup")
+        return self.steps
+"""
+
+
+async def test_the_life_of_a_node_is_awaitable(load):
+    """Each twin returns what its method returns, and leaves the same state."""
+    node = load(LIFE)
+    assert await node.ainitialize() == "ready"
+    assert await node.aflush() == "rest"
+    assert await node.acleanup() == ["initialize", "flush", "cleanup"]
+    assert await node.aprocess(0) == ["initialize", "flush", "cleanup"]
+    await node.aclose()
+    with pytest.raises(cloche.ClosedError):
+        await node.aprocess(0)
+
+
+async def test_twins_of_methods_that_a_node_does_not_have_return_none(load):
+    """As the methods themselves do."""
+    node = load(ECHO)
+    assert [await node.ainitialize(), await node.aflush(), await node.acleanup(), await node.aclose()] == [None] * 4
+
+
+@pytest.mark.parametrize("method", ["initialize", "cleanup"])
+async def test_twins_raise_what_their_methods_raise(load, method):
+    """Not wrapped in a group; and the node can still be used."""
+    node = load(
+        f"class N:\n    def {method}(self):\n        raise ValueError('no')\n    def process(self, x):\n        return x\n"
+    )
+    with pytest.raises(cloche.NodeRaisedError, match="^ValueError: no$"):
+        await getattr(node, f"a{method}")()
+    assert await node.aprocess(1) == 1
+    with pytest.raises(cloche.NodeRaisedError) if method == "cleanup" else contextlib.nullcontext():
+        node.close()
+
+
+async def test_aclose_raises_what_cleanup_raises_and_frees_the_node(load):
+    """Calling it again does nothing: cleanup is not run twice."""
+    node = load(
+        "class N:\n    def cleanup(self):\n        raise ValueError('no')\n    def process(self, x):\n        return x\n"
+    )
+    with pytest.raises(cloche.NodeRaisedError, match="^ValueError: no$"):
+        await node.aclose()
+    with pytest.raises(cloche.ClosedError):
+        node.process(1)
+    await node.aclose()
+
+
+@pytest.mark.parametrize("twin", ["ainitialize", "acleanup", "aclose"])
+async def test_the_loop_runs_while_a_twin_waits(load, twin):
+    """The node waits in its method for a task of the loop: with the loop blocked, neither would go on."""
+    entered, go = anyio.Event(), anyio.Event()
+
+    async def meet():
+        entered.set()
+        await go.wait()
+
+    method = {"ainitialize": "initialize"}.get(twin, "cleanup")
+    source = f"from cloche_guest import services\nclass N:\n    def {method}(self):\n        services.meet()\n    def process(self, x):\n        return x\n"
+    node = load(source, grants=cloche.Grants(services={"meet": meet}), limits=cloche.Limits(deadline_s=60))
+    async with anyio.create_task_group() as group:
+        group.start_soon(getattr(node, twin))
+        await entered.wait()
+        go.set()
+    if twin != "aclose":
+        assert node.process(1) == 1
+        await node.aclose()
+    with pytest.raises(cloche.ClosedError):
+        node.process(1)
+
+
+@pytest.mark.parametrize("twin", ["ainitialize", "acleanup"])
+async def test_cancelling_a_twin_interrupts_the_guest(load, twin):
+    """It has no deadline; the node stays usable."""
+    inside = anyio.Event()
+
+    async def enter():
+        inside.set()
+
+    source = (
+        "from cloche_guest import services\nclass N:\n    busy = True\n"
+        f"    def {twin[1:]}(self):\n        while self.busy:\n            self.busy = True\n            services.enter()\n"
+        "    def process(self, x):\n        self.busy = False\n        return x\n"
+    )
+    node = load(source, grants=cloche.Grants(services={"enter": enter}), limits=cloche.Limits(deadline_s=None))
+    async with anyio.create_task_group() as group:
+        group.start_soon(getattr(node, twin))
+        await inside.wait()
+        group.cancel_scope.cancel()
+    assert node.process(1) == 1
+
+
+async def test_async_with_initializes_nothing_and_closes(load):
+    """The block ends with `aclose`: cleanup runs once."""
+    ran = []
+
+    async def note():
+        ran.append("cleanup")
+
+    source = "from cloche_guest import services\nclass N:\n    def cleanup(self):\n        services.note()\n    def process(self, x):\n        return x\n"
+    async with load(source, grants=cloche.Grants(services={"note": note})) as node:
+        assert await node.aprocess(1) == 1
+        assert ran == []
+    assert ran == ["cleanup"]
+    with pytest.raises(cloche.ClosedError):
+        node.process(1)

@@ -55,7 +55,7 @@ def build_image(
         out: the folder for cloche.wasm and manifest.json; by default images/<digest> in the cache.
         work: where the stages are kept; by default build/ in the cache.
         progress: gets a line for each step.
-        timed: print where the time went, on stderr, when all is built.
+        timed: print on stderr where the time went, also when the build fails.
 
     Raises:
         FetchError: a pinned file cannot be had.
@@ -73,9 +73,11 @@ def build_image(
         digest = inputs_digest(copy)
         target = (out or cache / "images" / digest).resolve()
         steps = prepare(copy, work, jobs, progress)
-        folders = build(stages(steps), work, progress, steps.slots, steps.timing)
-        if timed:
-            print(steps.timing.table(), file=sys.stderr)
+        try:
+            folders = build(stages(steps), work, progress, steps.slots, steps.timing)
+        finally:
+            if timed:
+                print(steps.timing.table(), file=sys.stderr)
         _publish(steps, folders, digest, target)
     progress.say(f"image: {target}")
     return target

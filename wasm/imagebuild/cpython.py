@@ -11,7 +11,7 @@ from pathlib import Path
 
 from imagebuild import archive
 from imagebuild.stages import BuildError
-from imagebuild.toolchain import PARTS, Toolchain
+from imagebuild.toolchain import Toolchain
 
 _UNDEF = re.compile(r"^(\s*#\s*)undef (\w+)(.*)$")
 
@@ -126,7 +126,7 @@ def compile_whole(
     toolchain: Toolchain, described: Iterable[Group], source: Path, more: Sequence[str], out: Path
 ) -> None:
     """Compile the sources of groups into `out`/whole.o, optimised together."""
-    parts = compile_objects(toolchain, described, source, [*more, *PARTS], out)
+    parts = compile_objects(toolchain, described, source, [*more, "-flto"], out)
     toolchain.join(sorted(parts), out / "whole.o")
     for path in parts:
         path.unlink()

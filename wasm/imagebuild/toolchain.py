@@ -22,8 +22,6 @@ TARGET = "--target=wasm32-wasi"
 FEATURES = ("-mno-bulk-memory",)
 NUMPY_FEATURES = ("-msimd128",)
 OPTIMISE = ("-O3", "-g0", "-DNDEBUG", "-fno-strict-overflow")
-# For objects that `Toolchain.join` optimises as a whole: more than -O1 would be done twice.
-PARTS = ("-flto", "-O1")
 EMULATED = ("-D_WASI_EMULATED_SIGNAL", "-D_WASI_EMULATED_GETPID", "-D_WASI_EMULATED_PROCESS_CLOCKS")
 STACK_BYTES = 8 << 20
 LINK = (

@@ -1,4 +1,4 @@
-"""Eleven small nodes in the styles that nodes are written in: plain, stateful, async, yielding, with and without a base class."""
+"""Eleven small nodes, one for each usual style: plain, stateful, async, generator, with and without a base class."""
 
 from .records import ComplexData, Echo, ListProcessing
 from .sequences import Accumulator, Counter, Filter, Streaming

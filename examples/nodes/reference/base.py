@@ -1,4 +1,4 @@
-"""The base class of those nodes that have one."""
+"""The base class of some of the nodes."""
 
 import logging
 import threading
@@ -6,7 +6,14 @@ import uuid
 
 
 class Node:
-    """A node with a name, a logger and whatever configuration it is given."""
+    """A node with a name, a logger and a configuration.
+
+    Args:
+        name: the node's name; the class's if None.
+        enable_state: a setting that `get_config` returns.
+        max_sessions: a setting that is only kept.
+        config: further settings by name.
+    """
 
     def __init__(self, name=None, enable_state=False, max_sessions=100, **config):
         self.name = name or type(self).__name__

@@ -1,4 +1,4 @@
-"""Nodes whose inputs or outputs are structures."""
+"""Nodes whose inputs or outputs are dicts and lists."""
 
 import statistics
 
@@ -6,7 +6,7 @@ from .base import Node
 
 
 class Echo(Node):
-    """Says what it heard, and how often it has been asked."""
+    """Returns its input, with the number of calls and the node's name."""
 
     def __init__(self, name="Echo", **config):
         super().__init__(name, **config)
@@ -24,7 +24,7 @@ class Echo(Node):
 
 
 class ComplexData:
-    """Looks into a mapping."""
+    """Checks that its input is a dict, and describes the dict."""
 
     def process(self, data):
         if not isinstance(data, dict):
@@ -39,7 +39,7 @@ class ComplexData:
 
 
 class ListProcessing:
-    """One number from a list."""
+    """Sum, average, minimum or maximum of a list of numbers."""
 
     OPERATIONS = {"sum": sum, "average": statistics.fmean, "min": min, "max": max}
 

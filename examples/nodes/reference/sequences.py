@@ -1,4 +1,4 @@
-"""Nodes that remember what they have seen, or give more than one output."""
+"""Nodes that keep state between calls, or yield more than one output."""
 
 from collections import deque
 
@@ -17,7 +17,7 @@ class Counter:
 
 
 class Filter(Node):
-    """Says whether a number lies within bounds, which are inclusive; what is no number passes."""
+    """Whether a number lies between two bounds, both inclusive. Anything but a number passes."""
 
     def __init__(self, min_value=0, max_value=100, **config):
         super().__init__(**config)
@@ -30,7 +30,11 @@ class Filter(Node):
 
 
 class Accumulator:
-    """Sum and average over the last values."""
+    """Sum and average of the latest values.
+
+    Args:
+        window: number of values that are kept.
+    """
 
     def __init__(self, window=10):
         self.values = deque(maxlen=window)
@@ -45,7 +49,11 @@ class Accumulator:
 
 
 class Streaming(Node):
-    """Several outputs for each input."""
+    """Yields several outputs for each input.
+
+    Args:
+        count: number of outputs.
+    """
 
     def __init__(self, count=5, **config):
         super().__init__(**config)

@@ -1,17 +1,17 @@
-"""Nodes that turn one value into another."""
+"""Nodes that compute one value from another."""
 
 from .base import Node
 
 
 class PassThrough:
-    """Whatever comes in goes out. No base class, no constructor."""
+    """Returns its input. Has no base class and no constructor."""
 
     def process(self, data):
         return data
 
 
 class Transform(Node):
-    """One of four operations on a number; counts its calls and logs its life."""
+    """One of four operations on a number. Counts its calls, and logs its initialization, calls and cleanup."""
 
     def __init__(self, operation="identity", factor=2, **config):
         super().__init__(operation=operation, factor=factor, **config)
@@ -37,13 +37,13 @@ class Transform(Node):
                 return data
         raise ValueError(f"unknown operation {self.operation!r}")
 
-    def cleanup(self):  # plain, over an async one
+    def cleanup(self):  # a plain method, which overrides an async one
         self.logger.info("cleaned up after %d items", self.processed_count)
         return super().cleanup()
 
 
 class Calculator(Node):
-    """Arithmetic with a fixed operand; mistakes are answered as data."""
+    """Arithmetic with a fixed operand. A wrong input gives a dict with "error" instead of an exception."""
 
     OPERATIONS = {
         "add": lambda a, b: a + b,
@@ -67,7 +67,7 @@ class Calculator(Node):
 
 
 class Chain:
-    """Three steps in a row, each a coroutine."""
+    """Three steps, one after the other, each a coroutine."""
 
     async def _double(self, value):
         return value * 2

@@ -56,7 +56,7 @@ _TABLES: Final = 64 * 1024
 
 
 class RemoteInstance(CheckedSandbox):
-    """A guest in a worker; not thread-safe: its `Node` lets in one call at a time.
+    """A guest in a worker. Not thread-safe: `NodeCalls` lets in one call at a time.
 
     Args:
         process: the worker.
@@ -255,16 +255,16 @@ class RemoteInstance(CheckedSandbox):
 
     @property
     def told(self) -> Stop | None:
-        """As `Instance.told`, as far as the worker is to be believed."""
+        """See `CheckedSandbox`, as far as the worker is to be believed."""
         return _TOLD[self._told]
 
     @property
     def serial(self) -> int:
-        """As `Instance.serial`."""
+        """See `CheckedSandbox`."""
         return self.calls
 
     def usage(self) -> CallUsage:
-        """As `Instance.usage`, of a call that has returned."""
+        """See `CheckedSandbox`, of a call that has returned."""
         return CallUsage(
             Reason.NONE,
             seconds=self._took_s,
@@ -274,17 +274,17 @@ class RemoteInstance(CheckedSandbox):
         )
 
     def where(self) -> tuple[FrameInfo, ...]:
-        """As `Instance.where`: the worker reads its guest's memory, and is asked beside the call under way."""
+        """See `Sandbox`: the worker reads its guest's memory, and is asked beside the call under way."""
         return () if self.closed else self._process.where(self._channel.node)
 
     def fail(self, error: ProtocolError) -> ProtocolError:
-        """As `Instance.fail`."""
+        """See `CheckedSandbox`."""
         error.node, error.last_logs = self.name, tuple(self._records)
         self.close()
         return error
 
     def cancel(self, serial: int = 0) -> None:
-        """As `Instance.cancel`."""
+        """See `CheckedSandbox`."""
         if serial and serial != self.calls:
             return
         self._cancelled_call = self.calls

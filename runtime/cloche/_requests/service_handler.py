@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from cloche import texts
 from cloche._requests.node_lock import NodeLock, run_inside
 from cloche._requests.router import RequestRefused
-from cloche._requests.service_threads import ASYNC_PORTAL, Busy, Outcome, Share, contained, threads
+from cloche._requests.service_threads import ASYNC_PORTAL, AbandonedCalls, Busy, Outcome, contained, threads
 from cloche.errors import EncodeError, ProtocolError, ServiceError
 from cloche.services import ServiceCall, ServiceRecord
 from cloche_wire import Ask
@@ -60,14 +60,14 @@ class ServiceHandler:
         has_async: whether one of the services is ``async def``.
         host: state of the node's current call.
         lock: lock of the node, which is held while a service runs.
-        share: services of the node that were abandoned and still run.
+        abandoned: count of the node's services that were abandoned and still run.
     """
 
     def __init__(self, services: Mapping[str, Service], host: CallState, logger: Any, records: int) -> None:
         self._services = services
         self.host = host
         self.lock = NodeLock(host.node)
-        self.share = Share()
+        self.abandoned = AbandonedCalls()
         self._logger = logger
         self._max_records = records
         self._records: deque[tuple[Any, ...]] = deque(maxlen=KEPT_RECORDS)
@@ -93,10 +93,10 @@ class ServiceHandler:
         return tuple(ServiceRecord(*record) for record in list(self._records))
 
     def continue_from(self, other: ServiceHandler) -> None:
-        """Take over the records, the count, the lock and the share of an earlier instance of the same node."""
+        """Take over the records, the counts and the lock of an earlier instance of the same node."""
         self._records.extendleft(reversed(other._records))
         self.count += other.count
-        self.lock, self.share = other.lock, other.share
+        self.lock, self.abandoned = other.lock, other.abandoned
 
     def close(self) -> None:
         """Does nothing: this handler holds no resources."""
@@ -183,10 +183,10 @@ class ServiceHandler:
         try:
             done = self.host.wait(service.deadline_s, future)
         except BaseException:
-            threads.abandon(self.share, future)
+            threads.abandon(self.abandoned, future)
             raise
         if not done:
-            threads.abandon(self.share, future)
+            threads.abandon(self.abandoned, future)
             raise _ServiceFailure(
                 "timed out", "TimeoutError", f"service {name!r} took longer than {service.deadline_s:g} s"
             )
@@ -205,12 +205,12 @@ class ServiceHandler:
 
     def _submit(self, service: Service, call: partial[Any]) -> Future[Any]:
         if not service.binder.is_async:
-            return threads.submit(self.share, call)
+            return threads.submit(self.abandoned, call)
         portal = ASYNC_PORTAL.get()
         if portal is not None:  # the caller's own event loop, which waits for the service to end in any case
             future: Future[Any] = portal.start_task_soon(contained, call)
             return future
-        return threads.submit_async(self.share, call)
+        return threads.submit_async(self.abandoned, call)
 
     def _raised(self, name: str, error: Exception) -> NoReturn:
         """Report a failed service to the node: the kind of exception, and the message only if it is a `ServiceError`."""

@@ -1,8 +1,8 @@
 """Runs services that have a deadline: on daemon threads, or on an event loop of the process if they are ``async def``.
 
 Python cannot stop a thread, and a coroutine can ignore its cancellation. So a caller that times out abandons its future, and the
-function counts as abandoned until it has really ended. The number of abandoned functions is limited for each node (`Share`) and for
-the process, so that no node can keep others from calling services.
+function counts as abandoned until it has really ended. The number of abandoned functions is limited for each node
+(`AbandonedCalls`) and for the process, so that no node can keep others from calling services.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ if TYPE_CHECKING:  # slow to import, and only needed by a node that waits for a 
     from concurrent.futures import Future
     from queue import SimpleQueue
 
-__all__ = ["ASYNC_PORTAL", "MAX_ABANDONED", "Busy", "Outcome", "ServiceThreads", "Share", "contained", "threads"]
+__all__ = [
+    "ASYNC_PORTAL",
+    "MAX_ABANDONED",
+    "AbandonedCalls",
+    "Busy",
+    "Outcome",
+    "ServiceThreads",
+    "contained",
+    "threads",
+]
 
 MAX_ABANDONED: Final = 16
 """Abandoned functions of one node at which its calls are refused."""
@@ -41,17 +50,17 @@ class Busy(Exception):
     """The function was not started: too many abandoned ones still run, or the system refuses another thread."""
 
 
-class Share:
-    """The abandoned functions of one node.
+class AbandonedCalls:
+    """Counts the abandoned functions of one node.
 
     Attributes:
-        abandoned: number of them that have not ended yet.
+        count: abandoned functions that have not ended yet.
     """
 
-    __slots__ = ("abandoned",)
+    __slots__ = ("count",)
 
     def __init__(self) -> None:
-        self.abandoned = 0
+        self.count = 0
 
 
 class Outcome(NamedTuple):
@@ -69,18 +78,18 @@ class _Job:
 
     Attributes:
         future: the future that the caller waits for.
-        share: share of the caller's node; None until the function is abandoned.
+        abandoned: count of the caller's node; None until the function is abandoned.
         ended: whether the function has really ended.
     """
 
-    __slots__ = ("ended", "function", "future", "share")
+    __slots__ = ("abandoned", "ended", "function", "future")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         from concurrent.futures import Future
 
         self.function = function
         self.future: Future[Any] = Future()
-        self.share: Share | None = None
+        self.abandoned: AbandonedCalls | None = None
         self.ended = False
 
 
@@ -107,17 +116,17 @@ class ServiceThreads:
         self._abandoned = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, share: Share, function: Callable[[], Any]) -> Future[Any]:
+    def submit(self, abandoned: AbandonedCalls, function: Callable[[], Any]) -> Future[Any]:
         """Run a function on a thread, in a copy of the caller's context.
 
         Args:
-            share: share of the caller's node.
+            abandoned: count of the caller's node.
             function: called without arguments.
 
         Raises:
             Busy: the function was not started.
         """
-        self._check(share)
+        self._check(abandoned)
         job = _Job(partial(copy_context().run, function))
         try:
             hold(self._lock, self._hand_out, job)
@@ -126,11 +135,11 @@ class ServiceThreads:
             raise
         return job.future
 
-    def submit_async(self, share: Share, function: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
+    def submit_async(self, abandoned: AbandonedCalls, function: Callable[[], Coroutine[Any, Any, Any]]) -> Future[Any]:
         """Run a coroutine on the process's own event loop, in a copy of the caller's context. The first call starts the loop.
 
         Args:
-            share: share of the caller's node.
+            abandoned: count of the caller's node.
             function: makes the coroutine.
 
         Returns:
@@ -139,7 +148,7 @@ class ServiceThreads:
         Raises:
             Busy: the coroutine was not started.
         """
-        self._check(share)
+        self._check(abandoned)
         job = _Job(partial(contained, function))
         try:
             loop = hold(self._lock, self._own_loop)
@@ -153,16 +162,16 @@ class ServiceThreads:
             raise
         return job.future
 
-    def abandon(self, share: Share, future: Future[Any]) -> None:
+    def abandon(self, abandoned: AbandonedCalls, future: Future[Any]) -> None:
         """Stop waiting for a function: cancel its future, and count the function as abandoned until it has ended.
 
         Args:
-            share: share of the caller's node.
+            abandoned: count of the caller's node.
             future: the future that `submit` or `submit_async` has returned.
         """
         job = self._jobs.get(future)
         if job is not None:
-            hold(self._lock, self._count, job, share)
+            hold(self._lock, self._count, job, abandoned)
         future.cancel()
 
     def _hand_out(self, job: _Job) -> None:
@@ -173,17 +182,17 @@ class ServiceThreads:
         if self._idle and self._idle[-1] is queue:
             self._idle.pop()
 
-    def _count(self, job: _Job, share: Share) -> None:
+    def _count(self, job: _Job, abandoned: AbandonedCalls) -> None:
         """Count a job as abandoned unless it has ended. Holds the lock."""
-        if not job.ended and job.share is None:
-            job.share = share
-            share.abandoned += 1
+        if not job.ended and job.abandoned is None:
+            job.abandoned = abandoned
+            abandoned.count += 1
             self._abandoned += 1
 
-    def _check(self, share: Share) -> None:
-        if share.abandoned < MAX_ABANDONED and self._abandoned < (_MOST if not share.abandoned else _FULL):
+    def _check(self, abandoned: AbandonedCalls) -> None:
+        if abandoned.count < MAX_ABANDONED and self._abandoned < (_MOST if not abandoned.count else _FULL):
             return
-        mine = share.abandoned or self._abandoned
+        mine = abandoned.count or self._abandoned
         raise Busy(f"{mine} earlier calls of services have not ended yet")
 
     def _ended(self, job: _Job) -> None:
@@ -191,10 +200,10 @@ class ServiceThreads:
         with self._lock:
             job.ended = True
             self._jobs.pop(job.future, None)
-            if job.share is not None:
-                job.share.abandoned -= 1
+            if job.abandoned is not None:
+                job.abandoned.count -= 1
                 self._abandoned -= 1
-                job.share = None
+                job.abandoned = None
 
     def _start(self) -> SimpleQueue[_Job]:
         from queue import SimpleQueue

@@ -59,7 +59,7 @@ def _in_phase(observer: Observer, name: str, after: str, function: Callable[...,
 
 
 class Instance(CheckedSandbox):
-    """A guest at rest or under way; not thread-safe: its `Node` lets in one call at a time.
+    """A guest at rest or under way. Not thread-safe: `NodeCalls` lets in one call at a time.
 
     Args:
         engine: what to instantiate.

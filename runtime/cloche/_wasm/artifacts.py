@@ -88,9 +88,8 @@ def keep(path: Path, code: bytes | bytearray) -> None:
     chunks = (memoryview(bytearray(body[at : at + _CHUNK_BYTES])) for at in range(0, len(body), _CHUNK_BYTES))
     trailer = _TRAILER.pack(_MAGIC, len(body), _checksum_of_chunks(chunks))
     with AtomicFile(path, mode=0o600) as file:
-        _lock(
-            file.fileno(), fcntl.LOCK_EX
-        )  # without the lock `_remove_old_drafts` of another process removes this draft
+        # without the lock `_remove_old_drafts` of another process removes this draft
+        _lock(file.fileno(), fcntl.LOCK_EX)
         file.write(body)
         file.write(trailer)
 
@@ -115,9 +114,8 @@ def locked(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if (
-                held
-            ):  # closing alone would not unlock it: a child process that was forked meanwhile has the descriptor, too
+            # closing alone would not unlock it: a child process that was forked meanwhile has the descriptor, too
+            if held:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)

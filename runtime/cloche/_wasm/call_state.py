@@ -85,9 +85,8 @@ class CallState:
     def cancel(self) -> None:
         """Cancel the current call, and wake the thread that waits in `wait`. Called by another thread."""
         self.cancelled = True
-        if (
-            self._wake is not None
-        ):  # without an event no thread waits yet, and `wait` looks at `cancelled` before it does
+        # without an event no thread waits yet, and `wait` looks at `cancelled` before it waits
+        if self._wake is not None:
             self._wake.set()
 
     @property
@@ -137,7 +136,8 @@ class CallState:
                 return True
             limit = until if self.deadline is None else min(until, self.deadline)
             wake.wait(min(max(0.0, limit - now), 3600.0))
-            wake.clear()  # nothing is missed: a thread changes `cancelled` or the future first, and only then sets the event
+            # nothing is missed: a thread changes `cancelled` or the future first, and only then sets the event
+            wake.clear()
         return False
 
 

@@ -1,9 +1,9 @@
 """The native core (runtime/native): its library, its functions, and the numbers of its contract, cloche.h.
 
 Every call into a guest goes through this module. `Core.call` crosses from Python into C once: the core arms the deadline, copies
-the message into linear memory, enters the guest, and disarms the deadline. The core never calls Python back. When the running guest
-sends a request to its host, `Core.call` returns early with `Status.ASKS`; Python carries the request out and resumes the guest with
-`Core.answer`.
+the request into linear memory, enters the guest, and disarms the deadline. The core never calls Python back. When the running guest
+sends a request of its own to the host, `Core.call` returns early with `Status.ASKS`; Python carries the guest's request out, and
+resumes the guest with `Core.answer`.
 
 C gets the enums below, with their comments, from runtime/native/numbers.py: run it after a change here.
 """
@@ -225,7 +225,7 @@ IMPORTS: Final = ("clock", "random", "sleep", "exit", "call", "poll")
 def _raising_recursion_error(function: Any) -> Callable[..., Any]:
     """Wrap a foreign function so that the end of Python's stack is a RecursionError.
 
-    ctypes turns a RecursionError that is raised while it converts an argument into `ctypes.ArgumentError`.
+    If Python's stack ends while ctypes converts the arguments, ctypes raises `ctypes.ArgumentError` instead.
     """
 
     @wraps(function)

@@ -58,7 +58,8 @@ def options(metering: Metering) -> dict[str, Any]:
 def _new_engine(metering: Metering) -> int:
     """Make a ``wasm_engine_t`` with the options of `options`."""
     chosen, lib = options(metering), library()
-    core()  # must be loaded first: wasmtime installs its fault handlers with the first engine, and the core has to get the faults
+    # must be loaded first: wasmtime installs its fault handlers with the first engine, and the core has to get the faults
+    core()
     config = lib.wasm_config_new()
     lib.wasmtime_config_epoch_interruption_set(config, chosen["epoch_interruption"])
     lib.wasmtime_config_consume_fuel_set(config, chosen["consume_fuel"])
@@ -69,9 +70,8 @@ def _new_engine(metering: Metering) -> int:
     # wasmtime aborts the process if its async stack, which is not used here, is not the larger one
     lib.wasmtime_config_async_stack_size_set(config, chosen["stack"] + (2 << 20))
     lib.wasmtime_config_max_wasm_stack_set(config, chosen["stack"])
-    return int(
-        lib.wasm_engine_new_with_config(config)
-    )  # it owns the configuration from here on: freeing it would be twice
+    # the new engine owns the configuration: deleting it here would free it twice
+    return int(lib.wasm_engine_new_with_config(config))
 
 
 class Module:
@@ -205,7 +205,7 @@ class Engine:
         return layout
 
     def end_starts(self) -> None:
-        """Do nothing. `cloche._isolation.WorkerPool.end_starts` ends processes that are being started; here nothing is."""
+        """Do nothing: an engine starts no worker processes, which `cloche._isolation.worker_pool.WorkerPool.end_starts` ends."""
 
     def close(self) -> None:
         """Free the idle stores. The engine itself is freed with the last instance that uses it."""

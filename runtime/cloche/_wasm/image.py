@@ -217,7 +217,8 @@ def _from_cache(path: Path, engine: int, progress: Callable[[str], None] = lambd
             # no compilation instead: it takes far more memory, and wasmtime's compiler ends the process when memory runs out
             raise nothing_left(_TO_LOAD, error) from error
         progress(f"the compiled image {path} is not for this engine ({error}): it is compiled anew")
-    return None  # a damaged file stays until `artifacts.keep` replaces it: another process may be mapping it
+    # a damaged file stays until `artifacts.keep` replaces it: another process may be mapping it
+    return None
 
 
 def _compile(

@@ -52,7 +52,7 @@ def address_of(view: memoryview) -> int:
     """Address of a contiguous view in this process; 0 if unknown, for a read-only view of anything but a numpy array."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(view))
-    except TypeError:  # ctypes refuses a read-only view
+    except TypeError:  # raised for a read-only view, whose address only numpy tells
         interface = getattr(view.obj, "__array_interface__", None)
         return int(interface["data"][0]) if interface else 0
 
@@ -328,9 +328,8 @@ class Memory:
     def _keep(self, address: int, length: int) -> memoryview:
         """A writable view of a checked range that keeps linear memory mapped as long as it lives."""
         array: Any = (ctypes.c_ubyte * length).from_address(self._base + address)
-        array.slot = (
-            self._slot
-        )  # without this reference linear memory may be unmapped, and a read of the view be a SIGSEGV
+        # without this reference linear memory may be unmapped while the view lives: a read would be a SIGSEGV
+        array.slot = self._slot
         key, pinned = id(array), self._pinned
         pinned[key] = weakref.ref(array, lambda _: pinned.pop(key, None))
         return memoryview(array).cast("B")
@@ -341,10 +340,10 @@ class Memory:
         return bool(self._pinned)
 
     def dirty_runs(self) -> list[tuple[int, int]]:
-        """The runs of pages that differ from the image, or may: (first page, number of pages), in pages of PAGE_BYTES.
+        """The runs of pages that the guest has written to, as pairs of (first page, number of pages), in pages of PAGE_BYTES.
 
-        The image is mapped copy on write: a page that was written to has become anonymous memory, and the kernel's
-        pagemap tells (Documentation/admin-guide/mm/pagemap.rst: bit 61 file-mapped, 62 swapped, 63 present).
+        The image is mapped copy on write, so a page that was written to has become anonymous memory. The kernel's pagemap shows
+        that (Documentation/admin-guide/mm/pagemap.rst: bit 61 file-mapped, 62 swapped, 63 present).
         """
         first, count = self._base // mmap.PAGESIZE, self.size // mmap.PAGESIZE
         return dirty_runs(_read_pagemap(8 * first, 8 * count), mmap.PAGESIZE)

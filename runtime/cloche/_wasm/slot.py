@@ -41,7 +41,8 @@ class Slot:
     __slots__ = ("__weakref__", "_engine", "_free", "_words_at", "handle", "words")
 
     def __init__(self, engine: HasImage) -> None:
-        self._engine = engine  # without this reference the engine may be freed while the guest still uses its code
+        # without this reference the engine may be freed while the guest still uses its code
+        self._engine = engine
         self.handle = ctypes.c_uint64()
         self._words_at = ctypes.c_uint64()
         self._free = core().free

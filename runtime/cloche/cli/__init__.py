@@ -1,4 +1,4 @@
-"""The command `cloche`: results on stdout, logs and progress on stderr, a non-zero exit on error."""
+"""The command `cloche`. Results go to stdout, logs and progress to stderr; the exit code is not 0 after an error."""
 
 __all__ = ["main"]
 

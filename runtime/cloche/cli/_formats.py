@@ -1,4 +1,4 @@
-"""Which format a file has, and the libraries that reading and writing it takes."""
+"""The format of a file, and the optional libraries that some formats need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def format_of(path: str, chosen: str | None, option: str) -> str:
     """The format of a file, or of ``-``.
 
     Raises:
-        InputError: the suffix says nothing, or the format needs a real file.
+        InputError: the suffix is not known, or the format cannot be read from or written to a pipe.
     """
     if path == "-":
         found = chosen or "jsonl"

@@ -1,4 +1,4 @@
-"""The verbs of ``cloche image``."""
+"""The commands of ``cloche image``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def build(quiet: bool) -> None:
     """Build the image that belongs to this checkout.
 
     Raises:
-        ImageError: this is no checkout, or the build failed; it has told why on stderr.
+        ImageError: this is no checkout, or the build failed, which has printed the reason on stderr.
     """
     tree = images.source_tree()
     if tree is None:
@@ -41,7 +41,7 @@ def prepare(metering: Metering, quiet: bool) -> None:
     """Compile the image into this user's cache.
 
     Raises:
-        ImageError: there is none, or it was altered.
+        ImageError: there is no image, or it was altered.
     """
     path = images.prepare(metering=metering, progress=say)
     if path and not quiet:

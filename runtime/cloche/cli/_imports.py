@@ -1,6 +1,6 @@
-"""A node, loaded into the sandbox by ``cloche check``: imports what other sources import, and says what is missing.
+"""A node that ``cloche check`` loads into the sandbox: it imports what other sources import, and reports what is missing.
 
-The sources are a stranger's: they are parsed, and what they ask for is imported, in here and nowhere else.
+The sources are untrusted. They are parsed, and their imports are tried, inside of the sandbox only.
 """
 
 import ast
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def _guarded(tree: ast.AST) -> set[int]:
-    """Import statements whose failure the source handles: those in ``try: ... except ImportError``."""
+    """Ids of the statements inside of ``try: ... except ImportError``: a failing import among them is handled by the source."""
     found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Try):
@@ -26,7 +26,7 @@ def _guarded(tree: ast.AST) -> set[int]:
 
 
 def _wanted(tree: ast.AST) -> Iterator[tuple[str, int, bool]]:
-    """Modules that a source imports absolutely: (name, line, whether its absence is handled)."""
+    """Modules that a source imports by absolute name: (name, line, whether the source handles a failure)."""
     guarded = _guarded(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -45,16 +45,14 @@ def _problem(name: str) -> str | None:
 
 
 def imports(sources: dict[str, str]) -> list[dict[str, Any]]:
-    """Look at sources.
+    """Try every import of some sources.
 
     Args:
-        sources: map of file name to text.
+        sources: file name -> text.
 
     Returns:
-        a list of
-        ``{"module", "file", "line", "optional", "problem"}``, one for each module, in order of appearance; `problem`
-        is
-        None for what can be imported. A file that is no Python has no imports: loading it says so.
+        ``{"module", "file", "line", "optional", "problem"}`` for each module, in order of appearance. `problem` is None for a
+        module that can be imported. A file with a syntax error is skipped: loading the node reports it.
     """
     found: dict[str, dict[str, Any]] = {}
     for file, text in sources.items():

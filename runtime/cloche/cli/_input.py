@@ -1,4 +1,4 @@
-"""Reads a file as a sequence of items for a node."""
+"""Reads a file as a sequence of items for a node: chunks of samples or of rows, or lines of JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Input", "open_input"]
 
 
 class Input(ExitStack, ABC):
-    """An open input; iterating it yields (item, size), size in the units of `total`.
+    """An open input. Iterating it yields (item, number of samples, rows or lines in it).
 
     Attributes:
-        total: how many units (samples, rows) there are; None: not known before the end.
-        rate: samples per second, if the input is sound.
-        subtype: libsndfile's name of how the samples are stored, e.g. "PCM_16"; else None.
+        total: how many samples, rows or lines there are; None: not known before the end.
+        rate: samples per second; None if the input is no sound.
+        subtype: libsndfile's name for how the samples are stored, e.g. "PCM_16"; None if the input is no sound file.
     """
 
     total: int | None = None
@@ -114,7 +114,7 @@ class _Jsonl(Input):
 
 
 class _Nothing(Input):
-    """For a node that is a source."""
+    """No items: for a node that is a source."""
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         return iter(())
@@ -130,16 +130,16 @@ def open_input(
     """Open a file, or stdin for ``-``.
 
     Args:
-        path: None: no input at all.
-        chosen: format, or None to go by the suffix.
+        path: the file; None: no input.
+        chosen: the format; None: the suffix decides.
         chunk: samples or rows of an item.
-        dtype: type of the samples that the node gets.
+        dtype: type of the samples of sound and raw input.
         channels: of raw input.
-        rate: samples per second, for formats that do not say it.
+        rate: samples per second, for formats that do not have it.
 
     Raises:
-        InputError: it cannot be read that way.
-        OSError: it cannot be opened.
+        InputError: the file has not this format.
+        OSError: the file cannot be opened.
     """
     if path is None:
         return _Nothing()

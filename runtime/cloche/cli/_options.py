@@ -1,4 +1,4 @@
-"""Reads option values: pure functions from text, whose errors typer shows as usage errors."""
+"""Parses the values of options. An invalid value raises `typer.BadParameter`, which is shown as a usage error."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def node(text: str) -> tuple[str, str | None]:
 
 
 def params(items: Iterable[str]) -> dict[str, Any]:
-    """``key=json`` pairs; a value that is not JSON is an error, so that a typo does not become a string."""
+    """``KEY=JSON`` pairs as a dict. A value that is no JSON is an error, so that a typo does not become a string."""
     result: dict[str, Any] = {}
     for item in items:
         key, equals, value = item.partition("=")
@@ -102,14 +102,14 @@ def grants(
     clock: str = "real",
     seed: int | None = None,
 ) -> Grants:
-    """What the options give the node.
+    """The grants that the options stand for.
 
     Args:
         packages: paths.
-        mounts: each is ``HOST:GUEST`` or ``HOST:GUEST:rw``.
+        mounts: ``HOST:GUEST`` or ``HOST:GUEST:rw`` each.
         scratch: a size.
-        env: each is ``NAME=VALUE``.
-        clock: a mode, and if not now, ``@`` and the ISO date and time at which it starts.
+        env: ``NAME=VALUE`` each.
+        clock: a mode, or a mode, ``@`` and the ISO date and time at which the clock starts.
         seed: of all randomness.
     """
     from cloche.grants import Grants
@@ -163,7 +163,7 @@ def _mount(text: str) -> tuple[str, Mount]:
 
 
 def limits(deadline: str, memory: str, fuel: int | None, log_level: str) -> Limits:
-    """The limits that the options ask for; all others keep their defaults."""
+    """The limits that the options set; the other limits have their defaults."""
     from cloche.limits import Limits
 
     try:

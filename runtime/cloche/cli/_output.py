@@ -1,4 +1,4 @@
-"""Writes what a node gives. A file appears under its name only when it is complete."""
+"""Writes the outputs of a node. A file appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Output(ABC):
     """An open output, a file or stdout. A file that is left without `finish` does not appear under its name.
 
     Attributes:
-        count: outputs written.
-        note: something the user should know at the end, or "".
+        count: number of outputs written.
+        note: a remark for the user at the end, e.g. on clipped samples, or "".
     """
 
     def __init__(self, path: str) -> None:
@@ -35,7 +35,11 @@ class Output(ABC):
 
     @abstractmethod
     def write(self, value: Any) -> None:
-        """Add one output. Raises InputError if it does not fit the format."""
+        """Add one output.
+
+        Raises:
+            InputError: the format cannot hold the value.
+        """
 
     def finish(self) -> None:
         """Give the complete file its name."""
@@ -63,7 +67,7 @@ class _Jsonl(Output):
         except (TypeError, ValueError, RecursionError) as error:
             raise self._unfit(value, f"what JSON can say ({error})") from error
         self._file.write(line.encode() + b"\n")
-        self._file.flush()  # whoever reads the pipe sees each output as it comes
+        self._file.flush()  # the reader of a pipe gets each output at once
         self.count += 1
 
 
@@ -80,7 +84,7 @@ class _Raw(Output):
 
 
 class _Npy(Output):
-    """Arrays one after the other along the first axis. The header is rewritten at the end, when the length is known."""
+    """Arrays, joined along the first axis. The header is written last, since it has the length."""
 
     _HEADER = 256
 
@@ -123,7 +127,7 @@ class _Npy(Output):
 
 
 class _Audio(Output):
-    """Sound, stored as the input was if the format allows it. Samples beyond full scale are clipped, and counted."""
+    """Sound, with samples stored as those of the input if the format can. Samples beyond full scale are clipped and counted."""
 
     def __init__(self, path: str, rate: int | None, subtype: str | None) -> None:
         if rate is None:
@@ -186,7 +190,7 @@ class _Audio(Output):
 
 
 def _samples(value: Any) -> Any:
-    """The array in an output: itself, or in ``{"samples": ...}`` or ``(samples, metadata)``; None if there is none."""
+    """The array of an output that is an array, ``{"samples": array}`` or ``(array, metadata)``; None for other outputs."""
     match value:
         case {"samples": samples}:
             value = samples
@@ -211,7 +215,7 @@ def _plain(value: Any) -> Any:
         return value._asdict()
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    raise TypeError(f"it has no form for {type(value).__name__}")
+    raise TypeError(f"JSON has no form for {type(value).__name__}")
 
 
 def _described(value: Any) -> str:
@@ -224,14 +228,14 @@ def open_output(path: str, chosen: str | None, *, rate: int | None, subtype: str
     """Open a file, or stdout for ``-``.
 
     Args:
-        path: where the result goes.
-        chosen: format, or None to go by the suffix.
+        path: the file.
+        chosen: the format; None: the suffix decides.
         rate: samples per second, for sound.
-        subtype: libsndfile's name of how samples should be stored, if it can be.
+        subtype: libsndfile's name for how the samples should be stored; ignored if the format has no such samples.
 
     Raises:
-        InputError: it cannot be written that way.
-        OSError: it cannot be opened.
+        InputError: the file cannot have this format.
+        OSError: the file cannot be opened.
     """
     match _formats.format_of(path, chosen, "--output-format"):
         case "audio":

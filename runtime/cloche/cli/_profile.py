@@ -17,7 +17,7 @@ _NAME: Final = 40
 
 
 def table(profile: Profile) -> Iterator[str]:
-    """The functions with the most time of their own, and where the time of all calls went, line by line."""
+    """The lines of the table: the functions with the most time of their own, then the share of each phase of the calls."""
     rows = profile.functions()
     if rows:
         yield f"{'self ms':>10} {'total ms':>10} {'calls':>9}  function"

@@ -1,4 +1,4 @@
-"""``cloche run``: a file through a node, chunk by chunk."""
+"""``cloche run``: feeds a file to a node, chunk by chunk, and writes the outputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Job", "run", "shaped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to run on what. See the options of ``cloche run``."""
+    """The options of ``cloche run``, which describes each of them."""
 
     node: NodeOptions
     source: str | None
@@ -49,10 +49,10 @@ class Job:
 
 
 def run(job: Job) -> None:
-    """Run it, and say on stderr what it took.
+    """Run the node on all of the input, and print a summary on stderr.
 
     Raises:
-        ClocheError, OSError: it failed, and no output file was left.
+        ClocheError, OSError: the node, the input or the output failed. No output file is left.
     """
     with (
         open_input(
@@ -90,7 +90,7 @@ def run(job: Job) -> None:
 
 @contextmanager
 def _profiled(node: Node, job: Job) -> Iterator[None]:
-    """Profile the calls in the block, if that was asked for; what is known is written also when one of them fails."""
+    """With ``--profile``, profile the calls in the block. The profile is written also when a call fails."""
     if job.profile is None:
         yield
         return
@@ -106,7 +106,7 @@ def _profiled(node: Node, job: Job) -> Iterator[None]:
 
 
 class _Progress:
-    """The items of an input in the shape that the node is given them, counted."""
+    """The items of an input, as ``--as`` shapes them. Counts them, and advances the progress bar."""
 
     def __init__(self, source: Input, shape: str, bar: Bar) -> None:
         self.items = self.units = 0
@@ -122,7 +122,7 @@ class _Progress:
 
 
 def shaped(samples: Any, shape: str, rate: int | None) -> Any:
-    """An item as the node is given it: see ``--as``."""
+    """An item in the shape that ``--as`` asks for."""
     match shape:
         case "dict":
             return {"samples": samples, "sample_rate": rate}

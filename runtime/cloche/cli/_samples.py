@@ -1,4 +1,4 @@
-"""The inputs of ``cloche bench NODES.py``: files read as ``cloche run`` reads them, in one or several sizes of chunk."""
+"""The inputs of ``cloche bench NODES.py``: files, read as ``cloche run`` reads them, in chunks of several sizes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["CHUNKS", "Form", "own_node"]
 
 CHUNKS: Final = (1024, 4096, 16384)
 MAX_ITEMS: Final = 64
-"""Of one file and size: they are given to the node in turn."""
+"""Most items that are read of a file for each size of chunk. The node is given them in turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How the files are read. See the options of ``cloche run``."""
+    """How to read the files: options of ``cloche bench``."""
 
     shape: str
     input_format: str | None
@@ -37,11 +37,11 @@ class Form:
 
 
 def own_node(node: NodeOptions, files: Sequence[Path], form: Form) -> OwnNode:
-    """The node with its inputs.
+    """The node with the inputs that it is measured with.
 
     Raises:
-        InputError: a file cannot be read so, or has nothing in it.
-        OSError: it cannot be opened.
+        InputError: a file has not this format, or has no items.
+        OSError: a file cannot be opened.
     """
     samples = [sample for path in files for sample in _samples(str(path), form)] or [Sample("no input", ())]
     return OwnNode(Path(node.path), node.entry, node.params, node.grants, samples)

@@ -44,7 +44,7 @@ class LocalInstance(CheckedSandbox):
         host: the outside; its clock and randomness are this process's.
         names: modules of the node's own, which may hide others of that name while the node runs.
         capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
-        handlers: who answers what the node router.
+        handlers: who answers what the node requests.
         variables: whether the node is given environment variables.
 
     Attributes:
@@ -122,7 +122,7 @@ class LocalInstance(CheckedSandbox):
         """Nothing, for the same reason as `cancel`: a limit holds between the steps of a stream only."""
 
     def fail(self, error: ProtocolError) -> ProtocolError:
-        """As `Instance.fail`."""
+        """See `CheckedSandbox`."""
         self.close()
         error.node, error.last_logs = self.name, tuple(self.records)
         return error
@@ -146,7 +146,7 @@ class LocalInstance(CheckedSandbox):
         """Refused."""
         raise ClocheError("a LocalGuest has no memory of its own that could be saved or cloned: use a Runtime")
 
-    # What the guest runtime router of its host (cloche_guest._host.Host).
+    # What the guest runtime requests of its host (cloche_guest._host.Host).
 
     def emit(self, record: list[Any]) -> None:
         """Keep a log record."""

@@ -1,4 +1,4 @@
-"""Sources of the nodes that the benches run: the same text natively and in every sandbox. No module here is imported."""
+"""Sources of the bench's nodes: the same text runs natively and in every sandbox. The modules here are read, not imported."""
 
 from __future__ import annotations
 

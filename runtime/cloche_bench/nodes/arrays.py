@@ -1,24 +1,24 @@
-"""Nodes that get and give numpy arrays."""
+"""Nodes that take and return numpy arrays."""
 
 import numpy as np
 
 
 class Same:
-    """The array itself, on its way back."""
+    """Returns the array that it gets."""
 
     def process(self, data):
         return data
 
 
 class Total:
-    """A new sandbox has to have numpy ready for it."""
+    """Needs numpy, so that a cold start includes it."""
 
     def process(self, count):
         return float(np.sum(np.arange(count, dtype=np.float64)))
 
 
 class Holder:
-    """Has two megabytes of state."""
+    """Holds two megabytes of state, for clones."""
 
     def __init__(self, size=1 << 21):
         self.block = np.ones(size, np.uint8)
@@ -30,7 +30,7 @@ class Holder:
 
 
 def job(n):
-    """Some ten thousand additions: a job for a pool."""
+    """Adds some thousand numbers: a job for a pool."""
     total = 0
     for i in range(n):
         total += i * i % 7

@@ -1,11 +1,11 @@
-"""Another node behind a `process` that takes a list: what calling it once for many items would save."""
+"""Wraps a node of the user's: `process` takes a list of items, to measure what one call for many items would save."""
 
 import importlib
 import inspect
 
 
 class Batch:
-    """The node `entry` of the granted module, over lists of items."""
+    """Calls the entry of a granted module for each item of a list."""
 
     def __init__(self, module, entry, params):
         made = getattr(importlib.import_module(module), entry)

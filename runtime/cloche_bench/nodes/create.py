@@ -1,8 +1,8 @@
-"""Nodes that are made and closed again: short, for what is compiled counts."""
+"""Nodes that are made, called once and closed. The module is short, since compiling it is part of what is timed."""
 
 
 class Multiply:
-    """Times a factor."""
+    """Multiplies by a factor."""
 
     def __init__(self, factor=3):
         self.factor = factor
@@ -12,7 +12,7 @@ class Multiply:
 
 
 class Add:
-    """Has an initialize, which must come first."""
+    """Adds a number; `initialize` must be called first."""
 
     def __init__(self, operand=10):
         self.operand = operand

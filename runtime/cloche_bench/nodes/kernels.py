@@ -1,4 +1,4 @@
-"""Pure-Python kernels, a millisecond or so natively, each one thing that interpreters do. All give a checksum."""
+"""Functions in pure Python, each for one thing that interpreters do: about a millisecond natively. They return a checksum."""
 
 
 def integers(n):
@@ -34,7 +34,7 @@ def big_integers(n):
 
 
 def dicts(n):
-    """Insert, update, look up, delete."""
+    """Inserts, updates, looks up and deletes keys of a dict."""
     table = {}
     for i in range(n):
         key = i * 7919 % n
@@ -45,7 +45,7 @@ def dicts(n):
 
 
 def strings(n):
-    """Format, split, join, replace, search."""
+    """Formats, splits, joins, replaces and searches strings."""
     total = 0
     for i in range(n):
         text = f"item {i:05d} of {n}"
@@ -55,7 +55,7 @@ def strings(n):
 
 
 class Vector:
-    """Two numbers and their arithmetic."""
+    """Two numbers, with an operator, a method and a property."""
 
     def __init__(self, x, y):
         self.x, self.y = x, y
@@ -99,7 +99,7 @@ def generators(n):
 
 
 def recursion(n):
-    """Fibonacci by calls."""
+    """Fibonacci numbers by recursive calls."""
 
     def fib(k):
         return k if k < 2 else fib(k - 1) + fib(k - 2)
@@ -108,14 +108,14 @@ def recursion(n):
 
 
 def sorting(n):
-    """Numbers, and tuples by a key."""
+    """Sorts numbers, and tuples by a key."""
     numbers = [i * 7919 % 10007 for i in range(n)]
     pairs = sorted(((x, -x) for x in numbers), key=lambda pair: pair[1])
     return sorted(numbers)[n // 2] + pairs[n // 3][0]
 
 
 def exceptions(n):
-    """Raised and caught, two frames up."""
+    """Raises exceptions and catches them two frames above."""
 
     def inner(i):
         if i % 3 == 0:

@@ -1,4 +1,4 @@
-"""Kernels of the standard library's C code: how well the image's own build does."""
+"""Functions that spend their time in the standard library's C code, as the image's build has compiled it."""
 
 import hashlib
 import json

@@ -1,10 +1,10 @@
-"""One numpy operation on data that is there already: no boundary, no allocation of input in what is timed."""
+"""One numpy operation on arrays that the node holds already, so that neither the boundary nor making the input is timed."""
 
 import numpy as np
 
 
 class Operation:
-    """Does one operation, and gives a number that depends on its result."""
+    """Does one operation, and returns a number that depends on its result."""
 
     def __init__(self, name, size, dtype="float64"):
         rng = np.random.RandomState(7)

@@ -1,15 +1,15 @@
-"""Small nodes: their own work is next to nothing, so what is timed is the way there and back."""
+"""Nodes that do next to nothing, so that the boundary is what is timed."""
 
 
 class PassThrough:
-    """Whatever comes in goes out."""
+    """Returns what it gets."""
 
     def process(self, data):
         return data
 
 
 class Multiply:
-    """Times a factor."""
+    """Multiplies by a factor."""
 
     def __init__(self, factor=3):
         self.factor = factor
@@ -30,7 +30,7 @@ class Counter:
 
 
 class DictTransform:
-    """Top-level numbers times three, and a note of it."""
+    """Multiplies the numbers of a dict by three, and adds a key that says so."""
 
     def process(self, data):
         out = {}
@@ -42,14 +42,14 @@ class DictTransform:
 
 
 class Format:
-    """A number as text beside it."""
+    """Returns a number and its text."""
 
     def process(self, data):
         return {"result": data, "formatted": f"Result: {data}"}
 
 
 class Statistics:
-    """Six numbers from a list."""
+    """Six statistics of a list of numbers."""
 
     def process(self, data):
         ordered = sorted(data)
@@ -67,7 +67,7 @@ class Statistics:
 
 
 class Wrapped:
-    """Takes its value out of an envelope, and puts the result into another."""
+    """Takes its number from a dict with metadata, and returns such a dict."""
 
     def process(self, data):
         value = data["data"]

@@ -4,7 +4,7 @@ import asyncio
 
 
 class Emit:
-    """Several outputs for one input."""
+    """Yields several outputs for one input."""
 
     def __init__(self, count=5):
         self.count = count
@@ -15,21 +15,21 @@ class Emit:
 
 
 class Increment:
-    """One output for one input."""
+    """Returns one output for one input."""
 
     def process(self, data):
         return data + 1
 
 
 class YieldIncrement:
-    """The same, as a generator."""
+    """As `Increment`, but yields the output."""
 
     def process(self, data):
         yield data + 1
 
 
 class StreamIncrement:
-    """The same over the whole input."""
+    """As `Increment`, as an async generator over the whole input."""
 
     is_streaming = True
 
@@ -51,7 +51,7 @@ class Await:
 
 
 class Gather:
-    """A hundred tasks at once."""
+    """Runs a hundred tasks at once."""
 
     async def _one(self, value):
         await asyncio.sleep(0)

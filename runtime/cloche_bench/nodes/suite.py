@@ -1,4 +1,4 @@
-"""Runs a program of the pyperformance suite, given as text, with a stand-in for pyperf that times nothing."""
+"""Runs a program of the pyperformance suite, given as text. A stand-in for pyperf collects what the program wants to time."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ import types
 
 
 class Runner:
-    """As far as the programs use pyperf.Runner: it keeps what it is told to time."""
+    """Stands for pyperf.Runner, as far as the programs use it: it keeps the functions that a program wants to time."""
 
     registered = []
 
@@ -36,7 +36,7 @@ class Runner:
 
 
 class Program:
-    """The benchmarks that one program registers; `process` runs them all, once."""
+    """The benchmarks of one program; `process` runs each of them once."""
 
     def __init__(self, source, filename):
         stub = types.ModuleType("pyperf")

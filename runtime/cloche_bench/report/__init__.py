@@ -15,17 +15,17 @@ __all__ = ["check", "write_figures", "write_html"]
 def write_html(
     results: Mapping[str, Any], path: Path, *, old: Mapping[str, Any] | None = None, old_name: str = ""
 ) -> None:
-    """Write one self-contained page: no network, light and dark, readable without JavaScript.
+    """Write one page that needs no other file and no network. It is light or dark, and can be read without JavaScript.
 
     Args:
         results: of this version's schema; see `cloche_bench.results.load`.
         path: the file, written whole or not at all.
-        old: an earlier run: adds a section of comparisons.
-        old_name: what to call that run.
+        old: an earlier run; the page then has a section that compares the two.
+        old_name: the name of that run.
 
     Raises:
         ClocheError: jinja2 is not installed.
-        OSError: it cannot be written.
+        OSError: the page cannot be written.
     """
     check()
     from cloche_bench.report import _model, _page
@@ -34,7 +34,10 @@ def write_html(
 
 
 def write_figures(results: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write the main figures as ``NAME-light.svg`` and ``NAME-dark.svg``, for a README's ``<picture>``; the files.
+    """Write the main figures as ``NAME-light.svg`` and ``NAME-dark.svg``, for a README's ``<picture>``.
+
+    Returns:
+        the files.
 
     Raises:
         ClocheError: jinja2 is not installed.
@@ -52,13 +55,13 @@ def write_figures(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def check() -> None:
-    """Say what is missing before anything is measured for a report.
+    """Check that a report can be made. Called before anything is measured for it.
 
     Raises:
         ClocheError: jinja2 is not installed.
     """
     try:
-        import jinja2  # noqa: F401  # only whether it is there
+        import jinja2  # noqa: F401  # imported again where it is used
     except ModuleNotFoundError:
         raise ClocheError("the report needs jinja2: pip install 'cloche[bench]'") from None
 

@@ -1,4 +1,4 @@
-"""``python -m cloche_bench.report RESULTS.json --html PAGE.html --figures FOLDER``: the report of a run that was saved."""
+"""``python -m cloche_bench.report RESULTS.json --html PAGE.html --figures FOLDER``: a report on the file of an earlier run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloche_bench.report import write_figures, write_html
 
 
 def main() -> int:
-    """Exit code 1 and a line on stderr if it fails."""
+    """Write what the arguments ask for; returns the exit code, 1 after an error, which is printed on stderr."""
     parser = argparse.ArgumentParser(prog="python -m cloche_bench.report", description=__doc__)
     parser.add_argument("results", type=Path, help="from cloche bench --json")
     parser.add_argument("--html", type=Path, help="the page to write")

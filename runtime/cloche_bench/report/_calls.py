@@ -1,4 +1,4 @@
-"""Where the time of a call goes: one call's phases in time, and their shares input by input."""
+"""Figures on where the time of calls goes: the phases of one call on a time axis, and the phases for each input of a node."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PHASES: Final = ("encode", "lower", "guest", "lift", "decode", "logs")
 
 
 def phase_slot(name: str) -> int:
-    """Which colour a phase has."""
+    """The number of a phase's colour."""
     return PHASES.index(name) if name in PHASES else len(PHASES)
 
 
 def timeline(raw: Any) -> Figure | None:
-    """One call from host to host, phase under phase; None if it was not recorded."""
+    """The figure of one call, with each phase on a line of its own; None if no call was recorded."""
     found = _phases(raw)
     if not found:
         return None
@@ -75,7 +75,7 @@ def _phases(raw: Any) -> list[tuple[str, float, float]]:
 
 
 def node_phases(inputs: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Where the time of a user's node goes, one bar for each input."""
+    """The figure of a node of the user's, with a bar of phases for each input."""
     parts, rows, y = [], [], 4.0
     for entry in inputs:
         given = entry.get("phases")

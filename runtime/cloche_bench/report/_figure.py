@@ -1,4 +1,4 @@
-"""What all large figures are made of: pure SVG, as wide as its place, for the page and for a README."""
+"""The frame of all large figures: SVG that is as wide as the place it stands in, for the page and for a README."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LEFT", "RIGHT", "SHAPES", "Figure", "across", "grid", "marker", "ord
 
 LEFT: Final = 0.27
 RIGHT: Final = 0.92
-"""Where the axis of a figure begins and ends; beside it is room for names and figures."""
+"""Where the axis of a figure begins and ends, as parts of its width. Names stand to the left of it, numbers to the right."""
 SHAPES: Final = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",  # circle
     "M-4-4h8v8h-8z",
@@ -33,7 +33,7 @@ SHAPES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing, what it says in a sentence, and its figures as a table.
+    """A drawing, with a sentence that describes it, and the numbers that it shows as a table.
 
     Attributes:
         id: for links and file names.
@@ -55,7 +55,7 @@ class Figure:
     rows: Sequence[Sequence[str]] = field(default_factory=list)
 
     def svg(self) -> Markup:
-        """The element for the page."""
+        """The figure as an element of the page."""
         return el(
             "svg", el("title", self.title), el("desc", self.alt), self.body,
             cls="figure", role="img", aria_label=f"{self.title}. {self.alt}", width="100%", height=num(self.height),
@@ -63,13 +63,19 @@ class Figure:
 
 
 def marker(contender: Contender, x: str, y: float) -> Markup:
-    """The contender's own shape in its own colour."""
+    """A mark in the contender's shape and colour."""
     shape = el("path", d=SHAPES[contender.slot], cls="mark")
     return el("svg", shape, x=x, y=num(y), overflow="visible", cls=f"c{contender.slot}")
 
 
 def across(part: float, left: float = LEFT, right: float = RIGHT) -> float:
-    """Where a part of the axis lies in the figure."""
+    """Where a point of the axis lies, as a part of the figure's width.
+
+    Args:
+        part: 0 is the beginning of the axis, 1 its end.
+        left: where the axis begins.
+        right: where it ends.
+    """
     return left + (right - left) * part
 
 
@@ -83,7 +89,7 @@ def grid(
     left: float = LEFT,
     right: float = RIGHT,
 ) -> Markup:
-    """Lines from top to bottom, with the ticks' texts above; `base` is the one to compare with."""
+    """The vertical lines of an axis, with the texts of its ticks above. The line at `base`, to compare with, stands out."""
     parts = []
     for index, (tick, text) in enumerate(ticks):
         place = percent(across(scale.at(tick), left, right))
@@ -93,10 +99,10 @@ def grid(
 
 
 def tick_class(index: int) -> str:
-    """Every second tick has no text where there is no room."""
+    """The class of a tick's text: the style sheet hides the odd ones where there is no room for all."""
     return "tick odd" if index % 2 else "tick"
 
 
 def ordered(contenders: Sequence[Contender], report: Report) -> list[Contender]:
-    """Each once, as the report orders them."""
+    """The contenders without repetitions, in the order of the report."""
     return [contender for contender in report.contenders if contender in contenders]

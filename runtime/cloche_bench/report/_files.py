@@ -1,4 +1,4 @@
-"""The main figures as files of their own, which carry their colours with them."""
+"""The main figures as SVG files of their own, each with its own style sheet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LETTER = 7.0
 
 
 def figures(report: Report) -> dict[str, str]:
-    """File name -> SVG, two of each figure."""
+    """File name -> SVG: each figure in light and in dark colours."""
     arrays = next((group for group in report.groups if group.id == "arrays"), None)
     drawn = {
         "ratios": _ratios.means(report),
@@ -50,7 +50,7 @@ def _standalone(figure: Figure, dark: bool) -> str:
 
 
 def _legend(contenders: Sequence[Contender]) -> tuple[list[Markup], float]:
-    """Markers and names in lines, and how much room they take."""
+    """The markers and names of the contenders, in lines; and the height that they take."""
     parts: list[Markup] = []
     x, y = 6.0, 6.0
     for contender in contenders:

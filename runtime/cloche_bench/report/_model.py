@@ -1,4 +1,4 @@
-"""Results as the report draws them. The file may come from anywhere: what is missing or odd is left out, not trusted."""
+"""Results in the form that the report draws. A file may come from anywhere: what is missing or has another form is left out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Final
 __all__ = ["Case", "Contender", "Figures", "Group", "Report", "read"]
 
 SLOTS: Final = 10
-"""Colours and markers there are; further contenders share the last one."""
+"""Number of colours and markers; the contenders after the ninth share the last one."""
 _FIXED: Final = ("native", "epoch", "guard", "fuel", "none", "pipe")
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """What ran the cases; `slot` chooses its colour and marker, the same in every report."""
+    """One contender. `slot` is the number of its colour and marker, which are the same in every report."""
 
     id: str
     label: str
@@ -26,7 +26,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One contender in one case; seconds. `error` says why there are none."""
+    """The figures of one contender in one case, in seconds; or the reason why there are none, as `error`."""
 
     contender: Contender
     median: float = 0.0
@@ -40,7 +40,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that was measured."""
+    """One case. `size` is the number of bytes that an operation sends and receives; None where that means nothing."""
 
     id: str
     title: str
@@ -49,13 +49,13 @@ class Case:
 
     @property
     def measured(self) -> list[Figures]:
-        """The contenders that could run it."""
+        """The figures of the contenders that could run the case."""
         return [entry for entry in self.entries if not entry.error]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Cases that belong together, and the geometric mean of their ratios by contender: ratio, low, high, number of cases."""
+    """Cases that stand together. `means` has the geometric mean of their ratios: (contender, ratio, low, high, number of cases)."""
 
     id: str
     title: str
@@ -65,13 +65,13 @@ class Group:
 
     @property
     def has_ratios(self) -> bool:
-        """Whether something is compared with native."""
+        """Whether any contender but native has a ratio to native."""
         return any(entry.ratio and entry.contender.id != "native" for case in self.cases for entry in case.measured)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole file."""
+    """A whole file of results. `raw` is the file itself."""
 
     raw: Mapping[str, Any]
     contenders: tuple[Contender, ...]
@@ -80,7 +80,7 @@ class Report:
 
     @property
     def cases(self) -> Iterator[Case]:
-        """All of them."""
+        """The cases of all groups."""
         return (case for group in self.groups for case in group.cases)
 
     @property
@@ -92,12 +92,12 @@ class Report:
         return next((found for name in wanted for found in self.contenders if found.id == name), None)
 
     def case(self, name: str) -> Case | None:
-        """By id."""
+        """The case with that id, or None."""
         return next((case for case in self.cases if case.id == name), None)
 
 
 def read(raw: Mapping[str, Any]) -> Report:
-    """A file that `cloche_bench.results.validate` has passed."""
+    """The report on a file that `cloche_bench.results.validate` has accepted."""
     contenders = _contenders(raw)
     by_id = {contender.id: contender for contender in contenders}
     groups = []
@@ -158,7 +158,7 @@ def _means(
 
 
 def number(value: Any) -> float | None:
-    """A finite number that is not negative, or None."""
+    """The value as a float if it is a finite number that is not negative, else None."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
         return float(value)
     return None

@@ -1,4 +1,4 @@
-"""The section on a user's own node (``cloche bench NODES.py``)."""
+"""The section of the page on a node of the user's (``cloche bench NODES.py``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["section"]
 
 
 def section(raw: Any) -> dict[str, Any] | None:
-    """What the template shows of it; None if the run was not about one node."""
+    """The values that the template shows in that section; None if the run was not about a node of the user's."""
     if not isinstance(raw, Mapping):
         return None
     inputs = [entry for entry in _list(raw.get("inputs")) if isinstance(entry, Mapping)]
@@ -38,7 +38,7 @@ def _tiles(raw: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     per_call, per_byte = number(raw.get("per_call")), number(raw.get("per_byte"))
     if per_call is not None and per_byte is not None:
         yield {
-            "label": "A call, whatever its size",
+            "label": "Each call, without its data",
             "value": time_text(per_call) if per_call else "≈ 0",
             "detail": "fitted to the inputs",
         }
@@ -52,7 +52,7 @@ def _tiles(raw: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         yield {
             "label": "Linear memory",
             "value": bytes_text(after),
-            "detail": "mapped, the interpreter's image included",
+            "detail": "mapped, with the interpreter's image",
         }
 
 

@@ -1,4 +1,4 @@
-"""The page: one HTML file that loads nothing. All text in it comes from the results, and is escaped where it is written."""
+"""The page: one HTML file that loads no other. Texts come from the file of results, and the template escapes them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _GROUP_TILES: Final = (("pyperformance", "Python programs"), ("numpy", "numpy"))
 
 
 def page(report: Report, *, old: Mapping[str, Any] | None = None, old_name: str = "") -> str:
-    """The whole file.
+    """The text of the page.
 
     Args:
         report: what to show.
         old: an earlier run to compare with.
-        old_name: what to call it.
+        old_name: the name of that run.
     """
     environment = Environment(
         loader=PackageLoader("cloche_bench.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=False
@@ -53,7 +53,7 @@ def page(report: Report, *, old: Mapping[str, Any] | None = None, old_name: str 
         warnings=list(_warnings(raw)),
         versions=raw["versions"],
         command=raw["command"],
-        csp=Markup(_theme.csp(style, script)),  # made of digests
+        csp=Markup(_theme.csp(style, script)),  # no text of the results in it
         style=Markup(style),
         script=Markup(script),
         shapes=_figure.SHAPES,

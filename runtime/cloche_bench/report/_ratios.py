@@ -1,4 +1,4 @@
-"""Figures of ratios: the geometric means by group, and what has changed since an earlier run."""
+"""Figures of ratios: the geometric means by group, and the changes since an earlier run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cloche_bench.report._svg import el, percent
 __all__ = ["changes", "means"]
 
 _DRAWN: Final = frozenset({"pipe", "epoch", "guard", "monty"})
-"""What would lie on these, or is of interest to few, is in the table only."""
+"""Contenders that are drawn. The others, which lie close to one of these or interest few readers, are in the table only."""
 _LINE: Final = 27.0
 _RATIOS: Final = 0.86
 
 
 def means(report: Report) -> Figure | None:
-    """Geometric means of the ratios to native, a line for each group; None if nothing is compared with native."""
+    """The figure of the geometric means of ratios to native, a line for each group; None if there are no such ratios."""
     groups = [group for group in report.groups if any(mean[0].id != "native" for mean in group.means)]
     if not groups:
         return None
@@ -73,7 +73,7 @@ def _interval(scale: Log, contender: Contender, low: float, middle: float, high:
 
 
 def changes(found: Sequence[Change], contenders: Mapping[str, Contender], most: int = 60) -> Figure | None:
-    """What has changed since an earlier run, outside of the noise; the largest changes first."""
+    """The figure of the changes that are not noise, the largest first; None if there is none."""
     known = [change for change in found if change.verdict in ("faster", "slower") and change.low > 0]
     if not known:
         return None

@@ -16,7 +16,7 @@ from cloche_bench.report._svg import el, percent
 __all__ = ["SPREAD", "axis", "bar", "marks", "spread", "value_axis"]
 
 SPREAD: Final = Log(0.5, 4.0)
-"""Of samples to their median, for all rows: one noisy case looks like another."""
+"""The axis of the samples, as multiples of their median. All rows have the same, so that their noise can be compared."""
 _BAR: Final = 16.0
 _VIOLIN: Final = 18.0
 _POINTS: Final = 11
@@ -32,7 +32,7 @@ def value_axis(group: Group) -> Log:
 
 
 def axis(scale: Log, *, seconds: bool = False, most: int = 6) -> Markup:
-    """Ticks over a column of rows."""
+    """The ticks above a column of rows."""
     marks = []
     for index, tick in enumerate(scale.ticks(most)):
         place = scale.at(tick)
@@ -43,7 +43,7 @@ def axis(scale: Log, *, seconds: bool = False, most: int = 6) -> Markup:
 
 
 def marks(name: str, scale: Log, *, base: bool) -> Markup:
-    """The lines behind a column of bars, drawn once and used in each row."""
+    """The vertical lines behind a column of bars. They are drawn once, and each row refers to them."""
     lines = [
         el("line", x1=percent(scale.at(tick)), x2=percent(scale.at(tick)), y2=_BAR, cls="grid")
         for tick in scale.ticks(6)
@@ -54,7 +54,7 @@ def marks(name: str, scale: Log, *, base: bool) -> Markup:
 
 
 def bar(entry: Figures, group: Group, scale: Log, behind: str) -> Markup:
-    """The ratio as a bar from 1, or the median as a point where nothing is native; with the 95 % interval."""
+    """A bar from 1 to the ratio; in a group without ratios, a point at the median. The 95 % interval is a line."""
     ratios, parts = group.has_ratios, [el("use", href=f"#{behind}")]
     value = entry.ratio if ratios else entry.median
     if value:
@@ -70,7 +70,7 @@ def bar(entry: Figures, group: Group, scale: Log, behind: str) -> Markup:
 
 
 def spread(entry: Figures) -> Markup:
-    """A violin of the samples, with a box from the first to the third quartile and the median."""
+    """A violin plot of the samples, with the median and a box from the first to the third quartile."""
     relative = [sample / entry.median for sample in entry.samples] if entry.median else []
     if len(relative) < 4:
         return el("svg", cls="dist")
@@ -87,7 +87,7 @@ def spread(entry: Figures) -> Markup:
 
 
 def _violin(relative: Sequence[float]) -> str:
-    """Outline of a Gaussian kernel density of the logarithms, mirrored; Silverman's bandwidth."""
+    """The outline of a violin: the density of the samples' logarithms (Gaussian kernels, Silverman's bandwidth), mirrored."""
     logs = [math.log(value) for value in relative if value > 0]
     count = len(logs)
     mean = math.fsum(logs) / count
@@ -97,11 +97,11 @@ def _violin(relative: Sequence[float]) -> str:
     low = max(logs[0] - 2 * width, math.log(SPREAD.low))
     high = min(logs[-1] + 2 * width, math.log(SPREAD.high))
     places = [low + (high - low) * step / (_POINTS - 1) for step in range(_POINTS)]
-    # more points where the samples are: half of them between the outer deciles
+    # half of the points lie between the outer deciles, where most samples are
     inner_low, inner_high = logs[count // 10], logs[count * 9 // 10]
     places += [inner_low + (inner_high - inner_low) * step / (_POINTS - 1) for step in range(_POINTS)]
     places = sorted(place for place in places if low <= place <= high)
-    if not places:  # all of it lies outside
+    if not places:  # all samples lie outside of the axis
         return "M0 0"
     heights = [math.fsum(math.exp(-0.5 * ((place - value) / width) ** 2) for value in logs) for place in places]
     top = max(heights, default=1.0) or 1.0
@@ -111,5 +111,7 @@ def _violin(relative: Sequence[float]) -> str:
     ]
     outline = [(x, 100 - y) for x, y in spots] + [(x, 100 + y) for x, y in spots[::-1]]
     steps = [(x - px, y - py) for (px, py), (x, y) in itertools.pairwise(outline)]
-    moves = "".join(f"{x:+d}{y:+d}" for x, y in steps if x or y)  # relative and signed: the shortest form
+    moves = "".join(
+        f"{x:+d}{y:+d}" for x, y in steps if x or y
+    )  # signs need no spaces: a report has thousands of these
     return f"M{outline[0][0]} {outline[0][1]}l{moves.replace('+', ' ')}z"

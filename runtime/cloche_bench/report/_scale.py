@@ -1,4 +1,4 @@
-"""Axes: where a value lies between the edges of a figure, which ticks an axis has, and how figures are written out."""
+"""Axes: where a value lies on an axis, which ticks the axis has; and numbers as texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Log:
 
     @classmethod
     def around(cls, values: Iterable[float], *, include: Iterable[float] = (), pad: float = 0.04) -> Log:
-        """The axis of these values, with a little room at both ends. Values that are not above 0 are left out."""
+        """The axis for these values, with some room at both ends. Values that are not above 0 are ignored."""
         known = [value for value in (*values, *include) if value > 0 and math.isfinite(value)]
         low, high = (min(known), max(known)) if known else (1.0, 10.0)
         if high / low < 1.2:
@@ -31,14 +31,14 @@ class Log:
         return cls(low / room, high * room)
 
     def at(self, value: float) -> float:
-        """Where the value lies: 0 at the low end, 1 at the high one; values outside at the nearer one."""
+        """Where a value lies on the axis: from 0, the low end, to 1, the high end. Values outside lie at the nearer end."""
         if not value > 0:
             return 0.0
         place = math.log(value / self.low) / math.log(self.high / self.low)
         return min(1.0, max(0.0, place))
 
     def ticks(self, most: int = 8) -> list[float]:
-        """Round values: powers of ten, with 2 and 5 (or 1.5, 3 ...) where there is room, fewer where there is none."""
+        """Round values for ticks, about `most` of them at most: powers of ten, and 2 and 5 (or 1.5, 3 ...) if there is room."""
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         decades = range(first, last + 1)
         found: list[float] = []
@@ -54,7 +54,7 @@ class Log:
 
 
 def round_steps(end: float, most: int = 5) -> list[float]:
-    """0 and round values up to `end`, on a linear axis."""
+    """Ticks of a linear axis: 0, and round values up to `end`."""
     raw = end / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= raw * 0.999)
@@ -62,7 +62,7 @@ def round_steps(end: float, most: int = 5) -> list[float]:
 
 
 def _digits(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """A number with three significant digits, without an exponent."""
     if value == 0:
         return "0"
     value = float(f"{value:.3g}") if value < 1000 else value
@@ -97,7 +97,7 @@ def count_text(count: float | None) -> str:
 
 
 def ratio_text(ratio: float | None) -> str:
-    """How many times as long: "2.31×", "38.2k×"."""
+    """A ratio: "2.31×", "38.2k×"."""
     if ratio is None:
         return "–"
     text = _short(ratio) if ratio < 9999.5 else count_text(float(f"{ratio:.3g}")).replace(" ", "")

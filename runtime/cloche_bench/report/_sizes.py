@@ -1,4 +1,4 @@
-"""Cost against size: what a byte costs, and what a call costs whatever its size."""
+"""The figure of cost against size: it shows what each byte costs, and what a call costs without any."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cloche_bench.report._svg import el, layer, num, percent
 __all__ = ["sizes"]
 
 _IN_SIZES: Final = frozenset({"native", "pipe", "epoch", "guard"})
-"""Other meterings would lie on those; the tables of the cases have them."""
+"""Contenders that are drawn. The other meterings would lie on top of them; the tables of the cases have their figures."""
 
 
 def sizes(report: Report, group: Group) -> Figure | None:
-    """Seconds against bytes, one line for each contender and kind of case; None with fewer than two sizes."""
+    """The figure of a group: seconds against bytes, a line for each contender and kind of case; None for fewer than two sizes."""
     lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
     owner: dict[str, Contender] = {}
     for case in group.cases:
@@ -80,7 +80,7 @@ def sizes(report: Report, group: Group) -> Figure | None:
 
 
 def _kind(name: str) -> str:
-    """What is left of a case's id when its size is taken out: "arrays/leased-1MiB" -> "leased"."""
+    """The kind of a case: its id without the group and the size, "arrays/leased-1MiB" -> "leased"."""
     words = name.partition("/")[2].replace("_", "-").split("-")
     return " ".join(word for word in words if not word[:1].isdigit())
 
@@ -90,7 +90,7 @@ def _y(scale: Log, value: float, height: float, top: float) -> float:
 
 
 def _apart(labels: list[tuple[float, str, int]], least: float) -> Iterator[tuple[float, str, int]]:
-    """Labels at the ends of lines, moved down where they would lie on each other."""
+    """The labels at the ends of lines. One that would overlap another is moved down."""
     below = -least
     for y, text, slot in sorted(labels):
         below = max(y, below + least)

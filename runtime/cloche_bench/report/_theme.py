@@ -1,4 +1,4 @@
-"""Colours and style sheets. The palettes are for both kinds of red-green blindness, and each colour has 3:1 on its paper."""
+"""Colours and style sheets. The colours differ for readers with red-green blindness too, and have a contrast of 3:1."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _file(name: str) -> str:
 
 
 def page_style() -> str:
-    """The page's style sheet: the system's colours, unless the reader has chosen."""
+    """The style sheet of the page: light or dark as the system is, unless the reader has chosen."""
     themes = (
         f":root{{{LIGHT}}}:root[data-theme=dark]{{{DARK}}}"
         f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{DARK}}}}}"
@@ -38,17 +38,17 @@ def page_style() -> str:
 
 
 def page_script() -> str:
-    """Sorting, filtering and the choice of colours; without it all the content is there."""
+    """The script of the page: sorting, filtering and the choice of colours. Without it the page still has all of its content."""
     return _file("page.js")
 
 
 def figure_style(dark: bool) -> str:
-    """Of a figure that is a file of its own."""
+    """The style sheet of a figure in a file of its own."""
     return f"svg{{{DARK if dark else LIGHT}}}\n{_file('figure.css')}"
 
 
 def csp(style: str, script: str) -> str:
-    """A policy under which the page can load nothing, and run only this script."""
+    """The content security policy of the page: it may load nothing, and run only this script."""
     return (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
