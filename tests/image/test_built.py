@@ -40,6 +40,7 @@ def test_it_imports_and_exports_the_abi_and_nothing_else(image: artifact.Image, 
     assert {found.name for found in module.imports()} == {"clock", "random", "sleep", "poll", "exit", "call"}
 
 
+@pytest.mark.thorough  # a minute; each build checks the same (imagebuild/gate.py), and test_stops.py checks the check
 def test_it_can_be_stopped_anywhere(image: artifact.Image) -> None:
     """No instruction that runs in native code on its memory; a load from the stop page on every way round, in the module and in what
     the installed wasmtime makes of it. Of the bytecodes, no jump, no call and nothing that leads to another frame is without."""

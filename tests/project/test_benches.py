@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
     ("command", "expected"),
     [
         (["marshal.py", "--quick"], "dict of numbers"),
-        (["footprint.py", "20"], "AOT load again"),
+        pytest.param(["footprint.py", "20"], "AOT load again", marks=pytest.mark.thorough),  # it compiles the image
         (["dirty_pages.py", "--node", "small"], "dirty pages"),
         (["scaling.py", "--quick"], "10 ms    native"),
         (["costs.py", "--quick"], "sets of keys of one hash"),

@@ -58,7 +58,9 @@ def counted(module: Module, found: Table, marks: int) -> Module:
     declared = Reader(module.section(FUNCTION))
     kinds = [declared.unsigned() for _ in range(declared.unsigned())]
     types = module.types()
-    wrapped, bodies, own_kinds = list(found.functions), [], []
+    wrapped = list(found.functions)
+    bodies: list[bytes] = []
+    own_kinds: list[int] = []
     for index, function in enumerate(found.functions):
         if function < imported:
             continue
