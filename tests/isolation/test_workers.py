@@ -301,7 +301,7 @@ def test_workers_are_told_apart_from_what_cannot_be(runtime):
 
 
 def test_nothing_of_it_is_imported_unless_it_is_used():
-    """Who does not isolate does not pay."""
+    """A program that does not isolate its nodes does not wait for that code."""
     program = "import sys, cloche; cloche.Runtime().close(); print([m for m in sys.modules if '_isolation' in m])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
 
