@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cloche._wasm.checkout import source_tree
-from cloche._wasm.engine import Engine
-from cloche._wasm.image import Image, find, kept, load
+from cloche._wasm import Engine, Image, source_tree
+from cloche._wasm.image import find, kept, load
 from cloche.metering import DEFAULT_METERING, Metering
 
 __all__ = ["Image", "find", "prepare", "source_tree"]

@@ -18,7 +18,7 @@ from cloche._files.descriptor_shares import DescriptorShares, shares
 from cloche._files.mount_table import MountPoint, MountTable
 from cloche._files.open_file import CHANGES, MAX_DESCRIPTORS, OpenFile, key_of
 from cloche._files.quota import refusal
-from cloche._requests.router import Operation, RequestRefused
+from cloche._requests import Operation, RequestRefused
 from cloche_wire import Ask
 from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open
 

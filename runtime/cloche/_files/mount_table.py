@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cloche._files import safe_open
 from cloche._files.quota import Quota, refusal
-from cloche._wasm.scarce import NUMBERS, nothing_left
+from cloche._wasm import NUMBERS, nothing_left
 
 if TYPE_CHECKING:
     from cloche.mounts import Mount

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-from cloche._wasm.scarce import nothing_left
+from cloche._wasm import nothing_left
 
 __all__ = ["Descriptor", "Socket", "connected", "memory_file"]
 

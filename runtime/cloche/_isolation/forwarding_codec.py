@@ -6,13 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._codec.cbor import write as write_cbor
-from cloche._codec.codec import Codec
+from cloche._codec import Codec, write_cbor
 from cloche.errors import InternalError, ProtocolError
 from cloche_wire import tags
 
 if TYPE_CHECKING:
-    from cloche._codec.encoder import Lowering
+    from cloche._codec import Lowering
     from cloche.limits import Limits
 
 __all__ = ["RemoteCodec"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cloche import errors
-from cloche._codec.cbor import write as write_cbor
-from cloche._codec.codec import decode_record
-from cloche._sandbox.termination import Cancelled, CancelledHard
-from cloche._wasm.memory import NoRoomError
+from cloche._codec import decode_record, write_cbor
+from cloche._sandbox import Cancelled, CancelledHard
+from cloche._wasm import NoRoomError
 from cloche.texts import clean
 
 __all__ = ["describe", "rebuild"]

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._codec.cbor import write as write_cbor
-from cloche._codec.codec import REFUSED, decode_record
+from cloche._codec import REFUSED, decode_record, write_cbor
 from cloche._isolation import remote_errors
 from cloche._isolation.address_ranges import NO_RANGES
 from cloche._isolation.channel import Channel, Received, Turn, most_ranges
@@ -18,23 +17,16 @@ from cloche._isolation.protocol import RANGE, RUN, SNAPSHOT, Answer, Request, St
 from cloche._isolation.remote_memory import RemoteMemory
 from cloche._isolation.shared_memory import create
 from cloche._records import LogRecord
-from cloche._requests.router import FramedRequestRouter
-from cloche._requests.service_handler import ServiceHandler
-from cloche._sandbox import logs
-from cloche._sandbox.replies import CheckedSandbox
-from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
-from cloche._sandbox.termination import CallUsage
-from cloche._wasm.call_state import Stop, Stopped
-from cloche._wasm.core import Reason
-from cloche._wasm.memory import no_room
+from cloche._requests import FramedRequestRouter, ServiceHandler
+from cloche._sandbox import PAGE_BYTES, CallUsage, CheckedSandbox, Snapshot, logs
+from cloche._wasm import Reason, Stop, Stopped, no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
     from cloche._isolation.worker_process import Process
-    from cloche._requests.router import RequestHandler
-    from cloche._wasm.call_state import CallState
-    from cloche._wasm.frames import FrameInfo
+    from cloche._requests import RequestHandler
+    from cloche._wasm import CallState, FrameInfo
     from cloche.limits import Limits
 
 __all__ = ["RemoteInstance"]

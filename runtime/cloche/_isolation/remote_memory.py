@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cloche._isolation.address_ranges import NO_RANGES
 from cloche._isolation.protocol import Answer, Request
 from cloche._isolation.shared_memory import SharedMemory, create
-from cloche._wasm.memory import address_of
+from cloche._wasm import address_of
 from cloche.errors import ProtocolError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-from cloche._codec.cbor import write as write_cbor
+from cloche._codec import write_cbor
 from cloche._isolation import remote_errors
 from cloche._isolation.channel import most_ranges
 from cloche._isolation.protocol import (
@@ -33,14 +33,9 @@ from cloche._isolation.protocol import (
     StopReason,
 )
 from cloche._isolation.shared_memory import SharedMemory, attach
-from cloche._requests.router import GuestRequestRouter
-from cloche._sandbox.instance import Instance
-from cloche._sandbox.snapshot import Snapshot
-from cloche._wasm.call_state import CallState, Stopped
-from cloche._wasm.clocks import ClockAndRandomState
-from cloche._wasm.core import Word
-from cloche._wasm.engine import Engine
-from cloche._wasm.memory import Memory
+from cloche._requests import GuestRequestRouter
+from cloche._sandbox import Instance, Snapshot
+from cloche._wasm import CallState, ClockAndRandomState, Engine, Memory, Stopped, Word
 from cloche.errors import ClocheError, EncodeError, InternalError
 from cloche.limits import Limits
 from cloche.texts import name

@@ -8,7 +8,7 @@ import os
 from typing import Final
 
 from cloche._isolation.descriptors import Descriptor, memory_file
-from cloche._wasm.scarce import nothing_left
+from cloche._wasm import nothing_left
 
 __all__ = ["SharedMemory", "attach", "create"]
 

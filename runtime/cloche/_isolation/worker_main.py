@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import cbor2
 
-from cloche._codec.cbor import write as write_cbor
+from cloche._codec import write_cbor
 from cloche._isolation import confine
 from cloche._isolation.protocol import FRAMES_BYTES, WHERE
 from cloche._isolation.server import NodeServer
-from cloche._sandbox.instance import Instance
+from cloche._sandbox import Instance
+from cloche._wasm import GUEST_STACK_BYTES, Engine
 from cloche._wasm import image as _image
 from cloche._wasm import memory as _memory
-from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
 from cloche.limits import Limits
 
 __all__ = ["main"]

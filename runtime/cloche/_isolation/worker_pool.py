@@ -18,10 +18,9 @@ from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
     from cloche._records import LogRecord
-    from cloche._requests.router import RequestHandler
-    from cloche._sandbox.snapshot import Snapshot
-    from cloche._wasm.call_state import CallState
-    from cloche._wasm.image import Image
+    from cloche._requests import RequestHandler
+    from cloche._sandbox import Snapshot
+    from cloche._wasm import CallState, Image
     from cloche.isolation import WorkerInfo
     from cloche.limits import Limits
     from cloche.metering import Metering

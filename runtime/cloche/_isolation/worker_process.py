@@ -16,20 +16,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import cbor2
 
-from cloche._codec.cbor import write as write_cbor
-from cloche._codec.codec import decode_record
+from cloche._codec import decode_record, write_cbor
 from cloche._isolation.descriptors import Socket, connected
 from cloche._isolation.protocol import FRAMES_BYTES, WHERE
 from cloche._isolation.rlimits import Bounds
-from cloche._wasm.checkout import cache_folder
-from cloche._wasm.frames import MAX_FRAMES, FrameInfo
+from cloche._wasm import MAX_FRAMES, FrameInfo, cache_folder
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
 from cloche.isolation import WorkerInfo
 from cloche.texts import clean, name
 
 if TYPE_CHECKING:
     from cloche._isolation.reaper import ProcessReaper
-    from cloche._wasm.image import Image
+    from cloche._wasm import Image
     from cloche.limits import Limits
     from cloche.metering import Metering
 

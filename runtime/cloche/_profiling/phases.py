@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from cloche._sandbox.interface import PHASES
+from cloche._sandbox import PHASES
 from cloche_wire import Op
 
 if TYPE_CHECKING:
-    from cloche._runtime.node import Node
+    from cloche._runtime import Node
 
 __all__ = ["NAMES", "CallPhases", "Phase", "Recorder", "record"]
 

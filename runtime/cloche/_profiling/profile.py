@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche._profiling import phases as _phases
 from cloche._profiling.call_tree import Function, Tree, merge, parse
-from cloche._sandbox.failures import raise_failure
+from cloche._sandbox import raise_failure
 from cloche.atomic_file import AtomicFile
 from cloche.errors import ClocheError
 from cloche.texts import name
@@ -22,8 +22,7 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._profiling.phases import CallPhases
-    from cloche._runtime.calls import NodeCalls
-    from cloche._runtime.node import Node
+    from cloche._runtime import Node, NodeCalls
 
 __all__ = ["FunctionTime", "Profile", "ProfiledCall", "profile"]
 

@@ -1,7 +1,14 @@
 """Requests of running guests, and the handlers that answer them. Operands are untrusted, and a node takes one call at a time."""
 
 from cloche._requests.node_lock import NodeLock, exclusive, is_inside, is_nested, run_inside
-from cloche._requests.router import FramedRequestRouter, GuestRequestRouter, RequestHandler, RequestRouter
+from cloche._requests.router import (
+    FramedRequestRouter,
+    GuestRequestRouter,
+    Operation,
+    RequestHandler,
+    RequestRefused,
+    RequestRouter,
+)
 from cloche._requests.service_handler import ServiceHandler
 from cloche._requests.service_threads import ASYNC_PORTAL
 
@@ -10,7 +17,9 @@ __all__ = [
     "FramedRequestRouter",
     "GuestRequestRouter",
     "NodeLock",
+    "Operation",
     "RequestHandler",
+    "RequestRefused",
     "RequestRouter",
     "ServiceHandler",
     "exclusive",

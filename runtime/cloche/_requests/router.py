@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from cloche._codec.codec import REFUSED, refusal
-from cloche._wasm.memory import NoRoomError
+from cloche._codec import REFUSED, refusal
+from cloche._wasm import NoRoomError
 from cloche.errors import EncodeError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
-    from cloche._codec.codec import Codec
-    from cloche._wasm.memory import Memory
+    from cloche._codec import Codec
+    from cloche._wasm import Memory
     from cloche.limits import Limits
 
 __all__ = [

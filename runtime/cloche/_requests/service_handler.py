@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from cloche._requests.router import Operation, RequestHandler
-    from cloche._wasm.call_state import CallState
+    from cloche._wasm import CallState
     from cloche.services import Service
 
 __all__ = ["KEPT_RECORDS", "ServiceHandler"]

@@ -13,9 +13,8 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from cloche._requests.node_lock import is_nested
-from cloche._requests.service_threads import ASYNC_PORTAL
-from cloche._sandbox.termination import Cancelled
+from cloche._requests import ASYNC_PORTAL, is_nested
+from cloche._sandbox import Cancelled
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cloche._requests.node_lock import NodeLock, exclusive
+from cloche._requests import NodeLock, exclusive
 from cloche.errors import ClocheError, ClosedError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._records import StreamPosition
-    from cloche._sandbox.interface import Observer, Sandbox
-    from cloche._sandbox.snapshot import Snapshot
+    from cloche._sandbox import Observer, Sandbox, Snapshot
 
 __all__ = ["NodeCalls"]
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 from cloche._arguments import checked_shape
 from cloche._runtime import stream as _stream
 from cloche._runtime.stream import StreamSession
-from cloche._sandbox.interface import Stats
+from cloche._sandbox import Stats
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._records import StreamPosition
     from cloche._runtime.calls import NodeCalls
-    from cloche._sandbox.snapshot import Snapshot
+    from cloche._sandbox import Snapshot
     from cloche.services import ServiceRecord
 
 __all__ = ["Node", "Stats"]

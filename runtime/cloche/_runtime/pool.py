@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from cloche import _forks
-from cloche._requests.node_lock import is_inside
+from cloche._requests import is_inside
 from cloche.errors import ClocheError, ClosedError
 
 if TYPE_CHECKING:

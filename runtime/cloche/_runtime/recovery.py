@@ -11,17 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
 
-from cloche._sandbox.termination import Cancelled
+from cloche._sandbox import Cancelled
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._records import StreamPosition
-    from cloche._requests.service_handler import ServiceHandler
-    from cloche._sandbox.interface import Observer, Stats
-    from cloche._sandbox.replies import CheckedSandbox
-    from cloche._sandbox.snapshot import Snapshot
-    from cloche._wasm.frames import FrameInfo
+    from cloche._requests import ServiceHandler
+    from cloche._sandbox import CheckedSandbox, Observer, Snapshot, Stats
+    from cloche._wasm import FrameInfo
     from cloche.limits import Limits
 
 __all__ = ["OnBreak", "RecoveryPolicy", "Supervisor"]

@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Un
 from cloche import source as _source
 from cloche._arguments import checked, checked_limits
 from cloche._records import LogRecord
-from cloche._requests.node_lock import NodeLock, is_inside, run_inside
-from cloche._requests.service_handler import ServiceHandler
+from cloche._requests import NodeLock, ServiceHandler, is_inside, run_inside
 from cloche._runtime.calls import NodeCalls
 from cloche._runtime.load_options import LoadOptions, PoolKeywords
 from cloche._runtime.node import Node
 from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
-from cloche._sandbox import load_request
+from cloche._sandbox import (
+    Cancelled,
+    Instance,
+    Snapshot,
+    interruption,
+    load_request,
+    name_limit,
+    raise_failure,
+    request_handlers,
+)
 from cloche._sandbox import logs as _logs
-from cloche._sandbox.failures import raise_failure
-from cloche._sandbox.instance import Instance
-from cloche._sandbox.request_handlers import request_handlers
-from cloche._sandbox.snapshot import Snapshot
-from cloche._sandbox.termination import Cancelled, interruption, name_limit
+from cloche._wasm import CallState, ClockAndRandomState, Engine
 from cloche._wasm import image as _image
-from cloche._wasm.call_state import CallState
-from cloche._wasm.clocks import ClockAndRandomState
-from cloche._wasm.engine import Engine, options
+from cloche._wasm.engine import options
 from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, NodeRaisedError, ProtocolError
 from cloche.grants import Grants
 from cloche.isolation import Isolation, WorkerInfo
@@ -42,8 +44,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._isolation import WorkerPool
     from cloche._runtime.pool import Pool
-    from cloche._sandbox.interface import Sandbox
-    from cloche._sandbox.replies import CheckedSandbox
+    from cloche._sandbox import CheckedSandbox, Sandbox
 
 __all__ = ["Runtime"]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from cloche._requests.node_lock import exclusive
+from cloche._requests import exclusive
 from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
 from cloche_wire import Op, Reply
 

@@ -7,27 +7,22 @@ from ctypes import ArgumentError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from cloche._codec.codec import REFUSED, Codec
+from cloche._codec import REFUSED, Codec
 from cloche._records import LogRecord
-from cloche._requests.router import GuestRequestRouter
-from cloche._requests.service_handler import ServiceHandler
+from cloche._requests import GuestRequestRouter, ServiceHandler
 from cloche._sandbox import logs as _logs
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import CallUsage, termination_error
-from cloche._wasm import clocks
-from cloche._wasm.call_state import CallState, Stop, Stopped
-from cloche._wasm.core import Reason, State, Status, Word, core
-from cloche._wasm.frames import python_frames
-from cloche._wasm.memory import Memory, Trapped
+from cloche._wasm import CallState, Memory, Reason, State, Status, Stop, Stopped, Trapped, Word, clocks, python_frames
+from cloche._wasm.core import core
 from cloche.errors import ClocheError, ClosedError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
-    from cloche._requests.router import RequestHandler
+    from cloche._requests import RequestHandler
     from cloche._sandbox.interface import Observer
-    from cloche._wasm.engine import Engine
-    from cloche._wasm.frames import FrameInfo
+    from cloche._wasm import Engine, FrameInfo
     from cloche.limits import Limits
     from cloche_wire import Reply
 
@@ -452,7 +447,7 @@ class Instance(CheckedSandbox):
         )
 
     def _trap_code(self) -> str:
-        from cloche._wasm.bindings import TRAP_CODES
+        from cloche._wasm import TRAP_CODES
 
         number = self._words[Word.TRAP_CODE]
         return TRAP_CODES[number] if number < len(TRAP_CODES) else ""

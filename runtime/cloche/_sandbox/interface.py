@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 if TYPE_CHECKING:
     from cloche._records import StreamPosition
-    from cloche._requests.service_handler import ServiceHandler
+    from cloche._requests import ServiceHandler
     from cloche._sandbox.snapshot import Snapshot
-    from cloche._wasm.frames import FrameInfo
+    from cloche._wasm import FrameInfo
     from cloche.limits import Limits
     from cloche_wire import Op, Reply
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from cloche._codec.codec import decode_record
+from cloche._codec import decode_record
 from cloche._records import LogRecord
 from cloche.texts import MAX_NAME, MAX_TEXT, clean, name
 from cloche_wire import abi

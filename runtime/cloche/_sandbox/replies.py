@@ -7,21 +7,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from cloche._codec.codec import REFUSED, refused_reply
+from cloche._codec import REFUSED, refused_reply
 from cloche._records import StreamPosition
 from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.interface import Stats
 from cloche._sandbox.termination import interruption, name_limit, with_data
-from cloche._wasm.call_state import HasCallState, Stop
+from cloche._wasm import HasCallState, Stop
 from cloche.errors import ClocheError, NodeRaisedError, ProtocolError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._requests.service_handler import ServiceHandler
+    from cloche._requests import ServiceHandler
     from cloche._sandbox.interface import Observer
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.termination import CallUsage
-    from cloche._wasm.frames import FrameInfo
+    from cloche._wasm import FrameInfo
     from cloche.limits import Limits
 
 __all__ = ["CheckedSandbox"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from cloche._requests.service_handler import ServiceHandler
+from cloche._requests import ServiceHandler
 from cloche._sandbox.logs import DefaultLogger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cloche._requests.router import RequestHandler
-    from cloche._wasm.call_state import CallState
+    from cloche._requests import RequestHandler
+    from cloche._wasm import CallState
     from cloche.grants import Grants
     from cloche.limits import Limits
     from cloche.mounts import Mount
@@ -39,7 +39,7 @@ def request_handlers(grants: Grants, limits: Limits, host: CallState, logger: An
         logged = 0 if isinstance(logger, DefaultLogger) else limits.log_records
         found.append(ServiceHandler(services, host, logger, logged))
     if grants.mounts:
-        from cloche._files.handler import FileHandler  # takes milliseconds to import: only nodes with mounts need it
+        from cloche._files import FileHandler  # takes milliseconds to import: only nodes with mounts need it
 
         mounts = cast("Mapping[str, Mount]", grants.mounts)  # converted as well
         # must be last: it opens descriptors, which leak if a later constructor raises

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloche._records import StreamPosition
+from cloche._wasm import PAGE_BYTES
 from cloche._wasm.clocks import check_state
-from cloche._wasm.memory import PAGE_BYTES
 from cloche.errors import ClocheError
 from cloche.texts import name as cleaned
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._wasm.call_state import Stop
-from cloche._wasm.core import Reason
+from cloche._wasm import Reason, Stop
 from cloche.errors import (
     BrokenInstanceError,
     ClocheError,
@@ -24,7 +23,7 @@ from cloche_wire import Failure, Op, abi
 
 if TYPE_CHECKING:
     from cloche._records import LogRecord
-    from cloche._wasm.frames import FrameInfo
+    from cloche._wasm import FrameInfo
     from cloche.limits import Limits
 
 __all__ = ["CallUsage", "Cancelled", "CancelledHard", "interruption", "name_limit", "termination_error", "with_data"]

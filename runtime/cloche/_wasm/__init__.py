@@ -14,13 +14,14 @@ from cloche._wasm.core import Reason, State, Status, Word
 from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo, python_frames
 from cloche._wasm.image import Image
-from cloche._wasm.memory import Memory, NoRoomError, Trapped, address_of, no_room
+from cloche._wasm.memory import PAGE_BYTES, Memory, NoRoomError, Trapped, address_of, no_room
 from cloche._wasm.scarce import NUMBERS, nothing_left
 
 __all__ = [
     "GUEST_STACK_BYTES",
     "MAX_FRAMES",
     "NUMBERS",
+    "PAGE_BYTES",
     "TRAP_CODES",
     "CallState",
     "ClockAndRandomState",

@@ -21,15 +21,10 @@ from typing import Any, NoReturn
 
 from cloche import source as _source
 from cloche._records import LogRecord
-from cloche._runtime.calls import NodeCalls
-from cloche._runtime.load_options import LoadOptions
-from cloche._runtime.node import Node
-from cloche._sandbox import load_request
+from cloche._runtime import LoadOptions, Node, NodeCalls
+from cloche._sandbox import load_request, raise_failure, request_handlers
 from cloche._sandbox import logs as _logs
-from cloche._sandbox.failures import raise_failure
-from cloche._sandbox.request_handlers import request_handlers
-from cloche._wasm.call_state import CallState
-from cloche._wasm.clocks import ClockAndRandomState
+from cloche._wasm import CallState, ClockAndRandomState
 from cloche.errors import ClocheError
 from cloche.grants import Grants
 from cloche.limits import Limits

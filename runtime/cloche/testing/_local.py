@@ -11,16 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from cloche._codec.cbor import write as write_cbor
-from cloche._codec.codec import REFUSED, Codec, refusal
+from cloche._codec import REFUSED, Codec, refusal, write_cbor
 from cloche._records import LogRecord
-from cloche._requests.router import RequestHandler, RequestRouter
-from cloche._requests.service_handler import ServiceHandler
-from cloche._sandbox import logs
-from cloche._sandbox.replies import CheckedSandbox
-from cloche._sandbox.termination import CallUsage
-from cloche._wasm.call_state import CallState
-from cloche._wasm.core import Reason
+from cloche._requests import RequestHandler, RequestRouter, ServiceHandler
+from cloche._sandbox import CallUsage, CheckedSandbox, logs
+from cloche._wasm import CallState, Reason
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
 from cloche.limits import Limits
 from cloche.testing._surroundings import Surroundings

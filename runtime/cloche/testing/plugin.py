@@ -19,8 +19,7 @@ from typing import Any
 
 import pytest
 
-from cloche._runtime.node import Node
-from cloche._runtime.runtime import Runtime
+from cloche._runtime import Node, Runtime
 from cloche.testing import LocalGuest
 
 __all__ = ["cloche_runtime", "load_node"]
