@@ -63,7 +63,10 @@ def entry(body: str) -> Module:
 
 def test_an_entry_without_a_frame_passes() -> None:
     """Another function of the module may do as it likes."""
-    check_entry(entry("(local i64) (local.tee 0 (call $answer)) (drop (i64.load (i32.const 8)))"))
+    body = "(local i64) (local.tee 0 (call $answer)) (drop (i64.load (i32.const 8)))"
+    check_entry(entry(body))
+    with pytest.raises(BuildError, match="node_call"):  # a store is the difference
+        check_entry(entry(f"{body} (i64.store (i32.const 8) (local.get 0))"))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,8 @@ def test_addresses_in_code_are_named() -> None:
 def test_the_validator_may_know_where_the_heap_begins() -> None:
     """An immediate in code that nobody can change."""
     check_validator(object_file("__heap_base"))
+    with pytest.raises(BuildError, match="__heap_end"):  # any other address is refused
+        check_validator(object_file("__heap_end"))
 
 
 @pytest.mark.parametrize(
