@@ -308,7 +308,7 @@ class _ComparisonCost:
             units += len(value)
             if kind is Record:
                 units += len(value) << 4 if self._scalars else 0  # numpy fetches each item, in Python code
-                units += (len(value._name) + sum(map(len, value._fields))) >> 4
+                units += (len(value._name) + sum(map(len, value._fields))) >> 4  # noqa: SLF001  # like a named tuple's: public names are fields
         elif kind is Decimal:
             words = _words(value)
             # to be compared with a fraction, a Decimal is multiplied by its denominator exactly

@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cloche._files import safe_open
 from cloche._files.descriptor_shares import DescriptorShares, shares
@@ -39,6 +39,10 @@ _TRIES: Final = 3
 """Attempts to open or create a file that another process keeps removing and creating meanwhile."""
 
 
+def _shapes(*shapes: tuple[type, ...]) -> frozenset[tuple[type, ...]]:
+    return frozenset(shapes)
+
+
 class FileHandler:
     """Answers the file operations of `cloche_wire.Ask`.
 
@@ -56,7 +60,7 @@ class FileHandler:
     """
 
     def __init__(self, mounts: Mapping[str, Mount], limits: Limits, descriptors: DescriptorShares = shares) -> None:
-        self.operations: Mapping[int, Operation] = {int(ask): partial(self._answer, ask) for ask in _OPERATIONS}
+        self.operations: Mapping[int, Operation] = {int(ask): partial(self._answer, ask) for ask in self._OPERATIONS}
         self._chunk = min(CHUNK_BYTES, limits.request_bytes - 64)
         self._page = min(CHUNK_BYTES // 16, limits.request_bytes // 2)
         self._opened: dict[int, OpenFile] = {}
@@ -83,7 +87,7 @@ class FileHandler:
         self._share.used = 0
 
     def _answer(self, ask: Ask, operands: list[Any]) -> Any:
-        operation, shapes = _OPERATIONS[ask]
+        operation, shapes = self._OPERATIONS[ask]
         try:
             if not _are_valid(operands, shapes):
                 raise refusal(errno.EINVAL)
@@ -246,6 +250,22 @@ class FileHandler:
     def _holders(self, key: tuple[int, int]) -> list[OpenFile]:
         return [opened for opened in self._opened.values() if opened.key == key]
 
+    # request -> method, and the types of operands that it takes
+    _OPERATIONS: ClassVar[dict[Ask, tuple[Callable[..., Any], frozenset[tuple[type, ...]]]]] = {
+        Ask.OPEN: (_open, _shapes((bytes, int))),
+        Ask.CLOSE: (_close, _shapes((int,))),
+        Ask.READ: (_read, _shapes((int, int, int))),
+        Ask.WRITE: (_write, _shapes((int, bytes, int), (int, bytes))),
+        Ask.STATUS: (_status, _shapes((bytes,), (int,))),
+        Ask.LIST: (_list, _shapes((int, int))),
+        Ask.MKDIR: (_mkdir, _shapes((bytes,))),
+        Ask.UNLINK: (_unlink, _shapes((bytes,))),
+        Ask.RMDIR: (_rmdir, _shapes((bytes,))),
+        Ask.RENAME: (_rename, _shapes((bytes, bytes))),
+        Ask.RESIZE: (_resize, _shapes((int, int))),
+        Ask.TOUCH: (_touch, _shapes((bytes, int), (int, int))),
+    }
+
 
 def _status_values(status: os.stat_result) -> list[int]:
     """What STATUS returns: kind, size in bytes (0 unless a file), time of the last change in nanoseconds since 1970."""
@@ -256,24 +276,3 @@ def _status_values(status: os.stat_result) -> list[int]:
 def _are_valid(operands: list[Any], shapes: frozenset[tuple[type, ...]]) -> bool:
     """Whether the operands have the types of one of the shapes, and no number is negative or above 63 bits."""
     return tuple(map(type, operands)) in shapes and all(0 <= o <= _MAX_NUMBER for o in operands if type(o) is int)
-
-
-def _shapes(*shapes: tuple[type, ...]) -> frozenset[tuple[type, ...]]:
-    return frozenset(shapes)
-
-
-# request -> method, and the types of operands that it takes
-_OPERATIONS: Final[dict[Ask, tuple[Callable[..., Any], frozenset[tuple[type, ...]]]]] = {
-    Ask.OPEN: (FileHandler._open, _shapes((bytes, int))),
-    Ask.CLOSE: (FileHandler._close, _shapes((int,))),
-    Ask.READ: (FileHandler._read, _shapes((int, int, int))),
-    Ask.WRITE: (FileHandler._write, _shapes((int, bytes, int), (int, bytes))),
-    Ask.STATUS: (FileHandler._status, _shapes((bytes,), (int,))),
-    Ask.LIST: (FileHandler._list, _shapes((int, int))),
-    Ask.MKDIR: (FileHandler._mkdir, _shapes((bytes,))),
-    Ask.UNLINK: (FileHandler._unlink, _shapes((bytes,))),
-    Ask.RMDIR: (FileHandler._rmdir, _shapes((bytes,))),
-    Ask.RENAME: (FileHandler._rename, _shapes((bytes, bytes))),
-    Ask.RESIZE: (FileHandler._resize, _shapes((int, int))),
-    Ask.TOUCH: (FileHandler._touch, _shapes((bytes, int), (int, int))),
-}

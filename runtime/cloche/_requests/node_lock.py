@@ -117,7 +117,7 @@ class NodeLock:
 
     def _renew(self) -> None:
         core: Any = threading.RLock()
-        self.acquire, self.release, self.owned = core.acquire, core.release, core._is_owned
+        self.acquire, self.release, self.owned = core.acquire, core.release, core._is_owned  # noqa: SLF001  # as `threading.Condition` does
         self.inside: _Inside | None = None
         self.busy = False
         self._is_lost = False
@@ -247,17 +247,17 @@ def is_nested() -> bool:
 
 def hold(lock: Any, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function while holding a `threading.RLock` that no interrupt can leave held. Only for locks that are held briefly."""
-    if lock._is_owned():
+    if lock._is_owned():  # noqa: SLF001
         return function(*args, **kwargs)
     try:
         try:
             lock.acquire()
             return function(*args, **kwargs)
         finally:
-            if lock._is_owned():
+            if lock._is_owned():  # noqa: SLF001
                 lock.release()
     finally:
-        if lock._is_owned():
+        if lock._is_owned():  # noqa: SLF001
             lock.release()
 
 
