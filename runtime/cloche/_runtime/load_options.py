@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 from cloche._arguments import check_text, checked_grants, checked_limits
 from cloche._runtime.recovery import RecoveryPolicy
 from cloche._sandbox import load_request
-from cloche._wasm.clocks import child
+from cloche._wasm.clocks import clone_seed
 from cloche.grants import Grants
 from cloche.limits import Limits
 
@@ -93,4 +93,4 @@ class LoadOptions:
             number: which clone it is, from 1.
         """
         seed = self.grants.seed
-        return self if seed is None else replace(self, grants=replace(self.grants, seed=child(seed, number)))
+        return self if seed is None else replace(self, grants=replace(self.grants, seed=clone_seed(seed, number)))
