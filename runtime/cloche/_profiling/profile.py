@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche._atomic_file import AtomicFile
 from cloche._profiling import phases as _phases
 from cloche._profiling.call_tree import Function, Tree, merge, parse
 from cloche._sandbox import raise_failure
-from cloche.atomic_file import AtomicFile
 from cloche.errors import ClocheError
 from cloche.texts import name
 from cloche_wire import Op, Reply
