@@ -104,7 +104,7 @@ class RemoteInstance(CheckedSandbox):
             self._open(host.node, snapshot, bool(handlers))
             if handlers:
                 self._router = FramedRequestRouter(self._codec, limits, handlers)
-                host.router = self._router  # the handlers look there for facts about the request
+                host.router = self._router  # the service handler reads `request_bytes` there
         except BaseException:
             self.close()
             raise
