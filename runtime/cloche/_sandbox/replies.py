@@ -1,4 +1,7 @@
-"""`CheckedSandbox`: checks each reply of a guest, and decides which error an unexpected one raises. Shared by all sandboxes."""
+"""`CheckedSandbox`: checks each reply of a guest, and decides which error an unexpected one raises. Shared by all sandboxes.
+
+Replies have been decoded by `_codec/codec.py` when they arrive here.
+"""
 
 from __future__ import annotations
 

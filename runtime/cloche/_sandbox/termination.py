@@ -1,4 +1,7 @@
-"""Decides why a call ended (deadline, cancellation, trap, exit, limit), and makes the error that says so."""
+"""Decides why a call ended (deadline, cancellation, trap, exit, limit), and makes the error that says so.
+
+It stops nothing itself: the native core does (runtime/native/timer.c).
+"""
 
 from __future__ import annotations
 

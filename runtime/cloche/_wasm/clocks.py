@@ -2,7 +2,7 @@
 
 With `Grants.clock` and `Grants.seed`, time and random numbers depend only on a start, a seed and the node's own actions, so that a
 run can be repeated. The native core implements both (runtime/native/imports.c, random.c); this module writes and reads the words
-that they work with.
+that they work with, and derives the seed of each clone (`clone_seed`).
 """
 
 from __future__ import annotations
