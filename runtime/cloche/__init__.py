@@ -135,7 +135,6 @@ _NAMES = {
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = (
-    "atomic_file",
     "clock",
     "errors",
     "grants",

@@ -11,8 +11,8 @@ __all__ = ["DEFAULT_METERING", "Metering"]
 Metering = Literal["epoch", "guard", "fuel", "none"]
 """What stops a guest that computes for too long.
 
-- "guard": at the deadline the host locks a page of the guest's memory, which the compiled code touches in every loop; fast code,
-  on Linux.
+- "guard": at the deadline the host makes one page of the guest's memory inaccessible, which the compiled code reads in every loop;
+  the fastest code that can be stopped, on Linux.
 - "epoch": compiled code compares a counter in every loop and at every function's entry; on every platform.
 - "fuel": compiled code counts instructions, so the same call always ends at the same place; the slowest. A guest that computes
   is not stopped at its deadline.

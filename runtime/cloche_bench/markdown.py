@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cloche.atomic_file import AtomicFile
+from cloche._atomic_file import AtomicFile
 from cloche_bench.results import failures
 from cloche_bench.table import duration, ratio
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from cloche.atomic_file import AtomicFile
+from cloche._atomic_file import AtomicFile
 from cloche.errors import ClocheError
 from cloche_bench import stats
 from cloche_bench.case import Case

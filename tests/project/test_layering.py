@@ -21,7 +21,7 @@ GUEST = TREE / "guest"
 HOST = RUNTIME / "cloche"
 
 ORDER = (
-    "_records limits clock _signatures mounts metering isolation texts _forks atomic_file",
+    "_records limits clock _signatures mounts metering isolation texts _forks _atomic_file",
     "errors",
     "services source _codec _wasm",
     "grants image _requests",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.atomic_file import AtomicFile
+from cloche._atomic_file import AtomicFile
 
 
 def test_the_name_appears_when_the_block_ends(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cloche._files import safe_open
 from cloche._files.quota import Quota, refusal
-from cloche._wasm import NUMBERS, nothing_left
+from cloche._wasm import EXHAUSTED_ERRNOS, out_of_resources
 
 if TYPE_CHECKING:
     from cloche.mounts import Mount
@@ -68,8 +68,8 @@ class MountTable:
                     self._parents.setdefault(parts[:depth], set()).add(parts[depth])
         except OSError as error:
             self.close()
-            if error.errno in NUMBERS:
-                raise nothing_left("for a mount", error) from error
+            if error.errno in EXHAUSTED_ERRNOS:
+                raise out_of_resources("for a mount", error) from error
             raise
 
     def find(self, path: bytes) -> tuple[MountPoint | None, Parts]:

@@ -1,9 +1,10 @@
-"""The host's end of a node's socket. A worker is believed as little as a guest: one that breaks the rules is killed.
+"""`Channel`: the host's end of a node's socket. Answers of a worker are untrusted; a worker that breaks the protocol is killed.
 
-The host can be interrupted between any two bytecodes (Ctrl-C, a signal's handler, a full stack). `Channel.pending` therefore names
-a request *before* it is sent, and until its answer is here as a whole. If it still names one when a call has ended in the host,
-that call was interrupted, and the instance has to be closed. READ is kept apart: it changes nothing in the guest, so its
-late answer is dropped, and the instance lives on. What an interrupted answer may still be written to is never used again.
+The host can be interrupted between any two bytecodes (Ctrl-C, a signal handler, a full stack). So `Channel.pending` is set to the
+number of a request *before* the request is sent, and reset once the whole answer has been received. If it is still set after a call
+has ended in the host, the call was interrupted: its late answer has to be received and dropped, or the instance closed. READ
+changes nothing in the guest, so it does not set `pending`: its late answer is recognised by its number and dropped. Shared memory
+into which a late answer may be written is not used again.
 """
 
 from __future__ import annotations
@@ -43,11 +44,10 @@ if TYPE_CHECKING:
 __all__ = ["GRACE_S", "Channel", "Received", "Turn", "most_ranges"]
 
 GRACE_S: Final = 5.0
-"""Seconds after a call's deadline, and after the time that the node has for cleaning up then, until a worker that has not stopped
-the guest is killed."""
+"""Seconds after a call's deadline and `Limits.grace_s`, after which a worker process that has not stopped its guest is killed."""
 
 _KEPT_BYTES: Final = 16 << 20
-"""An area that has grown beyond this is given back after the call."""
+"""A larger area of shared memory is released after the call."""
 
 _U32: Final = 0xFFFF_FFFF
 _TIMEVAL: Final = struct.Struct("@ll")
@@ -63,33 +63,33 @@ _FEWEST_RANGES: Final = 1024
 
 
 def most_ranges(limits: Limits) -> int:
-    """How many ranges may come along with an answer. What points to one takes several items of a reply."""
+    """The largest number of ranges that may come with an answer. More are never needed: each reference takes items of the reply."""
     return max(_FEWEST_RANGES, limits.value_nodes)
 
 
 class Turn(Enum):
-    """Who has to say something next in a call under way."""
+    """Which side has to send the next message of the current call."""
 
     UNKNOWN = 0
-    """a message is being sent or taken: if that is interrupted, nobody knows"""
+    """a message is being sent or received: after an interruption, it is unknown whether it was"""
     WORKER = 1
-    """all of the host's message is sent, and nothing of the answer taken"""
+    """the host has sent its whole message, and received nothing of the answer"""
     HOST = 2
-    """the worker waits for the answer to what it has asked"""
+    """the worker waits for the answer to a request of its guest"""
 
 
 class Received(NamedTuple):
-    """An answer, its lengths checked. Frame and records are copies; what the ranges show may still change.
+    """An answer whose lengths have been checked. Frame and records are copies; the ranges are shared memory and may still change.
 
     Attributes:
-        kind: DONE (the frame is a reply), FAILED (an error) or ASK (a request).
-        frame: not looked at yet.
-        ranges: what lies in the ranges of guest memory that the frame names.
-        records: log records, not looked at yet.
-        dropped: log records that the guest has overwritten.
-        memory_bytes: size of the guest's memory, as the worker has it.
-        fuel: what the call has burned, as the worker has it.
-        told: a `StopReason`: whether the guest was told to stop, as the worker has it.
+        kind: DONE (the frame is a reply), FAILED (an error) or ASK (a request of the guest).
+        frame: the frame, not decoded yet.
+        ranges: contents of the ranges of guest memory to which the frame refers.
+        records: log records, not decoded yet.
+        dropped: number of log records that the guest has overwritten.
+        memory_bytes: size of the guest's memory, according to the worker.
+        fuel: instructions that the call executed, according to the worker.
+        told: why the guest was interrupted, according to the worker: a `StopReason`.
     """
 
     kind: int
@@ -103,23 +103,23 @@ class Received(NamedTuple):
 
 
 class Channel:
-    """Requests to one node's worker, and its answers.
+    """Sends requests for one node to its worker process, and receives the answers.
 
     Args:
-        process: the worker.
-        name: the node's, for errors.
-        limits: the node's: without ``deadline_s`` its answers are waited for without end.
+        process: the worker process.
+        name: the node's name, for errors.
+        limits: the node's limits. Without ``deadline_s``, the host waits for answers without a timeout.
 
     Attributes:
-        area: shared memory, as large as needed so far; None while the worker may have another.
-        allowed_us: microseconds that a call has, if another limit than ``deadline_s`` bounds it; else 0.
-        limited_by: which of `LIMITED_BY` bounds it.
+        area: shared memory for messages, as large as needed so far; None if there is none, or if the worker may use another one.
+        allowed_us: microseconds that a call may take, if a limit other than ``deadline_s`` bounds it; otherwise 0.
+        limited_by: index in `LIMITED_BY` of the limit that bounds a call's time.
         patience_s: seconds until a worker that does not answer is killed; None: never.
-        node: the number by which the worker knows the node.
-        number: of the last request that is answered.
-        pending: that number, READ apart, until the answer is here; 0 then.
-        turn: whose it is, while a CALL is pending.
-        busy_s: seconds in which requests were pending, without the one under way.
+        node: number of the node in the worker.
+        number: number of the last request that expects an answer.
+        pending: number of the request whose answer is missing, except READ; 0 if there is none.
+        turn: the side that has to send the next message, while a CALL is pending.
+        busy_s: seconds in which requests were pending, without the current one.
 
     Raises:
         BrokenInstanceError: the worker has died.
@@ -142,7 +142,7 @@ class Channel:
             self.node, self._socket = process.connect()
         except OSError:
             raise self._died() from None
-        # for a socket without a timeout of its own; one with a timeout is bounded by that
+        # bounds sending if `patience_s` is None: then the socket has no timeout
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(GRACE_S), 0))
         self._readable = select.poll()
         self._readable.register(self._socket, select.POLLIN)
@@ -150,32 +150,32 @@ class Channel:
         self.allow("deadline_s", limits.deadline_s, limits.deadline_s)
 
     def allow(self, limit: str, value: float | None, seconds: float | None) -> None:
-        """Bound the requests from now on.
+        """Set the time that the next requests may take.
 
         Args:
             limit: the field of `Limits` that bounds them, for the error.
-            value: what it is set to.
-            seconds: how long the guest may run now; the worker is killed some time later. None: any time.
+            value: the value of that field.
+            seconds: how long the guest may run; the worker is killed some time after that. None: no bound.
         """
         self._limit, self._value = limit, value
         self.limited_by = LIMITED_BY.index(limit)
         self.allowed_us = 0 if limit == "deadline_s" or seconds is None else max(1, round(seconds * 1e6))
-        # not SO_RCVTIMEO, which starts anew after each signal: a profiler's would keep a dead worker waited for without end
+        # not SO_RCVTIMEO, which starts anew after each signal: with a profiler's signals it would never expire
         self.patience_s = None if seconds is None else seconds + self._grace_s
-        if self._socket.fileno() >= 0:  # a node that broke in a stream is closed by now
+        if self._socket.fileno() >= 0:  # it is closed if the node broke in a stream
             self._socket.settimeout(self.patience_s)
 
     @property
     def busy_until_now_s(self) -> float:
-        """Seconds in which requests were pending. Asked from another thread."""
+        """Seconds in which requests were pending, with the current one. Read from another thread."""
         since = self._since
         return self.busy_s + (time.perf_counter() - since if self.pending and since else 0.0)
 
     def _begin(self, kind: int) -> int:
-        """A request is about to be sent: its number."""
+        """Prepare for a request that expects an answer, and return the number for it."""
         if not self._settled:
             self._use(None)
-        if self._reading:  # it was interrupted: its answer comes first, if it was sent at all
+        if self._reading:  # a READ was interrupted: its answer, if any, comes first
             self._late.add(self._reading)
             self._reading = 0
         self.number = number = self.number + 1
@@ -199,10 +199,10 @@ class Channel:
 
         Args:
             frame: the message.
-            bodies: what lies beside it, and where in it the address of each is to be written.
-            uses: shared buffers that it names: number, offset, length.
+            bodies: position in the frame where the worker writes the body's address, and the body.
+            uses: parts of shared buffers to which the message refers: number, offset, length.
             kind: CALL or ANSWER.
-            b: of an ANSWER.
+            b: of an ANSWER: a `StopReason`.
         """
         self.turn = Turn.UNKNOWN
         if len(frame) <= INLINE and not bodies and not uses:
@@ -251,11 +251,11 @@ class Channel:
     def ask(
         self, kind: Request, frame: bytes = b"", a: int = 0, b: int = 0, descriptor: Descriptor | None = None
     ) -> None:
-        """Send any other request that is answered, with a descriptor, which is closed then."""
+        """Send a request other than CALL that expects an answer. The descriptor, if any, is sent along and closed."""
         self._send(REQUEST.pack(kind, 0, self._begin(kind), 0, 0, len(frame), a, b) + frame, descriptor)
 
     def send(self, kind: Request, frame: bytes = b"", a: int = 0, descriptor: Descriptor | None = None) -> None:
-        """Send a request that is not answered."""
+        """Send a request that expects no answer. The descriptor, if any, is sent along and closed."""
         self._send(REQUEST.pack(kind, 0, 0, 0, 0, len(frame), a, 0) + frame, descriptor)
 
     def _send(self, message: bytes, descriptor: Descriptor | None) -> None:
@@ -274,18 +274,18 @@ class Channel:
         """Wait for the answer to the pending request.
 
         Args:
-            most: bytes that the worker may want for it in shared memory.
-            until: a time of `time.monotonic` to wait until, in place of killing a worker that is late.
+            most: bytes of shared memory that the worker may request for the answer.
+            until: time (of `time.monotonic`) at which waiting ends with a TimeoutError; None: a late worker is killed.
 
         Raises:
-            TimeoutError: it did not answer until then.
-            HardDeadlineError: it did not answer in time, and has been killed.
-            ProtocolError: it broke the rules, and has been killed.
-            BrokenInstanceError: it has died.
+            TimeoutError: the worker did not answer before `until`.
+            HardDeadlineError: the worker did not answer within `patience_s`, and has been killed.
+            ProtocolError: the worker broke the protocol, and has been killed.
+            BrokenInstanceError: the worker has died.
         """
         inbox = self._inbox
         while True:
-            self._wait(until)  # apart from taking it: an interruption while it waits loses nothing
+            self._wait(until)  # not `recv`: an interruption while waiting then loses no message
             if not self._reading:
                 self.turn = Turn.UNKNOWN
             try:
@@ -337,11 +337,11 @@ class Channel:
             self.turn = Turn.HOST
         else:
             self.busy_s += time.perf_counter() - self._since
-            self.pending = 0  # last: until here, an interruption leaves an answer that nobody has
+            self.pending = 0  # last: an interruption before this counts as a missing answer
         return received
 
     def _wait(self, until: float | None) -> None:
-        """Until there is something to receive, or the worker's end of the socket is closed."""
+        """Wait until there is a message to receive, or the worker's end of the socket is closed."""
         seconds = self.patience_s if until is None else max(0.0, until - time.monotonic())
         if self._readable.poll(None if seconds is None else seconds * 1000):
             return
@@ -350,7 +350,7 @@ class Channel:
         raise TimeoutError
 
     def _drop(self, number: int) -> None:
-        """An answer that is not to the pending request: to one that was interrupted, or it is a lie."""
+        """Drop the late answer to an interrupted READ. An answer with any other number breaks the protocol."""
         if number not in self._late:
             raise self.refuse(f"an answer to request {number}, not {self._reading or self.pending}")
         self._late.discard(number)
@@ -375,15 +375,15 @@ class Channel:
         return records
 
     def _room(self, size: int) -> SharedMemory:
-        """The area, made anew if it has less than `size` bytes."""
+        """The area, replaced by a larger one if it has less than `size` bytes."""
         if self.area is None or self.area.size < size:
             self._use(size)
         assert self.area is not None
         return self.area
 
     def _use(self, size: int | None) -> None:
-        """Have the worker use a new area of so many bytes; None: none."""
-        self._settled = False  # until the end: if this is interrupted, nobody knows which area the worker has
+        """Replace the area, here and in the worker, by one of `size` bytes; None: by none."""
+        self._settled = False  # after an interruption, it is unknown which area the worker uses
         self.area = None
         if size is None:
             self.send(Request.ROOM)
@@ -394,7 +394,7 @@ class Channel:
         self._settled = True
 
     def tidy(self) -> None:
-        """Give an area back that has grown large."""
+        """Release the area if it has grown larger than `_KEPT_BYTES`."""
         if self.area is not None and self.area.size > _KEPT_BYTES:
             self._use(None)
 
@@ -413,7 +413,7 @@ class Channel:
 
     def _overdue(self) -> HardDeadlineError:
         limit, value = self._limit, self._value
-        assert value is not None  # there is no other timeout
+        assert value is not None  # without a value nothing is overdue
         self._process.end(f"killed, for it did not end a call within {self._grace_s:g} s of its deadline")
         message = (
             f"node {self.name!r} ran longer than {value} s in one {'stream' if limit == 'stream_s' else 'call'} "
@@ -422,16 +422,16 @@ class Channel:
         return HardDeadlineError(message, limit=limit, value=value, reached=value + self._grace_s, node=self.name)
 
     def refuse(self, what: str) -> ProtocolError:
-        """Kill a worker whose answer breaks the rules; the error to raise."""
+        """Kill a worker that has broken the protocol. Returns the error to raise."""
         self._process.end(f"killed, for it broke the protocol: {what}")
         message = f"the worker process of node {self.name!r} broke the protocol ({what}) and was killed, with every node in it"
         return ProtocolError(message, node=self.name)
 
     def close(self, *, keep: bool) -> None:
-        """Have the worker free the instance; `keep`: its guest is at rest."""
+        """Have the worker free the instance. With `keep`, the guest must be at rest; the worker may then use its memory again."""
         if keep:
             try:
                 self._socket.send(REQUEST.pack(Request.CLOSE, 0, 0, 0, 0, 0, 0, 0), socket.MSG_DONTWAIT)
             except OSError:
-                pass  # it has died: there is nothing to free
+                pass  # the worker has died: nothing is left to free
         self._socket.close()

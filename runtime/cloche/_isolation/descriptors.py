@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-from cloche._wasm import nothing_left
+from cloche._wasm import out_of_resources
 
 __all__ = ["Descriptor", "Socket", "connected", "memory_file"]
 
@@ -48,4 +48,4 @@ def connected(*, keeps_messages: bool = True) -> tuple[Socket, Socket]:
     try:
         return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET if keeps_messages else _socket.SOCK_STREAM)
     except OSError as error:
-        raise nothing_left("to talk to a worker process", error) from error
+        raise out_of_resources("to talk to a worker process", error) from error

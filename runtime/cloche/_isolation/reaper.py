@@ -1,4 +1,4 @@
-"""The thread that starts worker processes, notices when one ends, and looks from time to time at what each uses."""
+"""`ProcessReaper`: the thread that starts worker processes, reaps those that end, and checks regularly what each uses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cloche.errors import ClosedError
 __all__ = ["CHECK_S", "ProcessReaper", "Watched"]
 
 CHECK_S: Final = 0.5
-"""Seconds between two looks at the processes, while there are any."""
+"""Seconds between two checks of the processes, if there are any."""
 
 
 class Watched(Protocol):
-    """A worker process, as far as the reaper knows it.
+    """What the reaper needs of a worker process.
 
     Attributes:
         control: the host's end of a socket, which becomes readable when the process ends.
@@ -46,7 +46,7 @@ class ProcessReaper:
         self.start_over()
 
     def start_over(self) -> None:
-        """The state without a thread: at the start, and in the child of a fork."""
+        """Set the state without a thread: for a new reaper, and for one in the child of a fork."""
         self._lock = threading.RLock()
         self._jobs: deque[tuple[Callable[[], object], Future[None]]] = deque()
         self._owner: threading.Thread | None = None
@@ -54,11 +54,11 @@ class ProcessReaper:
         self._release()
 
     def run(self, job: Callable[[], object]) -> None:
-        """Run a job there, and wait for it. Raises what it raises.
+        """Run a job on the thread and wait for it. Exceptions of the job are raised.
 
         Raises:
             ClosedError: the reaper is closed.
-            OSError: the process has no file left for what the thread needs.
+            OSError: no descriptor is left for the thread's selector or socket.
         """
         if threading.current_thread() is self._owner:
             job()
@@ -69,26 +69,26 @@ class ProcessReaper:
                 raise ClosedError("the runtime is closed")
             if self._wake is None:
                 self._wake = connected()
-            if self._selector is None:  # here, where somebody hears that no file is left for it
+            if self._selector is None:  # here and not in the thread: the caller gets an OSError
                 self._selector = selectors.DefaultSelector()
             self._jobs.append((job, done))
             if self._owner is None:
-                # interrupted in here, the next job starts another: the first one to run is the owner, and the others end
+                # after an interrupt here, the next job starts a second thread; `_loop` lets only the first one stay
                 threading.Thread(target=self._loop, args=[self._wake[1]], name="cloche-workers", daemon=True).start()
             self._wake[0].send(b"\0")
         done.result()
 
     def add(self, process: Watched) -> None:
-        """Watch a process from now on."""
+        """Begin to watch a process."""
         self.run(lambda: self._watched().register(process.control, selectors.EVENT_READ, process))
 
     def discard(self, process: Watched) -> None:
-        """Watch it no more: its socket is about to be closed."""
+        """Stop watching a process, whose socket is about to be closed."""
         if self._owner is not None and not self._closed:
             self.run(lambda: self._forget(process))
 
     def close(self) -> None:
-        """End the thread. Its processes have ended. Again: nothing."""
+        """End the thread. All processes must have ended. Calling it again does nothing."""
         with self._lock:
             owner = self._owner
             if owner is None:
@@ -113,12 +113,12 @@ class ProcessReaper:
         self._wake = None
 
     def _watched(self) -> selectors.BaseSelector:
-        assert self._selector is not None  # who started the owner has made it
+        assert self._selector is not None  # `run` makes it before it starts the thread
         return self._selector
 
     def _forget(self, process: Watched) -> None:
         for key in list(self._watched().get_map().values()):
-            if key.data is process:  # not by its socket, which an interrupted `Process.close` may have closed
+            if key.data is process:  # not found by its socket: an interrupted `Process.close` may have closed that
                 self._watched().unregister(key.fileobj)
 
     def _loop(self, wake: Socket) -> None:
@@ -133,7 +133,7 @@ class ProcessReaper:
             for key, _ in ready:
                 if key.data is None:
                     wake.recv(1)
-                else:  # a worker that is ready says no more: it has ended, or is not ours any longer
+                else:  # a started worker sends nothing: readable means that it has ended
                     process: Any = key.data
                     self._forget(process)
                     process.end()

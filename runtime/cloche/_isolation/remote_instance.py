@@ -1,4 +1,4 @@
-"""A sandbox in a worker process. The codec stays in the host."""
+"""`RemoteInstance`: the sandbox whose guest runs in a worker process. Values are encoded and decoded in the host."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ _FAILED: Final = int(Answer.FAILED)
 _ASK: Final = int(Answer.ASK)
 _ANSWER: Final = int(Request.ANSWER)
 _EINTR: Final = 27
-"""WASI's number."""
+"""The number of EINTR in WASI."""
 _TOLD: Final = {
     int(StopReason.NONE): None,
     int(StopReason.CANCELLED): Stop.CANCELLED,
     int(StopReason.DEADLINE): Stop.DEADLINE,
 }
 _SETTLE_S: Final = 1.0
-"""Seconds after its grace in which a call that an exception has ended in the host is waited for."""
+"""Seconds after `Limits.grace_s` for which the host waits for the end of a call that an exception has interrupted in the host."""
 _TABLES: Final = 64 * 1024
-"""Room for the tables in front of an answer."""
+"""Bytes allowed for the tables in front of an answer."""
 
 
 class RemoteInstance(CheckedSandbox):
-    """A guest in a worker. Not thread-safe: `NodeCalls` lets in one call at a time.
+    """A sandbox with a guest in a worker process. Not thread-safe: `NodeCalls` lets in one call at a time.
 
     Args:
-        process: the worker.
-        limits: what the guest may use.
-        host: the outside as the guest sees it, as far as the host process answers it.
-        on_records: takes the records drained after each call, and the name.
-        snapshot: a state to take over; None: as the image has it.
-        handlers: who answers what the guest asks, here in the host; they are closed with the instance.
-        on_close: called with the worker once the instance is closed.
+        process: the worker process.
+        limits: the node's limits.
+        host: the state of the node's calls.
+        on_records: called after each call that logged, with the log records and the node's name.
+        snapshot: the state to begin with; None: the image's.
+        handlers: answer the guest's requests, here in the host; they are closed with the instance.
+        on_close: called with the worker process once the instance is closed.
 
     Raises:
-        BrokenInstanceError: the worker has died.
+        BrokenInstanceError: the worker process has died.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class RemoteInstance(CheckedSandbox):
             self._open(host.node, snapshot, bool(handlers))
             if handlers:
                 self._router = FramedRequestRouter(self._codec, limits, handlers)
-                host.router = self._router  # for what it says of a request: the answer goes to the worker
+                host.router = self._router  # the service handler reads `request_bytes` there
         except BaseException:
             self.close()
             raise
@@ -138,7 +138,7 @@ class RemoteInstance(CheckedSandbox):
 
     @property
     def memory_bytes(self) -> int:
-        """Size of the guest's linear memory after its last call; 0 once closed."""
+        """Size of the guest's linear memory after the last call, according to the worker; 0 once closed."""
         return 0 if self.closed else self._memory_bytes
 
     def _reply_to(self, op: int, operands: Sequence[Any], root: str) -> Any:
@@ -156,7 +156,7 @@ class RemoteInstance(CheckedSandbox):
         try:
             frame = codec.encode([op, self.calls, *operands], root)
             channel.call(frame, codec.bodies, self._remote_memory.uses)
-            if self._cancelled_call == self.calls:  # by another thread, while there was nothing to cancel yet
+            if self._cancelled_call == self.calls:  # by another thread, before there was a request to cancel
                 self._process.cancel(channel.node, channel.pending)
             received = self._receive(self._most)
             if received.records or received.dropped:
@@ -168,7 +168,7 @@ class RemoteInstance(CheckedSandbox):
                 reply = error
             channel.tidy()
         except BrokenInstanceError as error:
-            if not self.closed:  # found by the decoder, or by sending
+            if not self.closed:  # raised by the decoder, or while sending
                 error.node, error.last_logs = self.name, tuple(records)
                 self._deliver_at_end(records, error)
                 self.close()
@@ -186,8 +186,8 @@ class RemoteInstance(CheckedSandbox):
         return reply
 
     def share(self, length: int) -> memoryview:
-        """A buffer of shared memory for the host to fill: each call that names it copies it to the guest."""
-        if length > self.limits.memory_bytes:  # before as much is shared
+        """See `Sandbox`. The buffer is shared memory, from which each call that refers to it is copied to the guest."""
+        if length > self.limits.memory_bytes:  # before that much shared memory is made
             self._check_open()
             raise no_room(length, self._memory_bytes)
         with self._entered():
@@ -247,7 +247,7 @@ class RemoteInstance(CheckedSandbox):
 
     @property
     def told(self) -> Stop | None:
-        """See `CheckedSandbox`, as far as the worker is to be believed."""
+        """See `CheckedSandbox`. According to the worker, which may lie."""
         return _TOLD[self._told]
 
     @property
@@ -256,7 +256,7 @@ class RemoteInstance(CheckedSandbox):
         return self.calls
 
     def usage(self) -> CallUsage:
-        """See `CheckedSandbox`, of a call that has returned."""
+        """See `CheckedSandbox`. Called only for calls that have returned."""
         return CallUsage(
             Reason.NONE,
             seconds=self._took_s,
@@ -266,7 +266,7 @@ class RemoteInstance(CheckedSandbox):
         )
 
     def where(self) -> tuple[FrameInfo, ...]:
-        """See `Sandbox`: the worker reads its guest's memory, and is asked beside the call under way."""
+        """See `Sandbox`. The worker reads them from its guest's memory, on another thread than the current call."""
         return () if self.closed else self._process.where(self._channel.node)
 
     def fail(self, error: ProtocolError) -> ProtocolError:
@@ -284,17 +284,17 @@ class RemoteInstance(CheckedSandbox):
         self._process.cancel(self._channel.node, self._channel.pending)
 
     def _check_open(self) -> None:
-        if self._channel.pending:  # interrupted where `_interrupted` was not reached
+        if self._channel.pending:  # an interrupt came where no handler called `_interrupted`
             self._interrupted()
         if self.closed:
             raise ClosedError(f"node {self.name!r} is closed")
 
     def _interrupted(self) -> None:
-        """An exception has ended a call in the host: have the worker end it, as `Instance` does; or else close the instance."""
+        """After an exception in the host: have the worker end the call that it interrupted. If that fails, close the instance."""
         channel = self._channel
         if not channel.pending:
             return
-        if self.closed:  # its end was interrupted
+        if self.closed:  # `close` itself was interrupted
             self.close()
             return
         self._process.cancel(channel.node, channel.pending)
@@ -306,10 +306,13 @@ class RemoteInstance(CheckedSandbox):
             self.close()
 
     def _settle(self, until: float) -> bool:
-        """Take the answer of a call that was cancelled, which nobody wants, until a time of `time.monotonic`.
+        """Receive and drop the answer of a call that was cancelled.
+
+        Args:
+            until: time of `time.monotonic` at which waiting ends with a TimeoutError.
 
         Returns:
-            Whether the instance can go on.
+            whether the instance can be used further.
         """
         channel = self._channel
         while channel.turn is not Turn.UNKNOWN:
@@ -325,7 +328,7 @@ class RemoteInstance(CheckedSandbox):
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
-        """For the requests other than a call: the instance is open, and closed if it breaks or is interrupted."""
+        """Context of a request other than CALL: checks that the instance is open, and closes it if it breaks inside the block."""
         self._check_open()
         try:
             yield
@@ -337,7 +340,7 @@ class RemoteInstance(CheckedSandbox):
             raise
 
     def _receive(self, most: int) -> Received:
-        """The answer, or what it says to raise."""
+        """Receive the answer to the pending request, answering the guest's requests meanwhile. Raises the error if it is FAILED."""
         error = None
         try:
             received = self._channel.receive(most)
@@ -365,7 +368,7 @@ class RemoteInstance(CheckedSandbox):
         raise error
 
     def _answer(self, received: Received) -> None:
-        """Answer what the guest asks while it runs."""
+        """Answer a request of the guest."""
         if self._router is None or self._is_overdue():
             raise self._channel.refuse("it asks for what it was not granted, or after its deadline")
         self._remote_memory.ranges = received.ranges
@@ -380,7 +383,7 @@ class RemoteInstance(CheckedSandbox):
         self._channel.call(frame, self._codec.bodies, self._remote_memory.uses, _ANSWER, halt)
 
     def _notice(self) -> bytes:
-        """The answer in whose place the guest finds a notice."""
+        """An answer that sends the guest to its notice: its call is to end."""
         return self._codec.encode([False, _EINTR], "answer")
 
     def _is_overdue(self) -> bool:
@@ -404,7 +407,7 @@ class RemoteInstance(CheckedSandbox):
         return records
 
     def _deliver_at_end(self, records: list[LogRecord], cause: BaseException) -> None:
-        """The instance may be beyond use: the logger's own failure must not hide why."""
+        """Deliver log records of a failed call. If the logger raises, that becomes a note on `cause`, which must not be hidden."""
         if not records:
             return
         try:
@@ -413,15 +416,15 @@ class RemoteInstance(CheckedSandbox):
             cause.add_note(f"and its log records could not be delivered: {error!r}")
 
     def abandon(self) -> None:
-        """In the child of a fork: it is the parent's."""
+        """See `Resident`."""
         self.closed = self._freed = True
         self._channel.close(keep=False)
 
     def close(self, *, keep: bool = False) -> None:
-        """End it; further calls raise ClosedError.
+        """See `Sandbox`.
 
         Args:
-            keep: the guest is at rest: the worker may use its memory for the next one.
+            keep: True only if the guest is at rest: the worker may then use its memory for another guest.
         """
         if self._freed:
             return
@@ -435,7 +438,7 @@ class RemoteInstance(CheckedSandbox):
             self.host.router = None
         if self._on_close is not None:
             self._on_close(self._process)
-        self._freed = True  # last: what an interruption leaves undone is done by the next `close`, or by `__del__`
+        self._freed = True  # last: the next `close`, or `__del__`, completes an interrupted one
 
     def __del__(self) -> None:
         if hasattr(self, "_channel"):

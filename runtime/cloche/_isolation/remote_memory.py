@@ -1,4 +1,4 @@
-"""What travels beside an instance's messages: bodies that its replies name, and the buffers that it shares with the host."""
+"""`RemoteMemory`: reads ranges of a guest's memory in a worker process, and knows the buffers that the two processes share."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["RemoteMemory"]
 
 
 class RemoteMemory:
-    """The memory of a guest that is out of reach, as far as the codec needs it.
+    """The codec's access to the memory of a guest in a worker process.
 
     Args:
-        channel: to its worker.
+        channel: channel to the worker.
 
     Attributes:
-        ranges: what lies in the guest's memory where the last answer points to, as far as it came along.
-        buffers: number, address in this process, the shared memory there, the guest's address.
-        uses: the buffers that the message under way names: number, offset, length.
+        ranges: ranges of guest memory that came with the last answer.
+        buffers: for each shared buffer its number, its address in this process, its shared memory, and its address in the guest.
+        uses: parts of buffers to which the current message refers: number, offset, length.
     """
 
     __slots__ = ("_channel", "_count", "buffers", "ranges", "uses")
@@ -38,19 +38,19 @@ class RemoteMemory:
         self.uses: list[tuple[int, int, int]] = []
 
     def number(self) -> int:
-        """A number for a new buffer. The worker knows buffers by it: one whose making was interrupted shifts no other."""
+        """A new number for a buffer. If making the buffer is interrupted, the number is not used again."""
         self._count += 1
         return self._count
 
     def add(self, number: int, area: SharedMemory, address: int) -> None:
-        """A buffer is shared from now on."""
+        """Register a buffer that the worker shares."""
         self.buffers.append((number, address_of(area.view), area, address))
 
     def lift(self, address: int, length: int) -> memoryview:
-        """What lies in the guest's memory: sent along with the answer, as a rule, or asked for now.
+        """The contents of a range of guest memory. If the range did not come with the answer, it is requested now.
 
         Raises:
-            ProtocolError: it is outside of the guest's memory.
+            ProtocolError: the range is outside of the guest's memory.
             BrokenInstanceError: the worker has died.
         """
         view = self.ranges.find(address, length)
@@ -64,7 +64,7 @@ class RemoteMemory:
         return view
 
     def shared(self, view: memoryview) -> int:
-        """The guest's address of a contiguous view, if it lies in a buffer; else 0."""
+        """The address in the guest of a contiguous view in a shared buffer; 0 if it is in none."""
         if not self.buffers or not view.nbytes:
             return 0
         start = address_of(view)

@@ -1,6 +1,6 @@
-"""A node's side of things in a worker: moves bytes between its socket, its shared memory and its guest. It decodes nothing.
+"""`NodeServer`: serves one node in a worker process. Moves bytes between the node's socket, its shared memory and its guest.
 
-The frames are the host's and the guest's: both the host's values and the guest's are opaque here.
+It neither encodes nor decodes values: frames pass unchanged between the host and the guest.
 """
 
 from __future__ import annotations
@@ -51,13 +51,15 @@ _ADDRESS_LENGTH: Final = re.compile(
     % b"|".join(re.escape(tag.to_bytes(2, "big")) for tag in (tags.BYTES_AT, tags.TEXT_AT, tags.BODY_AT)),
     re.DOTALL,
 )
-"""What a reply that points into guest memory looks like. Text may look like it too: then bytes are sent in vain."""
+"""Matches references to guest memory in a reply. It may match text as well: then bytes are sent that nobody needs."""
 
 
 class _Message(NamedTuple):
-    """A guest message, and where in it the addresses of its bodies are to be written.
+    """A message for the guest.
 
     Attributes:
+        frame: the message, with gaps for the addresses of its bodies.
+        bodies: position of the gap for the body's address, and the body.
         begun: called when the instance has begun the call, before the guest is entered.
     """
 
@@ -67,7 +69,7 @@ class _Message(NamedTuple):
 
 
 class _Relay:
-    """Stands where an instance has its codec: frames go in and come out as they are."""
+    """Pass-through codec of an instance: places the bodies of a message in guest memory, and leaves frames unchanged."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -92,13 +94,13 @@ class _Relay:
 
 
 class _RelayedRequestRouter(GuestRequestRouter):
-    """Stands where an instance has its handlers: those are in the host.
+    """Passes the guest's requests on to the host, where the request handlers are.
 
     Args:
-        memory: the guest's.
-        relay: the instance's.
-        limits: the instance's.
-        ask: takes a request, empty if it has too many items, and returns the host's answer.
+        memory: the guest's memory.
+        relay: the instance's codec.
+        limits: the node's limits.
+        ask: sends a request to the host and returns the answer. The request is empty if it has too many items.
     """
 
     def __init__(self, memory: Memory, relay: _Relay, limits: Limits, ask: Callable[[bytes], _Message]) -> None:
@@ -111,7 +113,7 @@ class _RelayedRequestRouter(GuestRequestRouter):
 
 
 class _Relayed(Instance):
-    """An instance whose messages and log records are bytes that somebody else reads."""
+    """An instance that passes messages and log records on as bytes, without decoding them."""
 
     __slots__ = ("dropped", "records")
 
@@ -133,20 +135,20 @@ class _Relayed(Instance):
             self._words[Word.GRANTED] = 1
 
     def relay(self, message: _Message) -> bytes:
-        """The guest's reply, which the host checks. Raises as `Instance.exchange` does."""
+        """Send a message and return the guest's reply, which only the host checks. Raises as `Instance.exchange` does."""
         reply: bytes = self._reply_to(0, [message], "")
         return reply
 
     def view(self, address: int, length: int) -> memoryview:
-        """Guest bytes, to be copied at once."""
+        """A view of guest memory, valid until the guest runs again."""
         return self._memory.view(address, length, self.limits.reply_bytes)
 
     def shared_at(self, view: memoryview) -> int:
-        """The guest's address of what `share` gave."""
+        """The guest's address of a buffer made by `share`."""
         return self._memory.shared(view)
 
     def prefetch(self, frame: bytes) -> list[tuple[int, memoryview]]:
-        """The ranges of guest memory that a reply seems to name, within reply_bytes."""
+        """The ranges of guest memory to which a reply seems to refer: together at most `Limits.reply_bytes`."""
         found: list[tuple[int, memoryview]] = []
         left, most = self.limits.reply_bytes, most_ranges(self.limits)
         for match in _ADDRESS_LENGTH.finditer(frame):
@@ -157,7 +159,7 @@ class _Relayed(Instance):
             try:
                 found.append((address, self.view(address, length)))
             except ClocheError:
-                break  # the host finds out by itself
+                break  # a reference outside of the memory: the host checks it as well
         return found
 
     def _drain(self) -> list[Any]:
@@ -168,12 +170,12 @@ class _Relayed(Instance):
 
 
 class NodeServer:
-    """One node of a worker.
+    """Serves one node of a worker process.
 
     Args:
-        engine: the worker's.
-        channel: to the host.
-        forget: called when it is over.
+        engine: the worker's engine.
+        channel: the node's socket to the host.
+        forget: called at the end of `run`.
     """
 
     def __init__(self, engine: Engine, channel: socket.socket, forget: Callable[[], object]) -> None:
@@ -188,7 +190,7 @@ class NodeServer:
         self._number = self._cancelled = 0
 
     def run(self) -> None:
-        """Serve until the host closes the channel. Nothing is raised: what fails goes to the host."""
+        """Serve requests until the host closes the channel. Errors are sent to the host, not raised."""
         keep = False
         try:
             while (received := self._receive()) is not None:
@@ -204,7 +206,7 @@ class NodeServer:
                     closed = instance is None or instance.closed
                     self._answer(Answer.FAILED, remote_errors.describe(error, closed))
         except OSError:
-            pass  # the host has gone
+            pass  # the host has ended
         finally:
             self._lent.clear()
             self._buffers.clear()
@@ -214,33 +216,36 @@ class NodeServer:
             self._channel.close()
 
     def cancel(self, number: int) -> None:
-        """Stop the call with that number, if it is under way or about to come: this goes another way, and may be faster."""
+        """Interrupt the call with that number. It may arrive before the call, because it comes on another socket."""
         self._cancelled = number
         if self._instance is not None and self._number == number:
             self._instance.cancel()
 
     def _begun(self) -> None:
-        """The guest is about to be entered."""
+        """Called before the guest is entered: interrupts a call that was cancelled before it arrived."""
         if self._instance is not None and self._cancelled == self._number:
             self._instance.cancel(self._instance.serial + 1)
 
     def where(self) -> list[list[Any]]:
-        """The Python frames that the guest is in now. Called on another thread."""
+        """The current Python frames of the guest. Called on another thread."""
         instance = self._instance
         frames = instance.where() if instance is not None else ()
         return [[name(frame.file), frame.line, name(frame.function)] for frame in frames]
 
     def _receive(self) -> tuple[Any, ...] | None:
-        """The next request: kind, number, payload, bodies, shared, size of the frame, a, b, and its descriptor or -1."""
+        """Receive a request: kind, number, payload, bodies, shared, size of the frame, a, b, and the descriptor or -1.
+
+        Returns None when the host has closed the socket.
+        """
         size, control, _, _ = self._channel.recvmsg_into([self._inbox], _DESCRIPTOR_SPACE)
         if not size:
             return None
         descriptor = struct.unpack_from("i", control[0][2])[0] if control else -1
         kind, outside, number, bodies, shared, length, a, b = REQUEST.unpack_from(self._inbox)
-        if number and kind != Request.READ:  # which may come in the middle of another
+        if number and kind != Request.READ:  # a READ may come during another request, which stays the current one
             self._number = number
         if outside:
-            assert self._area is not None  # the host has sent it
+            assert self._area is not None  # the host sends ROOM first
             payload = self._area.view
         else:
             payload = memoryview(self._inbox)[REQUEST.size : size]
@@ -272,7 +277,7 @@ class NodeServer:
             case Request.CALL:
                 instance.limit_next_calls(a / 1e6 if a else None, LIMITED_BY[b])
                 frame = instance.relay(self._message(payload, bodies, shared, length)._replace(begun=self._begun))
-                for outer, inner in self._lent:  # what the node did to a buffer shows, as if it were one memory
+                for outer, inner in self._lent:  # copied back: the host sees what the node wrote to a buffer
                     outer[:] = inner
                 self._lent.clear()
                 self._answer(Answer.DONE, frame, instance.prefetch(frame))
@@ -322,13 +327,13 @@ class NodeServer:
         return _Message(bytearray(payload[at : at + length]), placed)
 
     def _ask(self, request: bytes) -> _Message:
-        """Have the host answer what the guest asks while it runs."""
-        assert self._instance is not None  # its guest asks
+        """Send a request of the guest to the host, and return the answer."""
+        assert self._instance is not None  # the request comes from its guest
         self._answer(Answer.ASK, request, self._instance.prefetch(request) if request else ())
         while (received := self._receive()) is not None:
             kind, _, payload, bodies, shared, length, _, halt, _ = received
             if kind == Request.ANSWER:
-                if halt == StopReason.CANCELLED:  # the host's other message may come too late
+                if halt == StopReason.CANCELLED:  # the order to cancel, on the other socket, may be later
                     self._instance.host.cancel()
                     raise Stopped
                 if halt == StopReason.DEADLINE:
@@ -363,7 +368,7 @@ class NodeServer:
             told = StopReason[instance.told.name] if instance.told is not None else StopReason.NONE
             if instance.records or instance.dropped:
                 logs = b"".join(LENGTH.pack(len(record)) + record for record in instance.records)
-                dropped = min(instance.dropped, _U32)  # a guest that overwrites its ring can claim more
+                dropped = min(instance.dropped, _U32)  # a guest that forges its log ring can claim more
                 instance.records, instance.dropped = [], 0
         inside = RANGE.size * len(ranges) + len(logs) + len(frame)
         outside = inside > INLINE
@@ -384,7 +389,7 @@ class NodeServer:
         self._channel.send(head if outside else head + table + logs + frame)
 
     def _room(self, size: int) -> memoryview:
-        """The area, once it has at least `size` bytes."""
+        """The shared memory for answers. If it has less than `size` bytes, the host is asked for a larger one."""
         if self._area is None or self._area.size < size:
             self._area = None
             self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, self._number, 0, 0, 0, 0, size, 0))

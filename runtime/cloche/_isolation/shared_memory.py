@@ -8,7 +8,7 @@ import os
 from typing import Final
 
 from cloche._isolation.descriptors import Descriptor, memory_file
-from cloche._wasm import nothing_left
+from cloche._wasm import out_of_resources
 
 __all__ = ["SharedMemory", "attach", "create"]
 
@@ -49,7 +49,7 @@ def create(size: int, *, exact: bool = False) -> tuple[SharedMemory, Descriptor]
     try:
         return _create(size)
     except OSError as error:
-        raise nothing_left(f"for the {size} bytes that it shares with a worker process", error) from error
+        raise out_of_resources(f"for the {size} bytes that it shares with a worker process", error) from error
 
 
 def _create(size: int) -> tuple[SharedMemory, Descriptor]:

@@ -1,4 +1,4 @@
-"""The main program of a worker process: makes the engine, gives up its rights, and serves each node on a thread of its own."""
+"""The main program of a worker process: makes the engine, gives up the process's rights, and serves each node on a thread."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
     """Run until the host closes `control`, or ends.
 
     Args:
-        control: to the host: it sends nodes' sockets and cancellations.
-        boot: `parent`, `image` and `metering`.
+        control: socket on which the host sends the sockets of new nodes, and cancellations.
+        boot: the host's process id (`parent`), the folder of the image (`image`), and `metering`.
     """
     confine.at_start(boot["parent"])
     threading.stack_size(_THREAD_STACK_BYTES)
@@ -45,7 +45,7 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
         image = _image.Image.open(Path(boot["image"]))
         load = partial(_image.load, image, boot["metering"], progress=partial(tell, "progress"))
         engine = Engine(boot["metering"], load, image.sha256)
-        # the first instance has the engine make what no later one can: its mapping of the image needs a file
+        # before the rights are given up: for its first instance, the engine maps the image from a file
         Instance(engine, Limits(memory_bytes=4 << 30), "", lambda records, name: None).close(keep=True)
         _memory.keep_pagemap()
         in_force, missing = confine.when_ready()
@@ -54,11 +54,11 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
         os._exit(1)
     tell("ready", engine.image_bytes, in_force, missing)
     serve(engine, control)
-    os._exit(0)  # the guests under way are not waited for
+    os._exit(0)  # ends guests that still run, without the interpreter's shutdown
 
 
 def _say_where(answer: socket.socket, frames: list[list[Any]]) -> None:
-    """Send a node's frames: of too many, the innermost. The host may have stopped waiting; the worker goes on in any case."""
+    """Send a node's frames, the innermost ones if they are too many. Errors are ignored: the host may have stopped waiting."""
     while len(data := write_cbor(frames)) > FRAMES_BYTES:
         frames = frames[len(frames) // 4 + 1 :]
     with suppress(OSError):
@@ -66,7 +66,7 @@ def _say_where(answer: socket.socket, frames: list[list[Any]]) -> None:
 
 
 def serve(engine: Engine, control: socket.socket) -> None:
-    """Take the host's orders, which are CBOR: a node's number with its socket, or the request to cancel and its node's number."""
+    """Carry out the host's orders (CBOR): the number of a node, with its new socket, with a request to cancel, or with WHERE."""
     nodes: dict[int, NodeServer] = {}
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 1)
@@ -78,7 +78,7 @@ def serve(engine: Engine, control: socket.socket) -> None:
                 node = nodes.get(number)
                 try:
                     frames = node.where() if node is not None else []
-                except Exception:  # whatever one node's memory provokes: orders for the others come here, too
+                except Exception:  # a damaged guest must not end the thread that takes the orders for all nodes
                     frames = []
                 _say_where(answer, frames)
         elif descriptors:

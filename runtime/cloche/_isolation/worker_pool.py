@@ -1,4 +1,4 @@
-"""The worker processes of one `Runtime`: which one a node goes to, and the thread that starts and watches them."""
+"""`WorkerPool`: the worker processes of one `Runtime`. Chooses the process for each new node, and starts and ends processes."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ _MOST_BY_DEFAULT: Final = 4
 
 
 class WorkerPool:
-    """Makes instances, as an engine does in the host's own process. Thread-safe.
+    """Opens instances in worker processes. Thread-safe.
 
     Args:
-        image: what the workers run.
+        image: the guest image that the workers run.
         metering: how the guests' time is bounded.
-        count: at most so many processes; "each": one for each node; None: as many as there are processors, up to 4.
-        tell: told in a line what takes long, and what is missing.
+        count: the largest number of processes; "each": one for each node; None: the number of processors, but 4 at most.
+        tell: called with one line of text for a step that takes long, and for each missing confinement.
 
     Raises:
-        ClocheError: not on Linux.
+        ClocheError: the system is not Linux.
+        ValueError: `count` is something else.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class WorkerPool:
         self._image = image
         self._count = count if count is not None else min(_MOST_BY_DEFAULT, os.cpu_count() or 1)
         self._tell = tell
-        self._lock = threading.RLock()  # the collector may close an instance wherever it likes
+        self._lock = threading.RLock()  # reentrant: the garbage collector may close an instance while it is held
         self._processes: list[Process] = []
         self._reaper = ProcessReaper()
         self._closed = False
@@ -69,10 +70,10 @@ class WorkerPool:
         snapshot: Snapshot | None = None,
         handlers: Sequence[RequestHandler] = (),
     ) -> RemoteInstance:
-        """A new instance, in the worker with the fewest. The arguments are those of `Instance`."""
+        """Open an instance in the worker with the fewest nodes. The arguments are those of `Instance`."""
         try:
             return self._open(limits, host, on_records, snapshot, handlers)
-        except BrokenInstanceError:  # its worker had died, or dies of another node just now
+        except BrokenInstanceError:  # the worker died, perhaps because of another node: try another worker
             return self._open(limits, host, on_records, snapshot, handlers)
 
     def _open(
@@ -83,7 +84,7 @@ class WorkerPool:
         snapshot: Snapshot | None,
         handlers: Sequence[RequestHandler],
     ) -> RemoteInstance:
-        opening = Opening()  # counts for the worker's load until this call is over, in whatever way
+        opening = Opening()  # counts towards the worker's load until this call has ended
         process = self._take(opening)
         if limits.memory_bytes < process.image_bytes:
             raise ValueError(
@@ -98,7 +99,7 @@ class WorkerPool:
             raise
 
     def _take(self, opening: Opening) -> Process:
-        """The process for the next node, started if need be."""
+        """The process for the next node; a new one is started if there are few enough."""
         with self._lock:
             if self._closed:
                 raise ClosedError("the runtime is closed")
@@ -112,13 +113,13 @@ class WorkerPool:
             else:
                 process = least
             process.opening.add(opening)
-        for ended in dead:  # without the lock: the thread that reaps may be waiting for it
+        for ended in dead:  # without the lock, for which the reaper's thread may be waiting: a deadlock
             self._drop(ended)
         process.ready()
         return process
 
     def _drop(self, process: Process) -> None:
-        """End a process whose only node is gone, or that has ended."""
+        """Close a process that has ended, or whose only node is closed."""
         process.close()
         with self._lock:
             if process in self._processes:
@@ -126,27 +127,27 @@ class WorkerPool:
 
     @property
     def info(self) -> tuple[WorkerInfo, ...]:
-        """The processes that live and are ready."""
+        """The processes that have started and are alive."""
         with self._lock:
             return tuple(process.info for process in self._processes if process.is_up and not process.dead)
 
     def end_starts(self) -> None:
-        """Start no process any more, and end those that are not ready yet: whoever waits for one hears of it."""
+        """Refuse to start processes from now on, and end those that are starting; threads that wait for them get a ClosedError."""
         with self._lock:
             self._closed = True
             starting = [process for process in self._processes if not process.is_up]
-        for process in starting:  # without the lock, as above
+        for process in starting:  # without the lock, see `_take`
             self._drop(process)
 
     def close(self) -> None:
-        """End all processes, also those that start or hang. Again: nothing."""
+        """End all processes, also those that are starting or hang. Calling it again does nothing."""
         with self._lock:
             self._closed = True
         _end(self._processes, self._reaper)
         self._end.detach()
 
     def start_over(self) -> None:
-        """In the child of a fork: the processes are the parent's; nodes loaded here get new ones."""
+        """Called in the child of a fork: forget the processes, which are the parent's. Nodes that are loaded here get new ones."""
         self._lock = threading.RLock()
         for process in self._processes:
             process.forget()
@@ -163,7 +164,7 @@ def _end(processes: list[Process], reaper: ProcessReaper) -> None:
 
 
 def _start_over_in_child(reference: weakref.ref[WorkerPool]) -> None:
-    """`WorkerPool.start_over`, if the pool still lives: what is registered with `os` must not keep it alive."""
+    """Call `WorkerPool.start_over` if the pool still exists. A weak reference, because `os` never drops what is registered."""
     workers = reference()
     if workers is not None:
         workers.start_over()

@@ -1,4 +1,4 @@
-"""One worker process, as the host holds it: how it starts, how it ends, and what it died of."""
+"""`Process`: one worker process, seen from the host. Starts it, connects nodes to it, and ends it, saying why it died."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from cloche._isolation.worker_main import main
 main(control, boot)
 """
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH",)
-"""What a worker gets of the host's environment: where the interpreter's own libraries are, if that has to be said."""
+"""Environment variables that a worker inherits: some interpreters do not find their own libraries without them."""
 
 _START_S: Final = 300.0
-"""Seconds until the next sign of life of a worker that starts; compiling the image takes most of them."""
+"""Seconds that a starting worker may take from one message to the next. Compiling the image takes longest."""
 
 _WHERE_S: Final = 1.0
 _END_S: Final = 2.0
@@ -54,11 +54,11 @@ _LAST_WORDS: Final = 2000
 
 
 def _say_nothing(_text: str) -> None:
-    """Stands for a logger that is not needed any more."""
+    """Replaces the logger of a process that has started."""
 
 
 def _cache() -> dict[str, str]:
-    """The environment that gives a worker the host's cache; empty if the host has none."""
+    """The environment variable that makes a worker use the host's cache; empty if the host has no cache."""
     try:
         return {"CLOCHE_CACHE": str(cache_folder().absolute())}
     except ImageError:
@@ -66,10 +66,10 @@ def _cache() -> dict[str, str]:
 
 
 def _frames(data: bytes) -> Iterator[FrameInfo]:
-    """Frames as a worker describes them. Every byte may be a lie.
+    """Decode the Python frames that a worker sends. They are untrusted.
 
     Raises:
-        ValueError: they are none.
+        ValueError: the data are not frames.
     """
     for entry in decode_record(data)[:MAX_FRAMES]:
         match entry:
@@ -80,20 +80,20 @@ def _frames(data: bytes) -> Iterator[FrameInfo]:
 
 
 class Resident(Protocol):
-    """A node's instance, as far as the process it lives in knows it.
+    """What a `Process` needs of each node's instance in it.
 
     Attributes:
-        limits: what the node may use: the process is bounded by the sum.
+        limits: the node's limits. The sum over all nodes bounds the process.
     """
 
     limits: Limits
 
     def abandon(self) -> None:
-        """This process was forked: the worker, and the instance in it, are the parent's."""
+        """Called in the child of a fork: close without a message, because the worker belongs to the parent process."""
 
 
 class Meter(Protocol):
-    """A node's channel, as far as the process it leads to knows it."""
+    """What a `Process` needs of each node's channel."""
 
     @property
     def busy_until_now_s(self) -> float:
@@ -101,19 +101,19 @@ class Meter(Protocol):
 
 
 class Opening:
-    """Stands for a node that is about to be opened in a worker, for as long as anybody holds it."""
+    """Counts as a node in a worker's load while the node is being opened. Garbage collection removes it, whatever happened."""
 
     __slots__ = ("__weakref__",)
 
 
 class Process:
-    """A worker. Nothing that it sends is believed before it is checked, and nothing is ever unpickled.
+    """A worker process. Everything that it sends is checked before use, and nothing is ever unpickled.
 
     Args:
-        image: what it runs.
-        metering: of its engine.
-        tell: told in a line what takes long, and what is missing.
-        reaper: starts it, and notices its end.
+        image: the guest image that it runs.
+        metering: metering of its engine.
+        tell: called with one line of text for a step that takes long, and for each missing confinement.
+        reaper: starts the process, and notices its end.
     """
 
     def __init__(self, image: Image, metering: Metering, tell: Callable[[str], None], reaper: ProcessReaper) -> None:
@@ -124,7 +124,7 @@ class Process:
         self._reaper = reaper
         self._starting = threading.Lock()
         self.is_up = self._is_begun = self._is_closing = self._is_closed = False
-        self._lock = threading.RLock()  # the collector may close an instance, and with it this, wherever it likes
+        self._lock = threading.RLock()  # reentrant: the garbage collector may call `leave` or `close` while it is held
         self._cause: str | None = None
         self._count = 0
         self.instances: weakref.WeakSet[Resident] = weakref.WeakSet()
@@ -142,29 +142,29 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 before it has one."""
+        """The process id; 0 before the start."""
         return self._popen.pid if self._popen is not None else 0
 
     @property
     def load(self) -> int:
-        """Nodes that it has, or is about to have."""
+        """Number of nodes in the process, including those that are being opened."""
         return len(self.opening) + len(self.instances)
 
     @property
     def busy_s(self) -> float:
-        """Seconds that its nodes' calls have taken, added up, with those under way."""
+        """Total seconds of the calls of its nodes, including current calls."""
         with self._lock:
             return self._busy_s + sum(channel.busy_until_now_s for channel in self._channels)
 
     def enter(self, instance: Resident, channel: Meter) -> None:
-        """A node is about to be opened."""
+        """Add a node that is about to be opened."""
         with self._lock:
             self.instances.add(instance)
             self._channels.add(channel)
             self._resize()
 
     def leave(self, instance: Resident, channel: Meter) -> None:
-        """A node is gone. Again: nothing."""
+        """Remove a node. Calling it again does nothing."""
         with self._lock:
             if channel in self._channels:
                 self._busy_s += channel.busy_until_now_s
@@ -174,25 +174,25 @@ class Process:
 
     def _resize(self) -> None:
         if self._bounds is not None and not self.dead:
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the process has ended
                 self._bounds.resize([instance.limits for instance in self.instances])
 
     def check(self) -> None:
-        """Kill it if it uses more than its nodes may."""
+        """Kill the process if it uses more than its nodes may use together."""
         if self._bounds is None or self.dead:
             return
         try:
             with self._lock:
                 exceeded = self._bounds.exceeded(self.busy_s, self.load)
         except (OSError, KeyError, ValueError):
-            return  # it has just ended
+            return  # the process has just ended
         if exceeded:
             self.end(f"killed, for {exceeded}")
 
     def spawn(self) -> None:
-        """Start the process. Called on a thread that outlives it: the kernel kills it when that thread ends."""
+        """Start the process. Must run on the reaper's thread: the kernel kills the process when the thread that started it ends."""
         with self._lock:
-            if self.dead:  # who wanted it was interrupted meanwhile
+            if self.dead:  # it was ended before it began: its caller was interrupted
                 return
             self._popen = subprocess.Popen(
                 [sys.executable, "-I", "-c", _BOOT, str(self._theirs.fileno())],
@@ -202,24 +202,24 @@ class Process:
                 pass_fds=[self._theirs.fileno()],
                 cwd="/",
                 env=_cache() | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                start_new_session=True,  # Ctrl-C is for the host
+                start_new_session=True,  # else Ctrl-C in a terminal would kill workers as well
             )
             self._theirs.close()
             self._their_words.close()
 
     def ready(self) -> None:
-        """Start it, or wait for who does.
+        """Start the process, or wait until another thread has started it.
 
         Raises:
-            ImageError: it cannot load the image.
+            ImageError: the worker cannot load the image.
             ClosedError: the runtime was closed meanwhile.
-            BrokenInstanceError: another thread's attempt has failed; another process may start.
-            ClocheError: it does not start.
+            BrokenInstanceError: another thread's attempt to start it failed; the caller can try another process.
+            ClocheError: the process does not start.
         """
         with self._starting:
             if self.is_up:
                 return
-            if self._is_begun:  # by a thread that was interrupted: the caller takes another process
+            if self._is_begun:  # an interrupt has ended the thread that began: do not go on from an unknown state
                 self.end("killed, for its start was interrupted")
             if self.dead:
                 raise (
@@ -238,7 +238,7 @@ class Process:
             except BaseException:
                 self.end()
                 raise
-            self._tell = _say_nothing  # it may lead back to the runtime, which would then never be dropped
+            self._tell = _say_nothing  # `tell` may refer to the runtime, which would keep it alive
 
     def _not_started(self, why: str) -> ClocheError:
         if self._is_closing:
@@ -269,7 +269,7 @@ class Process:
                 for what, reason in missing.items():
                     self._tell(f"worker process {self.pid} runs without {what}: {reason}")
                 in_force.append("processor_time")
-                if self._bounds.no_cgroup:  # not worth a word to the logger: few machines have one to give
+                if self._bounds.no_cgroup:  # not logged: few machines allow it
                     missing["cgroup"] = self._bounds.no_cgroup
                 else:
                     in_force.append("cgroup")
@@ -283,7 +283,7 @@ class Process:
                 raise ValueError("it sent something else")
 
     def connect(self) -> tuple[int, Socket]:
-        """A number and a socket for a new node.
+        """Connect a new node. Returns its number and the host's end of its socket.
 
         Raises:
             OSError: the process has ended.
@@ -301,15 +301,15 @@ class Process:
         return number, ours
 
     def cancel(self, number: int, request: int) -> None:
-        """Have the worker stop a node's call, if it is still under way."""
+        """Have the worker interrupt a node's call, unless that call has ended."""
         try:
             with self._lock:
                 self.control.send(write_cbor([number, request]), socket.MSG_DONTWAIT)
         except OSError:
-            pass  # it has ended; or it takes no orders any more, and the deadline will end it
+            pass  # the process has ended, or hangs: then it is killed after the deadline
 
     def where(self, number: int) -> tuple[FrameInfo, ...]:
-        """The frames that a node's guest is in now, as the worker says; empty if it does not say so soon.
+        """The current Python frames of a node's guest, according to the worker; empty if it does not answer within `_WHERE_S`.
 
         Raises:
             ClocheError: this process has no open files left.
@@ -326,10 +326,10 @@ class Process:
                 return ()
 
     def end(self, cause: str = "") -> str:
-        """Kill it, unless it has ended by itself; what it died of.
+        """Kill the process, unless it has ended by itself. Returns why it ended.
 
         Args:
-            cause: why it is killed; "" if it seems to have died.
+            cause: why it is killed; "" if it seems to have ended by itself.
         """
         self.dead = True
         with self._lock:
@@ -343,7 +343,7 @@ class Process:
         if self._is_closing:
             cause = cause or "ended, for its runtime was closed"
         ended = self._popen.poll() is not None
-        self._popen.kill()  # of no effect if it is just ending
+        self._popen.kill()  # has no effect if the process has just ended
         code = self._popen.wait()
         if cause and (not ended or self._is_closing):
             return cause
@@ -362,14 +362,14 @@ class Process:
         return clean(text).strip()
 
     def close(self) -> None:
-        """Have it end, and see that it does. Again: nothing; what an interruption has left undone is done then."""
+        """End the process and wait for that. Calling it again does nothing, or completes an interrupted `close`."""
         if self._is_closed:
             return
         self._is_closing = self.dead = True
         self._reaper.discard(self)
-        with suppress(OSError):  # ENOTCONN: it has ended
-            self.control.shutdown(socket.SHUT_RDWR)  # who waits for it to start waits no longer
-        with self._lock:  # not before: `spawn` may be under way
+        with suppress(OSError):  # ENOTCONN: the process has ended
+            self.control.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in `ready`
+        with self._lock:  # waits for a `spawn` under way
             popen = self._popen
             if popen is not None:
                 try:
@@ -383,9 +383,12 @@ class Process:
             self._is_closed = True
 
     def forget(self) -> None:
-        """In the child of a fork: it is not ours, and what we hold of it must not reach it."""
+        """Called in the child of a fork: release everything without sending the process a message. It belongs to the parent."""
         self.dead = True
-        self._lock, self._starting = threading.RLock(), threading.Lock()  # other threads may have held them
+        self._lock, self._starting = (
+            threading.RLock(),
+            threading.Lock(),
+        )  # the old ones may be held by threads that the child does not have
         self._cause = "it is of the process that this one was forked from"
         for instance in list(self.instances):
             instance.abandon()
@@ -400,5 +403,5 @@ class Process:
 
     @property
     def info(self) -> WorkerInfo:
-        """What users may know of it."""
+        """The process as `Runtime.workers` shows it."""
         return WorkerInfo(self.pid, len(self.instances), self.confined_by, self.missing)

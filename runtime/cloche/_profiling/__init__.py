@@ -1,1 +1,1 @@
-"""Where the time of a call goes: phases in the host, functions in the guest. Costs nothing while no profile is taken."""
+"""Profiles: the time of each call by phase in the host, and by function in the guest. They cost nothing while none is taken."""

@@ -1,4 +1,4 @@
-"""Calling context trees: what a guest sends of one, checked, and sums of them."""
+"""Calling context trees: checks those that guests send, and adds them up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_SUM: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """As a guest names it, made harmless."""
+    """A function of the guest: its name, file and first line, as the guest reports them, cleaned."""
 
     name: str
     file: str
@@ -23,14 +23,14 @@ class Function:
 
 
 class Tree:
-    """Nodes in columns, callers before callees.
+    """A tree with one node for each function under each caller, stored in columns. Callers come before their callees.
 
     Attributes:
         parents: index of the caller's node; -1: called by the guest runtime.
         functions: number of the function.
-        calls: how often.
-        spent: nanoseconds, those of callees included; the callees of a node never have more than it.
-        total: nanoseconds that the guest had.
+        calls: number of calls.
+        spent: nanoseconds in the function, with its callees. The callees of a node together never have more than the node.
+        total: nanoseconds that the calls took in the guest.
     """
 
     __slots__ = ("_children", "calls", "functions", "parents", "spent", "total")
@@ -51,7 +51,7 @@ class Tree:
         return (parent, function) in self._children
 
     def add(self, parent: int, function: int, calls: int, spent: int) -> int:
-        """Add to the node of that function under that caller; its index. The sum of the callees is the caller's to know."""
+        """Add to the node of a function under a caller, and return its index. Does not check that callees fit in their caller."""
         index = self._children.get((parent, function))
         if index is None:
             index = self._children[parent, function] = len(self.parents)
@@ -75,8 +75,8 @@ class Tree:
         """Nanoseconds of each node without its callees, and without what profiling cost it.
 
         Args:
-            inner: nanoseconds that each call of a function lets it seem slower.
-            outer: those that it lets its caller seem slower.
+            inner: nanoseconds that profiling adds to a function at each of its calls.
+            outer: nanoseconds that profiling adds to the caller at each call.
         """
         own = [spent - inner * calls for spent, calls in zip(self.spent, self.calls, strict=True)]
         for index, parent in enumerate(self.parents):
@@ -85,7 +85,7 @@ class Tree:
         return [max(0, value) for value in own]
 
     def by_function(self, functions: list[Function], inner: int, outer: int) -> list[tuple[Function, int, int, int]]:
-        """Function, calls, own and total nanoseconds, most of its own first; see `own`."""
+        """Rows of function, calls, own and total nanoseconds, largest own time first. The arguments are those of `own`."""
         alone = self.own(inner, outer)
         below = alone[:]
         for index in range(len(self) - 1, -1, -1):
@@ -107,19 +107,22 @@ class Tree:
 
 
 def parse(numbers: bytes, functions: int, total: int) -> Tree:
-    """The tree that a guest sends of one call, cut to the time that it had.
+    """Check the tree that a guest sends after a call. Times are cut so that they fit in the time that the host measured.
 
     Args:
-        numbers: for each node the parent's index, the function's number, calls and nanoseconds: 64 bits each.
-        functions: how many have been named.
-        total: nanoseconds that the guest had.
+        numbers: for each node the parent's index, the function's number, calls and nanoseconds, in 64 bits each.
+        functions: number of functions that the guest has named so far.
+        total: nanoseconds that the call took in the guest, by the host's clock.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the bytes are not a tree.
     """
     if len(numbers) % _NODE.size or len(numbers) > _MAX_NODES * _NODE.size:
         raise ValueError(f"a tree of {len(numbers)} bytes: 32 a node, {_MAX_NODES} nodes at most")
-    tree, left = Tree(total), [total]  # left: what callees may still have, the runtime's first
+    tree, left = (
+        Tree(total),
+        [total],
+    )  # left: time that the callees of each node may still have; first, of the guest runtime
     for index, (parent, function, calls, spent) in enumerate(_NODE.iter_unpack(numbers)):
         if not -1 <= parent < index or not 0 <= function < functions or not 0 <= calls < 1 << 40 or spent < 0:
             raise ValueError("a node of the tree has no such caller, function, number of calls or time")
@@ -132,7 +135,7 @@ def parse(numbers: bytes, functions: int, total: int) -> Tree:
 
 
 def merge(total: Tree, tree: Tree) -> None:
-    """Add a tree to a sum, which is bounded: what finds no room counts for its callers alone."""
+    """Add a tree to a sum. Beyond `_MAX_SUM` nodes, new ones are left out, and their time stays with their callers."""
     total.total += tree.total
     places = [-1]
     for parent, function, calls, spent in zip(tree.parents, tree.functions, tree.calls, tree.spent, strict=True):

@@ -1,9 +1,9 @@
-"""A profile in Chrome's Trace Event Format, which Perfetto, speedscope and chrome://tracing open.
+"""Writes a profile in Chrome's Trace Event Format, which Perfetto, speedscope and chrome://tracing open.
 
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: complete events ("ph": "X"), times in
-microseconds. Those of one thread nest by containment; viewers order what begins or ends at the same time as they like, so each bar
-begins a nanosecond after the one around it and ends one before the next. speedscope takes events for the same function if names
-and ``args`` are equal: hence no ``args``, and the number of calls in the category, which Perfetto shows.
+microseconds. Events of one thread nest if one contains the other. Viewers differ about events that begin or end at the same time,
+so each bar begins a nanosecond after the bar around it, and ends one before the next. speedscope adds up events if their names and
+``args`` are equal: so there are no ``args``, and the number of calls is in the category, which Perfetto shows.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _SUMS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """What a trace shows of a node.
+    """The data of a trace.
 
     Attributes:
-        node: its name.
-        count: all calls.
-        calls: those that were kept, with the functions that ran in the guest, None if the guest could not tell.
+        node: the node's name.
+        count: number of all calls.
+        calls: the calls that were kept, each with the tree of the guest's functions; None if the guest sent none.
         seconds: sums over all calls: "total", and by phase.
         total: the sum of the trees of all calls.
-        functions: what the numbers in the trees stand for.
-        about: what else the file says.
+        functions: the functions to which the numbers in the trees refer.
+        about: further facts for the file's ``otherData``.
     """
 
     node: str
@@ -49,10 +49,10 @@ class Traced:
 
 
 def trace(traced: Traced) -> str:
-    """The trace's text: every kept call on one track, and on another one the sums of all calls.
+    """The trace as JSON text: every kept call on one track, and the sums of all calls on another.
 
-    A function that was called several times by the same caller in one call is one bar, as wide as its time; bars begin where
-    the one before ends, not where the function began. Order and widths are measured, gaps are not.
+    If a caller called a function several times within one call, these are one bar, as wide as their time together. A bar begins
+    where the one before it ends, not when the function began: order and widths are measured, gaps are not.
     """
     events: list[dict[str, Any]] = [
         *_title(_CALLS, f"{traced.node}: calls"),
@@ -94,7 +94,7 @@ def _sums(traced: Traced) -> list[dict[str, Any]]:
 
 
 def _functions(track: int, tree: Tree, functions: list[Function], start: int, end: int) -> list[dict[str, Any]]:
-    """Bars within [start, end]. What took no time that can be drawn is left out, and what it called."""
+    """The guest's functions as bars within [start, end]. A function with too little time to draw is left out, with its callees."""
     children = tree.children()
     places: list[tuple[int, int] | None] = [None] * len(tree)
     events: list[dict[str, Any]] = []

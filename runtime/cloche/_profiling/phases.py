@@ -1,8 +1,8 @@
-"""Where the time of a call goes: phase by phase, on the host's clock, while somebody observes the node.
+"""`record`: measures the phases of each call of a node, on the host's clock.
 
-A node that is not observed pays for a comparison with None at each phase. Phases do not overlap: what is placed in guest memory
-during encoding is "lower" and not "encode". While the guest runs, all is "guest", also the copy of the request's frame, and what
-the host does to answer the guest (services, mounts).
+A node that is not observed pays for one comparison with None at each phase. Phases do not overlap: time in which a body is placed
+in guest memory during encoding counts as "lower", not as "encode". While the guest runs the phase is "guest". That includes copying
+the request's frame, and the host's work on requests of the guest (services, mounts).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["NAMES", "CallPhases", "Phase", "Recorder", "record"]
 NAMES: Final = PHASES
 
 _MAX_SEGMENTS: Final = 400
-"""Of one call; a list of a thousand arrays alternates between encode and lower as often. Totals count them all."""
+"""Stretches kept of one call. More can come: a list of a thousand arrays alternates between encode and lower. Totals count all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One stretch of a call, in seconds since the recorder began."""
+    """An uninterrupted stretch of one phase; `start` and `end` in seconds since the recording began."""
 
     name: str
     start: float
@@ -42,12 +42,13 @@ class CallPhases:
 
     Attributes:
         op: name of the `Op`.
-        call: its number on the node.
-        start: seconds since the recorder began.
-        end: likewise.
-        phases: its stretches in order, without overlap; at most 400 of them.
-        totals: seconds by name, every one of `NAMES`. What is missing to ``end - start`` is the host's bookkeeping.
-        failed: the exception's type, if the guest did not answer, or answered with a failure because it was told to stop; else "".
+        call: number of the call on the node.
+        start: begin of the call, in seconds since the recording began.
+        end: end of the call, likewise.
+        phases: the first 400 stretches, in order, without overlap.
+        totals: seconds of each phase, with all of `NAMES` as keys. The rest of ``end - start`` is the host's bookkeeping.
+        failed: name of the exception's type, if the guest did not answer, or answered with a failure because it was interrupted;
+            otherwise "".
     """
 
     op: str
@@ -63,12 +64,12 @@ class Recorder:
     """An `Observer` that keeps the phases of the calls.
 
     Args:
-        max_calls: how many calls are kept.
-        after: called with each call once it is over.
+        max_calls: number of calls that are kept, the first ones.
+        after: called with each call when it has ended.
 
     Attributes:
-        calls: oldest first.
-        dropped: calls after the first `max_calls`, of which nothing is kept.
+        calls: the calls that were kept, the oldest first.
+        dropped: number of calls that were not kept.
     """
 
     def __init__(self, max_calls: int, after: Callable[[CallPhases], None] | None = None) -> None:
@@ -116,16 +117,16 @@ class Recorder:
 def record(
     node: Node, *, max_calls: int = 10_000, after: Callable[[CallPhases], None] | None = None
 ) -> Iterator[Recorder]:
-    """Record the phases of every call on `node` in the block. Timing itself adds some 0.3 us to each phase.
+    """Record the phases of every call on `node` inside the ``with`` block. Recording adds some 0.3 us to each phase.
 
     Args:
-        node: it lives in a sandbox of this process.
-        max_calls: how many calls are kept.
-        after: called with each call once it is over; the node may be broken by then.
+        node: a node in a sandbox of this process, not in a worker process.
+        max_calls: number of calls that are kept, the first ones.
+        after: called with each call when it has ended; the node may be broken by then.
 
     Raises:
-        ClocheError: the node is recorded already, or has no instance in this process.
-        ClosedError: it is closed.
+        ClocheError: the node is being recorded already, or has no sandbox in this process.
+        ClosedError: the node is closed.
     """
     recorder = Recorder(max_calls, after)
     calls = node.__cloche__

@@ -1,7 +1,8 @@
-"""A node's profile: which of its functions, and which phases of the host, the time of each call went to.
+"""`profile`: a node's time by function in the guest, and by phase in the host.
 
-The guest counts in a tree of calls (`cloche_guest.profile`), the host takes the tree after every call and knows the phases
-around it (`phases`). What the guest says is checked and cut to the time that the host saw pass; beyond that it is only its word.
+The guest counts calls and times in a tree (`cloche_guest.profile`). After every call the host takes that tree, and adds the phases
+that it has measured itself (`phases`). The tree is checked, and its times are cut to the time that the host measured. Otherwise it
+is untrusted: a node can falsify how its time is divided among its functions.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche._atomic_file import AtomicFile
 from cloche._profiling import phases as _phases
 from cloche._profiling.call_tree import Function, Tree, merge, parse
 from cloche._sandbox import raise_failure
-from cloche.atomic_file import AtomicFile
 from cloche.errors import ClocheError
 from cloche.texts import name
 from cloche_wire import Op, Reply
@@ -29,12 +30,12 @@ __all__ = ["FunctionTime", "Profile", "ProfiledCall", "profile"]
 _MAX_CALLS: Final = 2000
 _MAX_FUNCTIONS: Final = 1024
 _MAX_TREE_NODES: Final = 50_000
-"""Of all calls that are kept one by one; later ones keep their phases, and count in the sums."""
+"""Nodes in the trees of the calls that are kept one by one. Later calls are kept without a tree; the sums count them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProfiledCall:
-    """One call: the host's phases, and the functions that ran in the guest, None if the guest could not tell."""
+    """One call: its phases in the host, and the tree of the guest's functions; None if the guest sent none, or there is no room."""
 
     phases: CallPhases
     tree: Tree | None
@@ -42,15 +43,15 @@ class ProfiledCall:
 
 @dataclass(frozen=True, slots=True)
 class FunctionTime:
-    """What one function of the node took, over all calls.
+    """The time of one function of the node, over all calls.
 
     Attributes:
-        name: qualified name, as the node gives it.
-        file: its file, or the module of a built-in function; "" if unknown.
-        line: where it begins; 0: made in C.
-        calls: how often it ran; each resumption of a generator or coroutine counts.
-        self_s: seconds in it and in nothing that it called.
-        total_s: seconds in it; a recursive call counts once.
+        name: the function's qualified name, as the node reports it.
+        file: the function's file, or the module of a built-in function; "" if unknown.
+        line: the function's first line; 0 for a function in C.
+        calls: number of calls. Each resumption of a generator or coroutine counts as one.
+        self_s: seconds in the function itself, without the functions that it called.
+        total_s: seconds in the function and those that it called; the time of a recursive call counts once.
     """
 
     name: str
@@ -62,16 +63,16 @@ class FunctionTime:
 
 
 class Collected:
-    """What is known of the calls so far: the host's phases, and what the guest says, checked and summed.
+    """The data of a profile: the host's phases, and the guest's trees, checked and added up.
 
     Attributes:
-        calls: those kept one by one.
-        count: all calls.
+        calls: the calls that are kept one by one.
+        count: number of all calls.
         seconds: sums over all calls: "total", and by phase.
-        dropped: calls of functions that found no place in the guest's tree.
-        cost_s: what profiling adds to each call of a function: what counts for that function, and for its caller.
-        problem: why the guest's part ends early, or "".
-        functions: what the numbers in the trees stand for.
+        dropped: number of calls of functions for which the guest's tree had no room.
+        cost_s: seconds that profiling adds to each call of a function: to the function itself, and to its caller.
+        problem: why functions are no longer counted; "" while they are.
+        functions: the functions to which the numbers in the trees refer.
         total: the sum of the trees of all calls.
     """
 
@@ -87,7 +88,7 @@ class Collected:
         self._room = _MAX_TREE_NODES
 
     def started(self, answer: Any) -> None:
-        """The guest has begun to count, and says what that costs."""
+        """Take the guest's answer to "start": the nanoseconds that counting adds to each call of a function."""
         match answer:
             case [int(inner), int(outer)] if 0 <= inner < 1_000_000 and 0 <= outer < 1_000_000:
                 self.cost_s = inner / 1e9, outer / 1e9
@@ -96,11 +97,11 @@ class Collected:
         """Add a call.
 
         Args:
-            phases: the host's.
-            answer: what the guest says of it, untrusted; None: it says nothing.
+            phases: the phases of the call in the host.
+            answer: the guest's answer to "take", untrusted; None: there is none.
 
         Raises:
-            ValueError: the answer is malformed. The host's phases are added all the same.
+            ValueError: the answer is malformed. The host's phases are added nevertheless.
         """
         self.count += 1
         for phase, seconds in (("total", phases.end - phases.start), *phases.totals.items()):
@@ -122,7 +123,7 @@ class Collected:
             self.calls.append(ProfiledCall(phases, tree))
 
     def _learn(self, text: str) -> None:
-        """Add functions, each on three lines."""
+        """Add new functions: name, file and first line of each, on three lines."""
         if text.count("\n") >= 3 * _MAX_FUNCTIONS:
             raise ValueError("a profile names 1024 functions at most")
         fields = text.split("\n") if text else []
@@ -134,7 +135,7 @@ class Collected:
 
 
 class Profile:
-    """What `profile` found out; grows while the block runs."""
+    """The result of `profile`. It grows while the ``with`` block runs."""
 
     def __init__(self, node: str, collected: Collected) -> None:
         self.node = node
@@ -158,24 +159,24 @@ class Profile:
 
     @property
     def dropped(self) -> int:
-        """Calls of functions that found no place in the guest's tree; their time counts for their callers."""
+        """Number of calls of functions for which the guest's tree had no room. Their time counts for their callers."""
         return self._collected.dropped
 
     @property
     def cost_s(self) -> tuple[float, float]:
-        """What profiling itself adds to each call of a function: what counts for that function, and for its caller.
+        """Seconds that profiling adds to each call of a function: to the function itself, and to its caller.
 
-        `functions` has taken it off, the timeline has not.
+        The times in `functions` are without these, those in the file of `save` are with them.
         """
         return self._collected.cost_s
 
     @property
     def problem(self) -> str:
-        """Why the guest's part ends early, or ""."""
+        """Why the node's functions are no longer counted; "" while they are."""
         return self._collected.problem
 
     def functions(self) -> list[FunctionTime]:
-        """What each function took, the one with the most time of its own first."""
+        """The time of each function, the largest `FunctionTime.self_s` first."""
         found, (inner, outer) = self._collected, self.cost_s
         rows = found.total.by_function(found.functions, round(inner * 1e9), round(outer * 1e9))
         return [
@@ -187,7 +188,7 @@ class Profile:
         """Write a trace that speedscope.app and ui.perfetto.dev open: Chrome's Trace Event Format.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         from cloche._profiling.chrome_trace import Traced, trace
 
@@ -211,18 +212,19 @@ class Profile:
 
 @contextmanager
 def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
-    """Profile every call on `node` in the block; use it afterwards for `Profile.save` and `Profile.functions`.
+    """Profile every call on `node` inside the ``with`` block. Use the profile's `save` and `functions` after the block.
 
-    Each call of a function costs some microseconds more while it is counted: see docs/how-to/profiling.md. Deadlines and fuel
-    are what they were. The node runs in the same interpreter as the counter and can falsify what it says, not more.
+    Counting adds some microseconds to each call of a function (docs/how-to/profiling.md has figures). Deadlines and fuel limits
+    stay the same, and include that time. The node runs in the same interpreter as the counter, so it can falsify its own profile,
+    but nothing else.
 
     Args:
-        node: it lives in a sandbox of this process, and no call on it is under way.
-        builtins: count calls into C as well: numpy's, built-in functions, classes. Without, it costs less.
+        node: a node in a sandbox of this process (not in a worker process), with no call under way.
+        builtins: count calls of functions in C as well: numpy's, built-in functions, classes. Without them profiling costs less.
 
     Raises:
         ClocheError: the node is closed, is being profiled already, or has no sandbox in this process.
-        NodeRaisedError: the node has taken all that the profiler needs (every tool of `sys.monitoring`).
+        NodeRaisedError: the node has occupied every tool of `sys.monitoring`, so that none is left for the profiler.
     """
     made = Collected()
     calls = node.__cloche__
@@ -249,11 +251,11 @@ def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
 
 
 def _ask(calls: NodeCalls, *operands: Any) -> Any:
-    """One message beside the node's own calls: not recorded, not counted.
+    """Send the profiler's message to the guest, and return the answer. It is neither recorded nor counted as a call.
 
     Raises:
         NodeRaisedError: the guest refused.
-        BrokenInstanceError: as any call.
+        BrokenInstanceError: the message broke the node, as any call can.
     """
     kind, value = calls.lock.run(calls.sandbox.aside, Op.PROFILE, operands)
     if kind is not Reply.RESULT:

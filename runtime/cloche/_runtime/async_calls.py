@@ -1,4 +1,4 @@
-"""Awaitable twins of a node's calls, under asyncio and trio. The guest runs on a worker thread; cancelling stops it."""
+"""The awaitable forms of a node's calls, under asyncio and trio. The guest runs on a worker thread; cancelling interrupts it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ __all__ = ["call", "settled", "stream"]
 
 T = TypeVar("T")
 _AGAIN_S = 0.005
+"""Seconds between two attempts to interrupt a call whose task was cancelled."""
 
 
 class _Token:
-    """Stands for one call: an interrupt ends that call and no other one on the same node."""
+    """Identifies one call, so that cancelling its task interrupts that call and no other one on the same node."""
 
     __slots__ = ("begun", "cancelled", "ended")
 
@@ -43,18 +44,18 @@ _queues: RunVar[WeakKeyDictionary[NodeCalls, anyio.Lock]] = RunVar("cloche_queue
 async def call(node: NodeCalls, function: Callable[[], T]) -> T:
     """Run `function`, which calls the node, on a worker thread.
 
-    Calls of one node wait for each other on the event loop, so that together they hold one of its worker threads and not all. A
-    call from inside another node's call goes past that queue, on a thread of its own: else it could wait for calls that wait
-    for worker threads, which calls like the one around it hold. `NodeLock` refuses it if it would wait for ever.
+    Calls of one node queue on the event loop, so that together they occupy one of its worker threads instead of all. A call from
+    inside another node's call skips the queue and gets a thread of its own. In the queue it could wait for a call that waits for
+    a worker thread, while the outer call occupies the last one. `NodeLock` refuses it if it would wait forever.
 
-    When the awaiting task is cancelled, the guest is stopped at once if it is under way, which breaks the node; a call that
-    still waited for its turn, or had just ended, leaves it usable: `Node.broken` tells.
+    If the awaiting task is cancelled while the guest runs, the guest is interrupted: the node unwinds and stays usable, or is
+    stopped after `Limits.grace_s`, which breaks it. If the call still queues, or has just ended, the node is not touched.
     """
     if is_nested():
         return await _run(node, function, anyio.CapacityLimiter(math.inf))
     queue = _queue(node)
     try:
-        queue.acquire_nowait()  # without a checkpoint: the thread is one
+        queue.acquire_nowait()  # not `async with`: its extra checkpoint would cost a turn of the event loop
     except anyio.WouldBlock:
         await queue.acquire()
     try:
@@ -64,7 +65,7 @@ async def call(node: NodeCalls, function: Callable[[], T]) -> T:
 
 
 def _queue(node: NodeCalls) -> anyio.Lock:
-    """The calls of the node that wait on this event loop."""
+    """The lock for which the calls of this node queue on this event loop."""
     try:
         queues = _queues.get()
     except LookupError:
@@ -80,7 +81,7 @@ async def _run(node: NodeCalls, function: Callable[[], T], limiter: anyio.Capaci
     token = _Token()
 
     def begin() -> T:
-        token.begun = True  # first: either we see that we are cancelled, or who cancels sees that we have begun
+        token.begun = True  # before the check: else a cancellation between the two is lost
         if token.cancelled:
             raise Cancelled(
                 f"the call on node {node.name!r} was cancelled before it began", node=node.name, begun=False
@@ -96,22 +97,22 @@ async def _run(node: NodeCalls, function: Callable[[], T], limiter: anyio.Capaci
 
     async with _portal(node):
         try:
-            # abandoned rather than shielded: asyncio's own Task.cancel() knows no shields
+            # not shielded: asyncio's Task.cancel() ignores anyio's shields
             return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
         except anyio.get_cancelled_exc_class():
             token.cancelled = True
             with anyio.CancelScope(shield=True):
-                while token.begun and not token.ended:  # again: the worker may have been between two steps
+                while token.begun and not token.ended:  # repeated: an interrupt before the guest runs has no effect
                     node.interrupt(token)
                     await anyio.sleep(_AGAIN_S)
             raise
-        except (Exception, KeyboardInterrupt, SystemExit) as error:  # raised outside the portal, which would wrap it
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # raised below: the portal would wrap it in a group
             failure = error
     raise failure
 
 
 async def settled(future: Future[Any]) -> None:
-    """Wait until a future is done, without a thread that waits."""
+    """Wait on the event loop until a future is done."""
     event = anyio.Event()
     wake = _waker(event.set)
     future.add_done_callback(lambda _: wake())
@@ -119,12 +120,12 @@ async def settled(future: Future[Any]) -> None:
 
 
 def _waker(function: Callable[[], object]) -> Callable[[], None]:
-    """Have `function` called on this event loop, from any thread; once the loop has ended, it does nothing."""
+    """A function that schedules `function` on this event loop. Any thread may call it; after the loop's end it does nothing."""
     soon: Callable[[Callable[[], object]], object]
     trio = sys.modules.get("trio")
     try:
-        soon = trio.lowlevel.current_trio_token().run_sync_soon  # type: ignore[union-attr]  # None: see below
-    except (AttributeError, RuntimeError):  # no trio, or not inside of it
+        soon = trio.lowlevel.current_trio_token().run_sync_soon  # type: ignore[union-attr]  # None raises AttributeError
+    except (AttributeError, RuntimeError):  # trio is not imported, or does not run here
         import asyncio
 
         soon = asyncio.get_running_loop().call_soon_threadsafe
@@ -138,7 +139,7 @@ def _waker(function: Callable[[], object]) -> Callable[[], None]:
 
 @asynccontextmanager
 async def _portal(node: NodeCalls) -> AsyncIterator[None]:
-    """In the block, the node's ``async def`` services run on this event loop."""
+    """Inside the ``with`` block, ``async def`` services of the node run on this event loop."""
     if not node.has_async_services:
         yield
         return
@@ -155,7 +156,7 @@ async def _portal(node: NodeCalls) -> AsyncIterator[None]:
 async def stream(
     node: NodeCalls, steps: StreamSession, items: AsyncIterable[Any] | Iterable[Any]
 ) -> AsyncIterator[Any]:
-    """As `stream.run`, with items from an async or plain iterable; a plain one is asked on the event loop's thread."""
+    """As `stream.run`, with items from an async iterable, or from a plain one, which runs on the event loop's thread."""
     asource = aiter(items) if isinstance(items, AsyncIterable) else None
     source = iter(()) if isinstance(items, AsyncIterable) else iter(items)
     try:
@@ -179,7 +180,5 @@ async def stream(
         if steps.ended:
             steps.close()
         else:
-            with anyio.CancelScope(
-                shield=True
-            ):  # the node's finally blocks run, within the deadline, though we are cancelled
+            with anyio.CancelScope(shield=True):  # the generators' finally blocks run even if this task is cancelled
                 await call(node, steps.close)

@@ -1,6 +1,6 @@
-"""The calls of one node: one at a time, to one sandbox. What nodes, streams, async calls, pools and profiles work with.
+"""`NodeCalls`: makes the calls of one node, one at a time, to its sandbox. Nodes, streams, async calls, pools and profiles use it.
 
-`Node` is the face of it. Cloche's own modules get at it as ``node.__cloche__``, which is no part of the public interface.
+`Node` is its public face. Cloche's own modules reach it as ``node.__cloche__``, which is not part of the public interface.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class NodeCalls:
     """Lets in one call at a time: calls from several threads wait for each other, and a call from inside a call is refused.
 
     Args:
-        sandbox: has the node.
-        info: as `Node.info`.
-        lock: the node's, if it was needed before the node was there.
+        sandbox: the sandbox in which the node is loaded.
+        info: the guest's description of the node, see `Node.info`.
+        lock: the node's lock, if loading has made one already; None: a new one.
 
     Attributes:
-        name: the node's.
-        sandbox: as above.
-        info: as above.
-        lock: as above.
-        closed: whether the node was closed, in contrast to its sandbox, which may have broken.
+        name: the node's name.
+        sandbox: the argument of that name.
+        info: the argument of that name.
+        lock: the node's lock.
+        closed: whether the caller has closed the node. `sandbox.closed` is also true after a break.
     """
 
     __slots__ = (
@@ -62,23 +62,23 @@ class NodeCalls:
 
     @property
     def has_async_services(self) -> bool:
-        """Whether the node may call a service that is ``async def``."""
+        """Whether one of the services granted to the node is an ``async def`` function."""
         services = self.sandbox.services
         return services is not None and services.has_async
 
     @property
     def broken(self) -> bool:
-        """Whether the sandbox is gone, and nobody has closed the node."""
+        """Whether a break has closed the sandbox, rather than the caller."""
         return self.sandbox.closed and not self.closed
 
     @property
     def busy(self) -> bool:
-        """Whether a call of the guest is under way, for the thread that holds the lock."""
+        """Whether a call is under way in the guest. Only the thread that holds the lock may rely on the value."""
         return self.lock.busy
 
     @exclusive
     def exchange(self, op: Op, operands: list[Any], root: str, *, within: float | None = None) -> tuple[Reply, Any]:
-        """One message, and the reply; `within` bounds its seconds further than ``deadline_s`` does."""
+        """Send one message and return the reply. `within`: seconds that the call may take, instead of ``deadline_s``."""
         self.check_free()
         lock, sandbox = self.lock, self.sandbox
         lock.busy = True
@@ -93,26 +93,24 @@ class NodeCalls:
 
     @exclusive
     def call(self, op: Op, operands: list[Any], root: str) -> Any:
-        """One message, and the value of the RESULT that answers it. Raises as `Node.process` does."""
+        """Send one message that a RESULT answers, and return its value. Raises as `Node.process` does."""
         kind, value = self.exchange(op, operands, root)
         if kind is not Reply.RESULT:
-            self.sandbox.finish(
-                kind, value, op
-            )  # under the lock: it asks how the call has ended, and may end the guest
+            self.sandbox.finish(kind, value, op)  # under the lock: it reads the state of the last call
         return value
 
     @exclusive
     def initialize(self) -> Any:
-        """See `Node.initialize`. What it leaves behind is part of the state to restart from."""
+        """See `Node.initialize`. The state after it becomes the one to restart from."""
         result = self.call(Op.INVOKE, ["initialize"], "")
         self.sandbox.take_checkpoint()
         return result
 
     def check_free(self) -> None:
-        """Refuse what needs a guest at rest.
+        """Check that the node is open and its guest at rest.
 
         Raises:
-            ClocheError: a call is under way, and this is its own thread.
+            ClocheError: this thread is inside a call of the node.
             ClosedError: the node is closed or broken.
         """
         if self.busy:
@@ -126,7 +124,7 @@ class NodeCalls:
 
     @exclusive
     def share(self, size: int) -> memoryview:
-        """A buffer of guest memory, for good."""
+        """A buffer of guest memory, which is freed only with the node. See `Node.buffer`."""
         self.check_free()
         return self.sandbox.share(size)
 
@@ -147,18 +145,20 @@ class NodeCalls:
 
     @exclusive
     def observe(self, observer: Observer) -> None:
-        """Have an observer follow the calls. Raises as `check_free` and `Sandbox.observe` do."""
+        """Report all further calls to an observer. Raises as `check_free` and `Sandbox.observe` do."""
         self.check_free()
         self.sandbox.observe(observer)
 
     @exclusive
     def end_observation(self) -> None:
-        """No observer follows the calls any more."""
+        """Stop reporting calls to the observer."""
         self.sandbox.observe(None)
 
     def close(self) -> None:
         """See `Node.close`."""
-        if self.lock.is_lost:  # in the child of a fork: the call under way is the parent's
+        if (
+            self.lock.is_lost
+        ):  # in the child of a fork, another thread of the parent holds the lock: waiting would never end
             self.closed = True
         else:
             self._close()
@@ -175,17 +175,23 @@ class NodeCalls:
             if not (self.closed or sandbox.closed) and "cleanup" in self.info["methods"]:
                 self.call(Op.INVOKE, ["cleanup"], "")
         finally:
-            self.closed = True  # an interrupt from here on leaves the rest to the next `close`
+            self.closed = True  # before the sandbox: after an interrupt here, the next `close` skips cleanup
             sandbox.close(keep=True)
 
     @exclusive
     def discard(self) -> None:
-        """Free the sandbox without running ``cleanup``: its state is not wanted any more."""
+        """Free the sandbox without running ``cleanup``. For a node whose state nobody needs any more."""
         self.closed = True
         self.sandbox.close(keep=True)
 
     def in_turn(self, token: object, given_up: Callable[[], bool], function: Callable[[], Any]) -> Any:
-        """Wait for the node, unless the call is given up, and call `function`; meanwhile `interrupt(token)` stops what runs."""
+        """Wait for the node's lock, then call `function`.
+
+        Args:
+            token: identifies this call for `interrupt`.
+            given_up: called while waiting; if it returns True, the wait ends, see `NodeLock.wait`.
+            function: makes calls of the node.
+        """
 
         def work() -> Any:
             self._token = token
@@ -197,32 +203,43 @@ class NodeCalls:
         return self.lock.run_unless(given_up, work)
 
     def interrupt(self, token: object) -> None:
-        """Have the guest stop if it works for `token`. Called from another thread."""
+        """Stop the guest if the call under way was made by `in_turn` with this token. Called from another thread."""
         cancel = (
             self.sandbox.canceller()
-        )  # first: if the token is still the same after that, it is this call's, or its next
+        )  # before the comparison: later, it might be bound to the next call, which is another one's
         if self._token is token and self.busy:
             cancel()
 
     @exclusive
     def begin_stream(self, steps: object, resume: bool) -> StreamPosition | None:
-        """Open a stream for `steps`; where it goes on, if it is not a new one."""
+        """Register `steps` as the node's open stream.
+
+        Args:
+            steps: the new `StreamSession`.
+            resume: whether it continues the stream of the node's saved state.
+
+        Returns:
+            the position to continue from; None: a new stream.
+
+        Raises:
+            ClocheError: the node has an open stream already, or `resume` finds none to continue.
+        """
         sandbox = self.sandbox
         if self._stream is not None and self._stream_generation == sandbox.generation:
             raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before the next one")
         if resume and sandbox.position is None:
             raise ClocheError(f"node {self.name!r} has no stream to resume: begin one with stream()")
-        if sandbox.position is not None and not resume:  # it came with the state that the node was restored from
+        if sandbox.position is not None and not resume:  # an open stream of the restored state, which nobody resumes
             self.call(Op.STREAM_CLOSE, [], "")
         self._stream_generation = sandbox.generation
         self._stream = steps
         return sandbox.position
 
     def end_stream(self, steps: object, ended: bool) -> bool:
-        """The stream of `steps` is over; unless the guest has said so itself, its generators are closed.
+        """Unregister the stream of `steps`, and close the node's generators unless the guest has ended them.
 
         Returns:
-            Whether that was the open stream.
+            whether `steps` was the node's open stream.
         """
         if self._stream is not steps:
             return False

@@ -1,7 +1,7 @@
-"""What a caller asks for when a node is made: checked once, here, for `Runtime.load`, `restore` and `pool` and for `LocalGuest`.
+"""`LoadOptions`: the options of a new node, checked in one place for `Runtime.load`, `restore`, `pool` and `LocalGuest`.
 
-Those spell out their keywords, so that editors, type checkers and ``help()`` show them with their defaults, and make one
-`LoadOptions` of them. From there on nothing else is passed around.
+These functions spell out their keywords, so that editors, type checkers and ``help()`` show them with their defaults, and make one
+`LoadOptions` of them. All further code passes that object along.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 from cloche._arguments import check_text, checked_grants, checked_limits
 from cloche._runtime.recovery import RecoveryPolicy
 from cloche._sandbox import load_request
-from cloche._wasm.clocks import child
+from cloche._wasm.clocks import clone_seed
 from cloche.grants import Grants
 from cloche.limits import Limits
 
@@ -24,7 +24,7 @@ __all__ = ["LoadOptions", "PoolKeywords"]
 
 
 class PoolKeywords(TypedDict, total=False):
-    """The keywords of `Runtime.load` that `Runtime.pool` passes on. Of the others a pool takes none: it replaces broken clones."""
+    """Keywords that `Runtime.pool` passes on to `Runtime.load`. Those about breaks are missing: a pool replaces broken clones."""
 
     name: str | None
     limits: Limits | None
@@ -37,7 +37,7 @@ class LoadOptions:
     """How to make one node. `Runtime.load` describes each field.
 
     Raises:
-        TypeError: a value is of the wrong class; the message names the argument.
+        TypeError: a value has the wrong class; the message names the argument.
     """
 
     entry: str | None = None
@@ -56,24 +56,24 @@ class LoadOptions:
 
     @property
     def is_named(self) -> bool:
-        """Whether the caller has said what the node is called; otherwise the guest reports the name of its only entry."""
+        """Whether the caller has named the node or its entry; otherwise the guest reports the name of its only entry."""
         return bool(self.name or self.entry)
 
     def label(self, fallback: str) -> str:
-        """What to call the node in logs and errors, from the start; `fallback` if the caller has not said it."""
+        """The node's name in logs and errors, before the guest has reported one; `fallback` if the caller gave no name."""
         return self.name or self.entry or fallback
 
     def request(self, modules: Modules, seed: bytes) -> dict[str, Any]:
-        """What LOAD sends for these options.
+        """The operand of the LOAD message for these options.
 
         Args:
             modules: the node's code.
-            seed: of the guest's random generators.
+            seed: 32 bytes that seed the guest's random generators.
 
         Raises:
-            FileNotFoundError: there is no such package.
-            ClocheError: a package is too large, or is no package.
-            TypeError: `params` is no mapping from names to values.
+            FileNotFoundError: a granted package does not exist.
+            ClocheError: a granted package is too large, or is not a package.
+            TypeError: `params` is not a mapping from names to values.
         """
         return load_request.operand(
             modules,
@@ -87,10 +87,10 @@ class LoadOptions:
         )
 
     def of_clone(self, number: int) -> Self:
-        """The options of a clone: the same, but with a seed of its own if there is one, so that clones draw different numbers.
+        """The options of a clone: the same, but with a seed derived from `Grants.seed`, so that clones draw different numbers.
 
         Args:
-            number: which clone it is, from 1.
+            number: number of the clone, from 1.
         """
         seed = self.grants.seed
-        return self if seed is None else replace(self, grants=replace(self.grants, seed=child(seed, number)))
+        return self if seed is None else replace(self, grants=replace(self.grants, seed=clone_seed(seed, number)))

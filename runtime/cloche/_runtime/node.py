@@ -1,4 +1,4 @@
-"""A loaded node: what the caller holds, and calls like an object."""
+"""`Node`: a loaded node, as the object that the caller holds and calls."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _PROCESS = int(Op.PROCESS)
 
 
 class Node:
-    """A third-party node, alive in its own sandbox. Made by `Runtime.load`.
+    """A third-party node, loaded in its own sandbox. Made by `Runtime.load`.
 
-    One call at a time: calls from several threads wait for each other; different nodes run in parallel.
+    A node works on one call at a time: calls from several threads wait for each other. Different nodes run in parallel.
 
     Attributes:
-        name: as given to `Runtime.load`, or the entry's name.
-        info: what the guest says of the entry: ``entry``, ``kind`` ("class" or "function"), ``is_streaming``, ``is_source``,
+        name: the name given to `Runtime.load`, or else the entry's name.
+        info: the guest's description of the entry: ``entry``, ``kind`` ("class" or "function"), ``is_streaming``, ``is_source``,
             ``is_sink``, ``methods``.
     """
 
@@ -43,30 +43,32 @@ class Node:
         self.info = calls.info
         self.__cloche__ = calls
         self._restore = restore
-        # kept here as well for `process`, which is timed in microseconds
+        # copies: `process` is called most, and each attribute of `calls` would cost it time
         self._lock = calls.lock
         self._sandbox = calls.sandbox
 
     def process(self, *data: Any) -> Any:
-        """Call the node's ``process`` (``aprocess`` where it has one) and wait for the result.
+        """Call the node's ``process`` (or ``aprocess``, if the node has that) and wait for the result.
 
         Args:
-            data: usually one value; several for a node that takes several.
+            data: the arguments of the node's method, usually one value.
 
         Returns:
-            what the node returned, awaited in the guest. A node that yields gives the list of all it yields.
+            the value that the node returned; a coroutine is awaited in the guest. If the node is a generator, the list of all
+            values that it yields.
 
         Raises:
             EncodeError: `data` cannot be sent; the node was not called.
-            NodeRaisedError: the node raised, or returned what cannot be encoded; it stays usable.
-            DeadlineError: it ran too long and unwound when it was told; it stays usable. A `HardDeadlineError`: it did not, and
-                was stopped, which breaks it as below.
-            LimitError: another limit that ends a call was passed; unless it is a `BrokenInstanceError`, too, it stays usable.
-            BrokenInstanceError: a trap, an exit, no memory; the instance is closed, and the node broken, unless it was loaded
-                with another ``on_break``.
-            ClosedError: it was closed or broken before.
+            NodeRaisedError: the node raised, or returned a value that cannot be encoded; the node stays usable.
+            DeadlineError: the node ran past its deadline, was interrupted, and unwound; it stays usable.
+            HardDeadlineError: the node did not unwind within `Limits.grace_s` and was stopped, which breaks it.
+            LimitError: the node passed another limit that ends a call. It stays usable, unless the error is a
+                `BrokenInstanceError` as well.
+            BrokenInstanceError: the guest trapped, exited or was stopped. Its instance is closed, and the node is broken, unless
+                it was loaded with another ``on_break`` than "raise".
+            ClosedError: the node had been closed, or was broken.
         """
-        lock = self._lock  # as `NodeCalls.call` does, but this is the one that is timed in microseconds
+        lock = self._lock  # `NodeCalls.call`, inlined: it is called most
         if lock.owned():
             return self.__cloche__.call(Op.PROCESS, list(data), "data")
         try:
@@ -96,62 +98,62 @@ class Node:
         return self.__cloche__.initialize()
 
     def flush(self) -> Any:
-        """Call the node's ``flush``, if it has one, and return what it gives. Raises as `process` does."""
+        """Call the node's ``flush``, if it has one, and return its result. Raises as `process` does."""
         return self.__cloche__.call(Op.INVOKE, ["flush"], "")
 
     def cleanup(self) -> Any:
-        """Call the node's ``cleanup``, if it has one. `close` does it too. Raises as `process` does."""
+        """Call the node's ``cleanup``, if it has one. `close` calls it as well. Raises as `process` does."""
         return self.__cloche__.call(Op.INVOKE, ["cleanup"], "")
 
     def get(self, name: str) -> Any:
-        """The value of the node's attribute `name`, copied out. Raises as `process` does."""
+        """A copy of the value of the node's attribute `name`. Raises as `process` does."""
         return self.__cloche__.call(Op.GET, [name], "name")
 
     def stream(self, items: Iterable[Any] = ()) -> Iterator[Any]:
         """Feed `items` one at a time, as the node asks for them, and yield each output as it is produced.
 
-        Closing the iterator early closes the node's generators: their ``finally`` blocks run, within the deadline. Each
-        step into the guest has the whole deadline for itself.
+        Closing the iterator early closes the node's generators: their ``finally`` blocks run, within the deadline. The deadline
+        (`Limits.deadline_s`) bounds each step into the guest, not the stream.
 
         Args:
-            items: any iterable, also an endless one; none for a node that is a source.
+            items: an iterable, which may be endless. Leave it out if the node is a source.
 
         Yields:
-            what the node yields or returns, None left out; at the end what its ``flush`` gives.
+            each value that the node yields or returns, except None; at the end the result of its ``flush``.
 
         Raises:
-            NodeRaisedError: after the outputs that came before it. The node stays usable.
+            NodeRaisedError: the node raised. The outputs before that have been yielded; the node stays usable.
             StreamLimitError: the stream passed ``stream_items`` or ``stream_s``. The node stays usable.
-            BrokenInstanceError: as in `process`.
-            Exception: what `items` itself raises, once the node has seen it at its ``async for``.
+            BrokenInstanceError: as for `process`.
+            Exception: an exception that `items` raised. The node sees it first, at its ``async for``.
         """
         return _stream.run(StreamSession(self.__cloche__), items)
 
     def resume(self, items: Iterable[Any] = ()) -> Iterator[Any]:
-        """Go on with the stream that was open when the node's snapshot, or its last checkpoint, was taken.
+        """Continue the stream that was open when the node's snapshot, or its last checkpoint, was taken.
 
         Args:
-            items: those that follow the first ``stream_position.items``, which the node was given before that. Outputs that it
-                gave after that come a second time.
+            items: the items after the first ``stream_position.items``: the node had received those when its state was saved.
+                Outputs that the node produced later than that are produced a second time.
 
         Yields:
-            as `stream`.
+            as for `stream`.
 
         Raises:
-            ClocheError: no such stream is open. Otherwise as `stream`.
+            ClocheError: the saved state has no open stream. Other errors as for `stream`.
         """
         return _stream.run(StreamSession(self.__cloche__, resume=True), items)
 
     @property
     def stream_position(self) -> StreamPosition | None:
-        """Where the stream is that the node has open; None: it has none."""
+        """The position of the node's open stream; None if no stream is open."""
         return self._sandbox.position
 
     async def aprocess(self, *data: Any) -> Any:
         """As `process`, awaitable under asyncio and trio; the guest runs on a worker thread.
 
-        Cancelling the task tells the node to stop: it unwinds and stays usable. One that has not within `Limits.grace_s` is
-        stopped, which breaks it: `broken` tells.
+        Cancelling the task interrupts the node, which unwinds and stays usable. If it has not unwound after `Limits.grace_s`, it is
+        stopped, which breaks it (see `broken`).
         """
         return await self._await(partial(self.process, *data))
 
@@ -172,9 +174,10 @@ class Node:
         await self._await(self.close)
 
     def astream(self, items: AsyncIterable[Any] | Iterable[Any] = ()) -> AsyncIterator[Any]:
-        """As `stream`, for ``async for``; `items` may be an async iterable. Leave it early through `contextlib.aclosing`.
+        """As `stream`, for ``async for``. To be able to leave the loop early, put the iterator into `contextlib.aclosing`.
 
-        A plain iterable is asked for its items on the event loop's thread.
+        Args:
+            items: an async iterable, or a plain one, which then runs on the event loop's thread.
         """
         from cloche._runtime import async_calls
 
@@ -187,25 +190,25 @@ class Node:
         return async_calls.stream(self.__cloche__, StreamSession(self.__cloche__, resume=True), items)
 
     async def _await(self, function: Callable[[], Any]) -> Any:
-        from cloche._runtime import async_calls  # anyio takes 30 ms to import: only who awaits pays
+        from cloche._runtime import async_calls  # late: importing anyio takes 30 ms
 
         return await async_calls.call(self.__cloche__, function)
 
     def buffer(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Any:
-        """A numpy array that *is* guest memory: fill it in place and pass it, or a contiguous part, to `process` without a copy.
+        """A numpy array in the guest's memory. Fill it in place and pass it, or a contiguous part, to `process` without a copy.
 
-        The node sees the same memory, so what it keeps of it changes when you fill it again. The buffer lives as long as the
-        node and counts for its ``memory_bytes``: make it once and use it for every frame. After the node is closed it keeps its
-        memory, and is an ordinary array.
+        The node sees the same memory: if it keeps the array, the contents change when you fill the buffer again. A buffer counts
+        towards `Limits.memory_bytes` and is freed only with the node, so make it once and use it for every frame. After the node
+        is closed, the buffer is an ordinary array and stays valid.
 
         Args:
-            shape: of the array: a whole number, or several.
-            dtype: a numpy dtype of integers or floats, but for ``longdouble``.
+            shape: shape of the array: a whole number, or several.
+            dtype: a numpy dtype of integers or floats, except ``longdouble``.
 
         Raises:
-            TypeError: `dtype` is another, or `shape` no whole numbers.
+            TypeError: `dtype` is a different one, or `shape` has a value that is not a whole number.
             ValueError: `shape` has a negative length, or more dimensions than numpy allows.
-            EncodeError: the guest has not so much memory left.
+            EncodeError: the guest has too little memory left.
             ClosedError: the node is closed.
         """
         import numpy as np
@@ -216,20 +219,20 @@ class Node:
         dims = checked_shape(shape)
         np.broadcast_to(
             np.empty((), kind), (1,) * len(dims)
-        )  # raises for too many, before the guest gives a block for good
+        )  # raises for too many dimensions; later, a block that is never freed would be lost
         count = math.prod(dims)
         view = self.__cloche__.share(max(1, count * kind.itemsize))
         return np.frombuffer(view, kind, count).reshape(dims)
 
     @contextmanager
     def lease(self) -> Iterator[Self]:
-        """In the block, large numeric arrays that the node returns arrive as read-only views of its memory, without a copy.
+        """Inside the ``with`` block, large numeric arrays that the node returns arrive as read-only views of its memory, uncopied.
 
-        They are valid until the block ends. Kept longer they stay readable, but show whatever the guest has put there since;
-        they never crash, and keep the guest's memory mapped even if the node is closed.
+        The views are valid until the block ends. After that they can still be read, but show whatever the guest has written there
+        since. They never crash; they keep the guest's memory mapped even after the node is closed.
 
         Raises:
-            ClocheError: a lease is open already.
+            ClocheError: the node has an open lease already.
             ClosedError: the node is closed.
         """
         self.__cloche__.open_lease()
@@ -239,46 +242,49 @@ class Node:
             self._sandbox.lease = False
 
     def snapshot(self) -> Snapshot:
-        """The node's whole state, copied out: restore it here or on another machine with `Runtime.restore`.
+        """A copy of the node's whole state. `Runtime.restore` makes a node of it, here or on another machine.
 
         Raises:
             ClosedError: the node is closed.
-            ClocheError: it was called from inside the node's own call.
+            ClocheError: `snapshot` was called from inside the node's own call.
         """
         return self.__cloche__.snapshot()
 
     def clone(self, *, name: str | None = None, reseed: bool = True) -> Node:
-        """A second node with the same state, which evolves alone. Raises as `snapshot` and `Runtime.restore` do.
+        """Make a second node with the same state. From then on the two are independent.
 
         Args:
-            name: for logs and errors; None: this node's.
-            reseed: seed its random generators anew, so that the two draw different numbers; with `Grants.seed` the same ones
-                for the same clone each time.
+            name: the clone's name in logs and errors; None: this node's name.
+            reseed: seed the clone's random generators anew, so that the two nodes draw different numbers. With `Grants.seed`, the
+                numbers are different for each clone, and the same in each run.
+
+        Raises:
+            ClocheError: as `snapshot` and `Runtime.restore`.
         """
         return self._restore(self.snapshot(), name or self.name, reseed)
 
     @property
     def checkpoint(self) -> Snapshot | None:
-        """The state that the node would go on from if it broke now; None with ``on_break="raise"``."""
+        """The state from which the node would continue if it broke now; None with ``on_break="raise"``."""
         return self._sandbox.checkpoint
 
     @property
     def stats(self) -> Stats:
-        """What the node has used so far."""
+        """The calls, time, memory and fuel that the node has used so far."""
         stats = self._sandbox.stats()
         return stats if stats.breaks or not self.broken else replace(stats, breaks=1)
 
     @property
     def service_calls(self) -> tuple[ServiceRecord, ...]:
-        """The last calls that the node has made, or tried to make, of services it was granted; 100 at most, the newest last."""
+        """The last 100 calls of granted services that the node has made or tried to make, the newest last."""
         services = self._sandbox.services
         return services.records if services else ()
 
     def where(self) -> str:
-        """Where the node is just now, as Python would print a traceback; "" if no Python code of it runs.
+        """The node's current position in its code, as a Python traceback; "" if none of its Python code is running.
 
-        Any thread may ask, at any time, also while the node computes or hangs: the host reads the interpreter's frames from the
-        guest's memory, and the guest does not notice. What it says is untrusted text.
+        Any thread may call this at any time, also while the node computes or hangs: the host reads the interpreter's frames from
+        the guest's memory, and the guest does not notice. The result is untrusted text.
         """
         frames = self._sandbox.where()
         return "".join(["Traceback (most recent call last):\n", *map(str, frames)]) if frames else ""
@@ -291,11 +297,11 @@ class Node:
     def close(self) -> None:
         """Run the node's ``cleanup``, if it has one, and free its instance. Calling it again does nothing.
 
-        If it is interrupted, calling it again frees the instance; ``cleanup`` is not run twice.
+        If an interrupt ends `close` early, calling it again frees the instance; ``cleanup`` is not run twice.
 
         Raises:
-            NodeRaisedError: cleanup raised; the instance is freed all the same.
-            ClocheError: it was called from inside the node's own call.
+            NodeRaisedError: ``cleanup`` raised; the instance is freed nevertheless.
+            ClocheError: `close` was called from inside the node's own call.
         """
         self.__cloche__.close()
 

@@ -1,4 +1,4 @@
-"""A fixed number of twins of one node, each on a thread of its own, and the jobs that they share."""
+"""`Pool`: clones of one node, each on a thread of its own, that share a queue of items."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Progress = Callable[[int], None]
 class Pool:
     """Runs ``process`` on many items in parallel. Made by `Runtime.pool`.
 
-    Each worker holds a clone of one pristine node. A worker whose node breaks (deadline, trap, exit) gets a new clone, in a few
-    hundred microseconds; the item that broke it is reported by the exception of its own future and is never tried again.
+    Each worker is a thread with a clone of one pristine node. If the clone breaks (hard deadline, trap, exit), the worker gets a
+    new one, in a few hundred microseconds. The future of the item that broke it raises the error; the item is not tried again.
 
     Args:
-        clone: makes a pristine node.
-        size: workers, that is, items that run at once.
-        warm: clones made at once rather than at a worker's first item.
-        reset: give each item a pristine node, so that nothing crosses from one item to the next.
-        max_calls: items after which a worker's node is replaced; None: never.
-        max_age_s: seconds after which it is replaced; None: never.
+        clone: function that makes a pristine node.
+        size: number of workers, and so of items that are processed at the same time.
+        warm: number of clones that are made by the constructor; a worker makes the others at its first item.
+        reset: process every item on a pristine node, so that nothing can pass from one item to another.
+        max_calls: number of items after which a worker's node is replaced; None: never.
+        max_age_s: seconds after which a worker's node is replaced; None: never.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Pool:
         self.after_fork()
         _forks.watch(self)
         self.replaced = 0
-        """Nodes replaced so far, for whatever reason."""
+        """Number of nodes that have been replaced so far: broken, old or used up."""
         try:
             for _ in range(min(warm, size)):
                 self._idle.append(_Worker(clone()))
@@ -72,15 +72,20 @@ class Pool:
             raise
 
     def after_fork(self) -> None:
-        """The state without threads: at the start, and in the child of a fork, to which the items under way do not belong."""
+        """Set the state of a pool without threads: of a new one, and of one in the child of a fork, which has no other threads."""
         self._executor = ThreadPoolExecutor(self.size, "cloche-pool")
         self._lock = threading.Lock()
         self._under_way: set[_Worker] = set()
 
     def submit(self, *data: Any) -> Future[Any]:
-        """Run one item; the future gives what `Node.process` gives, or raises what it raises. First come, first served.
+        """Queue one item. Items begin in the order in which they were submitted.
 
-        If a node has to be made for the item, and that fails, the future raises what `Runtime.restore` raised.
+        Args:
+            data: the arguments of `Node.process`.
+
+        Returns:
+            a future with the result of `Node.process`, or its exception. If a node has to be made for the item and that fails, the
+            future has the exception of `Runtime.restore`.
 
         Raises:
             ClosedError: the pool is closed.
@@ -90,33 +95,34 @@ class Pool:
             raise ClosedError("the pool is closed")
         try:
             return self._executor.submit(self._run, data)
-        except RecursionError:  # the caller's own: a RuntimeError, too
+        except RecursionError:  # a RuntimeError as well, but not the executor's: the caller's stack is full
             raise
         except RuntimeError as error:
-            if self._closed:  # in this moment, by another thread
+            if self._closed:  # by another thread, after the check
                 raise ClosedError("the pool is closed") from error
             raise ClocheError(f"the pool cannot run the item: {error}") from error
 
     def map(self, items: Iterable[Any], *, progress: Progress | None = None) -> Iterator[Any]:
-        """Yield the results in the order of `items`, which are taken a few ahead only: endless ones are fine.
+        """Process all `items`, and yield the results in their order.
 
         Args:
-            items: one argument each.
-            progress: called with the number of results so far, after each.
+            items: an iterable, which may be endless: only ``2 * size`` of its items are taken ahead of the results. Each is the
+                one argument of `Node.process`.
+            progress: called after each result, with the number of results so far.
 
         Raises:
-            ClocheError: what the next item in order raised, with its index as ``item``; the iteration ends there and the items
-                behind it are cancelled.
+            ClocheError: the error of an item, whose index is in the attribute ``item``. The iteration ends there, and the items
+                after it are cancelled.
         """
         return self._results(items, progress, _next_in_order)
 
     def imap_unordered(self, items: Iterable[Any], *, progress: Progress | None = None) -> Iterator[Any]:
-        """As `map`, in the order in which the items finish."""
+        """As `map`, but yield the results in the order in which the items finish."""
         return self._results(items, progress, _next_to_finish)
 
     async def asubmit(self, *data: Any) -> Any:
-        """As `submit`, awaited under asyncio or trio. Cancelling gives up an item that has not begun; one that has goes on."""
-        from cloche._runtime.async_calls import settled  # anyio takes 30 ms to import: only a caller that awaits pays
+        """As `submit`, awaited under asyncio or trio. Cancelling cancels an item that has not begun; one under way runs on."""
+        from cloche._runtime.async_calls import settled  # late: importing anyio takes 30 ms
 
         future = self.submit(*data)
         try:
@@ -134,23 +140,23 @@ class Pool:
         return _awaited(self.imap_unordered(items, progress=progress))
 
     def close(self, *, cancel: bool = False) -> None:
-        """Wait for the items under way and those that wait, then close every node.
+        """Wait for the items under way and in the queue, then close every node.
 
-        Calling it again does nothing, or goes on where an interrupt had ended it.
+        Calling `close` again does nothing; if an interrupt ended the first attempt, the next one continues it.
 
         Args:
-            cancel: give up the items that have not begun.
+            cancel: cancel the items that have not begun.
 
         Raises:
-            ExceptionGroup: what the failed ``cleanup``s raised, be it a single one; the nodes are closed all the same.
-            ClocheError: it was called from inside one of its own items; nothing is closed.
+            ExceptionGroup: the errors of one or more ``cleanup``s that raised; the nodes are closed nevertheless.
+            ClocheError: `close` was called from inside one of the pool's own items; nothing is closed.
         """
         if is_inside([worker.node.__cloche__.lock for worker in list(self._under_way)]):
             raise ClocheError("the pool cannot be closed from inside one of its own items")
         self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=cancel)
         failures: list[Exception] = []
-        for worker in list(self._idle):  # each stays in the list until it is closed: see above, interrupt
+        for worker in list(self._idle):  # removed only when closed, so that a next `close` finds it
             try:
                 worker.node.close()
             except Exception as error:
@@ -171,14 +177,14 @@ class Pool:
     def _outcomes(
         self, window: deque[_Job], source: Iterator[tuple[int, Any]], progress: Progress | None, take: _Take
     ) -> Iterator[Any]:
-        """Not part of `_results`: interrupts at the end of a loop get past the ``try`` around it."""
+        """The loop of `_results`, in a function of its own: an interrupt at a loop's end is not covered by a ``try`` around it."""
         done = 0
         while self._fill(window, source) or window:
             for job in take(window):
                 try:
                     result = job.result()
                 except BaseException:
-                    job.future.cancel()  # an interrupt: it may not have begun
+                    job.future.cancel()  # after an interrupt: an item that has not begun shall not run
                     raise
                 yield result
                 done += 1
@@ -186,7 +192,7 @@ class Pool:
                     progress(done)
 
     def _fill(self, window: deque[_Job], source: Iterator[tuple[int, Any]]) -> bool:
-        """Keep every worker busy and one more item ready for each; whether anything was added."""
+        """Submit items until there are two for each worker, one under way and one waiting. Returns whether any was submitted."""
         added = False
         while len(window) < 2 * self.size:
             try:
@@ -211,9 +217,9 @@ class Pool:
         while self._idle:
             try:
                 worker = self._idle.pop()
-            except IndexError:  # another item has taken it
+            except IndexError:  # another thread was faster
                 break
-            if not worker.node.broken:  # while it was idle: in the child of a fork, a worker process is the parent's
+            if not worker.node.broken:  # after a fork, the node of a parent's worker process counts as broken
                 return worker
         return _Worker(self._clone())
 
@@ -241,13 +247,13 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """An item of a map, under way."""
+    """An item of `map` that has been submitted, with its index."""
 
     index: int
     future: Future[Any]
 
     def result(self) -> Any:
-        """Wait for it."""
+        """Wait for the item, and return its result. Its errors get its index as ``item``."""
         try:
             return self.future.result()
         except CancelledError:
@@ -267,7 +273,7 @@ def _next_in_order(window: deque[_Job]) -> list[_Job]:
 
 
 def _next_to_finish(window: deque[_Job]) -> list[_Job]:
-    """All that have finished by now, one at least."""
+    """Wait until at least one job has finished; take all that have."""
     finished, _ = wait([job.future for job in window], return_when=FIRST_COMPLETED)
     jobs = list(window)
     window.clear()
@@ -276,7 +282,7 @@ def _next_to_finish(window: deque[_Job]) -> list[_Job]:
 
 
 async def _awaited(results: Iterator[Any]) -> AsyncIterator[Any]:
-    """Each of them waited for on a worker thread, which does not count among those that all of the event loop's code shares."""
+    """Wait for each result on a worker thread with a limiter of its own: the event loop's shared threads stay free for others."""
     import anyio.to_thread
 
     end, limiter = object(), anyio.CapacityLimiter(1)
@@ -288,7 +294,7 @@ async def _awaited(results: Iterator[Any]) -> AsyncIterator[Any]:
 
 
 class _Worker:
-    """A node and what it has done."""
+    """A worker's node, when it was made, and the number of items that it has processed."""
 
     __slots__ = ("calls", "made", "node")
 

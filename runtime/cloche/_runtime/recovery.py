@@ -1,7 +1,7 @@
-"""Sandboxes that live on after a break: with a new guest, from the state in which they were loaded or from their last checkpoint.
+"""Recovery from breaks (``on_break``): a `Supervisor` replaces a guest that broke by a new one with an earlier state.
 
-A checkpoint is a snapshot: a copy of the pages that the node has written to. The guest is at rest between two calls and between two
-steps of a stream, so one can be taken at each of these points, with the stream's generators in it. One is kept.
+That state is the last checkpoint, a snapshot of the node. A guest is at rest between two calls, and between two steps of a stream,
+so a checkpoint can be taken at each of these points; open generators of a stream are part of it. Only the last checkpoint is kept.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _STEPS: Final = frozenset({Reply.NEED, Reply.YIELD, Reply.YIELD_NEED, Reply.END}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPolicy:
-    """What becomes of a node whose instance breaks; see `Runtime.load`.
+    """What happens to a node when its instance breaks. `Runtime.load` describes each field.
 
     Raises:
-        ValueError: a value is out of range, or has no meaning with that `on_break`.
+        ValueError: a value is out of range, or does not go with that `on_break`.
     """
 
     on_break: OnBreak = "raise"
@@ -54,13 +54,13 @@ class RecoveryPolicy:
 
 
 class Supervisor:
-    """A sandbox that outlives its guest: it wraps one, and replaces it after a break, from its last checkpoint.
+    """A sandbox that wraps another one, and replaces it after a break by one with the state of the last checkpoint.
 
     Args:
-        sandbox: the first one, at rest.
-        info: as `Node.info`.
-        policy: how often a checkpoint is taken, and how often in a row the guest is replaced.
-        revive: makes a sandbox of a checkpoint.
+        sandbox: the first sandbox to wrap, its guest at rest.
+        info: the guest's description of the node, see `Node.info`.
+        policy: how often a checkpoint is taken, and how often in a row a sandbox may be replaced.
+        revive: function that makes a sandbox of a checkpoint.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Supervisor:
 
     @property
     def closed(self) -> bool:
-        """Whether the guest is gone, and was not replaced."""
+        """Whether the wrapped sandbox is closed: the node was closed, or broke and was not brought back."""
         return self._sandbox.closed
 
     @property
@@ -127,13 +127,13 @@ class Supervisor:
         return self._restarts
 
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
-        """See `Sandbox`. The error for a break says whether the guest was replaced."""
+        """See `Sandbox`. The error for a break says whether the node was brought back."""
         if self._sandbox.closed:
             raise ClosedError(f"node {self.name!r} is closed")
         try:
             kind, value = self._sandbox.exchange(op, operands, root)
             in_stream = Op.STREAM_OPEN <= op < Op.STREAM_CLOSE
-            if kind in _STEPS if in_stream else kind is Reply.RESULT:  # else `finish` follows
+            if kind in _STEPS if in_stream else kind is Reply.RESULT:  # for other replies the caller calls `finish`
                 self._answered()
         except BaseException as error:
             self._recover(error)
@@ -147,7 +147,7 @@ class Supervisor:
         except BaseException as error:
             if (
                 isinstance(error, ClocheError) and not self._sandbox.closed
-            ):  # it has answered, and its state is what it is
+            ):  # a failure is an answer as well, and changes the state
                 self._answered()
             self._recover(error)
             raise
@@ -157,7 +157,7 @@ class Supervisor:
         return self._sandbox.aside(op, operands)
 
     def share(self, length: int) -> memoryview:
-        """See `Sandbox`. After a break the buffer is no longer shared, and what is passed of it is copied."""
+        """See `Sandbox`. After a break the buffer is no longer guest memory: its contents are copied when they are passed."""
         try:
             return self._sandbox.share(length)
         except BaseException as error:
@@ -182,7 +182,7 @@ class Supervisor:
         self._sandbox.limit_next_calls(seconds, field)
 
     def stats(self) -> Stats:
-        """What the node has used, in all its sandboxes."""
+        """See `Sandbox`. Counts all sandboxes that the node has had."""
         return replace(self._sandbox.stats(), breaks=self._breaks, restarts=self._restarts)
 
     def where(self) -> tuple[FrameInfo, ...]:
@@ -194,7 +194,7 @@ class Supervisor:
         return self._sandbox.canceller()
 
     def observe(self, observer: Observer | None) -> None:
-        """See `Sandbox`. The observer goes along to the sandbox that replaces this one."""
+        """See `Sandbox`. After a break the observer follows the new sandbox."""
         self._sandbox.observe(observer)
 
     def close(self, *, keep: bool = False) -> None:
@@ -209,7 +209,7 @@ class Supervisor:
             self.take_checkpoint()
 
     def _recover(self, error: BaseException) -> None:
-        """If the call that raised `error` has cost the sandbox its guest, replace it; the error then says so."""
+        """Replace the wrapped sandbox if the call that raised `error` has closed it, and note in the error what was done."""
         old = self._sandbox
         if not old.closed or self._is_ending:
             return
@@ -217,7 +217,7 @@ class Supervisor:
         broken = error if isinstance(error, BrokenInstanceError) else None
         if broken is not None:
             broken.lost_calls = self._since
-        if not isinstance(error, Cancelled):  # which is the caller's doing
+        if not isinstance(error, Cancelled):  # a cancellation is the caller's doing: it does not count against the node
             self._in_a_row += 1
         most = self._policy.max_restarts
         if self._in_a_row > most:
@@ -230,7 +230,7 @@ class Supervisor:
             return
         new.continue_from(old)
         self._since = 0
-        self._restarts += 1  # before: iterators of the old guest's stream must never meet the new guest
+        self._restarts += 1  # before the new sandbox: it ends streams of the old guest
         self._sandbox = new
         if broken is not None and self._policy.on_break != "raise":
             broken.recovered = self._policy.on_break

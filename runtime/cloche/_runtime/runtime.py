@@ -1,4 +1,4 @@
-"""What the caller makes first: an engine with the guest image, and the nodes that run on it."""
+"""`Runtime`: one engine with the guest image, and the nodes that run on it. Makes nodes by loading, restoring and cloning."""
 
 from __future__ import annotations
 
@@ -49,35 +49,38 @@ if TYPE_CHECKING:
 __all__ = ["Runtime"]
 
 NO_LIMIT_S = 365 * 86400.0
-"""Stands for ``load_s=None``."""
+"""The deadline of a load with ``load_s=None``: long enough to count as none."""
 P = ParamSpec("P")
 
 
 class Runtime:
-    """One engine, one image, shared by all the nodes loaded from it. Thread-safe.
+    """One engine and one guest image, shared by all the nodes that are loaded through it. Thread-safe.
 
-    The first one on a machine compiles the image (about 10 seconds, reported to the logger and kept); the next ones load it in
-    milliseconds.
+    The first runtime on a machine compiles the image, which takes about 10 seconds and is reported to the logger. The compiled code
+    is kept in a cache; later runtimes load it in milliseconds.
 
     Args:
-        image: folder with cloche.wasm and manifest.json; None: the one that came with the package, or the checkout's.
-        limits: for every node that is not given its own.
-        metering: how the guest's time is bounded: "guard" (deadlines, by locking the guest's memory: the faster code; on Linux,
-            and the default on x86-64), "epoch" (deadlines, by checks compiled in; the default elsewhere), "fuel" (deadlines
-            while asleep only, and a deterministic count of instructions), "none" (deadlines while asleep only: for code
-            that you trust).
+        image: folder with cloche.wasm and manifest.json; None: the image that came with the package, or with the checkout.
+        limits: limits of every node that is loaded without limits of its own; None: `Limits()`.
+        metering: how a guest that computes is stopped at its deadline. "guard": every loop reads one page of the guest's memory,
+            which the host makes inaccessible at the deadline; the fastest code that can be stopped (Linux only; the default on
+            x86-64). "epoch": every loop compares a counter (the default elsewhere). "fuel": every instruction is counted, so
+            that a limit (`Limits.fuel`) is met at the same place in each run. "none": nothing is compiled in; for code that
+            you trust. Under "fuel" and "none" a deadline ends only sleeps and services, not computation.
         logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
-        isolation: "none": nodes run in this process, walled in by WebAssembly alone. "process": in worker processes, for who does
-            not want to trust that wall alone (Linux; docs/explanation/threat-model.md says what it adds). A worker
-            that dies breaks the nodes in it: `BrokenInstanceError`.
-        workers: how many processes, at most, with ``isolation="process"``; "each": one for every node; None: as many as there are
-            processors, up to 4. They start as they are needed.
-        progress: told in a line what takes more than a second; None: it goes to the logger.
+        isolation: "none": nodes run in this process, and WebAssembly alone separates them from it. "process": nodes run in
+            confined worker processes, if WebAssembly's isolation alone is not enough for you (Linux only;
+            docs/explanation/threat-model.md says what the processes add). If a worker process dies, its nodes break
+            (`BrokenInstanceError`).
+        workers: with ``isolation="process"``, the largest number of worker processes; "each": one for every node; None: the number
+            of processors, but 4 at most. Worker processes are started when they are needed.
+        progress: called with one line of text for each step that takes more than a second, such as compiling the image; None: the
+            line goes to the logger.
 
     Raises:
-        ImageError: no image, or a damaged one; says what to run.
-        ClocheError: ``isolation="process"`` on another system than Linux.
-        TypeError: `limits` is something else.
+        ImageError: the image is missing or damaged; the message says which command to run.
+        ClocheError: ``isolation="process"`` on a system other than Linux.
+        TypeError: `limits` is not a `Limits`.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class Runtime:
         self.limits = checked_limits(limits)
         self.image = _image.find(image)
         self._logger = logger = logger if logger is not None else _logs.DefaultLogger()
-        tell = progress or (lambda text: logger.info(text))  # not looked up before it is needed
+        tell = progress or (lambda text: logger.info(text))  # late: looking up `info` imports structlog, 80 ms
         self._engine: Engine | WorkerPool
         if isolation == "process":
             from cloche._isolation import WorkerPool
@@ -111,7 +114,7 @@ class Runtime:
             )
         self._nodes: weakref.WeakSet[NodeCalls] = weakref.WeakSet()
         self._loads: dict[NodeLock, CheckedSandbox | None] = {}
-        """What is being loaded or restored, once it has an instance. The lock is held until it is a node, or has failed."""
+        """The loads and restores under way, each with its instance once there is one. A load holds its lock until it has ended."""
         self._ending = NodeLock("the runtime's engine")
         self._closed = False
 
@@ -122,7 +125,7 @@ class Runtime:
 
     @property
     def workers(self) -> tuple[WorkerInfo, ...]:
-        """The worker processes that live, and what confines them; none without ``isolation="process"``."""
+        """The living worker processes, and what confines each; empty without ``isolation="process"``."""
         return () if isinstance(self._engine, Engine) else self._engine.info
 
     def load(
@@ -142,28 +145,33 @@ class Runtime:
         """Load a node into a sandbox of its own: compile, import, find the entry, call ``__init__(**params)``.
 
         Args:
-            source: path of a .py file or of a package folder, `Source` text, or the dotted name of a module in one of the
-                granted packages.
-            entry: a class with a ``process`` method, or a plain function; None: the only one that the module defines.
-            params: keyword arguments of ``__init__``.
-            name: for logs and errors; None: the entry's name.
-            limits: None: the runtime's.
-            grants: what it may use besides its own code; None: nothing.
-            session_id: handed to nodes that keep sessions.
-            on_break: what becomes of the node when its instance breaks (deadline, trap, exit ...). The call that broke raises in
-                any case, with what it was given, and is never made again by itself. "raise": the node is broken, too. "restart":
-                it goes on in a new instance, from the state after loading, or after the last `Node.initialize`. "restore": from
-                its last checkpoint.
-            checkpoint_every: answered calls, or steps of a stream, from one checkpoint to the next; None: each one, so that
-                nothing is lost. A checkpoint copies what the node has written to, at least 0.6 MB, in some 0.3 ms.
-            max_restarts: how often in a row it is brought back without having answered a call; then it stays broken.
+            source: the node's code: the path of a .py file or of a package folder, a `Source` (code as text), or the dotted name of
+                a module in one of the granted packages.
+            entry: name of a class with a ``process`` method, or of a plain function; None: the only one that the module defines.
+            params: keyword arguments of the entry's ``__init__``.
+            name: the node's name in logs and errors; None: the entry's name.
+            limits: limits of this node; None: the runtime's.
+            grants: what the node may use besides its own code; None: nothing.
+            session_id: passed to an entry whose ``__init__`` has a parameter ``session_id``, and set as that attribute of the node
+                if it is None there.
+            on_break: what happens to the node when its instance breaks (hard deadline, trap, exit ...). The call that broke it
+                raises in any case; the error has the call's data, and the call is not repeated. "raise": the node is broken as
+                well. "restart": the node continues in a new instance, with the state that it had after loading, or after the last
+                `Node.initialize`. "restore": it continues with the state of its last checkpoint.
+            checkpoint_every: with ``on_break="restore"``, the number of answered calls or stream steps between two checkpoints;
+                None: 1, so that no answered call is lost. A checkpoint copies the memory that the node has written to, at least
+                0.6 MB, in some 0.3 ms.
+            max_restarts: how often in a row the node may break without having answered a call; after that it stays broken.
 
         Raises:
-            NodeLoadError: it does not compile or import, has no such entry, or ``__init__`` raised; with a remedy.
+            NodeLoadError: the code does not compile or import, has no such entry, or ``__init__`` raised; the message says what
+                can be done.
             EncodeError: a parameter cannot be sent.
-            BrokenInstanceError: loading passed a limit or crashed the guest.
-            FileNotFoundError: no such path.
-            TypeError: an argument is of the wrong class; the message names it.
+            DeadlineError: loading took longer than `Limits.load_s`.
+            BrokenInstanceError: loading passed another limit, or crashed the guest.
+            FileNotFoundError: `source` is a path that does not exist.
+            ClosedError: the runtime is closed.
+            TypeError: an argument has the wrong class; the message names the argument.
         """
         self._check_open()
         options = LoadOptions(
@@ -189,25 +197,26 @@ class Runtime:
         checkpoint_every: int | None = None,
         max_restarts: int = 3,
     ) -> Node:
-        """Bring a snapshot back to life, in a sandbox of its own. Any number of times.
+        """Make a node from a snapshot, in a sandbox of its own. A snapshot can be restored any number of times.
 
         Args:
             snapshot: from `Node.snapshot`, of this process or another.
-            name: for logs and errors; None: as before.
-            limits: None: the runtime's.
-            grants: what the node may ask of the host from now on (services, clock, seed); None: nothing. What it was loaded
-                with (packages, opaque, env) it has; a clock that is not real goes on from where it was.
-            reseed: seed the random generators anew, so that two restored nodes draw different numbers (not if `grants` have the
-                same seed: then they draw the same ones). False: go on with those of the snapshot.
-            on_break: as for `load`; "restart" brings this snapshot back.
+            name: the node's name in logs and errors; None: the name that it had.
+            limits: limits of this node; None: the runtime's.
+            grants: what the node may request from the host from now on (services, mounts, clock, seed); None: nothing. What was
+                granted at loading and lives inside the guest (packages, opaque, env) is part of the snapshot. A clock that is
+                not the host's continues where the snapshot left off.
+            reseed: True: seed the random generators anew, so that two restored nodes draw different numbers (with the same
+                `Grants.seed` they draw the same ones). False: continue with the generators' state in the snapshot.
+            on_break: as for `load`; "restart" returns to this snapshot.
             checkpoint_every: as for `load`.
             max_restarts: as for `load`.
 
         Raises:
             ImageError: the snapshot was made with another image.
-            ClocheError: it needs more memory than `limits` allow.
+            ClocheError: the snapshot needs more memory than `limits` allow.
             ClosedError: the runtime is closed.
-            TypeError: an argument is of the wrong class; the message names it.
+            TypeError: an argument has the wrong class; the message names the argument.
         """
         self._check_open()
         checked("snapshot", snapshot, Snapshot, "one from Node.snapshot or Snapshot.from_bytes")
@@ -260,24 +269,24 @@ class Runtime:
         max_age_s: float | None = None,
         **options: Unpack[PoolKeywords],
     ) -> Pool:
-        """Load a node once and run many items on clones of it, in parallel.
+        """Load a node once, and process many items on clones of it, in parallel.
 
         Args:
             source: as for `load`, with `entry` and `params`.
             entry: as for `load`.
             params: as for `load`.
-            size: items that run at once; None: the processors of this machine.
-            warm: clones made now; None: all of them.
+            size: number of items that are processed at the same time; None: the number of processors.
+            warm: number of clones that are made at once, the others when they are needed; None: all of them.
             initialize: call ``initialize`` once, before the clones are made.
-            reset: a pristine clone for every item: nothing crosses from one to the next.
-            max_calls: replace a clone after so many items.
-            max_age_s: replace a clone after so many seconds.
-            **options: `name`, `limits`, `grants` and `session_id`, as for `load`. A clone that breaks is replaced in any case.
+            reset: process every item on a new clone, so that nothing can pass from one item to another.
+            max_calls: replace a clone after this number of items; None: never.
+            max_age_s: replace a clone after this number of seconds; None: never.
+            **options: `name`, `limits`, `grants` and `session_id`, as for `load`. A clone that breaks is always replaced.
 
         Raises:
-            NodeLoadError: as `load`.
+            NodeLoadError: as for `load`, which may raise its other errors, too.
         """
-        from cloche._runtime.pool import Pool  # its threads are slow to import, and few programs have a pool
+        from cloche._runtime.pool import Pool  # imports concurrent.futures, which is slow, and few programs have a pool
 
         if refused := options.keys() - PoolKeywords.__annotations__.keys():
             raise TypeError(f"a pool takes no {', '.join(sorted(refused))}: it replaces a clone that breaks")
@@ -313,7 +322,7 @@ class Runtime:
     def _while_open(
         self, lock: NodeLock, make: Callable[Concatenate[NodeLock, P], Node], *args: P.args, **kwargs: P.kwargs
     ) -> Node:
-        """Make a node while holding its lock: `close` waits for that lock before it closes the engine."""
+        """Make a node while holding its lock. `close` waits for that lock: otherwise it would close the engine during a load."""
 
         def work() -> Node:
             self._loads[lock] = (
@@ -341,11 +350,11 @@ class Runtime:
         """See `load`.
 
         Args:
-            lock: the node's, which is held.
-            label: the node's name, or what stands for it until the guest has reported the entry's name.
-            message: what `LoadOptions.request` gives.
-            options: the caller's.
-            outside: where the node's clocks and its random source start.
+            lock: the node's lock, which this thread holds.
+            label: the node's name; until the guest has reported the entry's name, a substitute for it.
+            message: from `LoadOptions.request`.
+            options: the caller's options.
+            outside: the state in which the node's clocks and its random source start.
         """
         limits = options.limits
         instance = self._instance(options, CallState(label, outside), lock)
@@ -353,7 +362,9 @@ class Runtime:
             self._loads[lock] = instance
             self._check_open()
             instance.limit_next_calls(limits.load_s or NO_LIMIT_S, "load_s")
-            kind, value = instance.exchange(Op.LOAD, [message], "")  # its keys are the arguments' names
+            kind, value = instance.exchange(
+                Op.LOAD, [message], ""
+            )  # no root: the keys of the message already name the arguments
             if kind is Reply.FAILURE:
                 raise_failure(value, label, Op.LOAD)
             instance.limit_next_calls(None)
@@ -372,7 +383,7 @@ class Runtime:
         except BaseException as error:
             instance.close()
             if isinstance(error, Cancelled):
-                self._check_open()  # it was cancelled by `close`
+                self._check_open()  # raises ClosedError if `close` has cancelled the load
             raise
         if not options.is_named:
             instance.name = info["entry"]
@@ -400,7 +411,7 @@ class Runtime:
     def _revived(
         self, snapshot: Snapshot, options: LoadOptions, name: str, reseed: bool, lock: NodeLock
     ) -> CheckedSandbox:
-        """A snapshot of this image in an instance of its own."""
+        """Restore a snapshot of this image into a new instance."""
         self._check_open()
         outside = ClockAndRandomState.of(options.grants.clock, options.grants.seed).resumed(
             snapshot.outside, stream=not reseed
@@ -446,7 +457,7 @@ class Runtime:
             calls = NodeCalls(sandbox, info, lock)
             node = Node(calls, restore)
             self._nodes.add(calls)
-            self._check_open()  # again: it has been closed while the node was loading
+            self._check_open()  # again: `close` may have run since `_load` looked, and then nobody else would close this node
         except BaseException:
             if calls is not None:
                 self._nodes.discard(calls)
@@ -455,17 +466,18 @@ class Runtime:
         return node
 
     def close(self) -> None:
-        """Close every node that still lives, then the engine.
+        """Close every node that is still open, then the engine.
 
-        Loads under way are cancelled, and raise ClosedError; calls under way are waited for.
+        Loads under way are cancelled, and raise ClosedError. Calls under way are waited for.
 
-        Calling it again does nothing, or goes on where an interrupt or a node that could not be closed had ended it. Several
-        threads may call it: each returns when all is closed.
+        Calling `close` again does nothing; if an interrupt or a failing node ended the first attempt, the next one continues it.
+        Several threads may call it: each returns when everything is closed.
 
         Raises:
-            ExceptionGroup: what the failed ``cleanup``s raised, be it a single one; every node is closed all the same. A node whose
-                call waits for the calling one (through a service) is not closed, nor the engine: call it again later.
-            ClocheError: it was called from inside a call of one of its own nodes; nothing is closed.
+            ExceptionGroup: one or more nodes failed to close cleanly, for example because ``cleanup`` raised; all nodes are closed
+                nevertheless. The exception is a node in whose call the calling thread is waiting (through a service): that node
+                and the engine stay open; call `close` again later.
+            ClocheError: `close` was called from inside a call of one of the runtime's own nodes; nothing is closed.
         """
         if is_inside([*self._loads, *(node.lock for node in self._living())]):
             raise ClocheError("the runtime cannot be closed from inside a call of one of its own nodes")
@@ -495,7 +507,7 @@ class Runtime:
             raise ExceptionGroup("not all nodes of the runtime could be closed cleanly", failures)
 
     def _cancel_load(self, lock: NodeLock) -> bool:
-        """Cancel a load under way; asked again until it has ended, because it may not have entered its guest yet."""
+        """Cancel a load under way. Called until the load has ended, because a cancellation before the guest runs has no effect."""
         instance = self._loads.get(lock)
         if instance is not None:
             instance.cancel()
@@ -525,11 +537,11 @@ class Runtime:
 
 
 def _nothing() -> None:
-    """What is done with a lock that is only waited for."""
+    """Do nothing: for a lock that is acquired only to wait for its holder."""
 
 
 def _remedy(error: NodeLoadError) -> str:
-    """What the caller can do about it."""
+    """What the caller can do about a failed load; "" if there is no advice."""
     if error.exc_type in ("ModuleNotFoundError", "ImportError") and "compiled extension" not in error.message:
         return (
             "The sandbox has the standard library, numpy and cloudpickle. Other pure-Python packages are granted with "

@@ -1,4 +1,4 @@
-"""The steps of one stream, and the loop that takes them for a plain iterable. `async_calls` has the loop for async callers."""
+"""`StreamSession`: the steps of one stream; and the loop over them for plain iterables. `async_calls` has that for async ones."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["StreamSession", "run"]
 
 
 class StreamSession:
-    """One open stream of a node. Each method is one step into the guest, and leaves its answer here.
+    """One open stream of a node. Each method makes one step in the guest, and sets the attributes from its reply.
 
     Attributes:
-        output: whether `value` is an output of the node.
+        output: whether the last step produced an output.
         value: that output.
-        lock: the node's.
-        wants: whether the node asks for the next item (`feed`, `end` or `throw`); if not, `next` goes on.
-        ended: whether the stream is over.
+        lock: the node's lock.
+        wants: whether the node waits for an item: then `feed`, `end` or `throw` is the next step, otherwise `next`.
+        ended: whether the stream has ended.
     """
 
     def __init__(self, node: NodeCalls, *, resume: bool = False) -> None:
@@ -43,10 +43,10 @@ class StreamSession:
         self.ended = False
 
     def open(self) -> None:
-        """Start; or take up again what the state that the node was restored from had open.
+        """Start the stream or, with `resume`, continue the one that is open in the node's restored state.
 
         Raises:
-            ClocheError: the node has another stream open; or there is none to take up.
+            ClocheError: the node has another open stream, or there is none to continue.
         """
         position = self._node.begin_stream(self, self._resume)
         self._generation = self._node.sandbox.generation
@@ -56,11 +56,11 @@ class StreamSession:
             self._fed, self._outputs, self.wants = position.items, position.outputs, position.wants
 
     def next(self) -> None:
-        """Let the node go on after an output."""
+        """Continue the node after an output."""
         self._step(Op.STREAM_NEXT, [])
 
     def feed(self, item: Any) -> None:
-        """Give the item that the node asked for."""
+        """Send the item for which the node waits."""
         self._fed += 1
         self._step(Op.STREAM_FEED, [item])
 
@@ -69,18 +69,18 @@ class StreamSession:
         self._step(Op.STREAM_END, [])
 
     def throw(self, error: Exception) -> None:
-        """Raise what the host's items raised at the node's ``async for``; `error` itself is raised when the stream ends."""
+        """Raise the error of `items` at the node's ``async for``. When the stream has ended, `error` is raised in the host."""
         self._thrown = error
         self._step(Op.STREAM_THROW, [type(error).__name__, str(error)])
 
     def close(self) -> None:
-        """Give up the stream: unless it has ended, the node's generators are closed and their finally blocks run."""
+        """Close the stream. If it has not ended, the node's generators are closed, and their ``finally`` blocks run."""
         if self._node.end_stream(self, self.ended or self._is_lost):
             self.ended = True
 
     @property
     def _is_lost(self) -> bool:
-        """Whether the instance that had it open has broken, and the node lives on in another one."""
+        """Whether the instance with this stream has broken, and the node continues in another one."""
         return self._generation != self._node.sandbox.generation
 
     @exclusive
@@ -120,7 +120,7 @@ class StreamSession:
             self._node.sandbox.finish(kind, value, op)
 
     def _timed(self, op: Op, operands: list[Any], allowed: float) -> tuple[Reply, Any]:
-        """One step, if ``stream_s`` has something left: between two the node is at rest, and stays usable."""
+        """One step, unless the stream has used up ``stream_s``. The check is made between steps, where the node stays usable."""
         seconds = self._seconds
         if seconds >= allowed:
             raise self._passed("stream_s", allowed, seconds, f"ran {seconds:.3f} s")
@@ -128,7 +128,7 @@ class StreamSession:
         try:
             within = (
                 allowed - seconds if self._limits.deadline_s is None else None
-            )  # else each step has a bound of its own
+            )  # with a deadline, each step is bounded already
             return self._node.exchange(op, operands, "item", within=within)
         finally:
             self._seconds += time.perf_counter() - began
@@ -142,18 +142,18 @@ class StreamSession:
 
 
 def run(steps: StreamSession, items: Iterable[Any]) -> Iterator[Any]:
-    """Take the steps, with items from a plain iterable, which is asked for an item only when the node asks."""
+    """Run a stream and yield its outputs. An item is taken from `items` only when the node waits for one."""
     try:
         try:
             yield from _outputs(steps, items)
         finally:
             steps.close()
     finally:
-        steps.close()  # again: an interrupt may have come before the first one had begun
+        steps.close()  # again: an interrupt may have prevented the first call
 
 
 def _outputs(steps: StreamSession, items: Iterable[Any]) -> Iterator[Any]:
-    """Not part of `run`: interrupts are heard at the end of a loop, which CPython leaves out of the ``try`` around it."""
+    """The loop of `run`, in a function of its own: an interrupt at a loop's end is not covered by a ``try`` around it."""
     source = iter(items)
     steps.open()
     while not steps.ended:
@@ -166,7 +166,7 @@ def _outputs(steps: StreamSession, items: Iterable[Any]) -> Iterator[Any]:
 
 
 def _feed(steps: StreamSession, source: Iterator[Any]) -> None:
-    """Give the node the next item."""
+    """Send the next item, the end of the items, or the error that `source` raised."""
     try:
         item = next(source)
     except StopIteration:

@@ -1,4 +1,4 @@
-"""A guest's failure, made harmless: checked, cleaned, and said to be of the phase that the host knows it was in."""
+"""Reads the failures that guests report. Their text is cleaned, and a phase that contradicts the host's knowledge is replaced."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _CALLING: Final = ("call", "encode")
 
 
 def read_failure(value: Any, *, loading: bool) -> Failure:
-    """The failure that a guest reported.
+    """Check and clean a failure that a guest reported.
 
     Args:
-        value: untrusted.
-        loading: whether the node was being loaded. A phase that contradicts it is replaced: the guest may lie.
+        value: the value of the guest's reply, untrusted.
+        loading: whether the node was being loaded. If the failure's phase contradicts that, it is replaced: the guest may lie.
 
     Raises:
-        ValueError: it is not a failure.
+        ValueError: the value is not a failure.
     """
     failure = Failure.from_wire(value)
     phases = _LOADING if loading else _CALLING
@@ -32,12 +32,17 @@ def read_failure(value: Any, *, loading: bool) -> Failure:
 
 
 def raise_failure(value: Any, node: str, op: Op = Op.PROCESS) -> NoReturn:
-    """Raise what a guest reported. What was under way decides which error it is, whatever the guest says.
+    """Raise the error for a failure that a guest reported. The host's message decides on its class, not the guest.
+
+    Args:
+        value: the value of the guest's reply, untrusted.
+        node: the node's name.
+        op: the message to which the guest replied.
 
     Raises:
-        NodeLoadError: the node was being loaded.
-        NodeRaisedError: it was called.
-        ProtocolError: it is not a failure; the instance has to be closed.
+        NodeLoadError: `op` is LOAD.
+        NodeRaisedError: `op` is another message.
+        ProtocolError: the value is not a failure. The caller has to close the instance.
     """
     kind = NodeLoadError if op is Op.LOAD else NodeRaisedError
     try:
@@ -52,7 +57,9 @@ def _cleaned(failure: Failure, phase: str) -> Failure:
         failure,
         phase=phase,
         exc_type=name(failure.exc_type),
-        message=clean(failure.message, MAX_MESSAGE + 64),  # a guest that cuts it says so at its end
+        message=clean(
+            failure.message, MAX_MESSAGE + 64
+        ),  # 64 more: a guest that cuts a message appends a note about it
         frames=tuple(Frame(name(f.file), f.line, name(f.function), line(f.text)) for f in failure.frames),
         cause=_cleaned(failure.cause, phase) if failure.cause else None,
         notes=tuple(map(clean, failure.notes)),

@@ -1,4 +1,4 @@
-"""One guest in this process: sends it messages, and decides what a return, a trap or a stop means."""
+"""`Instance`: the sandbox whose guest runs in this process. Sends it messages, answers its requests, and ends it when it breaks."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ T = TypeVar("T")
 _ENDLESS_FUEL: Final = (1 << 63) - 1
 _U32: Final = 0xFFFF_FFFF
 _POLL_NS: Final = 50_000_000
-"""How often a guest that computes lets Python look at its signals (Ctrl-C): a look takes some microseconds."""
+"""Interval at which a guest that computes returns to Python for pending signals (Ctrl-C). Each return takes some microseconds."""
 
-# As plain numbers: an attribute of an enum costs as much as a word is read in.
+# plain numbers, because an attribute of an enum costs as much time as reading a word
 _STATE, _RESULT, _RECORDS, _TOOK_NS = int(Word.STATE), int(Word.RESULT), int(Word.RECORDS), int(Word.TOOK_NS)
 _POLLS, _TRAPPED = int(Status.POLLS), int(Status.TRAPPED)
 _WAITS: Final = frozenset({int(Status.ASKS), _POLLS})
@@ -45,7 +45,7 @@ _TOLD: Final = {int(Reason.NONE): None, int(Reason.DEADLINE): Stop.DEADLINE, int
 
 
 def _in_phase(observer: Observer, name: str, after: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function in a phase of the call; then the phase `after` goes on."""
+    """Call a function in the phase `name`, then enter the phase `after`."""
     observer.phase(name)
     try:
         return function(*arguments)
@@ -54,15 +54,15 @@ def _in_phase(observer: Observer, name: str, after: str, function: Callable[...,
 
 
 class Instance(CheckedSandbox):
-    """A guest at rest or under way. Not thread-safe: `NodeCalls` lets in one call at a time.
+    """A sandbox with a guest in this process. Not thread-safe: `NodeCalls` lets in one call at a time.
 
     Args:
-        engine: what to instantiate.
-        limits: what the guest may use.
-        host: the state of its calls; or the node's name, for errors and logs.
-        on_records: takes the records drained after each call, and the name.
-        snapshot: a state to take over; None: as the image has it.
-        handlers: who answers what the guest asks; they are closed with the instance.
+        engine: engine with the image to instantiate.
+        limits: the node's limits.
+        host: the state of the node's calls; or only the node's name, for errors and logs.
+        on_records: called after each call that logged, with the log records and the node's name.
+        snapshot: the state to begin with; None: the image's.
+        handlers: answer the guest's requests; they are closed with the instance.
     """
 
     __slots__ = (
@@ -91,7 +91,7 @@ class Instance(CheckedSandbox):
         snapshot: Snapshot | None = None,
         handlers: Sequence[RequestHandler] = (),
     ) -> None:
-        self.closed = True  # until there is something to close
+        self.closed = True  # for `__del__`, if the constructor raises before there is a slot
         self._engine = engine
         self.limits = limits
         self._on_records = on_records
@@ -151,17 +151,17 @@ class Instance(CheckedSandbox):
 
     @property
     def told(self) -> Stop | None:
-        """What the guest was told in the call under way, or in the last one: to stop, and why."""
+        """See `CheckedSandbox`."""
         return _TOLD.get(self._words[Word.TOLD])
 
     @property
     def serial(self) -> int:
-        """Number of the call under way, or of the last one, for `cancel`."""
+        """See `CheckedSandbox`."""
         return int(self._words[Word.SERIAL])
 
     @property
     def lease(self) -> bool:
-        """Whether large arrays of numbers arrive as views; meanwhile the guest keeps what its replies point into."""
+        """Whether large arrays of numbers arrive as views. While it is set, the guest keeps the memory of its replies."""
         return self._lease
 
     @lease.setter
@@ -180,7 +180,9 @@ class Instance(CheckedSandbox):
         try:
             if observer is not None:
                 observer.phase("encode")
-            frame = self._codec.encode([op, number, *operands], root)  # the caller's own time: nothing is armed yet
+            frame = self._codec.encode(
+                [op, number, *operands], root
+            )  # before the deadline is armed: encoding is the host's time
             if observer is not None:
                 observer.phase("guest")
             status = self._call(self._handle, frame, len(frame))
@@ -213,11 +215,9 @@ class Instance(CheckedSandbox):
             raise
         except BaseException as error:
             if words[_STATE] == _WAITING:
-                self._end_call(self._handle)  # here, where `self._call` had enough of Python's stack
+                self._end_call(self._handle)  # here, because deeper calls may find no stack left
             self._let_go(error)
-            if isinstance(
-                error, ArgumentError
-            ):  # ctypes wraps what it meets while it converts arguments: the end of the stack
+            if isinstance(error, ArgumentError):  # how ctypes reports the end of the stack
                 raise RecursionError("maximum recursion depth exceeded") from None
             raise
         if words[_RECORDS]:
@@ -246,9 +246,9 @@ class Instance(CheckedSandbox):
         self._codec = self._codec_for(observer)
 
     def _codec_for(self, observer: Observer | None) -> Codec:
-        """A codec that tells the observer what it copies into and out of guest memory.
+        """A codec that reports copies into and out of guest memory to the observer.
 
-        The answers to the guest's requests have another codec: the guest waits for them, so they are its own time.
+        Answers to the guest's requests keep the codec without an observer: they are made while the phase is "guest".
         """
         memory, limit = self._memory, self.limits.reply_bytes
         place, free = memory.place, memory.free
@@ -266,7 +266,10 @@ class Instance(CheckedSandbox):
         )
 
     def _not_open(self) -> None:
-        """The instance is closed, or an exception at the very end of Python's stack has left its guest in the middle of a call."""
+        """Raise ClosedError if the instance is closed; otherwise end a call that an exception has left unfinished.
+
+        That happens when Python's stack is full: the handler that ends the call may then be unable to run.
+        """
         if not self.closed:
             if self._words[_STATE] == _WAITING:
                 self._end_call(self._handle)
@@ -278,7 +281,7 @@ class Instance(CheckedSandbox):
             raise ClosedError(f"node {self.name!r} is closed")
 
     def _not_done(self, status: int, length: int) -> None:
-        """The call did not simply return: answer what the guest asks; then raise, unless it has returned after all."""
+        """Handle a status of `call` other than DONE: answer the guest's requests until it returns, or raise the error."""
         if status in _WAITS:
             status = self._serve(status)
         if not status:
@@ -297,9 +300,9 @@ class Instance(CheckedSandbox):
         raise ProtocolError("the guest could not make a reply")
 
     def _serve(self, status: int) -> int:
-        """Answer what the guest asks, and let it go on, until its call has ended. Returns the last status.
+        """Answer the guest's requests until its call has ended. Returns the last status.
 
-        Between two of its requests Python runs as it always does: also the handlers of signals.
+        Python code runs between two requests, so the handlers of signals are called here.
         """
         host, words, calls = self.host, self._words, core()
         stop_at = words[Word.TELL_AT] or words[Word.STOP_AT]
@@ -326,16 +329,18 @@ class Instance(CheckedSandbox):
             return abi.ANSWER_NONE
         try:
             answer = router.answer(self._words[Word.ADDRESS], self._words[Word.LENGTH])
-            if self._engine.metering == "none" and self.host.must_stop():  # no timer tells a guest that is not metered
+            if (
+                self._engine.metering == "none" and self.host.must_stop()
+            ):  # without metering no timer interrupts the guest
                 raise Stopped
             return answer
         except Stopped:
             why = Reason.CANCELLED if self.host.cancelled else Reason.DEADLINE
-            core().cancel(self._handle, 0, int(why), 0)  # so that the guest finds its notice, however late the timer is
+            core().cancel(self._handle, 0, int(why), 0)  # the guest expects a notice now, but the timer may be late
             return abi.ANSWER_INTERRUPTED
 
     def _let_go(self, error: BaseException) -> None:
-        """The host's own code raised, and the guest's call has ended for that."""
+        """Clean up after an exception of the host's own code, which has ended the guest's call."""
         words = self._words
         if words[_STATE] == _BROKEN:
             self._end(error)
@@ -350,7 +355,7 @@ class Instance(CheckedSandbox):
             raise self._broken(trapped) from None
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
-        """Bound the next calls by so many seconds, and name that field of `Limits` in their error; None: ``deadline_s`` again."""
+        """See `Sandbox`."""
         if seconds is None:
             seconds, field = self.limits.deadline_s, "deadline_s"
         self._bound = field, seconds or 0.0
@@ -378,17 +383,17 @@ class Instance(CheckedSandbox):
         )
 
     def cancel(self, serial: int = 0) -> None:
-        """Tell the call of that serial number to stop, from another thread; 0: the one under way."""
+        """See `CheckedSandbox`."""
         if core().cancel(self._handle, serial, _CANCELLED, 0) == Status.DONE:
             self.host.cancel()
 
     def where(self) -> tuple[FrameInfo, ...]:
-        """The Python frames that the guest is in, the outermost first; from any thread. None once closed."""
+        """See `Sandbox`."""
         frames = python_frames(self._slot, self._engine.layout)
-        return () if self.closed else frames  # asked last: the slot of a closed one may be the guest of another node
+        return () if self.closed else frames  # checked last: once closed, the slot may belong to another node
 
     def _drain(self) -> list[LogRecord]:
-        """Take the guest's log records and hand them on, the newest `log_records` of them."""
+        """Take the guest's log records from its memory and deliver the newest, `Limits.log_records` at most."""
         observer = self.observer
         if observer is not None:
             observer.phase("logs")
@@ -401,7 +406,7 @@ class Instance(CheckedSandbox):
         return records
 
     def _deliver(self, cause: BaseException) -> list[LogRecord]:
-        """Deliver what the guest has logged although its call failed: the logger's own failure must not hide why."""
+        """Deliver log records of a failed call. If the logger raises, that becomes a note on `cause`, which must not be hidden."""
         try:
             return self._drain()
         except Exception as error:
@@ -409,7 +414,7 @@ class Instance(CheckedSandbox):
             return []
 
     def _end(self, cause: BaseException) -> list[LogRecord]:
-        """The instance is beyond use: save its logs, free its memory now rather than at some garbage collection."""
+        """Deliver the last log records and close the instance: its memory is freed now, not at some garbage collection."""
         if self.closed:
             return []
         try:
@@ -419,20 +424,20 @@ class Instance(CheckedSandbox):
 
     def _broken(self, trapped: Trapped) -> BaseException:
         words = self._words
-        if words[_STATE] != _BROKEN:  # an interrupt came in the middle of it
+        if words[_STATE] != _BROKEN:  # an interrupt came before the core had ended the call
             core().abandon(self._handle)
         self.guest_seconds += words[_TOOK_NS] * 1e-9
         if self._fuelled:
             self._count_fuel()
         try:
             frames = self.where()
-        except Exception:  # whatever is wrong with its memory, the reason why it was stopped is more important
+        except Exception:  # damaged memory must not hide why the guest was stopped
             frames = ()
         usage = self.usage(frames)
         return termination_error(usage, self.limits, self.name, self._end(trapped))
 
     def usage(self, frames: tuple[FrameInfo, ...] = ()) -> CallUsage:
-        """How the last call ended, and what it had used."""
+        """See `CheckedSandbox`."""
         words = self._words
         return CallUsage(
             stopped=Reason(words[Word.STOPPED]),
@@ -453,7 +458,7 @@ class Instance(CheckedSandbox):
         return TRAP_CODES[number] if number < len(TRAP_CODES) else ""
 
     def fail(self, error: ProtocolError) -> ProtocolError:
-        """End it because the guest broke the protocol; the error, complete."""
+        """See `CheckedSandbox`."""
         if self._words[_STATE] == _WAITING:
             core().abandon(self._handle)
         error.node = self.name
@@ -461,10 +466,10 @@ class Instance(CheckedSandbox):
         return error
 
     def close(self, *, keep: bool = False) -> None:
-        """End it; further calls raise ClosedError. Its memory is freed at once, unless a view of it still lives.
+        """See `Sandbox`. The guest's memory is freed at once, unless a view of it is still referenced.
 
         Args:
-            keep: the guest is at rest: its store may be made pristine and used for the next one.
+            keep: True only if the guest is at rest: its store may then be made pristine and used for another guest.
         """
         if self.closed:
             return
@@ -474,14 +479,14 @@ class Instance(CheckedSandbox):
                 self.host.router.close()
                 self.host.router = None
         finally:
-            # a copy: from here on the slot may be the guest of another node
+            # a copy, because the slot may now become another node's
             self._words = list(self._words)
             self._handle = 0
             memory = self._memory
             pinned = memory.is_pinned
             kept = keep and not pinned and self._engine.stores.release(self._slot, memory)
             memory.close()
-            if not pinned and not kept:  # the last view that lives frees a pinned one
+            if not pinned and not kept:  # a pinned slot is closed with the last view of its memory
                 self._slot.close()
 
     def __del__(self) -> None:

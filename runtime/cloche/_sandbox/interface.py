@@ -1,7 +1,7 @@
-"""The interface of a sandbox: what a node needs of whatever its guest lives in.
+"""`Sandbox`: the interface through which a node uses its guest, wherever the guest runs.
 
-An `Instance` lives in this process, a `RemoteInstance` in a worker process, a `LocalInstance` without WebAssembly; a `Supervisor`
-wraps one of these and replaces it when it breaks. `replies` has what the first three share.
+Implementations: `Instance` (in this process), `RemoteInstance` (in a worker process), `LocalInstance` (plain Python, for tests).
+These three share `replies.CheckedSandbox`. A `Supervisor` wraps one of them and replaces it after a break.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ if TYPE_CHECKING:
 __all__ = ["PHASES", "Observer", "Sandbox", "Stats"]
 
 PHASES: Final = ("encode", "lower", "guest", "lift", "decode", "logs")
-"""The phases of a call, in the order in which a call meets them. What is copied into guest memory during encoding is "lower",
-what is copied out of it "lift". While the guest runs, all is "guest", also what the host does to answer the guest's requests."""
+"""The phases of a call, in the order in which a call meets them. Copying into guest memory during encoding is "lower", copying out
+of it is "lift". While the guest runs the phase is "guest", even while the host carries out a request of the guest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a node has used so far.
+    """The calls, time, memory and fuel that a node has used so far.
 
     Attributes:
-        calls: calls into the guest, loading and the steps of streams included.
-        seconds: wall time spent in the guest: its own marshaling included, the host's not.
-        memory_bytes: linear memory that the guest has now, the interpreter included; 0 once closed.
-        dropped_records: log records that were over a limit, or were no log records.
-        fuel: WebAssembly instructions burned, under ``metering="fuel"``; else 0. The same calls burn the same, in every run.
-        last_fuel: those of the last call.
-        breaks: instances that the node has lost.
-        restarts: how often it was brought back after that (see ``on_break`` of `Runtime.load`).
+        calls: calls into the guest, including loading and the steps of streams.
+        seconds: wall time in the guest, including its own encoding and decoding, but not the host's.
+        memory_bytes: current size of the guest's linear memory, including the interpreter; 0 once the node is closed.
+        dropped_records: log records that were dropped because they passed a limit, or were malformed.
+        fuel: WebAssembly instructions that the node's calls have executed, under ``metering="fuel"``; otherwise 0. The same calls
+            give the same number in every run.
+        last_fuel: the instructions of the last call.
+        breaks: how many instances of the node have broken.
+        restarts: how often the node was brought back after a break (see ``on_break`` of `Runtime.load`).
     """
 
     calls: int
@@ -51,27 +52,27 @@ class Stats:
 
 
 class Observer(Protocol):
-    """Follows the calls of one sandbox, on the thread that makes them. An exception of an observer ends the call."""
+    """Notified of the phases of each call of one sandbox, on the calling thread. An exception of an observer ends the call."""
 
     def begin(self) -> None:
-        """A call begins, in none of the phases."""
+        """A call begins. It is not in a phase yet."""
 
     def phase(self, name: str) -> None:
-        """The call leaves the phase it was in, and enters this one of `PHASES`; "": the host's bookkeeping, which is none."""
+        """The call leaves its phase and enters this one of `PHASES`; "": no phase, for the host's bookkeeping."""
 
     def end(self, op: int, call: int, failed: str) -> None:
-        """The call has ended, and with it the phase it was in.
+        """The call has ended, and so has its phase.
 
         Args:
             op: number of its `Op`.
-            call: its number on the node.
-            failed: the exception's type, if the guest did not answer, or answered with a failure because it was told to stop;
-                else "".
+            call: number of the call on the node.
+            failed: name of the exception's type, if the guest did not answer, or answered with a failure because it was
+                interrupted; otherwise "".
         """
 
 
 class Sandbox(Protocol):
-    """One guest, with a node in it. Not thread-safe, but for `canceller` and `where`: `NodeCalls` lets in one call at a time.
+    """One guest with a node. Only `canceller` and `where` are thread-safe; for the others, `NodeCalls` lets in one call at a time.
 
     Attributes:
         lease: whether large arrays of numbers arrive as views of guest memory.
@@ -85,7 +86,7 @@ class Sandbox(Protocol):
 
     @property
     def limits(self) -> Limits:
-        """What the guest may use."""
+        """The node's limits."""
 
     @property
     def services(self) -> ServiceHandler | None:
@@ -93,89 +94,95 @@ class Sandbox(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether the guest is gone: it was closed, or it broke."""
+        """Whether the sandbox has no guest any more, because it was closed or the guest broke."""
 
     @property
     def position(self) -> StreamPosition | None:
-        """Where the stream is that the guest has open; None: it has none."""
+        """The position of the guest's open stream; None if no stream is open."""
 
     @property
     def checkpoint(self) -> Snapshot | None:
-        """The state that the sandbox would go on from if the guest broke now; None: a break is the end."""
+        """The state from which the sandbox would continue after a break; None if it does not recover from breaks."""
 
     @property
     def generation(self) -> int:
-        """How many guests the sandbox has had before this one."""
+        """Number of guests that the sandbox has had before the current one."""
 
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
-        """Send one message and return the reply: kind and value. Logs are delivered in every case.
+        """Send one message and return the reply: kind and value. The guest's log records are delivered, whatever the outcome.
 
         Args:
             op: a number of `cloche_wire.Op`.
-            operands: what the message carries.
-            root: what to call the operands in an `EncodeError`'s path.
+            operands: operands of the message.
+            root: name of the operands in the path of an `EncodeError`.
 
         Raises:
             EncodeError: an operand cannot be sent; the guest was not entered.
-            BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol, or its process died; the guest is
-                gone.
-            ClosedError: the guest was gone before.
+            BrokenInstanceError: the guest was stopped, trapped, exited or broke the protocol, or its worker process died. The
+                sandbox is closed.
+            ClosedError: the sandbox was closed already.
         """
 
     def finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
-        """Raise what a reply other than the expected one means. The last call was the one that it answers.
+        """Raise the error for a reply of an unexpected kind. Must follow the `exchange` that returned the reply.
 
         Raises:
-            NodeRaisedError: the node's failure.
-            DeadlineError: the failure is the node's answer to being told to stop. Likewise `Cancelled`.
-            ProtocolError: the reply is no answer to that message, or a malformed failure; the guest is gone.
+            NodeRaisedError: the reply is a failure of the node.
+            DeadlineError: the failure is the exception with which the node was interrupted at its deadline.
+            Cancelled: the same, after a cancellation.
+            ProtocolError: the reply does not answer that message, or is a malformed failure. The sandbox is closed.
         """
 
     def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
-        """As `exchange`, for the observer's own message: neither counted nor observed, and `finish` still means the call before.
+        """As `exchange`, for a message of the observer: neither counted nor observed. `finish` still refers to the call before it.
 
         Raises:
-            ClocheError: the sandbox can't be observed.
+            ClocheError: the sandbox cannot be observed.
         """
 
     def share(self, length: int) -> memoryview:
         """A buffer of guest memory for the host to fill. Raises as `exchange` does."""
 
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
-        """The state at rest, copied out.
+        """A copy of the guest's state. The guest must be at rest.
 
         Args:
-            info: as `Node.info`.
+            info: the guest's description of the node, see `Node.info`.
         """
 
     def take_checkpoint(self) -> None:
-        """Make the state at rest, of now, the one to go on from after a break, if a break is not the end."""
+        """Make the current state the one to continue from after a break, if the sandbox recovers from breaks."""
 
     def end_recovery(self) -> None:
-        """From now on a break is the end."""
+        """Stop recovering from breaks."""
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
-        """Bound the next calls by so many seconds, and name that field of `Limits` in their error; None: ``deadline_s`` again."""
+        """Set the deadline of the next calls.
+
+        Args:
+            seconds: time that each call may take; None: `Limits.deadline_s` again.
+            field: the field of `Limits` that the error names.
+        """
 
     def stats(self) -> Stats:
-        """What the node has used."""
+        """What the node has used so far."""
 
     def where(self) -> tuple[FrameInfo, ...]:
-        """The Python frames that the guest is in, the outermost first; empty once it is gone. From any thread."""
+        """The current Python frames of the guest, the outermost first; empty if the sandbox is closed. Thread-safe."""
 
     def canceller(self) -> Callable[[], None]:
-        """What tells the call under way to stop, and no later call, whenever it is called. From any thread."""
+        """A function that cancels the current call, and does nothing once that call has ended. Thread-safe."""
 
     def observe(self, observer: Observer | None) -> None:
-        """Have an observer follow the calls from now on; None: no longer.
+        """Notify an observer of all further calls; None: stop notifying it.
 
         Raises:
-            ClocheError: the sandbox is observed already, or can't be.
+            ClocheError: the sandbox has an observer already, or cannot be observed.
         """
 
     def close(self, *, keep: bool = False) -> None:
-        """Free the guest; further calls raise ClosedError. Calling it again does nothing, or goes on after an interruption.
+        """Free the guest; further calls raise ClosedError. Calling it again does nothing, or completes an interrupted `close`.
 
         Args:
-            keep: the guest is at rest: its memory may be made pristine and used for the next one.
+            keep: True only if the guest is at rest: its memory may then be made pristine and used for another guest.
         """

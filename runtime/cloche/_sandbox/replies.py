@@ -1,4 +1,7 @@
-"""The check of replies that all sandboxes share: what a guest has answered, and what a reply other than the expected one means."""
+"""`CheckedSandbox`: checks each reply of a guest, and decides which error an unexpected one raises. Shared by all sandboxes.
+
+Replies have been decoded by `_codec/codec.py` when they arrive here.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckedSandbox"]
 
-# As plain values: looking up an enum's member takes as long as the check itself.
+# plain values, because looking up a member of an enum would double the time of the check
 _REPLIES: Final = tuple(Reply)
 _KINDS: Final = len(_REPLIES)
 _FAILURE: Final = Reply.FAILURE
@@ -45,19 +48,19 @@ def _advanced(position: StreamPosition | None, op: int, kind: Reply) -> StreamPo
 
 
 class CheckedSandbox(HasCallState, ABC):
-    """A `Sandbox` that has one guest. A subclass moves messages (`_reply_to`); this class says what the replies mean.
+    """A `Sandbox` with one guest. A subclass moves messages (`_reply_to`); this class interprets the replies.
 
     Attributes:
-        limits: what the guest may use.
+        limits: the node's limits.
         services: the services that the node may call; None if none was granted.
-        closed: whether the guest is gone.
+        closed: whether the sandbox has no guest any more.
         lease: whether large arrays of numbers arrive as views of guest memory.
-        position: where the stream is that the guest has open; None: it has none.
-        observer: follows the calls; None: nobody does.
+        position: the position of the guest's open stream; None if no stream is open.
+        observer: notified of each call; None if nobody observes.
         guest_seconds: wall time spent in the guest.
-        dropped_records: log records that were over a limit, or were no log records.
-        fuel: instructions burned.
-        last_fuel: those of the last call.
+        dropped_records: log records that were dropped because they passed a limit, or were malformed.
+        fuel: instructions executed in all calls.
+        last_fuel: instructions executed in the last call.
     """
 
     __slots__ = (
@@ -94,24 +97,24 @@ class CheckedSandbox(HasCallState, ABC):
     @property
     @abstractmethod
     def told(self) -> Stop | None:
-        """Why the guest was told to stop in the call under way, or in the last one; None: it was not."""
+        """Why the guest was interrupted in the current or last call; None if it was not."""
 
     @property
     @abstractmethod
     def serial(self) -> int:
-        """Number of the call under way, or of the last one, for `cancel`."""
+        """Serial number of the current or last call, for `cancel`."""
 
     @abstractmethod
     def _reply_to(self, op: int, operands: Sequence[Any], root: str) -> Any:
-        """Send one message, and return the reply as it was decoded; or, in its place, why its value was refused (`Refused`)."""
+        """Send one message. Returns the decoded reply or, if its value was refused, the codec's exception (one of `REFUSED`)."""
 
     @abstractmethod
     def fail(self, error: ProtocolError) -> ProtocolError:
-        """End the guest because it broke the protocol; the error, complete."""
+        """Close the sandbox because its guest broke the protocol. Returns the error, with node and log records filled in."""
 
     @abstractmethod
     def usage(self) -> CallUsage:
-        """How the last call ended, and what it had used."""
+        """How the last call ended, and the time and fuel that it used."""
 
     @abstractmethod
     def share(self, length: int) -> memoryview:
@@ -131,7 +134,7 @@ class CheckedSandbox(HasCallState, ABC):
 
     @abstractmethod
     def cancel(self, serial: int = 0) -> None:
-        """Tell the call of that serial number to stop, from another thread; 0: the one under way."""
+        """Interrupt the call with that serial number, or with 0 the current one. Called from another thread."""
 
     @abstractmethod
     def close(self, *, keep: bool = False) -> None:
@@ -162,7 +165,9 @@ class CheckedSandbox(HasCallState, ABC):
         if op >= _STREAM_OPEN:
             self.position = _advanced(self.position, op, kind)
             if is_refused and op != _STREAM_CLOSE:
-                self.exchange(_STREAM_CLOSE, [], "")  # a failure ends a stream; this guest does not know that it failed
+                self.exchange(
+                    _STREAM_CLOSE, [], ""
+                )  # the guest sent a valid output: it does not know that its value was refused
         return kind, value
 
     def finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
@@ -187,7 +192,7 @@ class CheckedSandbox(HasCallState, ABC):
         return Stats(self.calls, self.guest_seconds, self.memory_bytes, self.dropped_records, self.fuel, self.last_fuel)
 
     def continue_from(self, other: CheckedSandbox) -> None:
-        """Take over the counts, the records of services, the lease and the observer of the sandbox that this one replaces."""
+        """Take over counts, service records, lease and observer of the sandbox that this one replaces after a break."""
         self.guest_seconds += other.guest_seconds
         self.dropped_records += other.dropped_records
         self.fuel, self.last_fuel = self.fuel + other.fuel, other.last_fuel
@@ -213,7 +218,7 @@ class CheckedSandbox(HasCallState, ABC):
         return ClocheError(f"node {self.name!r} has no sandbox in this process whose calls could be timed")
 
     def take_checkpoint(self) -> None:
-        """Nothing: a break is the end."""
+        """Does nothing: this sandbox does not recover from breaks."""
 
     def end_recovery(self) -> None:
-        """Nothing: a break is the end in any case."""
+        """Does nothing: this sandbox does not recover from breaks."""

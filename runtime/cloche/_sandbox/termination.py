@@ -1,4 +1,7 @@
-"""Why a call did not return: what the core knows, and what the trap says, as the error to raise."""
+"""Decides why a call ended (deadline, cancellation, trap, exit, limit), and makes the error that says so.
+
+It stops nothing itself: the native core does (runtime/native/timer.c).
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,15 @@ __all__ = ["CallUsage", "Cancelled", "CancelledHard", "interruption", "name_limi
 _TAKING_DATA: Final = frozenset({int(Op.PROCESS), int(Op.STREAM_FEED)})
 _COUNT_MASK: Final = abi.EXIT_OUTPUT - 1
 _INTERRUPTIONS: Final = frozenset({"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled", "BaseExceptionGroup"})
-"""The last: a task group makes one of what has ended its tasks. In one of this name something is no `Exception`."""
+"""Exceptions with which an interrupted node ends. A task group wraps them in a group, a `BaseExceptionGroup` as they are no
+`Exception`."""
 
 
 class Cancelled(ClocheError):
-    """The call was cancelled by the host. The node raised where it was, and stays usable.
+    """The host cancelled the call. The node was interrupted, unwound, and stays usable.
 
     Args:
-        begun: whether the call had begun; if not, nothing has happened.
+        begun: whether the call had begun; if not, the node was not touched.
     """
 
     def __init__(
@@ -51,23 +55,23 @@ class Cancelled(ClocheError):
 
 
 class CancelledHard(Cancelled, BrokenInstanceError):
-    """The call was cancelled by the host, and the guest had to be stopped for it."""
+    """The host cancelled the call, and the node did not unwind in time: it was stopped, and is broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallUsage:
-    """How a call ended, and what it had used.
+    """How a call ended, and the time and fuel that it used.
 
     Attributes:
-        stopped: why the host stopped the guest; NONE: the trap was its own.
-        trap: the engine's name of the trap, or "".
-        message: what the engine said.
-        exit_code: what the guest passed to `exit`.
-        seconds: of wall time.
-        fuel: instructions.
-        limited_by: the field of `Limits` that bounded its time.
-        limit_s: the seconds that this field left it.
-        frames: the Python frames that the guest was in, the outermost first.
+        stopped: why the host stopped the guest; NONE: it did not.
+        trap: the engine's name for the trap; "" if there was none.
+        message: the engine's error message.
+        exit_code: the argument of the guest's `exit`.
+        seconds: wall time of the call.
+        fuel: instructions that the call executed.
+        limited_by: the field of `Limits` that bounded the call's time.
+        limit_s: seconds that the call was allowed by that field.
+        frames: the guest's Python frames at its end, the outermost first.
     """
 
     stopped: Reason
@@ -82,7 +86,7 @@ class CallUsage:
 
 
 def termination_error(usage: CallUsage, limits: Limits, node: str, logs: Sequence[LogRecord]) -> BrokenInstanceError:
-    """The error for a guest that did not return. What the core knows of the reason comes before what the trap says."""
+    """The error for a guest that did not return. A stop by the host explains the trap that it caused, so it is looked at first."""
     traceback = "".join(["Traceback (most recent call last):\n", *map(str, usage.frames)]) if usage.frames else ""
     match usage.stopped:
         case Reason.DEADLINE:
@@ -154,14 +158,17 @@ def _chain(failure: Failure | None) -> Iterator[Failure]:
 def interruption(
     error: NodeError, told: Stop | None, usage: CallUsage, limits: Limits, *, usable: bool = True
 ) -> ClocheError:
-    """What to raise for a failure of a guest that had been told to stop: the failure itself, unless that is what it is about.
+    """The error to raise for a failure of a guest that may have been interrupted.
+
+    If the failure is, or was caused by, the exception with which the node was interrupted, the error is a `DeadlineError` or
+    `Cancelled`. Otherwise it is the node's own failure, and `error` is returned.
 
     Args:
         error: the failure.
-        told: why the guest was told to stop.
-        usage: what the call had used.
-        limits: the node's.
-        usable: whether the node goes on; False: it was being loaded or restored, and its instance ends.
+        told: why the guest was interrupted; None: it was not.
+        usage: the time that the call used, and its limit.
+        limits: the node's limits.
+        usable: whether the node can be used afterwards; False: it was being loaded or restored, and its instance is closed.
     """
     if told is None or not any(failure.exc_type in _INTERRUPTIONS for failure in _chain(error.failure)):
         return error
@@ -180,14 +187,14 @@ def interruption(
 
 
 def with_data(error: BaseException, op: int, operands: Sequence[Any]) -> BaseException:
-    """The error, with the caller's data that the guest was given."""
+    """Attach the caller's data to the error of a call that broke the node. Returns the error."""
     if op in _TAKING_DATA and isinstance(error, BrokenInstanceError):
         error.data = tuple(operands)
     return error
 
 
 def name_limit(error: NodeError, limits: Limits, memory_bytes: int) -> None:
-    """Say on a node's MemoryError or RecursionError which limit it met, as far as the host can tell: nodes raise them, too."""
+    """Name the limit in the error for a MemoryError or RecursionError. It is a guess: a node can raise them without a limit."""
     match error.exc_type.rpartition(".")[2]:
         case "MemoryError" | "_ArrayMemoryError":
             error.limit, error.value, error.reached = "memory_bytes", limits.memory_bytes, memory_bytes

@@ -2,7 +2,7 @@
 
 Start with `core`: every call into a guest goes through it. `engine`, `slot`, `stores` and `memory` are the parts of a living
 sandbox; `image`, `artifacts` and `checkout` find its code. A function with a general name is used with its module's: `core.core`,
-`image.find`, `engine.options`, `clocks.child`, `memory.keep_pagemap`.
+`image.find`, `engine.options`, `clocks.clone_seed`, `memory.keep_pagemap`.
 """
 
 from cloche._wasm import clocks, core, engine, image, memory
@@ -15,12 +15,12 @@ from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo, python_frames
 from cloche._wasm.image import Image
 from cloche._wasm.memory import PAGE_BYTES, Memory, NoRoomError, Trapped, address_of, no_room
-from cloche._wasm.scarce import NUMBERS, nothing_left
+from cloche._wasm.scarce import EXHAUSTED_ERRNOS, out_of_resources
 
 __all__ = [
+    "EXHAUSTED_ERRNOS",
     "GUEST_STACK_BYTES",
     "MAX_FRAMES",
-    "NUMBERS",
     "PAGE_BYTES",
     "TRAP_CODES",
     "CallState",
@@ -46,7 +46,7 @@ __all__ = [
     "image",
     "memory",
     "no_room",
-    "nothing_left",
+    "out_of_resources",
     "python_frames",
     "source_tree",
 ]

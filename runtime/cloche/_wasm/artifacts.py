@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from cloche._atomic_file import AtomicFile
 from cloche._wasm.core import core
-from cloche.atomic_file import AtomicFile
 from cloche.errors import ImageError
 
 __all__ = ["checksum", "intact", "keep", "locked", "open_folder"]

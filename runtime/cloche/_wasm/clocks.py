@@ -2,7 +2,7 @@
 
 With `Grants.clock` and `Grants.seed`, time and random numbers depend only on a start, a seed and the node's own actions, so that a
 run can be repeated. The native core implements both (runtime/native/imports.c, random.c); this module writes and reads the words
-that they work with.
+that they work with, and derives the seed of each clone (`clone_seed`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cloche._wasm.core import ClockMode, Word
 from cloche.clock import Clock, Mode
 from cloche.errors import ClocheError
 
-__all__ = ["ClockAndRandomState", "check_state", "child", "key", "set_words", "state_of"]
+__all__ = ["ClockAndRandomState", "check_state", "clone_seed", "seed_key", "set_words", "state_of"]
 
 _MAX: Final = (1 << 63) - 1
 """The largest number of nanoseconds or of drawn words: the core computes with signed 64-bit numbers."""
@@ -53,7 +53,7 @@ class ClockAndRandomState:
         times = None
         if clock.mode != "real":
             times = clock.start_ns(time.time_ns()), 0, 0, clock.step_ns if clock.mode == "virtual" else -1
-        return cls(times, None if seed is None else key(seed))
+        return cls(times, None if seed is None else seed_key(seed))
 
     def resumed(self, state: Mapping[str, Any], *, stream: bool) -> ClockAndRandomState:
         """The state of a node that is being restored.
@@ -98,7 +98,7 @@ def check_state(state: Any) -> None:
         raise ClocheError("the snapshot's state of clocks or random source is malformed")
 
 
-def key(seed: int | bytes) -> bytes:
+def seed_key(seed: int | bytes) -> bytes:
     """The 32-byte key of a random source. An int and a bytes object never give the same key.
 
     Args:
@@ -108,14 +108,14 @@ def key(seed: int | bytes) -> bytes:
     return _blake2b(data, person=b"cloche seed")
 
 
-def child(seed: int | bytes, number: int) -> bytes:
+def clone_seed(seed: int | bytes, number: int) -> bytes:
     """The seed of a clone: different for each clone of a node, and the same in each run.
 
     Args:
         seed: `Grants.seed` of the node that is cloned.
         number: number of the clone, counted from the node that was loaded.
     """
-    return _blake2b(b"%d" % number, key=key(seed), person=b"cloche clone")
+    return _blake2b(b"%d" % number, key=seed_key(seed), person=b"cloche clone")
 
 
 def _blake2b(data: bytes, size: int = 32, **options: bytes) -> bytes:

@@ -19,7 +19,7 @@ from cloche._wasm import artifacts, bindings
 from cloche._wasm.bindings import EngineError
 from cloche._wasm.checkout import build_rule, cache_folder, source_tree
 from cloche._wasm.engine import Module, options
-from cloche._wasm.scarce import NUMBERS, nothing_left
+from cloche._wasm.scarce import EXHAUSTED_ERRNOS, out_of_resources
 from cloche.errors import ImageError
 from cloche.metering import Metering
 from cloche_wire import abi
@@ -209,13 +209,13 @@ def _from_cache(path: Path, engine: int, progress: Callable[[str], None] = lambd
     except FileNotFoundError:
         pass
     except OSError as error:
-        if error.errno in NUMBERS:
-            raise nothing_left(_TO_LOAD, error) from error
+        if error.errno in EXHAUSTED_ERRNOS:
+            raise out_of_resources(_TO_LOAD, error) from error
         progress(f"the compiled image {path} cannot be read ({error}): it is compiled anew")
     except EngineError as error:
-        if any(f"(os error {number})" in f"{error}" for number in NUMBERS):
+        if any(f"(os error {number})" in f"{error}" for number in EXHAUSTED_ERRNOS):
             # no compilation instead: it takes far more memory, and wasmtime's compiler ends the process when memory runs out
-            raise nothing_left(_TO_LOAD, error) from error
+            raise out_of_resources(_TO_LOAD, error) from error
         progress(f"the compiled image {path} is not for this engine ({error}): it is compiled anew")
     # a damaged file stays until `artifacts.keep` replaces it: another process may be mapping it
     return None

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._wasm.core import Function, Status, Word, core
-from cloche._wasm.scarce import nothing_left
+from cloche._wasm.scarce import out_of_resources
 from cloche.errors import ClocheError, EncodeError, InternalError, ProtocolError
 from cloche_wire import abi
 
@@ -119,7 +119,7 @@ def _read_pagemap(start: int, size: int) -> bytes:
             file.seek(start)
             return file.read(size)
     except OSError as error:
-        raise nothing_left("to look at a guest's memory", error) from error
+        raise out_of_resources("to look at a guest's memory", error) from error
 
 
 class Memory:

@@ -7,13 +7,13 @@ from typing import Final
 
 from cloche.errors import ClocheError
 
-__all__ = ["NUMBERS", "nothing_left"]
+__all__ = ["EXHAUSTED_ERRNOS", "out_of_resources"]
 
-NUMBERS: Final = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+EXHAUSTED_ERRNOS: Final = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """Values of `OSError.errno` that mean that memory, address space or open files have run out."""
 
 
-def nothing_left(what: str, error: Exception) -> ClocheError:
+def out_of_resources(what: str, error: Exception) -> ClocheError:
     """The error to raise when memory, address space or open files have run out.
 
     Args:

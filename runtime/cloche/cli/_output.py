@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from cloche.atomic_file import AtomicFile
+from cloche._atomic_file import AtomicFile
 from cloche.cli import _formats
 from cloche.cli._console import InputError
 from cloche_wire.record import Record

@@ -1,14 +1,14 @@
-"""For authors of nodes: the guest's own dispatch in this process, without WebAssembly.
+"""Tests of nodes without WebAssembly: `LocalGuest` runs a node in this process, with the dispatch code of the guest.
 
-A `LocalGuest` is a `cloche.Node`: the same methods, errors and mapping of values, in milliseconds. It is no sandbox:
-the node runs as ordinary Python of this process, without a deadline, and can do what the process can.
+A `LocalGuest` is a `cloche.Node`: it has the same methods, errors and mapping of values, and starts in milliseconds. It is not a
+sandbox: the node runs as ordinary Python code of this process, without a deadline, and can do whatever the process can.
 
 >>> from cloche.testing import LocalGuest
 >>> with LocalGuest(cloche.Source("def double(x): print(x); return 2 * x")) as node:
 ...     node.process(21), [record.message for record in node.records]
 (42, ['21'])
 
-`cloche.testing.plugin` has a fixture that runs a test in both.
+`cloche.testing.plugin` has a fixture that runs a test twice: in a `LocalGuest` and in the sandbox.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ __all__ = ["LocalGuest", "services"]
 class LocalGuest(Node):
     """A node that runs in this process, for tests.
 
-    Differences from the sandbox: threads, files and sockets are there; time, memory and recursion are not limited; the clocks
-    and ``os.urandom`` are this process's, whatever is granted; asyncio has its usual loop inside `asyncio.run`, and packages
-    installed here come before granted ones. Snapshots and clones are refused, and so are grants of mounts and scratch files:
-    the files are this machine's.
+    Differences from the sandbox: threads, files and sockets work; time, memory and recursion are not limited; the clocks and
+    ``os.urandom`` are those of this process, whatever is granted; `asyncio.run` uses asyncio's usual loop; and installed packages
+    take precedence over granted ones. Snapshots and clones are refused. Grants of mounts and scratch files are refused as well,
+    because the node sees the files of this machine.
 
     Args:
-        source: as in `Runtime.load`.
-        entry: as in `Runtime.load`.
-        params: as in `Runtime.load`.
-        name: for records and errors; None: the entry's name.
-        limits: those on values, output and logs hold.
-        grants: its packages become importable, its services can be called.
-        session_id: handed to nodes that keep sessions.
-        seed: 32 bytes for `random` and numpy's generator; None: leave this process's as they are.
-        capture: whether stdout and stderr become records and stdin is empty; False leaves them to a debugger.
+        source: as for `Runtime.load`.
+        entry: as for `Runtime.load`.
+        params: as for `Runtime.load`.
+        name: the node's name in log records and errors; None: the entry's name.
+        limits: only the limits on values, streams, output and logs have an effect.
+        grants: granted packages can be imported, and granted services called.
+        session_id: as for `Runtime.load`.
+        seed: 32 bytes that seed `random` and numpy's generator; None: leave this process's generators as they are.
+        capture: whether stdout and stderr become log records and stdin is empty; False: they stay this process's, for a debugger.
 
     Raises:
-        NodeLoadError: as in `Runtime.load`.
+        NodeLoadError: as for `Runtime.load`.
         ClocheError: `grants` has mounts or scratch_bytes.
-        TypeError: as in `Runtime.load`.
+        TypeError: as for `Runtime.load`.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class LocalGuest(Node):
         instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
         try:
             seed = seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants.clock, grants.seed).seed)
-            # opaque objects are unpickled by the node, which belongs into a sandbox
+            # unpickling opaque objects runs code, and there is no sandbox here
             message = replace(options, grants=replace(grants, opaque=False)).request(modules, seed)
             kind, value = instance.exchange(Op.LOAD, [message], "")
             if kind is Reply.FAILURE:
@@ -104,7 +104,7 @@ class LocalGuest(Node):
             instance.close()
             raise
         info = load_request.read_info(value)
-        assert info is not None  # its guest is this process
+        assert info is not None  # not None: the reply comes from our own code
         if not options.is_named:
             instance.name = info["entry"]
         super().__init__(NodeCalls(instance, info), _refuse)
@@ -112,15 +112,16 @@ class LocalGuest(Node):
 
     @property
     def records(self) -> Sequence[LogRecord]:
-        """What the node has logged and printed so far, as the host's logger would get it."""
+        """The log records so far, with the lines that the node printed, as the host's logger would get them."""
         return tuple(self._local.records)
 
 
 @contextmanager
 def services(**functions: Callable[..., Any] | Service) -> Iterator[None]:
-    """In the block, `cloche_guest.services` has these functions, for tests that import a node's code and call it directly.
+    """Put functions into `cloche_guest.services` inside the ``with`` block, for tests that import and call a node's code directly.
 
-    They are called as a host's are: arguments and results are encoded and decoded, signatures checked, failures made anonymous.
+    They are called like the services of a host: arguments and results are encoded and decoded, signatures are checked, and the text
+    of exceptions is withheld.
 
     Args:
         functions: as for `Grants.services`.
@@ -133,7 +134,7 @@ def services(**functions: Callable[..., Any] | Service) -> Iterator[None]:
         yield
     finally:
         asking.bind(before)
-        instance.close()  # forgets what it granted
+        instance.close()  # ends the grant of the services
 
 
 def _refuse(*_: object) -> NoReturn:

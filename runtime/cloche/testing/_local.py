@@ -1,7 +1,6 @@
-"""An instance that is no sandbox: the guest's own dispatch in this process. `cloche.testing` makes nodes of it.
+"""`LocalInstance`: the guest's dispatch in this process, behind the interface of a sandbox. `LocalGuest` is a node on top of it.
 
-Values cross it as they do the real boundary: encoded and decoded again, so that what does not survive there does not
-here.
+Values are encoded and decoded as at the real boundary, so that values that would not survive there do not survive here.
 """
 
 from __future__ import annotations
@@ -27,28 +26,28 @@ __all__ = ["LocalInstance"]
 
 
 class _Output(BaseException):
-    """Leaves the node when it has written too much; a node that catches it is stopped all the same."""
+    """Ends the node's code when it has written too much. If the node catches it, the call ends with an OutputError nevertheless."""
 
 
 class LocalInstance(CheckedSandbox):
-    """A sandbox in name only: the guest runs as ordinary Python of this process.
+    """Has the interface of a sandbox, but isolates nothing: the guest runs as ordinary Python code of this process.
 
     Args:
-        limits: those that need no sandbox hold: value_nodes, value_depth, reply_bytes, output_bytes, log_records, log_bytes,
-            stream_items.
-        host: the outside; its clock and randomness are this process's.
-        names: modules of the node's own, which may hide others of that name while the node runs.
-        capture: whether stdout, stderr and stdin are the node's; not, if a debugger needs them.
-        handlers: who answers what the node requests.
-        variables: whether the node is given environment variables.
+        limits: only those have an effect that need no sandbox: value_nodes, value_depth, reply_bytes, output_bytes, log_records,
+            log_bytes, stream_items.
+        host: the state of the node's calls. Its clocks and randomness are ignored: those of this process are used.
+        names: names of the node's own modules; other modules of these names are hidden while the node runs.
+        capture: whether stdout, stderr and stdin are redirected; False leaves them to a debugger.
+        handlers: answer the node's requests.
+        variables: whether the node was granted environment variables.
 
     Attributes:
-        memory_bytes: it has none of its own.
-        fuel: nor is it metered.
-        last_fuel: likewise.
-        limits: as above.
-        lease: set by `Node.lease`, to no effect: every value is copied.
-        records: what the node has logged and printed, newest last.
+        memory_bytes: always 0: there is no memory of the guest's own.
+        fuel: always 0: nothing is metered.
+        last_fuel: always 0.
+        limits: the argument of that name.
+        lease: set by `Node.lease`, without effect: every value is copied.
+        records: the log records so far, with the lines that the node printed, the newest last.
     """
 
     memory_bytes = serial = fuel = last_fuel = 0
@@ -69,7 +68,7 @@ class LocalInstance(CheckedSandbox):
         self.host = host
         self.services = ServiceHandler.among(handlers)
         self._router = RequestRouter(handlers)
-        host.router = self._router  # for what it says of a request: there is no memory to answer into
+        host.router = self._router  # the service handler reads `request_bytes` there
         self._blocks: dict[int, bytes] = {}
         self._codec = Codec(limits, self._place, self._view)
         self._frames: list[bytes] = []
@@ -103,7 +102,7 @@ class LocalInstance(CheckedSandbox):
         return [int(kind), value]
 
     def close(self, *, keep: bool = False) -> None:
-        """Close what the node has open; further calls raise ClosedError. There is no cell to `keep`."""
+        """See `Sandbox`. `keep` has no effect: there is no store that could be used again."""
         if not self.closed:
             self.closed = True
             with self._surroundings.lent():
@@ -114,7 +113,7 @@ class LocalInstance(CheckedSandbox):
             self._drain()
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
-        """Nothing, for the same reason as `cancel`: a limit holds between the steps of a stream only."""
+        """Does nothing: a node in this process cannot be stopped. Limits of streams are checked between steps, elsewhere."""
 
     def fail(self, error: ProtocolError) -> ProtocolError:
         """See `CheckedSandbox`."""
@@ -123,22 +122,22 @@ class LocalInstance(CheckedSandbox):
         return error
 
     def cancel(self, serial: int = 0) -> None:
-        """Nothing: a node that runs in this process cannot be stopped."""
+        """Does nothing: a node in this process cannot be stopped."""
 
     def where(self) -> tuple[()]:
-        """Nothing: a debugger of this process tells."""
+        """Always empty: use a debugger of this process."""
         return ()
 
     def usage(self) -> CallUsage:
-        """What its last call has used: nothing that is bounded."""
+        """See `CheckedSandbox`. Always empty, because nothing is limited."""
         return CallUsage(Reason.NONE)
 
     def share(self, length: int) -> memoryview:
-        """A buffer like any other."""
+        """See `Sandbox`. The buffer is ordinary memory of this process."""
         return memoryview(bytearray(length))
 
     def snapshot(self, info: dict[str, Any]) -> NoReturn:
-        """Refused."""
+        """Raises ClocheError: there is no memory of the guest's own to copy."""
         raise ClocheError("a LocalGuest has no memory of its own that could be saved or cloned: use a Runtime")
 
     # What the guest runtime requests of its host (cloche_guest._host.Host).
@@ -148,22 +147,22 @@ class LocalInstance(CheckedSandbox):
         self._frames.append(write_cbor(record))
 
     def count_output(self, size: int) -> None:
-        """Hold output_bytes."""
+        """Count bytes of output, and end the node's code beyond `Limits.output_bytes`."""
         self._output += size
         if self._output > self.limits.output_bytes:
             raise _Output
 
     def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, stack_depth: int) -> None:
-        """The limits are here already, and the recursion limit is this process's own."""
+        """Does nothing: the limits are known here, and the recursion limit stays this process's."""
 
     def call(self, request: list[Any]) -> list[Any] | None:
-        """Answer a request, as the handlers do."""
+        """Have the request handlers answer a request; None if there are none."""
         if not self._router.handlers:
             return None
         try:
             crossed = self._across(request, "request")
         except EncodeError as error:
-            # the codec takes it for [op, call, *operands], and counts from there
+            # the codec counts as in [op, call, *operands]: two less
             raise TypeError(re.sub(r"^request\[(\d)\]", lambda m: f"request[{int(m[1]) + 2}]", str(error))) from None
         except REFUSED as error:
             raise ValueError(refusal(error, "request", error.steps)) from None
@@ -172,7 +171,7 @@ class LocalInstance(CheckedSandbox):
         return answer
 
     def scratch(self, size: int) -> None:
-        """Never asked for: `LocalGuest` refuses the grant."""
+        """Never called with a size: `LocalGuest` refuses the grant of scratch files."""
 
     def _across(self, message: list[Any], root: str) -> Any:
         try:

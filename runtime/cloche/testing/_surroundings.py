@@ -1,4 +1,4 @@
-"""Process-wide state lent to a node for one call: import system, root logger, warnings, standard streams, environment."""
+"""`Surroundings`: gives a node its own import system, root logger, warnings, standard streams and environment during a call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Surroundings"]
 
 
 class Surroundings:
-    """Process-wide state of one node: in place during the node's calls, put away between them.
+    """The process-wide state of one node: in place during the node's calls, kept aside between them.
 
     Args:
         guest: the node's dispatch.
@@ -86,7 +86,7 @@ class Surroundings:
         finders = list(sys.meta_path)
         for name, module in own.items():
             sys.modules[name] = module
-            module.__loader__.remember_lines()  # type: ignore[union-attr]  # a StoreLoader, see below
+            module.__loader__.remember_lines()  # type: ignore[union-attr]  # a StoreLoader: only its modules are kept
         modules.install(self._guest.finders)
         try:
             yield

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cloche.atomic_file import AtomicFile
+from cloche._atomic_file import AtomicFile
 from cloche.errors import ClocheError
 
 __all__ = ["check", "write_figures", "write_html"]
