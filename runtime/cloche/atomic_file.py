@@ -17,7 +17,7 @@ class AtomicFile:
     Use it as a context manager, which gives the draft, opened for bytes; or call `commit` or `discard` yourself.
 
     A file that is replaced keeps its permissions, and a symbolic link to it stays a link. What is no regular file (a pipe,
-    /dev/null) is written to directly: it cannot be replaced.
+    /dev/null), or has no name (a pipe that is /dev/stdout), is written to directly: it cannot be replaced.
 
     Args:
         path: the file. Its folder must exist.
@@ -32,13 +32,10 @@ class AtomicFile:
 
     def __init__(self, path: str | os.PathLike[str], mode: int | None = None) -> None:
         self._path = Path(os.path.realpath(path))  # a rename would replace the link instead of what it leads to
-        try:
-            found: os.stat_result | None = self._path.stat()
-        except FileNotFoundError:
-            found = None
+        found = _status(path)
         self._draft: Path | None = None
-        if found is not None and not stat.S_ISREG(found.st_mode):
-            self.file: IO[bytes] = self._path.open("wb")  # closed by `commit` or `discard`
+        if found is not None and not _is_replaceable(found, self._path):
+            self.file: IO[bytes] = Path(path).open("wb")  # noqa: SIM115  # closed by `commit` or `discard`
             return
         draft = self._path.with_name(f".{self._path.name[:40]}.{os.urandom(8).hex()}.part")
         # O_EXCL: in a folder that others can write to, a file or link of that name could be theirs
@@ -90,6 +87,20 @@ class AtomicFile:
                 self.commit()
         finally:
             self.discard()
+
+
+def _status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """What the system says of a file, or of what a link to it leads to; None if there is none."""
+    try:
+        return Path(path).stat()
+    except FileNotFoundError:
+        return None
+
+
+def _is_replaceable(found: os.stat_result, path: Path) -> bool:
+    """Whether a file is a regular one with that path. The link of a descriptor (/dev/fd/1) may lead to a path that is none."""
+    named = _status(path)
+    return stat.S_ISREG(found.st_mode) and named is not None and os.path.samestat(found, named)
 
 
 def _sync_folder(folder: Path) -> None:

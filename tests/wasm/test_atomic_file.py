@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -89,6 +90,33 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
     reader.join(60)
     assert read == [b"new"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "linked"])
+def test_a_pipe_without_a_name_is_written_to(tmp_path: Path, linked: bool) -> None:
+    """As /dev/stdout is in a pipeline, and ``>(command)`` in a shell: such links lead to no path."""
+    ours, theirs = os.pipe()
+    path = Path(f"/dev/fd/{theirs}")
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to(f"/dev/fd/{theirs}")
+    with AtomicFile(path) as file:
+        file.write(b"new")
+    os.close(theirs)
+    with open(ours, "rb") as pipe:
+        assert pipe.read() == b"new"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the link of a descriptor does not lead to a name")
+def test_a_file_that_has_lost_its_name_is_written_to(tmp_path: Path) -> None:
+    """Linux says "/folder/name (deleted)" of it, which would be another file."""
+    path = tmp_path / "result"
+    with path.open("w+b") as opened:
+        path.unlink()
+        with AtomicFile(f"/proc/self/fd/{opened.fileno()}") as file:
+            file.write(b"new")
+        assert opened.read() == b"new"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_draft_is_never_a_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
