@@ -80,7 +80,7 @@ class Supervisor:
         self._breaks = 0
         self._restarts = 0
         self._is_ending = False
-        self.take_checkpoint()
+        self._checkpoint = sandbox.snapshot(info)
 
     @property
     def name(self) -> str:
@@ -128,8 +128,7 @@ class Supervisor:
 
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """See `Sandbox`. The error for a break says whether the guest was replaced."""
-        if self._sandbox.closed:
-            raise ClosedError(f"node {self.name!r} is closed")
+        self._check_open()
         try:
             kind, value = self._sandbox.exchange(op, operands, root)
             in_stream = Op.STREAM_OPEN <= op < Op.STREAM_CLOSE
@@ -143,21 +142,28 @@ class Supervisor:
     def finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
         """See `Sandbox`."""
         try:
-            self._sandbox.finish(kind, value, op)
+            try:
+                self._sandbox.finish(kind, value, op)
+            except ClocheError:
+                if not self._sandbox.closed:  # it has answered, and its state is what it is
+                    self._answered()
+                raise
         except BaseException as error:
-            if (
-                isinstance(error, ClocheError) and not self._sandbox.closed
-            ):  # it has answered, and its state is what it is
-                self._answered()
             self._recover(error)
             raise
 
     def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
         """See `Sandbox`."""
-        return self._sandbox.aside(op, operands)
+        self._check_open()
+        try:
+            return self._sandbox.aside(op, operands)
+        except BaseException as error:
+            self._recover(error)
+            raise
 
     def share(self, length: int) -> memoryview:
         """See `Sandbox`. After a break the buffer is no longer shared, and what is passed of it is copied."""
+        self._check_open()
         try:
             return self._sandbox.share(length)
         except BaseException as error:
@@ -166,11 +172,16 @@ class Supervisor:
 
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """See `Sandbox`."""
-        return self._sandbox.snapshot(info)
+        self._check_open()
+        try:
+            return self._sandbox.snapshot(info)
+        except BaseException as error:
+            self._recover(error)
+            raise
 
     def take_checkpoint(self) -> None:
         """See `Sandbox`."""
-        self._checkpoint = self._sandbox.snapshot(self._info)
+        self._checkpoint = self.snapshot(self._info)
         self._since = 0
 
     def end_recovery(self) -> None:
@@ -201,6 +212,11 @@ class Supervisor:
         """See `Sandbox`."""
         self._is_ending = True
         self._sandbox.close(keep=keep)
+
+    def _check_open(self) -> None:
+        """Refuse what needs a guest, so that a guest that was given up is not taken for one that has just broken."""
+        if self._sandbox.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
 
     def _answered(self) -> None:
         self._in_a_row = 0
