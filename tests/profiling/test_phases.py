@@ -77,6 +77,16 @@ def test_a_failed_and_a_broken_call_are_recorded(echo: cloche.Node) -> None:
     assert echo.broken
 
 
+def test_what_a_broken_node_refuses_is_not_recorded(echo: cloche.Node) -> None:
+    """It was no call: the guest was gone, and the number is still that of the call before."""
+    with phases.record(echo) as recorder:
+        with pytest.raises(cloche.HardDeadlineError):
+            echo.process("loop")
+        with pytest.raises(cloche.ClosedError):
+            echo.process(1)
+    assert [call.failed for call in recorder.calls] == ["HardDeadlineError"]
+
+
 def test_nothing_stays_behind(echo: cloche.Node) -> None:
     """Outside of the block nobody follows the calls, and what copies to and from guest memory is called directly."""
 

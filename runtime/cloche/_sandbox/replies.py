@@ -139,7 +139,7 @@ class CheckedSandbox(HasCallState, ABC):
 
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """See `Sandbox`."""
-        observer = self.observer
+        observer = None if self.closed else self.observer  # what a closed sandbox refuses is no call
         if observer is not None:
             observer.begin()
         is_refused = False
