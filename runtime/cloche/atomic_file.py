@@ -39,7 +39,12 @@ class AtomicFile:
             return
         draft = self._path.with_name(f".{self._path.name[:40]}.{os.urandom(8).hex()}.part")
         # O_EXCL: in a folder that others can write to, a file or link of that name could be theirs
-        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else mode)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            descriptor = os.open(draft, flags, 0o666 if mode is None else mode)
+        except OSError as error:
+            error.filename = os.fspath(path)  # the file that the caller knows of
+            raise
         self._draft = draft
         try:
             if found is not None:

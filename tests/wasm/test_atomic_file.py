@@ -119,6 +119,13 @@ def test_a_file_that_has_lost_its_name_is_written_to(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_error_names_the_file_and_not_the_draft(tmp_path: Path) -> None:
+    """Nobody knows of a draft."""
+    with pytest.raises(FileNotFoundError) as caught:
+        AtomicFile(tmp_path / "missing" / "result")
+    assert caught.value.filename == str(tmp_path / "missing" / "result")
+
+
 def test_a_draft_is_never_a_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder that others can write to, a link of the draft's name could lead anywhere."""
     monkeypatch.setattr(os, "urandom", bytes)
