@@ -31,7 +31,7 @@ class Pool:
 
     Args:
         clone: makes a pristine node.
-        size: workers, that is, items that run at once.
+        size: workers, that is, items that run at once; 1 or more.
         warm: clones made at once rather than at a worker's first item.
         reset: give each item a pristine node, so that nothing crosses from one item to the next.
         max_calls: items after which a worker's node is replaced; None: never.
@@ -48,8 +48,6 @@ class Pool:
         max_calls: int | None = None,
         max_age_s: float | None = None,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"size is {size}: a pool has at least one worker")
         self.size = size
         self._clone = clone
         self._reset = reset

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
 
+from cloche._arguments import checked_count
 from cloche._sandbox import Cancelled
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 from cloche_wire import Op, Reply
@@ -33,6 +34,7 @@ class RecoveryPolicy:
     """What becomes of a node whose instance breaks; see `Runtime.load`.
 
     Raises:
+        TypeError: a count is no whole number.
         ValueError: a value is out of range, or has no meaning with that `on_break`.
     """
 
@@ -43,14 +45,12 @@ class RecoveryPolicy:
     def __post_init__(self) -> None:
         if self.on_break not in get_args(OnBreak):
             raise ValueError(f"on_break is {self.on_break!r}: give one of {', '.join(map(repr, get_args(OnBreak)))}")
-        if self.max_restarts < 1:
-            raise ValueError(f"max_restarts is {self.max_restarts}: give 1 or more, or on_break='raise'")
+        checked_count("max_restarts", self.max_restarts)
         if self.checkpoint_every is None:
             return
         if self.on_break != "restore":
             raise ValueError(f"checkpoint_every is for on_break='restore', not {self.on_break!r}")
-        if self.checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every is {self.checkpoint_every}: give the number of calls, 1 or more")
+        checked_count("checkpoint_every", self.checkpoint_every)
 
 
 class Supervisor:
