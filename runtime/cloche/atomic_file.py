@@ -30,30 +30,32 @@ class AtomicFile:
         OSError: the draft cannot be made.
     """
 
+    _draft: Path | None = None
+    """The draft's path; None: there is none, or it has the file's name."""
+
     def __init__(self, path: str | os.PathLike[str], mode: int | None = None) -> None:
         self._path = Path(os.path.realpath(path))  # a rename would replace the link instead of what it leads to
         found = _status(path)
-        self._draft: Path | None = None
         if found is not None and not _is_replaceable(found, self._path):
             self.file: IO[bytes] = Path(path).open("wb")  # noqa: SIM115  # closed by `commit` or `discard`
             return
-        draft = self._path.with_name(f".{self._path.name[:40]}.{os.urandom(8).hex()}.part")
+        # before it is made: an interrupt right after that would leave it behind
+        self._draft = self._path.with_name(f".{self._path.name[:40]}.{os.urandom(8).hex()}.part")
         # O_EXCL: in a folder that others can write to, a file or link of that name could be theirs
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        permissions = 0o666 if mode is None else mode
         try:
-            descriptor = os.open(draft, flags, 0o666 if mode is None else mode)
+            self.file = open(self._draft, "w+b", opener=lambda name, _: os.open(name, flags, permissions))  # noqa: SIM115  # as above
         except OSError as error:
+            self._draft = None  # it is not there, or is another's
             error.filename = os.fspath(path)  # the file that the caller knows of
             raise
-        self._draft = draft
-        try:
-            if found is not None:
-                os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o777)
-            self.file = open(descriptor, "w+b")  # noqa: SIM115  # closed by `commit` or `discard`
-        except BaseException:
-            os.close(descriptor)
-            draft.unlink(missing_ok=True)
-            raise
+        if found is not None:
+            os.fchmod(self.file.fileno(), stat.S_IMODE(found.st_mode) & 0o777)
+
+    def __del__(self) -> None:
+        if self._draft is not None:  # an exception came before the block, or while it was left
+            self._draft.unlink(missing_ok=True)
 
     def commit(self) -> None:
         """Write all to disk and give the file its name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloche.atomic_file import AtomicFile
+from tests.injection import every, within
 
 
 def test_the_name_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -35,6 +37,28 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path, error: BaseExcep
         raise error
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # as an error, it would keep the interrupt, and so the file
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # inside `__del__`
+def test_an_interrupt_anywhere_leaves_no_draft(tmp_path: Path) -> None:
+    """Not even between its making and the block: the old file is there or the new one, and nothing beside it."""
+    path = tmp_path / "result"
+
+    def write() -> None:
+        with AtomicFile(path) as file:
+            file.write(b"new")
+
+    places = set()
+    path.write_bytes(b"old")
+    for injected in every(write, KeyboardInterrupt, within("/cloche/atomic_file.py", "/wasm/test_atomic_file.py")):
+        places.add(injected.place)
+        del injected  # its traceback has the frames, and they have the file
+        gc.collect(1)  # what is older takes its time
+        assert list(tmp_path.iterdir()) == [path], sorted(places)
+        assert path.read_bytes() in (b"old", b"new")
+        path.write_bytes(b"old")
+    assert len(places) > 10
 
 
 def test_a_commit_that_fails_leaves_no_draft(tmp_path: Path) -> None:
