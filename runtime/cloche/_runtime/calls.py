@@ -152,9 +152,9 @@ class NodeCalls:
         self.sandbox.observe(observer)
 
     @exclusive
-    def end_observation(self) -> None:
-        """No observer follows the calls any more."""
-        self.sandbox.observe(None)
+    def end_observation(self, observer: Observer) -> None:
+        """The observer follows the calls no longer, if it does."""
+        self.sandbox.end_observation(observer)
 
     def close(self) -> None:
         """See `Node.close`."""

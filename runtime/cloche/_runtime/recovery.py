@@ -204,9 +204,13 @@ class Supervisor:
         """See `Sandbox`."""
         return self._sandbox.canceller()
 
-    def observe(self, observer: Observer | None) -> None:
+    def observe(self, observer: Observer) -> None:
         """See `Sandbox`. The observer goes along to the sandbox that replaces this one."""
         self._sandbox.observe(observer)
+
+    def end_observation(self, observer: Observer) -> None:
+        """See `Sandbox`."""
+        self._sandbox.end_observation(observer)
 
     def close(self, *, keep: bool = False) -> None:
         """See `Sandbox`."""

@@ -166,12 +166,15 @@ class Sandbox(Protocol):
     def canceller(self) -> Callable[[], None]:
         """What tells the call under way to stop, and no later call, whenever it is called. From any thread."""
 
-    def observe(self, observer: Observer | None) -> None:
-        """Have an observer follow the calls from now on; None: no longer.
+    def observe(self, observer: Observer) -> None:
+        """Have an observer follow the calls from now on.
 
         Raises:
             ClocheError: the sandbox is observed already, or can't be.
         """
+
+    def end_observation(self, observer: Observer) -> None:
+        """Have that observer follow the calls no longer. If it does not, nothing happens, and another one goes on."""
 
     def close(self, *, keep: bool = False) -> None:
         """Free the guest; further calls raise ClosedError. Calling it again does nothing, or goes on after an interruption.
