@@ -232,11 +232,15 @@ class Node:
             ClocheError: a lease is open already.
             ClosedError: the node is closed.
         """
-        self.__cloche__.open_lease()
+        holder = object()
         try:
-            yield self
+            try:
+                self.__cloche__.open_lease(holder)
+                yield self
+            finally:
+                self.__cloche__.end_lease(holder)
         finally:
-            self._sandbox.lease = False
+            self.__cloche__.end_lease(holder)  # again: an interrupt may have come before the first one had ended
 
     def snapshot(self) -> Snapshot:
         """The node's whole state, copied out: restore it here or on another machine with `Runtime.restore`.
