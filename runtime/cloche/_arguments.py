@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 from cloche.grants import Grants
 from cloche.limits import Limits, whole_number
 
-__all__ = ["check_text", "checked", "checked_grants", "checked_limits", "checked_params", "checked_shape"]
+__all__ = [
+    "check_text",
+    "checked",
+    "checked_count",
+    "checked_grants",
+    "checked_limits",
+    "checked_params",
+    "checked_shape",
+]
 
 T = TypeVar("T")
 
@@ -54,6 +62,26 @@ def check_text(name: str, value: Any, what: str) -> None:
     """
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} is {reprlib.repr(value)}: give {what} as a text, or None")
+
+
+def checked_count(name: str, value: Any, lowest: int = 1) -> int:
+    """Check a whole number, and return it as a plain int.
+
+    Args:
+        name: of the argument, for the error.
+        value: what was passed.
+        lowest: the least that it may be.
+
+    Raises:
+        TypeError: the value is no whole number.
+        ValueError: the number is too low.
+    """
+    number = whole_number(value)
+    if number is None:
+        raise TypeError(f"{name} is {reprlib.repr(value)}: give a whole number")
+    if number < lowest:
+        raise ValueError(f"{name} is {number}: give {lowest} or more")
+    return number
 
 
 def checked_params(params: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class AtomicFile:
     Use it as a context manager, which gives the draft, opened for bytes; or call `commit` or `discard` yourself.
 
     A file that is replaced keeps its permissions, and a symbolic link to it stays a link. What is no regular file (a pipe,
-    /dev/null) is written to directly: it cannot be replaced.
+    /dev/null), or has no name (a pipe that is /dev/stdout), is written to directly: it cannot be replaced.
 
     Args:
         path: the file. Its folder must exist.
@@ -30,28 +30,32 @@ class AtomicFile:
         OSError: the draft cannot be made.
     """
 
+    _draft: Path | None = None
+    """The draft's path; None: there is none, or it has the file's name."""
+
     def __init__(self, path: str | os.PathLike[str], mode: int | None = None) -> None:
         self._path = Path(os.path.realpath(path))  # a rename would replace the link instead of what it leads to
-        try:
-            found: os.stat_result | None = self._path.stat()
-        except FileNotFoundError:
-            found = None
-        self._draft: Path | None = None
-        if found is not None and not stat.S_ISREG(found.st_mode):
-            self.file: IO[bytes] = self._path.open("wb")  # closed by `commit` or `discard`
+        found = _status(path)
+        if found is not None and not _is_replaceable(found, self._path):
+            self.file: IO[bytes] = Path(path).open("wb")  # noqa: SIM115  # closed by `commit` or `discard`
             return
-        draft = self._path.with_name(f".{self._path.name[:40]}.{os.urandom(8).hex()}.part")
+        # before it is made: an interrupt right after that would leave it behind
+        self._draft = self._path.with_name(f".{self._path.name[:40]}.{os.urandom(8).hex()}.part")
         # O_EXCL: in a folder that others can write to, a file or link of that name could be theirs
-        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else mode)
-        self._draft = draft
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        permissions = 0o666 if mode is None else mode
         try:
-            if found is not None:
-                os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o777)
-            self.file = open(descriptor, "w+b")  # noqa: SIM115  # closed by `commit` or `discard`
-        except BaseException:
-            os.close(descriptor)
-            draft.unlink(missing_ok=True)
+            self.file = open(self._draft, "w+b", opener=lambda name, _: os.open(name, flags, permissions))  # noqa: SIM115  # as above
+        except OSError as error:
+            self._draft = None  # it is not there, or is another's
+            error.filename = os.fspath(path)  # the file that the caller knows of
             raise
+        if found is not None:
+            os.fchmod(self.file.fileno(), stat.S_IMODE(found.st_mode) & 0o777)
+
+    def __del__(self) -> None:
+        if self._draft is not None:  # an exception came before the block, or while it was left
+            self._draft.unlink(missing_ok=True)
 
     def commit(self) -> None:
         """Write all to disk and give the file its name.
@@ -90,6 +94,20 @@ class AtomicFile:
                 self.commit()
         finally:
             self.discard()
+
+
+def _status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """What the system says of a file, or of what a link to it leads to; None if there is none."""
+    try:
+        return Path(path).stat()
+    except FileNotFoundError:
+        return None
+
+
+def _is_replaceable(found: os.stat_result, path: Path) -> bool:
+    """Whether a file is a regular one with that path. The link of a descriptor (/dev/fd/1) may lead to a path that is none."""
+    named = _status(path)
+    return stat.S_ISREG(found.st_mode) and named is not None and os.path.samestat(found, named)
 
 
 def _sync_folder(folder: Path) -> None:

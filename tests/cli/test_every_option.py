@@ -277,3 +277,21 @@ def options(command: Any, name: str = "") -> Iterator[str]:
 def test_no_option_is_left_out() -> None:
     """A new one needs a row above."""
     assert set(OPTIONS) == set(options(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run nodes.py:echo --input one.jsonl --rate 8000",
+        "run nodes.py:rate --input one.jsonl --as tuple --rate 8000",
+        "run nodes.py:echo --rate 8000",
+        "bench nodes.py:echo --rate 8000",
+        "bench nodes.py:echo --inputs in.npy --rate 8000",
+        "bench nodes.py:echo --inputs one.jsonl --as dict --rate 8000",
+    ],
+)
+def test_a_rate_that_nobody_would_see_is_refused(line: str, seen: Callable[[str], tuple[int, str]]) -> None:
+    """A line of JSON is passed on as it is; an array says nothing of its rate."""
+    code, found = seen(line)
+    assert code == 2, found
+    assert "--rate is for " in found

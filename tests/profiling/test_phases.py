@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import cloche
 from cloche._profiling import phases
 from cloche.testing import LocalGuest
+from tests.injection import every
 
 SOURCE = """
 import logging
@@ -77,6 +80,16 @@ def test_a_failed_and_a_broken_call_are_recorded(echo: cloche.Node) -> None:
     assert echo.broken
 
 
+def test_what_a_broken_node_refuses_is_not_recorded(echo: cloche.Node) -> None:
+    """It was no call: the guest was gone, and the number is still that of the call before."""
+    with phases.record(echo) as recorder:
+        with pytest.raises(cloche.HardDeadlineError):
+            echo.process("loop")
+        with pytest.raises(cloche.ClosedError):
+            echo.process(1)
+    assert [call.failed for call in recorder.calls] == ["HardDeadlineError"]
+
+
 def test_nothing_stays_behind(echo: cloche.Node) -> None:
     """Outside of the block nobody follows the calls, and what copies to and from guest memory is called directly."""
 
@@ -92,6 +105,25 @@ def test_nothing_stays_behind(echo: cloche.Node) -> None:
     assert parts() == before
     echo.process(1)
     assert len(recorder.calls) == 1
+
+
+def test_an_interrupt_anywhere_leaves_no_observer(echo: cloche.Node) -> None:
+    """One that stayed would be timed for ever, and no other could come."""
+
+    def work() -> None:
+        with phases.record(echo):
+            pass
+
+    def host_side(code: CodeType) -> bool:
+        return "/runtime/cloche/" in code.co_filename
+
+    for injected in every(work, KeyboardInterrupt, host_side):
+        place = injected.place
+        del injected  # its traceback has the frames of the recording
+        gc.collect(1)
+        with phases.record(echo) as recorder:
+            echo.process(1)
+        assert len(recorder.calls) == 1, place
 
 
 def test_only_so_many_calls_are_kept(echo: cloche.Node) -> None:

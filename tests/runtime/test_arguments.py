@@ -73,6 +73,35 @@ def test_a_wrong_argument_is_named_at_once(runtime: cloche.Runtime, wrong: Wrong
     assert str(caught.value) == message
 
 
+NUMBERS: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
+    "restarts": ("load", {"max_restarts": "3"}, TypeError, "max_restarts is '3': give a whole number"),
+    "no restarts": ("load", {"max_restarts": None}, TypeError, "max_restarts is None: give a whole number"),
+    "few restarts": ("load", {"max_restarts": 0}, ValueError, "max_restarts is 0: give 1 or more"),
+    "checkpoints": (
+        "load",
+        {"on_break": "restore", "checkpoint_every": 1.5},
+        TypeError,
+        "checkpoint_every is 1.5: give a whole number",
+    ),
+    "size": ("pool", {"size": 1.5}, TypeError, "size is 1.5: give a whole number"),
+    "true": ("pool", {"size": True}, TypeError, "size is True: give a whole number"),
+    "no size": ("pool", {"size": 0}, ValueError, "size is 0: give 1 or more"),
+    "warm": ("pool", {"warm": -1}, ValueError, "warm is -1: give 0 or more"),
+    "calls": ("pool", {"max_calls": 0}, ValueError, "max_calls is 0: give 1 or more"),
+    "age": ("pool", {"max_age_s": "1"}, TypeError, "max_age_s is '1': give a number of seconds, or None"),
+}
+
+
+@pytest.mark.parametrize(("function", "given", "kind", "message"), NUMBERS.values(), ids=NUMBERS)
+def test_a_wrong_number_is_named_before_anything_is_loaded(
+    runtime: cloche.Runtime, function: str, given: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    """A float that is compared with counts would pass, and be off by one later; a text would fail in the middle."""
+    with pytest.raises(kind) as caught:
+        getattr(runtime, function)("missing.py", **given)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [

@@ -168,6 +168,22 @@ def test_a_stream_that_is_interrupted_anywhere_does_not_mix_with_the_next(bench)
         assert list(source.stream([2])) == [0, 1], injected.place
 
 
+def test_a_lease_that_is_interrupted_anywhere_is_over(bench):
+    """One that stayed open would keep all that the node returns, and no other could be had."""
+
+    def lease() -> None:
+        with bench.node.lease():
+            pass
+
+    for injected in every(lease, KeyboardInterrupt, HOST_SIDE):
+        place = injected.place
+        del injected  # its traceback has the frames of the lease
+        gc.collect(1)
+        with bench.node.lease():
+            assert not bench.node.process("array", 1).flags.writeable, place
+        assert bench.node.process("array", 1).flags.writeable, place
+
+
 def test_without_metering_an_interrupt_ends_also_a_node_that_has_ignored_its_deadline() -> None:
     """It was told of its deadline in a sleep; that it is cancelled later counts all the same."""
     text = """

@@ -41,7 +41,7 @@ def test_an_observer_follows_a_call_from_phase_to_phase(enter: Callable[..., Ins
     instance, observer = enter(), Events()
     instance.observe(observer)
     process(instance)
-    instance.observe(None)
+    instance.end_observation(observer)
     process(instance)
     assert observer.events == [*WHOLE_CALL, "end PROCESS 1"]
 
@@ -70,11 +70,11 @@ def test_a_message_aside_is_neither_counted_nor_observed(enter: Callable[..., In
 @pytest.mark.parametrize("place", [*WHOLE_CALL, "end PROCESS 1"], ids=lambda place: place or "bookkeeping")
 def test_an_observer_that_fails_ends_its_call_and_nothing_else(enter: Callable[..., Instance], place: str) -> None:
     """It is the host's own code, as a logger is: the guest stays usable, and the next reply is its own."""
-    instance = enter()
-    instance.observe(Events(fails_at=place))
+    instance, observer = enter(), Events(fails_at=place)
+    instance.observe(observer)
     with pytest.raises(RuntimeError, match=f"at {place}"):
         process(instance)
-    instance.observe(None)
+    instance.end_observation(observer)
     assert process(instance) == (Reply.RESULT, None)
 
 
@@ -84,3 +84,12 @@ def test_two_observers_at_once_are_refused(enter: Callable[..., Instance]) -> No
     instance.observe(Events())
     with pytest.raises(ClocheError, match="is being recorded already"):
         instance.observe(Events())
+
+
+def test_an_observer_ends_only_its_own_observation(enter: Callable[..., Instance]) -> None:
+    """Whoever was refused, or ends twice, must not end another's."""
+    instance, observer = enter(), Events()
+    instance.observe(observer)
+    instance.end_observation(Events())
+    process(instance)
+    assert observer.events == [*WHOLE_CALL, "end PROCESS 1"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from cloche._atomic_file import AtomicFile
+from tests.injection import every, within
 
 
 def test_the_name_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -34,6 +37,28 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path, error: BaseExcep
         raise error
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # as an error, it would keep the interrupt, and so the file
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # inside `__del__`
+def test_an_interrupt_anywhere_leaves_no_draft(tmp_path: Path) -> None:
+    """Not even between its making and the block: the old file is there or the new one, and nothing beside it."""
+    path = tmp_path / "result"
+
+    def write() -> None:
+        with AtomicFile(path) as file:
+            file.write(b"new")
+
+    places = set()
+    path.write_bytes(b"old")
+    for injected in every(write, KeyboardInterrupt, within("/cloche/_atomic_file.py", "/wasm/test_atomic_file.py")):
+        places.add(injected.place)
+        del injected  # its traceback has the frames, and they have the file
+        gc.collect(1)  # what is older takes its time
+        assert list(tmp_path.iterdir()) == [path], sorted(places)
+        assert path.read_bytes() in (b"old", b"new")
+        path.write_bytes(b"old")
+    assert len(places) > 10
 
 
 def test_a_commit_that_fails_leaves_no_draft(tmp_path: Path) -> None:
@@ -89,6 +114,40 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
     reader.join(60)
     assert read == [b"new"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "linked"])
+def test_a_pipe_without_a_name_is_written_to(tmp_path: Path, linked: bool) -> None:
+    """As /dev/stdout is in a pipeline, and ``>(command)`` in a shell: such links lead to no path."""
+    ours, theirs = os.pipe()
+    path = Path(f"/dev/fd/{theirs}")
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to(f"/dev/fd/{theirs}")
+    with AtomicFile(path) as file:
+        file.write(b"new")
+    os.close(theirs)
+    with open(ours, "rb") as pipe:
+        assert pipe.read() == b"new"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the link of a descriptor does not lead to a name")
+def test_a_file_that_has_lost_its_name_is_written_to(tmp_path: Path) -> None:
+    """Linux says "/folder/name (deleted)" of it, which would be another file."""
+    path = tmp_path / "result"
+    with path.open("w+b") as opened:
+        path.unlink()
+        with AtomicFile(f"/proc/self/fd/{opened.fileno()}") as file:
+            file.write(b"new")
+        assert opened.read() == b"new"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_names_the_file_and_not_the_draft(tmp_path: Path) -> None:
+    """Nobody knows of a draft."""
+    with pytest.raises(FileNotFoundError) as caught:
+        AtomicFile(tmp_path / "missing" / "result")
+    assert caught.value.filename == str(tmp_path / "missing" / "result")
 
 
 def test_a_draft_is_never_a_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

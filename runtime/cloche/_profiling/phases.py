@@ -130,8 +130,11 @@ def record(
     """
     recorder = Recorder(max_calls, after)
     calls = node.__cloche__
-    calls.observe(recorder)
     try:
-        yield recorder
+        try:
+            calls.observe(recorder)
+            yield recorder
+        finally:
+            calls.end_observation(recorder)
     finally:
-        calls.end_observation()
+        calls.end_observation(recorder)  # again: an interrupt may have come before the first one had ended

@@ -37,6 +37,7 @@ class NodeCalls:
 
     __slots__ = (
         "__weakref__",
+        "_lease",
         "_stream",
         "_stream_generation",
         "_token",
@@ -56,6 +57,7 @@ class NodeCalls:
         if sandbox.services is not None:
             sandbox.services.lock = self.lock
         self._token: object = None
+        self._lease: object = None
         self._stream: object = None
         self._stream_generation = 0
         self.closed = False
@@ -135,13 +137,20 @@ class NodeCalls:
         return self.sandbox.snapshot(self.info)
 
     @exclusive
-    def open_lease(self) -> None:
+    def open_lease(self, holder: object) -> None:
         """See `Node.lease`."""
         if self.closed or self.sandbox.closed:
             raise self.closed_error()
-        if self.sandbox.lease:
+        if self._lease is not None:
             raise ClocheError(f"node {self.name!r} has a lease open: close it first")
+        self._lease = holder  # first: if the rest is interrupted, `end_lease` knows whose it is
         self.sandbox.lease = True
+
+    def end_lease(self, holder: object) -> None:
+        """End the lease of that holder, if it has one. Without the lock, which another thread's call may hold for long."""
+        if self._lease is holder:
+            self.sandbox.lease = False
+            self._lease = None  # last: what an interruption leaves undone is done by the next call
 
     @exclusive
     def observe(self, observer: Observer) -> None:
@@ -150,9 +159,9 @@ class NodeCalls:
         self.sandbox.observe(observer)
 
     @exclusive
-    def end_observation(self) -> None:
-        """Stop reporting calls to the observer."""
-        self.sandbox.observe(None)
+    def end_observation(self, observer: Observer) -> None:
+        """Stop reporting calls to the observer, if it still is the sandbox's."""
+        self.sandbox.end_observation(observer)
 
     def close(self) -> None:
         """See `Node.close`."""

@@ -235,11 +235,15 @@ class Node:
             ClocheError: the node has an open lease already.
             ClosedError: the node is closed.
         """
-        self.__cloche__.open_lease()
+        holder = object()
         try:
-            yield self
+            try:
+                self.__cloche__.open_lease(holder)
+                yield self
+            finally:
+                self.__cloche__.end_lease(holder)
         finally:
-            self._sandbox.lease = False
+            self.__cloche__.end_lease(holder)  # again: an interrupt may have come before the first one had ended
 
     def snapshot(self) -> Snapshot:
         """A copy of the node's whole state. `Runtime.restore` makes a node of it, here or on another machine.

@@ -31,7 +31,7 @@ class Pool:
 
     Args:
         clone: function that makes a pristine node.
-        size: number of workers, and so of items that are processed at the same time.
+        size: number of workers, and so of items that are processed at the same time; 1 or more.
         warm: number of clones that are made by the constructor; a worker makes the others at its first item.
         reset: process every item on a pristine node, so that nothing can pass from one item to another.
         max_calls: number of items after which a worker's node is replaced; None: never.
@@ -48,8 +48,6 @@ class Pool:
         max_calls: int | None = None,
         max_age_s: float | None = None,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"size is {size}: a pool has at least one worker")
         self.size = size
         self._clone = clone
         self._reset = reset

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
 
+from cloche._arguments import checked_count
 from cloche._sandbox import Cancelled
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 from cloche_wire import Op, Reply
@@ -33,6 +34,7 @@ class RecoveryPolicy:
     """What happens to a node when its instance breaks. `Runtime.load` describes each field.
 
     Raises:
+        TypeError: a count is not a whole number.
         ValueError: a value is out of range, or does not go with that `on_break`.
     """
 
@@ -43,14 +45,12 @@ class RecoveryPolicy:
     def __post_init__(self) -> None:
         if self.on_break not in get_args(OnBreak):
             raise ValueError(f"on_break is {self.on_break!r}: give one of {', '.join(map(repr, get_args(OnBreak)))}")
-        if self.max_restarts < 1:
-            raise ValueError(f"max_restarts is {self.max_restarts}: give 1 or more, or on_break='raise'")
+        checked_count("max_restarts", self.max_restarts)
         if self.checkpoint_every is None:
             return
         if self.on_break != "restore":
             raise ValueError(f"checkpoint_every is for on_break='restore', not {self.on_break!r}")
-        if self.checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every is {self.checkpoint_every}: give the number of calls, 1 or more")
+        checked_count("checkpoint_every", self.checkpoint_every)
 
 
 class Supervisor:
@@ -80,7 +80,7 @@ class Supervisor:
         self._breaks = 0
         self._restarts = 0
         self._is_ending = False
-        self.take_checkpoint()
+        self._checkpoint = sandbox.snapshot(info)
 
     @property
     def name(self) -> str:
@@ -128,8 +128,7 @@ class Supervisor:
 
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """See `Sandbox`. The error for a break says whether the node was brought back."""
-        if self._sandbox.closed:
-            raise ClosedError(f"node {self.name!r} is closed")
+        self._check_open()
         try:
             kind, value = self._sandbox.exchange(op, operands, root)
             in_stream = Op.STREAM_OPEN <= op < Op.STREAM_CLOSE
@@ -143,21 +142,28 @@ class Supervisor:
     def finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
         """See `Sandbox`."""
         try:
-            self._sandbox.finish(kind, value, op)
+            try:
+                self._sandbox.finish(kind, value, op)
+            except ClocheError:
+                if not self._sandbox.closed:  # it has answered, and its state is what it is
+                    self._answered()
+                raise
         except BaseException as error:
-            if (
-                isinstance(error, ClocheError) and not self._sandbox.closed
-            ):  # a failure is an answer as well, and changes the state
-                self._answered()
             self._recover(error)
             raise
 
     def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
         """See `Sandbox`."""
-        return self._sandbox.aside(op, operands)
+        self._check_open()
+        try:
+            return self._sandbox.aside(op, operands)
+        except BaseException as error:
+            self._recover(error)
+            raise
 
     def share(self, length: int) -> memoryview:
         """See `Sandbox`. After a break the buffer is no longer guest memory: its contents are copied when they are passed."""
+        self._check_open()
         try:
             return self._sandbox.share(length)
         except BaseException as error:
@@ -166,11 +172,16 @@ class Supervisor:
 
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """See `Sandbox`."""
-        return self._sandbox.snapshot(info)
+        self._check_open()
+        try:
+            return self._sandbox.snapshot(info)
+        except BaseException as error:
+            self._recover(error)
+            raise
 
     def take_checkpoint(self) -> None:
         """See `Sandbox`."""
-        self._checkpoint = self._sandbox.snapshot(self._info)
+        self._checkpoint = self.snapshot(self._info)
         self._since = 0
 
     def end_recovery(self) -> None:
@@ -193,14 +204,23 @@ class Supervisor:
         """See `Sandbox`."""
         return self._sandbox.canceller()
 
-    def observe(self, observer: Observer | None) -> None:
+    def observe(self, observer: Observer) -> None:
         """See `Sandbox`. After a break the observer follows the new sandbox."""
         self._sandbox.observe(observer)
+
+    def end_observation(self, observer: Observer) -> None:
+        """See `Sandbox`."""
+        self._sandbox.end_observation(observer)
 
     def close(self, *, keep: bool = False) -> None:
         """See `Sandbox`."""
         self._is_ending = True
         self._sandbox.close(keep=keep)
+
+    def _check_open(self) -> None:
+        """Refuse what needs a guest, so that a guest that was given up is not taken for one that has just broken."""
+        if self._sandbox.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
 
     def _answered(self) -> None:
         self._in_a_row = 0

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, SupportsFloat, Unpack, get_args
 
 from cloche import source as _source
-from cloche._arguments import checked, checked_limits
+from cloche._arguments import checked, checked_count, checked_limits
 from cloche._records import LogRecord
 from cloche._requests import NodeLock, ServiceHandler, is_inside, run_inside
 from cloche._runtime.calls import NodeCalls
@@ -285,12 +285,18 @@ class Runtime:
 
         Raises:
             NodeLoadError: as for `load`, which may raise its other errors, too.
+            TypeError: an argument is of the wrong class; the message names it.
+            ValueError: a number is too low; the message names it.
         """
         from cloche._runtime.pool import Pool  # imports concurrent.futures, which is slow, and few programs have a pool
 
         if refused := options.keys() - PoolKeywords.__annotations__.keys():
             raise TypeError(f"a pool takes no {', '.join(sorted(refused))}: it replaces a clone that breaks")
-        workers = size if size is not None else os.cpu_count() or 1
+        workers = checked_count("size", size) if size is not None else os.cpu_count() or 1
+        ready = checked_count("warm", warm, 0) if warm is not None else workers
+        most = checked_count("max_calls", max_calls) if max_calls is not None else None
+        if max_age_s is not None:
+            checked("max_age_s", max_age_s, SupportsFloat, "a number of seconds, or None")  # type: ignore[type-abstract]  # a protocol that isinstance takes
         node = self.load(source, entry, params, **options)
         try:
             if initialize:
@@ -309,9 +315,9 @@ class Runtime:
         return Pool(
             clone,
             workers,
-            warm=workers if warm is None else warm,
+            warm=ready,
             reset=reset,
-            max_calls=max_calls,
+            max_calls=most,
             max_age_s=max_age_s,
         )
 

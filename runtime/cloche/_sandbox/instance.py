@@ -238,12 +238,18 @@ class Instance(CheckedSandbox):
             if not self.closed:
                 words[Word.TOLD], words[_TOOK_NS] = ended
 
-    def observe(self, observer: Observer | None) -> None:
+    def observe(self, observer: Observer) -> None:
         """See `Sandbox`."""
-        if observer is not None and self.observer is not None:
+        if self.observer is not None:
             raise ClocheError(f"node {self.name!r} is being recorded already")
-        self.observer = observer
+        self.observer = observer  # first: if the rest is interrupted, `end_observation` knows whose it is
         self._codec = self._codec_for(observer)
+
+    def end_observation(self, observer: Observer) -> None:
+        """See `Sandbox`."""
+        if self.observer is observer:
+            self._codec = self._codec_for(None)
+            self.observer = None  # last: what an interruption leaves undone is done by the next call
 
     def _codec_for(self, observer: Observer | None) -> Codec:
         """A codec that reports copies into and out of guest memory to the observer.

@@ -173,12 +173,15 @@ class Sandbox(Protocol):
     def canceller(self) -> Callable[[], None]:
         """A function that cancels the current call, and does nothing once that call has ended. Thread-safe."""
 
-    def observe(self, observer: Observer | None) -> None:
-        """Notify an observer of all further calls; None: stop notifying it.
+    def observe(self, observer: Observer) -> None:
+        """Notify an observer of all further calls.
 
         Raises:
             ClocheError: the sandbox has an observer already, or cannot be observed.
         """
+
+    def end_observation(self, observer: Observer) -> None:
+        """Have that observer follow the calls no longer. If it does not, nothing happens, and another one goes on."""
 
     def close(self, *, keep: bool = False) -> None:
         """Free the guest; further calls raise ClosedError. Calling it again does nothing, or completes an interrupted `close`.

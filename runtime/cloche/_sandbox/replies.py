@@ -142,7 +142,7 @@ class CheckedSandbox(HasCallState, ABC):
 
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """See `Sandbox`."""
-        observer = self.observer
+        observer = None if self.closed else self.observer  # what a closed sandbox refuses is no call
         if observer is not None:
             observer.begin()
         is_refused = False
@@ -199,16 +199,19 @@ class CheckedSandbox(HasCallState, ABC):
         self.lease = other.lease
         if other.services is not None and self.services is not None:
             self.services.continue_from(other.services)
-        self.observe(other.observer)
+        if other.observer is not None:
+            self.observe(other.observer)
 
     def canceller(self) -> Callable[[], None]:
         """See `Sandbox`."""
         return partial(self.cancel, self.serial)
 
-    def observe(self, observer: Observer | None) -> None:
+    def observe(self, observer: Observer) -> None:
         """See `Sandbox`. Only an `Instance` can be observed."""
-        if observer is not None:
-            raise self._not_observable()
+        raise self._not_observable()
+
+    def end_observation(self, observer: Observer) -> None:
+        """See `Sandbox`. Only an `Instance` can be observed."""
 
     def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
         """See `Sandbox`. Only an `Instance` can be observed."""

@@ -109,8 +109,15 @@ def _node(
     )
 
 
-def _refuse_unused(context: typer.Context, sources: Sequence[str], chosen: str | None) -> None:
-    """Refuse options on how to read an input, if there is no input, or if its format leaves nothing to choose."""
+def _refuse_unused(context: typer.Context, sources: Sequence[str], chosen: str | None, *, needs_rate: bool) -> None:
+    """Refuse options on how to read an input, if there is no input, or if its format leaves nothing to choose.
+
+    Args:
+        context: of the command.
+        sources: the inputs.
+        chosen: their format; None: their suffixes decide.
+        needs_rate: whether ``--rate`` has an effect whatever the inputs are.
+    """
     from cloche.cli import _formats
 
     if not sources:
@@ -124,6 +131,8 @@ def _refuse_unused(context: typer.Context, sources: Sequence[str], chosen: str |
         _options.refuse(context, ["dtype", "channels"], "is not for .npy files: they have it in their header")
     elif formats == {"audio"}:
         _options.refuse(context, ["channels"], "is not for sound files: they have it in their header")
+    if not (needs_rate or formats & {"npy", "raw"}):
+        _options.refuse(context, ["rate"], "is for samples without one: .npy files and raw input, or sound to write")
 
 
 @app.command()
@@ -164,10 +173,11 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Feed a file through a node, chunk by chunk, and write what comes out."""
-    from cloche.cli import _console, _run
+    from cloche.cli import _console, _formats, _run
 
     with _console.reporting_errors():
-        _refuse_unused(context, [] if source is None else [source], input_format)
+        writes_sound = _formats.format_of(target, output_format, "--output-format") == "audio"
+        _refuse_unused(context, [] if source is None else [source], input_format, needs_rate=writes_sound)
         if metering != "fuel":
             _options.refuse(context, ["fuel"], "is for --metering fuel")
         if quiet and "log_level" not in _options.given(context):
@@ -302,7 +312,9 @@ def bench(
         own = None
         if node is not None:
             _options.refuse(context, ["only"], "is for Cloche's own cases: leave NODES.py:Entry out")
-            _refuse_unused(context, [str(path) for path in inputs or ()], input_format)
+            _refuse_unused(context, [str(path) for path in inputs or ()], input_format, needs_rate=False)
+            if shape == "array":
+                _options.refuse(context, ["rate"], "is for --as dict and --as tuple: an array has none")
             form = _samples.Form(
                 shape=shape, input_format=input_format, dtype=dtype, rate=rate, channels=channels, chunks=chunk or ()
             )
