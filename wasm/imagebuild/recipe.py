@@ -143,7 +143,7 @@ TABLE = (
         Steps.link_image,
         needs="toolchain cpython-source config interpreter cpython libraries blas numpy shim"
         " frozen-library frozen-numpy frozen-guest",
-        code="freeze link",
+        code="freeze link steps",
     ),
     Row(
         "snapshot",
