@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
@@ -17,6 +18,12 @@ from cloche._wasm.engine import Engine, Module
 from tests.fake_guests import guest
 from tests.limits import patient
 from tests.tiers import split
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ctrl-C is a subject of the tests. A shell starts jobs in the background with SIGINT ignored, and Python leaves that as it is."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

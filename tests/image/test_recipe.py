@@ -13,9 +13,7 @@ from imagebuild.steps import Steps
 from tests.image.conftest import TREE
 
 # These decide when and in what order stages run, and what is written beside the image, but not what a stage makes.
-AROUND = frozenset(
-    "__init__ command configure fetch inputs manifest pins progress recipe slots stages timing".split()
-)
+AROUND = frozenset("__init__ command configure fetch inputs manifest pins progress recipe slots stages timing".split())
 each_row = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
 
 
