@@ -1,4 +1,4 @@
-/* Generated from cloche/_wasm/core.py and cloche_wire/abi.py by numbers.py. */
+/* Generated from cloche/_wasm/core.py and cloche_wire/abi.py by write_numbers.py. */
 #ifndef CLOCHE_NUMBERS_H
 #define CLOCHE_NUMBERS_H
 

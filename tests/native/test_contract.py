@@ -33,8 +33,8 @@ def enums(name: str) -> dict[str, dict[str, int]]:
 
 def test_the_numbers_are_pythons() -> None:
     """numbers.h is what Python's enums and constants make it."""
-    made = runpy.run_path(str(build.CORE / "numbers.py"))["text"]()
-    assert (build.CORE / "numbers.h").read_text(encoding="utf-8") == made, "run python runtime/native/numbers.py"
+    made = runpy.run_path(str(build.CORE / "write_numbers.py"))["text"]()
+    assert (build.CORE / "numbers.h").read_text(encoding="utf-8") == made, "run python runtime/native/write_numbers.py"
 
 
 def test_the_numbers_are_distinct() -> None:

@@ -179,6 +179,14 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     assert circle(host_graph()) == []
 
 
+def test_no_script_hides_a_module_of_the_standard_library() -> None:
+    """Python puts a script's folder first on the path: a numbers.py there broke every later import of `decimal`."""
+    folders = [RUNTIME / "native", TREE / "wasm", TREE / "tools", TREE]
+    scripts = [path for folder in folders for path in folder.glob("*.py")]
+    assert len(scripts) > 4
+    assert [path.name for path in scripts if path.stem in sys.stdlib_module_names] == []
+
+
 def test_the_protocol_imports_the_standard_library_alone() -> None:
     """Both sides import it, so it can depend on neither."""
     sources = list((GUEST / "cloche_wire").rglob("*.py"))

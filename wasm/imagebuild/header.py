@@ -1,7 +1,7 @@
 """The numbers that C shares with Python, as C headers. Python's modules are the source; C has no number of theirs by hand.
 
 `write_headers` makes the headers of the guest when it is compiled. That of the native core is committed, with Python's comments,
-so that its contract can be read in one place: `python runtime/native/numbers.py` writes it, and a test compares.
+so that its contract can be read in one place: `python runtime/native/write_numbers.py` writes it, and a test compares.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ the request into linear memory, enters the guest, and disarms the deadline. The 
 sends a request of its own to the host, `Core.call` returns early with `Status.ASKS`; Python carries the guest's request out, and
 resumes the guest with `Core.answer`.
 
-C gets the enums below, with their comments, from runtime/native/numbers.py: run it after a change here.
+C gets the enums below, with their comments, from runtime/native/write_numbers.py: run it after a change here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes numbers.h, which has the numbers that the core shares with Python and with the guest: python runtime/native/numbers.py
+"""Writes numbers.h, which has the numbers that the core shares with Python and with the guest: python runtime/native/write_numbers.py
 
 They are those of cloche/_wasm/core.py and cloche_wire/abi.py; change them there.
 """
@@ -38,7 +38,7 @@ def text() -> str:
     lines += header.defines("", {"CLOCHE_WORDS": core.WORDS})
     lines += header.defines("", {name: getattr(abi, name) for name in FOR_THE_CORE})
     lines += header.defines("", {"NOTICE_BYTES": 4 * len(abi.NOTICE_WORDS)})
-    return header.header("cloche/_wasm/core.py and cloche_wire/abi.py by numbers.py", "CLOCHE_NUMBERS_H", lines)
+    return header.header("cloche/_wasm/core.py and cloche_wire/abi.py by write_numbers.py", "CLOCHE_NUMBERS_H", lines)
 
 
 if __name__ == "__main__":
