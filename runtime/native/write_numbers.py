@@ -1,4 +1,4 @@
-"""Writes numbers.h, which has the numbers that the core shares with Python and with the guest: python runtime/native/write_numbers.py
+"""Writes numbers.h: the numbers that the core shares with Python and the guest. `python runtime/native/write_numbers.py`
 
 They are those of cloche/_wasm/core.py and cloche_wire/abi.py; change them there.
 """
