@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from functools import cache
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+
+from .import_graph import circle, edges, imports, modules
 
 TREE = Path(__file__).parents[2]
 RUNTIME = TREE / "runtime"
@@ -54,50 +53,6 @@ MAY_MAKE_SYSTEM_CALLS = {"cloche/_isolation/confine.py", "cloche/_isolation/secc
 """A worker process gives up its own rights: ctypes leads to the C library there, never to a guest's memory."""
 
 
-def imports(source: str, package: str = "") -> Iterator[tuple[str, str, str]]:
-    """Everything that a source imports.
-
-    Args:
-        source: of a module.
-        package: that the module is in, or is: relative imports begin there.
-
-    Yields:
-        the module named, the name taken from it ("" if the module itself is), and where: "try" inside of a ``try``, else "".
-    """
-
-    def walk(node: ast.AST, where: str) -> Iterator[tuple[str, str, str]]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Import):
-                yield from ((alias.name, "", where) for alias in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                parts = package.split(".")[: -(child.level - 1) or None] if child.level else []
-                module = ".".join([*parts, *([child.module] if child.module else [])])
-                yield from ((module, alias.name, where) for alias in child.names)
-            else:
-                yield from walk(child, where or ("try" if isinstance(child, ast.Try) else ""))
-
-    yield from walk(ast.parse(source), "")
-
-
-@cache
-def modules(folder: Path) -> dict[str, Path]:
-    """Dotted name -> file, of all Python modules below a folder."""
-    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.py"))}
-    return {name.replace("/", ".").removesuffix(".__init__"): path for name, path in found.items()}
-
-
-def edges(known: dict[str, Path]) -> dict[str, set[str]]:
-    """Module -> the modules of `known` that it imports."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for module, path in known.items():
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        for named, name, _ in imports(path.read_text(), package):
-            target = f"{named}.{name}" if f"{named}.{name}" in known else named
-            if target in known and target != module:
-                found[module].add(target)
-    return found
-
-
 def layer(module: str) -> str:
     """What `ORDER` calls the module."""
     if module == "cloche":
@@ -114,15 +69,6 @@ def upward(graph: dict[str, set[str]], order: Iterable[str]) -> list[str]:
         for target in sorted(targets)
         if (one := layer(module)) != (other := layer(target)) and height[other] >= height[one]
     ]
-
-
-def circle(graph: dict[str, set[str]]) -> list[str]:
-    """Modules that import each other, directly or not; a package's modules do not depend on its ``__init__``."""
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        return list(error.args[1])
-    return []
 
 
 def foreign(source: str, own: set[str]) -> list[str]:
@@ -284,7 +230,24 @@ def test_the_rule_of_direction_finds_offenders() -> None:
 def test_the_rule_of_circles_finds_them() -> None:
     """Of any length."""
     assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}})) == {"b", "c"}
     assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def f():\n    from p import m\nif TYPE_CHECKING:\n    from p.n import X", {"p.m", "p.n"}),
+        ("from p import m, function", {"p", "p.m"}),
+    ],
+)
+def test_an_import_leads_to_the_module_and_not_to_its_package(tmp_path: Path, source: str, found: set[str]) -> None:
+    """A package's ``__init__`` would else be part of every circle."""
+    (tmp_path / "x.py").write_text(source)
+    (tmp_path / "p.py").touch()
+    known = {"x": tmp_path / "x.py"} | dict.fromkeys(("p", "p.m", "p.n"), tmp_path / "p.py")
+    assert edges(known)["x"] == found
 
 
 @pytest.mark.parametrize(
