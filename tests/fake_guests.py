@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import wasmtime
 
+from cloche._sandbox.instance import Instance
 from cloche_wire import abi
 
 RING = 0x20000
@@ -54,3 +59,21 @@ def guest(
   (func (export "node_check") (param $p i32) (param $n i32) (param $nodes i32) (param $depth i32) (result i32) {check})
   {extra}
   (data (i32.const {REPLY}) "{escaped}"))""")
+
+
+@contextmanager
+def cancelling(instance: Instance) -> Iterator[None]:
+    """In the block another thread cancels, again and again, because a cancel does not count for a call that begins later."""
+    done = threading.Event()
+
+    def cancel() -> None:
+        while not done.wait(0.005):
+            instance.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -95,20 +95,8 @@ def test_endless_loop_runs_out_of_fuel(enter):
 def test_cancel_from_another_thread_stops_an_endless_loop(enter):
     """What `aprocess` builds on: the caller is told that the instance is gone."""
     instance = enter(LOOP, limits=Limits(deadline_s=60, memory_bytes=32 << 20))
-    done = threading.Event()
-
-    def cancel():  # a call that begins later is not meant: so again and again
-        while not done.wait(0.005):
-            instance.cancel()
-
-    thread = threading.Thread(target=cancel)
-    thread.start()
-    try:
-        with pytest.raises(Exception, match="cancelled"):
-            call(instance)
-    finally:
-        done.set()
-        thread.join()
+    with guests.cancelling(instance), pytest.raises(Exception, match="cancelled"):
+        call(instance)
     assert instance.closed
 
 

@@ -132,20 +132,8 @@ def test_faulthandler_switched_on_while_the_guest_runs_does_no_harm(guarded):
 def test_cancel_stops_a_call_without_a_deadline(guarded, grace_s):
     """From another thread, at once or after the grace."""
     instance = guarded(WRITES, limits=Limits(deadline_s=None, grace_s=grace_s, memory_bytes=32 << 20))
-    done = threading.Event()
-
-    def cancel():  # a call that begins later is not meant: so again and again
-        while not done.wait(0.005):
-            instance.cancel()
-
-    thread = threading.Thread(target=cancel)
-    thread.start()
-    try:
-        with pytest.raises(CancelledHard):
-            call(instance)
-    finally:
-        done.set()
-        thread.join()
+    with guests.cancelling(instance), pytest.raises(CancelledHard):
+        call(instance)
     assert instance.closed
 
 
