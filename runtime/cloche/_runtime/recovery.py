@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar, get_args
 
 from cloche._arguments import checked_count
 from cloche._sandbox import Cancelled
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from cloche.limits import Limits
 
 __all__ = ["OnBreak", "RecoveryPolicy", "Supervisor"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 OnBreak = Literal["raise", "restart", "restore"]
 _STEPS: Final = frozenset({Reply.NEED, Reply.YIELD, Reply.YIELD_NEED, Reply.END})
@@ -154,30 +157,15 @@ class Supervisor:
 
     def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
         """See `Sandbox`."""
-        self._check_open()
-        try:
-            return self._sandbox.aside(op, operands)
-        except BaseException as error:
-            self._recover(error)
-            raise
+        return self._recovering(self._sandbox.aside, op, operands)
 
     def share(self, length: int) -> memoryview:
         """See `Sandbox`. After a break the buffer is no longer guest memory: its contents are copied when they are passed."""
-        self._check_open()
-        try:
-            return self._sandbox.share(length)
-        except BaseException as error:
-            self._recover(error)
-            raise
+        return self._recovering(self._sandbox.share, length)
 
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """See `Sandbox`."""
-        self._check_open()
-        try:
-            return self._sandbox.snapshot(info)
-        except BaseException as error:
-            self._recover(error)
-            raise
+        return self._recovering(self._sandbox.snapshot, info)
 
     def take_checkpoint(self) -> None:
         """See `Sandbox`."""
@@ -221,6 +209,15 @@ class Supervisor:
         """Refuse what needs a guest, so that a guest that was given up is not taken for one that has just broken."""
         if self._sandbox.closed:
             raise ClosedError(f"node {self.name!r} is closed")
+
+    def _recovering(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Call a method of the wrapped sandbox, and replace that sandbox if the call breaks it."""
+        self._check_open()
+        try:
+            return function(*arguments, **keywords)
+        except BaseException as error:
+            self._recover(error)
+            raise
 
     def _answered(self) -> None:
         self._in_a_row = 0
