@@ -15,7 +15,7 @@ from typing import Any
 
 import _cloche
 
-from cloche_guest import Cancelled, DeadlineExceeded, Interrupted, asking, policy, thaw, threads, values, warm
+from cloche_guest import Cancelled, DeadlineExceeded, Interrupted, asking, loop_policy, reseed, threads, values, warm
 from cloche_guest.dispatch import Guest
 from cloche_guest.node import PLAIN
 
@@ -70,13 +70,13 @@ def _boot() -> Guest:
         PLAIN.add(ndarray)
         from numpy.random.mtrand import _rand
 
-        thaw.numpy_seeder = functools.partial(_cloche.seed_mt19937, _rand._bit_generator.capsule)
+        reseed.numpy_seeder = functools.partial(_cloche.seed_mt19937, _rand._bit_generator.capsule)
     os.dup = _cloche.dup
     threads.install()
     sys.unraisablehook = _unraisable
     warm.rehearse(_cloche, values.encode, values.decode)
     guest = Guest(_cloche)
-    policy.install(guest.loop)
+    loop_policy.install(guest.loop)
     guest.loop.watch_generators()
     guest.streams.install()
     guest.logs.install()

@@ -13,9 +13,9 @@ from cloche_guest.failure import describe, type_name
 from cloche_guest.logs import Logs
 from cloche_guest.loop import Loop
 from cloche_guest.node import PLAIN, Node, settle
+from cloche_guest.reseed import reseed
 from cloche_guest.stream import END, Stream
 from cloche_guest.streams import Streams
-from cloche_guest.thaw import thaw
 from cloche_wire.messages import Op, Reply
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Guest:
             return getattr(self._loaded().target, message[2])
         if op == Op.RESEED:
             self._profile("stop")  # this instance can be a clone of one that was being profiled
-            return thaw(message[2])
+            return reseed(message[2])
         if op == Op.PROFILE:
             return self._profile(*message[2:])
         raise ValueError(f"unknown operation {op!r}")
@@ -227,7 +227,7 @@ class Guest:
         self.streams.configure(wanted["log_level"], limits["log_bytes"])
         if scratch := wanted.get("scratch_bytes"):
             self.host.scratch(scratch)
-        thaw(wanted["seed"])
+        reseed(wanted["seed"])
         if "env" in wanted:
             os.environ.update(wanted["env"])
 

@@ -337,12 +337,12 @@ def test_daemon_thread_is_skipped_with_a_warning(image_like, caplog):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_policy_makes_asyncio_use_the_loop():
     """asyncio.run, new_event_loop, and get_event_loop before and after them."""
-    from cloche_guest import policy  # deprecated names since 3.14; the image has 3.13
+    from cloche_guest import loop_policy  # deprecated names since 3.14; the image has 3.13
 
     loop = Loop()
     before = asyncio.get_event_loop_policy()
     try:
-        policy.install(loop)
+        loop_policy.install(loop)
         assert asyncio.get_event_loop() is loop
         assert asyncio.run(current()) == [True, True, True]
         assert asyncio.get_event_loop() is loop

@@ -202,8 +202,8 @@ def test_a_checkpoint_that_cannot_be_woken_ends_the_node(restarting, limits):
     """Hostile code runs while it is brought back (it is seeded anew): within the deadline, and the first error is what is raised."""
     node = restarting(
         Source(
-            "import os\nimport cloche_guest.dispatch as dispatch\ndef thaw(seed):\n    while True: pass\n"
-            "class N:\n    def process(self, x):\n        dispatch.thaw = thaw\n        if x: os.abort()\n"
+            "import os\nimport cloche_guest.dispatch as dispatch\ndef reseed(seed):\n    while True: pass\n"
+            "class N:\n    def process(self, x):\n        dispatch.reseed = reseed\n        if x: os.abort()\n"
         ),
         on_break="restore",
         limits=limits,

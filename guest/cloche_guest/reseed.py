@@ -1,6 +1,6 @@
 """Renews what a snapshot has frozen, but each instance must have of its own: random states and the start time.
 
-``secrets``, ``uuid`` and ``os.urandom`` take random bytes from the host each time and need no renewal. `thaw` runs in every new
+``secrets``, ``uuid`` and ``os.urandom`` take random bytes from the host each time and need no renewal. `reseed` runs in every new
 instance, so it writes to as few memory pages as possible: a page that is not written to stays shared with the image.
 """
 
@@ -30,7 +30,7 @@ def seed_numpy(seed: bytes) -> None:
 numpy_seeder: Callable[[bytes], None] = seed_numpy
 
 
-def thaw(seed: bytes) -> None:
+def reseed(seed: bytes) -> None:
     """Give this instance a random state and a start time of its own.
 
     Args:
