@@ -11,6 +11,7 @@ import pytest
 
 import cloche
 from cloche import Limits, Source
+from tests.injection import every, within
 from tests.limits import patient
 
 COUNTER = Source("""
@@ -104,6 +105,25 @@ def test_restart_is_from_the_loaded_state(restarting, how, kind):
     assert not node.broken
     assert node.process(1) == 6
     assert (node.stats.breaks, node.stats.restarts) == (1, 1)
+
+
+def test_a_replacement_that_is_interrupted_anywhere_is_made_at_the_next_call(runtime):
+    """The break has cost the instance, Ctrl-C has cost its replacement; the host must not lose the node by it."""
+    node = runtime.load(COUNTER, "N", params={"start": 5}, on_break="restart", max_restarts=10**6)
+    stream = runtime.load(STREAM, "N", on_break="restart", max_restarts=10**6)
+
+    def broken_in_a_stream():
+        return list(stream.stream(["break"]))
+
+    for injected in every(lambda: node.process("break"), KeyboardInterrupt, within("/cloche/_runtime/recovery.py")):
+        assert node.process(0) == 5, injected.place
+        assert not node.broken
+    for injected in every(broken_in_a_stream, KeyboardInterrupt, within("/cloche/_runtime/recovery.py")):
+        assert [output[1:] for output in list(stream.stream([1]))[:2]] == [[1, "a"], [1, "b"]], injected.place
+    node.close()
+    stream.close()
+    with pytest.raises(cloche.ClosedError):
+        node.process(1)
 
 
 def test_an_interrupted_node_keeps_its_instance_and_its_state(restarting):

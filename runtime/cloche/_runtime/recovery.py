@@ -83,6 +83,7 @@ class Supervisor:
         self._breaks = 0
         self._restarts = 0
         self._is_ending = False
+        self._is_given_up = False
         self._checkpoint = sandbox.snapshot(info)
 
     @property
@@ -102,8 +103,8 @@ class Supervisor:
 
     @property
     def closed(self) -> bool:
-        """Whether the wrapped sandbox is closed: the node was closed, or broke and was not brought back."""
-        return self._sandbox.closed
+        """Whether the wrapped sandbox is closed for good: the node was closed, or broke and was not brought back."""
+        return self._sandbox.closed and not self._is_replacement_due
 
     @property
     def position(self) -> StreamPosition | None:
@@ -126,8 +127,8 @@ class Supervisor:
 
     @property
     def generation(self) -> int:
-        """See `Sandbox`."""
-        return self._restarts
+        """See `Sandbox`. A sandbox that is still to be replaced counts as replaced: streams of its guest have ended."""
+        return self._restarts + self._is_replacement_due
 
     def exchange(self, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """See `Sandbox`. The error for a break says whether the node was brought back."""
@@ -207,8 +208,15 @@ class Supervisor:
 
     def _check_open(self) -> None:
         """Refuse what needs a guest, so that a guest that was given up is not taken for one that has just broken."""
+        if self._is_replacement_due:
+            self._replace()
         if self._sandbox.closed:
             raise ClosedError(f"node {self.name!r} is closed")
+
+    @property
+    def _is_replacement_due(self) -> bool:
+        """Whether the wrapped sandbox has broken and is to be replaced. After an interrupt in `_replace`, the next call replaces it."""
+        return self._sandbox.closed and not (self._is_ending or self._is_given_up)
 
     def _recovering(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
         """Call a method of the wrapped sandbox, and replace that sandbox if the call breaks it."""
@@ -227,8 +235,7 @@ class Supervisor:
 
     def _recover(self, error: BaseException) -> None:
         """Replace the wrapped sandbox if the call that raised `error` has closed it, and note in the error what was done."""
-        old = self._sandbox
-        if not old.closed or self._is_ending:
+        if not self._is_replacement_due:
             return
         self._breaks += 1
         broken = error if isinstance(error, BrokenInstanceError) else None
@@ -238,17 +245,31 @@ class Supervisor:
             self._in_a_row += 1
         most = self._policy.max_restarts
         if self._in_a_row > most:
+            self._is_given_up = True
             error.add_note(f"it was brought back {most} times in a row, and has answered no call since (max_restarts)")
             return
         try:
-            new = self._revive(replace(self._checkpoint, calls=old.calls))
+            self._replace()
         except Exception as later:
             error.add_note(f"and it could not be brought back: {later}")
             return
-        new.continue_from(old)
+        if broken is not None and self._policy.on_break != "raise":
+            broken.recovered = self._policy.on_break
+            broken.resume_at = self._sandbox.position
+
+    def _replace(self) -> None:
+        """Make a sandbox of the last checkpoint, and wrap it. If that fails, the node is given up; after an interrupt it is not.
+
+        Raises:
+            ClocheError: no sandbox could be made.
+        """
+        old = self._sandbox
+        try:
+            new = self._revive(replace(self._checkpoint, calls=old.calls))
+            new.continue_from(old)
+        except Exception:
+            self._is_given_up = True
+            raise
         self._since = 0
         self._restarts += 1  # before the new sandbox: it ends streams of the old guest
         self._sandbox = new
-        if broken is not None and self._policy.on_break != "raise":
-            broken.recovered = self._policy.on_break
-            broken.resume_at = new.position
