@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -34,6 +35,8 @@ class AtomicFile:
     """The draft's path; None: there is none, or it has the file's name."""
 
     def __init__(self, path: str | os.PathLike[str], mode: int | None = None) -> None:
+        if os.fspath(path).endswith(os.sep):  # as `open` does; `Path` would drop the slash and make a file
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         self._path = Path(os.path.realpath(path))  # a rename would replace the link instead of what it leads to
         found = _status(path)
         if found is not None and not _is_replaceable(found, self._path):

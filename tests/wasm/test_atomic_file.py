@@ -150,6 +150,13 @@ def test_an_error_names_the_file_and_not_the_draft(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "missing" / "result")
 
 
+def test_a_name_that_ends_in_a_slash_is_a_folder(tmp_path: Path) -> None:
+    """As `open` has it: no file of that name without the slash is made."""
+    with pytest.raises(IsADirectoryError):
+        AtomicFile(f"{tmp_path}/results/")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_draft_is_never_a_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder that others can write to, a link of the draft's name could lead anywhere."""
     monkeypatch.setattr(os, "urandom", bytes)
