@@ -215,7 +215,7 @@ class Supervisor:
 
     @property
     def _is_replacement_due(self) -> bool:
-        """Whether the wrapped sandbox has broken and is to be replaced. After an interrupt in `_replace`, the next call replaces it."""
+        """Whether the wrapped sandbox has broken and is to be replaced. If `_replace` was interrupted, the next call does it."""
         return self._sandbox.closed and not (self._is_ending or self._is_given_up)
 
     def _recovering(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
