@@ -100,5 +100,9 @@ class Array:
             raise ValueError("another dtype needs a copy")
         return view.astype(dtype or view.dtype, order="K", copy=bool(copy))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        data = bytes(self.data) if self.data.readonly else bytearray(self.data)
+        return Array, (self.dtype, self.shape, data, self.order, self.readonly)
+
     def __repr__(self) -> str:
         return f"Array(dtype={self.dtype!r}, shape={self.shape}, {self.data.nbytes} bytes)"

@@ -27,7 +27,7 @@ class LogRecord:
     logger: str
     message: str
     call: int
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
     exception: str | None = None
     time_ns: int = 0
 

@@ -6,7 +6,9 @@ restore the node again, or let ``on_break`` of `Runtime.load` do that for you.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from cloche import _pickles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +42,9 @@ __all__ = [
 class ClocheError(Exception):
     """Base class of every error that Cloche raises.
 
+    Errors can be pickled and copied, so they pass through process pools with all their attributes, notes and causes. An attribute
+    that cannot be pickled (``data`` may hold anything of yours) is left out, and a note says so.
+
     Attributes:
         item: index, from 0, of the item that failed, in a stream or in a pool's map; None elsewhere.
         limit: the field of `Limits` that was exceeded, e.g. "deadline_s"; "" if the error is about no limit.
@@ -51,6 +56,18 @@ class ClocheError(Exception):
     limit: str = ""
     value: float | None = None
     reached: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the error with all its attributes, notes and causes; what cannot be pickled of them is left out, with a note."""
+        return _pickles.reduced(self, super().__reduce__(), ClocheError)
+
+    def __copy__(self) -> Self:
+        return _pickles.copied(self, super().__reduce__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        import copy  # whoever comes here has imported it
+
+        return _pickles.copied(self, super().__reduce__(), lambda value: copy.deepcopy(value, memo), memo)
 
 
 class ImageError(ClocheError):

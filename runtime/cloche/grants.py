@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from cloche._pickles import refuses_to_pickle
 from cloche.clock import Clock, Mode
 from cloche.errors import ClocheError
 from cloche.mounts import Mount, checked_mounts, checked_scratch
@@ -22,7 +23,7 @@ MAX_ARCHIVE_BYTES: Final = 64 << 20
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Grants:
     """What a node may use. Each field gives the node access to something that it does not have otherwise.
 
@@ -65,6 +66,31 @@ class Grants:
         if type(self.seed) not in (int, bytes, type(None)):
             raise TypeError(f"Grants.seed is {self.seed!r}: give an int or bytes")
 
+    def __repr__(self) -> str:
+        """Names the variables of `env`, and says that there is a seed. Their values may be secrets, and reprs end up in logs."""
+        hidden = {"env": dict.fromkeys(self.env, _Hidden()), "seed": self.seed and _Hidden()}
+        shown = {field.name: hidden.get(field.name, getattr(self, field.name)) for field in fields(self)}
+        shown |= {"services": dict(self.services)}
+        return f"Grants({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the grants, with the values of `env`. Services are pickled by the names of their functions, as functions are."""
+        for name, service in self.services.items():
+            for part in (service.function, service.gate):
+                if part is not None and (reason := refuses_to_pickle(part)):
+                    raise TypeError(
+                        f"Grants.services[{name!r}] cannot be pickled ({reason}): define the function at the top of a module, or "
+                        "make the Grants in the process that loads the node"
+                    )
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _granted, ({**plain, "services": dict(self.services), "env": dict(self.env)},)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # nothing in it changes, and a copy would need services that can be copied
+
     def archives(self) -> dict[str, bytes]:
         """Read the packages: archive name -> content of a wheel or zip.
 
@@ -82,12 +108,26 @@ class Grants:
         return found
 
 
+class _Hidden:
+    """Stands for a value that must not be shown."""
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+
+def _granted(values: dict[str, Any]) -> Grants:
+    """Unpickle `Grants`: its fields are checked as those of any other."""
+    return Grants(**values)
+
+
 def _checked_env(env: Mapping[Any, Any]) -> dict[str, str]:
     if not isinstance(env, Mapping):
-        raise TypeError(f"Grants.env is {env!r}: give a dict of texts")
+        raise TypeError(f"Grants.env is of type {type(env).__name__}: give a dict of texts")
     for name, value in env.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"Grants.env has {name!r}: {value!r}: give a dict of texts")
+            raise TypeError(
+                f"Grants.env has {name!r}, whose value is of type {type(value).__name__}: give a dict of texts"
+            )
         if not name or "=" in name or "\0" in name or "\0" in value:
             raise ValueError(
                 f"Grants.env has {name!r}: a name has no =, is not empty, and neither it nor its value has a NUL"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = ["Isolation", "WorkerInfo"]
@@ -26,4 +26,4 @@ class WorkerInfo:
     pid: int
     nodes: int
     confined_by: tuple[str, ...]
-    missing: dict[str, str]
+    missing: dict[str, str] = field(hash=False)

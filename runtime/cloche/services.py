@@ -34,8 +34,8 @@ class ServiceCall:
     service: str
     node: str
     call: int
-    arguments: tuple[Any, ...]
-    keywords: Mapping[str, Any]
+    arguments: tuple[Any, ...] = field(hash=False)
+    keywords: Mapping[str, Any] = field(hash=False)
     request_bytes: int
 
 
@@ -97,6 +97,16 @@ class Service:
         if self.max_calls is not None and (type(self.max_calls) is not int or self.max_calls < 1):
             raise ValueError(f"Service.max_calls is {self.max_calls!r}: give a whole number of at least 1, or None")
         object.__setattr__(self, "binder", Binder(self.function))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _service, (self.function, self.deadline_s, self.gate, self.max_calls)
+
+
+def _service(
+    function: Callable[..., Any], deadline_s: float | None, gate: Gate | None, max_calls: int | None
+) -> Service:
+    """Unpickle a `Service`. Its binder is made anew: signatures are not pickled."""
+    return Service(function, deadline_s=deadline_s, gate=gate, max_calls=max_calls)
 
 
 def _is_number(value: object) -> bool:

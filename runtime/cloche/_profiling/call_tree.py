@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["Function", "Tree", "merge", "parse"]
 
@@ -42,6 +42,9 @@ class Tree:
         self.spent: list[int] = []
         self.total = total
         self._children: dict[tuple[int, int], int] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _tree, (self.parents, self.functions, self.calls, self.spent, self.total)
 
     def __len__(self) -> int:
         return len(self.parents)
@@ -104,6 +107,14 @@ class Tree:
             above.append(callers)
         rows = [(functions[number], calls, own, total) for number, (calls, own, total) in sums.items()]
         return sorted(rows, key=lambda row: row[2], reverse=True)
+
+
+def _tree(parents: list[int], functions: list[int], calls: list[int], spent: list[int], total: int) -> Tree:
+    """Unpickle a `Tree`."""
+    made = Tree(total)
+    for columns in zip(parents, functions, calls, spent, strict=True):
+        made.add(*columns)
+    return made
 
 
 def parse(numbers: bytes, functions: int, total: int) -> Tree:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -56,7 +56,7 @@ class CallPhases:
     start: float
     end: float
     phases: tuple[Phase, ...]
-    totals: dict[str, float]
+    totals: dict[str, float] = field(hash=False)
     failed: str = ""
 
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche._arguments import checked_shape
+from cloche._pickles import handle
 from cloche._runtime import stream as _stream
 from cloche._runtime.stream import StreamSession
 from cloche._sandbox import Stats
@@ -46,6 +47,15 @@ class Node:
         # copies: `process` is called most, and each attribute of `calls` would cost it time
         self._lock = calls.lock
         self._sandbox = calls.sandbox
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            handle(
+                f"the node {self.name!r}",
+                "take its `snapshot`, which can be pickled, and `Runtime.restore` that there; or pickle its Source, Grants and "
+                "Limits, and load it there",
+            )
+        )
 
     def process(self, *data: Any) -> Any:
         """Call the node's ``process`` (or ``aprocess``, if the node has that) and wait for the result.

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import _forks
+from cloche._pickles import handle
 from cloche._requests import is_inside
 from cloche.errors import ClocheError, ClosedError
 
@@ -74,6 +75,9 @@ class Pool:
         self._executor = ThreadPoolExecutor(self.size, "cloche-pool")
         self._lock = threading.Lock()
         self._under_way: set[_Worker] = set()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(handle("a Pool", "make one in the other process, with `Runtime.pool`"))
 
     def submit(self, *data: Any) -> Future[Any]:
         """Queue one item. Items begin in the order in which they were submitted.

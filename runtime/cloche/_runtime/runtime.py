@@ -9,10 +9,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, SupportsFloat, Unpack, get_args
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    Self,
+    SupportsFloat,
+    Unpack,
+    get_args,
+)
 
 from cloche import source as _source
 from cloche._arguments import checked, checked_count, checked_limits
+from cloche._pickles import handle
 from cloche._records import LogRecord
 from cloche._requests import NodeLock, ServiceHandler, is_inside, run_inside
 from cloche._runtime.calls import NodeCalls
@@ -535,6 +547,14 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            handle(
+                "a Runtime",
+                "make one in the other process, from the same image, and pass it Sources, Grants and Limits",
+            )
+        )
 
     def __repr__(self) -> str:
         return (

@@ -6,14 +6,15 @@ stack pointer, has its initial value. So a snapshot is restored by copying pages
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import re
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
 
 from cloche._records import StreamPosition
 from cloche._wasm import PAGE_BYTES
@@ -61,8 +62,8 @@ class Snapshot:
     name: str
     info: dict[str, Any]
     memory_bytes: int
-    runs: tuple[tuple[int, int], ...]
-    pages: bytes
+    runs: tuple[tuple[int, int], ...] = field(repr=False)
+    pages: bytes = field(repr=False)
     request: int
     calls: int
     stream: StreamPosition | None = None
@@ -84,6 +85,19 @@ class Snapshot:
             total += count
         if end * PAGE_BYTES > self.memory_bytes or total * PAGE_BYTES != len(self.pages):
             raise ClocheError("the snapshot's pages do not fit its memory")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the snapshot as its `to_bytes`, so that it is checked when it is unpickled."""
+        return _unpickled, (self.to_bytes(),)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return replace(self, info=copy.deepcopy(self.info, memo))  # the pages are bytes, which never change
+
+    def __hash__(self) -> int:
+        return hash((self.image, self.name, self.memory_bytes, self.runs, self.calls))
 
     def to_bytes(self, *, key: bytes = b"") -> bytes:
         """The snapshot as bytes: versioned, compressed, with a digest at its end.
@@ -149,6 +163,11 @@ class Snapshot:
             return cls(pages=pages, runs=runs, stream=_position(stream), **described)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, zlib.error) as error:
             raise ClocheError(f"the snapshot cannot be read: {error}") from error
+
+
+def _unpickled(data: bytes) -> Snapshot:
+    """Unpickle a `Snapshot`, of any size."""
+    return Snapshot.from_bytes(data, max_bytes=_MOST_MEMORY)
 
 
 def _described(text: bytes) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""How errors and values travel to other processes: pickled whole, or without the parts that cannot be pickled there.
+
+An error must arrive whatever its attributes hold. A process pool whose worker cannot pickle a result, or whose parent cannot unpickle
+it, loses the error, and some pools wait for it for ever. So each attribute that is no plain value is pickled apart, as bytes inside of
+the error's pickle: one that fails on either side is left out, and a note of the error says so.
+
+Nothing here is specific to guests: what guests have sent was decoded and cleaned before, and is texts and plain values.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+__all__ = ["copied", "handle", "reduced", "refuses_to_pickle"]
+
+Error = TypeVar("Error", bound=BaseException)
+
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
+_PROTOCOL: Final = 5  # of the attributes' own pickles; every Python that Cloche runs on reads it
+_LINKS: Final = ("__cause__", "__context__")
+_CLOUDY: Final = ("cloudpickle", "dill", "joblib.externals.cloudpickle")
+
+
+def reduced(error: BaseException, native: Any, kind: type[BaseException]) -> tuple[Any, ...]:
+    """What ``__reduce__`` of an error returns.
+
+    Args:
+        error: the error.
+        native: what the ``__reduce__`` of its builtin base class returns.
+        kind: errors of this class can be pickled in any case: one that caused `error` is pickled with it. Other causes are, if they
+            can be.
+    """
+    args, state = _parts(native)
+    plain: dict[str, Any] = {"__suppress_context__": error.__suppress_context__}
+    apart: dict[str, bytes] = {}
+    lost: dict[str, str] = {}
+    for name, value in state.items():
+        if type(value) in _PLAIN:
+            plain[name] = value
+        else:
+            _pickle_apart(name, value, apart, lost)
+    for name in _LINKS:
+        link = getattr(error, name)
+        if isinstance(link, kind):
+            plain[name] = link
+        elif link is not None:
+            _pickle_apart(name, link, apart, {})  # pickle leaves out every cause: losing one is not worth a note
+    if not all(type(value) in _PLAIN for value in args):
+        _pickle_apart("args", args, apart, lost)
+        args = () if "args" in apart else (BaseException.__str__(error),)
+    return _rebuilt, (type(error), args, apart, lost), plain, None, None, _set_state
+
+
+def copied(error: Error, native: Any, of: Callable[[Any], Any] = lambda value: value, memo: Any = None) -> Error:
+    """A copy of an error with its attributes and causes.
+
+    Args:
+        error: the error.
+        native: what the ``__reduce__`` of its builtin base class returns.
+        of: makes the copy of an attribute; an attribute of which it cannot make one is shared with the original.
+        memo: where `copy.deepcopy` notes the copies that it has made.
+    """
+    args, state = _parts(native)
+    made = _made(type(error), args)
+    if memo is not None:
+        memo[id(error)] = made
+    links = {name: getattr(error, name) for name in _LINKS}
+    values = {name: _tried(of, value) for name, value in {**state, **links}.items()}
+    if type(notes := values.get("__notes__")) is list:
+        values["__notes__"] = list(notes)
+    _set_state(made, {**values, "__suppress_context__": error.__suppress_context__})
+    return made
+
+
+def _tried(of: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return of(value)
+    except Exception:  # a view of memory, a lock, a class of the caller's that refuses
+        return value
+
+
+def _parts(native: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    _, args, *state = native
+    return args, (state[0] if state else None) or {}
+
+
+def _pickle_apart(name: str, value: Any, apart: dict[str, bytes], lost: dict[str, str]) -> None:
+    import pickle  # a program that pickles errors has it; for others it is slow to import
+
+    try:
+        apart[name] = pickle.dumps(value, _PROTOCOL)
+    except Exception as error:  # the value is of any class of the caller's
+        lost[name] = _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def _rebuilt(
+    kind: type[BaseException], args: tuple[Any, ...], apart: dict[str, bytes], lost: dict[str, str]
+) -> BaseException:
+    """Make an unpickled error, without its plain attributes, which follow (`_set_state`)."""
+    import pickle
+
+    values: dict[str, Any] = {}
+    for name, data in apart.items():
+        try:
+            values[name] = pickle.loads(data)  # from inside of the pickle that is being read: trusted as much as that
+        except Exception as error:  # the class is missing here, or its `__setstate__` raised
+            if name not in _LINKS:
+                lost = {**lost, name: _reason(error)}
+    made = _made(kind, values.pop("args", args))
+    _set_state(made, values)
+    for name, reason in lost.items():
+        try:
+            made.add_note(f"`{name}` of this error is not in its pickle: {reason}")
+        except TypeError:  # the caller has put something else than a list into `__notes__`
+            break
+    return made
+
+
+def _made(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """An error without a call of its own ``__init__``, whose parameters are not its `args`."""
+    made = kind.__new__(kind, *args)
+    base = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    try:
+        base.__init__(made, *args)  # some builtin classes keep facts beside the attributes: `OSError.errno`
+    except Exception:
+        made.args = args
+    return made
+
+
+def _set_state(error: BaseException, state: Mapping[str, Any]) -> None:
+    links = {name: state[name] for name in (*_LINKS, "__suppress_context__") if name in state}
+    error.__setstate__({name: value for name, value in state.items() if name not in links})
+    for name, value in links.items():  # in this order: setting the cause sets `__suppress_context__`
+        setattr(error, name, value)
+
+
+def handle(what: str, instead: str) -> str:
+    """The message with which a handle refuses to be pickled or copied.
+
+    Args:
+        what: the handle, with its article.
+        instead: what to do.
+    """
+    return f"{what} cannot be pickled or copied, because it belongs to this process: {instead}"
+
+
+def refuses_to_pickle(function: Any) -> str | None:
+    """Why the standard library cannot pickle a function; None if it can, or if a library that pickles more is in use."""
+    import pickle
+
+    try:
+        pickle.dumps(function, _PROTOCOL)
+    except Exception as error:  # of any class that a ``__reduce__`` raises
+        return None if any(name in sys.modules for name in _CLOUDY) else _reason(error)
+    return None
