@@ -68,7 +68,7 @@ class Grants:
 
     def __repr__(self) -> str:
         """Names the variables of `env`, and says that there is a seed. Their values may be secrets, and reprs end up in logs."""
-        hidden = {"env": dict.fromkeys(self.env, _Hidden()), "seed": self.seed and _Hidden()}
+        hidden = {"env": dict.fromkeys(self.env, _Hidden()), "seed": None if self.seed is None else _Hidden()}
         shown = {field.name: hidden.get(field.name, getattr(self, field.name)) for field in fields(self)}
         shown |= {"services": dict(self.services)}
         return f"Grants({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
@@ -135,7 +135,7 @@ def _checked_env(env: Mapping[Any, Any]) -> dict[str, str]:
         try:
             (name + value).encode()
         except UnicodeEncodeError:
-            raise ValueError(f"Grants.env has {name!r}: {value!r}, which is not valid Unicode") from None
+            raise ValueError(f"Grants.env has {name!r}: the name or its value is not valid Unicode") from None
     return dict(env)
 
 

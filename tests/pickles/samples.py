@@ -1,0 +1,121 @@
+"""One sample of every public value of Cloche, and every handle, which refuses to be pickled."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import cloche
+from cloche._profiling.call_tree import Function, Tree
+from cloche._profiling.profile import Collected
+from cloche.image import Image
+from cloche.profiling import CallPhases, FunctionTime, Phase, Profile, ProfiledCall
+from cloche_wire import Failure, Frame, dtypes
+
+FAILURE = Failure(
+    "call", "lib.Broken", "no such value", (Frame("node.py", 3, "process", "raise Broken"),), 0,
+    Failure("call", "KeyError", "'a'"), True, ("noted",),
+)  # fmt: skip
+RECORD = cloche.LogRecord("info", "node", "half done", 3, {"share": 0.5, "tags": ["a"]}, "Traceback ...", 17)
+
+
+def serve(number: int) -> int:
+    """A service that can be pickled, as a function at the top of a module."""
+    return number + 1
+
+
+def allow(call: cloche.ServiceCall) -> bool:
+    """A gate."""
+    return call.node != "stranger"
+
+
+def profile() -> Profile:
+    """A profile of one call, without a node."""
+    collected, tree = Collected(), Tree(90)
+    tree.add(tree.add(-1, 0, 1, 80), 1, 3, 40)
+    collected.functions += [Function("process", "node.py", 1), Function("inner", "node.py", 4)]
+    collected.calls.append(ProfiledCall(phases(), tree))
+    collected.count = 1
+    collected.total = tree
+    return Profile("meter", collected)
+
+
+def phases() -> CallPhases:
+    """The phases of one call."""
+    return CallPhases("process", 1, 0.0, 0.5, (Phase("guest", 0.1, 0.4),), {"guest": 0.3})
+
+
+def snapshot() -> cloche.Snapshot:
+    """A small snapshot, which no image can restore."""
+    info = {"entry": "f", "kind": "function", "methods": []}
+    return cloche.Snapshot("ab" * 32, "f", info, 1 << 20, ((1, 1),), bytes(4096), 64, 3, cloche.StreamPosition(1, 2, True))
+
+
+def grants() -> cloche.Grants:
+    """Grants with every field set."""
+    return cloche.Grants(
+        packages=["lib.whl"], opaque=True, services={"plain": serve, "gated": cloche.Service(serve, gate=allow, max_calls=3)},
+        mounts={"/data": cloche.Mount("/srv", writable=True)}, env={"TOKEN": "hidden word"},
+        clock=cloche.Clock("virtual", start=datetime(2030, 1, 1, tzinfo=UTC)), seed=b"hidden seed",
+    )  # fmt: skip
+
+
+VALUES: dict[str, Callable[[], Any]] = {
+    "Array": lambda: cloche.Array("<i4", (2, 3), bytearray(range(24)), "F"),
+    "CallPhases": phases,
+    "Clock": lambda: cloche.Clock("frozen", start=12.5),
+    "FunctionTime": lambda: FunctionTime("process", "node.py", 1, 3, 0.5, 0.75),
+    "Grants": grants,
+    "Image": lambda: Image("folder", {"abi": 1}),  # type: ignore[arg-type]  # any path
+    "Limits": lambda: cloche.Limits(deadline_s=None, fuel=9),
+    "LogRecord": lambda: RECORD,
+    "Modules": lambda: importlib.import_module("cloche.source").Modules("m", {"m": ("m.py", "", False)}, {"m/x": b"1"}),
+    "Mount": lambda: cloche.Mount("/srv", quota_bytes=1),
+    "Opaque": lambda: cloche.Opaque(b"digest", b"pickle"),
+    "Phase": lambda: Phase("guest", 0.0, 1.0),
+    "Profile": profile,
+    "ProfiledCall": lambda: profile().calls[0],
+    "Record": lambda: cloche.Record("lib.Point", ["x", "y"], [1, (2, 3)]),
+    "Service": lambda: cloche.Service(serve, deadline_s=2, gate=allow, max_calls=1),
+    "ServiceCall": lambda: cloche.ServiceCall("plain", "meter", 2, ([1],), {"a": {}}, 9),
+    "ServiceRecord": lambda: cloche.ServiceRecord("plain", "meter", 2, 9, 0.25, "returned"),
+    "Snapshot": snapshot,
+    "Source": lambda: cloche.Source("def f(x): return x", "f.py"),
+    "Stats": lambda: cloche.Stats(1, 0.5, 41, 0, breaks=2),
+    "StreamPosition": lambda: cloche.StreamPosition(3, 4, False),
+    "WorkerInfo": lambda: cloche.WorkerInfo(7, 1, ("rlimits",), {"seccomp": "not on this kernel"}),
+}
+HANDLES = {
+    "Node": "the node 'f' cannot be pickled or copied, because it belongs to this process: take its `snapshot`",
+    "LocalGuest": "the node 'f' cannot be pickled or copied, because it belongs to this process: take its `snapshot`",
+    "Pool": "a Pool cannot be pickled or copied, because it belongs to this process: make one in the other process",
+    "Runtime": "a Runtime cannot be pickled or copied, because it belongs to this process: make one in the other process",
+}
+"""Each refuses with a TypeError that begins so."""
+NEITHER = {"Recorder": "it has callbacks of the program that records, and is pickled if they are"}
+
+
+def public_classes() -> Iterator[type]:
+    """The classes that a user can import from the public modules, each once."""
+    modules = [cloche, *(getattr(cloche, name) for name in cloche._MODULES), importlib.import_module("cloche.testing")]
+    found = {getattr(module, name) for module in modules for name in module.__all__ if isinstance(getattr(module, name), type)}
+    yield from sorted(found, key=lambda kind: kind.__name__)
+
+
+def facts(value: Any) -> Any:
+    """What two equal values have in common, also for classes without an equality of their own."""
+    match value:
+        case cloche.Array():
+            return value.dtype, value.shape, bytes(value.data), value.order, value.readonly, dtypes.item_size(value.dtype)
+        case Tree():
+            return value.parents, value.functions, value.calls, value.spent, value.total, value._children
+        case Profile() | Collected() | BaseException():
+            return {name: facts(one) for name, one in vars(value).items()}
+        case ProfiledCall():
+            return value.phases, facts(value.tree)
+        case list():
+            return [facts(one) for one in value]
+        case _:
+            return value
