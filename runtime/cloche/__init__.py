@@ -144,6 +144,7 @@ _MODULES = (
     "metering",
     "mounts",
     "profiling",
+    "remedies",
     "services",
     "source",
     "texts",

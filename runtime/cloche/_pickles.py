@@ -1,8 +1,8 @@
 """How errors and values travel to other processes: pickled whole, or without the parts that cannot be pickled there.
 
-An error must arrive whatever its attributes hold. A process pool whose worker cannot pickle a result, or whose parent cannot unpickle
-it, loses the error, and some pools wait for it for ever. So each attribute that is no plain value is pickled apart, as bytes inside of
-the error's pickle: one that fails on either side is left out, and a note of the error says so.
+An error must arrive whatever its attributes hold. A process pool whose worker cannot pickle a result, or whose parent cannot
+unpickle it, loses the error, and some pools wait for it for ever. So each attribute that is no plain value is pickled apart, as
+bytes inside of the error's pickle: one that fails on either side is left out, and a note of the error says so.
 
 Nothing here is specific to guests: what guests have sent was decoded and cleaned before, and is texts and plain values.
 """
@@ -71,7 +71,7 @@ def copied(error: Error, native: Any, of: Callable[[Any], Any] = lambda value: v
     if type(notes := values.get("__notes__")) is list:
         values["__notes__"] = list(notes)
     _set_state(made, {**values, "__suppress_context__": error.__suppress_context__})
-    return made
+    return made  # type: ignore[return-value]  # of the class of `error`
 
 
 def _tried(of: Callable[[Any], Any], value: Any) -> Any:
@@ -127,7 +127,8 @@ def _made(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     made = kind.__new__(kind, *args)
     base = next(base for base in kind.__mro__ if base.__module__ == "builtins")
     try:
-        base.__init__(made, *args)  # some builtin classes keep facts beside the attributes: `OSError.errno`
+        # some builtin classes keep facts beside the attributes: `OSError.errno`
+        base.__init__(made, *args)  # type: ignore[misc]  # of a builtin class, whose `args` these are
     except Exception:
         made.args = args
     return made

@@ -75,7 +75,7 @@ class Grants:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the grants, with the values of `env`. Services are pickled by the names of their functions, as functions are."""
-        for name, service in self.services.items():
+        for name, service in checked(self.services).items():
             for part in (service.function, service.gate):
                 if part is not None and (reason := refuses_to_pickle(part)):
                     raise TypeError(

@@ -50,7 +50,9 @@ def phases() -> CallPhases:
 def snapshot() -> cloche.Snapshot:
     """A small snapshot, which no image can restore."""
     info = {"entry": "f", "kind": "function", "methods": []}
-    return cloche.Snapshot("ab" * 32, "f", info, 1 << 20, ((1, 1),), bytes(4096), 64, 3, cloche.StreamPosition(1, 2, True))
+    return cloche.Snapshot(
+        "ab" * 32, "f", info, 1 << 20, ((1, 1),), bytes(4096), 64, 3, cloche.StreamPosition(1, 2, True)
+    )
 
 
 def grants() -> cloche.Grants:
@@ -100,7 +102,12 @@ NEITHER = {"Recorder": "it has callbacks of the program that records, and is pic
 def public_classes() -> Iterator[type]:
     """The classes that a user can import from the public modules, each once."""
     modules = [cloche, *(getattr(cloche, name) for name in cloche._MODULES), importlib.import_module("cloche.testing")]
-    found = {getattr(module, name) for module in modules for name in module.__all__ if isinstance(getattr(module, name), type)}
+    found = {
+        getattr(module, name)
+        for module in modules
+        for name in module.__all__
+        if isinstance(getattr(module, name), type)
+    }
     yield from sorted(found, key=lambda kind: kind.__name__)
 
 
@@ -108,7 +115,14 @@ def facts(value: Any) -> Any:
     """What two equal values have in common, also for classes without an equality of their own."""
     match value:
         case cloche.Array():
-            return value.dtype, value.shape, bytes(value.data), value.order, value.readonly, dtypes.item_size(value.dtype)
+            return (
+                value.dtype,
+                value.shape,
+                bytes(value.data),
+                value.order,
+                value.readonly,
+                dtypes.item_size(value.dtype),
+            )
         case Tree():
             return value.parents, value.functions, value.calls, value.spent, value.total, value._children
         case Profile() | Collected() | BaseException():

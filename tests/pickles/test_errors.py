@@ -23,20 +23,26 @@ BROKEN: dict[str, Any] = {"node": "meter", "last_logs": [RECORD]}
 MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.ClocheError: lambda: errors.ClocheError("no such thing"),
     errors.ImageError: lambda: errors.ImageError("no image"),
-    errors.EncodeError: lambda: errors.EncodeError("no such type", "data.a[0]", limit="request_bytes", value=10, reached=11),
+    errors.EncodeError: lambda: errors.EncodeError(
+        "no such type", "data.a[0]", limit="request_bytes", value=10, reached=11
+    ),
     errors.ClosedError: lambda: errors.ClosedError("closed"),
     errors.InternalError: lambda: errors.InternalError("a bug"),
     errors.NodeError: lambda: errors.NodeError(FAILURE, "meter", "Do this."),
     errors.NodeLoadError: lambda: errors.NodeLoadError(FAILURE, "meter", "Do this."),
     errors.NodeRaisedError: lambda: errors.NodeRaisedError(FAILURE, "meter"),
-    errors.StreamLimitError: lambda: errors.StreamLimitError("so far", limit="stream_items", value=3, reached=4, node="meter"),
+    errors.StreamLimitError: lambda: errors.StreamLimitError(
+        "so far", limit="stream_items", value=3, reached=4, node="meter"
+    ),
     errors.BrokenInstanceError: lambda: errors.BrokenInstanceError("given up", **BROKEN),
     errors.LimitError: lambda: errors.LimitError("too long", **LIMITED),
     errors.DeadlineError: lambda: errors.DeadlineError("too long", guest_traceback="Traceback ...", **LIMITED),
     errors.HardDeadlineError: lambda: errors.HardDeadlineError("too long", guest_traceback="Traceback ...", **LIMITED),
     errors.FuelError: lambda: errors.FuelError("too much", **LIMITED),
     errors.OutputError: lambda: errors.OutputError("too much", **LIMITED),
-    errors.GuestTrapError: lambda: errors.GuestTrapError("crashed", trap_code="UNREACHABLE", guest_traceback="T", **BROKEN),
+    errors.GuestTrapError: lambda: errors.GuestTrapError(
+        "crashed", trap_code="UNREACHABLE", guest_traceback="T", **BROKEN
+    ),
     errors.GuestExitError: lambda: errors.GuestExitError("left", code=3, **BROKEN),
     errors.ProtocolError: lambda: errors.ProtocolError("lied", **BROKEN),
     errors.ServiceError: lambda: errors.ServiceError("no such customer", 17),
@@ -60,7 +66,7 @@ def sent(error: Any, **facts: Any) -> Any:
 
 
 def test_every_error_of_cloche_is_in_the_table() -> None:
-    import cloche.cli._console as console  # noqa: PLC0415
+    import cloche.cli._console as console
 
     assert every(errors.ClocheError) - {console.InputError} == set(MADE)
 
@@ -141,7 +147,9 @@ def test_an_attribute_that_cannot_be_unpickled_is_left_out_and_named() -> None:
     """Raising in the parent would kill the thread of a pool that receives results, and every later result with it."""
     made = sent(MADE[errors.GuestTrapError](), data=(Vanishes(),))
     assert (made.data, made.trap_code) == ((), "UNREACHABLE")
-    assert made.__notes__ == ["`data` of this error is not in its pickle: ModuleNotFoundError: No module named 'not_here'"]
+    assert made.__notes__ == [
+        "`data` of this error is not in its pickle: ModuleNotFoundError: No module named 'not_here'"
+    ]
 
 
 def test_attributes_of_your_own_arrive() -> None:
@@ -200,5 +208,7 @@ def test_an_unpickled_error_holds_texts_of_the_guest_only(runtime: cloche.Runtim
     with runtime.load(cloche.Source(source), "f") as node, pytest.raises(cloche.NodeRaisedError) as caught:
         node.process(0)
     assert caught.value.exc_type == "os.system"
-    named = {arg for op, arg, _ in __import__("pickletools").genops(pickle.dumps(caught.value, 0)) if op.name == "GLOBAL"}
+    named = {
+        arg for op, arg, _ in __import__("pickletools").genops(pickle.dumps(caught.value, 0)) if op.name == "GLOBAL"
+    }
     assert all(name.startswith(("cloche.", "_codecs encode")) for name in named), named

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = '''
+PROGRAM = """
 import concurrent.futures, multiprocessing, sys
 import cloche
 
@@ -61,7 +61,7 @@ if __name__ == "__main__":
             assert node.process(2) == 2
     else:
         print(*main(*sys.argv[1:3]), sep="\\n")
-'''
+"""
 WANTED = """\
 NodeRaisedError [('exc_type', 'ZeroDivisionError')]
 GuestExitError [('code', 3)]

@@ -84,7 +84,9 @@ def test_what_the_message_recommends_works(runtime: cloche.Runtime) -> None:
 
 def test_a_service_that_cannot_be_pickled_is_named() -> None:
     granted = cloche.Grants(services={"add": lambda number: number + 1})
-    with pytest.raises(TypeError, match=r"Grants\.services\['add'\] cannot be pickled .*: define the function at the top of a module"):
+    with pytest.raises(
+        TypeError, match=r"Grants\.services\['add'\] cannot be pickled .*: define the function at the top of a module"
+    ):
         pickle.dumps(granted)
     assert copy.deepcopy(granted) == granted
 
@@ -105,7 +107,9 @@ def test_a_pickled_service_still_checks_its_arguments() -> None:
 
 def test_grants_arrive_ready_for_use(runtime: cloche.Runtime) -> None:
     granted = pickle.loads(pickle.dumps(cloche.Grants(services={"size": len}, env={"A": "set"}, seed=7)))
-    source = cloche.Source("import os\nfrom cloche_guest import services\ndef f(x): return [os.environ['A'], services.size(x)]\n")
+    source = cloche.Source(
+        "import os\nfrom cloche_guest import services\ndef f(x): return [os.environ['A'], services.size(x)]\n"
+    )
     with runtime.load(source, grants=granted) as node:
         assert node.process("four") == ["set", 4]
 

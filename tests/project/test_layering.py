@@ -20,10 +20,10 @@ GUEST = TREE / "guest"
 HOST = RUNTIME / "cloche"
 
 ORDER = (
-    "_records limits clock _signatures mounts metering isolation texts _forks _atomic_file",
+    "_records limits clock _signatures mounts metering isolation texts _forks _atomic_file _pickles",
     "errors",
     "services source _codec _wasm",
-    "grants image _requests",
+    "grants image _requests remedies",
     "_arguments _files",
     "_sandbox",
     "_isolation",

@@ -60,13 +60,16 @@ class Source:
         return f"<cloche>/{self.name.replace('.', '/')}{'/__init__' if self.is_package else ''}.py"
 
 
-def sources(root: Path, left_out: frozenset[str] = frozenset(), only: frozenset[str] | None = None) -> list[Source]:
+def sources(
+    root: Path, left_out: frozenset[str] = frozenset(), only: frozenset[str] | None = None, *, parts: bool = False
+) -> list[Source]:
     """The modules below a folder of sys.path, sorted by name.
 
     Args:
         root: the folder.
         left_out: top-level names that are not wanted.
         only: if given, all other top-level names are left out as well.
+        parts: take folders without ``__init__.py`` as well: parts of packages whose other modules lie elsewhere.
     """
     found: list[Source] = []
 
@@ -78,6 +81,8 @@ def sources(root: Path, left_out: frozenset[str] = frozenset(), only: frozenset[
                 continue
             if (path / "__init__.py").is_file():
                 found.append(Source(prefix + name, path / "__init__.py", True))
+                walk(path, f"{prefix}{name}.")
+            elif parts and path.is_dir():
                 walk(path, f"{prefix}{name}.")
             elif entry.endswith(".py") and entry != "__init__.py":
                 found.append(Source(prefix + name, path, False))

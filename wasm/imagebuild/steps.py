@@ -200,7 +200,7 @@ class Steps:
 
     def freeze_guest(self, out: Path, folders: Folders) -> None:
         packages = freeze.sources(self.tree / "guest", only=frozenset({"cloche_guest", "cloche_wire"}))
-        self._freeze(out, folders, "frozen_guest", packages + freeze.sources(self.wasm / "overlay"))
+        self._freeze(out, folders, "frozen_guest", packages + freeze.sources(self.wasm / "overlay", parts=True))
 
     # ---- what is put together
     def link_image(self, out: Path, folders: Folders) -> None:

@@ -246,7 +246,15 @@ class Runtime:
         outside = ClockAndRandomState.of(options.grants.clock, options.grants.seed)
         message = options.request(modules, outside.seed)
         label = options.label(modules.main)
-        return self._while_open(NodeLock(label), self._load, label, message, options, outside)
+        try:
+            return self._while_open(NodeLock(label), self._load, label, message, options, outside)
+        except NodeLoadError as error:
+            if not error.remedy:
+                from cloche import remedies  # its tables are rarely needed
+
+                around = remedies.Surroundings.of(source, modules, message["packages"])
+                error.remedy = remedies.for_failure(error.failure, around)
+            raise
 
     def _restored(self, snapshot: Snapshot, options: LoadOptions, reseed: bool) -> Node:
         """See `restore`."""
@@ -392,7 +400,7 @@ class Runtime:
         except NodeLoadError as error:
             size, told, usage = instance.memory_bytes, instance.told, instance.usage()
             instance.close(keep=True)
-            failed = NodeLoadError(error.failure, label, _remedy(error))
+            failed = NodeLoadError(error.failure, label)
             name_limit(failed, limits, size)
             raised = interruption(failed, told, usage, limits, usable=False)
             if isinstance(raised, Cancelled):
@@ -564,16 +572,3 @@ class Runtime:
 
 def _nothing() -> None:
     """Do nothing: for a lock that is acquired only to wait for its holder."""
-
-
-def _remedy(error: NodeLoadError) -> str:
-    """What the caller can do about a failed load; "" if there is no advice."""
-    if error.exc_type in ("ModuleNotFoundError", "ImportError") and "compiled extension" not in error.message:
-        return (
-            "The sandbox has the standard library, numpy and cloudpickle. Other pure-Python packages are granted with "
-            "Grants(packages=[wheel, zip or folder]); a module of the node's own package comes along if the source is its folder."
-        )
-    return {
-        "compile": "The node's source has to be valid Python 3.13.",
-        "init": "Check `params` against the entry's __init__.",
-    }.get(error.phase, "")

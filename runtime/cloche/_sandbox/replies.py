@@ -14,7 +14,7 @@ from cloche._codec import REFUSED, refused_reply
 from cloche._records import StreamPosition
 from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.interface import Stats
-from cloche._sandbox.termination import interruption, name_limit, with_data
+from cloche._sandbox.termination import ADVISED, interruption, name_limit, with_data
 from cloche._wasm import HasCallState, Stop
 from cloche.errors import ClocheError, NodeRaisedError, ProtocolError
 from cloche_wire import Op, Reply
@@ -180,6 +180,10 @@ class CheckedSandbox(HasCallState, ABC):
             raise self.fail(error) from None
         except NodeRaisedError as error:
             name_limit(error, self.limits, self.memory_bytes)
+            if error.exc_type in ADVISED:
+                from cloche import remedies  # its tables are rarely needed
+
+                error.remedy = remedies.for_failure(error.failure)
             if self.told is None:
                 raise
             raised = interruption(error, self.told, self.usage(), self.limits)

@@ -29,10 +29,23 @@ if TYPE_CHECKING:
     from cloche._wasm import FrameInfo
     from cloche.limits import Limits
 
-__all__ = ["CallUsage", "Cancelled", "CancelledHard", "interruption", "name_limit", "termination_error", "with_data"]
+__all__ = [
+    "ADVISED",
+    "CallUsage",
+    "Cancelled",
+    "CancelledHard",
+    "interruption",
+    "name_limit",
+    "termination_error",
+    "with_data",
+]
 
 _TAKING_DATA: Final = frozenset({int(Op.PROCESS), int(Op.STREAM_FEED)})
 _COUNT_MASK: Final = abi.EXIT_OUTPUT - 1
+ADVISED: Final = frozenset(
+    ("FileNotFoundError", "ImportError", "ModuleNotFoundError", "NotADirectoryError", "PermissionError")
+)
+"""Exceptions of a call for which `cloche.remedies` may know what to do."""
 _INTERRUPTIONS: Final = frozenset({"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled", "BaseExceptionGroup"})
 """Exceptions with which an interrupted node ends. A task group wraps them in a group, a `BaseExceptionGroup` as they are no
 `Exception`."""

@@ -1,0 +1,143 @@
+"""What an error recommends is tried: after it, the node loads."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloche
+
+pytestmark = pytest.mark.isolation("none", reason="the advice is the host's, the same for every sandbox")
+
+Load = Callable[..., cloche.Node]
+USER = "def process(x): return {}\n"
+
+
+def advice(load: Callable[[], Any]) -> str:
+    """The remedy of the error that loading raises."""
+    with pytest.raises(cloche.NodeLoadError) as caught:
+        load()
+    assert str(caught.value).endswith(caught.value.remedy)
+    return caught.value.remedy
+
+
+def wheel(folder: Path, name: str, **files: str) -> Path:
+    path = folder / f"{name}-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(f"{name}/{file}", text)
+    return path
+
+
+def test_a_package_that_is_not_granted(load: Load, tmp_path: Path) -> None:
+    text = f"import helpful\n{USER.format('helpful.ANSWER')}"
+    assert "Grants(packages=[the wheel])" in advice(lambda: load(text))
+    granted = cloche.Grants(packages=[wheel(tmp_path, "helpful", **{"__init__.py": "ANSWER = 42"})])
+    assert load(text, grants=granted).process(0) == 42
+
+
+def test_a_module_beside_the_nodes_file(runtime: cloche.Runtime, tmp_path: Path) -> None:
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    (folder / "helpful.py").write_text("ANSWER = 42")
+    (folder / "node.py").write_text(f"import helpful\n{USER.format('helpful.ANSWER')}")
+    assert advice(lambda: runtime.load(folder / "node.py")) == (
+        "A module helpful lies beside the node's file, but a single file is loaded alone: put an __init__.py into their folder, load the "
+        "folder, and import the module as part of that package."
+    )
+    (folder / "__init__.py").write_text(f"from nodes import helpful\n{USER.format('helpful.ANSWER')}")
+    with runtime.load(folder) as node:
+        assert node.process(0) == 42
+
+
+def test_a_relative_import_in_a_single_file(runtime: cloche.Runtime, tmp_path: Path) -> None:
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    (folder / "helpful.py").write_text("ANSWER = 42")
+    (folder / "node.py").write_text(f"from .helpful import ANSWER\n{USER.format('ANSWER')}")
+    assert advice(lambda: runtime.load(folder / "node.py")).startswith("The node was loaded as a single module. Load the folder of its package")
+    (folder / "__init__.py").write_text("from .node import process")
+    with runtime.load(folder, "process") as node:
+        assert node.process(0) == 42
+
+
+def test_an_absolute_import_inside_of_a_package(runtime: cloche.Runtime, tmp_path: Path) -> None:
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    (folder / "helpful.py").write_text("ANSWER = 42")
+    (folder / "__init__.py").write_text(f"import helpful\n{USER.format('helpful.ANSWER')}")
+    found = advice(lambda: runtime.load(folder))
+    assert found == "The node's package has nodes.helpful: write `import nodes.helpful`, or import it relatively."
+    (folder / "__init__.py").write_text(f"import nodes.helpful\n{USER.format('nodes.helpful.ANSWER')}")
+    with runtime.load(folder) as node:
+        assert node.process(0) == 42
+
+
+def test_a_missing_submodule(runtime: cloche.Runtime, load: Load, tmp_path: Path) -> None:
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    (folder / "helpers.py").write_text("")
+    (folder / "__init__.py").write_text(f"import nodes.helper\n{USER.format('1')}")
+    assert "no module nodes.helper (did you mean nodes.helpers?)" in advice(lambda: runtime.load(folder))
+    granted = cloche.Grants(packages=[wheel(tmp_path, "helpful", **{"__init__.py": "", "core.py": ""})])
+    found = advice(lambda: load(f"import helpful.cor\n{USER}", grants=granted))
+    assert found == "The granted package helpful-1-py3-none-any.whl has no module helpful.cor (did you mean helpful.core?): is it another version?"
+
+
+def test_compiled_code(load: Load, tmp_path: Path) -> None:
+    """A wheel with a compiled part is of use if its Python does without."""
+    files = {"__init__.py": "from helpful._fast import x", "_fast.cpython-313-x86_64-linux-gnu.so": "\x7fELF"}
+    text = f"import helpful\n{USER.format('helpful.x')}"
+    found = advice(lambda: load(text, grants=cloche.Grants(packages=[wheel(tmp_path, "helpful", **files)])))
+    assert found.startswith("The sandbox cannot run compiled code. Grant a pure-Python version of the package")
+    files["__init__.py"] = "try:\n from helpful._fast import x\nexcept ImportError:\n x = 42"
+    assert load(text, grants=cloche.Grants(packages=[wheel(tmp_path, "helpful", **files)])).process(0) == 42
+
+
+def test_parameters(load: Load) -> None:
+    text = "class N:\n def __init__(self, factor): self.factor = factor\n def process(self, x): return x * self.factor\n"
+    assert advice(lambda: load(text, None, {"fcator": 3})) == (
+        "Check `params`: 'fcator' is not a parameter: did you mean 'factor'?; parameters: N(factor)."
+    )
+    assert load(text, None, {"factor": 3}).process(2) == 6
+
+
+def test_an_error_of_the_nodes_own_has_no_advice(load: Load) -> None:
+    """Advice that does not fit is worse than none."""
+    assert advice(lambda: load("class N:\n def __init__(self): raise ValueError('no')\n def process(self, x): pass\n")) == ""
+    assert advice(lambda: load("1 / 0\n")) == ""
+
+
+def test_source_for_another_python(load: Load) -> None:
+    assert advice(lambda: load("print 'hello'\n")) == "The source has to be valid Python 3.13, which the sandbox runs."
+
+
+def test_an_import_during_a_call(load: Load) -> None:
+    node = load("def process(name): return __import__(name)\n")
+    with pytest.raises(cloche.NodeRaisedError) as caught:
+        node.process("torch")
+    assert caught.value.remedy.startswith("torch is compiled code, which the sandbox cannot run.")
+    with pytest.raises(cloche.NodeRaisedError) as caught:
+        node.process("json.nothing")
+    assert caught.value.exc_type == "ModuleNotFoundError"
+
+
+def test_a_file_of_the_host(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("content")
+    text = "def process(path): return open(path).read()\n"
+    with pytest.raises(cloche.NodeRaisedError) as caught:
+        load(text).process("/data/a.txt")
+    assert caught.value.remedy.startswith("Of the host's files a node sees only the folders of Grants(mounts=...).")
+    assert load(text, grants=cloche.Grants(mounts={"/data": tmp_path})).process("/data/a.txt") == "content"
+
+
+def test_memory_while_loading(runtime: cloche.Runtime) -> None:
+    source = cloche.Source(f"DATA = bytearray(90 << 20)\n{USER.format('len(DATA)')}")
+    found = advice(lambda: runtime.load(source, limits=cloche.Limits(memory_bytes=64 << 20)))
+    assert "wanted more (Limits.memory_bytes=67108864)" in found
+    with runtime.load(source, limits=cloche.Limits(memory_bytes=256 << 20)) as node:
+        assert node.process(0) == 90 << 20
