@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ __all__ = ["Modules", "Source", "read", "walk"]
 
 MAX_FILES: Final = 2000
 MAX_BYTES: Final = 32 << 20
+# Not idna, punycode and the like: they decode in quadratic time, and a stranger chooses the declaration.
+_ENCODINGS: Final = re.compile(
+    r"utf-8(-sig)?|ascii|latin-1|iso8859-[0-9]+|cp[0-9]+|koi8-[rtu]|mac-[a-z0-9-]+|gbk|gb2312|gb18030|big5(hkscs)?|johab|hz"
+    r"|euc_[a-z0-9_]+|shift_jis[a-z0-9_]*|iso2022_[a-z0-9_]+|kz1048|tis-620|ptcp154|hp-roman8|palmos"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,8 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
 
     Raises:
         FileNotFoundError: there is nothing at the path.
-        ClocheError: the path is neither a .py file nor a package, or the package is too large.
-        SyntaxError: a file's encoding declaration is wrong.
+        ClocheError: the path is neither a .py file nor a package, or it is too large.
+        SyntaxError: a file's encoding declaration is wrong, or its bytes do not fit it.
     """
     if isinstance(source, Source):
         return Modules("node", {"node": (source.filename, source.text, False)}, {})
@@ -80,10 +86,23 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
 
 
 def _text(path: Path) -> str:
+    import codecs
     import tokenize
 
-    with tokenize.open(path) as file:  # decodes as the file's coding declaration says (PEP 263)
-        return file.read()
+    if not path.is_file():
+        raise ClocheError(f"{path} is not a file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ClocheError(f"{path.name} has more than {MAX_BYTES} bytes")
+    with path.open("rb") as file:
+        encoding, _ = tokenize.detect_encoding(file.readline)  # the file's coding declaration (PEP 263)
+    if not _ENCODINGS.fullmatch(codecs.lookup(encoding).name):
+        raise SyntaxError(
+            f"{path.name} declares the encoding {encoding!r}, which is not one for sources: save it as UTF-8"
+        )
+    try:
+        return path.read_text(encoding)
+    except UnicodeDecodeError as error:
+        raise SyntaxError(f"{path.name} is not in the encoding that it declares: {error}") from None
 
 
 def _read_folder(folder: Path) -> Modules:

@@ -215,9 +215,9 @@ def test_check_names_what_is_missing_and_what_to_do(run: Run, tmp_path: Path) ->
     )
     done = run("check", "needy.py:f")
     assert done.returncode == 1
-    assert "missing, optional: numba (needy.py, line 2): ModuleNotFoundError" in done.stdout
-    assert "requests (needy.py, line 7): ModuleNotFoundError" in done.stdout
-    assert "The sandbox has no network: let the host fetch it" in done.stdout
+    assert "missing, optional: numba (needy.py:2): ModuleNotFoundError" in done.stdout
+    assert "requests (needy.py:7): ModuleNotFoundError" in done.stdout
+    assert "The sandbox has no network, though. Let the host fetch" in done.stdout
     assert "entry:          f (function)" in done.stdout
 
 

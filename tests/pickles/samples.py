@@ -12,6 +12,7 @@ from cloche._profiling.call_tree import Function, Tree
 from cloche._profiling.profile import Collected
 from cloche.image import Image
 from cloche.profiling import CallPhases, FunctionTime, Phase, Profile, ProfiledCall
+from cloche.remedies import Surroundings
 from cloche_wire import Failure, Frame, dtypes
 
 FAILURE = Failure(
@@ -87,6 +88,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "Source": lambda: cloche.Source("def f(x): return x", "f.py"),
     "Stats": lambda: cloche.Stats(1, 0.5, 41, 0, breaks=2),
     "StreamPosition": lambda: cloche.StreamPosition(3, 4, False),
+    "Surroundings": lambda: Surroundings("m", frozenset({"m"}), {"lib.whl": frozenset({"lib"})}, True, "m.py"),
     "WorkerInfo": lambda: cloche.WorkerInfo(7, 1, ("rlimits",), {"seccomp": "not on this kernel"}),
 }
 HANDLES = {

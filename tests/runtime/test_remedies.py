@@ -59,7 +59,9 @@ def test_a_relative_import_in_a_single_file(runtime: cloche.Runtime, tmp_path: P
     folder.mkdir()
     (folder / "helpful.py").write_text("ANSWER = 42")
     (folder / "node.py").write_text(f"from .helpful import ANSWER\n{USER.format('ANSWER')}")
-    assert advice(lambda: runtime.load(folder / "node.py")).startswith("The node was loaded as a single module. Load the folder of its package")
+    assert advice(lambda: runtime.load(folder / "node.py")).startswith(
+        "The node was loaded as a single module. Load the folder of its package"
+    )
     (folder / "__init__.py").write_text("from .node import process")
     with runtime.load(folder, "process") as node:
         assert node.process(0) == 42
@@ -85,7 +87,10 @@ def test_a_missing_submodule(runtime: cloche.Runtime, load: Load, tmp_path: Path
     assert "no module nodes.helper (did you mean nodes.helpers?)" in advice(lambda: runtime.load(folder))
     granted = cloche.Grants(packages=[wheel(tmp_path, "helpful", **{"__init__.py": "", "core.py": ""})])
     found = advice(lambda: load(f"import helpful.cor\n{USER}", grants=granted))
-    assert found == "The granted package helpful-1-py3-none-any.whl has no module helpful.cor (did you mean helpful.core?): is it another version?"
+    assert (
+        found
+        == "The granted package helpful-1-py3-none-any.whl has no module helpful.cor (did you mean helpful.core?): is it another version?"
+    )
 
 
 def test_compiled_code(load: Load, tmp_path: Path) -> None:
@@ -99,7 +104,9 @@ def test_compiled_code(load: Load, tmp_path: Path) -> None:
 
 
 def test_parameters(load: Load) -> None:
-    text = "class N:\n def __init__(self, factor): self.factor = factor\n def process(self, x): return x * self.factor\n"
+    text = (
+        "class N:\n def __init__(self, factor): self.factor = factor\n def process(self, x): return x * self.factor\n"
+    )
     assert advice(lambda: load(text, None, {"fcator": 3})) == (
         "Check `params`: 'fcator' is not a parameter: did you mean 'factor'?; parameters: N(factor)."
     )
@@ -108,7 +115,10 @@ def test_parameters(load: Load) -> None:
 
 def test_an_error_of_the_nodes_own_has_no_advice(load: Load) -> None:
     """Advice that does not fit is worse than none."""
-    assert advice(lambda: load("class N:\n def __init__(self): raise ValueError('no')\n def process(self, x): pass\n")) == ""
+    assert (
+        advice(lambda: load("class N:\n def __init__(self): raise ValueError('no')\n def process(self, x): pass\n"))
+        == ""
+    )
     assert advice(lambda: load("1 / 0\n")) == ""
 
 

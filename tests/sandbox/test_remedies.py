@@ -10,7 +10,9 @@ from cloche import remedies
 from cloche.remedies import Surroundings, for_failure, for_module
 from cloche_wire import Failure, Frame
 
-PACKAGE = Surroundings("mine", frozenset({"mine", "mine.utils", "mine.deep.tools"}), {"lib-1.whl": frozenset({"lib", "lib.core"})})
+PACKAGE = Surroundings(
+    "mine", frozenset({"mine", "mine.utils", "mine.deep.tools"}), {"lib-1.whl": frozenset({"lib", "lib.core"})}
+)
 KINDS = {
     "cgi": "cgi was removed from Python in 3.13, and the sandbox runs 3.13. Use urllib.parse, email and html instead. PyPI has a copy",
     "distutils.core": "distutils was removed from Python in 3.12",
@@ -64,7 +66,14 @@ def test_every_module_of_the_standard_library_is_known_as_that() -> None:
 
 def test_no_module_is_in_two_tables() -> None:
     """A name that is compiled cannot be a pure package on the network as well."""
-    tables = [remedies._COMPILED, remedies._ON_COMPILED, remedies._REMOVED, remedies._PYTHON_2, remedies._WINDOWS, remedies._STANDARD]
+    tables = [
+        remedies._COMPILED,
+        remedies._ON_COMPILED,
+        remedies._REMOVED,
+        remedies._PYTHON_2,
+        remedies._WINDOWS,
+        remedies._STANDARD,
+    ]
     names = [name for table in tables for name in table]
     assert len(names) == len(set(names))
     assert not set(remedies._COMPILED) & set(sys.stdlib_module_names)
@@ -95,7 +104,9 @@ def test_messages_of_python_are_understood(kind: str, message: str, advice: str)
 def test_the_cause_of_a_packages_own_error_counts() -> None:
     """Many packages catch the ModuleNotFoundError, and raise an ImportError that says what to install."""
     cause = Failure("import", "ModuleNotFoundError", "No module named 'torch'")
-    assert for_failure(Failure("import", "ImportError", "please install it", cause=cause)).startswith("torch is compiled code")
+    assert for_failure(Failure("import", "ImportError", "please install it", cause=cause)).startswith(
+        "torch is compiled code"
+    )
     assert for_failure(Failure("import", "RuntimeError", "please install it", cause=cause)) == ""
 
 
@@ -104,11 +115,16 @@ def test_a_syntax_error_names_the_file_if_it_is_not_the_nodes_own() -> None:
     assert for_failure(Failure("import", "SyntaxError", "x", frames)) == (
         "The source in /packages/old.whl/old.py has to be valid Python 3.13, which the sandbox runs."
     )
-    assert for_failure(Failure("compile", "TabError", "x", frames)) == "The source has to be valid Python 3.13, which the sandbox runs."
+    assert (
+        for_failure(Failure("compile", "TabError", "x", frames))
+        == "The source has to be valid Python 3.13, which the sandbox runs."
+    )
     assert for_failure(Failure("call", "SyntaxError", "x", frames)) == ""
 
 
-@pytest.mark.parametrize("message", ["No module named '" + "a." * 5000 + "'", "No module named '\u202e'", "No module named ''", "a" * 16384])
+@pytest.mark.parametrize(
+    "message", ["No module named '" + "a." * 5000 + "'", "No module named '\u202e'", "No module named ''", "a" * 16384]
+)
 def test_a_message_can_be_anything(message: str) -> None:
     """A node chooses it."""
     assert len(for_failure(Failure("import", "ModuleNotFoundError", message), PACKAGE)) < 70_000

@@ -204,25 +204,49 @@ def run(
 
 @app.command()
 def check(
+    context: typer.Context,
     node: NodeArgument,
+    source: Annotated[
+        str | None,
+        typer.Option("--input", help="File of items that the node is called with: sound, .npy or lines of JSON."),
+    ] = None,
+    shape: ShapeOption = "array",
     param: Params = None,
     package: Packages = None,
     mount: Mounts = None,
     scratch: Scratch = "0",
+    env: Variables = None,
     deadline: Deadline = "10",
     memory: Memory = "256M",
     metering: MeteringOption = DEFAULT_METERING,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for whatever is found, not only if the node does not work.")
+    ] = False,
 ) -> None:
-    """Load a node in the sandbox. Print what it is, and which of its imports the sandbox does not have."""
+    """Say what a node is, and what of it does not work in the sandbox, by reading its source and by trying.
+
+    Every import is tried in a sandbox of its own, and so is each use of threads, processes, files, sockets and the like that the
+    source does not handle itself. The exit code is 1 if the node does not load, lacks an import that it needs, or fails with the
+    items of --input; else 0.
+    """
     from cloche.cli import _check, _console
 
     with _console.reporting_errors():
-        found = _check.check(
-            _node(node, param, package, mount, scratch),
+        if source is None:
+            _options.refuse(context, ["shape"], "is for --input")
+        report = _check.check(
+            _node(node, param, package, mount, scratch, env),
             _options.limits(deadline, memory, None, "info"),
             metering,
+            source=source,
+            shape=shape,
         )
-    raise typer.Exit(0 if found else 1)
+        if json:
+            print(report.to_json(strict=strict))
+        else:
+            report.show()
+    raise typer.Exit(1 if report.fails(strict=strict) else 0)
 
 
 @app.command()

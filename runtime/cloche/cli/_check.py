@@ -1,117 +1,244 @@
-"""``cloche check``: what a node is, and which of its imports are missing. All of its code runs inside of the sandbox."""
+"""``cloche check``: what a node is, and what of it does not work in the sandbox, found by reading its source and by trying.
+
+All of the node's code is read and run inside of sandboxes. Each file is read in one of its own, and each attempt is made in a new
+one: whatever a module does when it is imported, it does not change what is said of the others.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloche.source as sources
-from cloche import Runtime
+from cloche import Runtime, remedies
 from cloche.cli._console import logger, say
-from cloche.errors import ClocheError, NodeLoadError
+from cloche.cli._input import open_input
+from cloche.cli._report import Call, Finding, Import, Report, Trouble, Unread
+from cloche.cli._rules import RULES, is_opened, lines_for
+from cloche.cli._run import shaped
+from cloche.errors import BrokenInstanceError, ClocheError, LimitError, NodeError, NodeLoadError
 from cloche.texts import clean, name
+from cloche_wire import Failure
 
 if TYPE_CHECKING:
+    from cloche import Grants, Limits, Node, Snapshot
     from cloche.cli._options import NodeOptions
-    from cloche.limits import Limits
     from cloche.metering import Metering
 
-__all__ = ["check", "remedy"]
+__all__ = ["check"]
 
-_REMEDIES = {
-    "The sandbox has no network: let the host fetch it, and pass the data to process().": """
-        aiohttp boto3 grpc httpx requests select selectors socket socketserver ssl urllib3 websockets _socket _ssl""",
-    "The sandbox runs one process on one thread: do that part on the host, or in another node.": """
-        fcntl multiprocessing pty resource subprocess termios _multiprocessing _posixsubprocess""",
-    "It is compiled code, which the image does not have (but for numpy): do that part on the host, or in numpy.": """
-        cffi ctypes cv2 jax librosa lxml numba onnxruntime pandas PIL pyarrow pydantic_core scipy sklearn soundfile
-        sqlite3 tensorflow torch torchaudio transformers _ctypes _sqlite3""",
-    "The sandbox has no terminal and no window.": "curses readline tkinter turtle _curses _tkinter",
-}
+_MOST_ATTEMPTS = 1000
+_HANDLE_IMPORTS = frozenset(("ImportError", "ModuleNotFoundError", "Exception", "BaseException"))
 
 
-def remedy(module: str) -> str:
-    """Advice for a module that the sandbox does not have."""
-    top = module.partition(".")[0]
-    for text, modules in _REMEDIES.items():
-        if top in modules.split():
-            return text
-    return "If it is pure Python, put it into the node's package folder and load the folder."
+def check(
+    node: NodeOptions, limits: Limits, metering: Metering, *, source: str | None = None, shape: str = "array"
+) -> Report:
+    """Check a node.
 
-
-def check(node: NodeOptions, limits: Limits, metering: Metering) -> bool:
-    """Print a report on stdout.
-
-    Returns:
-        whether the node loads, and every import that it needs is there.
+    Args:
+        node: the node.
+        limits: of every sandbox.
+        metering: of the runtime.
+        source: a file of items that the node is called with; None: it is loaded only.
+        shape: what ``--as`` makes of the items.
 
     Raises:
         ClocheError, OSError: the node could not be checked at all, e.g. because its file does not exist.
     """
     modules = sources.read(node.path, packages=bool(node.grants.packages))
-    texts = {file: text for file, text, _ in modules.files.values()}
-    own = {name.partition(".")[0] for name in modules.files}
     with Runtime(limits=limits, metering=metering, logger=logger(), progress=say) as runtime:
-        with runtime.load(
-            Path(__file__).with_name("_imports.py"), "imports", name="check", grants=node.grants
-        ) as inspector:
-            found = [item for item in _checked(inspector.process(texts)) if item.module.partition(".")[0] not in own]
-        _show_imports(found)
+        read, unread = _read(runtime, modules)
+        around = remedies.Surroundings.of(node.path, modules, node.grants.archives())
+        trial = _Trial(runtime, _with_own(node, modules), around)
+        imports = list(_imports(trial, read))
+        own = {found.module for found in imports}
+        troubles = [] if around.single else list(_own_modules(trial, modules, own))
+        findings = list(_findings(trial, read, node.grants))
+        loaded, called = _tried(runtime, node, source, shape)
+    return Report(
+        node=node.path, imports=imports, modules=troubles, findings=findings, unread=unread,
+        skipped=trial.skipped, load=loaded[0], entry=loaded[1], call=called,
+    )  # fmt: skip
+
+
+def _read(runtime: Runtime, modules: sources.Modules) -> tuple[list[tuple[str, dict[str, Any]]], list[Unread]]:
+    """Read each file in a sandbox of its own: (file name, what it imports and uses); and the files that could not be read."""
+    found, unread = [], []
+    with runtime.load(Path(__file__).with_name("_reader.py"), "read", name="reader") as reader:
+        pristine = reader.snapshot()
+    for module, (file, text, is_package) in modules.files.items():
+        package = module if is_package else module.rpartition(".")[0]
         try:
-            with runtime.load(node.path, node.entry, node.params, grants=node.grants) as loaded:
-                _show_entry(loaded.info)
-        except NodeLoadError as error:
-            print(f"does not load:  {error.exc_type}: {error.message}")
-            say(error.guest_traceback)
-            if error.remedy:
-                say(error.remedy)
-            return False
-    return not any(item.problem and not item.optional for item in found)
+            with runtime.restore(pristine) as copy:
+                found.append((name(file), copy.process(text, package, list(RULES))))
+        except NodeError as error:
+            if error.exc_type not in ("SyntaxError", "IndentationError", "TabError"):
+                unread.append(Unread(name(file), _of(error)))
+            elif module != modules.main:  # of the main module, loading says it
+                unread.append(Unread(name(file), f"{error.exc_type}: {error.message}"))
+        except ClocheError as error:  # it is too large, or its sandbox broke
+            unread.append(Unread(name(file), _of(error)))
+    return found, unread
 
 
-@dataclass(frozen=True, slots=True)
-class _Import:
-    module: str
-    file: str
-    line: int
-    optional: bool
-    problem: str | None
+def _of(error: ClocheError) -> str:
+    text = f"{error.exc_type}: {error.message}" if isinstance(error, NodeError) else error.args[0]
+    return clean(str(text), 500)
 
 
-def _checked(value: Any) -> list[_Import]:
-    """Check the inspector's answer. The modules that it imported may have tampered with it, so its answer is untrusted.
+def _with_own(node: NodeOptions, modules: sources.Modules) -> Grants:
+    """The node's grants, and its own package as one more, so that its modules can be imported in a trial."""
+    path = Path(node.path)
+    if not path.is_dir() or path.resolve().name in {Path(package).resolve().name for package in node.grants.packages}:
+        return node.grants
+    return replace(node.grants, packages=(*node.grants.packages, path.resolve()))
 
-    Raises:
-        ClocheError: the answer has not the form that `_imports.imports` returns.
+
+class _Trial:
+    """Attempts, each in a new sandbox with the node's grants.
+
+    Attributes:
+        skipped: number of attempts that were not made because there were too many.
     """
-    found = []
-    for item in value if isinstance(value, list) else [None]:
-        match item:
-            case {
-                "module": str(module),
-                "file": str(file),
-                "line": int(line),
-                "optional": bool(optional),
-                "problem": (str() | None) as problem,
-            }:
-                found.append(_Import(name(module), name(file), line, optional, problem and clean(problem)))
+
+    def __init__(self, runtime: Runtime, grants: Grants, around: remedies.Surroundings) -> None:
+        self.skipped = 0
+        self._runtime, self._grants, self._around = runtime, grants, around
+        self._known: dict[tuple[Any, ...], tuple[str, list[str], str] | None] = {}
+        self._pristine: Snapshot | None = None
+
+    def imported(self, module: str, names: list[str]) -> tuple[str, list[str], str] | None:
+        """None if the import works; else what is raised, the names of its classes, and what to do."""
+        return self._attempt("", module, names)
+
+    def ran(self, lines: str) -> tuple[str, list[str], str] | None:
+        """Likewise for a few lines of Python."""
+        return self._attempt(lines, "", [])
+
+    def _attempt(self, lines: str, module: str, names: list[str]) -> tuple[str, list[str], str] | None:
+        key = lines, module, *names
+        if key not in self._known:
+            if len(self._known) >= _MOST_ATTEMPTS:
+                self.skipped += 1
+                return None
+            self._known[key] = self._made(lines, module, names)
+        return self._known[key]
+
+    def _made(self, lines: str, module: str, names: list[str]) -> tuple[str, list[str], str] | None:
+        if self._pristine is None:
+            source = Path(__file__).with_name("_imports.py")
+            with self._runtime.load(source, "attempt", name="check", grants=self._grants) as node:
+                self._pristine = node.snapshot()
+        try:
+            with self._runtime.restore(self._pristine, name=module or "check", grants=self._grants) as copy:
+                answer = copy.process(lines, module, names)
+        except (BrokenInstanceError, LimitError, NodeError) as error:
+            return _of(error), [type(error).__name__], ""
+        match answer:  # the module that was imported may have tampered with it
+            case None:
+                return None
+            case {"kinds": [str(kind), *_] as kinds, "message": str(message)} if all(type(one) is str for one in kinds):
+                text = clean(message, 2000)
+                advice = remedies.for_failure(Failure("import", kind, text), self._around)
+                shown = text if kind == "AssertionError" and lines else f"{name(kind)}: {text}" if text else name(kind)
+                return shown, kinds, advice
             case _:
                 raise ClocheError("what the node imports has tampered with the check: it cannot be trusted")
-    return found
 
 
-def _show_imports(found: list[_Import]) -> None:
-    print(f"imports:        {', '.join(item.module for item in found if not item.problem) or 'none'}")
-    for item in found:
-        if item.problem:
-            kind = "missing, optional:" if item.optional else "missing:"
-            print(f"{kind:15} {item.module} ({item.file}, line {item.line}): {item.problem}")
-            print(f"{'':15} {remedy(item.module)}")
+def _imports(trial: _Trial, read: list[tuple[str, dict[str, Any]]]) -> Iterator[Import]:
+    """Try every import, each module once; it is needed unless every source that imports it can do without."""
+    found: dict[str, Import] = {}
+    for file, answer in read:
+        failed: list[bool] = []
+        for item in answer["imports"]:
+            match item:
+                case {
+                    "module": str(module), "names": list(names), "line": int(line), "handled": list(handled),
+                    "instead_of": list(instead),
+                }:  # fmt: skip
+                    pass
+                case _:
+                    raise ClocheError("the reader's answer is malformed")
+            outcome = trial.imported(module, [str(one) for one in names])
+            failed.append(outcome is not None)
+            optional = not _HANDLE_IMPORTS.isdisjoint(handled)
+            if instead and not any(failed[slice(*instead)]):
+                optional = True  # it replaces imports that work
+            made = Import(name(module), file, line, optional, outcome and outcome[0], outcome[2] if outcome else "")
+            before = found.get(module)
+            if before is None or (bool(made.problem), not made.optional) > (bool(before.problem), not before.optional):
+                found[module] = made
+    yield from found.values()
 
 
-def _show_entry(info: dict[str, Any]) -> None:
-    shapes = [name for name in ("is_streaming", "is_source", "is_sink") if info[name]]
-    print(f"entry:          {name(info['entry'])} ({', '.join([info['kind'], *shapes])})")
-    if info["kind"] == "class":
-        print(f"methods:        {', '.join(sorted(map(name, info['methods'])))}")
+def _own_modules(trial: _Trial, modules: sources.Modules, known: set[str]) -> Iterator[Trouble]:
+    """Try every module of a package, also those that nothing imports."""
+    for module, (file, _, _) in modules.files.items():
+        if module in known or module.endswith("__main__"):
+            continue
+        if (outcome := trial.imported(module, [])) is not None:
+            yield Trouble(name(module), name(file), outcome[0], outcome[2])
+
+
+def _findings(trial: _Trial, read: list[tuple[str, dict[str, Any]]], grants: Grants) -> Iterator[Finding]:
+    """Try what the sources use, where the source does not handle the exception itself."""
+    writable = [point for point, mount in grants.mounts.items() if getattr(mount, "writable", False)]
+    for file, answer in read:
+        for item in answer["uses"]:
+            match item:
+                case {"name": str(used), "line": int(line), "handled": list(handled), "daemon": bool(daemon)} if (
+                    used in RULES
+                ):
+                    pass
+                case _:
+                    raise ClocheError("the reader's answer is malformed")
+            attempt = lines_for(used, item.get("first"), item.get("mode"), daemon, writable)
+            if attempt is None or (outcome := trial.ran(attempt[0])) is None or not set(outcome[1]).isdisjoint(handled):
+                continue
+            if (
+                used in ("builtins.open", "io.open")
+                and is_opened(used, item.get("mode"))
+                and isinstance(item.get("first"), str)
+            ):
+                used = "open for writing"
+            shown = (
+                used.removeprefix("builtins.")
+                .replace("pathlib.Path()", "Path(...)")
+                .replace("os.environ[]", "os.environ[...]")
+            )
+            yield Finding(RULES[item["name"]].kind, file, line, shown, outcome[0], attempt[1])
+
+
+def _tried(
+    runtime: Runtime, node: NodeOptions, source: str | None, shape: str
+) -> tuple[tuple[Trouble | None, dict[str, Any] | None], Call | None]:
+    """Load the node, and call it if there is something to call it with."""
+    try:
+        loaded = runtime.load(node.path, node.entry, node.params, grants=node.grants)
+    except NodeLoadError as error:
+        return (Trouble(node.entry or "", node.path, _of(error), error.remedy, error.guest_traceback), None), None
+    with loaded:
+        return (None, loaded.info), None if source is None else _called(loaded, source, shape)
+
+
+def _called(node: Node, source: str, shape: str) -> Call:
+    taken = given = 0
+
+    def items(found: Iterable[tuple[Any, int]], rate: int | None) -> Iterator[Any]:
+        nonlocal taken
+        for item, _ in found:
+            taken += 1
+            yield shaped(item, shape, rate)
+
+    with open_input(source, None, chunk=4096, dtype="float32", channels=1, rate=None) as opened:
+        try:
+            node.initialize()
+            for _ in node.stream(items(opened, opened.rate)):
+                given += 1
+        except (NodeError, LimitError, BrokenInstanceError) as error:
+            return Call(taken, given, _of(error), getattr(error, "remedy", ""), getattr(error, "guest_traceback", ""))
+    return Call(taken, given, None, "", "")

@@ -50,7 +50,7 @@ def reporting_errors() -> Iterator[None]:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # the reader has closed the pipe: at exit Python would fail again to flush stdout
-    except (ClocheError, OSError) as error:
+    except (ClocheError, OSError, SyntaxError) as error:
         say(f"error: {error}")
     except KeyboardInterrupt:
         say("interrupted")
