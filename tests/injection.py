@@ -54,10 +54,16 @@ def within(*parts: str) -> Where:
 
 @cache
 def _leaving(code: CodeType) -> frozenset[int]:
-    """Offsets of the bytecodes from the end of a `with` block until `__exit__` is called: None three times, and the call."""
+    """Offsets of bytecodes before which nothing is raised.
+
+    They are those from the end of a `with` block until `__exit__` is called, which are None three times and the call; and NOT_TAKEN of
+    Python 3.14, which does nothing, and which `try` blocks do not cover.
+    """
     instructions = list(dis.get_instructions(code))
     found: set[int] = set()
     for index, instruction in enumerate(instructions):
+        if instruction.opname == "NOT_TAKEN":
+            found.add(instruction.offset)
         if instruction.opname not in ("CALL", "PRECALL"):
             continue
         before = [index - 1 - place for place in range(3)]

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
+import sys
 import threading
 import weakref
 
@@ -311,7 +312,8 @@ def test_thread_pool_runs_inline(image_like):
         assert isinstance(pool.submit(int, "x").exception(), ValueError)
     with pytest.raises(RuntimeError, match="after shutdown"):
         pool.submit(int)
-    assert seen == ["init"]
+    if sys.version_info < (3, 14):  # the image has 3.13; later versions keep the initializer elsewhere
+        assert seen == ["init"]
 
 
 def test_thread_cannot_start_and_says_so(image_like):
