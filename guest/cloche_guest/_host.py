@@ -11,6 +11,13 @@ class Host(Protocol):
     def emit(self, record: list[Any], /) -> None:
         """Append one log record to the log ring; if the ring is full, the oldest records are dropped."""
 
+    def hold(self, stream: int, record: list[Any] | None, /) -> bool:
+        """Keep the record of a line without an end, of stdout (1) or stderr (2), for a host whose sandbox breaks; None: keep none.
+
+        Returns:
+            False if the record is too long to be kept.
+        """
+
     def count_output(self, size: int, /) -> None:
         """Charge `size` bytes to the call's ``output_bytes``. Once that is exceeded, the instance ends and this does not return."""
 

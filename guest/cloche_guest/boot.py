@@ -15,7 +15,18 @@ from typing import Any
 
 import _cloche
 
-from cloche_guest import Cancelled, DeadlineExceeded, Interrupted, asking, loop_policy, reseed, threads, values, warm
+from cloche_guest import (
+    Cancelled,
+    DeadlineExceeded,
+    Interrupted,
+    asking,
+    logs,
+    loop_policy,
+    reseed,
+    threads,
+    values,
+    warm,
+)
 from cloche_guest.dispatch import Guest
 from cloche_guest.node import PLAIN
 
@@ -74,6 +85,7 @@ def _boot() -> Guest:
     os.dup = _cloche.dup
     threads.install()
     sys.unraisablehook = _unraisable
+    logs.prepare()
     warm.rehearse(_cloche, values.encode, values.decode)
     guest = Guest(_cloche)
     loop_policy.install(guest.loop)

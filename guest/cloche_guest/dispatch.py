@@ -32,6 +32,7 @@ _PROCESS: Final = int(Op.PROCESS)
 _STREAM_OPEN: Final = int(Op.STREAM_OPEN)
 _STREAM_FEED: Final = int(Op.STREAM_FEED)
 _STREAM_NEXT: Final = int(Op.STREAM_NEXT)
+_CALL: Final = int(Op.CALL)
 _LIFECYCLE: Final = frozenset({"initialize", "flush", "cleanup"})
 
 
@@ -52,8 +53,9 @@ class Guest:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.logs = Logs(host)
-        self.streams = Streams(host)
+        self.streams = Streams(host, self.logs.echo)
         self.loop = Loop()
+        self.loop.stays_open = True
         self.finders: list[modules.MemoryFinder] = []
         self._stdout = self.streams.stdout
         self._stderr = self.streams.stderr
@@ -83,6 +85,9 @@ class Guest:
                 reply = self._stream.feed(message[2])
             elif op == _STREAM_NEXT and self._stream is not None:
                 reply = self._stream.next()
+            elif op == _CALL:
+                result = self._loaded().callable(message[2])(*message[3], **message[4])
+                reply = RESULT, settle(result, loop, self._max_items)
             elif op >= _STREAM_OPEN:
                 reply = self._handle_stream(op, message)
             else:
@@ -115,7 +120,8 @@ class Guest:
             Interrupted: the host interrupted the description of `exc`, and this is not the last attempt.
         """
         self._phase = "call"
-        if (self._op if op < 0 else op) >= _STREAM_OPEN and self._stream is not None:
+        failed = self._op if op < 0 else op
+        if failed >= _STREAM_OPEN and failed != _CALL and self._stream is not None:
             try:
                 self._stream.close()
             except BaseException as later:  # the first exception is reported, this one only noted
@@ -149,7 +155,7 @@ class Guest:
                 refused = RuntimeError("a stream is open on this node: close it first")
                 return FAILURE, describe(refused, "call").to_wire()
             self._stream = stream = Stream(self._loaded(), self.loop)
-            reply = stream.open()
+            reply = stream.open(alone=len(message) > 2 and message[2])
         elif op == Op.STREAM_CLOSE:
             if stream is not None:
                 self._close(stream)

@@ -2,6 +2,11 @@
 
 A record on the wire is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/reference/wire.md).
 Logging must never break a node, so a record that cannot be formatted is replaced by a description.
+
+Records are taken where a logger hands them to its handlers (`logging.Logger.callHandlers`), and no handler of ours is in `logging`'s
+lists. So nothing that a node configures can remove the way to the host: ``basicConfig(force=True)``, ``dictConfig``, ``shutdown``. The
+node's own handlers run afterwards. A text that one of them then writes to stdout or stderr, and that has the formatted record in it,
+would tell the host the same thing again: `Echo` has the streams leave it out.
 """
 
 from __future__ import annotations
@@ -15,25 +20,28 @@ from cloche_guest.failure import describe, type_name
 from cloche_guest.plain import Budget, fields
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cloche_guest._host import Host
 
 _STANDARD: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime"}
+_MAX_KEPT: Final = 1 << 20
+"""Characters kept of what one handler writes for one record."""
 _STANDARD_COUNT: Final = len(vars(logging.LogRecord("", 0, "", 0, "", (), None)))
 
 
-class RingHandler(logging.Handler):
-    """The root logger's handler: writes each record to the log ring.
+class RecordWriter:
+    """Writes log records to the ring.
 
     Attributes:
         log_bytes: maximum characters of one record; longer texts are cut.
     """
 
     def __init__(self, host: Host) -> None:
-        super().__init__()
         self._host = host
         self.log_bytes = 64 * 1024
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def write(self, record: logging.LogRecord) -> None:
         """Send one record. Raises no `Exception` but MemoryError and RecursionError."""
         try:
             self._host.emit(self._plain(record))
@@ -79,18 +87,77 @@ class RingHandler(logging.Handler):
         ]
 
 
-def showwarning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Replaces `warnings.showwarning`: logs the warning and its category through the logger ``py.warnings``."""
-    logging.getLogger("py.warnings").warning(
-        "%s: %s", category.__name__, message, extra={"category": category.__name__, "file": filename, "line": lineno}
-    )
+class _Told(float):
+    """A record's ``relativeCreated``, once the record has been offered to the host.
+
+    An attribute that every record has anyway: copies of the record keep it (`logging.handlers.QueueHandler` makes some), and formatters
+    that show all attributes show nothing new.
+    """
+
+
+class Echo:
+    """Texts that handlers of the node write for records that the host has already.
+
+    Attributes:
+        window: the handler that is at work at the moment; None: none is.
+    """
+
+    __slots__ = ("window",)
+
+    def __init__(self) -> None:
+        self.window: Window | None = None
+
+    def around(self, handle: Callable[..., Any], handler: logging.Handler, record: logging.LogRecord) -> Any:
+        """Have `handler` handle a record that the host has already."""
+        before, self.window = self.window, Window()
+        try:
+            return handle(handler, record)
+        finally:
+            window, self.window = self.window, before
+            if window is not None:
+                window.close()
+
+
+class Window:
+    """What one handler writes to stdout and stderr while it handles one record: kept until its end, when a repetition shows.
+
+    Attributes:
+        text: the record as the handler has formatted it; None: it has not.
+    """
+
+    __slots__ = ("_size", "_written", "text")
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+        self._written: dict[Any, list[str]] = {}
+        self._size = 0
+
+    def take(self, stream: Any, text: str) -> None:
+        """Keep a text that was written to a `LineStream`; if it becomes too much, let it through."""
+        self._written.setdefault(stream, []).append(text)
+        self._size += len(text)
+        if self._size > _MAX_KEPT:
+            self.text = None
+            self.close()
+
+    def close(self) -> None:
+        """Write what was kept, without the lines that have the formatted record in them."""
+        written, self._written, self._size = self._written, {}, 0
+        for stream, parts in written.items():
+            text = "".join(parts)
+            if self.text is not None:
+                text = _without(text, self.text)
+            if text:
+                stream.put(text)
+
+
+def _without(written: str, text: str) -> str:
+    """A text without the first lines in which another one stands."""
+    at = written.find(text)
+    if at < 0:
+        return written
+    line_end = written.find("\n", at + len(text))
+    return written[: written.rfind("\n", 0, at) + 1] + (written[line_end + 1 :] if line_end >= 0 else "")
 
 
 class _Below:
@@ -105,41 +172,91 @@ class _Below:
 
 
 class Logs:
-    """Logging of one guest: the handler, and the level below which nothing is formatted or sent.
+    """Logging of one guest: the way of records to the host, and the level below which none is sent.
 
     Attributes:
-        handler: handler of the root logger.
+        writer: sends the records.
         level: the threshold, a level of `logging`; None: not set yet.
+        echo: tells the standard streams what a handler of the node repeats.
     """
 
     def __init__(self, host: Host) -> None:
-        self.handler = RingHandler(host)
+        self.writer = RecordWriter(host)
         self.level: int | None = None
+        self.echo = Echo()
 
-    def install(self) -> None:
-        """Put the handler on the root logger and capture warnings, for the life of the process."""
-        logging.getLogger().addHandler(self.handler)
-        logging.raiseExceptions = False
-        warnings.showwarning = showwarning
+    def install(self) -> Callable[[], None]:
+        """Take the records of every logger, and the warnings.
+
+        Returns:
+            a function that undoes this.
+        """
+        before = _taker.logs, logging.raiseExceptions, warnings.showwarning
+        is_new = _patch()
+        _taker.logs, logging.raiseExceptions, warnings.showwarning = self, False, self.show_warning
+
+        def undo() -> None:
+            _taker.logs, logging.raiseExceptions, warnings.showwarning = before
+            if is_new:
+                _unpatch()
+
+        return undo
 
     def configure(self, level: int, log_bytes: int) -> None:
         """Set the threshold (a level of `logging`) and the maximum size of one record."""
-        self.handler.log_bytes = log_bytes
-        self.level = level
+        self.writer.log_bytes = log_bytes
         self.apply(level)
 
     def apply(self, level: int) -> None:
-        """Apply the threshold to the process's logging.
+        """Apply the threshold: loggers without a level of their own make no records below it."""
+        self.level = level
+        if logging.root.level != level:  # usually the image's own level; setting it again would clear every logger's cache
+            logging.root.setLevel(level)
 
-        `logging.disable` is the cheapest filter, which ``isEnabledFor`` checks first, and it also applies to loggers with a level
-        of their own.
+    def offer(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        """Send a record that a logger has let pass, then let the node's handlers have it, as ``callHandlers`` does.
+
+        A record that only a NullHandler would get, because ``propagate`` is off, is not sent: that is how logging is switched off.
         """
-        root = logging.root
-        if (self.handler.level, root.level, root.manager.disable) == (level, level, level - 1):
-            return  # usually the image's own level; setting it again would clear every logger's cache
-        self.handler.setLevel(level)
-        root.setLevel(level)
-        logging.disable(level - 1)
+        handlers: list[logging.Handler] = []
+        current: logging.Logger | None = logger
+        while current is not None:
+            if current.handlers:
+                handlers += current.handlers
+            if not current.propagate:
+                break
+            current = current.parent
+        if not handlers:
+            self._send(record)
+            return
+        if current is None or any(type(one) is not logging.NullHandler for one in handlers):
+            self._send(record)
+        if type(getattr(record, "relativeCreated", None)) is not _Told:
+            record.relativeCreated = _Told(getattr(record, "relativeCreated", 0.0))
+        for handler in handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+
+    def _send(self, record: logging.LogRecord) -> None:
+        if self.level is None or record.levelno >= self.level:
+            self.writer.write(record)
+
+    def show_warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """Replaces `warnings.showwarning`: sends the warning with its category as a record of ``py.warnings``, whatever that logger is
+        set to."""
+        record = logging.LogRecord(
+            "py.warnings", logging.WARNING, filename, lineno, "%s: %s", (category.__name__, message), None
+        )
+        record.__dict__.update(category=category.__name__, file=filename, line=lineno)
+        self._send(record)
 
     def show_warnings_of(self, module: str) -> None:
         """Show DeprecationWarnings of the node's own package, as Python does for ``__main__``: once for each place."""
@@ -147,3 +264,60 @@ class Logs:
         pattern = _Below(module.partition(".")[0])
         warnings.filters.insert(0, ("default", None, DeprecationWarning, pattern, 0))  # type: ignore[attr-defined]  # a list
         warnings._filters_mutated()  # type: ignore[attr-defined]  # as filterwarnings does
+
+
+class _Taker:
+    """Where `logging` sends records at the moment."""
+
+    logs: Logs | None = None
+
+
+_taker: Final = _Taker()
+_call_handlers, _handle, _format = logging.Logger.callHandlers, logging.Handler.handle, logging.Handler.format
+
+
+def _call_handlers_and_tell(self: logging.Logger, record: logging.LogRecord) -> None:
+    """Replaces `logging.Logger.callHandlers`."""
+    logs = _taker.logs
+    if logs is None:
+        _call_handlers(self, record)
+    else:
+        logs.offer(self, record)
+
+
+def _handle_told(self: logging.Handler, record: logging.LogRecord) -> Any:
+    """Replaces `logging.Handler.handle`."""
+    logs = _taker.logs
+    if logs is not None and type(getattr(record, "relativeCreated", None)) is _Told:
+        return logs.echo.around(_handle, self, record)
+    return _handle(self, record)
+
+
+def _format_told(self: logging.Handler, record: logging.LogRecord) -> str:
+    """Replaces `logging.Handler.format`."""
+    text = _format(self, record)
+    logs = _taker.logs
+    if logs is not None and logs.echo.window is not None and isinstance(text, str):
+        logs.echo.window.text = text
+    return text
+
+
+def _patch() -> bool:
+    """Replace the methods of `logging`, if that has not been done. Returns whether it had not."""
+    if logging.Logger.callHandlers is _call_handlers_and_tell:
+        return False
+    logging.Logger.callHandlers = _call_handlers_and_tell  # type: ignore[method-assign]
+    logging.Handler.handle = _handle_told  # type: ignore[method-assign]
+    logging.Handler.format = _format_told  # type: ignore[method-assign]
+    return True
+
+
+def _unpatch() -> None:
+    logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign]
+    logging.Handler.handle = _handle  # type: ignore[method-assign]
+    logging.Handler.format = _format  # type: ignore[method-assign]
+
+
+def prepare() -> None:
+    """Replace the methods of `logging` for the life of the process, so that `install` changes no class: caches of bytecode stay valid."""
+    _patch()

@@ -11,6 +11,7 @@ callback, the loop raises it in the awaited task instead (`_Unheard`, `_raise_at
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import time
 from asyncio import base_events
@@ -21,6 +22,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloche_guest import Interrupted
+from cloche_guest.variables import Variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -101,8 +103,12 @@ def _depth(error: BaseException) -> int:
 class Loop(base_events.BaseEventLoop):
     """The guest's event loop. One exists as long as the guest; `asyncio.run` makes others.
 
+    Args:
+        selector: ignored; `asyncio.SelectorEventLoop` takes one.
+
     Attributes:
         call_number: number of the host's current call, to which the tasks belong that are created meanwhile.
+        stays_open: whether `close` does nothing, because the host's calls need this loop.
     """
 
     # attributes of BaseEventLoop that its stubs lack
@@ -112,13 +118,15 @@ class Loop(base_events.BaseEventLoop):
     _asyncgen_firstiter_hook: Any
     _asyncgen_finalizer_hook: Any
 
-    def __init__(self) -> None:
+    def __init__(self, selector: object = None) -> None:
         super().__init__()
+        self._variables = Variables()
         self._selector = _Selector(self._raise_at_await)
         self._awaited: asyncio.Future[Any] | None = None
         self._interrupted: Interrupted | None = None
         self._unheard: _Unheard | None = None
         self.call_number = 0
+        self.stays_open = False
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """`asyncio.BaseEventLoop.create_task`, with the number of the current call kept on the task."""
@@ -233,9 +241,10 @@ class Loop(base_events.BaseEventLoop):
         """Start a task, and on Python 3.12 and later run it to its first suspension."""
         outer = self._enter()
         try:
+            context = self._variables.context
             if sys.version_info >= (3, 12):
-                return asyncio.Task(coroutine, loop=self, eager_start=True)
-            return asyncio.Task(coroutine, loop=self)
+                return asyncio.Task(coroutine, loop=self, eager_start=True, context=context)
+            return asyncio.Task(coroutine, loop=self, context=context)
         finally:
             self._leave(outer)
 
@@ -316,11 +325,32 @@ class Loop(base_events.BaseEventLoop):
             with suppress(RuntimeError):
                 self.drive(_wait(tasks))
         self.drive(self.shutdown_asyncgens())
-        self.close()
+        super().close()
+
+    def close(self) -> None:
+        """Close a loop that the node has made. The guest's own loop stays open: a node closes what `asyncio.get_event_loop` gave it."""
+        if not self.stays_open:
+            super().close()
+
+    async def _make_subprocess_transport(self, *_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSYS, "this sandbox starts no processes")
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Refused with the exception that nodes expect from a loop without signals."""
+        raise NotImplementedError("no signal ever arrives in this sandbox")
+
+    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+        """Refused: nothing can become readable while the loop waits."""
+        raise NotImplementedError("this sandbox has no sockets or pipes to wait for")
+
+    def add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+        """Refused like `add_reader`."""
+        raise NotImplementedError("this sandbox has no sockets or pipes to wait for")
 
     def _enter(self) -> _Outer:
         """Become the running loop, as `run_forever` does. Returns the loop and task to restore with `_leave`."""
         outer = None if _get_running_loop() is None else _step_out()
+        self._variables.enter()
         _set_running_loop(self)
         self._thread_id = get_ident()
         return outer
@@ -328,6 +358,7 @@ class Loop(base_events.BaseEventLoop):
     def _leave(self, outer: _Outer) -> None:
         self._thread_id = None
         _set_running_loop(None)
+        self._variables.leave()
         if outer is not None:
             _step_back(outer)
 

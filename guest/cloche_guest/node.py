@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 from types import CoroutineType, FunctionType
@@ -23,6 +24,7 @@ PLAIN: Final[set[type]] = {
 _KNOWN_METHODS: Final = (
     "process", "aprocess", "initialize", "cleanup", "flush", "get_config", "get_capabilities",
 )  # fmt: skip
+_NONE: Final = object()
 _STREAM_TYPES: Final = ("AsyncIter", "AsyncGen")
 
 
@@ -40,6 +42,7 @@ class Node:
         is_streaming: the node's flag of that name.
         takes_stream: whether `process` takes the whole input of a stream as an async iterator.
         is_source: whether `process` makes outputs without input.
+        can_be_alone: whether `process` can be called without an argument.
         is_sink: the node's flag of that name.
         spread: whether `process` has several required parameters, so that a tuple in a stream is spread over them.
         call: the callable for a single call.
@@ -54,10 +57,11 @@ class Node:
         )
         process = target if self.is_function else getattr(target, "aprocess", None)
         self.process: Callable[..., Any] = process if callable(process) else target.process
-        required, optional = _arity(self.process)
+        required, optional, keywords = _arity(self.process)
+        self.can_be_alone = required == 0 and not keywords
         self.is_streaming = self._flag("is_streaming")
-        self.takes_stream = self.is_streaming and _is_over_stream(self.process)
-        self.is_source = required == 0 and (optional == 0 or self._flag("is_source"))
+        self.takes_stream = self.is_streaming and required + optional > 0 and _is_over_stream(self.process)
+        self.is_source = self.can_be_alone and (optional == 0 or self._flag("is_source"))
         self.is_sink = self._flag("is_sink")
         self.spread = required > 1
         self.call: Callable[..., Any] = self._call_streaming if self.takes_stream else self.process
@@ -66,6 +70,44 @@ class Node:
         """A method of the node by its name; None if there is none, or if the node is a function."""
         found = None if self.is_function else getattr(self.target, name, None)
         return found if callable(found) else None
+
+    def callable(self, name: str | None) -> Callable[..., Any]:
+        """What CALL calls: a public method of the node by its name, or for None what PROCESS calls.
+
+        Raises:
+            AttributeError: the node has no public method of that name; the message lists those that it has.
+        """
+        if name is None:
+            return self.call
+        if self.is_function:
+            if name == "process":
+                return self.call
+            raise AttributeError(f"{self.entry} is a function, which has no methods: call it with process()")
+        if not name.isidentifier() or name.startswith("_"):
+            raise AttributeError(f"{name!r} is not a public method of {self.entry}: {self._listed('')}")
+        found = getattr(self.target, name, _NONE)
+        if found is _NONE:
+            raise AttributeError(f"{self.entry} has no method {name!r}: {self._listed(name)}")
+        if not callable(found):
+            raise AttributeError(
+                f"{name!r} of {self.entry} is {type(found).__name__}, not a method: get() reads it ({self._listed('')})"
+            )
+        return self.call if self.takes_stream and found == self.process else found  # type: ignore[no-any-return]
+
+    def _listed(self, name: str) -> str:
+        """The public methods, for an error; with the one that is named nearly like `name`."""
+        public = [one for one in dir(self.target) if not one.startswith("_") and self._is_method(one)]
+        close = difflib.get_close_matches(name, public, n=1)
+        listed = f"it has {', '.join(public[:20])}{', ...' if len(public) > 20 else ''}"
+        return f"did you mean {close[0]!r}? {listed}" if close else listed
+
+    def _is_method(self, name: str) -> bool:
+        """Whether an attribute can be called, without running a property."""
+        try:
+            found = inspect.getattr_static(self.target, name)
+        except AttributeError:  # `__dir__` can name what is not there
+            return False
+        return callable(found) or isinstance(found, (classmethod, staticmethod))
 
     def describe(self) -> dict[str, Any]:
         """The value of the reply to LOAD; see docs/reference/wire.md."""
@@ -86,9 +128,11 @@ class Node:
         except Exception:  # the flag runs code of the node
             return False
 
-    def _call_streaming(self, *items: Any) -> Any:
-        """A single call of a node that takes a whole stream: the arguments become its stream."""
-        return self.process(_items(items))
+    def _call_streaming(self, *items: Any, **keywords: Any) -> Any:
+        """A single call of a node that takes a whole stream: the positional arguments become its stream."""
+        if not items and self.can_be_alone:
+            return self.process(**keywords)
+        return self.process(_items(items), **keywords)
 
 
 def settle(result: Any, loop: Loop, max_items: int) -> Any:
@@ -173,8 +217,11 @@ async def _items(items: tuple[Any, ...]) -> AsyncIterator[Any]:
         yield item
 
 
-def _arity(process: Callable[..., Any]) -> tuple[int, int]:
-    """Number of positional parameters without and with default; ``*args`` counts as one with default."""
+def _arity(process: Callable[..., Any]) -> tuple[int, int, bool]:
+    """Number of positional parameters without and with default, and whether a keyword argument is required.
+
+    ``*args`` counts as one with default.
+    """
     function = getattr(process, "__func__", process)
     if type(function) is FunctionType and not function.__dict__:
         # the result of `inspect.signature` in far less time, for functions without __wrapped__ and __signature__
@@ -182,14 +229,16 @@ def _arity(process: Callable[..., Any]) -> tuple[int, int]:
         optional = len(function.__defaults__ or ())
         required = code.co_argcount - optional - (function is not process)
         if required >= 0:
-            return required, optional + bool(code.co_flags & inspect.CO_VARARGS)
+            keywords = code.co_kwonlyargcount > len(function.__kwdefaults__ or ())
+            return required, optional + bool(code.co_flags & inspect.CO_VARARGS), keywords
     try:
         parameters = list(inspect.signature(process).parameters.values())
     except (TypeError, ValueError):
-        return 1, 0
+        return 1, 0, False
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = sum(p.default is p.empty for p in positional)
-    return required, len(positional) - required + any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    optional = len(positional) - required + any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return required, optional, any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
 
 
 def _is_over_stream(process: Callable[..., Any]) -> bool:

@@ -36,15 +36,22 @@ class Stream:
         self._loop = loop
         self._outputs: _Outputs | AsyncOutputs | None = None
         self._whole: AsyncOutputs | None = None
-        self._open_input = not (node.is_source or node.takes_stream)
+        self._open_input = not node.takes_stream
         self._flushed = False
         self._process = node.process
         if node.spread:
             self._process = self._call_spread
 
-    def open(self) -> _Reply:
-        """STREAM_OPEN: a node that works item by item needs the first item; any other node starts."""
+    def open(self, *, alone: bool = False) -> _Reply:
+        """STREAM_OPEN: a node that works item by item needs the first item; any other node starts.
+
+        Args:
+            alone: whether there is no input: then a node whose process can be called without an argument is a source.
+        """
         node = self._node
+        if node.is_source or (alone and node.can_be_alone):
+            self._open_input = False
+            return self._take(resolve(node.process(), self._loop))
         if node.takes_stream:
             given = Input(self._loop)
             outputs = resolve(node.process(given), self._loop)
@@ -52,8 +59,6 @@ class Stream:
                 self._outputs = self._whole = AsyncOutputs(outputs, self._loop, given)
                 return self.next()
             return self._take(outputs)
-        if node.is_source:
-            return self._take(resolve(node.process(), self._loop))
         return NEED
 
     def feed(self, item: Any) -> _Reply:

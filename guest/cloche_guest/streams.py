@@ -15,18 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cloche_guest._host import Host
+    from cloche_guest.logs import Echo
 
 _MAX_PARTIAL: Final = 8192
 """Characters of an unfinished line that are buffered. A write that would exceed them first sends the line so far as a record."""
+_NAMES: Final = {1: "stdout", 2: "stderr"}
 
 
 class LineStream(io.TextIOBase):
     """A text stream that sends each complete line as one log record, and an unfinished line when the call ends.
 
+    An unfinished line that the node has flushed is held where the host finds it, should the sandbox break before the line's end.
+
     Args:
         host: receives the records.
-        name: "stdout" or "stderr"; the records' logger.
+        number: 1 is stdout, 2 is stderr; the name is the records' logger.
         level: level of the records, as in `logging`.
+        echo: what a log handler repeats; such a text is left out.
 
     Attributes:
         partial: the unfinished line.
@@ -35,9 +40,12 @@ class LineStream(io.TextIOBase):
         line_chars: characters kept of one line.
     """
 
-    def __init__(self, host: Host, name: str, level: int) -> None:
+    def __init__(self, host: Host, number: int, level: int, echo: Echo) -> None:
         self._host = host
-        self._name = name
+        self._number = number
+        self._name = _NAMES[number]
+        self._echo = echo
+        self._is_held = False
         self.level = level
         self.partial = ""
         self.enabled = True
@@ -45,9 +53,17 @@ class LineStream(io.TextIOBase):
         self._bytes = _Bytes(self)
 
     def write(self, s: str) -> int:
-        """Write a text. Its bytes are charged to the call's `output_bytes` first."""
+        """Write a text. Its bytes are charged to the call's `output_bytes` first, unless a log handler repeats a record with it."""
         if not isinstance(s, str):
             raise TypeError(f"write() argument must be str, not {type(s).__name__}")
+        window = self._echo.window
+        if window is not None:
+            window.take(self, s)
+            return len(s)
+        return self.put(s)
+
+    def put(self, s: str) -> int:
+        """Write a text, also one of a log handler that is at work."""
         size = len(s)
         self._host.count_output(size if s.isascii() else len(s.encode("utf-8", "surrogatepass")))
         if s == "\n":  # print() writes the line end separately: a fast path
@@ -75,10 +91,24 @@ class LineStream(io.TextIOBase):
         if line:
             self._send(line)
 
+    def flush(self) -> None:
+        """Hold the unfinished line where the host finds it after a break. If the line is too long for that, send it."""
+        if self.partial and self.enabled:
+            if self._host.hold(self._number, self._record(self.partial)):
+                self._is_held = True
+            else:
+                self.finish()
+
     def _send(self, line: str) -> None:
         if self.enabled:
-            line = text(line, self.line_chars, f": log_bytes={self.line_chars}")
-            self._host.emit([self.level, self._name, line, None, None, time.time_ns()])
+            self._host.emit(self._record(line))
+            if self._is_held:
+                self._is_held = False
+                self._host.hold(self._number, None)
+
+    def _record(self, line: str) -> list[Any]:
+        line = text(line, self.line_chars, f": log_bytes={self.line_chars}")
+        return [self.level, self._name, line, None, None, time.time_ns()]
 
     @property
     def buffer(self) -> io.BufferedIOBase:
@@ -112,6 +142,10 @@ class LineStream(io.TextIOBase):
         """Always true."""
         return True
 
+    def detach(self) -> io.BufferedIOBase:  # type: ignore[override]  # typeshed has BinaryIO
+        """The byte stream, around which nodes put a text stream with an encoding of their choice. This one stays usable."""
+        return self._bytes
+
     def close(self) -> None:
         """Send the unfinished line. The stream stays open, because later calls of the node print to it, too."""
         self.finish()
@@ -127,6 +161,9 @@ class _Bytes(io.BufferedIOBase):
         self._target.write(self._decoder.decode(content))
         return len(content)
 
+    def flush(self) -> None:
+        self._target.flush()
+
     def writable(self) -> bool:
         return True
 
@@ -134,9 +171,9 @@ class _Bytes(io.BufferedIOBase):
 class Streams:
     """The three standard streams of a node."""
 
-    def __init__(self, host: Host) -> None:
-        self.stdout = LineStream(host, "stdout", logging.INFO)
-        self.stderr = LineStream(host, "stderr", logging.WARNING)
+    def __init__(self, host: Host, echo: Echo) -> None:
+        self.stdout = LineStream(host, 1, logging.INFO, echo)
+        self.stderr = LineStream(host, 2, logging.WARNING, echo)
         self.stdin = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
 
     def install(self) -> None:

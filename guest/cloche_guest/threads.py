@@ -16,7 +16,8 @@ from cloche_guest.loop import run_inline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_log = logging.getLogger("cloche")
+_log = logging.Logger("cloche")
+_log.parent = logging.root  # not `getLogger`: a node's dictConfig disables the loggers that exist
 
 
 def install() -> None:

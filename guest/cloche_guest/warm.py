@@ -81,6 +81,9 @@ class _Quiet:
     def emit(self, record: list[Any], /) -> None:
         self._dumps(record)
 
+    def hold(self, stream: int, record: list[Any] | None, /) -> bool:
+        return True
+
     def count_output(self, size: int, /) -> None:
         pass
 
@@ -165,14 +168,14 @@ def rehearse(codec: Any, encode: Callable[[Any], Any], decode: Callable[[int, An
         guest = Guest(quiet)
         asking.bind(quiet.call)
         guest.streams.install()
-        guest.logs.install()
+        uninstall = guest.logs.install()
         codec.register(guest.handle, encode, decode, guest.fail, guest.recover, DeadlineExceeded, Cancelled)
         try:
             for message in _messages():
                 _answer(guest, codec, message)
         finally:
-            logging.root.removeHandler(guest.logs.handler)
-            guest.loop.close()
+            uninstall()
+            guest.close()
             asking.bind(None)
             sys.stdin, sys.stdout, sys.stderr = streams
             _restore(*before)
@@ -193,7 +196,6 @@ def _restore(modules: dict[str, Any], finders: list[Any], filters: list[Any], lo
     warnings.filters[:] = filters  # type: ignore[index]  # a list, although its stubs say Sequence
     warnings._filters_mutated()  # type: ignore[attr-defined]  # needed after a direct change of the filters
     linecache.clearcache()
-    logging.disable(logging.NOTSET)
     logging.root.setLevel(logging.WARNING)
     for name in set(logging.root.manager.loggerDict) - loggers:
         del logging.root.manager.loggerDict[name]

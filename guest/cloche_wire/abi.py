@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the ABI: increased whenever anything below changes its meaning. It is part of the import module's name."""
 
 IMPORT_MODULE: Final = f"cloche_v{VERSION}"
@@ -64,11 +64,14 @@ HOLD_REPLY: Final = 1 << 31
 EXIT_OUTPUT: Final = 1 << 31
 EXIT_INIT: Final = 0x10002  # the initialiser failed, which can happen only while the image is built
 
-# The log ring: a header of eight 32-bit words, little-endian, then RING_CAPACITY bytes.
+# The log ring: a header of eight 32-bit words, little-endian, then RING_CAPACITY bytes, then twice RING_HELD_BYTES.
 RING_MAGIC: Final = 0x676F6C63  # b"clog"
 RING_CAPACITY: Final = 256 * 1024
-RING_WORDS: Final = ("magic", "capacity", "head", "used", "records", "dropped", "reserved0", "reserved1")
+RING_WORDS: Final = ("magic", "capacity", "head", "used", "records", "dropped", "held1", "held2")
 RING_HEADER_BYTES: Final = 4 * len(RING_WORDS)
+RING_HELD_BYTES: Final = 4096
+"""Size of each of the two places behind the ring, for a line of stdout (1) and stderr (2) that was flushed before its end. ``held1``
+and ``held2`` are the lengths of the records there; 0: none."""
 
 OUT_OF_LINE_BYTES: Final = 4096
 """Bytes from which on a byte string, text or array body is sent out of line: beside the message, which holds its address."""

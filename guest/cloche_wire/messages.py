@@ -20,7 +20,7 @@ class Op(IntEnum):
     LOAD = 1
     """[map: see docs/reference/wire.md] -> RESULT {entry, kind, streaming, source, sink, methods}"""
     PROCESS = 2
-    """[*arguments] -> RESULT what the node's process returned, awaited"""
+    """[*arguments] -> RESULT what the node's process returned, awaited. With keyword arguments: CALL"""
     INVOKE = 3
     """[method, *arguments] -> RESULT what the method returned; null if the node lacks the method initialize, flush or cleanup"""
     GET = 4
@@ -28,7 +28,7 @@ class Op(IntEnum):
     RESEED = 5
     """[32 bytes] seed the random generators anew, in a clone or a restored snapshot -> RESULT null"""
     STREAM_OPEN = 6
-    """[] -> NEED, YIELD or END"""
+    """[] -> NEED, YIELD or END; [true]: there is no input, so process is called without one, if that is possible"""
     STREAM_FEED = 7
     """[item] the next input -> YIELD_NEED, YIELD, NEED or END"""
     STREAM_NEXT = 8
@@ -39,6 +39,8 @@ class Op(IntEnum):
     """[type name, message] the host's input raised this exception -> YIELD_NEED, YIELD, NEED or END"""
     STREAM_CLOSE = 11
     """[] close the node's generators now, running their finally blocks -> RESULT null"""
+    CALL = 12
+    """[method, [*arguments], {keyword arguments}] a public method, or null for what PROCESS calls -> RESULT what it returned, awaited"""
 
 
 class Reply(IntEnum):

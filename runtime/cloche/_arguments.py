@@ -15,6 +15,7 @@ __all__ = [
     "checked_count",
     "checked_grants",
     "checked_limits",
+    "checked_method",
     "checked_params",
     "checked_shape",
 ]
@@ -62,6 +63,19 @@ def check_text(name: str, value: Any, what: str) -> None:
     """
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} is {reprlib.repr(value)}: give {what} as a text, or None")
+
+
+def checked_method(name: Any) -> str:
+    """The name of a public method of a node.
+
+    Raises:
+        TypeError: it is not a text.
+        ValueError: it is not a name, or begins with an underscore.
+    """
+    text = checked("method", name, str, "the name of a method of the node, as in node.call('reset')")
+    if not text.isidentifier() or text.startswith("_"):
+        raise ValueError(f"method is {reprlib.repr(text)}: give the name of a public method, without a leading underscore")
+    return text
 
 
 def checked_count(name: str, value: Any, lowest: int = 1) -> int:

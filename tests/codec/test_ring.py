@@ -33,7 +33,7 @@ class Ring:
         self.set_words(HEAD=0, USED=0, RECORDS=0, DROPPED=0)
 
     def take(self) -> list[bytes]:
-        words, data = self.words(), bytes(self.view[HEADER.size :])
+        words, data = self.words(), bytes(self.view[HEADER.size : HEADER.size + abi.RING_CAPACITY])
         data = (data + data)[words[HEAD] :][: words[USED]]
         records = []
         while data:
@@ -58,7 +58,7 @@ def test_records_come_out_as_they_went_in(ring: Ring) -> None:
     ring.native.put(b"")
     assert ring.take() == [b"first", b""]
     assert ring.words()[:2] == (abi.RING_MAGIC, abi.RING_CAPACITY)
-    assert len(ring.view) == abi.RING_HEADER_BYTES + abi.RING_CAPACITY
+    assert len(ring.view) == abi.RING_HEADER_BYTES + abi.RING_CAPACITY + 2 * abi.RING_HELD_BYTES
 
 
 def test_the_oldest_records_make_room(ring: Ring) -> None:

@@ -22,6 +22,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.records: list[list[Any]] = []
+        self.held: dict[int, list[Any] | None] = {}
         self.output = 0
         self.configured: tuple[int, ...] = ()
         self.asked: list[list[Any]] = []
@@ -32,6 +33,13 @@ class Bench:
     def emit(self, record: list[Any]) -> None:
         """As `_cloche.emit`."""
         self.records.append(record)
+
+    def hold(self, stream: int, record: list[Any] | None) -> bool:
+        """As `_cloche.hold`: up to 4096 characters."""
+        if record is not None and len(record[2]) > 4096:
+            return False
+        self.held[stream] = record
+        return True
 
     def count_output(self, size: int) -> None:
         """As `_cloche.count_output`."""

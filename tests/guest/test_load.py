@@ -199,10 +199,71 @@ def test_functions_are_candidates_where_there_is_no_class(load):
     assert load("import json\nfrom math import sqrt\ndef double(x): return 2 * x\ndef _helper(): pass").process(4) == 8
 
 
+NODE_CLASS = "class N:\n def process(self, x): return ['N', x]\n"
+BESIDE = {
+    "functions": "def clean(x): return x\ndef process(x): return ['process', x]\ndef after(x): return x",
+    "async function": "def clean(x): return x\nasync def aprocess(x): return ['process', x]",
+    "lambda": "def clean(x): return x\nprocess = lambda x: ['process', x]",
+    "partial": "import functools\ndef join(a, x): return [a, x]\nprocess = functools.partial(join, 'process')",
+    "cached": "import functools\ndef clean(x): return x\n@functools.lru_cache\ndef process(x): return ['process', x]",
+    "bound method": "class M:\n def run(self, x): return ['process', x]\nprocess = M().run",
+    "a decorated one": "import functools\ndef deco(f):\n @functools.wraps(f)\n def inner(*a): return f(*a)\n return inner\n@deco\ndef process(x): return ['process', x]",
+    "only function, cached": "import functools\n@functools.lru_cache\ndef only(x): return ['process', x]",
+    "class and functions": f"def clean(x): return x\n{NODE_CLASS}def main(): pass",
+    "class and a function of that name": f"def process(x): return x\n{NODE_CLASS}",
+    "class and kin": f"import enum, dataclasses\nclass E(Exception): pass\nclass K(enum.Enum): A = 1\n@dataclasses.dataclass\nclass D:\n a: int = 0\n{NODE_CLASS}",
+    "base class": "class Base:\n def process(self, x): raise NotImplementedError\nclass N(Base):\n def process(self, x): return ['N', x]",
+    "base classes": "class A:\n def process(self, x): return x\nclass B(A): pass\nclass N(B):\n def process(self, x): return ['N', x]",
+    "abstract base": f"import abc\nclass Base(abc.ABC):\n @abc.abstractmethod\n def process(self, x): ...\n{NODE_CLASS.replace('N:', 'N(Base):')}",
+    "protocol": f"import typing\nclass P(typing.Protocol):\n def process(self, x): ...\n{NODE_CLASS}",
+    "mixin": "class Mixin:\n def aprocess(self, x): return ['N', x]\nclass N(Mixin): pass",
+    "imported class": f"from collections import OrderedDict\nfrom queue import Queue\n{NODE_CLASS}",
+    "second name": f"{NODE_CLASS}Node = N",
+    "dataclass": "import dataclasses\n@dataclasses.dataclass\nclass N:\n a: int = 0\n def process(self, x): return ['N', x]",
+    "__all__": f"__all__ = ['N', 'LIMIT']\nLIMIT = 1\nclass Other:\n def process(self, x): return x\n{NODE_CLASS}",
+    "__all__ of functions": "__all__ = ['run']\ndef clean(x): return x\ndef run(x): return ['process', x]",
+    "odd __all__": f"__all__ = [[], 'N']\n{NODE_CLASS}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_entry_is_found_beside_other_names(load, case):
+    """The class, or what is called process."""
+    assert load(BESIDE[case]).process(5) in (["process", 5], ["N", 5])
+
+
+FOLDERS = {
+    "class of a submodule": ("from .impl import N", NODE_CLASS),
+    "and a helper": ("from .impl import N\ndef make(): return N()", NODE_CLASS),
+    "all of a submodule": ("from .impl import *", f"class Base:\n def process(self, x): return x\n{NODE_CLASS.replace('N:', 'N(Base):')}"),
+    "base of a submodule": ("from .impl import Base\nclass N(Base): pass", "class Base:\n def process(self, x): return ['N', x]"),
+    "chosen by __all__": ("from .impl import N, Other\n__all__ = ['N']", f"{NODE_CLASS}class Other(object):\n def process(self, x): return x"),
+    "function of a submodule": ("from .impl import run", "def run(x): return ['process', x]"),
+    "process of a submodule": ("from .impl import clean, process", "def clean(x): return x\ndef process(x): return ['process', x]"),
+    "own process beside an imported class": ("from .impl import Words\ndef process(x): return Words().process(x)", "class Words:\n def process(self, x): return ['process', x]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_entry_of_a_package(load, case):
+    """A node that lives in a module of the package is found, if the package's own names have none."""
+    init, impl = FOLDERS[case]
+    files = {"p": ["p/__init__.py", init, True], "p.impl": ["p/impl.py", impl, False]}
+    assert load("", modules=files, main="p").process(5) in (["process", 5], ["N", 5])
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("class A:\n def process(self, x): pass\nclass B:\n def process(self, x): pass", "node has more than one node: name the entry (it defines A, B)"),
-     ("X = 1", "node has no class with process() and no function: name the entry (it defines no node)")],
+    [("class A:\n def process(self, x): pass\nclass B:\n def process(self, x): pass",
+      "node has more than one node: name the entry, as in load(source, 'A') or nodes.py:A (it defines A, B)"),
+     ("def a(x): pass\ndef b(x): pass", "node has more than one node: name the entry, as in load(source, 'a') or nodes.py:a (it defines a, b)"),
+     ("class Base:\n def process(self, x): pass\nclass A(Base): pass\nclass B(Base): pass",
+      "node has more than one node: name the entry, as in load(source, 'A') or nodes.py:A (it defines A, B)"),
+     ("X = 1", "node has no class with process() and no function: name the entry (it defines no node)"),
+     ("class Model: pass\nfrom queue import Queue", "node has no class with process() (not Model) and no function: name the entry (it defines no node)"),
+     ("import abc\nclass A(abc.ABC):\n def process(self, x): pass\n @abc.abstractmethod\n def size(self): ...",
+      "node has no node but the abstract class A, which lacks size: name the entry (it defines no node)")],
+    ids=["classes", "functions", "subclasses", "nothing", "no process", "abstract"],
 )  # fmt: skip
 def test_entry_left_out_where_it_is_not_clear(bench, source, message):
     """Never a guess."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import time
 
 import pytest
 
+from cloche_guest.logs import Echo
 from cloche_guest.plain import Budget, plain
 from cloche_guest.streams import LineStream
 from cloche_wire import Op, Reply
+from tests.guest.logging_setups import SETUPS
 
 RUN = "import logging, sys, warnings, io\nlog = logging.getLogger('L')\ndef N(code): exec(code, globals())"
 
@@ -90,7 +93,7 @@ def test_records_below_the_threshold_are_never_formatted(bench):
         "class Loud:\n def __str__(self): raise AssertionError\nlog.setLevel(1)\nlog.info('%s', Loud())\nprint('quiet')\nlog.warning('kept')"
     )
     assert bench.messages() == [("L", "kept")]
-    assert bench.process("assert not log.isEnabledFor(29)") is None
+    assert bench.process("assert not logging.getLogger('other').isEnabledFor(29)") is None
 
 
 def test_debug_is_delivered_when_asked_for(bench):
@@ -147,11 +150,6 @@ def test_plain_numbers_are_kept_and_others_described():
     assert plain(type("I", (int,), {})(3), budget) == "3"
 
 
-def test_handler_survives_basic_config(say):
-    """Nodes call it at import; there is a handler, so it does nothing."""
-    assert [record[:3] for record in say("logging.basicConfig(level=10); log.info('once')")] == [[20, "L", "once"]]
-
-
 def test_partial_lines_are_joined_and_flushed_at_the_end_of_the_call(say):
     """A record is a line."""
     assert [record[2] for record in say("print('a', end=''); print('b'); print('c', end='')")] == ["ab", "c"]
@@ -195,7 +193,7 @@ def test_stdin_is_at_its_end(load):
 
 def test_streams_behave_like_text_files(bench):
     """What libraries ask of stdout."""
-    stream = LineStream(bench, "stdout", logging.INFO)
+    stream = LineStream(bench, 1, logging.INFO, Echo())
     assert (stream.encoding, stream.isatty(), stream.writable(), stream.readable()) == ("utf-8", False, True, False)
     with pytest.raises(io.UnsupportedOperation):
         stream.fileno()
@@ -218,7 +216,7 @@ def test_unfinished_record_of_a_broken_host_is_reported_not_raised(say):
             raise TypeError("record: no")
         emit(record)
 
-    say.bench.guest.logs.handler._host = type("H", (), {"emit": staticmethod(flaky)})
+    say.bench.guest.logs.writer._host = type("H", (), {"emit": staticmethod(flaky)})()
     assert [record[:3] for record in say("log.info('m')")] == [[40, "cloche", "a log record was lost: TypeError"]]
 
 
@@ -227,3 +225,70 @@ def test_limits_reach_the_host_side(bench):
     bench.load(RUN)
     assert bench.configured == (1 << 20, 1 << 20, 64, 1000)
     assert bench.send(Op.INVOKE, "cleanup") == (Reply.RESULT, None)
+
+
+LEVELS = {40: "error", 30: "warning", 20: "info", 10: "debug"}
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("case", [case for case, (_, expected) in SETUPS.items() if expected is not None])
+def test_each_record_arrives_once_whatever_the_node_does_to_logging(say, case):
+    """With level, logger and extra fields, and no text of a handler that says the same again."""
+    program, expected = SETUPS[case]
+    assert [(LEVELS[level], *rest) for level, *rest in (record[:4] for record in say(program))] == expected
+
+
+@pytest.mark.filterwarnings("default")
+def test_captured_warning_arrives_once(say):
+    """As `logging.captureWarnings` words it."""
+    (record,) = say(SETUPS["captureWarnings"][0])
+    assert record[:2] == [30, "py.warnings"]
+    assert "UserWarning: old" in record[2]
+
+
+def test_stdout_around_its_own_bytes(say):
+    """Nodes choose an encoding so. The stream is not ours any more, and a record in it still arrives once."""
+    try:
+        records = say(SETUPS["stdout in another encoding"][0])
+    finally:
+        sys.stdout = sys.__stdout__
+    assert [record[:3] for record in records] == [[20, "stdout", "ä"], [30, "L", "a 1"]]
+
+
+def test_logging_of_the_node_lasts_from_call_to_call_and_leaves_the_host_alone(load):
+    """What a module configures at import holds in its calls; this process's logging is as it was."""
+    host = logging.getLogger("of the host")
+    before = (logging.root.level, logging.root.handlers, logging.Logger.callHandlers, logging.getLoggerClass(), host.disabled)
+    bench = load(
+        "import logging, logging.config\nclass Mine(logging.Logger): pass\nlogging.setLoggerClass(Mine)\nlogging.config.dictConfig({'version': 1, 'root': {'level': 'ERROR'}})\n"
+        "def N(x):\n logging.info('a')\n logging.error('b')\n return [type(logging.getLogger('n')).__name__, logging.root.level]"
+    )
+    assert (logging.root.level, logging.root.handlers, logging.Logger.callHandlers, logging.getLoggerClass(), host.disabled) == before
+    assert [bench.process(0), bench.process(0)] == [["Mine", 40]] * 2
+    assert bench.messages() == [("root", "b")] * 2
+    assert logging.getLogger("of the host") is host
+
+
+def test_flushed_line_without_an_end_is_held_for_the_host(say):
+    """Should the sandbox break, it is there; the line that it becomes is one record."""
+    bench = say.bench
+    records = say("print('so', end='', flush=True); print(' far', end=''); print('!')")
+    assert [record[2] for record in records] == ["so far!"]
+    assert bench.held == {1: None}
+    say("print('x', end='', file=sys.stderr, flush=True); log.info('between')")
+    assert bench.messages() == [("L", "between"), ("stderr", "x")]
+    assert bench.held == {1: None, 2: None}
+
+
+def test_flushed_line_is_held_as_a_record(bench):
+    """One record for each stream, replaced at each flush; the rest of the line that was not flushed is not in it."""
+    stream = LineStream(bench, 1, logging.INFO, Echo())
+    print("a", end="", file=stream, flush=True)
+    print("b", end="", file=stream, flush=True)
+    print("c", end="", file=stream)
+    assert bench.held[1][:3] == [20, "stdout", "ab"]
+    assert bench.messages() == []
+    print(file=stream)
+    assert (bench.held[1], bench.messages()) == (None, [("stdout", "abc")])
+    print("y" * 5000, end="", file=stream, flush=True)
+    assert bench.messages() == [("stdout", "y" * 5000)], "what is too long to be held is sent"

@@ -336,15 +336,36 @@ def test_daemon_thread_is_skipped_with_a_warning(image_like, caplog):
     ]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_policy_makes_asyncio_use_the_loop():
-    """asyncio.run, new_event_loop, and get_event_loop before and after them."""
-    from cloche_guest import loop_policy  # deprecated names since 3.14; the image has 3.13
+@pytest.fixture
+def policy(monkeypatch):
+    """The policy module, with all that `install` changes put back afterwards."""
+    from cloche_guest import loop_policy as policy  # deprecated names since 3.14; the image has 3.13
 
-    loop = Loop()
+    for module in (asyncio, asyncio.unix_events):
+        for name in policy._NAMES:
+            monkeypatch.setattr(module, name, asyncio.SelectorEventLoop, raising=False)
+    for name in ("_loop_factory", "get_event_loop"):
+        monkeypatch.setattr(asyncio.DefaultEventLoopPolicy, name, getattr(asyncio.DefaultEventLoopPolicy, name))
     before = asyncio.get_event_loop_policy()
+    yield policy
+    asyncio.set_event_loop_policy(before)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("chosen", ["installed", "default again", "none", "derived"])
+def test_policy_makes_asyncio_use_the_loop(policy, chosen):
+    """asyncio.run, new_event_loop, and get_event_loop before and after them, also under a policy that the node sets."""
+    loop = Loop()
+
+    class Derived(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self):
+            return super().new_event_loop()
+
     try:
-        loop_policy.install(loop)
+        policy.install(loop)
+        if chosen != "installed":
+            made = {"default again": asyncio.DefaultEventLoopPolicy, "none": lambda: None, "derived": Derived}[chosen]()
+            asyncio.set_event_loop_policy(made)
         assert asyncio.get_event_loop() is loop
         assert asyncio.run(current()) == [True, True, True]
         assert asyncio.get_event_loop() is loop
@@ -354,9 +375,34 @@ def test_policy_makes_asyncio_use_the_loop():
         assert asyncio.get_event_loop() is other
         other.close()
         assert asyncio.get_event_loop() is loop
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            assert runner.run(current()) == [True, True, True]
     finally:
-        asyncio.set_event_loop_policy(before)
         loop.finish()
+
+
+def test_guests_own_loop_cannot_be_closed_by_the_node(load):
+    """Scripts close the loop that they were given; the host's calls need it."""
+    bench = load("import asyncio\nasync def N(x):\n asyncio.get_running_loop().close()\n return x")
+    assert (bench.process(1), bench.process(2)) == (1, 2)
+    own = Loop()
+    own.close()
+    assert own.is_closed()
+
+
+@pytest.mark.parametrize(
+    ("attempt", "kind", "message"),
+    [("await asyncio.create_subprocess_exec('ls')", "OSError", "this sandbox starts no processes"),
+     ("await asyncio.create_subprocess_shell('ls')", "OSError", "this sandbox starts no processes"),
+     ("asyncio.get_running_loop().add_signal_handler(2, print)", "NotImplementedError", "no signal ever arrives in this sandbox"),
+     ("asyncio.get_running_loop().add_reader(0, print)", "NotImplementedError", "this sandbox has no sockets or pipes to wait for")],
+    ids=["exec", "shell", "signal", "reader"],
+)  # fmt: skip
+def test_what_the_loop_cannot_do_says_why(load, attempt, kind, message):
+    """Where it is used, not where asyncio is imported."""
+    failure = load(f"import asyncio\nasync def N(x): {attempt}").failure(0)
+    assert failure["type"] == kind
+    assert message in failure["message"]
 
 
 def test_sync_node_may_call_asyncio_run(load):

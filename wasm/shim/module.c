@@ -82,6 +82,15 @@ static PyObject *m_emit(PyObject *m, PyObject *arg) {
     ring_put(p, (uint32_t)n);
     Py_RETURN_NONE;
 }
+static PyObject *m_hold(PyObject *m, PyObject *args) {
+    unsigned stream;
+    PyObject *record;
+    const uint8_t *p = (const uint8_t *)"";
+    size_t n = 0;
+    if (!PyArg_ParseTuple(args, "IO:hold", &stream, &record)) return NULL;
+    if (record != Py_None && codec_encode(record, IN_LINE, "record", &p, &n) < 0) return NULL;
+    return PyBool_FromLong(ring_hold(stream, p, (uint32_t)n));
+}
 static PyObject *m_call(PyObject *m, PyObject *arg) {
     const uint8_t *p;
     size_t n, kept = codec_kept();
@@ -143,6 +152,7 @@ static PyMethodDef methods[] = {
     {"loads", m_loads, METH_O, "Decode one CBOR item."},
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},
     {"emit", m_emit, METH_O, "Encode a record into the log ring."},
+    {"hold", m_hold, METH_VARARGS, "hold(stream, record): keep the record of a line without an end, for a host whose guest breaks."},
     {"seed_mt19937", m_seed, METH_VARARGS, "seed_mt19937(capsule, bytes): seed a numpy MT19937 through its capsule."},
     {"call", m_call, METH_O, "Ask the host: [ask, *operands] -> [granted, value or failure]; None: nothing is granted."},
     {0}};

@@ -4,7 +4,7 @@
 #include <string.h>
 
 _Static_assert((RING_CAPACITY & (RING_CAPACITY - 1)) == 0, "offsets wrap by a mask");
-_Static_assert(sizeof(struct ring) == RING_HEADER_BYTES + RING_CAPACITY, "the header is as the host reads it");
+_Static_assert(sizeof(struct ring) == RING_HEADER_BYTES + RING_CAPACITY + 2 * RING_HELD_BYTES, "the header is as the host reads it");
 #define WORD_IS_AT(name) _Static_assert(offsetof(struct ring, name) == 4 * RING_##name, #name)
 WORD_IS_AT(magic);
 WORD_IS_AT(capacity);
@@ -52,4 +52,12 @@ void ring_put(const uint8_t *p, uint32_t n) {
     put(r->head + r->used + 4, p, n);
     r->used += 4 + n;
     r->records++;
+}
+
+int ring_hold(uint32_t stream, const uint8_t *p, uint32_t n) {
+    if (stream - 1 > 1 || n > RING_HELD_BYTES) return 0;
+    cloche_ring.held[stream - 1] = 0; /* no break can leave the length of one record with the bytes of another */
+    memcpy(cloche_ring.lines[stream - 1], p, n);
+    cloche_ring.held[stream - 1] = n;
+    return 1;
 }

@@ -6,12 +6,15 @@
 
 /* See docs/reference/wire.md, "The log ring". The host reads it whole and then zeroes head, used, records and dropped. */
 struct ring {
-    uint32_t magic, capacity, head, used, records, dropped, reserved0, reserved1;
-    uint8_t bytes[RING_CAPACITY];
+    uint32_t magic, capacity, head, used, records, dropped, held[2];
+    uint8_t bytes[RING_CAPACITY], lines[2][RING_HELD_BYTES];
 };
 extern struct ring cloche_ring;
 
 /* Appends one record. Without room it drops the oldest ones; a record larger than the ring is dropped itself. */
 void ring_put(const uint8_t *p, uint32_t n);
+
+/* Keeps one record of stdout (1) or stderr (2) beside the ring, in place of the one before; length 0: none. Returns whether it fits. */
+int ring_hold(uint32_t stream, const uint8_t *p, uint32_t n);
 
 #endif

@@ -22,7 +22,7 @@ from cbor2 import CBORTag
 
 from cloche._codec.optional_numpy import load_numpy
 from cloche.errors import EncodeError
-from cloche_wire import abi, tags
+from cloche_wire import Op, abi, tags
 from cloche_wire import values as wire
 from cloche_wire.arrays import ARRAY_TAGS
 from cloche_wire.record import Record
@@ -161,7 +161,8 @@ class Lowering:
 
         Args:
             message: the message; it is not changed.
-            root: name of the operand in the path of an error; several operands are ``root[0]``, ``root[1]`` ...
+            root: name of the operand in the path of an error; several operands are ``root[0]``, ``root[1]`` ... In a CALL it stands for
+                the arguments: ``root[0]`` for a positional one, ``root.name`` for one with a name.
 
         Returns:
             the message as cbor2 can write it.
@@ -174,7 +175,7 @@ class Lowering:
         except _Refused as refused:
             steps = refused.steps[::-1]
             operand = steps[0] - 2 if steps and type(steps[0]) is int else 0
-            steps[:1] = [operand] if len(message) > 3 else []
+            steps[:1] = [operand] if len(message) > 3 and message[0] != Op.CALL else []
             raise EncodeError(str(refused), path(root, steps), **refused.limit) from refused.__cause__
 
     def _value(self, value: Any) -> Any:

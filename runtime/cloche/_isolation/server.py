@@ -163,7 +163,7 @@ class _Relayed(Instance):
         return found
 
     def _drain(self) -> list[Any]:
-        frames, dropped = self._memory.drain()
+        frames, dropped = self._taken_records()
         self.records += frames
         self.dropped += dropped
         return []

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cloche._requests import NodeLock, exclusive
@@ -100,6 +100,14 @@ class NodeCalls:
         if kind is not Reply.RESULT:
             self.sandbox.finish(kind, value, op)  # under the lock: it reads the state of the last call
         return value
+
+    @exclusive
+    def invoke(self, method: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """See `Node.call`. The state after ``initialize`` becomes the one to restart from, however it was called."""
+        result = self.call(Op.CALL, [method, list(arguments), dict(keywords)], "arguments")
+        if method == "initialize":
+            self.sandbox.take_checkpoint()
+        return result
 
     @exclusive
     def initialize(self) -> Any:

@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from cloche._arguments import checked_shape
+from cloche._arguments import checked_method, checked_shape
 from cloche._pickles import handle
 from cloche._runtime import stream as _stream
 from cloche._runtime.stream import StreamSession
@@ -57,18 +57,19 @@ class Node:
             )
         )
 
-    def process(self, *data: Any) -> Any:
+    def process(self, /, *data: Any, **keywords: Any) -> Any:
         """Call the node's ``process`` (or ``aprocess``, if the node has that) and wait for the result.
 
         Args:
-            data: the arguments of the node's method, usually one value.
+            data: the positional arguments of the node's method, usually one value.
+            keywords: its keyword arguments. All names are the node's: this method has no options of its own.
 
         Returns:
             the value that the node returned; a coroutine is awaited in the guest. If the node is a generator, the list of all
             values that it yields.
 
         Raises:
-            EncodeError: `data` cannot be sent; the node was not called.
+            EncodeError: an argument cannot be sent; the node was not called.
             NodeRaisedError: the node raised, or returned a value that cannot be encoded; the node stays usable.
             DeadlineError: the node ran past its deadline, was interrupted, and unwound; it stays usable.
             HardDeadlineError: the node did not unwind within `Limits.grace_s` and was stopped, which breaks it.
@@ -78,6 +79,8 @@ class Node:
                 it was loaded with another ``on_break`` than "raise".
             ClosedError: the node had been closed, or was broken.
         """
+        if keywords:
+            return self.__cloche__.call(Op.CALL, [None, list(data), keywords], "arguments")
         lock = self._lock  # `NodeCalls.call`, inlined: it is called most
         if lock.owned():
             return self.__cloche__.call(Op.PROCESS, list(data), "data")
@@ -103,6 +106,26 @@ class Node:
             raise
         return value
 
+    def call(self, method: str, /, *arguments: Any, **keywords: Any) -> Any:
+        """Call a public method of the node by its name, and wait for the result. All else is as for `process`.
+
+        The method may be ``def`` or ``async def``; if it is a generator, the result is the list of all values that it yields, at most
+        `Limits.value_nodes`. It is looked up as Python does: inherited methods, static ones and attributes that can be called count.
+
+        Args:
+            method: its name, without a leading underscore.
+            arguments: its positional arguments.
+            keywords: its keyword arguments.
+
+        Raises:
+            TypeError: `method` is not a text.
+            ValueError: `method` is not the name of a public method.
+            NodeRaisedError: as for `process`; with ``exc_type`` "AttributeError" if the node has no such method. The message then lists
+                the methods that it has, or says that the node is a function, which has none.
+            ClocheError: others as for `process`.
+        """
+        return self.__cloche__.invoke(checked_method(method), arguments, keywords)
+
     def initialize(self) -> Any:
         """Call the node's ``initialize``, if it has one. Raises as `process` does."""
         return self.__cloche__.initialize()
@@ -119,14 +142,15 @@ class Node:
         """A copy of the value of the node's attribute `name`. Raises as `process` does."""
         return self.__cloche__.call(Op.GET, [name], "name")
 
-    def stream(self, items: Iterable[Any] = ()) -> Iterator[Any]:
+    def stream(self, items: Iterable[Any] | None = None) -> Iterator[Any]:
         """Feed `items` one at a time, as the node asks for them, and yield each output as it is produced.
 
         Closing the iterator early closes the node's generators: their ``finally`` blocks run, within the deadline. The deadline
         (`Limits.deadline_s`) bounds each step into the guest, not the stream.
 
         Args:
-            items: an iterable, which may be endless. Leave it out if the node is a source.
+            items: an iterable, which may be endless. None: there is no input. Then a ``process`` that can be called without an argument
+                is called once, and makes all of the outputs; any other node gets an input without items.
 
         Yields:
             each value that the node yields or returns, except None; at the end the result of its ``flush``.
@@ -137,7 +161,7 @@ class Node:
             BrokenInstanceError: as for `process`.
             Exception: an exception that `items` raised. The node sees it first, at its ``async for``.
         """
-        return _stream.run(StreamSession(self.__cloche__), items)
+        return _stream.run(StreamSession(self.__cloche__, alone=items is None), () if items is None else items)
 
     def resume(self, items: Iterable[Any] = ()) -> Iterator[Any]:
         """Continue the stream that was open when the node's snapshot, or its last checkpoint, was taken.
@@ -159,13 +183,17 @@ class Node:
         """The position of the node's open stream; None if no stream is open."""
         return self._sandbox.position
 
-    async def aprocess(self, *data: Any) -> Any:
+    async def aprocess(self, /, *data: Any, **keywords: Any) -> Any:
         """As `process`, awaitable under asyncio and trio; the guest runs on a worker thread.
 
         Cancelling the task interrupts the node, which unwinds and stays usable. If it has not unwound after `Limits.grace_s`, it is
         stopped, which breaks it (see `broken`).
         """
-        return await self._await(partial(self.process, *data))
+        return await self._await(partial(self.process, *data, **keywords))
+
+    async def acall(self, method: str, /, *arguments: Any, **keywords: Any) -> Any:
+        """As `call`, awaitable like `aprocess`."""
+        return await self._await(partial(self.call, method, *arguments, **keywords))
 
     async def ainitialize(self) -> Any:
         """As `initialize`, awaitable like `aprocess`."""
@@ -183,15 +211,16 @@ class Node:
         """As `close`, awaitable like `aprocess`."""
         await self._await(self.close)
 
-    def astream(self, items: AsyncIterable[Any] | Iterable[Any] = ()) -> AsyncIterator[Any]:
+    def astream(self, items: AsyncIterable[Any] | Iterable[Any] | None = None) -> AsyncIterator[Any]:
         """As `stream`, for ``async for``. To be able to leave the loop early, put the iterator into `contextlib.aclosing`.
 
         Args:
-            items: an async iterable, or a plain one, which then runs on the event loop's thread.
+            items: an async iterable, or a plain one, which then runs on the event loop's thread; None: there is no input.
         """
         from cloche._runtime import async_calls
 
-        return async_calls.stream(self.__cloche__, StreamSession(self.__cloche__), items)
+        steps = StreamSession(self.__cloche__, alone=items is None)
+        return async_calls.stream(self.__cloche__, steps, () if items is None else items)
 
     def aresume(self, items: AsyncIterable[Any] | Iterable[Any] = ()) -> AsyncIterator[Any]:
         """As `resume`, for ``async for``, with items as `astream` takes them."""

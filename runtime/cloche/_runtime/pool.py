@@ -27,6 +27,9 @@ Progress = Callable[[int], None]
 class Pool:
     """Runs ``process`` on many items in parallel. Made by `Runtime.pool`.
 
+    A pool has no `Node.call`: which of the clones would change its state is left to chance, and a reset would undo it. Let ``process`` choose
+    among several things to do by an argument.
+
     Each worker is a thread with a clone of one pristine node. If the clone breaks (hard deadline, trap, exit), the worker gets a
     new one, in a few hundred microseconds. The future of the item that broke it raises the error; the item is not tried again.
 
@@ -79,11 +82,12 @@ class Pool:
     def __reduce__(self) -> NoReturn:
         raise TypeError(handle("a Pool", "make one in the other process, with `Runtime.pool`"))
 
-    def submit(self, *data: Any) -> Future[Any]:
+    def submit(self, /, *data: Any, **keywords: Any) -> Future[Any]:
         """Queue one item. Items begin in the order in which they were submitted.
 
         Args:
-            data: the arguments of `Node.process`.
+            data: the positional arguments of `Node.process`.
+            keywords: its keyword arguments.
 
         Returns:
             a future with the result of `Node.process`, or its exception. If a node has to be made for the item and that fails, the
@@ -96,7 +100,7 @@ class Pool:
         if self._closed:
             raise ClosedError("the pool is closed")
         try:
-            return self._executor.submit(self._run, data)
+            return self._executor.submit(self._run, data, keywords)
         except RecursionError:  # a RuntimeError as well, but not the executor's: the caller's stack is full
             raise
         except RuntimeError as error:
@@ -122,11 +126,11 @@ class Pool:
         """As `map`, but yield the results in the order in which the items finish."""
         return self._results(items, progress, _next_to_finish)
 
-    async def asubmit(self, *data: Any) -> Any:
+    async def asubmit(self, /, *data: Any, **keywords: Any) -> Any:
         """As `submit`, awaited under asyncio or trio. Cancelling cancels an item that has not begun; one under way runs on."""
         from cloche._runtime.async_calls import settled  # late: importing anyio takes 30 ms
 
-        future = self.submit(*data)
+        future = self.submit(*data, **keywords)
         try:
             await settled(future)
             return future.result()
@@ -205,11 +209,11 @@ class Pool:
             added = True
         return added
 
-    def _run(self, data: tuple[Any, ...]) -> Any:
+    def _run(self, data: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         worker = self._take()
         try:
             self._under_way.add(worker)
-            return worker.node.process(*data)
+            return worker.node.process(*data, **keywords)
         finally:
             self._under_way.discard(worker)
             worker.calls += 1

@@ -19,6 +19,11 @@ __all__ = ["StreamSession", "run"]
 class StreamSession:
     """One open stream of a node. Each method makes one step in the guest, and sets the attributes from its reply.
 
+    Args:
+        node: the node.
+        resume: whether to continue the stream of the node's restored state.
+        alone: whether a new stream has no input at all, see `Node.stream`.
+
     Attributes:
         output: whether the last step produced an output.
         value: that output.
@@ -27,8 +32,9 @@ class StreamSession:
         ended: whether the stream has ended.
     """
 
-    def __init__(self, node: NodeCalls, *, resume: bool = False) -> None:
+    def __init__(self, node: NodeCalls, *, resume: bool = False, alone: bool = False) -> None:
         self._node = node
+        self._alone = alone
         self.lock = node.lock
         self._resume = resume
         self._generation = 0
@@ -51,7 +57,7 @@ class StreamSession:
         position = self._node.begin_stream(self, self._resume)
         self._generation = self._node.sandbox.generation
         if position is None:
-            self._step(Op.STREAM_OPEN, [])
+            self._step(Op.STREAM_OPEN, [True] if self._alone else [])
         else:
             self._fed, self._outputs, self.wants = position.items, position.outputs, position.wants
 

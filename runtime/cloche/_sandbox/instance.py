@@ -403,13 +403,21 @@ class Instance(CheckedSandbox):
         observer = self.observer
         if observer is not None:
             observer.phase("logs")
-        frames, dropped = self._memory.drain()
+        frames, dropped = self._taken_records()
         records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
         self.dropped_records += dropped
         self._on_records(records, self.name)
         if observer is not None:
             observer.phase("")
         return records
+
+    def _taken_records(self) -> tuple[list[bytes], int]:
+        """The log records in the guest's memory, and the number of lost ones. A broken guest's flushed lines without an end are among
+        them: no call of it will end them."""
+        frames, dropped = self._memory.drain()
+        if self._words[_STATE] == _BROKEN:
+            frames += self._memory.held()
+        return frames, dropped
 
     def _deliver(self, cause: BaseException) -> list[LogRecord]:
         """Deliver log records of a failed call. If the logger raises, that becomes a note on `cause`, which must not be hidden."""

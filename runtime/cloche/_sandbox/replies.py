@@ -162,7 +162,7 @@ class CheckedSandbox(HasCallState, ABC):
             raise
         if observer is not None:
             observer.end(op, self.calls, _STOPPED[self.told] if kind is _FAILURE and self.told is not None else "")
-        if op >= _STREAM_OPEN:
+        if _STREAM_OPEN <= op <= _STREAM_CLOSE:
             self.position = _advanced(self.position, op, kind)
             if is_refused and op != _STREAM_CLOSE:
                 self.exchange(

@@ -201,8 +201,11 @@ def interruption(
 
 def with_data(error: BaseException, op: int, operands: Sequence[Any]) -> BaseException:
     """Attach the caller's data to the error of a call that broke the node. Returns the error."""
-    if op in _TAKING_DATA and isinstance(error, BrokenInstanceError):
-        error.data = tuple(operands)
+    if isinstance(error, BrokenInstanceError):
+        if op in _TAKING_DATA:
+            error.data = tuple(operands)
+        elif op == Op.CALL:
+            error.data = tuple(operands[1])
     return error
 
 

@@ -187,7 +187,7 @@ class Engine:
             instance_pre=self._instance_pre,
             metering=METERINGS.index(metering),
             wasm_stack_bytes=GUEST_STACK_BYTES,
-            ring_bytes=abi.RING_HEADER_BYTES + abi.RING_CAPACITY,
+            ring_bytes=abi.RING_HEADER_BYTES + abi.RING_CAPACITY + 2 * abi.RING_HELD_BYTES,
             ring_used_at=_RING_OFFSETS["used"],
             ring_dropped_at=_RING_OFFSETS["dropped"],
             request_buffer_bytes=abi.REQUEST_BUFFER_BYTES,

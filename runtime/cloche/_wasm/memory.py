@@ -38,7 +38,7 @@ _RESERVED_BYTES: Final = 1 << 32
 # Flags of a page in the highest byte of its pagemap entry: 0x80 present, 0x40 swapped, 0x20 file-mapped.
 _IS_DIRTY: Final = bytes(bool(flags & 0xC0 and not flags & 0x20) for flags in range(256))
 _RING_HEADER: Final = struct.Struct("<8I")
-_EMPTY_RING: Final = struct.pack("<5I", 0, 0, 0, 0, 0)  # head, used, records, dropped, reserved0
+_EMPTY_RING: Final = struct.pack("<4I", 0, 0, 0, 0)  # head, used, records, dropped
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
 """Byte offset of each word in the header of the log ring."""
 _MEMORY_BYTES: Final = int(Word.MEMORY_BYTES)
@@ -273,10 +273,10 @@ class Memory:
             the records' bytes, oldest first; and the number of records that the guest has overwritten or garbled.
         """
         start = self._ring
-        _magic, _capacity, head, used, records, dropped, _, _ = _RING_HEADER.unpack(
+        _magic, _capacity, head, used, records, dropped, *_ = _RING_HEADER.unpack(
             self._view[start : start + abi.RING_HEADER_BYTES]
         )
-        self._view[start + _RING_OFFSETS["head"] : start + _RING_OFFSETS["reserved1"]] = _EMPTY_RING
+        self._view[start + _RING_OFFSETS["head"] : start + _RING_OFFSETS["held1"]] = _EMPTY_RING
         if used > abi.RING_CAPACITY or head >= abi.RING_CAPACITY:  # the guest has overwritten the ring's header
             return [], dropped + max(1, min(records, abi.RING_CAPACITY))
         ring = self._view[start + abi.RING_HEADER_BYTES : start + abi.RING_HEADER_BYTES + abi.RING_CAPACITY]
@@ -291,6 +291,17 @@ class Memory:
             taken.append(data[at + 4 : at + 4 + length])
             at += 4 + length
         return taken, dropped
+
+    def held(self) -> list[bytes]:
+        """Records of lines that the node had flushed, but not ended, when its guest broke. While a guest is at rest there are none."""
+        start = self._ring + abi.RING_HEADER_BYTES
+        lengths = _RING_HEADER.unpack(self._view[self._ring : start])[-2:]
+        places = (start + abi.RING_CAPACITY + number * abi.RING_HELD_BYTES for number in range(len(lengths)))
+        return [
+            bytes(self._view[place : place + length])
+            for place, length in zip(places, lengths, strict=True)
+            if 0 < length <= abi.RING_HELD_BYTES
+        ]
 
     def pin(self, address: int, length: int, limit: int) -> memoryview:
         """A read-only view that keeps linear memory mapped as long as the view lives, even after `close`.

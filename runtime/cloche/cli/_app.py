@@ -140,9 +140,15 @@ def run(
     context: typer.Context,
     node: NodeArgument,
     source: Annotated[
-        str | None, typer.Option("--input", help="File to read, - for stdin. A node that is a source needs none.")
+        str | None, typer.Option("--input", help="File to read, - for stdin. A node that can be called without an argument needs none.")
     ] = None,
     target: Annotated[str, typer.Option("--output", help="File to write, - for stdout.")] = "-",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Method to call with each item, instead of process(); without an input, it is called once."
+        ),
+    ] = None,
     param: Params = None,
     package: Packages = None,
     mount: Mounts = None,
@@ -184,6 +190,7 @@ def run(
             log_level = "warning"
         job = _run.Job(
             node=_node(node, param, package, mount, scratch, env, clock, seed),
+            method=method,
             source=source,
             target=target,
             chunk=chunk,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ class Job:
     """The options of ``cloche run``, which describes each of them."""
 
     node: NodeOptions
+    method: str | None
     source: str | None
     target: str
     chunk: int
@@ -70,7 +71,7 @@ def run(job: Job) -> None:
             node = runtime.load(job.node.path, job.node.entry, job.node.params, grants=job.node.grants)
             with _profiled(node, job):
                 node.initialize()
-                for value in node.stream(progress):
+                for value in _outputs(node, job, progress):
                     target.write(value)
             target.finish()
         except BaseException:
@@ -86,6 +87,14 @@ def run(job: Job) -> None:
         node.close()
     if not job.quiet:
         _show(job, summary, target.note)
+
+
+def _outputs(node: Node, job: Job, items: Iterable[Any]) -> Iterator[Any]:
+    """What the node makes of the items, one at a time. A method is called for each item, or once if there is no input."""
+    if job.method is None:
+        return node.stream(None if job.source is None else items)
+    results = [node.call(job.method)] if job.source is None else (node.call(job.method, item) for item in items)
+    return (result for result in results if result is not None)
 
 
 @contextmanager

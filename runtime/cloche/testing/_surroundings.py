@@ -6,15 +6,27 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from types import ModuleType
 
 from cloche_guest import asking, modules
 from cloche_guest.dispatch import Guest
-from cloche_guest.logs import showwarning
 
 __all__ = ["Surroundings"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Logging:
+    """The state of `logging` in a process."""
+
+    handlers: list[logging.Handler]
+    level: int
+    disabled: int
+    loggers: dict[str, logging.Logger | logging.PlaceHolder]
+    logger_class: type[logging.Logger]
+    factory: Callable[..., logging.LogRecord]
 
 
 class Surroundings:
@@ -33,6 +45,7 @@ class Surroundings:
         self._capture = capture
         self._modules: dict[str, ModuleType] = {}
         self._environment: dict[str, str | None] | None = {} if variables else None
+        self._logging_of_node: _Logging | None = None
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -44,9 +57,8 @@ class Surroundings:
                 stack.enter_context(redirect_stderr(guest.streams.stderr))
                 stack.callback(setattr, sys, "stdin", sys.stdin)
                 sys.stdin = guest.streams.stdin
-            stack.enter_context(self._logging())
             stack.enter_context(warnings.catch_warnings())
-            warnings.showwarning = showwarning
+            stack.enter_context(self._logging())
             stack.enter_context(self._imports())
             if self._environment is not None:
                 stack.enter_context(self._variables())
@@ -56,17 +68,41 @@ class Surroundings:
 
     @contextmanager
     def _logging(self) -> Iterator[None]:
+        """Root logger, named loggers, classes and switches of `logging` as the node has left them after its last call."""
         root, logs = logging.getLogger(), self._guest.logs
-        level, disabled, handlers = root.level, root.manager.disable, root.handlers
-        root.handlers = [logs.handler]
-        if logs.level is not None:
-            logs.apply(logs.level)
+        before = self._logging_state(root)
+        root.setLevel(root.level)  # forgets which levels are enabled, for every logger of this process
+        if self._logging_of_node is None:
+            self._set_logging(root, _Logging([], logging.INFO, 0, {}, logging.Logger, logging.LogRecord))
+        else:
+            self._set_logging(root, self._logging_of_node)
+        undo = logs.install()
         try:
             yield
         finally:
-            root.handlers = handlers
-            root.setLevel(level)
-            logging.disable(disabled)
+            undo()
+            self._logging_of_node = self._logging_state(root)
+            self._set_logging(root, before)
+
+    @staticmethod
+    def _logging_state(root: logging.Logger) -> _Logging:
+        return _Logging(
+            root.handlers,
+            root.level,
+            root.manager.disable,
+            root.manager.loggerDict,
+            logging.getLoggerClass(),
+            logging.getLogRecordFactory(),
+        )
+
+    @staticmethod
+    def _set_logging(root: logging.Logger, state: _Logging) -> None:
+        root.handlers = state.handlers
+        root.manager.loggerDict = state.loggers
+        logging.setLoggerClass(state.logger_class)
+        logging.setLogRecordFactory(state.factory)
+        logging.disable(state.disabled)
+        root.setLevel(state.level)
 
     @contextmanager
     def _variables(self) -> Iterator[None]:
