@@ -57,8 +57,7 @@ class Guest:
         self.loop = Loop()
         self.loop.stays_open = True
         self.finders: list[modules.MemoryFinder] = []
-        self._stdout = self.streams.stdout
-        self._stderr = self.streams.stderr
+        self._unfinished = self.streams.unfinished
         self._node: Node | None = None
         self._call: Any = _not_loaded
         self._stream: Stream | None = None
@@ -101,7 +100,7 @@ class Guest:
                 reply = self.fail(exc, self._phase)
             except Interrupted as later:
                 reply = self.fail(later, "call", last=True)
-        if self._stdout.partial or self._stderr.partial:
+        if self._unfinished:
             self.streams.finish()
         return reply
 

@@ -3,10 +3,10 @@
 A record on the wire is ``[level, logger, message, extra or None, exception text or None, ns]`` (docs/reference/wire.md).
 Logging must never break a node, so a record that cannot be formatted is replaced by a description.
 
-Records are taken where a logger hands them to its handlers (`logging.Logger.callHandlers`), and no handler of ours is in `logging`'s
-lists. So nothing that a node configures can remove the way to the host: ``basicConfig(force=True)``, ``dictConfig``, ``shutdown``. The
-node's own handlers run afterwards. A text that one of them then writes to stdout or stderr, and that has the formatted record in it,
-would tell the host the same thing again: `Echo` has the streams leave it out.
+Records are taken where a logger hands them to its handlers (`logging.Logger.callHandlers`), and no handler of ours is in the lists
+of `logging`. So nothing that a node configures can remove the way to the host: ``basicConfig(force=True)``, ``dictConfig``,
+``shutdown``. The node's own handlers run afterwards. A line that one of them then writes to stdout or stderr, and that has the
+formatted record in it, would say the same thing again: `Echo` leaves it out.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class RecordWriter:
 class _Told(float):
     """A record's ``relativeCreated``, once the record has been offered to the host.
 
-    An attribute that every record has anyway: copies of the record keep it (`logging.handlers.QueueHandler` makes some), and formatters
-    that show all attributes show nothing new.
+    An attribute that every record has anyway: copies of the record keep it (`logging.handlers.QueueHandler` makes some), and
+    formatters that show all attributes show nothing new.
     """
 
 
@@ -210,7 +210,9 @@ class Logs:
     def apply(self, level: int) -> None:
         """Apply the threshold: loggers without a level of their own make no records below it."""
         self.level = level
-        if logging.root.level != level:  # usually the image's own level; setting it again would clear every logger's cache
+        if (
+            logging.root.level != level
+        ):  # usually the image's own level; setting it again would clear every logger's cache
             logging.root.setLevel(level)
 
     def offer(self, logger: logging.Logger, record: logging.LogRecord) -> None:
@@ -250,8 +252,10 @@ class Logs:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        """Replaces `warnings.showwarning`: sends the warning with its category as a record of ``py.warnings``, whatever that logger is
-        set to."""
+        """Replaces `warnings.showwarning`: sends the warning with its category as a record of ``py.warnings``.
+
+        Past the logger of that name, which a node may have disabled: natively, warnings do not depend on `logging` either.
+        """
         record = logging.LogRecord(
             "py.warnings", logging.WARNING, filename, lineno, "%s: %s", (category.__name__, message), None
         )
@@ -319,5 +323,8 @@ def _unpatch() -> None:
 
 
 def prepare() -> None:
-    """Replace the methods of `logging` for the life of the process, so that `install` changes no class: caches of bytecode stay valid."""
+    """Replace the methods of `logging` for the life of the process.
+
+    Then `install` changes no class, which would empty the caches of the bytecode that uses it.
+    """
     _patch()

@@ -328,22 +328,22 @@ class Loop(base_events.BaseEventLoop):
         super().close()
 
     def close(self) -> None:
-        """Close a loop that the node has made. The guest's own loop stays open: a node closes what `asyncio.get_event_loop` gave it."""
+        """Close a loop that the node has made. The guest's own one, which `asyncio.get_event_loop` gives to nodes, stays open."""
         if not self.stays_open:
             super().close()
 
     async def _make_subprocess_transport(self, *_: Any, **__: Any) -> Any:
         raise OSError(errno.ENOSYS, "this sandbox starts no processes")
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Refused with the exception that nodes expect from a loop without signals."""
         raise NotImplementedError("no signal ever arrives in this sandbox")
 
-    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Refused: nothing can become readable while the loop waits."""
         raise NotImplementedError("this sandbox has no sockets or pipes to wait for")
 
-    def add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+    def add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Refused like `add_reader`."""
         raise NotImplementedError("this sandbox has no sockets or pipes to wait for")
 

@@ -1,4 +1,4 @@
-"""Makes asyncio use the guest's `Loop`, whatever the node sets as its event loop policy. Installed only in the image, not natively."""
+"""Makes asyncio use the guest's `Loop`, whatever event loop policy the node sets. Installed only in the image, not natively."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _NAMES: Final = ("SelectorEventLoop", "EventLoop")
 
 
 def install(loop: Loop) -> None:
-    """Make everything of asyncio's that creates a loop create a `Loop`: ``run``, ``Runner``, ``new_event_loop``, the class itself.
+    """Make all of asyncio's ways to a new loop give a `Loop`: ``run``, ``Runner``, ``new_event_loop``, the class itself.
 
-    Outside of ``run``, `loop` is the current one. The default policy's class is changed, not replaced, so that a policy of the node's
-    that is derived from it, or the default one set again, gives the same loops.
+    Outside of ``run``, `loop` is the current one. The default policy's class is changed, not replaced, so that a policy of the
+    node's that is derived from it, or the default one set again, gives the same loops.
     """
     for module in (asyncio, unix_events):
         for name in _NAMES:

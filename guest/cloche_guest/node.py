@@ -92,7 +92,7 @@ class Node:
             raise AttributeError(
                 f"{name!r} of {self.entry} is {type(found).__name__}, not a method: get() reads it ({self._listed('')})"
             )
-        return self.call if self.takes_stream and found == self.process else found  # type: ignore[no-any-return]
+        return self.call if self.takes_stream and found == self.process else found
 
     def _listed(self, name: str) -> str:
         """The public methods, for an error; with the one that is named nearly like `name`."""

@@ -7,6 +7,7 @@ import io
 import logging
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche_guest.failure import text
@@ -32,20 +33,24 @@ class LineStream(io.TextIOBase):
         number: 1 is stdout, 2 is stderr; the name is the records' logger.
         level: level of the records, as in `logging`.
         echo: what a log handler repeats; such a text is left out.
+        unfinished: streams add themselves to it that have something left to do when the call ends.
 
     Attributes:
         partial: the unfinished line.
         level: level of the records.
         enabled: whether `level` reaches the threshold; if not, lines are counted but not sent.
         line_chars: characters kept of one line.
+        is_wrapped: whether the node has taken the byte stream: another text stream may keep what it was given for that.
     """
 
-    def __init__(self, host: Host, number: int, level: int, echo: Echo) -> None:
+    def __init__(self, host: Host, number: int, level: int, echo: Echo, unfinished: set[LineStream]) -> None:
         self._host = host
+        self._unfinished = unfinished
         self._number = number
         self._name = _NAMES[number]
         self._echo = echo
         self._is_held = False
+        self.is_wrapped = False
         self.level = level
         self.partial = ""
         self.enabled = True
@@ -72,12 +77,15 @@ class LineStream(io.TextIOBase):
         elif "\n" in s:
             *lines, rest = (self.partial + s).split("\n")
             self.partial = rest
+            if rest:
+                self._unfinished.add(self)
             for line in lines:
                 self._send(line)
         else:
             if len(self.partial) + size > min(_MAX_PARTIAL, self.line_chars):
                 self.finish()
             self.partial += s
+            self._unfinished.add(self)
         return size
 
     def writelines(self, lines: Iterable[Any]) -> None:
@@ -113,6 +121,8 @@ class LineStream(io.TextIOBase):
     @property
     def buffer(self) -> io.BufferedIOBase:
         """A byte stream that decodes UTF-8 and writes to this one."""
+        self.is_wrapped = True
+        self._unfinished.add(self)
         return self._bytes
 
     @property
@@ -144,7 +154,7 @@ class LineStream(io.TextIOBase):
 
     def detach(self) -> io.BufferedIOBase:  # type: ignore[override]  # typeshed has BinaryIO
         """The byte stream, around which nodes put a text stream with an encoding of their choice. This one stays usable."""
-        return self._bytes
+        return self.buffer
 
     def close(self) -> None:
         """Send the unfinished line. The stream stays open, because later calls of the node print to it, too."""
@@ -164,16 +174,24 @@ class _Bytes(io.BufferedIOBase):
     def flush(self) -> None:
         self._target.flush()
 
+    def close(self) -> None:
+        self.flush()  # a text stream around this one closes it when it is freed
+
     def writable(self) -> bool:
         return True
 
 
 class Streams:
-    """The three standard streams of a node."""
+    """The three standard streams of a node.
+
+    Attributes:
+        unfinished: streams with something left to do when the call ends; while it is empty, `finish` need not be called.
+    """
 
     def __init__(self, host: Host, echo: Echo) -> None:
-        self.stdout = LineStream(host, 1, logging.INFO, echo)
-        self.stderr = LineStream(host, 2, logging.WARNING, echo)
+        self.unfinished: set[LineStream] = set()
+        self.stdout = LineStream(host, 1, logging.INFO, echo, self.unfinished)
+        self.stderr = LineStream(host, 2, logging.WARNING, echo, self.unfinished)
         self.stdin = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
 
     def install(self) -> None:
@@ -190,5 +208,13 @@ class Streams:
 
     def finish(self) -> None:
         """Send the unfinished lines of both streams, at the end of a call."""
-        self.stdout.finish()
-        self.stderr.finish()
+        ours = self.stdout, self.stderr
+        if self.stdout.is_wrapped or self.stderr.is_wrapped:
+            for current in (sys.stdout, sys.stderr):
+                if current not in ours:
+                    with suppress(Exception):  # code of the node
+                        current.flush()
+        for stream in ours:
+            stream.finish()
+        self.unfinished.clear()
+        self.unfinished.update(stream for stream in ours if stream.is_wrapped)

@@ -16,8 +16,8 @@ from cloche_guest.loop import run_inline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_log = logging.Logger("cloche")
-_log.parent = logging.root  # not `getLogger`: a node's dictConfig disables the loggers that exist
+_log = logging.Logger("cloche")  # noqa: LOG001  # from `getLogger`, a node's dictConfig would disable it
+_log.parent = logging.root
 
 
 def install() -> None:

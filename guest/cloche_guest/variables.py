@@ -1,8 +1,8 @@
 """`Variables`: keeps context variables the same in a node's plain calls and in its coroutines, as if all of them were one task.
 
-Natively a program awaits ``initialize`` and then ``process`` in one task, so what the first sets (a `contextvars.ContextVar`, decimal's
-context, numpy's `errstate`) the second finds. Here each call of the host starts a task of its own. All these tasks get one context, and
-what is set there is carried to the interpreter's own context, in which plain calls run, and back.
+Natively a program awaits ``initialize`` and then ``process`` in one task, so what the first sets (a `contextvars.ContextVar`,
+decimal's context, numpy's `errstate`) the second finds. Here each call of the host starts a task of its own. All these tasks get
+one context, and what is set there is carried to the interpreter's own context, in which plain calls run, and back.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ RING_CAPACITY: Final = 256 * 1024
 RING_WORDS: Final = ("magic", "capacity", "head", "used", "records", "dropped", "held1", "held2")
 RING_HEADER_BYTES: Final = 4 * len(RING_WORDS)
 RING_HELD_BYTES: Final = 4096
-"""Size of each of the two places behind the ring, for a line of stdout (1) and stderr (2) that was flushed before its end. ``held1``
-and ``held2`` are the lengths of the records there; 0: none."""
+"""Size of each of the two places behind the ring, for a line of stdout (1) and one of stderr (2) that was flushed before its end.
+``held1`` and ``held2`` are the lengths of the records there; 0: none."""
 
 OUT_OF_LINE_BYTES: Final = 4096
 """Bytes from which on a byte string, text or array body is sent out of line: beside the message, which holds its address."""

@@ -40,7 +40,7 @@ class Op(IntEnum):
     STREAM_CLOSE = 11
     """[] close the node's generators now, running their finally blocks -> RESULT null"""
     CALL = 12
-    """[method, [*arguments], {keyword arguments}] a public method, or null for what PROCESS calls -> RESULT what it returned, awaited"""
+    """[method or null, [*arguments], {keyword arguments}] null: what PROCESS calls -> RESULT what it returned, awaited"""
 
 
 class Reply(IntEnum):

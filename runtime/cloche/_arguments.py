@@ -74,7 +74,9 @@ def checked_method(name: Any) -> str:
     """
     text = checked("method", name, str, "the name of a method of the node, as in node.call('reset')")
     if not text.isidentifier() or text.startswith("_"):
-        raise ValueError(f"method is {reprlib.repr(text)}: give the name of a public method, without a leading underscore")
+        raise ValueError(
+            f"method is {reprlib.repr(text)}: give the name of a public method, without a leading underscore"
+        )
     return text
 
 

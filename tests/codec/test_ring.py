@@ -108,3 +108,28 @@ def test_a_scribbled_ring_stays_in_its_bounds(ring: Ring) -> None:
     ring.clear()
     ring.native.put(b"still works")
     assert ring.take() == [b"still works"]
+
+
+def test_held_lines_lie_behind_the_ring(ring: Ring) -> None:
+    """One for stdout and one for stderr, each replaced by the next; records do not touch them."""
+    places = [HEADER.size + abi.RING_CAPACITY + number * abi.RING_HELD_BYTES for number in range(2)]
+    assert ring.native.hold(1, b"out, but longer")
+    assert ring.native.hold(1, b"out")
+    assert ring.native.hold(2, b"e" * abi.RING_HELD_BYTES)
+    ring.native.put(b"record")
+    lengths = ring.words()[6:]
+    assert [bytes(ring.view[at : at + length]) for at, length in zip(places, lengths, strict=True)] == [
+        b"out", b"e" * abi.RING_HELD_BYTES,
+    ]  # fmt: skip
+    assert ring.take() == [b"record"]
+    assert [ring.native.hold(stream, b"") for stream in (1, 2)] == [True, True]
+    assert ring.words()[6:] == (0, 0)
+
+
+def test_what_is_too_long_or_no_stream_is_not_held(ring: Ring) -> None:
+    """The line before stays, and nothing beyond the place is written."""
+    assert ring.native.hold(1, b"kept")
+    assert not ring.native.hold(1, bytes(abi.RING_HELD_BYTES + 1))
+    assert not any(ring.native.hold(stream, b"x") for stream in (0, 3, 2**32 - 1))
+    assert ring.words()[6:] == (4, 0)
+    ring.native.hold(1, b"")

@@ -67,12 +67,12 @@ SETUPS: dict[str, tuple[str, list[tuple[str, str, str, dict[str, int] | None]]]]
         f"class H(logging.Handler):\n def emit(self, record):\n  if record.name == 'L': logging.getLogger('other').info('b')\nlogging.basicConfig(force=True)\nlog.addHandler(H()){SAY}",
         [*SAID, ("info", "other", "b", None)]),
     "setLoggerClass": (
-        f"class Mine(logging.Logger):\n def loud(self, text): self.error(text + '!')\nlogging.setLoggerClass(Mine)\nlogging.getLogger('mine').loud('b')", [("error", "mine", "b!", None)]),
+        "class Mine(logging.Logger):\n def loud(self, text): self.error(text + '!')\nlogging.setLoggerClass(Mine)\nlogging.getLogger('mine').loud('b')", [("error", "mine", "b!", None)]),
     "setLogRecordFactory": (
         f"old = logging.getLogRecordFactory()\ndef made(*a, **k):\n r = old(*a, **k)\n r.run = 7\n return r\nlogging.setLogRecordFactory(made){SAY}", [("warning", "L", "a 1", {"run": 7, "k": 2})]),
     "filter": (f"def only(r):\n r.seen = 1\n return r.levelno >= 40\nlog.addFilter(only){SAY}\nlog.error('b')", [("error", "L", "b", {"seen": 1})]),
     "LoggerAdapter": ("logging.LoggerAdapter(log, {'k': 3}).info('a')", [("info", "L", "a", {"k": 3})]),
-    "captureWarnings": (f"logging.captureWarnings(True)\nwarnings.warn('old')", None),  # type: ignore[dict-item]  # the text has a path: see the test
+    "captureWarnings": ("logging.captureWarnings(True)\nwarnings.warn('old')", None),  # type: ignore[dict-item]  # the text has a path: see the test
     "captureWarnings and back": (
         "logging.captureWarnings(True)\nlogging.captureWarnings(False)\nwarnings.warn('a')", [("warning", "py.warnings", "UserWarning: a", {"category": "UserWarning", "file": "<string>", "line": 3})]),  # type: ignore[dict-item]
     "log level by name": ("logging.basicConfig(level='WARNING', force=True)\nlog.info('a')\nlog.warning('b')", [("warning", "L", "b", None)]),

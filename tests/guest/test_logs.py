@@ -193,7 +193,7 @@ def test_stdin_is_at_its_end(load):
 
 def test_streams_behave_like_text_files(bench):
     """What libraries ask of stdout."""
-    stream = LineStream(bench, 1, logging.INFO, Echo())
+    stream = LineStream(bench, 1, logging.INFO, Echo(), set())
     assert (stream.encoding, stream.isatty(), stream.writable(), stream.readable()) == ("utf-8", False, True, False)
     with pytest.raises(io.UnsupportedOperation):
         stream.fileno()
@@ -258,12 +258,24 @@ def test_stdout_around_its_own_bytes(say):
 def test_logging_of_the_node_lasts_from_call_to_call_and_leaves_the_host_alone(load):
     """What a module configures at import holds in its calls; this process's logging is as it was."""
     host = logging.getLogger("of the host")
-    before = (logging.root.level, logging.root.handlers, logging.Logger.callHandlers, logging.getLoggerClass(), host.disabled)
+    before = (
+        logging.root.level,
+        logging.root.handlers,
+        logging.Logger.callHandlers,
+        logging.getLoggerClass(),
+        host.disabled,
+    )
     bench = load(
         "import logging, logging.config\nclass Mine(logging.Logger): pass\nlogging.setLoggerClass(Mine)\nlogging.config.dictConfig({'version': 1, 'root': {'level': 'ERROR'}})\n"
         "def N(x):\n logging.info('a')\n logging.error('b')\n return [type(logging.getLogger('n')).__name__, logging.root.level]"
     )
-    assert (logging.root.level, logging.root.handlers, logging.Logger.callHandlers, logging.getLoggerClass(), host.disabled) == before
+    assert (
+        logging.root.level,
+        logging.root.handlers,
+        logging.Logger.callHandlers,
+        logging.getLoggerClass(),
+        host.disabled,
+    ) == before
     assert [bench.process(0), bench.process(0)] == [["Mine", 40]] * 2
     assert bench.messages() == [("root", "b")] * 2
     assert logging.getLogger("of the host") is host
@@ -282,7 +294,7 @@ def test_flushed_line_without_an_end_is_held_for_the_host(say):
 
 def test_flushed_line_is_held_as_a_record(bench):
     """One record for each stream, replaced at each flush; the rest of the line that was not flushed is not in it."""
-    stream = LineStream(bench, 1, logging.INFO, Echo())
+    stream = LineStream(bench, 1, logging.INFO, Echo(), set())
     print("a", end="", file=stream, flush=True)
     print("b", end="", file=stream, flush=True)
     print("c", end="", file=stream)
@@ -292,3 +304,13 @@ def test_flushed_line_is_held_as_a_record(bench):
     assert (bench.held[1], bench.messages()) == (None, [("stdout", "abc")])
     print("y" * 5000, end="", file=stream, flush=True)
     assert bench.messages() == [("stdout", "y" * 5000)], "what is too long to be held is sent"
+
+
+def test_what_another_text_stream_keeps_is_sent_when_the_call_ends(say):
+    """Nodes put streams with another encoding around stdout's bytes; natively the end of the program flushes them."""
+    try:
+        records = say("sys.stdout = io.TextIOWrapper(sys.stdout.buffer, 'utf-8'); print('kept'); print('part', end='')")
+    finally:
+        sys.stdout = sys.__stdout__
+    assert [record[:3] for record in records] == [[20, "stdout", "kept"], [20, "stdout", "part"]]
+    assert [record[2] for record in say("print('next')")] == ["next"]

@@ -11,8 +11,6 @@ from cloche_wire import Op, Reply
 from tests.guest.context_programs import PRELUDE, PROGRAMS, natively
 
 
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_calls_see_what_one_native_task_would_see(load, program):
     """Plain and async methods in turn."""

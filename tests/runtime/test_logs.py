@@ -7,6 +7,7 @@ import logging
 import pytest
 
 import cloche
+from tests.guest.logging_setups import SETUPS
 from tests.limits import patient
 
 TALKER = """
@@ -174,3 +175,55 @@ def test_structlog_is_the_default(capsys):
     out = capsys.readouterr().out
     assert "through structlog" in out
     assert "guest={'k': 1}" in out
+
+
+@pytest.mark.isolation("none", reason="a worker has the same image")
+@pytest.mark.parametrize("case", [case for case, (_, expected) in SETUPS.items() if expected is not None])
+def test_each_record_arrives_once_whatever_the_node_does_to_logging(load, logs, case):
+    """With level, logger and extra fields, and no text of a handler that says the same again."""
+    program, expected = SETUPS[case]
+    load("import logging, sys, warnings, io\nlog = logging.getLogger('L')\ndef N(code): exec(code, globals())").process(
+        program
+    )
+    assert [(level, keys["logger"], message, keys.get("guest")) for level, message, keys in logs.take()] == expected
+
+
+FLUSHED = (
+    "print('said', end='', flush=True); print(' more', end='', file=sys.stderr, flush=True); print('lost', end='')"
+)
+
+
+@pytest.mark.parametrize(
+    ("end", "limits"),
+    [("import os; os._exit(1)", {}), ("import os; os.abort()", {}), ("while True: pass", {"deadline_s": 0.3, "grace_s": 0}),
+     ("print('x' * 10**6)", {"output_bytes": 10_000})],
+    ids=["exit", "trap", "deadline", "output"],
+)  # fmt: skip
+def test_flushed_line_without_an_end_is_delivered_after_a_break(load, logs, end, limits):
+    """And what was not flushed is lost, as natively."""
+    node = load(TALKER, limits=patient(**limits))
+    logs.take()
+    with pytest.raises(cloche.BrokenInstanceError) as caught:
+        node.process(f"log.info('first'); {FLUSHED}\n{end}")
+    said = [(keys["logger"], message) for _, message, keys in logs.take()]
+    assert said == [("Talker", "first"), ("stdout", "said"), ("stderr", " more")]
+    assert [(record.logger, record.message) for record in caught.value.last_logs] == said
+
+
+def test_flushed_line_is_one_record_while_the_node_lives(talk):
+    """However often it is flushed, and after an exception as well."""
+    events = talk("for c in 'abc': print(c, end='', flush=True)\nprint()")
+    assert [event[1] for event in events] == ["abc"]
+    with pytest.raises(cloche.NodeRaisedError):
+        talk("print('half', end='', flush=True); 1 / 0")
+    assert [event[1] for event in talk("print('next')")] == ["half", "next"]
+
+
+def test_flushed_line_before_a_deadline_comes_once(load, logs):
+    """The interrupted call ends it, and the next call begins a new one."""
+    node = load(TALKER, limits=patient(deadline_s=0.3))
+    logs.take()
+    with pytest.raises(cloche.DeadlineError):
+        node.process("print('half', end='', flush=True)\nwhile True: pass")
+    node.process("print('next')")
+    assert [event[1] for event in logs.take()] == ["half", "next"]

@@ -9,6 +9,7 @@ import pytest
 
 import cloche
 from tests.guest import test_loop as native
+from tests.guest.context_programs import PRELUDE, PROGRAMS, natively
 
 pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
 
@@ -84,3 +85,52 @@ def test_daemon_thread_is_skipped_with_a_warning(load, logs):
         "warning",
         "thread 'sweeper' cannot start: this sandbox has no threads; as a daemon it is skipped",
     )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_calls_see_what_one_native_task_would_see(load, program):
+    """Context variables, decimal's context and the like, over plain and async calls in turn."""
+    source, calls = PROGRAMS[program]
+    node = load(PRELUDE + source, "N")
+    assert [node.call(name) for name in calls] == natively(program)
+
+
+POLICIES = {
+    "default": "asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())",
+    "none": "asyncio.set_event_loop_policy(None)",
+    "derived": "class P(asyncio.DefaultEventLoopPolicy):\n def new_event_loop(self): return super().new_event_loop()\nasyncio.set_event_loop_policy(P())",
+    "a selector of its own": "class P(asyncio.DefaultEventLoopPolicy):\n def new_event_loop(self):\n  import selectors\n  return asyncio.SelectorEventLoop(None)\nasyncio.set_event_loop_policy(P())",
+    "uvloop, if it is there": "try:\n import uvloop\nexcept ImportError: pass\nelse: asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_any_event_loop_policy(load, policy):
+    """Objects made outside of a coroutine, runs in plain methods, and coroutines of the node go together."""
+    node = load(
+        f"import asyncio\n{POLICIES[policy]}\n"
+        "class N:\n"
+        "    def __init__(self): self.loop = asyncio.get_event_loop(); self.future = self.loop.create_future()\n"
+        "    def runs(self): return asyncio.run(asyncio.sleep(0, 1)), asyncio.Runner().run(asyncio.sleep(0, 2)), asyncio.get_event_loop().run_until_complete(asyncio.sleep(0, 3))\n"
+        "    def closes(self):\n"
+        "        loop = asyncio.new_event_loop(); asyncio.set_event_loop(loop)\n"
+        "        try: return loop.run_until_complete(asyncio.sleep(0, 4))\n"
+        "        finally: loop.close()\n"
+        "    def closes_its_own(self): loop = asyncio.get_event_loop(); loop.close()\n"
+        "    async def process(self, x):\n"
+        "        self.loop.call_soon(self.future.set_result, x)\n"
+        "        return await self.future, asyncio.get_running_loop() is self.loop\n",
+        "N",
+    )
+    assert node.call("runs") == (1, 2, 3)
+    assert node.call("closes") == 4
+    assert node.call("closes_its_own") is None
+    assert node.process(5) == (5, True)
+
+
+def test_loop_factory_of_run(load):
+    """The names of asyncio's loops are those of the guest's."""
+    node = load(
+        "import asyncio\ndef N(x): return asyncio.run(asyncio.sleep(0, x), loop_factory=asyncio.SelectorEventLoop)"
+    )
+    assert node.process(5) == 5

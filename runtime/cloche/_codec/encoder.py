@@ -161,8 +161,8 @@ class Lowering:
 
         Args:
             message: the message; it is not changed.
-            root: name of the operand in the path of an error; several operands are ``root[0]``, ``root[1]`` ... In a CALL it stands for
-                the arguments: ``root[0]`` for a positional one, ``root.name`` for one with a name.
+            root: name of the operand in the path of an error; several operands are ``root[0]``, ``root[1]`` ... In a CALL it
+                stands for the arguments: ``root[0]`` is a positional one, ``root.name`` one with a name.
 
         Returns:
             the message as cbor2 can write it.

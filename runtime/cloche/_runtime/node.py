@@ -109,8 +109,8 @@ class Node:
     def call(self, method: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Call a public method of the node by its name, and wait for the result. All else is as for `process`.
 
-        The method may be ``def`` or ``async def``; if it is a generator, the result is the list of all values that it yields, at most
-        `Limits.value_nodes`. It is looked up as Python does: inherited methods, static ones and attributes that can be called count.
+        The method may be ``def`` or ``async def``; if it is a generator, the result is the list of all values that it yields, at
+        most `Limits.value_nodes`. Inherited methods, static ones and other attributes that can be called count.
 
         Args:
             method: its name, without a leading underscore.
@@ -120,8 +120,8 @@ class Node:
         Raises:
             TypeError: `method` is not a text.
             ValueError: `method` is not the name of a public method.
-            NodeRaisedError: as for `process`; with ``exc_type`` "AttributeError" if the node has no such method. The message then lists
-                the methods that it has, or says that the node is a function, which has none.
+            NodeRaisedError: as for `process`; with ``exc_type`` "AttributeError" if the node has no such method. The message then
+                lists the methods that it has, or says that the node is a function, which has none.
             ClocheError: others as for `process`.
         """
         return self.__cloche__.invoke(checked_method(method), arguments, keywords)
@@ -149,8 +149,8 @@ class Node:
         (`Limits.deadline_s`) bounds each step into the guest, not the stream.
 
         Args:
-            items: an iterable, which may be endless. None: there is no input. Then a ``process`` that can be called without an argument
-                is called once, and makes all of the outputs; any other node gets an input without items.
+            items: an iterable, which may be endless. None: there is no input. Then a ``process`` that can be called without an
+                argument is called once, and makes all of the outputs; any other node gets an input without items.
 
         Yields:
             each value that the node yields or returns, except None; at the end the result of its ``flush``.

@@ -27,8 +27,8 @@ Progress = Callable[[int], None]
 class Pool:
     """Runs ``process`` on many items in parallel. Made by `Runtime.pool`.
 
-    A pool has no `Node.call`: which of the clones would change its state is left to chance, and a reset would undo it. Let ``process`` choose
-    among several things to do by an argument.
+    A pool has no `Node.call`: which of the clones would get it is left to chance. Let ``process`` choose among several things to do
+    by an argument.
 
     Each worker is a thread with a clone of one pristine node. If the clone breaks (hard deadline, trap, exit), the worker gets a
     new one, in a few hundred microseconds. The future of the item that broke it raises the error; the item is not tried again.

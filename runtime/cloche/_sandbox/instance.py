@@ -412,8 +412,10 @@ class Instance(CheckedSandbox):
         return records
 
     def _taken_records(self) -> tuple[list[bytes], int]:
-        """The log records in the guest's memory, and the number of lost ones. A broken guest's flushed lines without an end are among
-        them: no call of it will end them."""
+        """The log records in the guest's memory, and the number of lost ones.
+
+        After a break, lines that were flushed and not ended are among them: no call will end them.
+        """
         frames, dropped = self._memory.drain()
         if self._words[_STATE] == _BROKEN:
             frames += self._memory.held()

@@ -293,7 +293,7 @@ class Memory:
         return taken, dropped
 
     def held(self) -> list[bytes]:
-        """Records of lines that the node had flushed, but not ended, when its guest broke. While a guest is at rest there are none."""
+        """Records of lines that the node had flushed, but not ended, when its guest broke. Of a guest at rest there are none."""
         start = self._ring + abi.RING_HEADER_BYTES
         lengths = _RING_HEADER.unpack(self._view[self._ring : start])[-2:]
         places = (start + abi.RING_CAPACITY + number * abi.RING_HELD_BYTES for number in range(len(lengths)))

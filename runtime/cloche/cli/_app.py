@@ -140,13 +140,17 @@ def run(
     context: typer.Context,
     node: NodeArgument,
     source: Annotated[
-        str | None, typer.Option("--input", help="File to read, - for stdin. A node that can be called without an argument needs none.")
+        str | None,
+        typer.Option(
+            "--input", help="File to read, - for stdin. A node that can be called without an argument needs none."
+        ),
     ] = None,
     target: Annotated[str, typer.Option("--output", help="File to write, - for stdout.")] = "-",
     method: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Method to call with each item, instead of process(); without an input, it is called once."
+            metavar="NAME",
+            help="Method to call with each item, instead of process(); without an input, it is called once.",
         ),
     ] = None,
     param: Params = None,

@@ -107,6 +107,13 @@ static PyObject *put_copy(const uint8_t *p, size_t n) {
     Py_RETURN_NONE;
 }
 static PyObject *put(PyObject *m, PyObject *arg) { return exact(arg, put_copy); }
+static PyObject *hold(PyObject *m, PyObject *args) {
+    unsigned stream;
+    const char *p;
+    Py_ssize_t n;
+    if (!PyArg_ParseTuple(args, "Iy#", &stream, &p, &n)) return NULL;
+    return PyBool_FromLong(ring_hold(stream, (const uint8_t *)p, (uint32_t)n));
+}
 static PyObject *ring(PyObject *m, PyObject *none) {
     return PyMemoryView_FromMemory((char *)&cloche_ring, sizeof cloche_ring, PyBUF_WRITE);
 }
@@ -124,6 +131,7 @@ static PyMethodDef methods[] = {{"place", place, METH_O, "Copy a buffer into a b
                                 {"release", release, METH_NOARGS, "codec_release"},
                                 {"check", check, METH_VARARGS, "check_item(frame, max_nodes, max_depth)"},
                                 {"put", put, METH_O, "ring_put"},
+                                {"hold", hold, METH_VARARGS, "ring_hold(stream, record)"},
                                 {"ring", ring, METH_NOARGS, "A view of the ring."},
                                 {0}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "cloche_native", NULL, -1, methods};
