@@ -54,6 +54,12 @@ class Endless:
         while True:
             pass
 
+class Made:
+    def process(self, data=None):
+        return "made" if data is None else data
+    def double(self, item=1):
+        return 2 * item
+
 def shout(item):
     print("shouting")
     return item.upper()
@@ -303,3 +309,22 @@ def test_a_run_that_breaks_leaves_its_profile(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 1
     events = json.loads((tmp_path / "p.json").read_text())["traceEvents"]
     assert "STREAM_FEED (DeadlineError)" in [event["name"] for event in events]
+
+
+def test_run_without_an_input(run: Run) -> None:
+    """A node that can be called without an argument makes an output by itself."""
+    done = run("run", "nodes.py:Made", "--quiet")
+    assert (done.returncode, done.stdout) == (0, '"made"\n')
+
+
+def test_run_calls_a_method(run: Run) -> None:
+    """For each item, or once without an input. What is no method is an error that lists the methods."""
+    done = run("run", "nodes.py:Made", "--method", "double", "--input", "-", "--input-format", "jsonl", "--quiet", stdin="3\n4\n")
+    assert (done.returncode, done.stdout) == (0, "6\n8\n")
+    assert run("run", "nodes.py:Made", "--method", "double", "--quiet").stdout == "2\n"
+    done = run("run", "nodes.py:Made", "--method", "triple", "--quiet")
+    assert done.returncode == 1
+    assert "Made has no method 'triple': it has double, process" in done.stderr
+    done = run("run", "nodes.py:Made", "--method", "_x", "--quiet")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

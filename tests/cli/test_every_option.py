@@ -54,6 +54,8 @@ class Takes:
         self.p = p
     def process(self, item):
         return {"p": self.p + 1}
+    def other(self, item):
+        return {"other": item}
 def needs_dict(item):
     return float(item["samples"][0])
 def needs_int16(item):
@@ -100,6 +102,7 @@ OURS = "bench --seconds 0.001 --contenders native --only transform --quiet"
 OPTIONS: dict[str, Effect] = {
     "run --input": Effect("run nodes.py:echo --quiet", "--input one.jsonl", "41"),
     "run --output": Effect("run nodes.py:echo --input one.jsonl", "--output out.jsonl", "out.jsonl: 41"),
+    "run --method": Effect(RUN.format("Takes") + " --param p=7", "--method other", '{"other": 41}', '{"p": 8}'),
     "run --param": Effect(RUN.format("Takes"), "--param p=7", '{"p": 8}', FAILED),
     "run --package": Effect(RUN.format("package"), "--package lib", "from the package", FAILED),
     "run --mount": Effect(RUN.format("listing"), "--mount data:/m", '["seen"]', FAILED),

@@ -194,7 +194,7 @@ def run(
             log_level = "warning"
         job = _run.Job(
             node=_node(node, param, package, mount, scratch, env, clock, seed),
-            method=method,
+            method=_options.method(method),
             source=source,
             target=target,
             chunk=chunk,

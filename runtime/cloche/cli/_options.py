@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cloche.limits import Limits
     from cloche.mounts import Mount
 
-__all__ = ["NodeOptions", "given", "grants", "limits", "node", "params", "refuse", "size"]
+__all__ = ["NodeOptions", "given", "grants", "limits", "method", "node", "params", "refuse", "size"]
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]+)(?:([kmg])(?:ib)?)?", re.IGNORECASE)
@@ -64,6 +64,13 @@ def node(text: str) -> tuple[str, str | None]:
     if colon and path.endswith(".py"):
         raise typer.BadParameter(f"{entry!r} is no name of a class or function", param_hint="NODES.py:Entry")
     return text, None
+
+
+def method(text: str | None) -> str | None:
+    """The name of a public method; None if none was given."""
+    if text is not None and (not text.isidentifier() or text.startswith("_")):
+        raise typer.BadParameter(f"{text!r} is no name of a method without a leading underscore", param_hint="--method")
+    return text
 
 
 def params(items: Iterable[str]) -> dict[str, Any]:
