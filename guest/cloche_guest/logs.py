@@ -20,6 +20,7 @@ from cloche_guest.failure import describe, type_name
 from cloche_guest.plain import Budget, fields
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable
 
     from cloche_guest._host import Host
@@ -99,7 +100,7 @@ class Echo:
     """Texts that handlers of the node write for records that the host has already.
 
     Attributes:
-        window: the handler that is at work at the moment; None: none is.
+        window: what the handler that is at work writes; None: no handler is.
     """
 
     __slots__ = ("window",)
@@ -110,12 +111,19 @@ class Echo:
     def around(self, handle: Callable[..., Any], handler: logging.Handler, record: logging.LogRecord) -> Any:
         """Have `handler` handle a record that the host has already."""
         before, self.window = self.window, Window()
+        own = self.window
         try:
             return handle(handler, record)
         finally:
-            window, self.window = self.window, before
-            if window is not None:
-                window.close()
+            self.window = before
+            own.close()
+
+    def take(self, stream: io.TextIOBase, text: str) -> None:
+        """Keep a text for the end of the window; if it becomes too much, end the window now."""
+        own = self.window
+        if own is not None and own.add(stream, text) > _MAX_KEPT:
+            self.window = None
+            own.close()
 
 
 class Window:
@@ -129,30 +137,28 @@ class Window:
 
     def __init__(self) -> None:
         self.text: str | None = None
-        self._written: dict[Any, list[str]] = {}
+        self._written: dict[io.TextIOBase, list[str]] = {}
         self._size = 0
 
-    def take(self, stream: Any, text: str) -> None:
-        """Keep a text that was written to a `LineStream`; if it becomes too much, let it through."""
+    def add(self, stream: io.TextIOBase, text: str) -> int:
+        """Keep a text that is meant for a stream. Returns the number of characters that are kept."""
         self._written.setdefault(stream, []).append(text)
         self._size += len(text)
-        if self._size > _MAX_KEPT:
-            self.text = None
-            self.close()
+        return self._size
 
     def close(self) -> None:
-        """Write what was kept, without the lines that have the formatted record in them."""
+        """Write what was kept, without the line that has the formatted record in it."""
         written, self._written, self._size = self._written, {}, 0
         for stream, parts in written.items():
             text = "".join(parts)
             if self.text is not None:
                 text = _without(text, self.text)
             if text:
-                stream.put(text)
+                stream.write(text)
 
 
 def _without(written: str, text: str) -> str:
-    """A text without the first lines in which another one stands."""
+    """A text without the lines in which another one stands for the first time."""
     at = written.find(text)
     if at < 0:
         return written

@@ -18,11 +18,12 @@ from asyncio import base_events
 from asyncio.events import _get_running_loop, _set_running_loop
 from asyncio.tasks import _enter_task, _leave_task
 from contextlib import suppress
+from contextvars import copy_context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloche_guest import Interrupted
-from cloche_guest.variables import Variables
+from cloche_guest.variables import Variables, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -350,7 +351,9 @@ class Loop(base_events.BaseEventLoop):
     def _enter(self) -> _Outer:
         """Become the running loop, as `run_forever` does. Returns the loop and task to restore with `_leave`."""
         outer = None if _get_running_loop() is None else _step_out()
-        self._variables.enter()
+        now, variables = copy_context(), self._variables
+        if (now or variables.known) and not same(now, variables.known):
+            variables.carry_to_tasks(now)
         _set_running_loop(self)
         self._thread_id = get_ident()
         return outer
@@ -358,7 +361,9 @@ class Loop(base_events.BaseEventLoop):
     def _leave(self, outer: _Outer) -> None:
         self._thread_id = None
         _set_running_loop(None)
-        self._variables.leave()
+        variables = self._variables
+        if (variables.context or variables.known) and not same(variables.context, variables.known):
+            variables.carry_to_calls()
         if outer is not None:
             _step_back(outer)
 

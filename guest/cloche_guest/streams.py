@@ -33,24 +33,23 @@ class LineStream(io.TextIOBase):
         number: 1 is stdout, 2 is stderr; the name is the records' logger.
         level: level of the records, as in `logging`.
         echo: what a log handler repeats; such a text is left out.
-        unfinished: streams add themselves to it that have something left to do when the call ends.
+        unfinished: gets what has something left to do when the call ends: a stream with an unfinished line, and for good the
+            byte stream that the node has taken, because another text stream may keep what it was given for it.
 
     Attributes:
         partial: the unfinished line.
         level: level of the records.
         enabled: whether `level` reaches the threshold; if not, lines are counted but not sent.
         line_chars: characters kept of one line.
-        is_wrapped: whether the node has taken the byte stream: another text stream may keep what it was given for that.
     """
 
-    def __init__(self, host: Host, number: int, level: int, echo: Echo, unfinished: set[LineStream]) -> None:
+    def __init__(self, host: Host, number: int, level: int, echo: Echo, unfinished: set[object]) -> None:
         self._host = host
         self._unfinished = unfinished
         self._number = number
         self._name = _NAMES[number]
         self._echo = echo
         self._is_held = False
-        self.is_wrapped = False
         self.level = level
         self.partial = ""
         self.enabled = True
@@ -61,18 +60,15 @@ class LineStream(io.TextIOBase):
         """Write a text. Its bytes are charged to the call's `output_bytes` first, unless a log handler repeats a record with it."""
         if not isinstance(s, str):
             raise TypeError(f"write() argument must be str, not {type(s).__name__}")
-        window = self._echo.window
-        if window is not None:
-            window.take(self, s)
-            return len(s)
-        return self.put(s)
-
-    def put(self, s: str) -> int:
-        """Write a text, also one of a log handler that is at work."""
         size = len(s)
+        if self._echo.window is not None:
+            self._echo.take(self, s)
+            return size
         self._host.count_output(size if s.isascii() else len(s.encode("utf-8", "surrogatepass")))
         if s == "\n":  # print() writes the line end separately: a fast path
             line, self.partial = self.partial, ""
+            if line:
+                self._unfinished.discard(self)
             self._send(line)
         elif "\n" in s:
             *lines, rest = (self.partial + s).split("\n")
@@ -84,8 +80,9 @@ class LineStream(io.TextIOBase):
         else:
             if len(self.partial) + size > min(_MAX_PARTIAL, self.line_chars):
                 self.finish()
+            if not self.partial:
+                self._unfinished.add(self)
             self.partial += s
-            self._unfinished.add(self)
         return size
 
     def writelines(self, lines: Iterable[Any]) -> None:
@@ -121,8 +118,7 @@ class LineStream(io.TextIOBase):
     @property
     def buffer(self) -> io.BufferedIOBase:
         """A byte stream that decodes UTF-8 and writes to this one."""
-        self.is_wrapped = True
-        self._unfinished.add(self)
+        self._unfinished.add(self._bytes)
         return self._bytes
 
     @property
@@ -185,11 +181,11 @@ class Streams:
     """The three standard streams of a node.
 
     Attributes:
-        unfinished: streams with something left to do when the call ends; while it is empty, `finish` need not be called.
+        unfinished: what has something left to do when the call ends; while it is empty, `finish` need not be called.
     """
 
     def __init__(self, host: Host, echo: Echo) -> None:
-        self.unfinished: set[LineStream] = set()
+        self.unfinished: set[object] = set()
         self.stdout = LineStream(host, 1, logging.INFO, echo, self.unfinished)
         self.stderr = LineStream(host, 2, logging.WARNING, echo, self.unfinished)
         self.stdin = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
@@ -209,12 +205,11 @@ class Streams:
     def finish(self) -> None:
         """Send the unfinished lines of both streams, at the end of a call."""
         ours = self.stdout, self.stderr
-        if self.stdout.is_wrapped or self.stderr.is_wrapped:
+        if self.unfinished.difference(ours):
             for current in (sys.stdout, sys.stderr):
                 if current not in ours:
                     with suppress(Exception):  # code of the node
                         current.flush()
         for stream in ours:
             stream.finish()
-        self.unfinished.clear()
-        self.unfinished.update(stream for stream in ours if stream.is_wrapped)
+        self.unfinished.difference_update(ours)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 from contextlib import suppress
+from operator import is_
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -22,31 +23,42 @@ _NONE: Final = object()
 class Variables:
     """The context of all tasks that the host's calls start.
 
+    The loop compares before and after it runs a task, and has what differs carried.
+
     Attributes:
         context: that context.
+        known: what both sides had when something was last carried.
     """
 
-    __slots__ = ("_in_calls", "_in_tasks", "_known", "context")
+    __slots__ = ("_in_calls", "_in_tasks", "context", "known")
 
     def __init__(self) -> None:
         self.context = contextvars.Context()
-        self._known = contextvars.Context()
-        """What both sides had when they were last compared. Comparing costs next to nothing while neither has changed."""
+        self.known = contextvars.Context()
         self._in_calls: _Tokens = {}
         self._in_tasks: _Tokens = {}
 
-    def enter(self) -> None:
-        """Carry what plain calls have set to the tasks. Called before a task goes on, outside of `context`."""
-        now = contextvars.copy_context()
-        if now != self._known:
-            _carry(now, self.context, self.context.run, self._in_tasks)
-            self._known = self.context.copy()
+    def carry_to_tasks(self, now: contextvars.Context) -> None:
+        """Carry what plain calls have set, before a task goes on. Called outside of `context`.
 
-    def leave(self) -> None:
-        """Carry what tasks have set to plain calls. Called after a task has been suspended, outside of `context`."""
-        if self.context != self._known:
-            _carry(self.context, contextvars.copy_context(), _call, self._in_calls)
-            self._known = self.context.copy()
+        Args:
+            now: a copy of the interpreter's own context.
+        """
+        _carry(now, self.context, self.context.run, self._in_tasks)
+        self.known = self.context.copy()
+
+    def carry_to_calls(self) -> None:
+        """Carry what tasks have set, after a task has been suspended. Called outside of `context`."""
+        _carry(self.context, contextvars.copy_context(), _call, self._in_calls)
+        self.known = self.context.copy()
+
+
+def same(one: contextvars.Context, other: contextvars.Context) -> bool:
+    """Whether two contexts have the same variables with the same objects.
+
+    ``==`` of contexts would compare the objects, and so run code of the node, or fail: an array has no truth value.
+    """
+    return len(one) == len(other) and all(map(is_, one.values(), other.values())) and all(map(is_, one, other))
 
 
 def _carry(source: contextvars.Context, target: contextvars.Context, run: Callable[..., Any], tokens: _Tokens) -> None:

@@ -319,7 +319,18 @@ def test_run_without_an_input(run: Run) -> None:
 
 def test_run_calls_a_method(run: Run) -> None:
     """For each item, or once without an input. What is no method is an error that lists the methods."""
-    done = run("run", "nodes.py:Made", "--method", "double", "--input", "-", "--input-format", "jsonl", "--quiet", stdin="3\n4\n")
+    done = run(
+        "run",
+        "nodes.py:Made",
+        "--method",
+        "double",
+        "--input",
+        "-",
+        "--input-format",
+        "jsonl",
+        "--quiet",
+        stdin="3\n4\n",
+    )
     assert (done.returncode, done.stdout) == (0, "6\n8\n")
     assert run("run", "nodes.py:Made", "--method", "double", "--quiet").stdout == "2\n"
     done = run("run", "nodes.py:Made", "--method", "triple", "--quiet")

@@ -43,8 +43,8 @@ class N:
     async def initialize(self): self.token = var.set("set")
     async def process(self, x=0): return var.get()
     def plain(self): return var.get()
-    async def cleanup(self): var.reset(self.token)
-""", ["initialize", "process", "plain", "cleanup", "process", "plain"]),
+    async def reset(self): var.reset(self.token)
+""", ["initialize", "process", "plain", "reset", "process", "plain"]),
     "reset in a plain call": ("""
 class N:
     def initialize(self): self.token = var.set("set")
@@ -57,6 +57,16 @@ class N:
     async def process(self, x=0): self.count += 1; var.set(self.count); return var.get()
     def plain(self): self.count += 1; before = var.get(); var.set(self.count); return before
 """, ["process", "plain", "process", "plain", "plain", "process", "process", "plain"]),
+    "values that compare strangely": ("""
+class Odd:
+    def __init__(self, n): self.n = n
+    def __eq__(self, other): raise AssertionError("compared")
+    __hash__ = None
+class N:
+    count = 0
+    async def process(self, x=0): self.count += 1; var.set(Odd(self.count)); return var.get().n
+    def plain(self): before = var.get().n; self.count += 1; var.set(Odd(self.count)); return before
+""", ["process", "plain", "plain", "process", "process", "plain"]),
     "decimal context": ("""
 class N:
     async def initialize(self): decimal.getcontext().prec = 5; decimal.setcontext(decimal.Context(prec=decimal.getcontext().prec + 1))

@@ -63,9 +63,6 @@ SETUPS: dict[str, tuple[str, list[tuple[str, str, str, dict[str, int] | None]]]]
         f"import logging.handlers, queue\nq = queue.Queue()\nlog.addHandler(logging.handlers.QueueHandler(q)){SAY}\nlogging.StreamHandler().handle(q.get())", SAID),
     "record that never was at a logger": (
         "logging.StreamHandler().handle(logging.makeLogRecord({'msg': 'a', 'levelno': 40}))", [("warning", "stderr", "a", None)]),
-    "handler that logs": (
-        f"class H(logging.Handler):\n def emit(self, record):\n  if record.name == 'L': logging.getLogger('other').info('b')\nlogging.basicConfig(force=True)\nlog.addHandler(H()){SAY}",
-        [*SAID, ("info", "other", "b", None)]),
     "setLoggerClass": (
         "class Mine(logging.Logger):\n def loud(self, text): self.error(text + '!')\nlogging.setLoggerClass(Mine)\nlogging.getLogger('mine').loud('b')", [("error", "mine", "b!", None)]),
     "setLogRecordFactory": (
