@@ -21,7 +21,9 @@ class Host(Protocol):
     def count_output(self, size: int, /) -> None:
         """Charge `size` bytes to the call's ``output_bytes``. Once that is exceeded, the instance ends and this does not return."""
 
-    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, stack_depth: int, /) -> None:
+    def configure(
+        self, reply_bytes: int, output_bytes: int, value_nodes: int, value_depth: int, stack_depth: int, /
+    ) -> None:
         """Set the limits that the C code enforces. `stack_depth` becomes the interpreter's recursion limit, too."""
 
     def call(self, request: list[Any], /) -> list[Any] | None:

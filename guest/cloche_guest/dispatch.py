@@ -227,7 +227,9 @@ class Guest:
             raise RuntimeError("a node is loaded: an instance holds one")
         limits = wanted["limits"]
         self._max_items = limits["value_nodes"]
-        self.host.configure(limits["reply_bytes"], limits["output_bytes"], limits["value_depth"], limits["stack_depth"])
+        self.host.configure(
+            *(limits[name] for name in ("reply_bytes", "output_bytes", "value_nodes", "value_depth", "stack_depth"))
+        )
         self.logs.configure(wanted["log_level"], limits["log_bytes"])
         self.streams.configure(wanted["log_level"], limits["log_bytes"])
         if scratch := wanted.get("scratch_bytes"):

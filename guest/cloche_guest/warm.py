@@ -87,7 +87,9 @@ class _Quiet:
     def count_output(self, size: int, /) -> None:
         pass
 
-    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, stack_depth: int, /) -> None:
+    def configure(
+        self, reply_bytes: int, output_bytes: int, value_nodes: int, value_depth: int, stack_depth: int, /
+    ) -> None:
         pass
 
     def call(self, request: list[Any], /) -> list[Any] | None:

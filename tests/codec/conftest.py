@@ -14,6 +14,7 @@ from .native import build
 
 REPLY_BYTES = 1 << 26
 DEPTH = 64
+NODES = 1_000_000
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +28,7 @@ def native_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def native(native_module: Any) -> Iterator[Any]:
     """The module with its usual limits; at the end no block of a request may be left."""
-    native_module.limits(REPLY_BYTES, DEPTH)
+    native_module.limits(REPLY_BYTES, NODES, DEPTH)
     yield native_module
     native_module.release()
     assert native_module.live() == 0, "blocks of a request were leaked"

@@ -165,7 +165,7 @@ class Target:
     """The decoders, and what holds between them."""
 
     def __init__(self, native: Any) -> None:
-        native.limits(1 << 20, DEPTH)
+        native.limits(1 << 20, NODES, DEPTH)
         self.native = native
         memory = memoryview(bytearray(1 << 16))
 

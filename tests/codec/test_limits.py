@@ -14,7 +14,7 @@ from cloche import EncodeError, Limits, ProtocolError
 from cloche._codec.codec import Codec
 from cloche_wire import tags
 
-from .conftest import DEPTH
+from .conftest import DEPTH, NODES
 
 
 def nested(depth: int, wrap: Callable[[Any], Any]) -> Any:
@@ -81,12 +81,12 @@ def test_nodes_are_counted(native: Any) -> None:
 )
 def test_the_guest_keeps_reply_bytes(native: Any, value: Any, size: int) -> None:
     """To the byte, what stays out of line included."""
-    native.limits(1 << 20, DEPTH)
+    native.limits(1 << 20, NODES, DEPTH)
     whole = len(native.reply([0, value]))
     out_of_line = size if whole < 100 else 0
-    native.limits(whole + out_of_line, DEPTH)
+    native.limits(whole + out_of_line, NODES, DEPTH)
     native.reply([0, value])
-    native.limits(whole + out_of_line - 1, DEPTH)
+    native.limits(whole + out_of_line - 1, NODES, DEPTH)
     with pytest.raises(
         ValueError,
         match=f"result.*: the value takes [0-9]+ bytes or more; the limit reply_bytes is {whole + out_of_line - 1}",

@@ -3,7 +3,7 @@
 #include "hot.h"
 #include <stdlib.h>
 
-struct codec codec HOT = {.reply_bytes = USUAL_REPLY_BYTES, .depth = USUAL_VALUE_DEPTH};
+struct codec codec HOT = {.reply_bytes = USUAL_REPLY_BYTES, .nodes = UINT32_MAX, .depth = USUAL_VALUE_DEPTH};
 
 typedef struct {
     PyObject_HEAD void *address;
@@ -60,8 +60,9 @@ int codec_set_hooks(PyObject *encode, PyObject *decode) {
     return 0;
 }
 
-void codec_set_limits(size_t reply_bytes, uint32_t depth) {
+void codec_set_limits(size_t reply_bytes, uint32_t nodes, uint32_t depth) {
     codec.reply_bytes = reply_bytes;
+    codec.nodes = nodes;
     codec.depth = depth;
 }
 

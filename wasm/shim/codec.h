@@ -15,8 +15,8 @@ int codec_init(PyObject *module);
    A TypeError or ValueError of a hook is reported like the codec's own. */
 int codec_set_hooks(PyObject *encode, PyObject *decode);
 
-/* reply_bytes limits one message with all bodies beside it, depth the nesting of containers. */
-void codec_set_limits(size_t reply_bytes, uint32_t depth);
+/* reply_bytes limits one message with all bodies beside it, nodes its items, depth the nesting of containers. */
+void codec_set_limits(size_t reply_bytes, uint32_t nodes, uint32_t depth);
 size_t codec_reply_bytes(void);
 
 /* Decodes one item of exactly n bytes; a new reference, or NULL with ValueError, TypeError or MemoryError.

@@ -9,7 +9,7 @@
 extern struct codec {
     PyObject *encode, *decode; /* the hooks */
     size_t reply_bytes;
-    uint32_t depth;
+    uint32_t nodes, depth;
 } codec;
 
 /* A Block of the memory at `address`; with `owned` it is freed with the Block, and at once on failure. */

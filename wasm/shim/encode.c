@@ -1,6 +1,7 @@
 /* Python objects to CBOR.
 
-   A value must be a tree: a cycle, or a mutable container in two places, is refused, because the other side could not rebuild it.
+   What is in two places is written in both, so that a value becomes a tree; a cycle is refused, because it has no end. Trees can be
+   far larger than what they were made of: value_nodes and reply_bytes hold for each item as it is written.
    Hooks run Python code, which may change or free anything: so every object is held while it is encoded, and containers are checked
    for changes. Functions return -1 with an exception set, else 0. */
 #include "encode.h"
@@ -22,28 +23,30 @@ static int too_deep(void) {
     return -1;
 }
 
-typedef struct {
-    struct enclosing enclosing;
-    int shared;
-} Scope;
-
-static int enter(Encoder *e, Scope *s, PyObject *o, int mutable) {
-    if (mutable && check_not_seen(e, o) < 0) return -1;
-    if (!e->depth) return too_deep();
-    e->depth--;
-    e->substitutes = 0;
-    s->shared = e->shared;
-    if (!mutable && has_other_holders(o)) e->shared = 1;
-    s->enclosing.container = o;
-    s->enclosing.outer = e->enclosing;
-    e->enclosing = &s->enclosing;
+static int check_not_enclosing(Encoder *e, PyObject *o) {
+    for (const struct enclosing *level = e->enclosing; level; level = level->outer)
+        if (level->container == o) return refuse(PyExc_ValueError, "a cycle: this %U contains itself", o);
     return 0;
 }
 
-static int leave(Encoder *e, Scope *s, int result) {
+/* The caller and the container hold one reference each. What encloses itself has two more: of its other container, and of the caller
+   that is in it already. */
+static int can_be_enclosing(PyObject *o) { return Py_REFCNT(o) > 2; }
+
+static int enter(Encoder *e, struct enclosing *here, PyObject *o) {
+    if (can_be_enclosing(o) && check_not_enclosing(e, o) < 0) return -1;
+    if (!e->depth) return too_deep();
+    e->depth--;
+    e->substitutes = 0;
+    here->container = o;
+    here->outer = e->enclosing;
+    e->enclosing = here;
+    return 0;
+}
+
+static int leave(Encoder *e, const struct enclosing *here, int result) {
     e->depth++;
-    e->shared = s->shared;
-    e->enclosing = s->enclosing.outer;
+    e->enclosing = here->outer;
     return result;
 }
 
@@ -61,7 +64,7 @@ static int held(Encoder *e, PyObject *o) {
 /* The items of an exact list or tuple, as an array. */
 static int array(Encoder *e, PyObject *o) {
     Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
-    if (write_head(e, ARRAY, (uint64_t)n)) return -1;
+    if (write_head(e, ARRAY, (uint64_t)n) || room_for(e, (uint64_t)n)) return -1;
     for (Py_ssize_t i = 0; i < n; i++) {
         if (i >= PySequence_Fast_GET_SIZE(o)) return changed(o);
         if (held(e, PySequence_Fast_GET_ITEM(o, i))) return path_add_index(e, i), -1;
@@ -87,8 +90,9 @@ static int numbers_kind(PyObject *o) {
 static int numbers(Encoder *e, PyObject *o, int kind) {
     Py_ssize_t n = PyList_GET_SIZE(o);
     if (write_head(e, TAG, TAG_NUMBERS) || write_head(e, ARRAY, 2) || write_head(e, UINT, (uint64_t)kind) ||
-        write_head(e, BYTES, 8 * (uint64_t)n))
+        write_head(e, BYTES, 8 * (uint64_t)n) || room_for(e, (uint64_t)n))
         return -1;
+    e->nodes += (uint32_t)n;
     for (Py_ssize_t i = 0; i < n; i++) { /* no Python code runs here: the list stays as it is */
         PyObject *x = PyList_GET_ITEM(o, i);
         int64_t whole = kind ? 0 : PyLong_AsLongLong(x);
@@ -99,12 +103,12 @@ static int numbers(Encoder *e, PyObject *o, int kind) {
 }
 
 static int sequence(Encoder *e, PyObject *o) {
-    Scope s;
+    struct enclosing here;
     int tuple = PyTuple_CheckExact(o);
-    if (enter(e, &s, o, !tuple)) return -1;
+    if (enter(e, &here, o)) return -1;
     int kind = tuple || e->form == IN_LINE ? -1 : numbers_kind(o); /* log records have no tags */
-    if (kind >= 0) return leave(e, &s, numbers(e, o, kind));
-    return leave(e, &s, (tuple && write_head(e, TAG, TAG_TUPLE)) || array(e, o) ? -1 : 0);
+    if (kind >= 0) return leave(e, &here, numbers(e, o, kind));
+    return leave(e, &here, (tuple && write_head(e, TAG, TAG_TUPLE)) || array(e, o) ? -1 : 0);
 }
 
 /* Whether a key or set item arrives as what it is. Others change (an enum becomes its value): they go to the hook, which refuses
@@ -123,7 +127,7 @@ static int other(Encoder *e, PyObject *o);
 static int set(Encoder *e, PyObject *o) {
     PyObject *items = PySequence_List(o);
     if (!items) return -1;
-    Scope s;
+    struct enclosing here;
     int result = -1, frozen = PyFrozenSet_CheckExact(o);
     Py_ssize_t n = PyList_GET_SIZE(items);
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -131,13 +135,15 @@ static int set(Encoder *e, PyObject *o) {
         Py_DECREF(items);
         return other(e, o);
     }
-    if (!enter(e, &s, o, !frozen)) {
-        result = write_head(e, TAG, frozen ? TAG_FROZENSET : TAG_SET) || write_head(e, ARRAY, (uint64_t)n) ? -1 : 0;
+    if (!enter(e, &here, o)) {
+        result = write_head(e, TAG, frozen ? TAG_FROZENSET : TAG_SET) || write_head(e, ARRAY, (uint64_t)n) || room_for(e, (uint64_t)n)
+                     ? -1
+                     : 0;
         for (Py_ssize_t i = 0; !result && i < n; i++) {
             result = held(e, PyList_GET_ITEM(items, i));
             if (result) path_add(e, NULL);
         }
-        leave(e, &s, result);
+        leave(e, &here, result);
     }
     Py_DECREF(items);
     return result;
@@ -147,6 +153,7 @@ static int pairs(Encoder *e, PyObject *o, int plain) {
     Py_ssize_t n = PyDict_GET_SIZE(o), at = 0, done = 0;
     PyObject *k, *v;
     if (plain ? write_head(e, MAP, (uint64_t)n) : write_head(e, TAG, TAG_MAP) || write_head(e, ARRAY, 2 * (uint64_t)n)) return -1;
+    if (room_for(e, 2 * (uint64_t)n)) return -1;
     for (; PyDict_Next(o, &at, &k, &v); done++) {
         if (done == n) return changed(o);
         Py_INCREF(k);
@@ -161,7 +168,7 @@ static int pairs(Encoder *e, PyObject *o, int plain) {
 }
 
 static int dict(Encoder *e, PyObject *o) {
-    Scope s;
+    struct enclosing here;
     Py_ssize_t at = 0;
     PyObject *k, *v;
     int plain = 1;
@@ -170,16 +177,15 @@ static int dict(Encoder *e, PyObject *o) {
         if (!is_itself(k, 4)) return other(e, o);
         plain = 0;
     }
-    return enter(e, &s, o, 1) ? -1 : leave(e, &s, pairs(e, o, plain));
+    return enter(e, &here, o) ? -1 : leave(e, &here, pairs(e, o, plain));
 }
 
 /* Everything else, through the hook */
 
 static int is_typed(uint64_t tag) { return tag >= TAG_TYPED_FIRST && tag <= TAG_TYPED_LAST; }
 
-static int is_mutable(uint64_t tag) {
-    return is_typed(tag) || tag == TAG_ROW_MAJOR || tag == TAG_COLUMN_MAJOR || tag == TAG_NDARRAY || tag == TAG_READONLY ||
-           tag == TAG_MAP || tag == TAG_SET;
+static int is_array(uint64_t tag) {
+    return is_typed(tag) || tag == TAG_ROW_MAJOR || tag == TAG_COLUMN_MAJOR || tag == TAG_NDARRAY || tag == TAG_READONLY;
 }
 
 static int is_container(uint64_t tag) { return tag == TAG_MAP || tag == TAG_SET || tag == TAG_FROZENSET || tag == TAG_TUPLE; }
@@ -202,7 +208,7 @@ static int content(Encoder *e, uint64_t tag, PyObject *o) {
     if (PyList_CheckExact(o) && PyList_GET_SIZE(o) && (tag == TAG_NDARRAY || tag == TAG_OPAQUE)) return with_body(e, tag, o);
     int out_of_line = e->out_of_line;
     /* the parts of a date or a number are in line, whatever their length */
-    e->out_of_line = out_of_line && (is_mutable(tag) || is_container(tag) || tag == TAG_RECORD);
+    e->out_of_line = out_of_line && (is_array(tag) || is_container(tag) || tag == TAG_RECORD);
     int result = PyList_CheckExact(o) ? array(e, o) : held(e, o);
     if (result) path_content(e, tag, o);
     e->out_of_line = out_of_line;
@@ -225,20 +231,11 @@ static PyObject *ask(Encoder *e, PyObject *o) {
         Py_XDECREF(answer);
         return NULL;
     }
-    /* `seen` may get addresses of what the hook made: if that died, another object could get the address, and be refused */
-    if (e->shared || has_other_holders(o)) {
-        if (!e->answers) e->answers = PyList_New(0);
-        if (!e->answers || PyList_Append(e->answers, answer) < 0) Py_CLEAR(answer);
-    }
     return answer;
 }
 
-static int is_mutable_builtin(PyObject *o) {
-    return PyList_CheckExact(o) || PyDict_CheckExact(o) || PySet_CheckExact(o) || PyByteArray_CheckExact(o);
-}
-
 static int other(Encoder *e, PyObject *o) {
-    if (is_enclosing(e, o)) return refuse_seen(e, o);
+    if (check_not_enclosing(e, o) < 0) return -1;
     if (e->substitutes == SUBSTITUTES)
         return refuse(PyExc_TypeError, "cannot encode %U: it stands for another value, and that for another", o);
     PyObject *answer = ask(e, o);
@@ -246,16 +243,13 @@ static int other(Encoder *e, PyObject *o) {
     PyObject *number = PyTuple_GET_ITEM(answer, 0), *substitute = PyTuple_GET_ITEM(answer, 1);
     int untagged = number == Py_None;
     uint64_t tag = untagged ? 0 : PyLong_AsUnsignedLongLong(number);
-    int shared = e->shared, substitutes = e->substitutes, result = -1;
-    int mutable = untagged ? is_mutable_builtin(substitute) : is_mutable(tag);
-    if (tag != UINT64_MAX && (!mutable || check_not_seen(e, o) == 0)) {
+    int substitutes = e->substitutes, result = -1;
+    if (tag != UINT64_MAX) {
         struct enclosing here = {o, e->enclosing};
         e->enclosing = &here;
-        e->shared = shared || has_other_holders(o);
         e->substitutes = untagged ? substitutes + 1 : 0;
         result = untagged ? held(e, substitute) : tagged(e, tag, substitute);
         e->substitutes = substitutes;
-        e->shared = shared;
         e->enclosing = here.outer;
     }
     Py_DECREF(answer);
@@ -272,15 +266,18 @@ static int value(Encoder *e, PyObject *o) {
     if (type == &PyBool_Type) return write_head(e, SIMPLE, o == Py_True ? CBOR_TRUE : CBOR_FALSE);
     if (type == &PyDict_Type) return dict(e, o);
     if (type == &PyList_Type || type == &PyTuple_Type) return sequence(e, o);
-    if (type == &PyBytes_Type) return write_byte_string(e, o, TAG_BYTES_AT);
-    if (type == &PyByteArray_Type) return check_not_seen(e, o) < 0 ? -1 : write_byte_string(e, o, TAG_BYTES_AT);
+    if (type == &PyBytes_Type || type == &PyByteArray_Type) return write_byte_string(e, o, TAG_BYTES_AT);
     if (type == &PySet_Type || type == &PyFrozenSet_Type) return set(e, o);
     return other(e, o);
 }
 
 int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint8_t **p, size_t *n) {
-    Encoder e = {
-        .bytes = spare.bytes, .capacity = spare.capacity, .form = form, .out_of_line = form != IN_LINE, .depth = codec.depth};
+    Encoder e = {.bytes = spare.bytes,
+                 .capacity = spare.capacity,
+                 .max_nodes = form == IN_LINE ? UINT32_MAX : codec.nodes, /* log records have bounds of their own */
+                 .form = form,
+                 .out_of_line = form != IN_LINE,
+                 .depth = codec.depth};
     size_t kept = kept_count();
     spare.bytes = NULL;
     spare.capacity = 0;
@@ -288,8 +285,6 @@ int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint
     /* a reply is an array, also when it is written as a tuple */
     int result = form == REPLY && PyTuple_CheckExact(o) ? array(&e, o) : value(&e, o);
     Py_DECREF(o);
-    free(e.seen.slots);
-    Py_XDECREF(e.answers);
     if (result) {
         kept_drop(kept);
         path_raise(&e, root);

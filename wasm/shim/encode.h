@@ -1,5 +1,5 @@
-/* The encoder's state, and its parts: encode.c walks a value, write.c writes its bytes, seen.c finds containers that come twice,
-   path.c says which value was refused. */
+/* The encoder's state, and its parts: encode.c walks a value, write.c writes its bytes, path.c says which value
+   was refused. */
 #ifndef CLOCHE_ENCODE_H
 #define CLOCHE_ENCODE_H
 #include "codec_parts.h"
@@ -13,18 +13,13 @@ struct enclosing {
 typedef struct {
     uint8_t *bytes;
     size_t length, capacity;
-    size_t outside; /* bytes of bodies that the message points to instead of having them */
+    size_t outside;            /* bytes of bodies that the message points to instead of having them */
+    uint32_t nodes, max_nodes; /* items so far, counted as check.c counts them */
     enum codec_form form;
     int out_of_line; /* whether a large body may stay where it is: not inside a tag whose parts must be in line */
-    int shared;      /* inside an object that may be reached on another way, too */
     uint32_t depth;
     int substitutes; /* how often in a row the hook has given a substitute without a tag */
     const struct enclosing *enclosing;
-    struct {
-        PyObject **slots;
-        size_t capacity, used;
-    } seen;                 /* set of the mutable containers so far that may come again */
-    PyObject *answers;      /* of the hook, kept alive while `seen` may hold addresses of their parts */
     PyObject *error, *path; /* once a value was refused: the exception, and the path to it, innermost step first */
 } Encoder;
 
@@ -35,16 +30,8 @@ void path_add_index(Encoder *e, Py_ssize_t index);
 void path_content(Encoder *e, uint64_t tag, PyObject *content); /* turn steps into a tag's content into steps of Python */
 void path_raise(Encoder *e, const char *root);                  /* raise the error again, with the path in its message */
 
-/* seen.c */
-int is_enclosing(Encoder *e, PyObject *o);
-int check_not_seen(Encoder *e, PyObject *o); /* for each mutable container: 0, or it was seen before and is refused */
-int refuse_seen(Encoder *e, PyObject *o);
-
-/* Whether the object may be reached on another way: the caller and the container hold one reference each, so a third one is another
-   holder's. */
-static inline int has_other_holders(PyObject *o) { return Py_REFCNT(o) > 2; }
-
 /* write.c */
+int room_for(Encoder *e, uint64_t more); /* whether so many items more are within value_nodes: else refuses */
 int write_head(Encoder *e, int major, uint64_t value);
 int write_bytes(Encoder *e, const void *p, size_t n);
 int write_float(Encoder *e, double value);

@@ -32,14 +32,14 @@ static PyObject *m_register(PyObject *m, PyObject *args) {
 }
 static PyObject *m_configure(PyObject *m, PyObject *args) {
     unsigned long long reply, output;
-    unsigned int depth;
+    unsigned int nodes, depth;
     int stack;
-    if (!PyArg_ParseTuple(args, "KKIi:configure", &reply, &output, &depth, &stack)) return NULL;
+    if (!PyArg_ParseTuple(args, "KKIIi:configure", &reply, &output, &nodes, &depth, &stack)) return NULL;
     if (stack_depth) {
         PyErr_SetString(PyExc_RuntimeError, "the limits of this instance are set");
         return NULL;
     }
-    codec_set_limits(reply > SIZE_MAX ? SIZE_MAX : (size_t)reply, depth);
+    codec_set_limits(reply > SIZE_MAX ? SIZE_MAX : (size_t)reply, nodes, depth);
     output_set_limit(output);
     stack_depth = stack < 1 ? 1 : stack;
     if (Py_GetRecursionLimit() != stack_depth) Py_SetRecursionLimit(stack_depth);
@@ -142,7 +142,7 @@ static PyMethodDef methods[] = {
     {"register", m_register, METH_VARARGS,
      "register(dispatch, encode, decode, failure, recover, deadline, cancelled): hooks, and the exceptions of notices."},
     {"configure", m_configure, METH_VARARGS,
-     "configure(reply_bytes, output_bytes, value_depth, stack_depth): limits of this instance."},
+     "configure(reply_bytes, output_bytes, value_nodes, value_depth, stack_depth): limits of this instance."},
     {"setrecursionlimit", m_setrecursionlimit, METH_O, "Set the recursion limit; what is above stack_depth sets it to that."},
     {"scratch", m_scratch, METH_O, "scratch(bytes): make /tmp, in this instance's own memory."},
     {"dup", m_dup, METH_O, "dup(fd): another descriptor of the same file."},

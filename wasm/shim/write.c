@@ -39,9 +39,24 @@ static int need(Encoder *e, size_t more) {
     return 0;
 }
 
+int room_for(Encoder *e, uint64_t more) {
+    uint64_t total = e->nodes + more;
+    if (total <= e->max_nodes) return 0;
+    PyErr_Format(PyExc_ValueError, "the value has %llu items or more; the limit value_nodes is %u", (unsigned long long)total,
+                 (unsigned)e->max_nodes);
+    return -1;
+}
+
+/* Each head is one item. */
+static int count_head(Encoder *e) {
+    if (room_for(e, 1)) return -1;
+    e->nodes++;
+    return 0;
+}
+
 int write_head(Encoder *e, int major, uint64_t value) {
     int width = cbor_width(value);
-    if (need(e, 1 + (size_t)width)) return -1;
+    if (count_head(e) || need(e, 1 + (size_t)width)) return -1;
     e->length += cbor_put_head(e->bytes + e->length, major, value, width);
     return 0;
 }
@@ -60,7 +75,7 @@ int write_string(Encoder *e, int major, const void *p, size_t n) {
 int write_float(Encoder *e, double value) {
     uint64_t bits;
     memcpy(&bits, &value, 8);
-    if (need(e, CBOR_HEAD_BYTES)) return -1;
+    if (count_head(e) || need(e, CBOR_HEAD_BYTES)) return -1;
     e->length += cbor_put(e->bytes + e->length, SIMPLE, CBOR_FLOAT64, bits, 8);
     return 0;
 }

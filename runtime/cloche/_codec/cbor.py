@@ -10,9 +10,21 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from cbor2 import CBOREncoder, CBORTag, dumps
+from cbor2 import CBOREncoder, CBORTag, dump, dumps
 
-__all__ = ["write", "write_listless"]
+__all__ = ["TooLarge", "write", "write_listless", "write_within"]
+
+
+class TooLarge(Exception):
+    """The message takes more than its limit of bytes.
+
+    Args:
+        size: bytes so far; there would be more.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
 
 
 def _write_tag(encoder: CBOREncoder, tag: CBORTag) -> None:
@@ -43,3 +55,40 @@ write: Final = partial(dumps, encoders=_ENCODERS)
 write_listless: Final = dumps
 """Encode numbers, booleans, None, texts, byte strings, or (nested) dicts of these, in half the time of `write`: cbor2 runs no
 Python code for them. A value with a list, tuple or tag must go through `write`, or Ctrl-C can be lost."""
+
+
+class _Room:
+    """A file that takes a limited number of bytes."""
+
+    def __init__(self, size: int, before: int) -> None:
+        self._size = before
+        self._max_size = before + size
+        self.parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:
+        self._size += len(data)
+        if self._size > self._max_size:
+            raise TooLarge(self._size)
+        self.parts.append(data)
+        return len(data)
+
+
+def write_within(value: Any, room: int, before: int = 0) -> bytes:
+    """As `write`, with a limit that holds while the bytes are made: the same text or list in many places takes room in each.
+
+    cbor2 hands over 4 KiB at a time, so this takes no longer than `write` does.
+
+    Args:
+        value: as for `write`.
+        room: bytes allowed.
+        before: bytes of the message that are not in this part of it, for the error.
+
+    Raises:
+        TooLarge: it takes more than `room` bytes.
+    """
+    file = _Room(room, before)
+    dump(value, file, encoders=_ENCODERS)  # type: ignore[arg-type]  # it asks for `write` and `writable` alone
+    return b"".join(file.parts)

@@ -21,8 +21,17 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import cbor2
 
 from cloche._codec.cbor import write as write_cbor
-from cloche._codec.cbor import write_listless
-from cloche._codec.encoder import ATOMS, CONVERSIONS, HAS_LIST, UNCOMPARABLE, Lowering, is_flat, is_plain, path
+from cloche._codec.cbor import TooLarge, write_listless, write_within
+from cloche._codec.encoder import (
+    ATOMS,
+    CONVERSIONS,
+    UNCOMPARABLE,
+    Lowering,
+    comes_again,
+    is_flat,
+    is_plain,
+    path,
+)
 from cloche._codec.hash_floods import COMPACTED, FractionHashes, charge_dict, charge_frozenset, charge_set
 from cloche._codec.locate import locate
 from cloche._codec.optional_numpy import load_numpy
@@ -42,6 +51,8 @@ _MALFORMED: Final = (cbor2.CBORError, ValueError, TypeError, ArithmeticError, Lo
 """Exceptions that malformed guest bytes can provoke in cbor2 and in the decoders."""
 _RECORD_DEPTH: Final = 8
 """Nesting allowed in a log record."""
+_FEW: Final = 256
+"""Items of a message that is written in one piece, and measured then. A larger one is measured while it is written."""
 _SPARSE: Final = 5
 """A set of fewer items keeps them in the set object itself, so that copying would save no memory."""
 
@@ -69,7 +80,7 @@ class Codec:
     """Encodes messages to one instance and decodes its replies. Not thread-safe: the caller holds the node's lock.
 
     Args:
-        limits: limits of the instance; `value_depth`, `request_bytes` and `reply_bytes` apply here.
+        limits: limits of the instance; `value_depth`, `value_nodes`, `request_bytes` and `reply_bytes` apply here.
         place: copies a body into a new block of guest memory, which the guest owns from then on; returns the block's address.
         lift: takes address and length, checks the range, and returns a view of that guest memory.
         free: frees a block (by address) whose message will not be sent; None: blocks need not be freed.
@@ -79,7 +90,7 @@ class Codec:
             None: `lift` does so already.
     """
 
-    __slots__ = ("_decoders", "_depth", "_free", "_lifter", "_place", "_reply_bytes", "_request_bytes", "_shared")
+    __slots__ = ("_copies", "_decoders", "_depth", "_free", "_lifter", "_place", "_reply_bytes", "_request_bytes", "_shared")
 
     def __init__(
         self,
@@ -91,6 +102,7 @@ class Codec:
         pin: Callable[[int, int], memoryview] | None = None,
     ) -> None:
         self._depth = limits.value_depth
+        self._copies = limits.value_nodes
         self._request_bytes = limits.request_bytes
         self._reply_bytes = limits.reply_bytes
         self._place = place
@@ -133,8 +145,10 @@ class Codec:
             op, call, operand = message
             kind = type(operand)
             write: Callable[[Any], bytes] | None = None
-            if kind in ATOMS or (kind is dict and is_flat(operand)):
+            if kind in ATOMS:
                 write = write_listless
+            elif kind is dict and is_flat(operand):
+                write = write_listless if len(operand) <= _FEW else self._write_within
             elif kind is dict or kind is list:
                 write = self._plain_writer(operand)
             if write is not None:
@@ -142,6 +156,8 @@ class Codec:
                     frame: bytes = _FRAME_STARTS[op] + call.to_bytes(8, "big") + write(operand)
                 except UnicodeEncodeError:
                     pass  # a lone surrogate: the encoder below sends it as a tag
+                except TooLarge as error:
+                    self._too_large(error.size, root)
                 else:
                     if len(frame) > self._request_bytes:
                         self._too_large(len(frame), root)
@@ -149,18 +165,29 @@ class Codec:
         # an `Op` becomes an int, because cbor2 writes an enum far more slowly
         if type(message[0]) is not int and type(message[0]) is not bool:
             message = [int(message[0]), *message[1:]]
-        lowering = Lowering(self._depth, self._shared)
-        lowered = lowering.message(message, root)
-        if lowering.outside > self._request_bytes:
-            self._too_large(lowering.outside, root)
-        return self._write(lowered, lowering, root)
+        lowering = Lowering(self._depth, self._copies, self._request_bytes, self._shared)
+        try:
+            return self._write(lowering.message(message, root), lowering, root)
+        except TooLarge as error:
+            self._too_large(error.size, root)
 
     def _plain_writer(self, operand: list[Any] | dict[Any, Any]) -> Callable[[Any], bytes] | None:
         """The function that can write the operand unchanged, or None if the operand needs `Lowering`."""
-        seen: set[int] = set()
-        if not is_plain(operand, self._depth - 1, seen):
-            return None
-        return write_cbor if HAS_LIST in seen else write_listless
+        allowed = self._copies
+        found = [allowed, False]
+        if not is_plain(operand, self._depth - 1, found):
+            if found[0] >= 0 or comes_again(operand):
+                return None
+            allowed = sys.maxsize  # so many items, each in one place
+            found = [allowed, False]
+            if not is_plain(operand, self._depth - 1, found):
+                return None
+        if allowed - found[0] > _FEW:
+            return self._write_within
+        return write_cbor if found[1] else write_listless
+
+    def _write_within(self, operand: list[Any] | dict[Any, Any]) -> bytes:
+        return write_within(operand, self._request_bytes)
 
     def _write(self, lowered: list[Any], lowering: Lowering, root: str) -> bytes:
         """Place the bodies in guest memory, and write the frame with their addresses."""
@@ -169,17 +196,21 @@ class Codec:
             for body, place in lowering.bodies:
                 place[0] = self._place(body)
                 placed.append(place[0])
-            frame = write_cbor(lowered)
-            self._check_size(frame, lowering, root)
-        except EncodeError:
+            frame = self._written(lowered, lowering)
+        except (EncodeError, TooLarge):
             for address in placed if self._free else ():
                 self._free(address)  # type: ignore[misc]  # the loop is empty without `_free`
             raise
         return frame
 
-    def _check_size(self, frame: bytes, lowering: Lowering, root: str) -> None:
-        if len(frame) + lowering.outside > self._request_bytes:
-            self._too_large(len(frame) + lowering.outside, root)
+    def _written(self, lowered: list[Any], lowering: Lowering) -> bytes:
+        room = self._request_bytes - lowering.outside
+        if lowering.items > _FEW:
+            return write_within(lowered, room, lowering.outside)
+        frame: bytes = write_cbor(lowered)
+        if len(frame) > room:
+            raise TooLarge(len(frame) + lowering.outside)
+        return frame
 
     def _too_large(self, size: int, root: str) -> NoReturn:
         allowed = self._request_bytes

@@ -3,8 +3,12 @@
 docs/reference/wire.md has the table of tags.
 
 `is_flat` and `is_plain` recognise values that cbor2 can write unchanged, which is nearly every call. All others take one walk of
-`Lowering`, which also refuses what cannot be sent: cycles, values in two places, nesting beyond `value_depth`, unknown types, and
-dicts or sets whose keys would become equal by being sent.
+`Lowering`, which also refuses what cannot be sent: cycles, nesting beyond `value_depth`, unknown types, and dicts or sets whose keys
+would become equal by being sent.
+
+A value becomes a tree: what is in several places is sent in each. Such a tree can be exponentially larger than the value. So a
+container that comes again is not walked again, its items are counted against `value_nodes`, and `request_bytes` holds while bytes
+are made, not only at the end.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from uuid import UUID
 
 from cbor2 import CBORTag
 
+from cloche._codec.cbor import TooLarge
 from cloche._codec.optional_numpy import load_numpy
 from cloche.errors import EncodeError
 from cloche_wire import Op, abi, tags
@@ -27,25 +32,21 @@ from cloche_wire import values as wire
 from cloche_wire.arrays import ARRAY_TAGS
 from cloche_wire.record import Record
 
-__all__ = ["ATOMS", "CONVERSIONS", "HAS_LIST", "NO_NAME", "UNCOMPARABLE", "Lowering", "is_flat", "is_plain", "path"]
+__all__ = ["ATOMS", "CONVERSIONS", "NO_NAME", "UNCOMPARABLE", "Lowering", "comes_again", "is_flat", "is_plain", "path"]
 
 ATOMS: Final = frozenset({int, float, bool, type(None)})
 """Types that cbor2 writes unchanged, whatever the value."""
-HAS_LIST: Final = 0
-"""A marker that `is_plain` adds to its set of object ids once it has met a list. No object has the id 0."""
 _NUMBERS: Final = frozenset({int, float})
 _INTEGERS: Final = {int}
 _FLOATS: Final = {float}
 _LARGE: Final = abi.OUT_OF_LINE_BYTES
-_MUTABLE_TAGS: Final = frozenset(
-    {*tags.TYPED_DTYPES, tags.ROW_MAJOR, tags.COLUMN_MAJOR, tags.NDARRAY, tags.READONLY, tags.MAP, tags.SET}
-)
 UNCOMPARABLE: Final = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, Warning)
 """What hashing and comparing keys can raise. Examples: a list has no hash; a Decimal cannot be compared with a numpy integer; numpy
 issues warnings, which may be errors."""
 CONVERSIONS: Final = "an enum arrives as its value, an object as its fields, a subclass as its base"
 _UNCHANGED_KEYS: Final = ATOMS | {str, bytes, complex, date, datetime, time, timedelta, Decimal, Fraction, UUID}
 """Types whose values are sent unchanged, so that distinct keys stay distinct."""
+_SCALARS: Final = ATOMS | {str, bytes}
 _MAX_EXPONENT: Final = 425_000_000
 _MIN_EXPONENT: Final = -849_999_999
 """Range of a Decimal's exponent in a guest, whose libmpdec is the 32-bit build (Modules/_decimal/libmpdec/mpdecimal.h)."""
@@ -68,22 +69,22 @@ def is_flat(mapping: dict[Any, Any]) -> bool:
     return True
 
 
-def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
+def is_plain(container: Any, depth: int, found: list[int]) -> bool:
     """Whether cbor2 can write a container unchanged: only lists, dicts with text keys, short texts and bytes, and ATOMS are in it.
 
-    False as well if the nesting is deeper than `depth`, or if one container is in two places. A text with lone surrogates counts as
-    plain; cbor2 then raises UnicodeEncodeError. This is the hot path of every call: 40 ns for each item, where having cbor2 call an
-    encoder for tuples and the like takes 130 ns.
+    False as well if the nesting is deeper than `depth` (as a cycle is), or if there are too many items. A text with lone surrogates
+    counts as plain; cbor2 then raises UnicodeEncodeError. This is the hot path of every call: 40 ns for each item, where having
+    cbor2 call an encoder for tuples and the like takes 130 ns.
 
     Args:
         container: a list or dict.
         depth: levels of containers allowed, this one included.
-        seen: ids of the containers met so far; filled in, with HAS_LIST if there is a list.
+        found: two numbers that are updated: how many items more are allowed (negative afterwards: there are too many), and whether
+            there is a list.
     """
-    key = id(container)
-    if key in seen or not depth:
+    left = found[0] = found[0] - len(container)
+    if left < 0 or not depth:
         return False
-    seen.add(key)
     items = container
     if type(container) is dict:
         for name in container:
@@ -93,7 +94,7 @@ def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
     elif len(container) >= abi.NUMBERS_SHORTEST and type(container[0]) in _NUMBERS and type(container[-1]) in _NUMBERS:
         return False  # probably all numbers: `Lowering` packs them into one byte string, which is faster than checking each
     else:
-        seen.add(HAS_LIST)
+        found[1] = True
     for item in items:
         kind = type(item)
         if kind in ATOMS:
@@ -102,11 +103,32 @@ def is_plain(container: Any, depth: int, seen: set[int]) -> bool:
             if len(item) >= _LARGE:
                 return False
         elif kind is dict or kind is list:
-            if not is_plain(item, depth - 1, seen):
+            if not is_plain(item, depth - 1, found):
                 return False
         else:
             return False
     return True
+
+
+def comes_again(container: Any) -> bool:
+    """Whether a list or dict is in the value twice. It looks only into exact lists and dicts, and takes linear time."""
+    seen, left = {id(container)}, [container]
+    while left:
+        outer = left.pop()
+        for item in outer.values() if type(outer) is dict else outer:
+            kind = type(item)
+            if kind is dict or kind is list:
+                if id(item) in seen:
+                    return True
+                seen.add(id(item))
+                left.append(item)
+    return False
+
+
+_Known = tuple[Any, int, int]
+"""What a container became (None: it has bodies), how many items are in it, and the depth that was allowed there."""
+_OPEN: Final[_Known] = (None, 0, 0)
+"""Stands for a container that the walk is inside of."""
 
 
 class _Refused(Exception):
@@ -136,24 +158,30 @@ class Lowering:
 
     Args:
         depth: levels of containers allowed (`value_depth`).
+        copies: items that may be sent again, because what they are in is in several places (`value_nodes`).
+        room: bytes that the message may take (`request_bytes`).
         shared: see `Codec`.
 
     Attributes:
+        items: items so far.
         bodies: pairs of a buffer to place in guest memory and the list ``[address, length]`` that stands for the buffer in the
             lowered message. The caller fills in each address before it writes the message.
         outside: bytes of all bodies.
     """
 
-    def __init__(self, depth: int, shared: Callable[[memoryview], int] | None = None) -> None:
+    def __init__(
+        self, depth: int, copies: int, room: int, shared: Callable[[memoryview], int] | None = None
+    ) -> None:
         self._shared = shared
+        self.items = 0
+        self._copies = self._max_copies = copies
+        self._room = self._max_room = room
         self.bodies: list[tuple[Any, list[int]]] = []
         self.outside = 0
         self._depth = self._max_depth = depth
-        self._seen: set[int] = set()
-        self._enclosing: list[Any] = []
-        self._held: list[
-            Any
-        ] = []  # keeps temporary objects alive: a new object could reuse the id of a freed one in `_seen`
+        self._known: dict[int, _Known] = {}
+        # keeps temporary objects alive: a new object could reuse the id of a freed one in `_known`
+        self._held: list[Any] = []
         self._substitutes = 0
 
     def message(self, message: list[Any], root: str) -> list[Any]:
@@ -169,6 +197,7 @@ class Lowering:
 
         Raises:
             EncodeError: a value in the message cannot be sent; the error has its path.
+            TooLarge: it takes more bytes than there is room for.
         """
         try:
             return self._list(message)
@@ -184,32 +213,57 @@ class Lowering:
             return value
         if kind is str:
             return self._text(value)
-        if kind is list:
-            self._check_not_seen(value)
-            return self._numbers(value) or self._list(value)
-        if kind is dict:
-            return self._dict(value)
-        if kind is tuple:
-            return CBORTag(tags.TUPLE, self._list(value))
-        if kind is bytes:
+        if kind is bytes or kind is bytearray:
             return self._bytes(value)
-        if kind is bytearray:
-            self._check_not_seen(value)
-            return self._bytes(value)
-        if kind is set or kind is frozenset:
-            return self._set(value)
-        return self._other(value)
+        known = self._known.get(id(value))
+        if known is not None:
+            again = self._again(value, known)
+            if again is not None:
+                return again
+        lower = _CONTAINERS.get(kind)
+        return self._other(value) if lower is None else self._once(value, lower, self, value)
 
-    def _check_not_seen(self, value: Any) -> None:
-        """Record a mutable value, and refuse one that the message contains already: identity would be lost by sending it twice."""
-        if id(value) in self._seen:
-            if any(value is outer for outer in self._enclosing):
-                raise _Refused(f"a cycle: this {wire.type_name(value)} contains itself")
-            raise _Refused(f"this {wire.type_name(value)} is in the value twice; send a copy in one of the places")
-        self._seen.add(id(value))
+    def _once(self, value: Any, lower: Callable[..., Any], *args: Any) -> Any:
+        """Lower a container, and keep what it became, for when it comes again."""
+        key = id(value)
+        self._known[key] = _OPEN
+        depth, items, bodies = self._depth, self.items, len(self.bodies)
+        lowered = lower(*args)
+        # a body belongs to one place: the guest frees it when that part of the value dies
+        self._known[key] = (lowered if len(self.bodies) == bodies else None, self.items - items, depth)
+        return lowered
+
+    def _again(self, value: Any, known: _Known) -> Any:
+        """What a container became before, if it can be sent as that again. None: it has to be lowered again.
+
+        Deeper inside than before, it may pass `value_depth`. So no container is lowered more than `value_depth` times, but for those
+        with bodies, which `request_bytes` bounds.
+        """
+        if known is _OPEN:
+            raise _Refused(f"a cycle: this {wire.type_name(value)} contains itself")
+        lowered, items, depth = known
+        if depth > self._depth:
+            lowered = None
+        if lowered is not None:
+            self.items += items
+        self._copies -= 1 if lowered is None else 1 + items
+        if self._copies < 0:
+            allowed = self._max_copies
+            raise _Refused(
+                f"what is in several places would be sent as more than {allowed} items (value_nodes)",
+                {"limit": "value_nodes", "value": allowed, "reached": allowed - self._copies},
+            )
+        return lowered
+
+    def _charge(self, size: int) -> None:
+        """Spend bytes of the message's limit, before they are made."""
+        self._room -= size
+        if self._room < 0:
+            raise TooLarge(self._max_room - self._room)
 
     def _enter(self, value: Any) -> None:
         """Go one level deeper, into a container, if `value_depth` allows."""
+        self.items += len(value)
         if not self._depth:
             allowed = self._max_depth
             raise _Refused(
@@ -218,32 +272,36 @@ class Lowering:
             )
         self._depth -= 1
         self._substitutes = 0
-        self._enclosing.append(value)
-
-    def _leave(self) -> None:
-        self._depth += 1
-        self._enclosing.pop()
 
     def _text(self, text: str) -> Any:
         if not text.isascii():
             try:
                 data = text.encode()
             except UnicodeEncodeError:
+                self._charge(len(text))
                 return CBORTag(tags.SURROGATES, text.encode("utf-8", "surrogatepass"))
             return self._body(tags.TEXT_AT, data) if len(data) >= _LARGE else text
         return self._body(tags.TEXT_AT, text.encode()) if len(text) >= _LARGE else text
 
     def _bytes(self, data: bytes | bytearray) -> Any:
-        return self._body(tags.BYTES_AT, data) if len(data) >= _LARGE else bytes(data)
+        if len(data) >= _LARGE:
+            return self._body(tags.BYTES_AT, data)
+        if type(data) is not bytes:
+            self._charge(len(data))
+        return bytes(data)
 
     def _array_body(self, buffer: Any) -> Any:
         view = memoryview(buffer)
         if self._shared is not None and (address := self._shared(view)):
             return CBORTag(tags.SHARED_AT, [address, view.nbytes])
-        return self._body(tags.BODY_AT, view) if view.nbytes >= _LARGE else view.tobytes()
+        if view.nbytes >= _LARGE:
+            return self._body(tags.BODY_AT, view)
+        self._charge(view.nbytes)
+        return view.tobytes()
 
     def _body(self, tag: int, data: Any) -> CBORTag:
         size = memoryview(data).nbytes
+        self._charge(size)
         place = [0, size]
         self.bodies.append((data, place))
         self.outside += size
@@ -251,7 +309,7 @@ class Lowering:
 
     def _numbers(self, items: list[Any]) -> CBORTag | None:
         """Pack a long list of only 64-bit integers, or only floats, into one byte string; None for any other list."""
-        if len(items) < abi.NUMBERS_SHORTEST or not self._depth:
+        if len(items) < abi.NUMBERS_SHORTEST or not self._depth or 8 * len(items) > self._room:
             return None
         kinds = set(map(type, items))
         if kinds != _INTEGERS and kinds != _FLOATS:
@@ -274,12 +332,16 @@ class Lowering:
         except _Refused as refused:
             refused.steps.append(len(lowered))
             raise
-        self._leave()
+        self._depth += 1
         return lowered
 
+    def _list_or_numbers(self, items: list[Any]) -> Any:
+        return self._numbers(items) or self._list(items)
+
+    def _tuple(self, items: tuple[Any, ...]) -> CBORTag:
+        return CBORTag(tags.TUPLE, self._list(items))
+
     def _set(self, items: set[Any] | frozenset[Any]) -> CBORTag:
-        if type(items) is set:
-            self._check_not_seen(items)
         self._enter(items)
         self._check_distinct(items)
         try:
@@ -287,11 +349,10 @@ class Lowering:
         except _Refused as refused:
             refused.steps.append(NO_NAME)
             raise
-        self._leave()
+        self._depth += 1
         return CBORTag(tags.SET if type(items) is set else tags.FROZENSET, lowered)
 
     def _dict(self, mapping: dict[Any, Any]) -> Any:
-        self._check_not_seen(mapping)
         self._enter(mapping)
         key: Any = NO_NAME
         plain = all(type(key) is str and (key.isascii() or _is_utf8(key)) for key in mapping)
@@ -308,7 +369,7 @@ class Lowering:
         except _Refused as refused:
             refused.steps.append(key)
             raise
-        self._leave()
+        self._depth += 1
         return lowered if plain else CBORTag(tags.MAP, flat)
 
     def _key(self, key: Any) -> Any:
@@ -321,7 +382,8 @@ class Lowering:
         """Refuse keys (or items of a set) that would be equal, unhashable or incomparable on the other side."""
         if _UNCHANGED_KEYS.issuperset(map(type, keys)):
             return
-        received = [_as_received(key, self._depth) for key in keys]
+        done: dict[int, Any] = {}
+        received = [_as_received(key, self._depth, done) for key in keys]
         try:
             different = len(set(received)) == len(received)
         except UNCOMPARABLE as error:
@@ -331,8 +393,6 @@ class Lowering:
 
     def _other(self, value: Any) -> Any:
         """Lower a value of a type that only `cloche_wire.values.lower` knows, or a subclass."""
-        if any(value is outer for outer in self._enclosing):
-            raise _Refused(f"a cycle: this {wire.type_name(value)} contains itself")
         if self._substitutes == _MAX_SUBSTITUTES:
             raise _Refused(f"cannot encode {wire.type_name(value)}: it stands for another value, and that for another")
         if hasattr(type(value), "__dlpack__") or hasattr(type(value), "__array_interface__"):
@@ -345,30 +405,27 @@ class Lowering:
         if tag == tags.DECIMAL:
             _check_exponent(value)
         if tag is None:
-            if type(content) in (list, dict, set, bytearray):
-                self._check_not_seen(value)
-            substitutes = self._substitutes
-            self._substitutes += 1
-            self._enclosing.append(value)
-            lowered = self._value(content)
-            self._enclosing.pop()
-            self._substitutes = substitutes
-            return lowered
-        if tag in _MUTABLE_TAGS:
-            self._check_not_seen(value)
+            if type(content) in _SCALARS:  # may come as often as it likes
+                return self._value(content)
+            return self._once(value, self._substitute, content)
         if tag == tags.RECORD:
-            return self._record(value, content)
+            return self._once(value, self._record, content)
         return self._tag(tag, content)
 
-    def _record(self, value: Any, content: list[Any]) -> CBORTag:
+    def _substitute(self, content: Any) -> Any:
+        substitutes = self._substitutes
+        self._substitutes += 1
+        lowered = self._value(content)
+        self._substitutes = substitutes
+        return lowered
+
+    def _record(self, content: list[Any]) -> CBORTag:
         name, fields, values = content
-        self._enclosing.append(value)
         try:
             lowered = self._list(values)
         except _Refused as refused:
             refused.steps[-1] = fields[refused.steps[-1]]
             raise
-        self._enclosing.pop()
         return CBORTag(tags.RECORD, [name, fields, lowered])
 
     def _tag(self, tag: int, content: Any) -> CBORTag:
@@ -382,23 +439,42 @@ class Lowering:
             content = self._tag(content.tag, content.content)
         elif tag == tags.OPAQUE:
             content = [content[0], self._bytes(content[1])]
+        elif type(content) is str:  # of a decimal, for example
+            self._charge(len(content))
         return CBORTag(tag, content)
 
 
-def _as_received(key: Any, depth: int) -> Any:
-    """The key as the other side will decode it. A key that cannot be sent is returned unchanged: the walk refuses it later."""
+_CONTAINERS: Final[dict[type, Callable[[Lowering, Any], Any]]] = {
+    list: Lowering._list_or_numbers,
+    dict: Lowering._dict,
+    tuple: Lowering._tuple,
+    set: Lowering._set,
+    frozenset: Lowering._set,
+}
+
+
+def _as_received(key: Any, depth: int, done: dict[int, Any]) -> Any:
+    """The key as the other side will decode it. A key that cannot be sent is returned unchanged: the walk refuses it later.
+
+    Args:
+        key: the key, or a part of it.
+        depth: levels of containers allowed.
+        done: results by the id of what came before. What is in many places of a key is looked at once.
+    """
     kind = type(key)
     if kind in _UNCHANGED_KEYS or not depth:
         return key
     if kind is tuple or kind is frozenset:
-        return kind([_as_received(item, depth - 1) for item in key])
+        if id(key) not in done:
+            done[id(key)] = kind([_as_received(item, depth - 1, done) for item in key])
+        return done[id(key)]
     try:
         tag, content = wire.lower(key)
         if tag is None:
-            return _as_received(content, depth - 1)
+            return _as_received(content, depth - 1, {})
         if tag == tags.RECORD:
             name, fields, values = content
-            return Record(name, fields, [_as_received(value, depth - 1) for value in values])
+            return Record(name, fields, [_as_received(value, depth - 1, {}) for value in values])
         if tag in ARRAY_TAGS:
             return _Unhashable()
         return wire.lift(tag, content)

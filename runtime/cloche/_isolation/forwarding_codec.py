@@ -63,8 +63,7 @@ class RemoteCodec(Codec):
         places = [place for _, place in lowering.bodies]
         for index, place in enumerate(places):
             place[0] = _FIRST + index
-        frame = write_cbor(lowered)
-        self._check_size(frame, lowering, root)
+        frame = self._written(lowered, lowering)
         if not places:
             return frame
         for place in places:

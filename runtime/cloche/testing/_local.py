@@ -156,7 +156,9 @@ class LocalInstance(CheckedSandbox):
         if self._output > self.limits.output_bytes:
             raise _Output
 
-    def configure(self, reply_bytes: int, output_bytes: int, value_depth: int, stack_depth: int) -> None:
+    def configure(
+        self, reply_bytes: int, output_bytes: int, value_nodes: int, value_depth: int, stack_depth: int
+    ) -> None:
         """Does nothing: the limits are known here, and the recursion limit stays this process's."""
 
     def call(self, request: list[Any]) -> list[Any] | None:

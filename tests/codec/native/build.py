@@ -17,7 +17,7 @@ from cloche_guest import values
 HERE = Path(__file__).parent
 TREE = HERE.parents[2]
 SHIM = TREE / "wasm" / "shim"
-SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "seen", "write", "path")
+SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "write", "path")
 FILES = ("files", "memfs", "hostfs")
 OWN_BLOCKS = ("codec", "decode")  # where free() means a block of a request: the harness keeps count of those
 WARNINGS = (

@@ -55,9 +55,9 @@ static PyObject *hooks(PyObject *m, PyObject *args) {
 }
 static PyObject *limits(PyObject *m, PyObject *args) {
     Py_ssize_t reply_bytes;
-    unsigned depth;
-    if (!PyArg_ParseTuple(args, "nI", &reply_bytes, &depth)) return NULL;
-    codec_set_limits((size_t)reply_bytes, depth);
+    unsigned nodes, depth;
+    if (!PyArg_ParseTuple(args, "nII", &reply_bytes, &nodes, &depth)) return NULL;
+    codec_set_limits((size_t)reply_bytes, nodes, depth);
     Py_RETURN_NONE;
 }
 
