@@ -32,15 +32,16 @@ def lower_numpy(value: Any) -> tuple[int | None, Any] | None:
     numpy: Any = sys.modules.get("numpy")
     if numpy is None:
         return None
-    if isinstance(value, numpy.ndarray):
+    kind = type(value)  # `isinstance` believes an object's `__class__`
+    if issubclass(kind, numpy.ndarray):
         typed = _typed_tag(value.dtype)
-        if typed and value.size and value.flags.carray and type(value) is numpy.ndarray:
+        if typed and value.size and value.flags.carray and kind is numpy.ndarray:
             # a fast path for the commonest arrays; `_lower_ndarray` gives the same
             return (typed, value) if value.ndim == 1 else (tags.ROW_MAJOR, [list(value.shape), Tagged(typed, value)])
         return _lower_ndarray(numpy, value)
-    if isinstance(value, numpy.generic):
-        if not value.nbytes:  # an empty numpy.str_ or numpy.bytes_
-            return None, value.item()
+    if issubclass(kind, numpy.generic):
+        if value.dtype.kind in "SU" and (not value.nbytes or value[-1:] in ("\0", b"\0")):
+            return None, value[:]  # numpy counts no NULs at the end of its own texts
         return tags.SCALAR, [dtypes.to_wire(value.dtype), value.tobytes()]
     return None
 
@@ -66,7 +67,13 @@ def lower_exporter(value: Any) -> tuple[int, Any] | None:
         try:
             array = convert(value)
         except Exception as error:  # e.g. a tensor on another device, or one that tracks gradients
-            raise TypeError(f"cannot encode {kind.__module__}.{kind.__qualname__}: {error}") from error
+            from cloche_wire import remedies  # only here: few values are refused
+
+            remedy = remedies.of(value)
+            raise TypeError(
+                f"cannot encode {kind.__module__}.{kind.__qualname__}: {error}{f': pass {remedy}' if remedy else ''}"
+            ) from error
+        _check_no_palette(value)
         return _lower_ndarray(numpy, array)
     try:
         view = memoryview(value)
@@ -75,11 +82,20 @@ def lower_exporter(value: Any) -> tuple[int, Any] | None:
     return _lower_view(view) if numpy is None else _lower_ndarray(numpy, numpy.asarray(view))
 
 
+def _check_no_palette(value: Any) -> None:
+    """Refuse an image (of PIL) whose array has the numbers of colours, without the colours."""
+    if getattr(value, "mode", None) in ("P", "PA") and any(base.__module__ == "PIL.Image" for base in type(value).__mro__):
+        raise TypeError('cannot encode an image with a palette: pass numpy.asarray(x.convert("RGBA"))')
+
+
 def _lower_ndarray(numpy: Any, value: Any) -> tuple[int, Any]:
     if type(value) is not numpy.ndarray:
         masked = sys.modules.get("numpy.ma")
         if masked is not None and isinstance(value, masked.MaskedArray):
             raise TypeError("cannot encode a masked array: send .filled(), or .data and .mask")
+        if getattr(value, "__dict__", None) and not type(value).__module__.startswith("numpy"):
+            kind = type(value)
+            raise TypeError(f"cannot encode {kind.__module__}.{kind.__qualname__}: it is more than an array: pass numpy.asarray(x)")
         value = value.view(numpy.ndarray)
     flags, dtype = value.flags, value.dtype
     wire = dtype.str if dtype.str in tags.TYPED_ARRAYS else dtypes.to_wire(dtype)

@@ -101,8 +101,12 @@ def to_wire(dtype: Any) -> Wire:
 @lru_cache(256)
 def _to_text(dtype: Any) -> str:
     text: str = dtype.str
-    if dtype.kind not in "biufcmMSUV" or not _GRAMMAR.fullmatch(text) or not dtype.itemsize:
-        raise TypeError(f"cannot encode an array of dtype {dtype}")
+    # a dtype of another library, as bfloat16, can look like one of numpy
+    if dtype.kind not in "biufcmMSUV" or dtype.isbuiltin == 2 or not _GRAMMAR.fullmatch(text) or not dtype.itemsize:
+        from cloche_wire import remedies  # only here: few values are refused
+
+        remedy = remedies.of_dtype(dtype)
+        raise TypeError(f"cannot encode an array of dtype {dtype}{f': pass {remedy}' if remedy else ''}")
     return text
 
 

@@ -13,6 +13,7 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from fractions import Fraction
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID, SafeUUID
 
@@ -21,6 +22,7 @@ from cloche_wire.cost import Budget
 from cloche_wire.record import Record
 from cloche_wire.tagged import Opaque, Tagged
 
+_MAX_KEY_DEPTH: Final = 64
 MAX_FRACTION_BITS: Final = 4096
 """Maximum bits of a fraction's numerator and denominator, because reducing a fraction takes quadratic time."""
 
@@ -45,22 +47,91 @@ def lower(value: Any) -> Lowered:
     lowered = function(value) if function else arrays.lower_numpy(value) or _lower_subclass(value)
     lowered = lowered or arrays.lower_exporter(value)
     if lowered is None:
-        raise TypeError(f"cannot encode {type_name(value)}")
+        raise refusal(value)
     return lowered
 
 
+def refusal(value: object, why: str = "") -> TypeError:
+    """The error for a value that cannot be sent: its type, why, and what to pass instead."""
+    from cloche_wire import remedies  # only here: few values are refused
+
+    remedy = remedies.of(value)
+    parts = [f"cannot encode {type_name(value)}", *([why] if why else []), *([f"pass {remedy}"] if remedy else [])]
+    return TypeError(": ".join(parts))
+
+
 def _lower_subclass(value: Any) -> Lowered | None:
-    if isinstance(value, Enum):
+    # `type` and `issubclass`, because `isinstance` believes an object's `__class__`
+    kind = type(value)
+    if issubclass(kind, Enum):
         return None, value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return _record(value, names, [getattr(value, name) for name in names])
-    if isinstance(value, tuple) and type(fields := getattr(value, "_fields", None)) is tuple:
-        return _record(value, list(fields), list(value))
+    if dataclasses.is_dataclass(kind):
+        _check_only_fields(value)
+        return _record(value, names := [field.name for field in dataclasses.fields(kind)], _fields_of(value, names))
+    if issubclass(kind, tuple) and type(fields := getattr(kind, "_fields", None)) is tuple:
+        return _record(value, list(fields), list(tuple.__iter__(value)))
     for base, function in _BASES:
-        if isinstance(value, base):
-            return function(value)
+        if issubclass(kind, base):
+            return _as_base(value, base, function)
     return None
+
+
+def _fields_of(value: object, names: list[str]) -> list[Any]:
+    values = []
+    for name in names:
+        try:
+            values.append(getattr(value, name))
+        except AttributeError as error:
+            raise ValueError(f"the field {name} of this {type_name(value)} has no value") from error
+    return values
+
+
+def _check_only_fields(value: Any) -> None:
+    """Refuse a dataclass that has items as well, as a subclass of dict: a record has none."""
+    for base, _ in _BASES:
+        if issubclass(type(value), base) and (not hasattr(base, "__len__") or base.__len__(value)):
+            raise TypeError(
+                f"cannot encode {type_name(value)}: it has fields and is a {base.__name__}: pass {base.__name__}(x) or its fields"
+            )
+
+
+def _as_base(value: Any, base: type, lower_base: Callable[[Any], Lowered]) -> Lowered:
+    """Check that an instance of a subclass is worth as much as what is sent in its place.
+
+    Raises:
+        TypeError: it is not: a time with nanoseconds, for example, or one that stands for "no time".
+    """
+    if base not in _COMPARED:
+        lowered = lower_base(value)
+        if base in _CONTAINERS:
+            _check_shown(value, base, lowered[1])
+        return lowered
+    try:
+        tag, copy = lowered = lower_base(value)
+        if tag is not None:
+            copy = lift(tag, copy)
+    except (ValueError, OverflowError):
+        copy = None
+    if not (copy == value or (copy != copy and value != value)):
+        raise refusal(value, f"as a {base.__name__} it would be another value")
+    return lowered
+
+
+def _check_shown(value: Any, base: Any, copy: Any) -> None:
+    """Refuse a container that shows other items than it has, because it overrides how they are read."""
+    kind: Any = type(value)
+    if base is dict:
+        if kind.__getitem__ is dict.__getitem__:
+            return
+        stored, shown = list(copy.values()), [value[key] for key in copy]
+    elif kind.__iter__ is base.__iter__:
+        return
+    else:
+        stored, shown = list(copy), list(islice(iter(value), len(copy) + 1))
+    if len(stored) != len(shown) or any(a is not b and a != b for a, b in zip(stored, shown, strict=True)):
+        raise TypeError(
+            f"cannot encode {type_name(value)}: it shows other items than the {base.__name__} has: pass a {base.__name__} of them"
+        )
 
 
 def refuse_doubles(keys: Iterable[Any]) -> None:
@@ -69,20 +140,22 @@ def refuse_doubles(keys: Iterable[Any]) -> None:
     Raises:
         ValueError: two of the keys would be equal.
     """
-    arriving = list(map(_arriving, keys))
+    done: dict[int, Any] = {}
+    arriving = [_arriving(key, done) for key in keys]
     if len(set(arriving)) != len(arriving):
         raise ValueError("two keys would be the same on the other side: an enum arrives as its value")
 
 
-def _arriving(key: Any) -> Any:
-    """The key as the other side will decode it, as far as enums are concerned."""
-    if isinstance(key, Enum):
-        return _arriving(key.value)
-    if type(key) is tuple:
-        return tuple(map(_arriving, key))
-    if type(key) is frozenset:
-        return frozenset(map(_arriving, key))
-    return key
+def _arriving(key: Any, done: dict[int, Any], depth: int = _MAX_KEY_DEPTH) -> Any:
+    """The key as the other side will decode it, as far as enums are concerned. What is in many places of it is looked at once."""
+    kind = type(key)
+    if issubclass(kind, Enum):
+        return _arriving(key.value, {}, depth)
+    if (kind is not tuple and kind is not frozenset) or not depth:
+        return key
+    if id(key) not in done:
+        done[id(key)] = kind([_arriving(item, done, depth - 1) for item in key])
+    return done[id(key)]
 
 
 def _record(value: Any, names: list[Any], values: list[Any]) -> Lowered:
@@ -90,18 +163,27 @@ def _record(value: Any, names: list[Any], values: list[Any]) -> Lowered:
     return tags.RECORD, [record._name, names, values]
 
 
-def _zone(zone: tzinfo | None) -> str | None:
+def _zone(value: datetime | time) -> str | None:
+    zone = value.tzinfo
+    if zone is None:
+        return None
     zoneinfo = sys.modules.get("zoneinfo")
     key = zone.key if zoneinfo and isinstance(zone, zoneinfo.ZoneInfo) else None
-    return key if key and zones.is_key(key) else None
+    if key and zones.is_key(key):
+        return str(key)
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"the zone of this {type(value).__name__} has no offset then, and no key: pass it without the zone"
+        )
+    return None
 
 
 def _lower_datetime(value: datetime) -> Lowered:
-    return tags.DATETIME, [datetime.isoformat(value), value.fold, _zone(value.tzinfo)]
+    return tags.DATETIME, [datetime.isoformat(value), value.fold, _zone(value)]
 
 
 def _lower_time(value: time) -> Lowered:
-    return tags.TIME, [time.isoformat(value), value.fold, _zone(value.tzinfo)]
+    return tags.TIME, [time.isoformat(value), value.fold, _zone(value)]
 
 
 def _lower_fraction(value: Fraction) -> Lowered:
@@ -139,6 +221,11 @@ _BASES: Final[tuple[tuple[type, Callable[[Any], Lowered]], ...]] = (
     (frozenset, lambda v: (None, frozenset().union(v))),
     *((kind, function) for kind, function in _LOWER.items() if kind not in (Tagged, Record, Opaque)),
 )
+
+
+_CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset})
+_COMPARED: Final = frozenset({str, int, float, bytes, datetime, date, time, timedelta, complex})
+"""Types whose subclasses are compared with what is sent in their place. A decimal may refuse to be compared."""
 
 
 def lift(tag: int, content: Any, budget: Budget | None = None) -> Any:
@@ -184,13 +271,17 @@ def _lift_iso(kind: Any, text: Any) -> Any:
 
 
 def _in_zone(value: Any, fold: int, key: str | None) -> Any:
-    """Put a datetime or time into the zone; it keeps its fixed offset if this machine does not know the zone."""
+    """Put a datetime or time into the zone.
+
+    It keeps its fixed offset if this machine does not know the zone, or knows another offset then: it stays the same moment.
+    """
     if fold not in (0, 1):
         raise ValueError("fold is 0 or 1")
     if fold:
         value = value.replace(fold=fold)
     zone = None if key is None else zones.find(key)
-    return value if zone is None else value.replace(tzinfo=zone)
+    moved = value if zone is None else value.replace(tzinfo=zone)
+    return moved if moved.utcoffset() == value.utcoffset() else value
 
 
 def _lift_datetime(content: Any) -> datetime:

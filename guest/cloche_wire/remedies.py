@@ -1,0 +1,84 @@
+"""What to pass in place of a value that cannot be sent. Imported when a value has been refused, not before.
+
+Types of other libraries are recognised by name, so that nothing is imported for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from typing import Any, Final
+
+__all__ = ["of", "of_dtype"]
+
+_LIST: Final = "list(x)"
+_TEXT: Final = "str(x)"
+_BY_NAME: Final[dict[str, dict[str, str]]] = {
+    "pandas": {
+        "DataFrame": 'x.to_dict("records")',
+        "Series": "x.to_list() or x.to_numpy()",
+        "Index": "x.to_list() or x.to_numpy()",
+        "ExtensionArray": "x.tolist() or x.to_numpy()",
+        "NaTType": 'None or numpy.datetime64("NaT")',
+        "Timestamp": 'x.to_datetime64(), or x.floor("us") without its nanoseconds',
+        "Timedelta": 'x.to_timedelta64(), or x.floor("us") without its nanoseconds',
+        "NAType": "None",
+        "Period": _TEXT,
+        "Interval": "(x.left, x.right)",
+    },
+    "polars": {"DataFrame": "x.to_dicts()", "LazyFrame": "x.collect().to_dicts()", "Series": "x.to_list() or x.to_numpy()"},
+    "pyarrow": {
+        "Table": "x.to_pylist()",
+        "RecordBatch": "x.to_pylist()",
+        "Array": "x.to_pylist()",
+        "ChunkedArray": "x.to_pylist()",
+        "Scalar": "x.as_py()",
+    },
+    "xarray": {"DataArray": "x.to_numpy()", "Dataset": "x.to_dict()"},
+    "scipy": {"_spbase": "x.toarray()", "spmatrix": "x.toarray()", "sparray": "x.toarray()"},
+    "torch": {"Tensor": "x.detach().cpu().numpy(), after x.float() if it is a bfloat16"},
+    "tensorflow": {"Tensor": "x.numpy()"},
+    "jax": {"Array": "numpy.asarray(x)"},
+    "cupy": {"ndarray": "x.get()"},
+    "PIL": {"Image": "numpy.asarray(x)"},
+    "msgspec": {"Struct": "msgspec.to_builtins(x)"},
+    "collections": {"UserString": _TEXT, "deque": _LIST},
+    "types": {"SimpleNamespace": "vars(x)"},
+    "argparse": {"Namespace": "vars(x)"},
+    "pathlib": {"PurePath": _TEXT},
+    "ipaddress": {"_IPAddressBase": _TEXT},
+    "datetime": {"tzinfo": _TEXT},
+    "zoneinfo": {"ZoneInfo": "x.key"},
+    "re": {"Pattern": "x.pattern", "Match": "x.groups() or x.groupdict()"},
+    "_io": {"BytesIO": "x.getvalue()", "StringIO": "x.getvalue()", "_IOBase": "x.read()"},
+    "builtins": {"BaseException": _TEXT, "slice": "(x.start, x.stop, x.step)"},
+}
+"""By the first part of the module that a class is from, and by the name of the class: an expression for its instance x."""
+_BY_KIND: Final[tuple[tuple[type, str], ...]] = (
+    (Mapping, "dict(x)"),
+    (AsyncIterator, "[item async for item in x]"),
+    (Awaitable, "await x"),
+    (Iterable, _LIST),
+)
+_BY_DTYPE: Final = {"O": "x.tolist()", "T": 'x.astype("U")', "f": 'x.astype("f8")', "c": 'x.astype("c16")'}
+
+
+def of(value: object) -> str:
+    """What to pass in place of a value, as Python code in which the value is called x; "" if there is nothing to say."""
+    kind = type(value)
+    for base in kind.__mro__:
+        root = str(base.__module__).partition(".")[0]
+        found = _BY_NAME.get(root, {}).get(base.__qualname__)
+        if found:
+            return found
+    if hasattr(kind, "__attrs_attrs__"):
+        return "attrs.asdict(x)"
+    if any(base.__name__ == "BaseModel" and str(base.__module__).startswith("pydantic") for base in kind.__mro__):
+        return "x.model_dump()" if hasattr(kind, "model_dump") else "x.dict()"
+    return next((text for base, text in _BY_KIND if issubclass(kind, base)), "")
+
+
+def of_dtype(dtype: Any) -> str:
+    """What to pass in place of an array x of a dtype that cannot be sent; "" if there is nothing to say."""
+    if dtype.isbuiltin == 2:  # of another library, which makes its numbers from those of numpy, and back
+        return 'x.astype("f4")'
+    return _BY_DTYPE.get(dtype.kind, "")
