@@ -76,7 +76,7 @@ class _Room:
         return len(data)
 
 
-def write_within(value: Any, room: int, before: int = 0) -> bytes:
+def write_within(value: Any, room: int, before: int = 0, *, listless: bool = False) -> bytes:
     """As `write`, with a limit that holds while the bytes are made: the same text or list in many places takes room in each.
 
     cbor2 hands over 4 KiB at a time, so this takes no longer than `write` does.
@@ -85,10 +85,11 @@ def write_within(value: Any, room: int, before: int = 0) -> bytes:
         value: as for `write`.
         room: bytes allowed.
         before: bytes of the message that are not in this part of it, for the error.
+        listless: whether the value is one for `write_listless`.
 
     Raises:
         TooLarge: it takes more than `room` bytes.
     """
     file = _Room(room, before)
-    dump(value, file, encoders=_ENCODERS)  # type: ignore[arg-type]  # it asks for `write` and `writable` alone
+    dump(value, file, encoders=None if listless else _ENCODERS)  # type: ignore[arg-type]  # it needs two methods of a file
     return b"".join(file.parts)

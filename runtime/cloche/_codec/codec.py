@@ -138,9 +138,6 @@ class Codec:
             EncodeError: an operand cannot be sent, or frame and bodies together are larger than ``request_bytes``. All bodies
                 that had been placed are freed.
         """
-        if len(message) == 2 and type(message[0]) is not bool:  # a stream step without an item
-            alone: bytes = _SHORT_FRAME_STARTS[message[0]] + message[1].to_bytes(8, "big")
-            return alone
         if len(message) == 3:  # one operand: nearly every message
             op, call, operand = message
             kind = type(operand)
@@ -148,7 +145,7 @@ class Codec:
             if kind in ATOMS:
                 write = write_listless
             elif kind is dict and is_flat(operand):
-                write = write_listless if len(operand) <= _FEW else self._write_within
+                write = write_listless if len(operand) <= _FEW else partial(self._write_within, listless=True)
             elif kind is dict or kind is list:
                 write = self._plain_writer(operand)
             if write is not None:
@@ -162,6 +159,9 @@ class Codec:
                     if len(frame) > self._request_bytes:
                         self._too_large(len(frame), root)
                     return frame
+        elif len(message) == 2 and type(message[0]) is not bool:  # a stream step without an item
+            alone: bytes = _SHORT_FRAME_STARTS[message[0]] + message[1].to_bytes(8, "big")
+            return alone
         # an `Op` becomes an int, because cbor2 writes an enum far more slowly
         if type(message[0]) is not int and type(message[0]) is not bool:
             message = [int(message[0]), *message[1:]]
@@ -183,11 +183,11 @@ class Codec:
             if not is_plain(operand, self._depth - 1, found):
                 return None
         if allowed - found[0] > _FEW:
-            return self._write_within
+            return partial(self._write_within, listless=not found[1])
         return write_cbor if found[1] else write_listless
 
-    def _write_within(self, operand: list[Any] | dict[Any, Any]) -> bytes:
-        return write_within(operand, self._request_bytes)
+    def _write_within(self, operand: list[Any] | dict[Any, Any], *, listless: bool) -> bytes:
+        return write_within(operand, self._request_bytes, listless=listless)
 
     def _write(self, lowered: list[Any], lowering: Lowering, root: str) -> bytes:
         """Place the bodies in guest memory, and write the frame with their addresses."""

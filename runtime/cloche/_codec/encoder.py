@@ -200,6 +200,7 @@ class Lowering:
             TooLarge: it takes more bytes than there is room for.
         """
         try:
+            self._depth -= 1
             return self._list(message)
         except _Refused as refused:
             steps = refused.steps[::-1]
@@ -216,21 +217,38 @@ class Lowering:
         if kind is bytes or kind is bytearray:
             return self._bytes(value)
         known = self._known.get(id(value))
-        if known is not None:
-            again = self._again(value, known)
-            if again is not None:
-                return again
+        if known is not None and (again := self._again(value, known)) is not None:
+            return again
         lower = _CONTAINERS.get(kind)
-        return self._other(value) if lower is None else self._once(value, lower, self, value)
+        return self._other(value) if lower is None else self._container(value, lower)
 
-    def _once(self, value: Any, lower: Callable[..., Any], *args: Any) -> Any:
-        """Lower a container, and keep what it became, for when it comes again."""
-        key = id(value)
-        self._known[key] = _OPEN
-        depth, items, bodies = self._depth, self.items, len(self.bodies)
-        lowered = lower(*args)
+    def _container(self, value: Any, lower: Callable[[Lowering, Any], Any]) -> Any:
+        """Lower a container, one level deeper if `value_depth` allows, and keep what it became, for when it comes again."""
+        known, key = self._known, id(value)
+        known[key] = _OPEN
+        depth, items, outside = self._depth, self.items, self.outside
+        if not depth:
+            allowed = self._max_depth
+            raise _Refused(
+                f"nested more than {allowed} containers deep (value_depth)",
+                {"limit": "value_depth", "value": allowed, "reached": allowed + 1},
+            )
+        self._depth = depth - 1
+        self._substitutes = 0
+        self.items = items + len(value)
+        lowered = lower(self, value)
+        self._depth = depth
         # a body belongs to one place: the guest frees it when that part of the value dies
-        self._known[key] = (lowered if len(self.bodies) == bodies else None, self.items - items, depth)
+        known[key] = (lowered if self.outside == outside else None, self.items - items, depth)
+        return lowered
+
+    def _stand_in(self, value: Any, lower: Callable[[Lowering, Any], Any], content: Any) -> Any:
+        """As `_container`, for an object that is sent as its content, which is a container."""
+        known, key = self._known, id(value)
+        known[key] = _OPEN
+        depth, items, outside = self._depth, self.items, self.outside
+        lowered = lower(self, content)
+        known[key] = (lowered if self.outside == outside else None, self.items - items, depth)
         return lowered
 
     def _again(self, value: Any, known: _Known) -> Any:
@@ -260,18 +278,6 @@ class Lowering:
         self._room -= size
         if self._room < 0:
             raise TooLarge(self._max_room - self._room)
-
-    def _enter(self, value: Any) -> None:
-        """Go one level deeper, into a container, if `value_depth` allows."""
-        self.items += len(value)
-        if not self._depth:
-            allowed = self._max_depth
-            raise _Refused(
-                f"nested more than {allowed} containers deep (value_depth)",
-                {"limit": "value_depth", "value": allowed, "reached": allowed + 1},
-            )
-        self._depth -= 1
-        self._substitutes = 0
 
     def _text(self, text: str) -> Any:
         if not text.isascii():
@@ -309,7 +315,7 @@ class Lowering:
 
     def _numbers(self, items: list[Any]) -> CBORTag | None:
         """Pack a long list of only 64-bit integers, or only floats, into one byte string; None for any other list."""
-        if len(items) < abi.NUMBERS_SHORTEST or not self._depth or 8 * len(items) > self._room:
+        if len(items) < abi.NUMBERS_SHORTEST or 8 * len(items) > self._room:
             return None
         kinds = set(map(type, items))
         if kinds != _INTEGERS and kinds != _FLOATS:
@@ -324,15 +330,13 @@ class Lowering:
         return CBORTag(tags.NUMBERS, [kind, self._array_body(packed)])
 
     def _list(self, items: Iterable[Any]) -> list[Any]:
-        self._enter(items)
         lowered: list[Any] = []
         try:
-            for item in items:
-                lowered.append(self._value(item))  # noqa: PERF401  # the handler needs the length so far
+            for item in items:  # the handler needs the length so far
+                lowered.append(item if type(item) in ATOMS else self._value(item))
         except _Refused as refused:
             refused.steps.append(len(lowered))
             raise
-        self._depth += 1
         return lowered
 
     def _list_or_numbers(self, items: list[Any]) -> Any:
@@ -342,18 +346,15 @@ class Lowering:
         return CBORTag(tags.TUPLE, self._list(items))
 
     def _set(self, items: set[Any] | frozenset[Any]) -> CBORTag:
-        self._enter(items)
         self._check_distinct(items)
         try:
             lowered = [self._value(item) for item in items]
         except _Refused as refused:
             refused.steps.append(NO_NAME)
             raise
-        self._depth += 1
         return CBORTag(tags.SET if type(items) is set else tags.FROZENSET, lowered)
 
     def _dict(self, mapping: dict[Any, Any]) -> Any:
-        self._enter(mapping)
         key: Any = NO_NAME
         plain = all(type(key) is str and (key.isascii() or _is_utf8(key)) for key in mapping)
         lowered: dict[str, Any] = {}
@@ -363,13 +364,12 @@ class Lowering:
         try:
             for key, value in mapping.items():  # the handler below uses `key`
                 if plain:
-                    lowered[key] = self._value(value)
+                    lowered[key] = value if type(value) in ATOMS else self._value(value)
                 else:
                     flat += self._key(key), self._value(value)
         except _Refused as refused:
             refused.steps.append(key)
             raise
-        self._depth += 1
         return lowered if plain else CBORTag(tags.MAP, flat)
 
     def _key(self, key: Any) -> Any:
@@ -407,9 +407,9 @@ class Lowering:
         if tag is None:
             if type(content) in _SCALARS:  # may come as often as it likes
                 return self._value(content)
-            return self._once(value, self._substitute, content)
+            return self._stand_in(value, Lowering._substitute, content)
         if tag == tags.RECORD:
-            return self._once(value, self._record, content)
+            return self._stand_in(value, Lowering._record, content)
         return self._tag(tag, content)
 
     def _substitute(self, content: Any) -> Any:
@@ -422,9 +422,10 @@ class Lowering:
     def _record(self, content: list[Any]) -> CBORTag:
         name, fields, values = content
         try:
-            lowered = self._list(values)
+            lowered = self._container(values, Lowering._list)
         except _Refused as refused:
-            refused.steps[-1] = fields[refused.steps[-1]]
+            if refused.steps:  # else the record itself is too deep inside
+                refused.steps[-1] = fields[refused.steps[-1]]
             raise
         return CBORTag(tags.RECORD, [name, fields, lowered])
 
