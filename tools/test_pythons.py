@@ -3,12 +3,12 @@
     scripts/test --python VERSIONS [--quick] [-- ARGUMENTS OF PYTEST]
 
 For each version an interpreter is found or fetched, gets a virtual environment of its own (in build/pythons), and runs the
-tests. The exit code is 0 if they passed with each version, 1 if they failed with one, 2 if they passed but a version could not be
-had. What could not be had is said in any case; for "all" it is no failure.
+tests, with the image and the native core of this checkout. The exit code is 0 if they passed with each version, 1 if they failed
+with one, 2 if they passed but a version could not be had. What could not be had is said in any case; for "all" it is no failure.
 
-An interpreter is, in this order: ``python3.X`` on the PATH; one of pyenv's; or Debian's, unpacked below the cache without root, from
-the suites that apt is set up with or from "testing", which has the newest ones. Debian's programs may need a newer C library than
-this machine has, so that comes along, and the interpreter is told where it lies.
+An interpreter is, in this order: ``python3.X`` on the PATH; one of pyenv's; or Debian's, unpacked below the cache without root,
+from the suites that apt is set up with or from "testing", which has the newest ones. Debian's programs may need a newer C library
+than this machine has, so that comes along, and the interpreter is told where it lies.
 """
 
 from __future__ import annotations
@@ -111,14 +111,8 @@ def run(version: str, arguments: list[str]) -> str:
     say(f"Python {full}, {origin}")
     try:
         environment = made_environment(version, python)
-        subprocess.run([environment, TREE / "runtime/native/build.py"], cwd=TREE, check=True, stdout=subprocess.DEVNULL)
     except subprocess.CalledProcessError as error:
         return f"failed: its environment cannot be made ({error})"
-    for verb in ("build", "prepare"):
-        if subprocess.run(
-            [environment, "-m", "cloche.cli", "image", verb, "--quiet"], cwd=TREE, check=False
-        ).returncode:
-            return f"failed: cloche image {verb}"
     command = [environment, "-u", "-m", "pytest", "-n", "auto", "--dist", "worksteal", *arguments]
     code = subprocess.run(command, cwd=TREE, check=False).returncode
     return f"{'failed, exit code ' + str(code) if code else 'passed'} ({full}, {origin})"

@@ -20,6 +20,7 @@ Error = TypeVar("Error", bound=BaseException)
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 _PROTOCOL: Final = 5  # of the attributes' own pickles; every Python that Cloche runs on reads it
 _LINKS: Final = ("__cause__", "__context__")
+_MOST_LINKS: Final = 32
 _CLOUDY: Final = ("cloudpickle", "dill", "joblib.externals.cloudpickle")
 
 
@@ -44,13 +45,27 @@ def reduced(error: BaseException, native: Any, kind: type[BaseException]) -> tup
     for name in _LINKS:
         link = getattr(error, name)
         if isinstance(link, kind):
-            plain[name] = link
+            if not _is_long(link):
+                plain[name] = link
         elif link is not None:
             _pickle_apart(name, link, apart, {})  # pickle leaves out every cause: losing one is not worth a note
     if not all(type(value) in _PLAIN for value in args):
         _pickle_apart("args", args, apart, lost)
         args = () if "args" in apart else (BaseException.__str__(error),)
     return _rebuilt, (type(error), args, apart, lost), plain, None, None, _set_state
+
+
+def _is_long(error: BaseException) -> bool:
+    """Whether an error has more causes than pickle can follow: it recurses. A loop that retries makes a chain of any length."""
+    seen = {id(error): error}
+    todo = [error]
+    while todo and len(seen) <= _MOST_LINKS:
+        one = todo.pop()
+        for link in (one.__cause__, one.__context__):
+            if link is not None and id(link) not in seen:
+                seen[id(link)] = link
+                todo.append(link)
+    return len(seen) > _MOST_LINKS
 
 
 def copied(error: Error, native: Any, of: Callable[[Any], Any] = lambda value: value, memo: Any = None) -> Error:
@@ -124,8 +139,11 @@ def _rebuilt(
 
 def _made(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     """An error without a call of its own ``__init__``, whose parameters are not its `args`."""
-    made = kind.__new__(kind, *args)
     base = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    try:
+        made = kind.__new__(kind, *args)
+    except TypeError:  # a class of the caller's with a `__new__` of its own
+        made = base.__new__(kind, *args)
     try:
         # some builtin classes keep facts beside the attributes: `OSError.errno`
         base.__init__(made, *args)  # type: ignore[misc]  # of a builtin class, whose `args` these are

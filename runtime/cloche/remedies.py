@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -134,6 +135,9 @@ _NO_MODULE: Final = re.compile(r"No module named '?([\w.]+)'?(; '[\w.]+' is not 
 _NO_NAME: Final = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 _FILE_ERRORS: Final = frozenset(("FileNotFoundError", "NotADirectoryError", "PermissionError"))
 _CLOSE: Final = 0.8
+_MOST_LETTERS: Final = 60
+_MOST_ALIKE: Final = 30
+_MOST_BYTES: Final = 16 << 20
 _MAX_NAMES: Final = 5000
 
 
@@ -186,6 +190,8 @@ def _modules_in(archive: bytes) -> frozenset[str]:
     import io  # both are rarely needed
     import zipfile
 
+    if len(archive) > _MOST_BYTES:  # it may list very many files
+        return frozenset()
     try:
         names = zipfile.ZipFile(io.BytesIO(archive)).namelist()
     except zipfile.BadZipFile:
@@ -351,9 +357,14 @@ def _known(around: Surroundings) -> Iterator[str]:
 
 
 def _close(name: str, names: Iterable[str]) -> str | None:
+    """The name that may have been meant. A stranger chooses the names, so only a few that are nearly alike are compared."""
     import difflib  # rarely needed
 
-    found = difflib.get_close_matches(name[:64], set(names) - {name}, n=1, cutoff=_CLOSE)
+    if len(name) > _MOST_LETTERS:
+        return None
+    letters = set(name)
+    alike = (one for one in names if abs(len(one) - len(name)) <= 2 and one != name and len(letters ^ set(one)) <= 2)
+    found = difflib.get_close_matches(name, islice(alike, _MOST_ALIKE), n=1, cutoff=_CLOSE)
     return found[0] if found else None
 
 

@@ -112,6 +112,18 @@ def test_a_cause_that_cannot_be_pickled_is_left_out() -> None:
     assert copy.deepcopy(error).__cause__ is error.__cause__
 
 
+@pytest.mark.parametrize("length", [3, 5000])
+def test_a_chain_of_causes_of_any_length(length: int) -> None:
+    """A loop that retries makes one. Pickle recurses."""
+    first: BaseException | None = None
+    for number in range(length):
+        error = errors.ClocheError(str(number))
+        error.__context__, first = first, error
+    made = sent(first)
+    assert str(made) == str(length - 1)
+    assert (made.__context__ is None) == (length > 100)
+
+
 def test_an_attribute_that_cannot_be_pickled_is_left_out_and_named() -> None:
     """`data` has the caller's own values: a view of memory, a class that exists in one process only."""
     made = sent(MADE[errors.GuestExitError](), data=(memoryview(b"abc"),))
@@ -174,6 +186,18 @@ class MissingError(errors.ServiceError, FileNotFoundError):
     """An OSError keeps its facts outside of its attributes."""
 
 
+class StrictError(errors.ServiceError):
+    """Its `__new__` wants something else than its `args`."""
+
+    def __new__(cls, *, key: int) -> StrictError:
+        made = super().__new__(cls)
+        made.key = key
+        return made
+
+    def __init__(self, *, key: int) -> None:
+        super().__init__(f"no {key}")
+
+
 class HeldError(errors.ServiceError):
     """Its argument cannot be pickled."""
 
@@ -183,6 +207,7 @@ def test_errors_of_your_own_arrive() -> None:
     assert (type(made), str(made), made.key) == (GoneError, "customers has no 3", 3)
     missing = sent(MissingError(2, "No such file", "a.txt"))
     assert (missing.errno, missing.filename, missing.args) == (2, "a.txt", (2, "No such file"))
+    assert (sent(StrictError(key=3)).args, sent(StrictError(key=3)).key) == (("no 3",), 3)
     held = sent(HeldError("x", threading.Lock()))
     assert type(held) is HeldError
     assert held.args[0].startswith("('x', <unlocked _thread.lock")
