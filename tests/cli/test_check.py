@@ -100,7 +100,7 @@ def test_imports_are_found_wherever_they_are(check: Check) -> None:
 
 OPTIONAL = """
 from __future__ import annotations
-import sys, os, contextlib, importlib.util
+import sys, os, contextlib, importlib.util, platform
 from typing import TYPE_CHECKING
 import typing as t
 if TYPE_CHECKING:
@@ -117,6 +117,12 @@ if sys.platform == "win32":
     import not_here_e
 elif os.name == "nt":
     import not_here_f
+if platform.system() == "Windows":
+    import not_here_i
+if sys.platform.startswith("darwin"):
+    import not_here_j
+if thing.name == "nt":
+    import not_here_10
 if sys.version_info < (3, 11):
     import not_here_g
 if sys.version_info >= (3, 15):
@@ -171,6 +177,7 @@ def test_what_a_source_can_do_without_is_optional(check: Check) -> None:
         "not_here_7": "optional",
         "not_here_8": "needed",
         "not_here_9": "needed",
+        "not_here_10": "needed",
     }
 
 

@@ -151,3 +151,17 @@ def test_memory_while_loading(runtime: cloche.Runtime) -> None:
     assert "wanted more (Limits.memory_bytes=67108864)" in found
     with runtime.load(source, limits=cloche.Limits(memory_bytes=256 << 20)) as node:
         assert node.process(0) == 90 << 20
+
+
+def test_recursion(runtime: cloche.Runtime) -> None:
+    """The limit is worth raising only if it was the reason."""
+    source = cloche.Source("def f(n): return n and f(n - 1)\ndef process(n): return f(n)\n")
+    with runtime.load(source, "process") as node, pytest.raises(cloche.NodeRaisedError) as caught:
+        node.process(15_000)
+    assert caught.value.remedy.endswith("(Limits.stack_depth=10000): raise that limit if it may go deeper.")
+    with runtime.load(source, "process", limits=cloche.Limits(stack_depth=20_000)) as node:
+        assert node.process(15_000) == 0
+    lowered = cloche.Source(f"import sys\nsys.setrecursionlimit(500)\n{source.text}")
+    with runtime.load(lowered, "process") as node, pytest.raises(cloche.NodeRaisedError) as caught:
+        node.process(15_000)
+    assert "the node has lowered its limit" in caught.value.remedy

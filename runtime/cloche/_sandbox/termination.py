@@ -214,10 +214,16 @@ def name_limit(error: NodeError, limits: Limits, memory_bytes: int) -> None:
     match error.exc_type.rpartition(".")[2]:
         case "MemoryError" | "_ArrayMemoryError":
             error.limit, error.value, error.reached = "memory_bytes", limits.memory_bytes, memory_bytes
-            error.remedy = f"It had {memory_bytes} bytes and wanted more (Limits.memory_bytes={limits.memory_bytes})."
+            error.remedy = (
+                f"It had {memory_bytes} bytes and wanted more (Limits.memory_bytes={limits.memory_bytes}): raise that limit if it may "
+                "have more, up to 4 GiB."
+            )
         case "RecursionError":
             depth = len(error.frames) + error.failure.omitted
             error.limit, error.value, error.reached = "stack_depth", limits.stack_depth, depth
-            error.remedy = (
-                f"It was {depth} frames deep (Limits.stack_depth={limits.stack_depth}; C code has limits of its own)."
+            what = (
+                "raise that limit if it may go deeper"
+                if 2 * depth >= limits.stack_depth
+                else "the node has lowered its limit, or recursed in C code, which has limits of its own"
             )
+            error.remedy = f"It was {depth} frames deep (Limits.stack_depth={limits.stack_depth}): {what}."

@@ -218,13 +218,17 @@ def _branches(test: ast.expr) -> tuple[bool, bool]:
             return _branches(operand)[::-1]
         case ast.Name() | ast.Attribute() if _last(test) == "TYPE_CHECKING":
             return False, True
-        case ast.Compare(left=left, ops=[operator], comparators=[ast.Constant(value=value)]) if isinstance(value, str):
-            is_one = {"__name__": "__main__", "platform": value, "name": value}.get(_last(left)) == value
-            other = (
-                value != "wasi" if _last(left) == "platform" else value != "posix" if _last(left) == "name" else True
-            )
-            if is_one and other and isinstance(operator, (ast.Eq, ast.NotEq)):
+        case ast.Compare(left=left, ops=[operator], comparators=[ast.Constant(value=value)]) if _is_never(left, value):
+            if isinstance(operator, (ast.Eq, ast.NotEq)):
                 return (False, True) if isinstance(operator, ast.Eq) else (True, False)
+        case ast.Call(func=ast.Attribute(value=left, attr="startswith"), args=[ast.Constant(value=value)]):
+            if (
+                ast.unparse(left) == "sys.platform"
+                and isinstance(value, str)
+                and value
+                and value != "wasi"[: len(value)]
+            ):
+                return False, True
         case ast.Compare(left=left, ops=[operator], comparators=[ast.Tuple(elts=elts)]) if (
             _last(left) == "version_info"
         ):
@@ -240,6 +244,20 @@ def _branches(test: ast.expr) -> tuple[bool, bool]:
             if isinstance(operator, (ast.Lt, ast.LtE)):
                 return not later, later
     return True, True
+
+
+def _is_never(left: ast.expr, value: object) -> bool:
+    """Whether an expression never has a value in the sandbox: it tells a script from a module, or one platform from another."""
+    match left:
+        case ast.Name(id="__name__"):
+            return value == "__main__"
+        case ast.Attribute(value=ast.Name(id="sys"), attr="platform"):
+            return value != "wasi"
+        case ast.Attribute(value=ast.Name(id="os"), attr="name"):
+            return value != "posix"
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="platform"), attr="system")):
+            return value in ("Windows", "Darwin", "Java")
+    return False
 
 
 def _bound_in(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> frozenset[str]:
