@@ -215,8 +215,8 @@ def name_limit(error: NodeError, limits: Limits, memory_bytes: int) -> None:
         case "MemoryError" | "_ArrayMemoryError":
             error.limit, error.value, error.reached = "memory_bytes", limits.memory_bytes, memory_bytes
             error.remedy = (
-                f"It had {memory_bytes} bytes and wanted more (Limits.memory_bytes={limits.memory_bytes}): raise that limit if it may "
-                "have more, up to 4 GiB."
+                f"It had {memory_bytes} bytes and wanted more (Limits.memory_bytes={limits.memory_bytes}): raise that limit if it "
+                "may have more, up to 4 GiB."
             )
         case "RecursionError":
             depth = len(error.frames) + error.failure.omitted
