@@ -5,7 +5,6 @@ Types of other libraries are recognised by name, so that nothing is imported for
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from typing import Any, Final
 
 __all__ = ["of", "of_dtype"]
@@ -53,11 +52,11 @@ _BY_NAME: Final[dict[str, dict[str, str]]] = {
     "builtins": {"BaseException": _TEXT, "slice": "(x.start, x.stop, x.step)"},
 }
 """By the first part of the module that a class is from, and by the name of the class: an expression for its instance x."""
-_BY_KIND: Final[tuple[tuple[type, str], ...]] = (
-    (Mapping, "dict(x)"),
-    (AsyncIterator, "[item async for item in x]"),
-    (Awaitable, "await x"),
-    (Iterable, _LIST),
+_BY_METHOD: Final = (
+    ("keys", "dict(x)"),
+    ("__aiter__", "[item async for item in x]"),
+    ("__await__", "await x"),
+    ("__iter__", _LIST),
 )
 _BY_DTYPE: Final = {"O": "x.tolist()", "T": 'x.astype("U")', "f": 'x.astype("f8")', "c": 'x.astype("c16")'}
 
@@ -72,9 +71,9 @@ def of(value: object) -> str:
             return found
     if hasattr(kind, "__attrs_attrs__"):
         return "attrs.asdict(x)"
-    if any(base.__name__ == "BaseModel" and str(base.__module__).startswith("pydantic") for base in kind.__mro__):
+    if any(base.__qualname__ == "BaseModel" and str(base.__module__).startswith("pydantic") for base in kind.__mro__):
         return "x.model_dump()" if hasattr(kind, "model_dump") else "x.dict()"
-    return next((text for base, text in _BY_KIND if issubclass(kind, base)), "")
+    return next((text for method, text in _BY_METHOD if hasattr(kind, method)), "")
 
 
 def of_dtype(dtype: Any) -> str:

@@ -7,9 +7,10 @@ content, it returns a value of the tag's type or raises ValueError, in time and 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from fractions import Fraction
@@ -25,6 +26,8 @@ from cloche_wire.tagged import Opaque, Tagged
 _MAX_KEY_DEPTH: Final = 64
 MAX_FRACTION_BITS: Final = 4096
 """Maximum bits of a fraction's numerator and denominator, because reducing a fraction takes quadratic time."""
+
+_OFFSET_IN_MICROSECONDS: Final = re.compile(r"(.+)([+-])(\d\d):(\d\d):(\d\d)\.(\d{6})")
 
 Lowered = tuple["int | None", Any]
 """Tag and content; or None and a value of a plainer type that is sent in place of the value."""
@@ -261,10 +264,21 @@ def _match(content: Any, *kinds: type | tuple[type, ...]) -> list[Any]:
     raise ValueError("a tag has content of the wrong type")
 
 
+def _from_iso(kind: Any, text: str) -> Any:
+    split = _OFFSET_IN_MICROSECONDS.fullmatch(text)
+    if split is None:
+        return kind.fromisoformat(text)
+    # `fromisoformat` loses the sign of an offset of less than a second
+    start, sign, *parts = split.groups()
+    hours, minutes, seconds, microseconds = map(int, parts)
+    offset = timedelta(hours=hours, minutes=minutes, seconds=seconds, microseconds=microseconds)
+    return kind.fromisoformat(start).replace(tzinfo=timezone(-offset if sign == "-" else offset))
+
+
 def _lift_iso(kind: Any, text: Any) -> Any:
     """Parse a date or time, but only in the spelling that `isoformat` writes: `fromisoformat` accepts many others."""
     if type(text) is str and len(text) <= 64:
-        value = kind.fromisoformat(text)
+        value = _from_iso(kind, text)
         if value.isoformat() == text:
             return value
     raise ValueError(f"not a {kind.__name__} in ISO 8601 in Python's notation")
