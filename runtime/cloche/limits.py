@@ -35,7 +35,8 @@ class Limits:
             deadline of a single step as well. None: not limited.
         request_bytes: size of one encoded request, with the contents of arrays.
         reply_bytes: size of one encoded reply, with the contents of arrays.
-        value_nodes: items (scalars and containers) in one reply.
+        value_nodes: items (scalars and containers) in one reply; and in a request the items that are sent again, because what they
+            are in is in several places.
         value_depth: how deep the containers of one value may be nested.
         log_records: log records that are delivered for one call; the newest are kept, the others are counted as dropped.
         log_bytes: size of one log record. One call delivers at most `log_records` times as much.
