@@ -84,7 +84,9 @@ def lower_exporter(value: Any) -> tuple[int, Any] | None:
 
 def _check_no_palette(value: Any) -> None:
     """Refuse an image (of PIL) whose array has the numbers of colours, without the colours."""
-    if getattr(value, "mode", None) in ("P", "PA") and any(base.__module__ == "PIL.Image" for base in type(value).__mro__):
+    if getattr(value, "mode", None) in ("P", "PA") and any(
+        base.__module__ == "PIL.Image" for base in type(value).__mro__
+    ):
         raise TypeError('cannot encode an image with a palette: pass numpy.asarray(x.convert("RGBA"))')
 
 
@@ -95,7 +97,9 @@ def _lower_ndarray(numpy: Any, value: Any) -> tuple[int, Any]:
             raise TypeError("cannot encode a masked array: send .filled(), or .data and .mask")
         if getattr(value, "__dict__", None) and not type(value).__module__.startswith("numpy"):
             kind = type(value)
-            raise TypeError(f"cannot encode {kind.__module__}.{kind.__qualname__}: it is more than an array: pass numpy.asarray(x)")
+            raise TypeError(
+                f"cannot encode {kind.__module__}.{kind.__qualname__}: it is more than an array: pass numpy.asarray(x)"
+            )
         value = value.view(numpy.ndarray)
     flags, dtype = value.flags, value.dtype
     wire = dtype.str if dtype.str in tags.TYPED_ARRAYS else dtypes.to_wire(dtype)

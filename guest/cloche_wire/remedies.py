@@ -24,7 +24,11 @@ _BY_NAME: Final[dict[str, dict[str, str]]] = {
         "Period": _TEXT,
         "Interval": "(x.left, x.right)",
     },
-    "polars": {"DataFrame": "x.to_dicts()", "LazyFrame": "x.collect().to_dicts()", "Series": "x.to_list() or x.to_numpy()"},
+    "polars": {
+        "DataFrame": "x.to_dicts()",
+        "LazyFrame": "x.collect().to_dicts()",
+        "Series": "x.to_list() or x.to_numpy()",
+    },
     "pyarrow": {
         "Table": "x.to_pylist()",
         "RecordBatch": "x.to_pylist()",

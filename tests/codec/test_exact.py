@@ -14,7 +14,7 @@ import pathlib
 import re
 import types
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -208,7 +208,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "network": (ipaddress.ip_network("10.0.0.0/8"), "cannot encode ipaddress.IPv4Network: pass str(x)"),
     "pattern": (re.compile("a"), "cannot encode re.Pattern: pass x.pattern"),
     "zone": (BERLIN, "cannot encode zoneinfo.ZoneInfo: pass x.key"),
-    "timezone": (timezone.utc, "cannot encode datetime.timezone: pass str(x)"),
+    "timezone": (UTC, "cannot encode datetime.timezone: pass str(x)"),
     "exception": (KeyError("x"), "cannot encode KeyError: pass str(x)"),
     "BytesIO": (io.BytesIO(), "cannot encode _io.BytesIO: pass x.getvalue()"),
     "slice": (slice(1), "cannot encode slice: pass (x.start, x.stop, x.step)"),

@@ -136,9 +136,10 @@ static int set(Encoder *e, PyObject *o) {
         return other(e, o);
     }
     if (!enter(e, &here, o)) {
-        result = write_head(e, TAG, frozen ? TAG_FROZENSET : TAG_SET) || write_head(e, ARRAY, (uint64_t)n) || room_for(e, (uint64_t)n)
-                     ? -1
-                     : 0;
+        result =
+            write_head(e, TAG, frozen ? TAG_FROZENSET : TAG_SET) || write_head(e, ARRAY, (uint64_t)n) || room_for(e, (uint64_t)n)
+                ? -1
+                : 0;
         for (Py_ssize_t i = 0; !result && i < n; i++) {
             result = held(e, PyList_GET_ITEM(items, i));
             if (result) path_add(e, NULL);

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import cbor2
 
-from cloche._codec.cbor import write as write_cbor
 from cloche._codec.cbor import TooLarge, write_listless, write_within
+from cloche._codec.cbor import write as write_cbor
 from cloche._codec.encoder import (
     ATOMS,
     CONVERSIONS,
@@ -90,7 +90,17 @@ class Codec:
             None: `lift` does so already.
     """
 
-    __slots__ = ("_copies", "_decoders", "_depth", "_free", "_lifter", "_place", "_reply_bytes", "_request_bytes", "_shared")
+    __slots__ = (
+        "_copies",
+        "_decoders",
+        "_depth",
+        "_free",
+        "_lifter",
+        "_place",
+        "_reply_bytes",
+        "_request_bytes",
+        "_shared",
+    )
 
     def __init__(
         self,

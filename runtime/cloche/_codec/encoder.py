@@ -3,8 +3,8 @@
 docs/reference/wire.md has the table of tags.
 
 `is_flat` and `is_plain` recognise values that cbor2 can write unchanged, which is nearly every call. All others take one walk of
-`Lowering`, which also refuses what cannot be sent: cycles, nesting beyond `value_depth`, unknown types, and dicts or sets whose keys
-would become equal by being sent.
+`Lowering`, which also refuses what cannot be sent: cycles, nesting beyond `value_depth`, unknown types, and dicts or sets whose
+keys would become equal by being sent.
 
 A value becomes a tree: what is in several places is sent in each. Such a tree can be exponentially larger than the value. So a
 container that comes again is not walked again, its items are counted against `value_nodes`, and `request_bytes` holds while bytes
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from cbor2 import CBORTag
@@ -169,9 +169,7 @@ class Lowering:
         outside: bytes of all bodies.
     """
 
-    def __init__(
-        self, depth: int, copies: int, room: int, shared: Callable[[memoryview], int] | None = None
-    ) -> None:
+    def __init__(self, depth: int, copies: int, room: int, shared: Callable[[memoryview], int] | None = None) -> None:
         self._shared = shared
         self.items = 0
         self._copies = self._max_copies = copies
@@ -219,7 +217,7 @@ class Lowering:
         known = self._known.get(id(value))
         if known is not None and (again := self._again(value, known)) is not None:
             return again
-        lower = _CONTAINERS.get(kind)
+        lower = self._CONTAINERS.get(kind)
         return self._other(value) if lower is None else self._container(value, lower)
 
     def _container(self, value: Any, lower: Callable[[Lowering, Any], Any]) -> Any:
@@ -254,8 +252,8 @@ class Lowering:
     def _again(self, value: Any, known: _Known) -> Any:
         """What a container became before, if it can be sent as that again. None: it has to be lowered again.
 
-        Deeper inside than before, it may pass `value_depth`. So no container is lowered more than `value_depth` times, but for those
-        with bodies, which `request_bytes` bounds.
+        Deeper inside than before, it may pass `value_depth`. So no container is lowered more than `value_depth` times, but for
+        those with bodies, which `request_bytes` bounds.
         """
         if known is _OPEN:
             raise _Refused(f"a cycle: this {wire.type_name(value)} contains itself")
@@ -332,8 +330,8 @@ class Lowering:
     def _list(self, items: Iterable[Any]) -> list[Any]:
         lowered: list[Any] = []
         try:
-            for item in items:  # the handler needs the length so far
-                lowered.append(item if type(item) in ATOMS else self._value(item))
+            for item in items:
+                lowered.append(item if type(item) in ATOMS else self._value(item))  # noqa: PERF401  # for the handler
         except _Refused as refused:
             refused.steps.append(len(lowered))
             raise
@@ -444,14 +442,13 @@ class Lowering:
             self._charge(len(content))
         return CBORTag(tag, content)
 
-
-_CONTAINERS: Final[dict[type, Callable[[Lowering, Any], Any]]] = {
-    list: Lowering._list_or_numbers,
-    dict: Lowering._dict,
-    tuple: Lowering._tuple,
-    set: Lowering._set,
-    frozenset: Lowering._set,
-}
+    _CONTAINERS: ClassVar[dict[type, Callable[[Lowering, Any], Any]]] = {
+        list: _list_or_numbers,
+        dict: _dict,
+        tuple: _tuple,
+        set: _set,
+        frozenset: _set,
+    }
 
 
 def _as_received(key: Any, depth: int, done: dict[int, Any]) -> Any:
