@@ -52,8 +52,8 @@ class Guest:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.logs = Logs(host)
-        self.streams = Streams(host, self.logs.echo)
+        self.streams = Streams(host)
+        self.logs = Logs(host, (self.streams.stdout, self.streams.stderr))
         self.loop = Loop()
         self.loop.stays_open = True
         self.finders: list[modules.MemoryFinder] = []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from cloche_guest.failure import describe, type_name
@@ -21,7 +22,7 @@ from cloche_guest.plain import Budget, fields
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cloche_guest._host import Host
 
@@ -99,31 +100,37 @@ class _Told(float):
 class Echo:
     """Texts that handlers of the node write for records that the host has already.
 
+    Args:
+        streams: the guest's stdout and stderr.
+
     Attributes:
         window: what the handler that is at work writes; None: no handler is.
     """
 
-    __slots__ = ("window",)
+    __slots__ = ("_streams", "window")
 
-    def __init__(self) -> None:
+    def __init__(self, streams: Sequence[io.TextIOBase]) -> None:
+        self._streams = streams
         self.window: Window | None = None
 
     def around(self, handle: Callable[..., Any], handler: logging.Handler, record: logging.LogRecord) -> Any:
         """Have `handler` handle a record that the host has already."""
-        before, self.window = self.window, Window()
-        own = self.window
+        before, own = self.window, Window(self)
+        self.open(own)
         try:
             return handle(handler, record)
         finally:
-            self.window = before
+            self.open(before)
             own.close()
 
-    def take(self, stream: io.TextIOBase, text: str) -> None:
-        """Keep a text for the end of the window; if it becomes too much, end the window now."""
-        own = self.window
-        if own is not None and own.add(stream, text) > _MAX_KEPT:
-            self.window = None
-            own.close()
+    def open(self, window: Window | None) -> None:
+        """Have the streams write to a window; None: as usual."""
+        self.window = window
+        for stream in self._streams:
+            if window is None:
+                vars(stream).pop("write", None)
+            else:
+                vars(stream)["write"] = partial(window.write, stream)
 
 
 class Window:
@@ -133,18 +140,24 @@ class Window:
         text: the record as the handler has formatted it; None: it has not.
     """
 
-    __slots__ = ("_size", "_written", "text")
+    __slots__ = ("_echo", "_size", "_written", "text")
 
-    def __init__(self) -> None:
+    def __init__(self, echo: Echo) -> None:
+        self._echo = echo
         self.text: str | None = None
         self._written: dict[io.TextIOBase, list[str]] = {}
         self._size = 0
 
-    def add(self, stream: io.TextIOBase, text: str) -> int:
-        """Keep a text that is meant for a stream. Returns the number of characters that are kept."""
+    def write(self, stream: io.TextIOBase, text: str) -> int:
+        """In place of a stream's ``write``: keep the text. If it becomes too much, the window ends."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._written.setdefault(stream, []).append(text)
         self._size += len(text)
-        return self._size
+        if self._size > _MAX_KEPT:
+            self._echo.open(None)
+            self.close()
+        return len(text)
 
     def close(self) -> None:
         """Write what was kept, without the line that has the formatted record in it."""
@@ -180,16 +193,20 @@ class _Below:
 class Logs:
     """Logging of one guest: the way of records to the host, and the level below which none is sent.
 
+    Args:
+        host: receives the records.
+        streams: the guest's stdout and stderr.
+
     Attributes:
         writer: sends the records.
         level: the threshold, a level of `logging`; None: not set yet.
         echo: tells the standard streams what a handler of the node repeats.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, streams: Sequence[io.TextIOBase]) -> None:
         self.writer = RecordWriter(host)
         self.level: int | None = None
-        self.echo = Echo()
+        self.echo = Echo(streams)
 
     def install(self) -> Callable[[], None]:
         """Take the records of every logger, and the warnings.

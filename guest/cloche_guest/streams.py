@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cloche_guest._host import Host
-    from cloche_guest.logs import Echo
 
 _MAX_PARTIAL: Final = 8192
 """Characters of an unfinished line that are buffered. A write that would exceed them first sends the line so far as a record."""
@@ -32,7 +31,6 @@ class LineStream(io.TextIOBase):
         host: receives the records.
         number: 1 is stdout, 2 is stderr; the name is the records' logger.
         level: level of the records, as in `logging`.
-        echo: what a log handler repeats; such a text is left out.
         unfinished: gets what has something left to do when the call ends: a stream with an unfinished line, and for good the
             byte stream that the node has taken, because another text stream may keep what it was given for it.
 
@@ -43,12 +41,11 @@ class LineStream(io.TextIOBase):
         line_chars: characters kept of one line.
     """
 
-    def __init__(self, host: Host, number: int, level: int, echo: Echo, unfinished: set[object]) -> None:
+    def __init__(self, host: Host, number: int, level: int, unfinished: set[object]) -> None:
         self._host = host
         self._unfinished = unfinished
         self._number = number
         self._name = _NAMES[number]
-        self._echo = echo
         self._is_held = False
         self.level = level
         self.partial = ""
@@ -57,13 +54,10 @@ class LineStream(io.TextIOBase):
         self._bytes = _Bytes(self)
 
     def write(self, s: str) -> int:
-        """Write a text. Its bytes are charged to the call's `output_bytes` first, unless a log handler repeats a record with it."""
+        """Write a text. Its bytes are charged to the call's `output_bytes` first."""
         if not isinstance(s, str):
             raise TypeError(f"write() argument must be str, not {type(s).__name__}")
         size = len(s)
-        if self._echo.window is not None:
-            self._echo.take(self, s)
-            return size
         self._host.count_output(size if s.isascii() else len(s.encode("utf-8", "surrogatepass")))
         if s == "\n":  # print() writes the line end separately: a fast path
             line, self.partial = self.partial, ""
@@ -112,7 +106,8 @@ class LineStream(io.TextIOBase):
                 self._host.hold(self._number, None)
 
     def _record(self, line: str) -> list[Any]:
-        line = text(line, self.line_chars, f": log_bytes={self.line_chars}")
+        if len(line) > self.line_chars or not line.isascii():
+            line = text(line, self.line_chars, f": log_bytes={self.line_chars}")
         return [self.level, self._name, line, None, None, time.time_ns()]
 
     @property
@@ -184,10 +179,10 @@ class Streams:
         unfinished: what has something left to do when the call ends; while it is empty, `finish` need not be called.
     """
 
-    def __init__(self, host: Host, echo: Echo) -> None:
+    def __init__(self, host: Host) -> None:
         self.unfinished: set[object] = set()
-        self.stdout = LineStream(host, 1, logging.INFO, echo, self.unfinished)
-        self.stderr = LineStream(host, 2, logging.WARNING, echo, self.unfinished)
+        self.stdout = LineStream(host, 1, logging.INFO, self.unfinished)
+        self.stderr = LineStream(host, 2, logging.WARNING, self.unfinished)
         self.stdin = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
 
     def install(self) -> None:

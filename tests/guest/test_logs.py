@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from cloche_guest.logs import Echo
 from cloche_guest.plain import Budget, plain
 from cloche_guest.streams import LineStream
 from cloche_wire import Op, Reply
@@ -193,7 +192,7 @@ def test_stdin_is_at_its_end(load):
 
 def test_streams_behave_like_text_files(bench):
     """What libraries ask of stdout."""
-    stream = LineStream(bench, 1, logging.INFO, Echo(), set())
+    stream = LineStream(bench, 1, logging.INFO, set())
     assert (stream.encoding, stream.isatty(), stream.writable(), stream.readable()) == ("utf-8", False, True, False)
     with pytest.raises(io.UnsupportedOperation):
         stream.fileno()
@@ -294,7 +293,7 @@ def test_flushed_line_without_an_end_is_held_for_the_host(say):
 
 def test_flushed_line_is_held_as_a_record(bench):
     """One record for each stream, replaced at each flush; the rest of the line that was not flushed is not in it."""
-    stream = LineStream(bench, 1, logging.INFO, Echo(), set())
+    stream = LineStream(bench, 1, logging.INFO, set())
     print("a", end="", file=stream, flush=True)
     print("b", end="", file=stream, flush=True)
     print("c", end="", file=stream)

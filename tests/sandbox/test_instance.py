@@ -19,6 +19,7 @@ from cloche import (
     OutputError,
     ProtocolError,
 )
+from cloche._codec import write_cbor
 from cloche._sandbox.instance import Instance
 from cloche_wire import Op, Reply, abi
 from tests import fake_guests as guests
@@ -261,6 +262,31 @@ def test_garbled_ring_costs_records_and_nothing_else(enter, used, head):
     assert call(instance) == (Reply.RESULT, None)
     assert call(instance) == (Reply.RESULT, None)
     assert [record.logger for record in enter.records if record.logger != "cloche"] == []
+
+
+_HELD = guests.RING + abi.RING_HEADER_BYTES + abi.RING_CAPACITY
+
+
+@pytest.mark.parametrize(
+    "length", [0, 8, 7, abi.RING_HELD_BYTES, abi.RING_HELD_BYTES + 1, 0xFFFF_FFFF],
+    ids=["none", "a record", "cut", "whole place", "over", "wraps"],
+)  # fmt: skip
+@pytest.mark.parametrize("breaks", [True, False], ids=["break", "at rest"])
+def test_garbled_held_line_costs_that_line_and_nothing_else(enter, length, breaks):
+    """It is read after a break, and only then."""
+    record = write_cbor([1, b"late\n"])
+    stores = (
+        "".join(f"(i32.store8 (i32.const {_HELD + index}) (i32.const {byte}))" for index, byte in enumerate(record))
+        + f"(i32.store (i32.const {guests.RING + 24}) (i32.const {length - (1 << 32) if length >> 31 else length}))"
+    )
+    instance = enter(stores + ("(unreachable)" if breaks else guests.ANSWER_NULL))
+    if breaks:
+        with pytest.raises(GuestTrapError):
+            call(instance)
+    else:
+        assert call(instance) == (Reply.RESULT, None)
+    found = [record.message for record in enter.records if record.logger == "stdout"]
+    assert found == (["late"] if breaks and length == len(record) else [])
 
 
 def test_foreign_import_is_refused(enter):
