@@ -222,7 +222,7 @@ def test_unfinished_record_of_a_broken_host_is_reported_not_raised(say):
 def test_limits_reach_the_host_side(bench):
     """LOAD hands them on."""
     bench.load(RUN)
-    assert bench.configured == (1 << 20, 1 << 20, 64, 1000)
+    assert bench.configured == (1 << 20, 1 << 20, 1000, 64, 1000)
     assert bench.send(Op.INVOKE, "cleanup") == (Reply.RESULT, None)
 
 
