@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
-from imagebuild import cpython
+from imagebuild import cpython, uses
 from imagebuild.pins import Pins
-from imagebuild.recipe import TABLE, Row, stages
+from imagebuild.recipe import AROUND, TABLE, Row, stages
 from imagebuild.steps import Steps
 from tests.image.conftest import TREE
 
-# These decide when and in what order stages run, and what is written beside the image, but not what a stage makes.
-AROUND = frozenset("__init__ command configure fetch inputs manifest pins progress recipe slots stages timing".split())
+# What runs before and after the stages, and the package's empty beginning.
+OUTSIDE = frozenset("__init__ command configure inputs manifest recipe steps uses".split())
 each_row = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
 
 
@@ -30,15 +31,39 @@ def test_what_a_row_names_exists(row: Row) -> None:
     """A file that was renamed would silently no longer count."""
     for pattern in row.files.split():
         assert list(TREE.glob(pattern)), pattern
-    for name in row.code.split():
-        assert (TREE / f"wasm/imagebuild/{name}.py").is_file(), name
 
 
 def test_each_module_of_the_build_is_an_input_of_a_stage() -> None:
     """Or else a change in it would leave a stale image."""
-    named = {name for row in TABLE for name in row.code.split()}
+    used = {name for row in TABLE for name in uses.modules(row.run, AROUND)}
     modules = {path.stem for path in (TREE / "wasm/imagebuild").glob("*.py")}
-    assert modules - AROUND == named
+    assert modules - AROUND - OUTSIDE == used
+
+
+def test_steps_holds_functions_alone() -> None:
+    """What else stood there would be in no stage's key."""
+    tree = ast.parse((TREE / "wasm/imagebuild/steps.py").read_text("utf-8"))
+    kinds = [type(node) for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr)]
+    assert set(kinds) <= {ast.FunctionDef, ast.ClassDef}
+    assert kinds.count(ast.ClassDef) == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "changed", "kept"),
+    [
+        ("frozen-guest", "freeze_library _freeze _tools abi", "freeze_guest"),
+        ("interpreter", "compile_cpython _cpython_tools _tools shim", "compile_interpreter"),
+        ("host-tools", "native_tools _fetched", "unpack_host_tools"),
+    ],
+)
+def test_a_stage_counts_what_it_uses_of_steps(stage: str, changed: str, kept: str) -> None:
+    """Its own function, the helpers behind it, and no other stage's."""
+    row = next(row for row in TABLE if row.name == stage)
+    names = {function.__name__ for function in uses.functions(row.run)}
+    assert kept in names
+    others = {other.run.__name__ for other in TABLE} - {kept}
+    assert not names & others
+    assert {*changed.split()} - others <= names
 
 
 def test_each_c_file_of_the_shim_is_an_input() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
 
-from imagebuild import toolchain
+from imagebuild import toolchain, uses
 from imagebuild.header import WIRE_MODULES
 from imagebuild.stages import Folders, Stage, file_digest
 from imagebuild.steps import Steps
@@ -15,7 +15,7 @@ from imagebuild.steps import Steps
 
 @dataclass(frozen=True)
 class Row:
-    """One stage and all that its result depends on, as lists of words.
+    """One stage and what its result depends on, as lists of words. The code of the build that makes it is found (uses.py).
 
     Attributes:
         name: the stage.
@@ -23,7 +23,6 @@ class Row:
         needs: stages it reads.
         pins: pinned files it reads; ``@group`` is every pin of a group.
         files: files of the tree it reads, as patterns relative to the tree.
-        code: modules of this package whose behaviour decides its result.
         in_process: see `Stage.in_process`.
         usable: see `Stage.usable`.
     """
@@ -33,10 +32,12 @@ class Row:
     needs: str = ""
     pins: str = ""
     files: str = ""
-    code: str = ""
     in_process: bool = False
     usable: Callable[[Path], bool] | None = None
 
+
+AROUND = frozenset("fetch pins progress slots stages timing".split())
+"""Modules that decide when stages run and what of the build is shown, but not what a stage makes."""
 
 _ABI = "guest/cloche_wire/abi.py"
 _NUMBERS = " ".join(f"guest/cloche_wire/{name}.py" for name in WIRE_MODULES)  # C gets these modules' numbers as headers
@@ -45,7 +46,6 @@ _FREEZER = " ".join(
     for name in ("freezer.c", "freezer_files.c", "wasi.c", "notice.c", "notice.h", "boot.h", "output.h", "wasi.h")
 )
 _GUEST = "guest/cloche_guest/**/*.py guest/cloche_wire/**/*.py wasm/overlay/**/*.py"
-_INITIALISER = "driver cbor snapshot layout tables wasmfile wasmcode link"  # runs a module and writes its memory back
 
 
 def _runs_here(folder: Path) -> bool:
@@ -59,7 +59,6 @@ TABLE = (
         "toolchain",
         Steps.unpack_toolchain,
         pins="@toolchain",
-        code="toolchain archive",
         in_process=True,
         usable=_runs_here,
     ),
@@ -67,7 +66,6 @@ TABLE = (
         "cpython-source",
         Steps.unpack_cpython,
         pins="cpython cpython-patches",
-        code="sources patch archive",
         in_process=True,
     ),
     Row(
@@ -75,56 +73,49 @@ TABLE = (
         Steps.unpack_libraries,
         pins="zlib bzip2 xz-utils",
         files="wasm/cpython/libraries.toml",
-        code="cpython archive",
         in_process=True,
     ),
-    Row("numpy-source", Steps.unpack_numpy, pins="numpy", code="numpyext archive", in_process=True),
+    Row("numpy-source", Steps.unpack_numpy, pins="numpy", in_process=True),
     # without the pins of "hosttool-native": what they write does not depend on which of them is used
-    Row("host-tools", Steps.unpack_host_tools, pins="cython ninja", code="archive", in_process=True),
-    Row("pure", Steps.unpack_pure, pins="cloudpickle tzdata", code="archive", in_process=True),
+    Row("host-tools", Steps.unpack_host_tools, pins="cython ninja", in_process=True),
+    Row("pure", Steps.unpack_pure, pins="cloudpickle tzdata", in_process=True),
     # What is compiled.
     Row(
         "config",
         Steps.write_config,
         needs="cpython-source",
         files="wasm/cpython/pyconfig.answers",
-        code="cpython",
     ),
-    Row("evaluator", Steps.write_evaluator, needs="cpython-source", code="handlers"),
+    Row("evaluator", Steps.write_evaluator, needs="cpython-source"),
     Row(
         "interpreter",
         Steps.compile_interpreter,
         needs="toolchain cpython-source config evaluator",
         files="wasm/cpython/objects.toml",
-        code="cpython handlers",
     ),
     Row(
         "cpython",
         Steps.compile_cpython,
         needs="toolchain cpython-source config evaluator library-source",
         files="wasm/cpython/objects.toml",
-        code="cpython handlers",
     ),
     Row(
         "libraries",
         Steps.compile_libraries,
         needs="toolchain library-source",
         files="wasm/cpython/libraries.toml",
-        code="cpython",
     ),
-    Row("blas", Steps.compile_blas, needs="toolchain", files="wasm/blas/*", code="blas"),
+    Row("blas", Steps.compile_blas, needs="toolchain", files="wasm/blas/*"),
     Row(
         "numpy",
         Steps.compile_numpy,
         needs="toolchain cpython-source config numpy-source host-tools",
-        code="numpyext archive blas",
     ),
     Row(
         "shim",
         Steps.compile_shim,
         needs="toolchain cpython-source config",
         files=f"wasm/shim/*.[ch] {_NUMBERS}",
-        code="header layout wasmcode wasmfile link",
     ),
     # What is frozen.
     Row(
@@ -132,32 +123,28 @@ TABLE = (
         Steps.make_freezer,
         needs="toolchain cpython-source config interpreter cpython",
         files=f"{_FREEZER} {_NUMBERS}",
-        code=f"header freeze {_INITIALISER}",
     ),
-    Row("frozen-library", Steps.freeze_library, needs="toolchain freezer cpython-source pure", code="freeze"),
-    Row("frozen-numpy", Steps.freeze_numpy, needs="toolchain freezer numpy", code="freeze"),
-    Row("frozen-guest", Steps.freeze_guest, needs="toolchain freezer", files=_GUEST, code="freeze"),
+    Row("frozen-library", Steps.freeze_library, needs="toolchain freezer cpython-source pure"),
+    Row("frozen-numpy", Steps.freeze_numpy, needs="toolchain freezer numpy"),
+    Row("frozen-guest", Steps.freeze_guest, needs="toolchain freezer", files=_GUEST),
     # What is put together, and checked.
     Row(
         "link",
         Steps.link_image,
         needs="toolchain cpython-source config interpreter cpython libraries blas numpy shim"
         " frozen-library frozen-numpy frozen-guest",
-        code="freeze link steps",
     ),
     Row(
         "snapshot",
         Steps.take_snapshot,
         needs="link",
         files=_ABI,
-        code=f"{_INITIALISER} stops",
     ),
     Row(
         "check",
         Steps.check_image,
         needs="snapshot evaluator",
         files=_ABI,
-        code="stopcheck compiledcheck gate driver cbor selftest",
     ),
 )
 
@@ -173,7 +160,7 @@ def stages(steps: Steps) -> list[Stage]:
     def stage(row: Row) -> Stage:
         files = [path for pattern in row.files.split() for path in steps.tree.glob(pattern)]
         pins = [name for word in row.pins.split() for name in pinned(word)]
-        code = [steps.wasm / "imagebuild" / f"{name}.py" for name in row.code.split()]
+        code = [steps.wasm / "imagebuild" / f"{name}.py" for name in uses.modules(row.run, AROUND)]
         inputs = (*steps.pins.digest_of(pins), file_digest(steps.tree, *files, *code))
         return Stage(row.name, tuple(row.needs.split()), inputs, MethodType(row.run, steps), row.usable, row.in_process)
 

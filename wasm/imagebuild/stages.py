@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import inspect
 import os
 import shutil
 import threading
@@ -16,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagebuild import uses
 from imagebuild.progress import Progress
 from imagebuild.slots import Slots
 from imagebuild.timing import Timing
@@ -32,7 +32,7 @@ class Stage:
         name: names its folder.
         needs: the stages it reads from.
         inputs: everything else that its result depends on, as texts (digests, flags, versions).
-        run: fills the empty folder it is given. Its source text counts as an input.
+        run: fills the empty folder it is given. Its source text counts as an input, with that of what it uses in its file.
         in_process: the function works in this process and starts no tool, so it holds one slot while it runs.
         usable: tells whether a folder that an earlier build filled works on this machine; None if every such folder does. It is
             called only before a stage that needs this one runs.
@@ -63,7 +63,7 @@ def keys(stages: Iterable[Stage]) -> dict[str, str]:
     """The key of every stage. `stages` must be in an order in which each follows what it needs."""
     found: dict[str, str] = {}
     for stage in stages:
-        parts = [stage.name, *(found[need] for need in stage.needs), *stage.inputs, inspect.getsource(stage.run)]
+        parts = [stage.name, *(found[need] for need in stage.needs), *stage.inputs, uses.source(stage.run)]
         found[stage.name] = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return found
 

@@ -6,7 +6,7 @@ import json
 import sys
 import zlib
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from imagebuild import (
@@ -66,11 +66,24 @@ class Steps:
     timing: Timing = field(default_factory=Timing)
 
     def __post_init__(self) -> None:
-        self.wasm = self.tree / "wasm"
-        self.shim = self.wasm / "shim"
-        self.wire = self.tree / "guest/cloche_wire"
-        self.abi = driver.load_abi(self.wire)
         self.slots = Slots(self.jobs)
+
+    # Properties, so that a stage's key tells which of them the stage uses (uses.py).
+    @property
+    def wasm(self) -> Path:
+        return self.tree / "wasm"
+
+    @property
+    def shim(self) -> Path:
+        return self.wasm / "shim"
+
+    @property
+    def wire(self) -> Path:
+        return self.tree / "guest/cloche_wire"
+
+    @cached_property
+    def abi(self) -> driver.Abi:
+        return driver.load_abi(self.wire)
 
     def _tools(self, out: Path, folders: Folders) -> Toolchain:
         """The compiler, with every path that a file could leak mapped to the name of its stage."""
