@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from imagebuild import archive, blas
+from imagebuild import archive, blas, patch
 from imagebuild.stages import BuildError
 from imagebuild.toolchain import NUMPY_FEATURES, Toolchain
 
@@ -108,8 +108,16 @@ setuptools_main()
 """
 
 
-def unpack(tarball: Path, out: Path) -> None:
+def unpack(tarball: Path, changes: Path, out: Path) -> None:
+    """Unpack numpy's sources, add the C of `changes` to them, and apply its patches."""
     archive.unpack_tar(tarball, out, lambda name: None if name.startswith(("doc/", "benchmarks/")) else name)
+    for path in sorted(changes.glob("*.[ch]")):
+        shutil.copyfile(path, out / "numpy/_core/src/common" / path.name)
+    for path in sorted(changes.glob("*.patch")):
+        try:
+            patch.apply(path.read_text("utf-8"), out)
+        except patch.PatchError as error:
+            raise BuildError(f"{path.name}: {error}") from error
 
 
 def build(toolchain: Toolchain, source: Path, python_headers: list[str], host_tools: Path, out: Path) -> None:

@@ -75,7 +75,13 @@ TABLE = (
         files="wasm/cpython/libraries.toml",
         in_process=True,
     ),
-    Row("numpy-source", Steps.unpack_numpy, pins="numpy", in_process=True),
+    Row(
+        "numpy-source",
+        Steps.unpack_numpy,
+        pins="numpy",
+        files="wasm/numpy/*.[ch] wasm/numpy/*.patch",
+        in_process=True,
+    ),
     # without the pins of "hosttool-native": what they write does not depend on which of them is used
     Row("host-tools", Steps.unpack_host_tools, pins="cython ninja", in_process=True),
     Row("pure", Steps.unpack_pure, pins="cloudpickle tzdata", in_process=True),

@@ -116,7 +116,7 @@ class Steps:
         (out / "patches.txt").write_text(f"{count}\n", "utf-8")
 
     def unpack_numpy(self, out: Path, folders: Folders) -> None:
-        numpyext.unpack(self._fetched("numpy"), out)
+        numpyext.unpack(self._fetched("numpy"), self.wasm / "numpy", out)
 
     def unpack_host_tools(self, out: Path, folders: Folders) -> None:
         cython = next((pin.name for pin in native_tools(self.pins)), "cython")
