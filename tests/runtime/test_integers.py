@@ -6,7 +6,6 @@ Every case gives value, dtype and type, or the type of the exception.
 
 from __future__ import annotations
 
-import platform
 import sys
 from typing import Any
 
@@ -17,7 +16,10 @@ import cloche
 
 pytestmark = [
     pytest.mark.isolation("none", reason="a worker has the same image"),
-    pytest.mark.skipif(sys.maxsize < 2**63 - 1 or np.dtype("l").itemsize < 8, reason="compares with a 64-bit machine whose long has 64 bits"),
+    pytest.mark.skipif(
+        sys.maxsize < 2**63 - 1 or np.dtype("l").itemsize < 8,
+        reason="compares with a 64-bit machine whose long has 64 bits",
+    ),
 ]
 
 SOURCE = '''
@@ -305,7 +307,14 @@ np.random.default_rng(1).integers(5, 5)
 
 def cases() -> list[Any]:
     """Each line is a case, as is each member of a line that is a tuple."""
-    groups = {"defaults": DEFAULTS, "sums": SUMS, "indices": INDICES, "types": TYPES, "shapes": SHAPES, "random": RANDOM}
+    groups = {
+        "defaults": DEFAULTS,
+        "sums": SUMS,
+        "indices": INDICES,
+        "types": TYPES,
+        "shapes": SHAPES,
+        "random": RANDOM,
+    }
     return [
         pytest.param(line, id=f"{name} {number}")
         for name, text in groups.items()
@@ -405,11 +414,14 @@ pickle.loads(pickle.dumps(np.arange(3), 2).replace(b"K\x03\x85", b"\x8a\x05\x03\
 """
 
 
-@pytest.mark.parametrize("expression", [line for line in REFUSED.strip().splitlines()])
+@pytest.mark.parametrize("expression", REFUSED.strip().splitlines())
 def test_more_than_the_address_space_is_refused(evaluate, expression):
     """Sizes with a remainder below 2**32 too: cut off to 32 bits they would be small, and memory overwritten."""
     kind, error = evaluate(expression)
-    assert (kind, error in ("MemoryError", "ValueError", "OverflowError", "BufferError", "IndexError")) == ("raised", True), error
+    assert (kind, error in ("MemoryError", "ValueError", "OverflowError", "BufferError", "IndexError")) == (
+        "raised",
+        True,
+    ), error
 
 
 @pytest.fixture(scope="module")
