@@ -17,28 +17,25 @@
 extern "C" {
 #endif
 
-static inline int
-npy_fits_ssize(unsigned long long size)
-{
-    return size <= (unsigned long long)PY_SSIZE_T_MAX;
-}
+static inline int npy_fits_ssize(unsigned long long size) { return size <= (unsigned long long)PY_SSIZE_T_MAX; }
 
 /* ---- allocation: too much is what there is no memory for ---- */
 
-static inline void *npy_wide_Mem_Malloc(unsigned long long n)
-{ return npy_fits_ssize(n) ? PyMem_Malloc((size_t)n) : NULL; }
-static inline void *npy_wide_Mem_Realloc(void *p, unsigned long long n)
-{ return npy_fits_ssize(n) ? PyMem_Realloc(p, (size_t)n) : NULL; }
-static inline void *npy_wide_Mem_Calloc(unsigned long long n, unsigned long long size)
-{ return npy_fits_ssize(n) && npy_fits_ssize(size) ? PyMem_Calloc((size_t)n, (size_t)size) : NULL; }
-static inline void *npy_wide_Mem_RawMalloc(unsigned long long n)
-{ return npy_fits_ssize(n) ? PyMem_RawMalloc((size_t)n) : NULL; }
-static inline void *npy_wide_Mem_RawRealloc(void *p, unsigned long long n)
-{ return npy_fits_ssize(n) ? PyMem_RawRealloc(p, (size_t)n) : NULL; }
-static inline void *npy_wide_Mem_RawCalloc(unsigned long long n, unsigned long long size)
-{ return npy_fits_ssize(n) && npy_fits_ssize(size) ? PyMem_RawCalloc((size_t)n, (size_t)size) : NULL; }
-static inline void *npy_wide_Object_Malloc(unsigned long long n)
-{ return npy_fits_ssize(n) ? PyObject_Malloc((size_t)n) : NULL; }
+static inline void *npy_wide_Mem_Malloc(unsigned long long n) { return npy_fits_ssize(n) ? PyMem_Malloc((size_t)n) : NULL; }
+static inline void *npy_wide_Mem_Realloc(void *p, unsigned long long n) {
+    return npy_fits_ssize(n) ? PyMem_Realloc(p, (size_t)n) : NULL;
+}
+static inline void *npy_wide_Mem_Calloc(unsigned long long n, unsigned long long size) {
+    return npy_fits_ssize(n) && npy_fits_ssize(size) ? PyMem_Calloc((size_t)n, (size_t)size) : NULL;
+}
+static inline void *npy_wide_Mem_RawMalloc(unsigned long long n) { return npy_fits_ssize(n) ? PyMem_RawMalloc((size_t)n) : NULL; }
+static inline void *npy_wide_Mem_RawRealloc(void *p, unsigned long long n) {
+    return npy_fits_ssize(n) ? PyMem_RawRealloc(p, (size_t)n) : NULL;
+}
+static inline void *npy_wide_Mem_RawCalloc(unsigned long long n, unsigned long long size) {
+    return npy_fits_ssize(n) && npy_fits_ssize(size) ? PyMem_RawCalloc((size_t)n, (size_t)size) : NULL;
+}
+static inline void *npy_wide_Object_Malloc(unsigned long long n) { return npy_fits_ssize(n) ? PyObject_Malloc((size_t)n) : NULL; }
 
 #define PyMem_Malloc(n) npy_wide_Mem_Malloc(n)
 #define PyMem_Realloc(p, n) npy_wide_Mem_Realloc(p, n)
@@ -50,16 +47,21 @@ static inline void *npy_wide_Object_Malloc(unsigned long long n)
 
 /* ---- objects with a length ---- */
 
-static inline PyObject *npy_wide_List_New(long long n)
-{ return n < 0 || npy_fits_ssize(n) ? PyList_New((Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory(); }
-static inline PyObject *npy_wide_Tuple_New(long long n)
-{ return n < 0 || npy_fits_ssize(n) ? PyTuple_New((Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory(); }
-static inline PyObject *npy_wide_Bytes_FromStringAndSize(const char *s, long long n)
-{ return n < 0 || npy_fits_ssize(n) ? PyBytes_FromStringAndSize(s, (Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory(); }
-static inline PyObject *npy_wide_Unicode_FromStringAndSize(const char *s, long long n)
-{ return n < 0 || npy_fits_ssize(n) ? PyUnicode_FromStringAndSize(s, (Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory(); }
-static inline PyObject *npy_wide_Unicode_FromKindAndData(int kind, const void *s, long long n)
-{ return n < 0 || npy_fits_ssize(n) ? PyUnicode_FromKindAndData(kind, s, (Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory(); }
+static inline PyObject *npy_wide_List_New(long long n) {
+    return n < 0 || npy_fits_ssize(n) ? PyList_New((Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory();
+}
+static inline PyObject *npy_wide_Tuple_New(long long n) {
+    return n < 0 || npy_fits_ssize(n) ? PyTuple_New((Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory();
+}
+static inline PyObject *npy_wide_Bytes_FromStringAndSize(const char *s, long long n) {
+    return n < 0 || npy_fits_ssize(n) ? PyBytes_FromStringAndSize(s, (Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory();
+}
+static inline PyObject *npy_wide_Unicode_FromStringAndSize(const char *s, long long n) {
+    return n < 0 || npy_fits_ssize(n) ? PyUnicode_FromStringAndSize(s, (Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory();
+}
+static inline PyObject *npy_wide_Unicode_FromKindAndData(int kind, const void *s, long long n) {
+    return n < 0 || npy_fits_ssize(n) ? PyUnicode_FromKindAndData(kind, s, (Py_ssize_t)(n < 0 ? -1 : n)) : PyErr_NoMemory();
+}
 
 #define PyList_New(n) npy_wide_List_New(n)
 #define PyTuple_New(n) npy_wide_Tuple_New(n)
@@ -68,9 +70,7 @@ static inline PyObject *npy_wide_Unicode_FromKindAndData(int kind, const void *s
 #define PyUnicode_FromKindAndData(kind, s, n) npy_wide_Unicode_FromKindAndData(kind, s, n)
 
 /* What len() gives of a dimension; CPython's own error for a length that it cannot hold. */
-static inline Py_ssize_t
-npy_wide_length(long long n)
-{
+static inline Py_ssize_t npy_wide_length(long long n) {
     if (!npy_fits_ssize(n)) {
         PyErr_SetString(PyExc_OverflowError, "cannot fit 'int' into an index-sized integer");
         return -1;
@@ -79,17 +79,13 @@ npy_wide_length(long long n)
 }
 
 /* An index for CPython's Py_ssize_t; one that does not fit is out of bounds everywhere. */
-static inline Py_ssize_t
-npy_wide_index(long long i)
-{
+static inline Py_ssize_t npy_wide_index(long long i) {
     return i > PY_SSIZE_T_MAX ? PY_SSIZE_T_MAX : i < -PY_SSIZE_T_MAX ? -PY_SSIZE_T_MAX : (Py_ssize_t)i;
 }
 
 /* ---- Python integers ---- */
 
-static inline long long
-npy_wide_Long_AsLong(PyObject *obj, const char *message)
-{
+static inline long long npy_wide_Long_AsLong(PyObject *obj, const char *message) {
     int overflow;
     long long value = PyLong_AsLongLongAndOverflow(obj, &overflow);
     if (overflow) {
@@ -99,17 +95,15 @@ npy_wide_Long_AsLong(PyObject *obj, const char *message)
     return value;
 }
 
-static inline unsigned long long
-npy_wide_Long_AsUnsignedLong(PyObject *obj)
-{
+static inline unsigned long long npy_wide_Long_AsUnsignedLong(PyObject *obj) {
     unsigned long long value = PyLong_AsUnsignedLongLong(obj);
     if (value == (unsigned long long)-1 && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_OverflowError)) {
         int overflow;
         PyErr_Clear();
         long long sign = PyLong_AsLongLongAndOverflow(obj, &overflow);
-        PyErr_SetString(PyExc_OverflowError, overflow < 0 || (!overflow && sign < 0) ?
-                "can't convert negative value to unsigned int" :
-                "Python int too large to convert to C unsigned long");
+        PyErr_SetString(PyExc_OverflowError, overflow < 0 || (!overflow && sign < 0)
+                                                 ? "can't convert negative value to unsigned int"
+                                                 : "Python int too large to convert to C unsigned long");
     }
     return value;
 }
@@ -123,14 +117,12 @@ npy_wide_Long_AsUnsignedLong(PyObject *obj)
 #define PyLong_FromSsize_t(value) PyLong_FromLongLong(value)
 #define PyLong_FromSize_t(value) PyLong_FromUnsignedLongLong(value)
 
-static inline unsigned long long
-npy_wide_strtoul(const char *str, char **end, int base)
-{
+static inline unsigned long long npy_wide_strtoul(const char *str, char **end, int base) {
     const char *digits = str;
     while (isspace((unsigned char)*digits)) {
         digits++;
     }
-    if (*digits == '-' || *digits == '+') {  /* unlike strtoull, CPython takes no sign */
+    if (*digits == '-' || *digits == '+') { /* unlike strtoull, CPython takes no sign */
         *end = (char *)str;
         return 0;
     }
@@ -142,9 +134,7 @@ npy_wide_strtoul(const char *str, char **end, int base)
 
 /* ---- slices ---- */
 
-static inline long long
-npy_wide_Slice_AdjustIndices(long long length, long long *start, long long *stop, long long step)
-{
+static inline long long npy_wide_Slice_AdjustIndices(long long length, long long *start, long long *stop, long long step) {
     int back = step < 0;
     for (int i = 0; i < 2; i++) {
         long long *at = i ? stop : start;
@@ -153,8 +143,7 @@ npy_wide_Slice_AdjustIndices(long long length, long long *start, long long *stop
             if (*at < 0) {
                 *at = back ? -1 : 0;
             }
-        }
-        else if (*at >= length) {
+        } else if (*at >= length) {
             *at = back ? length - 1 : length;
         }
     }
@@ -164,9 +153,7 @@ npy_wide_Slice_AdjustIndices(long long length, long long *start, long long *stop
     return *start < *stop ? (*stop - *start - 1) / step + 1 : 0;
 }
 
-static inline int
-npy_wide_slice_index(PyObject *obj, long long none, long long *value)
-{
+static inline int npy_wide_slice_index(PyObject *obj, long long none, long long *value) {
     if (obj == Py_None) {
         *value = none;
         return 0;
@@ -187,10 +174,8 @@ npy_wide_slice_index(PyObject *obj, long long none, long long *value)
     return 0;
 }
 
-static inline int
-npy_wide_Slice_GetIndicesEx(PyObject *obj, long long length,
-        long long *start, long long *stop, long long *step, long long *count)
-{
+static inline int npy_wide_Slice_GetIndicesEx(PyObject *obj, long long length, long long *start, long long *stop, long long *step,
+                                              long long *count) {
     PySliceObject *slice = (PySliceObject *)obj;
     *count = 0;
     if (npy_wide_slice_index(slice->step, 1, step) < 0) {
@@ -205,7 +190,7 @@ npy_wide_Slice_GetIndicesEx(PyObject *obj, long long length,
     }
     int back = *step < 0;
     if (npy_wide_slice_index(slice->start, back ? LLONG_MAX : 0, start) < 0 ||
-            npy_wide_slice_index(slice->stop, back ? LLONG_MIN : LLONG_MAX, stop) < 0) {
+        npy_wide_slice_index(slice->stop, back ? LLONG_MIN : LLONG_MAX, stop) < 0) {
         return -1;
     }
     *count = npy_wide_Slice_AdjustIndices(length, start, stop, *step);
@@ -214,10 +199,10 @@ npy_wide_Slice_GetIndicesEx(PyObject *obj, long long length,
 
 #undef PySlice_GetIndicesEx
 #define PySlice_GetIndicesEx(slice, length, start, stop, step, count) \
-        npy_wide_Slice_GetIndicesEx(slice, length, start, stop, step, count)
+    npy_wide_Slice_GetIndicesEx(slice, length, start, stop, step, count)
 
 #ifdef __cplusplus
 }
 #endif
 
-#endif  /* NUMPY_CORE_SRC_COMMON_NPY_WIDE_H_ */
+#endif /* NUMPY_CORE_SRC_COMMON_NPY_WIDE_H_ */
