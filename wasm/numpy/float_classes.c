@@ -11,6 +11,7 @@ static int words_below(const char *at, npy_intp bytes, v128_t mask, v128_t limit
     const v128_t zero = wasm_i32x4_const_splat(0);
     v128_t most = zero, most_too = zero;
     npy_intp done = 0;
+#pragma clang loop unroll_count(4) /* each turn loads from the stop page */
     for (; done + 32 <= bytes; done += 32) {
         most = wasm_i32x4_max(most, wasm_v128_and(wasm_v128_load(at + done), mask));
         most_too = wasm_i32x4_max(most_too, wasm_v128_and(wasm_v128_load(at + done + 16), mask));

@@ -9,13 +9,14 @@
 #include "float_rules.h"
 
 /* The loops that numpy has for these operations give the same bits: IEEE 754 leaves no choice. */
-#define KERNEL(NAME, T, SHAPE, WORDS, MASK, LIMIT, VECTOR, OPERATION) \
+#define KERNEL(NAME, T, SHAPE, MASK, LIMIT, VECTOR, OPERATION) \
     static inline __attribute__((always_inline)) int NAME##_steps(const T *a, int a_step, const T *b, int b_step, T *out, T *copy, \
                                                                   int copied, npy_intp n) { \
         enum { LANES = 16 / sizeof(T) }; \
         const v128_t mask = MASK, a_all = SHAPE##_splat(*a), b_all = SHAPE##_splat(*b); \
         v128_t most = wasm_i32x4_const_splat(0); \
         npy_intp k = 0; \
+        _Pragma("clang loop unroll_count(4)") /* each turn loads from the stop page */                                 \
         for (; k + LANES <= n; k += LANES) { \
             v128_t x = a_step ? wasm_v128_load(a + k) : a_all, y = b_step ? wasm_v128_load(b + k) : b_all; \
             v128_t result = VECTOR(x, y); \
@@ -45,10 +46,10 @@
     }
 
 #define KERNELS(PREFIX, T, SHAPE, MASK, LIMIT) \
-    KERNEL(PREFIX##_add, T, SHAPE, , MASK, LIMIT, SHAPE##_add, +) \
-    KERNEL(PREFIX##_subtract, T, SHAPE, , MASK, LIMIT, SHAPE##_sub, -) \
-    KERNEL(PREFIX##_multiply, T, SHAPE, , MASK, LIMIT, SHAPE##_mul, *) \
-    KERNEL(PREFIX##_divide, T, SHAPE, , MASK, LIMIT, SHAPE##_div, /) \
+    KERNEL(PREFIX##_add, T, SHAPE, MASK, LIMIT, SHAPE##_add, +) \
+    KERNEL(PREFIX##_subtract, T, SHAPE, MASK, LIMIT, SHAPE##_sub, -) \
+    KERNEL(PREFIX##_multiply, T, SHAPE, MASK, LIMIT, SHAPE##_mul, *) \
+    KERNEL(PREFIX##_divide, T, SHAPE, MASK, LIMIT, SHAPE##_div, /) \
     static int PREFIX##_kernel(int kernel, const char *a, int a_step, const char *b, int b_step, char *out, char *copy, \
                                int copied, npy_intp n) { \
         const T *x = (const T *)a, *y = (const T *)b; \
