@@ -16,7 +16,24 @@ def numbers(char):
     with np.errstate(all="ignore"):
         edges = [info.max, -info.max, info.tiny, -info.tiny, info.smallest_subnormal]
         roots = [float(info.max) ** 0.5 * 1.01, float(info.tiny) ** 0.5 * 0.99]
-        plain = [0.0, -0.0, 1.0, -1.0, 0.5, -1.5, 2.0, 3.0, 10.0, 100.0, -100.0, 1000.0, -1000.0, np.inf, -np.inf, np.nan]
+        plain = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            0.5,
+            -1.5,
+            2.0,
+            3.0,
+            10.0,
+            100.0,
+            -100.0,
+            1000.0,
+            -1000.0,
+            np.inf,
+            -np.inf,
+            np.nan,
+        ]
         reals = np.array([*plain, *edges, *roots], info.dtype)
         if np.dtype(char).kind == "f":
             return reals
@@ -57,7 +74,9 @@ def of_casts(source, values, counts):
     for target in "?bBhHiIqQefdFD":
         for count in counts:
             found[f"{target}{count}"] = [
-                flags(lambda x, target=target: x.astype(target), np.repeat(array[k : k + 1], count) if count else array[k])
+                flags(
+                    lambda x, target=target: x.astype(target), np.repeat(array[k : k + 1], count) if count else array[k]
+                )
                 for k in range(len(values))
             ]
     return found
@@ -71,7 +90,11 @@ def outcome(expression):
         try:
             exec(compile(expression, "expression", "exec"), space)
             value = space["r"]
-            value = tuple(np.asarray(part).tolist() for part in value) if isinstance(value, tuple) else np.asarray(value).tolist()
+            value = (
+                tuple(np.asarray(part).tolist() for part in value)
+                if isinstance(value, tuple)
+                else np.asarray(value).tolist()
+            )
         except Exception as error:
             value = f"{type(error).__name__}: {error}"
     return value, [f"{warning.category.__name__}: {warning.message}" for warning in caught]

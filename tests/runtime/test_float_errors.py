@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import cloche
+import numpy as np
 from tests.runtime import float_errors_node as native
 
 pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
@@ -23,12 +23,52 @@ UFUNCS = tuple(
 UNDERFLOW = 4
 # x86-64's libraries raise what the mathematics does not ask for: underflow where the exact result is tiny, and is given
 # exactly; only the operations that IEEE 754 defines are compared.
-DEFINED = ("add", "subtract", "multiply", "divide", "square", "reciprocal", "sqrt", "exp", "rint", "absolute", "negative")
-COMPLEX = ("add", "subtract", "multiply", "divide", "square", "reciprocal", "less", "greater_equal", "equal", "absolute")
+DEFINED = (
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "square",
+    "reciprocal",
+    "sqrt",
+    "exp",
+    "rint",
+    "absolute",
+    "negative",
+)
+COMPLEX = (
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "square",
+    "reciprocal",
+    "less",
+    "greater_equal",
+    "equal",
+    "absolute",
+)
 CASTS = (
     *(0.5, -0.5, 127.0, 128.0, 255.0, 256.0, -1.0, -129.0, 32767.0, 32768.0, 65504.0, 65520.0, -40000.0),
-    *(2147483520.0, 2147483647.0, 2147483647.5, 2147483648.0, -2147483648.0, -2147483648.5, -2147483649.0, 4294967296.0),
-    *(-1e10, 9.223372036854774e18, 9.223372036854775807e18, -9.223372036854775807e18, -9.3e18, 1e19, 1.8446744073709552e19),
+    *(
+        2147483520.0,
+        2147483647.0,
+        2147483647.5,
+        2147483648.0,
+        -2147483648.0,
+        -2147483648.5,
+        -2147483649.0,
+        4294967296.0,
+    ),
+    *(
+        -1e10,
+        9.223372036854774e18,
+        9.223372036854775807e18,
+        -9.223372036854775807e18,
+        -9.3e18,
+        1e19,
+        1.8446744073709552e19,
+    ),
     *(1e20, 3.4028235677973366e38, 1e39, 1e300, np.inf, -np.inf, np.nan, 1e-46, 1e-40, 1e-8, 1e-5),
 )
 PROGRAMS = {
@@ -144,9 +184,31 @@ MATRICES = {
     "rank one": "np.outer([1.0, 2, 3], [1.0, 2, 3])",
 }
 ALGEBRA = (
-    *("inv(a)", "det(a)", "cholesky(a)", "eigvals(a)", "eig(a)[0]", "eigh(a)[0]", "eigvalsh(a)", "svd(a)[1]", "pinv(a)"),
-    *("qr(a)[1].shape", "matrix_rank(a)", "norm(a)", "norm(a, 2)", "cond(a)", "matrix_power(a, -1)", "matrix_power(a, 3)"),
-    *("solve(a, np.ones(a.shape[-1], a.dtype))", "lstsq(a, np.ones(len(a), a.dtype), rcond=None)[2]", "tensorinv(a, 1)"),
+    *(
+        "inv(a)",
+        "det(a)",
+        "cholesky(a)",
+        "eigvals(a)",
+        "eig(a)[0]",
+        "eigh(a)[0]",
+        "eigvalsh(a)",
+        "svd(a)[1]",
+        "pinv(a)",
+    ),
+    *(
+        "qr(a)[1].shape",
+        "matrix_rank(a)",
+        "norm(a)",
+        "norm(a, 2)",
+        "cond(a)",
+        "matrix_power(a, -1)",
+        "matrix_power(a, 3)",
+    ),
+    *(
+        "solve(a, np.ones(a.shape[-1], a.dtype))",
+        "lstsq(a, np.ones(len(a), a.dtype), rcond=None)[2]",
+        "tensorinv(a, 1)",
+    ),
 )
 
 
@@ -188,9 +250,9 @@ def test_programs_get_the_same_warnings_and_errors(ask, program):
     """Texts included: people filter warnings by them."""
     found, wanted = ask("outcome", program), native.outcome(program)
     assert list(found[1]) == wanted[1]
-    assert repr(found[0]).replace("(", "[").replace(")", "]") == repr(wanted[0]).replace("(", "[").replace(")", "]") or (
-        np.testing.assert_allclose(np.asarray(found[0], float), np.asarray(wanted[0], float), rtol=1e-14) is None
-    )
+    assert repr(found[0]).replace("(", "[").replace(")", "]") == repr(wanted[0]).replace("(", "[").replace(
+        ")", "]"
+    ) or (np.testing.assert_allclose(np.asarray(found[0], float), np.asarray(wanted[0], float), rtol=1e-14) is None)
 
 
 @pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)

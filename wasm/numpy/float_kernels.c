@@ -16,8 +16,8 @@
         const v128_t mask = MASK, a_all = SHAPE##_splat(*a), b_all = SHAPE##_splat(*b); \
         v128_t most = wasm_i32x4_const_splat(0); \
         npy_intp k = 0; \
-        _Pragma("clang loop unroll_count(4)") /* each turn loads from the stop page */                                 \
-        for (; k + LANES <= n; k += LANES) { \
+        _Pragma("clang loop unroll_count(4)") /* each turn loads from the stop page */ \
+            for (; k + LANES <= n; k += LANES) { \
             v128_t x = a_step ? wasm_v128_load(a + k) : a_all, y = b_step ? wasm_v128_load(b + k) : b_all; \
             v128_t result = VECTOR(x, y); \
             if (copied) wasm_v128_store(copy + k, copied == 1 ? x : y); \
@@ -71,13 +71,9 @@ KERNELS(double, npy_double, wasm_f64x2, DOUBLE_MASK, DOUBLE_LIMIT)
 KERNELS(float, npy_float, wasm_f32x4, FLOAT_MASK, FLOAT_LIMIT)
 
 /* The kernel of an operation; 0 if it has none. */
-static int kernel_of(const cloche_float_plan *plan) {
-    int type = plan->type[0];
-    if (plan->nin != 2 || plan->nout != 1 || (type != NPY_DOUBLE && type != NPY_FLOAT)) return 0;
-    if (plan->type[1] != type || plan->type[2] != type) return 0;
-    if (plan->rule == FLOAT_PLAIN) return plan->sums; /* 0, KERNEL_ADD or KERNEL_SUBTRACT */
-    if (cloche_float_watched) return 0;
-    return plan->rule == FLOAT_MULTIPLY ? KERNEL_MULTIPLY : plan->rule == FLOAT_DIVIDE ? KERNEL_DIVIDE : 0;
+static inline int kernel_of(const cloche_float_plan *plan) {
+    if (plan->type[0] != NPY_DOUBLE && plan->type[0] != NPY_FLOAT) return 0;
+    return cloche_float_watched && plan->sums >= KERNEL_MULTIPLY ? 0 : plan->sums;
 }
 
 static int apart(const char *one, const char *other, npy_intp bytes) { return one + bytes <= other || other + bytes <= one; }

@@ -39,7 +39,6 @@ static void run_chunk(const cloche_float_plan *plan, cloche_float_loop *loop, ch
                       npy_intp n, void *user_data) {
     const char *at[CLOCHE_FLOAT_OPERANDS];
     int total = plan->nin + plan->nout, lost = 0;
-    if (cloche_float_kernel(plan, data, strides, n)) return;
     for (int index = 0; index < total; index++) at[index] = data[index];
     for (int index = 0; index < plan->nin && index < 2; index++) {
         int type = plan->type[index], over = 0;
@@ -136,7 +135,11 @@ static void judge_core(const cloche_float_plan *plan, const cloche_float_core *c
             found[index >= plan->nin] |= cloche_float_classes(plan->type[index], data[index] + item * strides[index],
                                                               core->ndim[index], shape, steps[index]);
         }
-        status |= cloche_float_judge_whole(plan->rule == FLOAT_DETERMINANT ? found[0] & ~IS_NAN : found[0], found[1]);
+        if (plan->rule == FLOAT_DETERMINANT) {
+            found[0] &= ~IS_NAN;
+            if (plan->nout == 2) found[1] &= ~IS_INF; /* the logarithm of zero is given, not computed */
+        }
+        status |= cloche_float_judge_whole(found[0], found[1]);
     }
     feraiseexcept(status);
 }
@@ -147,7 +150,9 @@ void cloche_float_run(const cloche_float_plan *plan, const cloche_float_core *co
     npy_intp n = dimensions[0];
     cloche_float_watch(n);
     if (plan->rule >= FLOAT_CORE) {
-        loop((char **)data, dimensions, strides, user_data);
+        char *moved[CLOCHE_FLOAT_OPERANDS]; /* matmul counts its arguments up */
+        memcpy(moved, data, (size_t)(plan->nin + plan->nout) * sizeof(*moved));
+        loop(moved, dimensions, strides, user_data);
         judge_core(plan, core, data, dimensions, strides);
         return;
     }
@@ -156,7 +161,8 @@ void cloche_float_run(const cloche_float_plan *plan, const cloche_float_core *co
         return;
     }
     if (n <= CHUNK / 4) {
-        if (n > 0) run_chunk(plan, loop, data, strides, n, user_data);
+        if (n <= 0 || (plan->sums && cloche_float_kernel(plan, data, strides, n))) return;
+        run_chunk(plan, loop, data, strides, n, user_data);
         return;
     }
     int total = plan->nin + plan->nout;
@@ -170,7 +176,9 @@ void cloche_float_run(const cloche_float_plan *plan, const cloche_float_core *co
     memcpy(now, data, (size_t)total * sizeof(*now));
     while (n > 0) {
         npy_intp count = n < most ? n : most;
-        run_chunk(plan, loop, now, strides, count, user_data);
+        if (!plan->sums || !cloche_float_kernel(plan, now, strides, count)) {
+            run_chunk(plan, loop, now, strides, count, user_data);
+        }
         for (int index = 0; index < total; index++) now[index] += count * strides[index];
         n -= count;
     }

@@ -34,7 +34,8 @@ static int is_complex_arithmetic(int rule) {
 
 static int underflow_of(int rule, int operation, int type, const char *const *operands, const int *classes, int nin,
                         const char *out, int result) {
-    if (!(result & (IS_ZERO | IS_SUBNORMAL)) || type == NPY_HALF) return 0; /* half's conversions raise it */
+    if (!(result & (IS_ZERO | IS_SUBNORMAL))) return 0;
+    if (type == NPY_HALF && (rule != UNDERFLOW_NONZERO || !(result & IS_ZERO))) return 0; /* its conversion raises it */
     int operand = 0;
     for (int index = 0; index < nin; index++) operand |= classes[index];
     if (operand & (IS_NAN | IS_INF)) return 0;
@@ -73,17 +74,23 @@ static int judge(const cloche_float_plan *plan, const char *const *operands, con
     if (is_complex(type) && is_complex_arithmetic(rule)) {
         return cloche_float_complex(rule, type, operands[0], operands[nin - 1]);
     }
+    if (rule == FLOAT_LOGADDEXP && !(operand & (IS_NAN | IS_INF)) && type != NPY_HALF) {
+        long double apart = value_of(type, operands[0]) - value_of(type, operands[1]);
+        long double most = type == NPY_FLOAT ? (long double)FLT_MAX : type == NPY_DOUBLE ? (long double)DBL_MAX : LDBL_MAX;
+        if (apart > most || apart < -most) status |= FE_OVERFLOW;
+    }
     for (int index = 0; index < plan->nout; index++) {
         if (plan->type[nin + index] < 0) continue;
         int result = class_of(plan->type[nin + index], results[index]);
         if (result & IS_NAN) {
             if (rule == FLOAT_SPACING) status |= type == NPY_HALF ? FE_INVALID : 0;
             else if (!(operand & IS_NAN)) status |= FE_INVALID;
-            else if (rule == FLOAT_LOGADDEXP && !(classes[0] & classes[1] & IS_NAN)) status |= FE_INVALID;
+            else if (rule == FLOAT_LOGADDEXP) status |= FE_INVALID; /* they are compared */
             else if (rule == FLOAT_EXP && is_complex(type)) {
                 int part = part_of(type);
                 int imaginary = class_of_part(part, operands[0] + size_of(part));
-                if (!(class_of_part(part, operands[0]) & IS_NAN) && (imaginary & IS_NAN)) status |= FE_INVALID;
+                int real = class_of_part(part, operands[0]);
+                if (real & IS_NAN ? !(imaginary & (IS_NAN | IS_ZERO)) : !(real & IS_INF)) status |= FE_INVALID;
             }
         }
         if (result & IS_INF) {
@@ -316,6 +323,14 @@ static const struct {
     {"irfft", FLOAT_CORE, UNDERFLOW_NEVER},
 };
 
+static npy_uint8 kernel_named(const char *ufunc) {
+    static const char *const NAMES[] = {"add", "subtract", "multiply", "divide"};
+    for (npy_uint8 index = 0; index < 4; index++) {
+        if (strcmp(NAMES[index], ufunc) == 0) return KERNEL_ADD + index;
+    }
+    return 0;
+}
+
 /* The plan of a ufunc's loop for numbers of `types`; FLOAT_QUIET for a loop that cannot raise anything by itself. */
 void cloche_float_plan_for(cloche_float_plan *plan, const char *ufunc, int generalised, int nin, int nout, const int *types) {
     memset(plan, 0, sizeof(*plan));
@@ -336,7 +351,7 @@ void cloche_float_plan_for(cloche_float_plan *plan, const char *ufunc, int gener
         } else if (inexact && inexact_operands) {
             plan->rule = RULES[row].rule;
             plan->underflow = RULES[row].underflow;
-            plan->sums = strcmp(ufunc, "add") == 0 ? KERNEL_ADD : strcmp(ufunc, "subtract") == 0 ? KERNEL_SUBTRACT : 0;
+            if (types[0] == types[nin] && types[0] == types[nin - 1]) plan->sums = kernel_named(ufunc);
         }
         return;
     }
