@@ -29,7 +29,7 @@ typedef enum {
     FLOAT_SQUARE,
     FLOAT_COMPARE, /* complex numbers: an ordered comparison with NaN is invalid */
     FLOAT_EXP,
-    FLOAT_CORE, /* a generalised ufunc: each item of the outer loop is judged as a whole */
+    FLOAT_CORE,        /* a generalised ufunc: each item of the outer loop is judged as a whole */
     FLOAT_DETERMINANT, /* ... NaN is invalid whatever it comes from: the pivots are compared */
 } cloche_float_rule;
 
@@ -47,7 +47,7 @@ typedef struct {
     npy_uint8 underflow;
     npy_uint8 nin, nout;
     npy_int8 type[CLOCHE_FLOAT_OPERANDS]; /* numpy's type numbers; -1: no floating-point number */
-    npy_bool sums;                        /* the operation is `add`, whose reduction is judged as a whole */
+    npy_uint8 sums;                       /* float_kernels.c: its operation; 0 if it has none */
 } cloche_float_plan;
 
 typedef void cloche_float_loop(char **, npy_intp const *, npy_intp const *, void *);
@@ -68,22 +68,16 @@ typedef struct {
     const npy_intp *shape, *strides;
 } cloche_float_view;
 
-void cloche_float_plan_for(
-        cloche_float_plan *plan, const char *ufunc, int generalised, int nin, int nout, const int *types);
-void cloche_float_run(
-        const cloche_float_plan *plan, const cloche_float_core *core, cloche_float_loop *loop, char *const *data,
-        const npy_intp *dimensions, const npy_intp *strides, void *user_data);
-int cloche_float_run_indexed(
-        const cloche_float_plan *plan, cloche_float_indexed_loop *loop, void *context, char *const *data, npy_intp n,
-        const npy_intp *strides);
-void cloche_float_scalar(
-        cloche_float_rule rule, cloche_underflow_rule underflow, int type, const void *first, const void *second,
-        const void *out);
-void cloche_float_product(
-        int type, const cloche_float_view *first, const cloche_float_view *second, const cloche_float_view *out);
+void cloche_float_plan_for(cloche_float_plan *plan, const char *ufunc, int generalised, int nin, int nout, const int *types);
+void cloche_float_run(const cloche_float_plan *plan, const cloche_float_core *core, cloche_float_loop *loop, char *const *data,
+                      const npy_intp *dimensions, const npy_intp *strides, void *user_data);
+int cloche_float_run_indexed(const cloche_float_plan *plan, cloche_float_indexed_loop *loop, void *context, char *const *data,
+                             npy_intp n, const npy_intp *strides);
+void cloche_float_scalar(cloche_float_rule rule, cloche_underflow_rule underflow, int type, const void *first, const void *second,
+                         const void *out);
+void cloche_float_product(int type, const cloche_float_view *first, const cloche_float_view *second, const cloche_float_view *out);
 void cloche_float_to_integer(int from, int to, const char *data, npy_intp stride, npy_intp n);
-void cloche_float_narrowed(
-        int from, int to, const char *data, npy_intp stride, const char *out, npy_intp out_stride, npy_intp n);
+void cloche_float_narrowed(int from, int to, const char *data, npy_intp stride, const char *out, npy_intp out_stride, npy_intp n);
 
 /* Whether underflows are looked for: set while the error state does not ignore them. */
 extern int cloche_float_underflows;
