@@ -27,7 +27,11 @@ def tool() -> ModuleType:
 
 def test_what_is_claimed_is_tested(tool: ModuleType) -> None:
     project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
-    claimed = [line.rpartition(" ")[2] for line in project["classifiers"] if line.startswith("Programming Language :: Python :: 3.")]
+    claimed = [
+        line.rpartition(" ")[2]
+        for line in project["classifiers"]
+        if line.startswith("Programming Language :: Python :: 3.")
+    ]
     assert tuple(claimed) == tool.VERSIONS
     assert project["requires-python"] == f">={tool.VERSIONS[0]}"
     assert f"Python {tool.VERSIONS[0]} to {tool.VERSIONS[-1]}" in (TREE / "README.md").read_text()
@@ -62,10 +66,14 @@ def test_an_interpreter_is_asked_before_it_is_believed(tool: ModuleType, tmp_pat
         ({"3.12": "not had: why"}, True, 2),
     ],
 )
-def test_the_exit_code(tool: ModuleType, capsys: pytest.CaptureFixture[str], outcomes: dict[str, str], lenient: bool, code: int) -> None:
+def test_the_exit_code(
+    tool: ModuleType, capsys: pytest.CaptureFixture[str], outcomes: dict[str, str], lenient: bool, code: int
+) -> None:
     """No version is missing without a word."""
     assert tool.summary(outcomes, lenient=lenient) == code
-    assert [f"== Python {version}: {outcome}" for version, outcome in outcomes.items()] == capsys.readouterr().err.splitlines()
+    assert [
+        f"== Python {version}: {outcome}" for version, outcome in outcomes.items()
+    ] == capsys.readouterr().err.splitlines()
 
 
 def test_a_version_that_cannot_be_had_is_said(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cloche
-import numpy as np
 from tests.runtime import float_errors_node as native
 
 pytestmark = pytest.mark.isolation("none", reason="a worker has the same image")
