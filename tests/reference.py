@@ -8,6 +8,7 @@ from typing import Any
 
 NODES = Path(__file__).parents[1] / "examples" / "nodes" / "reference"
 LIBRARY_NODE = Path(__file__).parent / "library_node.py"
+SYSTEM_NODE = Path(__file__).parent / "system_node.py"
 
 
 @dataclass(frozen=True)

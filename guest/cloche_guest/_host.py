@@ -30,4 +30,4 @@ class Host(Protocol):
         """Make a request ``[ask, *operands]``; the answer is ``[granted, value or failure]``, or None if the node has no grants."""
 
     def scratch(self, size: int, /) -> None:
-        """Create /tmp with room for `size` bytes, in the instance's own memory."""
+        """Give /tmp and /home/node room for `size` bytes, in the instance's own memory; with 0 neither exists."""

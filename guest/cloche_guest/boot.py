@@ -29,6 +29,7 @@ from cloche_guest import (
 )
 from cloche_guest.dispatch import Guest
 from cloche_guest.node import PLAIN
+from cloche_wire.files import SCRATCH_BYTES
 
 _LIBRARY = """
     abc argparse array ast asyncio base64 binascii bisect calendar cmath codecs collections collections.abc
@@ -83,6 +84,7 @@ def _boot() -> Guest:
 
         reseed.numpy_seeder = functools.partial(_cloche.seed_mt19937, _rand._bit_generator.capsule)
     os.dup = _cloche.dup
+    _cloche.scratch(SCRATCH_BYTES)
     threads.install()
     sys.unraisablehook = _unraisable
     logs.prepare()

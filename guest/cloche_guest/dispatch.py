@@ -232,8 +232,8 @@ class Guest:
         )
         self.logs.configure(wanted["log_level"], limits["log_bytes"])
         self.streams.configure(wanted["log_level"], limits["log_bytes"])
-        if scratch := wanted.get("scratch_bytes"):
-            self.host.scratch(scratch)
+        if "scratch_bytes" in wanted:
+            self.host.scratch(wanted["scratch_bytes"])
         reseed(wanted["seed"])
         if "env" in wanted:
             os.environ.update(wanted["env"])

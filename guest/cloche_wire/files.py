@@ -33,6 +33,9 @@ PATH_BYTES: Final = 4096
 CHUNK_BYTES: Final = 1 << 20
 """Bytes that one READ or WRITE moves at most."""
 
+SCRATCH_BYTES: Final = 8 << 20
+"""The size of a node's own /tmp, unless it is granted another."""
+
 ERRNOS: Final = {
     "EACCES": 2,
     "EBADF": 8,

@@ -36,7 +36,8 @@ class Grants:
             node: ``from cloche_guest import services``, then ``services.name(...)``. See docs/how-to/services.md.
         mounts: folders of the host that the node can open files in: path in the node -> folder. A plain path is mounted
             read-only; a `Mount` says whether the node may write, and how much.
-        scratch_bytes: size of a private /tmp in the node's own memory, which counts towards `Limits.memory_bytes`; 0: no /tmp.
+        scratch_bytes: size of the node's private /tmp and home folder, in its own memory, which counts towards
+            `Limits.memory_bytes`. 0: neither exists. None: 8 MiB, and 0 if something is mounted at or below /tmp.
         env: environment variables, the initial ``os.environ`` of the node. The node's changes are not seen outside of it.
         clock: "real": the host's clocks. "frozen": clocks that stand still. "virtual": clocks that only sleeping advances, and
             sleeping takes no time. A `cloche.Clock` also says at which time they start.
@@ -48,7 +49,7 @@ class Grants:
     opaque: bool = False
     services: Mapping[str, Callable[..., Any] | Service] = field(default_factory=dict, hash=False)
     mounts: Mapping[str, str | os.PathLike[str] | Mount] = field(default_factory=dict, hash=False)
-    scratch_bytes: int = 0
+    scratch_bytes: int | None = None
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
     clock: Clock | Mode = "real"
     seed: int | bytes | None = None

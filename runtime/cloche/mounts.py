@@ -77,25 +77,28 @@ def _check_point(point: str) -> None:
         raise ValueError(f"a mount's path is too long: {point[:80]!r}...")
 
 
-def checked_scratch(scratch_bytes: int, mounts: Iterable[str]) -> None:
-    """Check `Grants.scratch_bytes`.
+def checked_scratch(scratch_bytes: int | None, mounts: Iterable[str]) -> int | None:
+    """Check `Grants.scratch_bytes`. Returns the size of /tmp that the node is told; None: the usual one.
 
     Args:
-        scratch_bytes: the size of /tmp.
+        scratch_bytes: the size of /tmp; None: the usual one, or none beside a mount at that place.
         mounts: paths in the node at which something else is mounted.
 
     Raises:
         TypeError: the size is no whole number.
         ValueError: the size is too small or too large, or something else is mounted at /tmp.
     """
+    taken = [point for point in mounts if (point + "/").startswith(SCRATCH + "/")]
+    if scratch_bytes is None:
+        return 0 if taken else None
     if type(scratch_bytes) is not int:
-        raise TypeError(f"Grants.scratch_bytes is {scratch_bytes!r}: give a number of bytes")
+        raise TypeError(f"Grants.scratch_bytes is {scratch_bytes!r}: give a number of bytes, or None")
     if scratch_bytes and not MIN_SCRATCH <= scratch_bytes <= MAX_SCRATCH:
         raise ValueError(
             f"Grants.scratch_bytes is {scratch_bytes}: give 0 or a number from {MIN_SCRATCH} to {MAX_SCRATCH}"
         )
-    taken = [point for point in mounts if (point + "/").startswith(SCRATCH + "/")]
     if scratch_bytes and taken:
         raise ValueError(
             f"{taken[0]} is mounted, and Grants.scratch_bytes puts the node's own files at {SCRATCH}: take one"
         )
+    return scratch_bytes

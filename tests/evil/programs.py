@@ -87,7 +87,7 @@ PROGRAMS = [
     # I/O and authority
     _p(36, "read-passwd", "node", "open('/etc/passwd').read()"),
     _p(37, "traversal", "node", "open('../' * 20 + 'etc/passwd').read()"),
-    _p(37, "listdir", "value", "import os; assert os.listdir('/') == []"),
+    _p(37, "listdir", "value", "import os; assert os.listdir('/') == ['tmp']"),
     _p(37, "symlink", "node", "import os; os.symlink('/etc/passwd', 'x'); open('x').read()"),
     _p(38, "environ", "value", "import os; assert not os.environ, dict(os.environ)"),
     _p(39, "socket", "node", "import socket; socket.socket()"),

@@ -130,9 +130,10 @@ r = [tempfile.gettempdir(), inside, sizes, os.listdir("/tmp"), os.getcwd(), os.l
     assert node.process(code) == ["/tmp", ["x"], [2, 3], [], "/", ["tmp"]]
 
 
-def test_without_a_grant_there_is_nothing(load):
-    """Neither of the two is there by itself."""
-    node = load(EXEC, "f")
+def test_with_scratch_of_no_bytes_there_is_nothing(load):
+    """Neither /tmp nor a home."""
+    node = load(EXEC, "f", grants=cloche.Grants(scratch_bytes=0))
+    assert node.process("import os; r = os.path.exists('/home')") is False
     assert node.process("import os; r = [os.listdir('/'), os.path.exists('/tmp')]") == [[], False]
     with pytest.raises(cloche.NodeRaisedError, match="Read-only"):
         node.process("open('/tmp/x', 'w')")

@@ -13,7 +13,7 @@ import threading
 import tokenize
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -24,11 +24,10 @@ from imagebuild.driver import Abi, Guest, GuestError
 from imagebuild.stages import BuildError
 from imagebuild.toolchain import Toolchain
 
-# Left out of the standard library: needs sockets, processes, a terminal, tk or a C module that is not built.
+# Left out of the standard library: tk is not there, pip cannot install, and the rest is for tests, another system, or large and
+# of no use to a node. docs/reference/standard-library.md gives the reasons.
 LEFT_OUT = frozenset(
-    """__hello__ __phello__ _aix_support _android_support _apple_support _ios_support _osx_support _pyrepl antigravity
-    ctypes curses dbm ensurepip ftplib idlelib imaplib lib2to3 mailbox multiprocessing nturl2path poplib pty pydoc_data
-    smtplib socketserver sqlite3 ssl test this tkinter tty turtle turtledemo venv webbrowser wsgiref xmlrpc""".split()
+    """__hello__ __phello__ _ios_support ensurepip idlelib lib2to3 pydoc_data test tkinter turtle turtledemo""".split()
 )
 NO_SOURCE = frozenset({"__pycache__", "test", "tests", "idle_test"})
 ALIGN = 16
@@ -51,6 +50,8 @@ class Source:
     name: str
     path: Path
     is_package: bool
+    addition: Path | None = None
+    """Text that is compiled behind the module's own."""
 
     @property
     def filename(self) -> str:
@@ -91,6 +92,19 @@ def sources(
     return sorted(found, key=lambda source: source.name)
 
 
+def with_additions(modules: Iterable[Source], folder: Path) -> list[Source]:
+    """The modules, with the files of `folder` (<dotted name>.py) behind those that they are named after.
+
+    Raises:
+        BuildError: there is no module of a file's name.
+    """
+    additions = {path.stem: path for path in folder.glob("*.py")}
+    added = [replace(module, addition=additions.pop(module.name, None)) for module in modules]
+    if additions:
+        raise BuildError(f"{folder}: no module is named {', '.join(sorted(additions))}")
+    return added
+
+
 class Freezer:
     """Compiles source text with freezer.wasm. The native code of that module is kept in a file beside it."""
 
@@ -113,6 +127,8 @@ class Freezer:
             BuildError: it does not compile.
         """
         body = source.path.read_bytes()
+        if source.addition:
+            body += b"\n\n" + source.addition.read_bytes()
         encoding, _ = tokenize.detect_encoding(io.BytesIO(body).readline)
         text = body.decode(encoding).replace("\r\n", "\n")
         guest = Guest(self._engine, self._module, self._abi)

@@ -71,7 +71,7 @@ TABLE = (
     Row(
         "library-source",
         Steps.unpack_libraries,
-        pins="zlib bzip2 xz-utils",
+        pins="zlib bzip2 xz-utils sqlite",
         files="wasm/cpython/libraries.toml",
         in_process=True,
     ),
@@ -103,7 +103,7 @@ TABLE = (
         "cpython",
         Steps.compile_cpython,
         needs="toolchain cpython-source config evaluator library-source",
-        files="wasm/cpython/objects.toml",
+        files="wasm/cpython/objects.toml wasm/cpython/include/*.h",
     ),
     Row(
         "libraries",
@@ -121,7 +121,7 @@ TABLE = (
         "shim",
         Steps.compile_shim,
         needs="toolchain cpython-source config",
-        files=f"wasm/shim/*.[ch] {_NUMBERS}",
+        files=f"wasm/shim/*.[ch] wasm/cpython/include/*.h {_NUMBERS}",
     ),
     # What is frozen.
     Row(
@@ -130,7 +130,12 @@ TABLE = (
         needs="toolchain cpython-source config interpreter cpython",
         files=f"{_FREEZER} {_NUMBERS}",
     ),
-    Row("frozen-library", Steps.freeze_library, needs="toolchain freezer cpython-source pure"),
+    Row(
+        "frozen-library",
+        Steps.freeze_library,
+        needs="toolchain freezer cpython-source pure",
+        files="wasm/additions/*.py",
+    ),
     Row("frozen-numpy", Steps.freeze_numpy, needs="toolchain freezer numpy"),
     Row("frozen-guest", Steps.freeze_guest, needs="toolchain freezer", files=_GUEST),
     # What is put together, and checked.

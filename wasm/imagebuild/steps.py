@@ -166,6 +166,7 @@ class Steps:
         groups = [group for group in cpython.groups(self.wasm / "cpython") if not group.whole]
         source, tools = folders["cpython-source"], self._cpython_tools(out, folders)
         flags = [*cpython.includes(source, folders["config"]), f"-I{folders['library-source'] / 'include'}"]
+        flags += [f"-I{self.wasm / 'cpython/include'}"]
         cpython.compile_objects(tools, groups, source, flags, out)
 
     def compile_blas(self, out: Path, folders: Folders) -> None:
@@ -178,6 +179,7 @@ class Steps:
     def compile_shim(self, out: Path, folders: Folders) -> None:
         write_headers(self.wire, out, {name: getattr(layout, name) for name in ("GRAIN", "BUCKETS", "EXACT")})
         flags = link.shim_flags(self.shim, out, cpython.includes(folders["cpython-source"], folders["config"]))
+        flags += [f"-I{self.wasm / 'cpython/include'}", "-D_WASI_EMULATED_MMAN", "-D_GNU_SOURCE"]  # foreign.c, maps.c
         names = sorted(path for path in self.shim.glob("*.c") if not path.name.startswith("freezer"))
         self._tools(out, folders).compile_all([(path, out / f"{path.stem}.o", flags) for path in names])
         link.check_validator((out / "check.o").read_bytes())
@@ -205,6 +207,7 @@ class Steps:
 
     def freeze_library(self, out: Path, folders: Folders) -> None:
         library = freeze.sources(folders["cpython-source"] / "Lib", left_out=freeze.LEFT_OUT)
+        library = freeze.with_additions(library, self.wasm / "additions")
         pure = freeze.sources(folders["pure"], only=frozenset({"cloudpickle", "cloche_tzblob"}))
         self._freeze(out, folders, "frozen_library", library + pure)
 

@@ -40,6 +40,7 @@ def modules(function: Callable[..., Any], without: frozenset[str] = frozenset())
     """The modules of this package that `functions` name, and those that these import, sorted.
 
     Args:
+        function: where to begin.
         without: modules that do not count, nor what they import.
     """
     own = _plain(function).__module__

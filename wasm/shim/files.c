@@ -1,17 +1,19 @@
 #include "files.h"
+#include "devices.h"
 #include "hostfs.h"
 #include "memfs.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum { DEVICE_HOST = 2 };
-static const char scratch[] = "tmp"; /* the path of memfs */
+static const char scratch[] = "tmp"; /* of what the host has not, the root lists this alone */
 
 typedef struct {
     int holders; /* descriptors that share this */
     Mode mode;
     uint64_t at;     /* position in a file; in a directory the number of entries shown */
-    Mem *mem;        /* NULL: a file of the host */
+    Mem *mem;        /* a file of memfs, or NULL */
+    Device device;   /* DEVICE_NONE and no `mem`: a file of the host */
     uint64_t handle; /* of the host's file; 0 for the root directory until it is listed */
     Page page;       /* entries that the host has sent and that are not shown yet */
     int ended, tail; /* ended: the host has no more entries; tail: how many were shown behind them */
@@ -29,11 +31,16 @@ typedef struct {
     int must_be_directory; /* the path given ends in a slash or a dot */
 } Path;
 
-/* The rest of a path below /tmp; NULL for paths of the host. */
-static const char *in_scratch(const char *path) {
-    size_t n = sizeof scratch - 1;
-    if (!memfs_exists() || strncmp(path, scratch, n)) return NULL;
-    return !path[n] ? path + n : path[n] == '/' ? path + n + 1 : NULL;
+static int lies_in(const char *path, const char *folder) {
+    size_t n = strlen(folder);
+    return !strncmp(path, folder, n) && (!path[n] || path[n] == '/');
+}
+/* Whether a path is memfs's. A mount at or below /home puts the node's own home out of sight. */
+static int in_scratch(const char *path) {
+    Status status;
+    if (!memfs_exists()) return 0;
+    if (lies_in(path, scratch)) return 1;
+    return (!strcmp(path, "home") || lies_in(path, "home/node")) && hostfs_find("home", &status);
 }
 
 /* Inodes of the host's files are FNV-1a hashes of their paths: guests do not see the host's own numbers. */
@@ -45,9 +52,10 @@ static uint64_t hash(uint64_t so_far, const char *p, size_t n) {
 static fs_err find(const char *path, Status *status) {
     Mem *node;
     fs_err e = 0;
-    const char *rest = in_scratch(path);
-    if (rest) {
-        if (!(e = memfs_find(rest, &node))) memfs_status(node, status);
+    Device device = devices_find(path);
+    if (device) return *status = devices_status(device), 0;
+    if (in_scratch(path)) {
+        if (!(e = memfs_find(path, &node))) memfs_status(node, status);
         return e;
     }
     if (*path) e = hostfs_find(path, status);
@@ -112,10 +120,13 @@ static fs_err open_host(const char *path, int flags, uint64_t *handle, int *kind
     return 0;
 }
 static fs_err open_into(File *f, int flags) {
-    const char *rest = in_scratch(f->path);
     fs_err e;
-    if (rest) {
-        if (!(e = memfs_open(rest, flags, &f->mem))) {
+    if ((f->device = devices_find(f->path))) {
+        f->mode.kind = devices_status(f->device).kind;
+        return devices_open(f->device, flags);
+    }
+    if (in_scratch(f->path)) {
+        if (!(e = memfs_open(f->path, flags, &f->mem))) {
             Status status;
             memfs_status(f->mem, &status);
             f->mode.kind = status.kind;
@@ -187,6 +198,7 @@ fs_err files_read_at(int fd, uint64_t at, uint8_t *p, size_t n, size_t *got) {
     fs_err e = content(fd, 0, &f);
     if (e) return e;
     if (at > INT64_MAX) return FS_INVAL;
+    if (f->device) return devices_read(f->device, p, n, got);
     return f->mem ? memfs_read(f->mem, at, p, n, got) : hostfs_read(f->handle, at, p, n, got);
 }
 fs_err files_write_at(int fd, uint64_t at, const uint8_t *p, size_t n, size_t *put) {
@@ -195,12 +207,13 @@ fs_err files_write_at(int fd, uint64_t at, const uint8_t *p, size_t n, size_t *p
     fs_err e = content(fd, 1, &f);
     if (e) return e;
     if (at > INT64_MAX) return FS_INVAL;
+    if (f->device) return devices_write(f->device, p, n, put);
     return f->mem ? memfs_write(f->mem, at, p, n, put) : hostfs_write(f->handle, at, p, n, put);
 }
 fs_err files_read(int fd, uint8_t *p, size_t n, size_t *got) {
     File *f = file_at(fd);
     fs_err e = files_read_at(fd, f ? f->at : 0, p, n, got);
-    if (!e) f->at += *got;
+    if (!e && !f->device) f->at += *got;
     return e;
 }
 static fs_err append_to(File *f, const uint8_t *p, size_t n, size_t *put) {
@@ -219,6 +232,7 @@ fs_err files_write(int fd, const uint8_t *p, size_t n, size_t *put) {
     *put = 0;
     fs_err e = content(fd, 1, &f);
     if (e) return e;
+    if (f->device) return devices_write(f->device, p, n, put);
     if (f->mode.append) return append_to(f, p, n, put);
     e = files_write_at(fd, f->at, p, n, put);
     f->at += *put;
@@ -231,6 +245,7 @@ fs_err files_seek(int fd, int64_t offset, int whence, uint64_t *at) {
     if (e == FS_BADF && f) e = 0; /* a file opened only for writing has a position, too */
     if (!e && whence == 2) e = files_status(fd, &status);
     if (e) return e;
+    if (f->device) return devices_seek(f->device, at);
     uint64_t base = whence == 0 ? 0 : whence == 1 ? f->at : status.size;
     if (whence > 2 || (offset < 0 ? base < -(uint64_t)offset : base > INT64_MAX - (uint64_t)offset)) return FS_INVAL;
     *at = f->at = base + (uint64_t)offset;
@@ -240,7 +255,7 @@ fs_err files_resize(int fd, uint64_t size) {
     File *f;
     fs_err e = content(fd, 1, &f);
     if (e) return f && e == FS_BADF ? FS_INVAL : e;
-    if (size > INT64_MAX) return FS_INVAL;
+    if (size > INT64_MAX || f->device) return FS_INVAL;
     return f->mem ? memfs_resize(f->mem, size) : hostfs_resize(f->handle, size);
 }
 
@@ -249,6 +264,7 @@ fs_err files_status(int fd, Status *status) {
     const File *f = file_at(fd);
     fs_err e = 0;
     if (f && f->mem) return memfs_status(f->mem, status), 0;
+    if (f && f->device) return *status = devices_status(f->device), 0;
     *status = (Status){.kind = FS_KIND_DIRECTORY};
     if (!f && fd != FILES_ROOT) return FS_BADF;
     if (f && f->handle) e = hostfs_status(f->handle, status);
@@ -259,6 +275,7 @@ fs_err files_status(int fd, Status *status) {
 fs_err files_touch(int fd, uint64_t changed) {
     File *f = file_at(fd);
     if (!f) return fd == FILES_ROOT ? FS_ROFS : FS_BADF;
+    if (f->device) return FS_PERM;
     if (!f->mem) return f->handle ? hostfs_touch(f->handle, changed) : FS_ROFS;
     memfs_touch(f->mem, changed);
     return 0;
@@ -301,6 +318,7 @@ fs_err files_next(int fd, uint64_t cookie, Entry *entry) {
     if (!f) return fd == FILES_ROOT ? 0 : FS_BADF;
     if (f->mode.kind != FS_KIND_DIRECTORY) return FS_NOTDIR;
     if (f->mem) return memfs_next(f->mem, cookie, entry);
+    if (f->device) return devices_next(cookie, entry), 0;
     if (cookie + 1 < f->at) { /* rewinddir: begin anew */
         if (!*f->path && f->handle) hostfs_close(f->handle), f->handle = 0;
         page_free(&f->page);
@@ -327,31 +345,31 @@ fs_err files_change(int fd, const char *path, uint64_t changed) {
     Mem *node;
     fs_err e = resolve_file(fd, path, &clean);
     if (e) return e;
-    const char *rest = in_scratch(clean.text);
-    if (!rest) return *clean.text ? hostfs_change(clean.text, changed) : FS_ROFS;
-    if (!(e = memfs_find(rest, &node))) memfs_touch(node, changed);
+    if (devices_find(clean.text)) return FS_PERM;
+    if (!in_scratch(clean.text)) return *clean.text ? hostfs_change(clean.text, changed) : FS_ROFS;
+    if (!(e = memfs_find(clean.text, &node))) memfs_touch(node, changed);
     return e;
 }
 fs_err files_make_directory(int fd, const char *path) {
     Path clean;
     fs_err e = resolve(fd, path, &clean);
     if (e) return e;
-    const char *rest = in_scratch(clean.text);
-    return rest ? memfs_make_directory(rest) : *clean.text ? hostfs_path(ASK_MKDIR, clean.text) : FS_EXIST;
+    if (devices_find(clean.text)) return FS_EXIST;
+    return in_scratch(clean.text) ? memfs_make_directory(clean.text) : *clean.text ? hostfs_path(ASK_MKDIR, clean.text) : FS_EXIST;
 }
 fs_err files_unlink(int fd, const char *path) {
     Path clean;
     fs_err e = resolve_file(fd, path, &clean);
     if (e) return e;
-    const char *rest = in_scratch(clean.text);
-    return rest ? memfs_remove(rest, FS_KIND_FILE) : *clean.text ? hostfs_path(ASK_UNLINK, clean.text) : FS_ISDIR;
+    if (devices_find(clean.text)) return FS_PERM;
+    return in_scratch(clean.text) ? memfs_remove(clean.text, FS_KIND_FILE) : *clean.text ? hostfs_path(ASK_UNLINK, clean.text) : FS_ISDIR;
 }
 fs_err files_remove_directory(int fd, const char *path) {
     Path clean;
     fs_err e = resolve(fd, path, &clean);
     if (e) return e;
-    const char *rest = in_scratch(clean.text);
-    return rest ? memfs_remove(rest, FS_KIND_DIRECTORY) : *clean.text ? hostfs_path(ASK_RMDIR, clean.text) : FS_BUSY;
+    if (devices_find(clean.text)) return FS_PERM;
+    return in_scratch(clean.text) ? memfs_remove(clean.text, FS_KIND_DIRECTORY) : *clean.text ? hostfs_path(ASK_RMDIR, clean.text) : FS_BUSY;
 }
 fs_err files_rename(int fd, const char *old, int to, const char *new) {
     Path from, onto;
@@ -360,7 +378,8 @@ fs_err files_rename(int fd, const char *old, int to, const char *new) {
     if (e) return e;
     if (!*from.text || !*onto.text) return FS_BUSY;
     if (onto.must_be_directory && (e = is_directory(from.text))) return e;
-    const char *rest = in_scratch(from.text), *target = in_scratch(onto.text);
-    if (!rest != !target) return FS_XDEV;
-    return rest ? memfs_rename(rest, target) : hostfs_rename(from.text, onto.text);
+    if (devices_find(from.text) || devices_find(onto.text)) return FS_PERM;
+    int is_own = in_scratch(from.text);
+    if (is_own != in_scratch(onto.text)) return FS_XDEV;
+    return is_own ? memfs_rename(from.text, onto.text) : hostfs_rename(from.text, onto.text);
 }

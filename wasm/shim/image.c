@@ -58,7 +58,9 @@ EXPORT(image_init) void image_init(void) {
         boot_check("configure", PyConfig_SetString(&c, texts[i].where, texts[i].what));
     boot_check("initialise", Py_InitializeFromConfig(&c));
     PyConfig_Clear(&c);
+    import_or_fail("cloche_system"); /* first, because it completes modules that the others look at */
     import_or_fail("cloche_guest.boot");
+    import_or_fail("cloche_fork");
     if (!guest_hooks.dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
     notice_init();
     Py_SetRecursionLimit(USUAL_STACK_DEPTH);

@@ -10,6 +10,7 @@ enum { BLOCK = 4096 };
 
 struct mem {
     int kind, holders;
+    int is_fixed;         /* always there: it can be neither removed nor renamed */
     Mem *parent;          /* NULL: the root, or unlinked */
     Mem *previous, *next; /* siblings, in the order of `serial` */
     Mem *first, *last;    /* a directory's entries */
@@ -20,10 +21,26 @@ struct mem {
     char *name;
 };
 
+/* The folders that are always there take no memory of their own. */
+static Mem root, tmp_folder, home_folder, node_folder;
+static Mem root = {.kind = FS_KIND_DIRECTORY, .is_fixed = 1, .inode = 1, .first = &tmp_folder, .last = &home_folder, .name = (char *)""};
+static Mem tmp_folder = {
+    .kind = FS_KIND_DIRECTORY, .is_fixed = 1, .inode = 2, .serial = 1, .parent = &root, .next = &home_folder, .name = (char *)"tmp"};
+static Mem home_folder = {.kind = FS_KIND_DIRECTORY,
+                          .is_fixed = 1,
+                          .inode = 3,
+                          .serial = 2,
+                          .parent = &root,
+                          .previous = &tmp_folder,
+                          .first = &node_folder,
+                          .last = &node_folder,
+                          .name = (char *)"home"};
+static Mem node_folder = {
+    .kind = FS_KIND_DIRECTORY, .is_fixed = 1, .inode = 4, .serial = 3, .parent = &home_folder, .name = (char *)"node"};
+
 static struct {
-    Mem *root;
     uint64_t limit, used, serials;
-} tmp;
+} tmp = {.serials = 4};
 
 /* ---- memory, charged to the quota */
 static int charge(uint64_t n) {
@@ -50,7 +67,7 @@ static void drop_blocks(Mem *file, size_t from) {
     }
 }
 static void destroy(Mem *node) {
-    if (node->parent || node->holders || node == tmp.root) return;
+    if (node->parent || node->holders || node->is_fixed) return;
     drop_blocks(node, 0);
     give_back(node->blocks, node->slots * sizeof *node->blocks);
     give_back(node->name, strlen(node->name) + 1);
@@ -99,8 +116,8 @@ static Mem *make(int kind, const char *name, size_t length) {
 
 /* The directory that the last component of `path` lies in, and that component. For the root, which lies in none, FS_BUSY. */
 static fs_err parent_of(const char *path, Mem **directory, const char **name) {
-    Mem *at = tmp.root;
-    if (!at) return FS_NOENT;
+    Mem *at = &root;
+    if (!memfs_exists()) return FS_NOENT;
     if (!*path) return FS_BUSY;
     for (const char *slash; (slash = strchr(path, '/')); path = slash + 1) {
         if (!(at = child(at, path, (size_t)(slash - path)))) return FS_NOENT;
@@ -111,7 +128,7 @@ static fs_err parent_of(const char *path, Mem **directory, const char **name) {
     return strlen(path) > FS_NAME_BYTES ? FS_NAMETOOLONG : 0;
 }
 fs_err memfs_find(const char *path, Mem **node) {
-    if (tmp.root && !*path) return *node = tmp.root, 0;
+    if (memfs_exists() && !*path) return *node = &root, 0;
     Mem *directory;
     const char *name;
     fs_err e = parent_of(path, &directory, &name);
@@ -121,10 +138,10 @@ fs_err memfs_find(const char *path, Mem **node) {
 }
 
 void memfs_limit(uint64_t bytes) {
+    if (!root.changed) root.changed = tmp_folder.changed = home_folder.changed = node_folder.changed = wasi_now();
     tmp.limit = bytes;
-    if (!tmp.root && bytes) tmp.root = make(FS_KIND_DIRECTORY, "", 0);
 }
-int memfs_exists(void) { return tmp.root != NULL; }
+int memfs_exists(void) { return tmp.limit != 0; }
 
 /* ---- open files and directories */
 static fs_err create(const char *path, Mem **node) {
@@ -234,7 +251,7 @@ fs_err memfs_make_directory(const char *path) {
     return 0;
 }
 static fs_err removable(const Mem *node, int kind) {
-    if (node == tmp.root) return FS_BUSY;
+    if (node->is_fixed) return FS_BUSY;
     if (kind == FS_KIND_DIRECTORY && node->kind != kind) return FS_NOTDIR;
     if (kind != FS_KIND_DIRECTORY && node->kind == FS_KIND_DIRECTORY) return FS_ISDIR;
     return node->first ? FS_NOTEMPTY : 0;
@@ -257,7 +274,7 @@ fs_err memfs_rename(const char *old, const char *new) {
     fs_err e = memfs_find(old, &node);
     if (!e) e = to;
     if (e) return e;
-    if (node == tmp.root) return FS_BUSY;
+    if (node->is_fixed) return FS_BUSY;
     for (const Mem *at = directory; at; at = at->parent)
         if (at == node) return FS_INVAL;
     target = child(directory, name, strlen(name));

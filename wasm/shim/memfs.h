@@ -1,4 +1,4 @@
-/* The node's private /tmp: a tree of files in the guest's own memory. */
+/* The node's private /tmp and /home/node: one tree of files in the guest's own memory. */
 #ifndef CLOCHE_MEMFS_H
 #define CLOCHE_MEMFS_H
 #include "fs.h"
@@ -6,9 +6,10 @@
 typedef struct mem Mem;
 
 /* As in tmpfs, the memory of files, directories and names counts for the quota; holes in files take none. Beyond the quota is
-   FS_NOSPC. Paths are relative to /tmp, without empty, "." and ".." components; "" is /tmp itself. */
+   FS_NOSPC. Paths are absolute without the leading slash, with no empty, "." or ".." component; "" is the root. */
 
-/* Makes /tmp, or changes its quota. 0 bytes make no /tmp. A quota below what is used only stops growth. */
+/* Sets the quota of all files together. With 0 bytes there are neither files nor folders. A quota below what is used only stops
+   growth. */
 void memfs_limit(uint64_t bytes);
 int memfs_exists(void);
 

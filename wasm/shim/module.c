@@ -116,6 +116,7 @@ static PyObject *m_scratch(PyObject *m, PyObject *arg) {
     memfs_limit(n);
     Py_RETURN_NONE;
 }
+static PyObject *m_memory_bytes(PyObject *m, PyObject *none) { return PyLong_FromSize_t(__builtin_wasm_memory_size(0) << 16); }
 /* os.dup: numpy needs it to read and write files, and the C library has none. */
 static PyObject *m_dup(PyObject *m, PyObject *arg) {
     int fd = PyLong_AsInt(arg), opened;
@@ -144,7 +145,8 @@ static PyMethodDef methods[] = {
     {"configure", m_configure, METH_VARARGS,
      "configure(reply_bytes, output_bytes, value_nodes, value_depth, stack_depth): limits of this instance."},
     {"setrecursionlimit", m_setrecursionlimit, METH_O, "Set the recursion limit; what is above stack_depth sets it to that."},
-    {"scratch", m_scratch, METH_O, "scratch(bytes): make /tmp, in this instance's own memory."},
+    {"scratch", m_scratch, METH_O, "scratch(bytes): the size of /tmp and /home/node, in this instance's own memory; 0: neither."},
+    {"memory_bytes", m_memory_bytes, METH_NOARGS, "The size of this instance's memory."},
     {"dup", m_dup, METH_O, "dup(fd): another descriptor of the same file."},
     {"raise_again", m_raise_again, METH_O,
      "raise_again(error): a notice was raised where nothing can be: raise it at the next check."},

@@ -125,6 +125,7 @@ err __wasi_random_get(uint8_t *p, __wasi_size_t n) {
     memset(key, 0, sizeof key);
     return 0;
 }
+void wasi_random(uint8_t *p, size_t n) { (void)__wasi_random_get(p, n); }
 
 /* ---- no sockets */
 err __wasi_sock_accept(__wasi_fd_t fd, __wasi_fdflags_t flags, __wasi_fd_t *got) { return __WASI_ERRNO_NOTSOCK; }

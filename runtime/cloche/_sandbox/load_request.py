@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._arguments import checked_params
+from cloche.mounts import checked_scratch
 from cloche.texts import name as cleaned
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def operand(
         ClocheError: a granted package is too large, or is not a package.
         TypeError: `params` is not a mapping with text keys.
     """
+    scratch = checked_scratch(grants.scratch_bytes, grants.mounts)
     return {
         "name": name,
         "modules": {key: list(value) for key, value in modules.files.items()},
@@ -57,7 +59,7 @@ def operand(
         },
         "packages": grants.archives(),
         "opaque": grants.opaque,
-        "scratch_bytes": grants.scratch_bytes,
+        **({} if scratch is None else {"scratch_bytes": scratch}),
         **({"env": dict(grants.env)} if grants.env else {}),
     }
 

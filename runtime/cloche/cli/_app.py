@@ -45,7 +45,10 @@ Mounts = Annotated[
     ),
 ]
 Scratch = Annotated[
-    str, typer.Option(metavar="BYTES", help="Size of the node's private /tmp, in its own memory; 0 for none.")
+    str | None,
+    typer.Option(
+        metavar="BYTES", help="Size of the node's private /tmp, in its own memory: 8M by default, 0 for none."
+    ),
 ]
 Variables = Annotated[
     list[str] | None,
@@ -95,7 +98,7 @@ def _node(
     param: list[str] | None,
     package: list[str] | None,
     mount: list[str] | None,
-    scratch: str,
+    scratch: str | None,
     env: list[str] | None = None,
     clock: str = "real",
     seed: int | None = None,
@@ -156,7 +159,7 @@ def run(
     param: Params = None,
     package: Packages = None,
     mount: Mounts = None,
-    scratch: Scratch = "0",
+    scratch: Scratch = None,
     env: Variables = None,
     clock: ClockOption = "real",
     seed: Seed = None,
@@ -225,7 +228,7 @@ def check(
     param: Params = None,
     package: Packages = None,
     mount: Mounts = None,
-    scratch: Scratch = "0",
+    scratch: Scratch = None,
     env: Variables = None,
     deadline: Deadline = "10",
     memory: Memory = "256M",
@@ -326,7 +329,7 @@ def bench(
     param: Params = None,
     package: Packages = None,
     mount: Mounts = None,
-    scratch: Scratch = "0",
+    scratch: Scratch = None,
     chunk: Annotated[
         list[int] | None,
         typer.Option(

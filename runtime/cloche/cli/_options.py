@@ -103,7 +103,7 @@ def size(text: str, option: str = "--memory") -> int:
 def grants(
     packages: Iterable[str],
     mounts: Iterable[str] = (),
-    scratch: str = "0",
+    scratch: str | None = None,
     *,
     env: Iterable[str] = (),
     clock: str = "real",
@@ -114,7 +114,7 @@ def grants(
     Args:
         packages: paths.
         mounts: ``HOST:GUEST`` or ``HOST:GUEST:rw`` each.
-        scratch: a size.
+        scratch: a size; None: the usual one.
         env: ``NAME=VALUE`` each.
         clock: a mode, or a mode, ``@`` and the ISO date and time at which the clock starts.
         seed: of all randomness.
@@ -125,7 +125,7 @@ def grants(
         return Grants(
             packages=tuple(packages),
             mounts=dict(_mount(text) for text in mounts),
-            scratch_bytes=size(scratch, "--scratch"),
+            scratch_bytes=None if scratch is None else size(scratch, "--scratch"),
             env=dict(_variable(text) for text in env),
             clock=_clock(clock),
             seed=seed,

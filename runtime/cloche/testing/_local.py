@@ -177,7 +177,7 @@ class LocalInstance(CheckedSandbox):
         return answer
 
     def scratch(self, size: int) -> None:
-        """Never called with a size: `LocalGuest` refuses the grant of scratch files."""
+        """Does nothing: `LocalGuest` refuses the grant of scratch files, and only a size of 0 comes here."""
 
     def _across(self, message: list[Any], root: str) -> Any:
         try:

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 TREE = HERE.parents[2]
 SHIM = TREE / "wasm" / "shim"
 SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "write", "path")
-FILES = ("files", "memfs", "hostfs")
+FILES = ("files", "memfs", "devices", "hostfs")
 OWN_BLOCKS = ("codec", "decode")  # where free() means a block of a request: the harness keeps count of those
 WARNINGS = (
     "-Wall",
