@@ -537,7 +537,6 @@ _FUNCTIONS = (
         getpriority,
         umask,
         getrandom,
-        register_at_fork,
     ),
     *(sched_getaffinity, sched_getscheduler, sched_getparam, sched_get_priority_max, sched_get_priority_min),
     *(sync, ctermid, chown, lchown, fchown, fchmod, readv, preadv, writev, pwritev, copy_file_range, sendfile),
