@@ -35,7 +35,7 @@ MISSING_NAMES = {
         "register_at_fork": "without fork, nothing would be called; what finds it expects locks that can be reset",
         "fwalk": "needs folders to be listed by descriptor, which WASI has not",
     },
-    "sqlite3": {},
+    "posix": {"register_at_fork": "as os.register_at_fork"},
 }
 """Names that a module has natively and not in the image, with the reason."""
 
@@ -187,11 +187,21 @@ def test_a_database_in_a_mount(load, tmp_path, kind):
 ENDLESS = "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c"
 
 
-def test_a_query_without_end_is_stopped(load):
-    """SQLite asks nothing and never returns to Python: the hard stop ends it, and the host goes on."""
+def test_a_deadline_ends_a_query_without_end(load):
+    """SQLite asks now and then whether to go on. The node stays usable, and its database as well."""
+    node = load(EXEC, "f", limits=cloche.Limits(deadline_s=0.5, grace_s=30))
+    node.process("import sqlite3, __main__ as m; m.b = sqlite3.connect(':memory:'); m.b.execute('create table t (a)')")
+    with pytest.raises(cloche.DeadlineError) as caught:
+        node.process(f"import __main__ as m; m.b.execute({ENDLESS!r}).fetchone()")
+    assert not isinstance(caught.value, cloche.HardDeadlineError)
+    assert node.process("import __main__ as m; r = m.b.execute('select count(*) from t').fetchone()[0]") == 0
+
+
+def test_a_query_that_heeds_nothing_is_stopped(load):
+    """With a progress handler of the node's own, the hard stop ends the query, and the host goes on."""
     node = load(EXEC, "f", limits=cloche.Limits(deadline_s=0.5, grace_s=0.2))
-    with pytest.raises(cloche.DeadlineError):
-        node.process(f"import sqlite3; sqlite3.connect(':memory:').execute({ENDLESS!r}).fetchone()")
+    with pytest.raises(cloche.HardDeadlineError):
+        node.process(f"import sqlite3; b = sqlite3.connect(':memory:'); b.set_progress_handler(None, 0); b.execute({ENDLESS!r}).fetchone()")
     assert node.broken
 
 

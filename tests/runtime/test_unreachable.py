@@ -52,7 +52,7 @@ def test_two_sandboxes_draw_different_random_numbers(load, code):
     ["open('/etc/passwd').read()", "__import__('os').listdir('/etc')", "open('../../etc/passwd')", "__import__('os').stat('/proc/self')",
      "__import__('pathlib').Path('/etc/hostname').read_text()", "__import__('socket').create_connection(('localhost', 80))",
      "__import__('subprocess').run(['ls'])", "__import__('os').system('ls')", "__import__('os').fork()", "__import__('ctypes').CDLL('libc.so.6')",
-     "__import__('threading').Thread(target=print).start()", "open('/x', 'w')", "__import__('os').mkdir('/home/other')",
+     "__import__('threading').Thread(target=print).start()", "open('/x', 'w')", "__import__('os').mkdir('/etc')",
      "open('/dev/mem')", "open('/dev/tty')"],
 )  # fmt: skip
 def test_the_outside_does_not_exist(load, code):

@@ -30,7 +30,7 @@ def write(target: Path, pins: Pins, snapshot: Path, abi: Abi, inputs_digest: str
         "tzdata": "tzdata",
         "clang": "clang-19",
     }
-    names |= {name: name for name in ("wasi-libc", "zlib", "bzip2", "xz-utils")}
+    names |= {name: name for name in ("wasi-libc", "zlib", "bzip2", "xz-utils", "sqlite")}
     manifest = {
         "format": FORMAT,
         "abi": abi["VERSION"],
@@ -38,7 +38,7 @@ def write(target: Path, pins: Pins, snapshot: Path, abi: Abi, inputs_digest: str
         "memory": {key: facts[key] for key in ("pages", "segments", "data_bytes", "density")},
         "features": {
             "wasm": facts["features"],
-            "modules": ["numpy", "cloudpickle", "tzdata", "bz2", "lzma", "zlib"],
+            "modules": ["numpy", "cloudpickle", "tzdata", "bz2", "lzma", "zlib", "sqlite3"],
             "security_patches": "cpython-patches" not in without,
         },
         "versions": {name: pins[pin].version for name, pin in sorted(names.items())},

@@ -103,7 +103,7 @@ TABLE = (
         "cpython",
         Steps.compile_cpython,
         needs="toolchain cpython-source config evaluator library-source",
-        files="wasm/cpython/objects.toml wasm/cpython/include/*.h",
+        files="wasm/cpython/objects.toml wasm/cpython/include/**/*.h",
     ),
     Row(
         "libraries",
@@ -120,8 +120,8 @@ TABLE = (
     Row(
         "shim",
         Steps.compile_shim,
-        needs="toolchain cpython-source config",
-        files=f"wasm/shim/*.[ch] wasm/cpython/include/*.h {_NUMBERS}",
+        needs="toolchain cpython-source config library-source",
+        files=f"wasm/shim/*.[ch] wasm/cpython/include/**/*.h {_NUMBERS}",
     ),
     # What is frozen.
     Row(

@@ -165,8 +165,8 @@ class Steps:
     def compile_cpython(self, out: Path, folders: Folders) -> None:
         groups = [group for group in cpython.groups(self.wasm / "cpython") if not group.whole]
         source, tools = folders["cpython-source"], self._cpython_tools(out, folders)
-        flags = [*cpython.includes(source, folders["config"]), f"-I{folders['library-source'] / 'include'}"]
-        flags += [f"-I{self.wasm / 'cpython/include'}"]
+        flags = [*cpython.includes(source, folders["config"]), f"-I{self.wasm / 'cpython/include'}"]
+        flags += [f"-I{folders['library-source'] / 'include'}"]
         cpython.compile_objects(tools, groups, source, flags, out)
 
     def compile_blas(self, out: Path, folders: Folders) -> None:
@@ -180,6 +180,7 @@ class Steps:
         write_headers(self.wire, out, {name: getattr(layout, name) for name in ("GRAIN", "BUCKETS", "EXACT")})
         flags = link.shim_flags(self.shim, out, cpython.includes(folders["cpython-source"], folders["config"]))
         flags += [f"-I{self.wasm / 'cpython/include'}", "-D_WASI_EMULATED_MMAN", "-D_GNU_SOURCE"]  # foreign.c, maps.c
+        flags += [f"-I{folders['library-source'] / 'include'}"]  # queries.c
         names = sorted(path for path in self.shim.glob("*.c") if not path.name.startswith("freezer"))
         self._tools(out, folders).compile_all([(path, out / f"{path.stem}.o", flags) for path in names])
         link.check_validator((out / "check.o").read_bytes())

@@ -38,7 +38,7 @@ def getrusage(who: int, /) -> struct_rusage:
         raise ValueError("invalid who parameter")
     if who == -1:
         return struct_rusage([0.0, 0.0] + [0] * 14)
-    return struct_rusage([time.process_time(), 0.0, _cloche.memory_bytes() >> 10] + [0] * 13)
+    return struct_rusage([max(0.0, time.process_time()), 0.0, _cloche.memory_bytes() >> 10] + [0] * 13)
 
 
 def _checked(resource: int) -> None:

@@ -10,6 +10,7 @@
 #include "notice.h"
 #include "nursery.h"
 #include "output.h"
+#include "queries.h"
 #include "settle.h"
 
 extern const struct _frozen image_frozen[], image_frozen_boot[]; /* generated: the standard library and the guest */
@@ -63,6 +64,7 @@ EXPORT(image_init) void image_init(void) {
     import_or_fail("cloche_fork");
     if (!guest_hooks.dispatch) boot_fail("cloche_guest.boot", "registered no dispatch");
     notice_init();
+    queries_init();
     Py_SetRecursionLimit(USUAL_STACK_DEPTH);
     layout_end();
     settle_heap();

@@ -28,6 +28,10 @@ int notice_deaf(int now) {
     deaf = now;
     return before;
 }
+int notice_pending(void) {
+    uint32_t request = cloche_notice[NOTICE_request];
+    return !deaf && (request == NOTICE_DEADLINE || request == NOTICE_CANCEL);
+}
 int notice_raised(void) {
     int before = raised;
     raised = 0;
