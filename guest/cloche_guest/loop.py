@@ -129,6 +129,11 @@ class Loop(base_events.BaseEventLoop):
         self.call_number = 0
         self.stays_open = False
 
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError(
+            "a sandboxed node has no processes: do the work in this node, or call a service of the host"
+        )
+
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """`asyncio.BaseEventLoop.create_task`, with the number of the current call kept on the task."""
         task: Any = super().create_task(coro, **options)

@@ -126,7 +126,7 @@ REFUSED = {
     "curses": ("import curses; curses.initscr()", "error", NO_TERMINAL),
     "curses.wrapper": ("import curses; curses.wrapper(print)", "error", NO_TERMINAL),
     "termios": ("import termios; termios.tcgetattr(0)", "error", NO_TERMINAL),
-    "openpty": ("import pty; pty.openpty()", "OSError", NO_TERMINAL),
+    "openpty": ("import pty; pty.openpty()", "OSError", "pty"),
     "CDLL": ("import ctypes; ctypes.CDLL('libc.so.6')", "OSError", "shared library"),
     "LoadLibrary": ("import ctypes; ctypes.cdll.LoadLibrary('x')", "OSError", "shared library"),
     "CDLL(None)": ("import ctypes; ctypes.CDLL(None).printf", "AttributeError", "no C functions"),
@@ -201,7 +201,9 @@ def test_a_query_that_heeds_nothing_is_stopped(load):
     """With a progress handler of the node's own, the hard stop ends the query, and the host goes on."""
     node = load(EXEC, "f", limits=cloche.Limits(deadline_s=0.5, grace_s=0.2))
     with pytest.raises(cloche.HardDeadlineError):
-        node.process(f"import sqlite3; b = sqlite3.connect(':memory:'); b.set_progress_handler(None, 0); b.execute({ENDLESS!r}).fetchone()")
+        node.process(
+            f"import sqlite3; b = sqlite3.connect(':memory:'); b.set_progress_handler(None, 0); b.execute({ENDLESS!r}).fetchone()"
+        )
     assert node.broken
 
 

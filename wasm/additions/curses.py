@@ -1,0 +1,6 @@
+# Behind CPython's curses: without this, it would ask stdout for a descriptor first, which it has not.
+
+
+def initscr():
+    """Raises `error`: there is no terminal."""
+    return _curses.initscr()  # noqa: F821
