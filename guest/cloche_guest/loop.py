@@ -20,7 +20,7 @@ from asyncio.tasks import _enter_task, _leave_task
 from contextlib import suppress
 from contextvars import copy_context
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from cloche_guest import Interrupted
 from cloche_guest.variables import Variables, same

@@ -1,5 +1,5 @@
-# Behind CPython's multiprocessing.resource_tracker: without a process that could do it, nothing is tracked, and a node leaves nothing
-# behind that would have to be removed.
+# Behind CPython's multiprocessing.resource_tracker: without a process that could do it, nothing is tracked, and a node leaves
+# nothing behind that would have to be removed.
 
 
 def ensure_running():
