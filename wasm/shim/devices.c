@@ -19,9 +19,8 @@ Device devices_find(const char *path) {
     return DEVICE_NONE;
 }
 Status devices_status(Device device) {
-    return (Status){.kind = device == DEVICE_FOLDER ? FS_KIND_DIRECTORY : FS_KIND_DEVICE,
-                    .device = DEVICE_NUMBER,
-                    .inode = (uint64_t)device};
+    return (Status){
+        .kind = device == DEVICE_FOLDER ? FS_KIND_DIRECTORY : FS_KIND_DEVICE, .device = DEVICE_NUMBER, .inode = (uint64_t)device};
 }
 fs_err devices_open(Device device, int flags) {
     if (device == DEVICE_FOLDER) return flags & (FS_OPEN_WRITE | FS_OPEN_CREATE | FS_OPEN_TRUNCATE) ? FS_ISDIR : 0;

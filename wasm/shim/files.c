@@ -362,14 +362,18 @@ fs_err files_unlink(int fd, const char *path) {
     fs_err e = resolve_file(fd, path, &clean);
     if (e) return e;
     if (devices_find(clean.text)) return FS_PERM;
-    return in_scratch(clean.text) ? memfs_remove(clean.text, FS_KIND_FILE) : *clean.text ? hostfs_path(ASK_UNLINK, clean.text) : FS_ISDIR;
+    return in_scratch(clean.text) ? memfs_remove(clean.text, FS_KIND_FILE)
+           : *clean.text          ? hostfs_path(ASK_UNLINK, clean.text)
+                                  : FS_ISDIR;
 }
 fs_err files_remove_directory(int fd, const char *path) {
     Path clean;
     fs_err e = resolve(fd, path, &clean);
     if (e) return e;
     if (devices_find(clean.text)) return FS_PERM;
-    return in_scratch(clean.text) ? memfs_remove(clean.text, FS_KIND_DIRECTORY) : *clean.text ? hostfs_path(ASK_RMDIR, clean.text) : FS_BUSY;
+    return in_scratch(clean.text) ? memfs_remove(clean.text, FS_KIND_DIRECTORY)
+           : *clean.text          ? hostfs_path(ASK_RMDIR, clean.text)
+                                  : FS_BUSY;
 }
 fs_err files_rename(int fd, const char *old, int to, const char *new) {
     Path from, onto;

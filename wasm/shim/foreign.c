@@ -68,8 +68,8 @@ void ffi_call(ffi_cif *cif, void *function, void *result, void **arguments) {
         if (!is_word(cif->arg_types[i])) __builtin_trap();
         words[i] = *(const uint32_t *)arguments[i];
     }
-    *(uint32_t *)result = cif->nargs == 2 ? ((uint32_t(*)(uint32_t, uint32_t))function)(words[0], words[1])
-                                          : ((uint32_t(*)(uint32_t, uint32_t, uint32_t))function)(words[0], words[1], words[2]);
+    *(uint32_t *)result = cif->nargs == 2 ? ((uint32_t (*)(uint32_t, uint32_t))function)(words[0], words[1])
+                                          : ((uint32_t (*)(uint32_t, uint32_t, uint32_t))function)(words[0], words[1], words[2]);
 }
 
 /* ---- libraries: only the program itself "opens", as `ctypes` needs it to be imported, and it has no symbols */

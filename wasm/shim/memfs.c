@@ -23,9 +23,15 @@ struct mem {
 
 /* The folders that are always there take no memory of their own. */
 static Mem root, tmp_folder, home_folder, node_folder;
-static Mem root = {.kind = FS_KIND_DIRECTORY, .is_fixed = 1, .inode = 1, .first = &tmp_folder, .last = &home_folder, .name = (char *)""};
-static Mem tmp_folder = {
-    .kind = FS_KIND_DIRECTORY, .is_fixed = 1, .inode = 2, .serial = 1, .parent = &root, .next = &home_folder, .name = (char *)"tmp"};
+static Mem root = {
+    .kind = FS_KIND_DIRECTORY, .is_fixed = 1, .inode = 1, .first = &tmp_folder, .last = &home_folder, .name = (char *)""};
+static Mem tmp_folder = {.kind = FS_KIND_DIRECTORY,
+                         .is_fixed = 1,
+                         .inode = 2,
+                         .serial = 1,
+                         .parent = &root,
+                         .next = &home_folder,
+                         .name = (char *)"tmp"};
 static Mem home_folder = {.kind = FS_KIND_DIRECTORY,
                           .is_fixed = 1,
                           .inode = 3,

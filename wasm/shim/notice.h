@@ -12,7 +12,7 @@ int notice_set_exceptions(PyObject *deadline, PyObject *cancelled); /* the class
 void notice_clear(void);   /* forget a notice that is pending */
 int notice_deaf(int deaf); /* while deaf, notices are cleared and not raised; returns the state before */
 void notice_again(
-    PyObject *error);    /* raise it once more at the next check: the first time was in a finaliser, which swallowed it */
+    PyObject *error);     /* raise it once more at the next check: the first time was in a finaliser, which swallowed it */
 int notice_pending(void); /* whether one waits that will raise an exception; answered without raising it */
-int notice_raised(void); /* whether a notice was raised since the last call of this function */
+int notice_raised(void);  /* whether a notice was raised since the last call of this function */
 #endif
