@@ -32,8 +32,8 @@ def rate(item):
 def listing(item):
     return os.listdir("/m")
 def scratch(item):
-    with open("/tmp/x", "w") as file:
-        return file.write("kept")
+    with open("/tmp/x", "wb") as file:
+        return file.write(bytes(9 << 20))
 def variable(item):
     return os.environ["A"]
 def package(item):
@@ -67,7 +67,7 @@ CHECKED = {
     "needs_param.py": "class N:\n    def __init__(self, p): pass\n    def process(self, x): pass\n",
     "needs_package.py": "import granted\ndef f(x): pass\n",
     "needs_mount.py": "import os\nos.listdir('/m')\ndef f(x): pass\n",
-    "needs_scratch.py": "open('/tmp/x', 'w').close()\ndef f(x): pass\n",
+    "needs_scratch.py": "with open('/tmp/x', 'wb') as f: f.write(bytes(9 << 20))\ndef f(x): pass\n",
     "needs_variable.py": "import os\nos.environ['A']\ndef f(x): pass\n",
     "needs_memory.py": "DATA = bytearray(80 << 20)\ndef f(x): pass\n",
     "rests.py": "import restful\ndef f(x): pass\n",
@@ -106,7 +106,7 @@ OPTIONS: dict[str, Effect] = {
     "run --param": Effect(RUN.format("Takes"), "--param p=7", '{"p": 8}', FAILED),
     "run --package": Effect(RUN.format("package"), "--package lib", "from the package", FAILED),
     "run --mount": Effect(RUN.format("listing"), "--mount data:/m", '["seen"]', FAILED),
-    "run --scratch": Effect(RUN.format("scratch"), "--scratch 64K", "4", FAILED),
+    "run --scratch": Effect(RUN.format("scratch"), "--scratch 16M", "9437184", FAILED),
     "run --env": Effect(RUN.format("variable"), "--env A=set", '"set"', FAILED),
     "run --clock": Effect(RUN.format("year"), "--clock frozen@2001-02-03", "2001"),
     "run --seed": Effect(RUN.format("draw"), "--seed 7", "DRAWN"),
@@ -135,7 +135,7 @@ OPTIONS: dict[str, Effect] = {
     "check --param": Effect("check needs_param.py", "--param p=1", hides="does not load"),
     "check --package": Effect("check needs_package.py", "--package lib", hides="missing:"),
     "check --mount": Effect("check needs_mount.py", "--mount data:/m", hides="does not load"),
-    "check --scratch": Effect("check needs_scratch.py", "--scratch 64K", hides="does not load"),
+    "check --scratch": Effect("check needs_scratch.py", "--scratch 16M", hides="does not load"),
     "check --input": Effect("check nodes.py:echo --package lib", "--input one.jsonl", "1 items in, 1 out"),
     "check --as": Effect("check nodes.py:needs_dict --package lib --input in.npy", "--as dict", "1 items in, 1 out", "0 out"),
     "check --env": Effect("check needs_variable.py", "--env A=set", hides="does not load"),
@@ -166,7 +166,7 @@ OPTIONS: dict[str, Effect] = {
     "bench --param": Effect(OWN.format("Takes", DEFAULT_METERING), "--param p=7", "Your node", FAILED),
     "bench --package": Effect(OWN.format("package", DEFAULT_METERING), "--package lib", "Your node", FAILED),
     "bench --mount": Effect(OWN.format("listing", DEFAULT_METERING), "--mount data:/m", "Your node", FAILED),
-    "bench --scratch": Effect(OWN.format("scratch", DEFAULT_METERING), "--scratch 64K", "Your node", FAILED),
+    "bench --scratch": Effect(OWN.format("scratch", DEFAULT_METERING), "--scratch 16M", "Your node", FAILED),
     "bench --chunk": Effect(
         f"bench nodes.py:kind --seconds 0.001 --quiet --contenders {DEFAULT_METERING} --inputs in.npy", "--chunk 4",
         "in.npy, 4 rows", "in.npy, 6 rows",

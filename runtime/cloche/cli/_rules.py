@@ -22,8 +22,8 @@ _FETCH: Final = (
 )
 _MOUNT: Final = "Grant the folder: Grants(mounts={...}), --mount on the command line."
 _WRITE: Final = (
-    "Grant a folder with Mount(path, writable=True), --mount HOST:GUEST:rw; or a private /tmp with "
-    "Grants(scratch_bytes=...), --scratch."
+    "Grant a folder with Mount(path, writable=True), --mount HOST:GUEST:rw; or write below /tmp, which is the node's own "
+    "(Grants(scratch_bytes=...), --scratch)."
 )
 _SLEEP: Final = Limits().deadline_s or 0.0
 
