@@ -20,7 +20,7 @@ from asyncio.tasks import _enter_task, _leave_task
 from contextlib import suppress
 from contextvars import copy_context
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloche_guest import Interrupted
 from cloche_guest.variables import Variables, same
@@ -128,11 +128,6 @@ class Loop(base_events.BaseEventLoop):
         self._unheard: _Unheard | None = None
         self.call_number = 0
         self.stays_open = False
-
-    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(
-            "a sandboxed node has no processes: do the work in this node, or call a service of the host"
-        )
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """`asyncio.BaseEventLoop.create_task`, with the number of the current call kept on the task."""
@@ -339,7 +334,7 @@ class Loop(base_events.BaseEventLoop):
             super().close()
 
     async def _make_subprocess_transport(self, *_: Any, **__: Any) -> Any:
-        raise OSError(errno.ENOSYS, "this sandbox starts no processes")
+        raise OSError(errno.ENOSYS, "a sandboxed node has no processes: do the work in this node, or call a service of the host")
 
     def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Refused with the exception that nodes expect from a loop without signals."""

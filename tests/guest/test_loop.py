@@ -392,8 +392,8 @@ def test_guests_own_loop_cannot_be_closed_by_the_node(load):
 
 @pytest.mark.parametrize(
     ("attempt", "kind", "message"),
-    [("await asyncio.create_subprocess_exec('ls')", "OSError", "this sandbox starts no processes"),
-     ("await asyncio.create_subprocess_shell('ls')", "OSError", "this sandbox starts no processes"),
+    [("await asyncio.create_subprocess_exec('ls')", "OSError", "a sandboxed node has no processes"),
+     ("await asyncio.create_subprocess_shell('ls')", "OSError", "a sandboxed node has no processes"),
      ("asyncio.get_running_loop().add_signal_handler(2, print)", "NotImplementedError", "no signal ever arrives in this sandbox"),
      ("asyncio.get_running_loop().add_reader(0, print)", "NotImplementedError", "this sandbox has no sockets or pipes to wait for")],
     ids=["exec", "shell", "signal", "reader"],
