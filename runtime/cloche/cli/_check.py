@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 _MOST_ATTEMPTS = 1000
+_NO_LOGS = 1000  # above every level: what an attempt logs is of no use, and would look like the node's
 _HANDLE_IMPORTS = frozenset(("ImportError", "ModuleNotFoundError", "Exception", "BaseException"))
 
 
@@ -52,7 +53,7 @@ def check(
     with Runtime(limits=limits, metering=metering, logger=logger(), progress=say) as runtime:
         read, unread = _read(runtime, modules)
         around = remedies.Surroundings.of(node.path, modules, node.grants.archives())
-        trial = _Trial(runtime, _with_own(node, modules), around)
+        trial = _Trial(runtime, replace(limits, log_level=_NO_LOGS), _with_own(node, modules), around)
         imports = list(_imports(trial, read))
         own = {found.module for found in imports}
         troubles = [] if around.single else list(_own_modules(trial, modules, own))
@@ -104,9 +105,9 @@ class _Trial:
         skipped: number of attempts that were not made because there were too many.
     """
 
-    def __init__(self, runtime: Runtime, grants: Grants, around: remedies.Surroundings) -> None:
+    def __init__(self, runtime: Runtime, limits: Limits, grants: Grants, around: remedies.Surroundings) -> None:
         self.skipped = 0
-        self._runtime, self._grants, self._around = runtime, grants, around
+        self._runtime, self._limits, self._grants, self._around = runtime, limits, grants, around
         self._known: dict[tuple[Any, ...], tuple[str, list[str], str] | None] = {}
         self._pristine: Snapshot | None = None
 
@@ -130,10 +131,12 @@ class _Trial:
     def _made(self, lines: str, module: str, names: list[str]) -> tuple[str, list[str], str] | None:
         if self._pristine is None:
             source = Path(__file__).with_name("_imports.py")
-            with self._runtime.load(source, "attempt", name="check", grants=self._grants) as node:
+            with self._runtime.load(source, "attempt", name="check", limits=self._limits, grants=self._grants) as node:
                 self._pristine = node.snapshot()
         try:
-            with self._runtime.restore(self._pristine, name=module or "check", grants=self._grants) as copy:
+            with self._runtime.restore(
+                self._pristine, name=module or "check", limits=self._limits, grants=self._grants
+            ) as copy:
                 answer = copy.process(lines, module, names)
         except (BrokenInstanceError, LimitError, NodeError) as error:
             return _of(error), [type(error).__name__], ""
