@@ -469,6 +469,15 @@ def check_sqlite_files():
             assert base.execute("select sum(a) from t").fetchone() == (12497500,)
             assert base.execute("pragma integrity_check").fetchone() == ("ok",)
             _raises(sqlite3.OperationalError, base.execute, "delete from t")
+        first, second = sqlite3.connect(name, timeout=0), sqlite3.connect(name, timeout=0)
+        first.execute("insert into t values (1)")
+        error = _raises(sqlite3.OperationalError, second.execute, "insert into t values (2)")
+        assert "locked" in str(error) and second.execute("select count(*) from t").fetchone() == (5000,)
+        first.rollback()
+        second.execute("insert into t values (2)")
+        second.rollback()
+        first.close()
+        second.close()
         assert os.listdir(path) == ["base.db"]
         _raises(sqlite3.OperationalError, sqlite3.connect, os.path.join(path, "no", "such.db"))
         with open(os.path.join(path, "text"), "w") as file:
