@@ -96,7 +96,11 @@ class Node:
 
     def _listed(self, name: str) -> str:
         """The public methods, for an error; with the one that is named nearly like `name`."""
-        public = [one for one in dir(self.target) if not one.startswith("_") and self._is_method(one)]
+        try:
+            names = dir(self.target)
+        except Exception:  # `__dir__` is code of the node
+            names = dir(type(self.target))
+        public = [one for one in names if not one.startswith("_") and self._is_method(one)]
         close = difflib.get_close_matches(name, public, n=1)
         listed = f"it has {', '.join(public[:20])}{', ...' if len(public) > 20 else ''}"
         return f"did you mean {close[0]!r}? {listed}" if close else listed

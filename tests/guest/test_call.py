@@ -83,6 +83,13 @@ def test_what_is_no_public_method_lists_those_that_are(load, case):
     assert (kind, failure["type"], failure["message"]) == (Reply.FAILURE, "AttributeError", message)
 
 
+def test_node_with_an_odd_dir_still_lists_its_methods(load):
+    """`__dir__` is code of the node."""
+    bench = load("class N:\n def process(self, x): return x\n def __dir__(self): return ['x', 3]")
+    kind, failure = bench.send(Op.CALL, "nothing", [], {})
+    assert (kind, failure["message"]) == (Reply.FAILURE, "N has no method 'nothing': it has process")
+
+
 def test_function_has_no_methods_but_process(load):
     """The error says what to do instead."""
     bench = load("def double(x, times=2): return times * x")
