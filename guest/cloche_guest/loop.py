@@ -334,7 +334,9 @@ class Loop(base_events.BaseEventLoop):
             super().close()
 
     async def _make_subprocess_transport(self, *_: Any, **__: Any) -> Any:
-        raise OSError(errno.ENOSYS, "a sandboxed node has no processes: do the work in this node, or call a service of the host")
+        raise OSError(
+            errno.ENOSYS, "a sandboxed node has no processes: do the work in this node, or call a service of the host"
+        )
 
     def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Refused with the exception that nodes expect from a loop without signals."""

@@ -112,7 +112,7 @@ REFUSED = {
     "spawn": ("import os; os.spawnl(os.P_WAIT, '/bin/ls', 'ls')", "OSError", NO_PROCESSES),
     "pipe": ("import os; os.pipe()", "OSError", NO_PROCESSES),
     "subprocess": ("import subprocess; subprocess.run(['ls'])", "OSError", "process"),
-    "asyncio.subprocess": ("import asyncio; asyncio.run(asyncio.create_subprocess_exec('ls'))", "NotImplementedError", "process"),
+    "asyncio.subprocess": ("import asyncio; asyncio.run(asyncio.create_subprocess_exec('ls'))", "OSError", "process"),
     "Process": ("import multiprocessing as m; m.Process(target=print).start()", "OSError", NO_PROCESSES),
     "Pool": ("import multiprocessing as m; m.Pool(1)", "OSError", NO_PROCESSES),
     "Queue": ("import multiprocessing as m; m.Queue()", "OSError", NO_PROCESSES),
