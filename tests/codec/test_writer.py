@@ -41,6 +41,8 @@ OPERANDS = {
     "a large body": [b"x" * 100_000, "y" * 100_000],
     "surrogates": ["\ud800", {"\ud800": []}],
     "a record": Point([1], {"a": [2]}),
+    "many items": [["a"], *map(str, range(300))],
+    "many others": [(1,), *map(str, range(300))],
     "others": [datetime.datetime(2026, 1, 1), decimal.Decimal("1.5"), 1 << 80, 1j, bytearray(b"a")],
 }
 

@@ -8,6 +8,7 @@ such check for a type that has its own encoder, nor for numbers, texts, byte str
 from __future__ import annotations
 
 from functools import partial
+from io import BytesIO
 from typing import Any, Final
 
 from cbor2 import CBOREncoder, CBORTag, dump, dumps
@@ -57,23 +58,19 @@ write_listless: Final = dumps
 Python code for them. A value with a list, tuple or tag must go through `write`, or Ctrl-C can be lost."""
 
 
-class _Room:
-    """A file that takes a limited number of bytes."""
+class _Room(BytesIO):
+    """A file that takes a limited number of bytes. cbor2 calls `writable`, too: as Python code it could lose an exception."""
 
     def __init__(self, size: int, before: int) -> None:
+        super().__init__()
         self._size = before
         self._max_size = before + size
-        self.parts: list[bytes] = []
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
         self._size += len(data)
         if self._size > self._max_size:
             raise TooLarge(self._size)
-        self.parts.append(data)
-        return len(data)
+        return super().write(data)
 
 
 def write_within(value: Any, room: int, before: int = 0, *, listless: bool = False) -> bytes:
@@ -91,5 +88,5 @@ def write_within(value: Any, room: int, before: int = 0, *, listless: bool = Fal
         TooLarge: it takes more than `room` bytes.
     """
     file = _Room(room, before)
-    dump(value, file, encoders=None if listless else _ENCODERS)  # type: ignore[arg-type]  # it needs two methods of a file
-    return b"".join(file.parts)
+    dump(value, file, encoders=None if listless else _ENCODERS)
+    return file.getvalue()

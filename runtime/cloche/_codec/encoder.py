@@ -129,6 +129,8 @@ _Known = tuple[Any, int, int]
 """What a container became (None: it has bodies), how many items are in it, and the depth that was allowed there."""
 _OPEN: Final[_Known] = (None, 0, 0)
 """Stands for a container that the walk is inside of."""
+_FLAT: Final[_Known] = (None, 1, 0)
+"""Stands for a container without others in it: not worth keeping what it became."""
 
 
 class _Refused(Exception):
@@ -233,11 +235,13 @@ class Lowering:
             )
         self._depth = depth - 1
         self._substitutes = 0
-        self.items = items + len(value)
+        size = len(value)
+        self.items = items + size
         lowered = lower(self, value)
         self._depth = depth
+        count = self.items - items
         # a body belongs to one place: the guest frees it when that part of the value dies
-        known[key] = (lowered if self.outside == outside else None, self.items - items, depth)
+        known[key] = _FLAT if count == size else (lowered if self.outside == outside else None, count, depth)
         return lowered
 
     def _stand_in(self, value: Any, lower: Callable[[Lowering, Any], Any], content: Any) -> Any:
@@ -258,7 +262,9 @@ class Lowering:
         if known is _OPEN:
             raise _Refused(f"a cycle: this {wire.type_name(value)} contains itself")
         lowered, items, depth = known
-        if depth > self._depth:
+        if known is _FLAT:
+            self._copies -= len(value)
+        elif depth > self._depth:
             lowered = None
         if lowered is not None:
             self.items += items
