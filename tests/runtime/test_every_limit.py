@@ -195,7 +195,7 @@ def test_the_node_cannot_raise_its_recursion_limit(load, wanted):
         ("import sys; sys.setrecursionlimit(-1)", "ValueError"),
         ("import sys; sys.setrecursionlimit(1)", "RecursionError"),
         ("import sys; sys.setrecursionlimit('x')", "TypeError"),
-        ("import _cloche; _cloche.configure(1 << 40, 1 << 40, 1 << 20, 1 << 30)", "RuntimeError"),
+        ("import _cloche; _cloche.configure(1 << 40, 1 << 40, 1 << 30, 1 << 20, 1 << 30)", "RuntimeError"),
     ],
 )
 def test_setrecursionlimit_refuses_what_cpython_s_does(load, code, kind):

@@ -480,7 +480,7 @@ def test_budgets_hold_for_requests_and_answers(granted, logs):
     assert failure(node, "bytes")[0] == "ValueError"
     assert failure(node, "nodes") == (
         "ValueError",
-        "request[2]: the value has 2005 items or more; the limit value_nodes is 1000",
+        "echo() argument [0]: the value has 2005 items or more; the limit value_nodes is 1000",
     )
     assert failure(node, "large") == ("TypeError", "service 'echo' returned what cannot be sent to a node")
     assert node.process("fine") == 4
