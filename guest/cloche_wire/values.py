@@ -113,9 +113,10 @@ def _as_base(value: Any, base: type, lower_base: Callable[[Any], Lowered]) -> Lo
         tag, copy = lowered = lower_base(value)
         if tag is not None:
             copy = lift(tag, copy)
-    except (ValueError, OverflowError):
-        copy = None
-    if not (copy == value or (copy != copy and value != value)):
+        equal = copy == value or (copy != copy and value != value)
+    except (ValueError, OverflowError):  # the base has no such value, or none to compare with
+        equal = False
+    if not equal:
         raise refusal(value, f"as a {base.__name__} it would be another value")
     return lowered
 

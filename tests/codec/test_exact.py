@@ -69,7 +69,7 @@ class Far(datetime):
         return "20000-01-01T00:00:00"
 
     def __eq__(self, other: object) -> bool:
-        return False
+        raise ValueError("year 20000 is out of range")
 
     __hash__ = datetime.__hash__
 
