@@ -48,8 +48,8 @@ int room_for(Encoder *e, uint64_t more) {
 }
 
 /* Each head is one item. */
-static int count_head(Encoder *e) {
-    if (room_for(e, 1)) return -1;
+static inline int count_head(Encoder *e) {
+    if (e->nodes >= e->max_nodes) return room_for(e, 1);
     e->nodes++;
     return 0;
 }
