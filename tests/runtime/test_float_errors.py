@@ -21,33 +21,26 @@ UFUNCS = tuple(
     and any(types[0] in "fd" for types in function.types)
 )
 UNDERFLOW = 4
-# x86-64's libraries raise what the mathematics does not ask for: underflow where the exact result is tiny, and is given
-# exactly; only the operations that IEEE 754 defines are compared.
-DEFINED = (
-    "add",
-    "subtract",
-    "multiply",
-    "divide",
-    "square",
-    "reciprocal",
-    "sqrt",
-    "exp",
-    "rint",
-    "absolute",
-    "negative",
-)
-COMPLEX = (
-    "add",
-    "subtract",
-    "multiply",
-    "divide",
-    "square",
-    "reciprocal",
-    "less",
-    "greater_equal",
-    "equal",
-    "absolute",
-)
+# Of other functions native libraries report underflows that the result does not show; float32's `exp` does, too.
+DEFINED = {
+    "f": ("add", "subtract", "multiply", "divide", "square", "reciprocal", "sqrt", "rint", "absolute", "negative"),
+    "d": (
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "square",
+        "reciprocal",
+        "sqrt",
+        "rint",
+        "absolute",
+        "negative",
+        "exp",
+    ),
+    "e": (),
+}
+# Products and squares are left out: native numpy uses fused multiply-adds, which overflow less often.
+COMPLEX = ("add", "subtract", "divide", "reciprocal", "less", "greater_equal", "equal", "absolute")
 CASTS = (
     *(0.5, -0.5, 127.0, 128.0, 255.0, 256.0, -1.0, -129.0, 32767.0, 32768.0, 65504.0, 65520.0, -40000.0),
     *(
@@ -212,6 +205,18 @@ ALGEBRA = (
 )
 
 
+SINCE_2_5 = np.lib.NumpyVersion(np.__version__) >= "2.5.0"
+
+
+def differs(function: str, matrix: str) -> str:
+    """Why a function's outcome is not the native one; empty if it has to be."""
+    if not SINCE_2_5 and function.startswith("cond") and "nan" in matrix:
+        return "numpy 2.5 answers NaN"
+    if not SINCE_2_5 and matrix == "inf" and function in ("svd(a)[1]", "pinv(a)", "matrix_rank(a)", "norm(a, 2)"):
+        return "numpy 2.5 refuses infinities"
+    return ""
+
+
 @pytest.fixture(scope="module")
 def ask(runtime):
     source = Path(native.__file__).read_text("utf-8")
@@ -225,7 +230,7 @@ def test_ufuncs_tell_the_errors_that_native_ones_tell(ask, name):
     for char in "efd":
         for count in (0, 1, 16):
             found, wanted = ask("ufunc", name, char, count), native.of_ufunc(name, char, count)
-            ignored = 0 if name in DEFINED and char != "e" else UNDERFLOW
+            ignored = 0 if name in DEFINED[char] else UNDERFLOW
             assert [one & ~ignored for one in found] == [one & ~ignored for one in wanted], (char, count)
 
 
@@ -250,17 +255,17 @@ def test_programs_get_the_same_warnings_and_errors(ask, program):
     """Texts included: people filter warnings by them."""
     found, wanted = ask("outcome", program), native.outcome(program)
     assert list(found[1]) == wanted[1]
-    assert repr(found[0]).replace("(", "[").replace(")", "]") == repr(wanted[0]).replace("(", "[").replace(
-        ")", "]"
-    ) or (np.testing.assert_allclose(np.asarray(found[0], float), np.asarray(wanted[0], float), rtol=1e-14) is None)
+    assert repr(found[0]) == repr(wanted[0])
 
 
-@pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
+@pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("function", ALGEBRA)
 def test_linear_algebra_raises_what_it_raises_natively(ask, function, matrix):
     """A singular matrix has no inverse; NaN in place of LinAlgError is a silently wrong answer."""
+    if reason := differs(function, matrix):
+        pytest.skip(reason)
     for char in "dfDF":
-        program = f"a = np.array({matrix}).astype('{char}'); r = np.linalg.{function}"
+        program = f"a = np.array({MATRICES[matrix]}).astype('{char}'); r = np.linalg.{function}"
         (found, warned), (wanted, warnings) = ask("outcome", program), native.outcome(program)
         assert list(warned) == warnings, char
         assert isinstance(found, str) == isinstance(wanted, str), (found, wanted, char)
