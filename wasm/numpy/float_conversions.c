@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include <fenv.h>
+#include <wasm_simd128.h>
 
 #include "float_rules.h"
 
@@ -34,15 +35,23 @@ void cloche_float_product(int type, const cloche_float_view *first, const cloche
     if (results) feraiseexcept(cloche_float_judge_whole(classes_of_view(type, first) | classes_of_view(type, second), results));
 }
 
-#define FITS(T, WORD) \
-    static int T##s_fit(const T *restrict at, npy_intp n, T under, T over) { \
-        WORD outside = 0; \
-        for (npy_intp k = 0; k < n; k++) outside |= !((at[k] > under) & (at[k] < over)); \
-        return !outside; \
+#define FITS(T, SHAPE) \
+    static int T##s_fit(const T *at, npy_intp n, T under, T over) { \
+        enum { LANES = 16 / sizeof(T) }; \
+        const v128_t low = SHAPE##_splat(under), high = SHAPE##_splat(over); \
+        v128_t inside = wasm_i8x16_const_splat(-1); \
+        npy_intp k = 0; \
+        _Pragma("clang loop unroll_count(4)") for (; k + LANES <= n; k += LANES) { \
+            v128_t numbers = wasm_v128_load(at + k); \
+            inside = wasm_v128_and(inside, wasm_v128_and(SHAPE##_gt(numbers, low), SHAPE##_lt(numbers, high))); \
+        } \
+        int fits = wasm_i8x16_all_true(inside); \
+        for (; k < n; k++) fits &= at[k] > under && at[k] < over; \
+        return fits; \
     }
 
-FITS(float, int32_t)
-FITS(double, int64_t)
+FITS(float, wasm_f32x4)
+FITS(double, wasm_f64x2)
 
 /* Raise invalid if a floating-point number does not fit the integer that x86-64 converts it to. Types narrower than 32
  * bits are converted by way of int32, and by way of int16 from `long double`. */

@@ -76,8 +76,8 @@ static int judge(const cloche_float_plan *plan, const char *const *operands, con
     }
     if (rule == FLOAT_LOGADDEXP && !(operand & (IS_NAN | IS_INF)) && type != NPY_HALF) {
         long double apart = value_of(type, operands[0]) - value_of(type, operands[1]);
-        long double most = type == NPY_FLOAT ? (long double)FLT_MAX : type == NPY_DOUBLE ? (long double)DBL_MAX : LDBL_MAX;
-        if (apart > most || apart < -most) status |= FE_OVERFLOW;
+        int infinite = type == NPY_FLOAT ? isinf((npy_float)apart) : type == NPY_DOUBLE ? isinf((npy_double)apart) : isinf(apart);
+        if (infinite) status |= FE_OVERFLOW;
     }
     for (int index = 0; index < plan->nout; index++) {
         if (plan->type[nin + index] < 0) continue;
