@@ -3,4 +3,6 @@
 
 def initscr():
     """Raises `error`: there is no terminal."""
-    return _curses.initscr()  # noqa: F821
+    import _curses
+
+    return _curses.initscr()
