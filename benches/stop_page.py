@@ -57,7 +57,7 @@ class Bench:
         self._send(
             1,
             {
-                "name": "node", "modules": {"node": ["node.py", source, False]}, "main": "node", "entry": "Node", "params": {},
+                "name": "node", "modules": {"node": ["node.py", source]}, "main": "node", "entry": "Node", "params": {},
                 "session_id": None, "log_level": 30, "seed": bytes(32), "packages": {},
                 "limits": limits | {"log_bytes": 1000, "stack_depth": 1000},
             },

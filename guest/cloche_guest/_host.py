@@ -31,3 +31,11 @@ class Host(Protocol):
 
     def scratch(self, size: int, /) -> None:
         """Give /tmp and /home/node room for `size` bytes, in the instance's own memory; with 0 neither exists."""
+
+    def tree(self, place: str, block: bytes, /) -> str:
+        """Show a tree (`cloche_wire.tree`) as a read-only folder, and return the folder's path.
+
+        Args:
+            place: where the sandbox shows it: one or two components, without the leading slash.
+            block: the tree.
+        """

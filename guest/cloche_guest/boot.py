@@ -43,7 +43,7 @@ _LIBRARY = """
 """.split()
 _OPTIONAL = """
     bz2 lzma cloudpickle numpy numpy.linalg numpy.fft numpy.random numpy.ma numpy.polynomial numpy.lib.stride_tricks
-    cloche_guest.metadata cloche_guest.services
+    cloche_guest.services cloche_guest.wheels
 """.split()
 
 

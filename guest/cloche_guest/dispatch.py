@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche_guest import Interrupted, entry, modules, opaque
-from cloche_guest.archive import Archive, Sources
 from cloche_guest.failure import describe, type_name
 from cloche_guest.logs import Logs
 from cloche_guest.loop import Loop
@@ -33,6 +32,10 @@ _STREAM_OPEN: Final = int(Op.STREAM_OPEN)
 _STREAM_FEED: Final = int(Op.STREAM_FEED)
 _STREAM_NEXT: Final = int(Op.STREAM_NEXT)
 _CALL: Final = int(Op.CALL)
+_MOST_NAMES: Final = 2000
+"""Modules without compiled code that the reply to LOAD names at most."""
+_NAME_BYTES, _ROOM_NAMES = 1000, 50
+"""What each of them may take, and what the rest of the reply takes, as a number of names."""
 _LIFECYCLE: Final = frozenset({"initialize", "flush", "cleanup"})
 
 
@@ -47,7 +50,7 @@ class Guest:
         logs: logging of the guest, to be installed.
         streams: standard streams of the guest, to be installed.
         loop: event loop on which the node's coroutines run.
-        finders: finders of the modules that LOAD has made importable.
+        imports: what LOAD has made importable; None before.
     """
 
     def __init__(self, host: Host) -> None:
@@ -56,7 +59,7 @@ class Guest:
         self.logs = Logs(host, (self.streams.stdout, self.streams.stderr))
         self.loop = Loop()
         self.loop.stays_open = True
-        self.finders: list[modules.MemoryFinder] = []
+        self.imports: modules.Imports | None = None
         self._unfinished = self.streams.unfinished
         self._node: Node | None = None
         self._call: Any = _not_loaded
@@ -239,29 +242,31 @@ class Guest:
             os.environ.update(wanted["env"])
 
         self._phase = "import"
-        name, files = modules.unshadowed(wanted["main"], wanted["modules"])
-        sources = Sources(files, wanted.get("data") or {})
-        stores = [sources, *(Archive(name, content) for name, content in wanted["packages"].items())]
-        self.finders = [modules.MemoryFinder(store) for store in stores]
-        modules.install(self.finders)
-        self.logs.show_warnings_of(name)
+        imports = self.imports = modules.Imports(self.host, wanted)
+        imports.install()
+        self.logs.show_warnings_of(imports.main)
         try:
-            modules.load(name, self.finders[0])
+            imports.load()
         except SyntaxError as exc:
-            if exc.filename in sources:
+            if imports.is_own(exc.filename):
                 self._phase = "compile"
             raise
 
         if wanted.get("opaque"):
-            opaque.grant(list(files))
+            opaque.grant(imports.own_modules())
         self._phase = "entry"
-        target = entry.find(sys.modules[name], wanted["entry"])
+        target = entry.find(sys.modules[imports.main], wanted["entry"])
         self._phase = "init"
         built = entry.build(target, wanted["params"], wanted["session_id"])
         node = Node(built, getattr(target, "__qualname__", type(target).__qualname__))
         self._phase = "call"
         self._node, self._call = node, node.call
-        return node.describe()
+        described = node.describe()
+        # as many names as surely fit the reply
+        room = min(_MOST_NAMES, limits["value_nodes"] - _ROOM_NAMES, limits["reply_bytes"] // _NAME_BYTES - _ROOM_NAMES)
+        if uncompiled := imports.uncompiled(room):
+            described["uncompiled"] = uncompiled
+        return described
 
 
 def _not_loaded(*_: object) -> Any:

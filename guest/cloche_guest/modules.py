@@ -1,171 +1,375 @@
-"""Imports modules from `Store`s in memory, with sources for tracebacks and data for `importlib.resources`."""
+"""Makes the node's code and the granted packages importable.
+
+A node of one module is sent as text, and imported from memory (`TextFinder`). A package folder and granted packages are trees,
+which the guest's files show as read-only folders: Python's own import system finds modules, data and metadata there.
+"""
 
 from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import linecache
+import os
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from cloche_wire import tree
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from cloche_guest.archive import Entry, Store
+    from cloche_guest._host import Host
 
+OWN: Final = "node"
+"""Where the node's own package folder is shown."""
+PACKAGES: Final = "packages"
+"""The folder in which each granted package is shown."""
 
 _CACHE_SUFFIX: Final = f".{sys.implementation.cache_tag}.pyc"
+_EXTENSION: Final = re.compile(r"(?P<stem>.+?)(\.(cpython|cp|pypy|abi3|pyd)[^/]*)?\.(so|pyd|dylib|dll)$")
+_MOST_CHARACTERS: Final = 200
+"""Length of a module's name that `Imports.uncompiled` reports."""
 
 
-class StoreLoader(importlib.abc.Loader):
-    """Loads a namespace package, which has no source. Base class of `ModuleLoader`."""
+class TextLoader(importlib.abc.InspectLoader):
+    """Loads a node of one module from its text. There is no file of its ``__file__``."""
 
-    def __init__(self, store: Store, name: str) -> None:
-        self.store = store
-        self._name = name
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        """Does nothing: a namespace package has no code."""
-
-    def remember_lines(self) -> None:
-        """Does nothing: a namespace package has no source."""
-
-    def get_resource_reader(self, fullname: str) -> _Resources | None:
-        """The package's data for `importlib.resources`."""
-        return _Resources(self.store, self._name.replace(".", "/"))
-
-
-class ModuleLoader(StoreLoader, importlib.abc.InspectLoader):
-    """Loads one module from its source."""
-
-    def __init__(self, store: Store, name: str, entry: Entry) -> None:
-        super().__init__(store, name)
-        self._entry = entry
+    def __init__(self, file: str, source: str) -> None:
+        self.file = file
+        self._source = source
 
     def get_filename(self, fullname: str) -> str:
         """The module's ``__file__``."""
-        return self._entry.file
+        return self.file
 
     def is_package(self, fullname: str) -> bool:
-        """Whether the module is a package."""
-        return self._entry.package
+        """False."""
+        return False
 
     def get_source(self, fullname: str) -> str:
         """The module's source, for linecache, inspect and tracebacks."""
-        source = self.store.source(self._entry.path)
-        return source if isinstance(source, str) else importlib.util.decode_source(source)
+        return self._source
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Compile and run the module."""
         self.remember_lines()
-        source = self.store.source(self._entry.path)
-        exec(compile(source, self._entry.file, "exec", dont_inherit=True), module.__dict__)  # code of the node
+        exec(compile(self._source, self.file, "exec", dont_inherit=True), module.__dict__)  # code of the node
 
     def remember_lines(self) -> None:
         """Put the source into linecache, which would otherwise look for a real file of that name first."""
-        source = self.get_source(self._name)
-        linecache.cache[self._entry.file] = (len(source), None, source.splitlines(keepends=True), self._entry.file)
-
-    def get_data(self, path: str) -> bytes:
-        """The content of a file beside ``__file__``, for `pkgutil.get_data`."""
-        return self.store.data(path.removeprefix(f"{self.store.root}/") if self.store.root else path)
-
-    def get_resource_reader(self, fullname: str) -> _Resources | None:
-        """The package's data for `importlib.resources`."""
-        if not self._entry.package:
-            return None
-        return _Resources(self.store, self._entry.path.rpartition("/")[0])
+        _remember(self.file, self._source)
 
 
-class _Resources:
-    """A resource reader for `importlib.resources`, which calls only ``files()``."""
+class TextFinder(importlib.abc.MetaPathFinder):
+    """Finds the node's one module.
 
-    def __init__(self, store: Store, folder: str) -> None:
-        self._store = store
-        self._folder = folder
+    Args:
+        name: the module's name.
+        file: its ``__file__``.
+        source: its text.
+    """
 
-    def files(self) -> Any:
-        return self._store.tree(self._folder)
-
-
-class MemoryFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules of one store."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, name: str, file: str, source: str) -> None:
+        self.name = name
+        self.loader = TextLoader(file, source)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec of a module or namespace package of this store; None if the store has none of that name."""
-        store = self.store
-        entry = store.modules.get(fullname)
-        if entry is None:
-            if fullname in store.extensions:
+        """The spec of the module; None for every other name."""
+        if fullname != self.name:
+            return None
+        file = self.loader.file
+        spec = importlib.machinery.ModuleSpec(fullname, self.loader, origin=file)
+        spec.has_location = True
+        if file.endswith(".py"):
+            # the import system would compute the same path in eight function calls; no file is ever there
+            folder, slash, name = file[:-3].rpartition("/")
+            spec.cached = f"{folder}{slash}__pycache__/{name}{_CACHE_SUFFIX}"
+        return spec
+
+    def load(self) -> None:
+        """Import the module without the search, which takes most of the time of an import."""
+        if self.name in sys.modules:
+            return
+        spec: Any = self.find_spec(self.name)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[self.name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(self.name, None)
+            raise
+
+
+class _Tree:
+    """One tree: where its files are, and the path that tracebacks and errors show.
+
+    Args:
+        root: path of the folder.
+        shown: what tracebacks show in place of the root and its slash.
+    """
+
+    def __init__(self, root: str, shown: str) -> None:
+        self.root = root
+        self._shown = shown
+
+    def shown(self, path: str) -> str:
+        """The path of a file as tracebacks show it."""
+        return self._shown + path[len(self.root) + 1 :] if self.holds(path) else path
+
+    def holds(self, path: object) -> bool:
+        """Whether a path is that of the tree, or of a file or folder in it."""
+        return isinstance(path, str) and (path == self.root or path.startswith(self.root + "/"))
+
+    def finder(self, path: str) -> importlib.machinery.FileFinder:
+        """A hook for `sys.path_hooks`: finds modules in a folder of the tree.
+
+        Raises:
+            ImportError: the folder is not of this tree.
+        """
+        if not self.holds(path):
+            raise ImportError("not in this tree", path=path)
+
+        def loader(fullname: str, path: str) -> _TreeLoader:
+            return _TreeLoader(fullname, path, self)
+
+        return importlib.machinery.FileFinder(path, (loader, importlib.machinery.SOURCE_SUFFIXES))  # type: ignore[arg-type]  # wants a class
+
+
+class _TreeLoader(importlib.machinery.SourceFileLoader):
+    """Loads a module of a tree whose code has another path than its file: that which tracebacks show."""
+
+    def __init__(self, fullname: str, path: str, tree: _Tree) -> None:
+        super().__init__(fullname, path)
+        self._tree = tree
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        """Compile the module. The import system would look for compiled code first, and there is none."""
+        data = self.get_data(self.path)
+        shown = self._tree.shown(self.path)
+        try:
+            _remember(shown, _decoded(data))
+        except (SyntaxError, UnicodeDecodeError):
+            pass  # `compile` says what is wrong
+        code: types.CodeType = compile(data, shown, "exec", dont_inherit=True)
+        return code
+
+    def remember_lines(self) -> None:
+        """Put the source into linecache again."""
+        _remember(self._tree.shown(self.path), self.get_source(self.name) or "")
+
+
+class _OwnFinder(importlib.abc.MetaPathFinder):
+    """Finds the node's own modules: its package before the standard library, as Python does with what lies beside a script.
+
+    The names of all modules are known, so that an import costs no search. What this does not find, such as a namespace package, is
+    left to Python's own finders.
+
+    Args:
+        tree: the node's folder.
+        paths: paths of its files below the folder.
+    """
+
+    def __init__(self, tree: _Tree, paths: Iterable[str]) -> None:
+        self._tree = tree
+        self._modules = {
+            path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
+            for path in paths
+            if path.endswith(".py")
+        }
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec of a module where the node's package has it; None for other names, and if a ``__path__`` was changed."""
+        below = self._modules.get(fullname)
+        if below is None:
+            return None
+        file = f"{self._tree.root}/{below}"
+        folder = file.rpartition("/")[0]
+        package = below.endswith("/__init__.py")
+        if path is not None and (not path or path[0] != (folder.rpartition("/")[0] if package else folder)):
+            return None
+        spec = importlib.machinery.ModuleSpec(
+            fullname, _TreeLoader(fullname, file, self._tree), origin=file, is_package=package
+        )
+        spec.has_location = True
+        spec.cached = f"{folder}/__pycache__/{file[len(folder) + 1 : -3]}{_CACHE_SUFFIX}"
+        if package:
+            spec.submodule_search_locations = [folder]
+        return spec
+
+
+class _ExtensionFinder(importlib.abc.MetaPathFinder):
+    """Names the compiled extension that would be the module, when no other finder has found one."""
+
+    def __init__(self, trees: Sequence[_Tree]) -> None:
+        self._trees = trees
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> None:
+        """Always None.
+
+        Raises:
+            ImportError: there is a compiled extension of that name.
+        """
+        name = fullname.rpartition(".")[2]
+        for folder in [shown.root for shown in self._trees] if path is None else list(path):
+            for shown in self._trees:
+                if shown.holds(folder):
+                    self._refuse(fullname, name, folder, shown)
+
+    def _refuse(self, fullname: str, name: str, folder: str, tree: _Tree) -> None:
+        try:
+            files = sorted(os.listdir(folder))
+        except OSError:
+            return
+        for file in files:
+            if file.startswith(name) and (match := _EXTENSION.fullmatch(file)) and match["stem"] == name:
                 raise ImportError(
-                    f"{fullname} is a compiled extension ({store.root}/{store.extensions[fullname]}): "
+                    f"{fullname} is a compiled extension ({tree.shown(f'{folder}/{file}')}): "
                     "only pure Python packages can be imported in the sandbox",
                     name=fullname,
                 )
-            if fullname in store.folders:
-                return importlib.machinery.ModuleSpec(fullname, StoreLoader(store, fullname), is_package=True)
-            return None
-        loader = ModuleLoader(store, fullname, entry)
-        spec = importlib.machinery.ModuleSpec(fullname, loader, origin=entry.file, is_package=entry.package)
-        spec.has_location = True
-        if entry.file.endswith(".py"):
-            # the import system would compute the same path in eight function calls; no file is ever there
-            folder, slash, name = entry.file[:-3].rpartition("/")
-            spec.cached = f"{folder}{slash}__pycache__/{name}{_CACHE_SUFFIX}"
-        if entry.package:
-            spec.submodule_search_locations = [entry.file.rpartition("/")[0]]
-        return spec
-
-    def find_distributions(self, context: Any = None) -> Iterator[Any]:
-        """The wheel's metadata for `importlib.metadata`, e.g. ``version("package")``."""
-        from cloche_guest.metadata import distributions
-
-        return distributions(self.store, None if context is None else context.name)
 
 
-def install(finders: Sequence[MemoryFinder]) -> None:
-    """Make stores importable: the first one before the standard library, like a script's folder, the others after it."""
-    sys.meta_path[:0] = finders[:1]
-    sys.meta_path += finders[1:]
+class Imports:
+    """What LOAD makes importable.
 
-
-def unshadowed(main: str, files: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Rename a single module with the name of a standard library module, so that a node in types.py does not break the library.
-
-    Args:
+    Attributes:
         main: name of the main module.
-        files: dotted name -> module.
-
-    Returns:
-        both, with another name if necessary.
     """
-    if len(files) == 1 and main in files and (main in sys.stdlib_module_names or main in sys.modules):
-        return f"node_{main}", {f"node_{main}": files[main]}
-    return main, files
+
+    def __init__(self, host: Host, wanted: dict[str, Any]) -> None:
+        self.main: str = wanted["main"]
+        self._text: TextFinder | None = None
+        self._own: _Tree | None = None
+        self._packages: dict[str, _Tree] = {}
+        modules = wanted["modules"]
+        if self.main in modules:
+            self.main = unshadowed(self.main)
+            self._text = TextFinder(self.main, *modules[wanted["main"]])
+        self._first: list[Any] = []
+        self._last: list[Any] = []
+        self._hooks: list[Callable[[str], Any]] = []
+        if self._text is not None:
+            self._first.append(self._text)
+        if "tree" in wanted:
+            block: bytes = wanted["tree"]
+            self._own = _Tree(host.tree(OWN, block), "")
+            self._first.append(_OwnFinder(self._own, tree.files(block)))
+        for name, content in wanted["packages"].items():
+            self._packages[name] = _Tree(_shown(host, name, content), f"/{PACKAGES}/{name}/")
+        self._trees = [*([self._own] if self._own else []), *self._packages.values()]
+        if self._trees:
+            self._last.append(_ExtensionFinder(self._trees))
+            # where a file's path is the one that is shown, Python's own hook does the same
+            self._hooks = [one.finder for one in self._trees if one.shown(f"{one.root}/x") != f"{one.root}/x"]
+
+    def install(self) -> None:
+        """Make all of it importable: the node's own code before the standard library, packages after it."""
+        sys.meta_path[:0] = self._first
+        sys.meta_path += self._last
+        if self._trees:
+            sys.path_hooks[:0] = self._hooks
+            sys.path[:0] = [self._own.root] if self._own else []
+            sys.path += [one.root for one in self._packages.values()]
+
+    def load(self) -> None:
+        """Import the main module.
+
+        Raises:
+            ImportError: there is no such module.
+            BaseException: the module raised this.
+        """
+        if self._text is not None:
+            self._text.load()
+        else:
+            __import__(self.main)
+
+    def is_own(self, file: object) -> bool:
+        """Whether a code's file name is that of one of the node's own modules."""
+        if self._text is not None:
+            return file == self._text.loader.file
+        return self._own is not None and isinstance(file, str) and Path(self._own.root, file).is_file()
+
+    def own_modules(self) -> list[str]:
+        """Names of the node's own modules that have been imported."""
+        top = self.main.partition(".")[0]
+        if self._text is not None:
+            return [self.main]
+        return [name for name in sys.modules if self._own and (name == top or name.startswith(top + "."))]
+
+    def holds(self, module: Any) -> bool:
+        """Whether a module is the node's own, or a package's."""
+        try:
+            if self._text is not None and module.__loader__ is self._text.loader:
+                return True
+            places = [module.__spec__.origin, *getattr(module, "__path__", ())]
+        except Exception:  # a node can put anything into sys.modules
+            return False
+        return any(one.holds(place) for one in self._trees for place in places)
+
+    def uncompiled(self, most: int) -> dict[str, list[str]]:
+        """Modules of packages that have been imported from their sources, since the package has no compiled code of them.
+
+        Args:
+            most: number of names and packages at most.
+
+        Returns:
+            name of the package -> names of modules.
+        """
+        found: dict[str, list[str]] = {}
+        for name, cached, origin in _imported() if self._packages else ():
+            package = next((key for key, one in self._packages.items() if one.holds(origin)), None)
+            if package is not None and len(name) <= _MOST_CHARACTERS and not os.access(cached, os.F_OK):
+                if most < 2:
+                    break
+                most -= 1 if package in found else 2
+                found.setdefault(package, []).append(name)
+        return found
 
 
-def load(name: str, finder: MemoryFinder) -> None:
-    """Import a module. A top-level module of `finder` is imported without the search, which takes most of the time of an import.
+def _imported() -> Iterator[tuple[str, str, str]]:
+    """Name, path of the compiled code and path of the source of each imported module that has them."""
+    for name, module in list(sys.modules.items()):
+        try:
+            spec = module.__spec__
+            row = name, spec.cached, spec.origin  # type: ignore[union-attr]
+        except Exception:  # a node can put anything into sys.modules
+            continue
+        if all(type(text) is str for text in row):
+            yield row  # type: ignore[misc]  # no text is None
 
-    Raises:
-        ImportError: there is no such module.
-        BaseException: the module raised this.
-    """
-    spec = finder.find_spec(name) if name in finder.store.modules and name not in sys.modules else None
-    if spec is None or spec.loader is None or "." in name:
-        __import__(name)
-        return
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
+
+def _shown(host: Host, name: str, content: bytes) -> str:
+    """Show a package, a tree or a wheel; the path of its folder."""
+    if not tree.is_tree(content):
+        from cloche_guest.wheels import tree_of
+
+        content = tree_of(name, content)
+    return host.tree(f"{PACKAGES}/{name}", content)
+
+
+def unshadowed(main: str) -> str:
+    """Another name for a module with the name of one of the standard library: a node in types.py must not break the library."""
+    return f"node_{main}" if main in sys.stdlib_module_names or main in sys.modules else main
+
+
+def _decoded(data: bytes) -> str:
+    """The text of a source file. Most have no declaration of their encoding, which takes longer to look for than to decode them."""
+    if data.isascii() and b"\r" not in data:
+        return data.decode("ascii")
+    return importlib.util.decode_source(data)
+
+
+def _remember(file: str, source: str) -> None:
+    # not `splitlines`: a form feed or a Unicode separator ends no line of Python
+    linecache.cache[file] = (len(source), None, io.StringIO(source).readlines(), file)

@@ -190,12 +190,14 @@ class BrokenInstanceError(ClocheError):
         recovered: "restart" or "restore" if the node continues in a new instance; None if the node is broken.
         lost_calls: number of answered calls and stream steps whose effect on the node's state is lost with the instance.
         resume_at: the position at which `Node.resume` continues the stream; None if no stream can be resumed.
+        at_load: whether it broke while it was being loaded, so that there is no node.
     """
 
     data: tuple[Any, ...] = ()
     recovered: Literal["restart", "restore"] | None = None
     lost_calls: int = 0
     resume_at: StreamPosition | None = None
+    at_load: bool = False
 
     def __init__(self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = ()) -> None:
         super().__init__(message)
@@ -203,6 +205,9 @@ class BrokenInstanceError(ClocheError):
         self.last_logs = tuple(last_logs)
 
     def __str__(self) -> str:
+        if self.at_load:
+            remedy = f": raise Limits.{self.limit}" if isinstance(self, LimitError) else ""
+            return f"{super().__str__()}; so there is no node to use{remedy}"
         if self.recovered is None:
             return f"{super().__str__()}; its instance is closed: load it again"
         lost = f", and what {self.lost_calls} calls since then changed is lost" if self.lost_calls else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,12 +14,12 @@ from cloche.clock import Clock, Mode
 from cloche.errors import ClocheError
 from cloche.mounts import Mount, checked_mounts, checked_scratch
 from cloche.services import Service, checked
-from cloche.source import walk
+from cloche.source import packed, walk
+from cloche_wire import tree
 
 __all__ = ["Grants"]
 
 MAX_ARCHIVE_BYTES: Final = 64 << 20
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -28,8 +27,9 @@ class Grants:
     """What a node may use. Each field gives the node access to something that it does not have otherwise.
 
     Attributes:
-        packages: pure-Python packages that the node may import; they are read into memory. Each is a wheel, a zip or a folder. A
-            folder is a package itself, or holds packages and modules. Importing a compiled extension from one is an error.
+        packages: pure-Python packages that the node may import, and files that come with them. Each is a wheel, a zip or a folder,
+            which the node sees as a read-only folder below ``/packages``. A folder is a package itself, a
+            ``.dist-info`` folder, or holds packages and modules. Importing a compiled extension from one is an error.
         opaque: objects of any class may pass from this node to another node that has the same grant. They are pickled in one
             sandbox and unpickled in the other. The host holds them as `cloche.Opaque`, and never unpickles them.
         services: host functions that the node may call, by name: plain functions, or a `cloche.Service` with conditions. In the
@@ -61,6 +61,9 @@ class Grants:
         object.__setattr__(self, "services", MappingProxyType(checked(self.services)))
         object.__setattr__(self, "mounts", checked_mounts(self.mounts))
         checked_scratch(self.scratch_bytes, self.mounts)
+        taken = [point for point in self.mounts if (point + "/").startswith("/packages/")]
+        if taken and self.packages:
+            raise ValueError(f"{taken[0]} is mounted, and granted packages are at /packages: mount it elsewhere")
         object.__setattr__(self, "env", MappingProxyType(_checked_env(self.env)))
         if not isinstance(self.clock, Clock):
             object.__setattr__(self, "clock", Clock(self.clock))
@@ -93,7 +96,7 @@ class Grants:
         return self  # nothing in it changes, and a copy would need services that can be copied
 
     def archives(self) -> dict[str, bytes]:
-        """Read the packages: archive name -> content of a wheel or zip.
+        """Read the packages: archive name -> content of a wheel or zip, or a folder as a tree.
 
         Raises:
             FileNotFoundError: no such path.
@@ -105,7 +108,7 @@ class Grants:
             name = path.resolve().name
             if name in found:
                 raise ClocheError(f"two granted packages are called {name}: rename one")
-            found[name] = _zipped(path.resolve()) if path.is_dir() else _archive(path)
+            found[name] = _tree(path.resolve()) if path.is_dir() else _archive(path)
         return found
 
 
@@ -152,13 +155,12 @@ def _archive(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _zipped(folder: Path) -> bytes:
-    """A folder as a zip. Paths in it are relative to the folder; for a package, relative to the folder that holds the package."""
-    import zipfile  # slow to import, and rarely needed
-
-    root = folder.parent if (folder / "__init__.py").exists() else folder
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for path in walk(folder):
-            archive.writestr(zipfile.ZipInfo(path.relative_to(root).as_posix(), _EPOCH), path.read_bytes())
-    return content.getvalue()
+def _tree(folder: Path) -> bytes:
+    """A folder as a tree. Paths in it are relative to the folder; for a package or metadata, to the folder that holds it."""
+    is_inner = (folder / "__init__.py").exists() or folder.suffix in (".dist-info", ".egg-info")
+    root = folder.parent if is_inner else folder
+    found = {}
+    for path in walk(folder):
+        content = path.read_bytes()
+        found[path.relative_to(root).as_posix()] = tree.File(content, len(content))
+    return packed(folder.name, found)

@@ -168,7 +168,7 @@ class Surroundings:
         Args:
             source: what was given to `Runtime.load`.
             modules: the code that was read from there.
-            archives: the granted packages: name -> content of a wheel or zip.
+            archives: the granted packages: name -> content of a wheel, a zip or a tree.
         """
         single = not any(package for _, _, package in modules.files.values())
         granted = {name: _modules_in(content) for name, content in archives.items()}
@@ -186,15 +186,24 @@ class Surroundings:
 _UNKNOWN: Final = Surroundings()
 
 
-def _modules_in(archive: bytes) -> frozenset[str]:
-    import io  # both are rarely needed
+def _names_in_zip(archive: bytes) -> list[str]:
+    import io
     import zipfile
 
     if len(archive) > _MOST_BYTES:  # it may list very many files
-        return frozenset()
+        return []
     try:
-        names = zipfile.ZipFile(io.BytesIO(archive)).namelist()
+        return zipfile.ZipFile(io.BytesIO(archive)).namelist()
     except zipfile.BadZipFile:
+        return []
+
+
+def _modules_in(archive: bytes) -> frozenset[str]:
+    from cloche_wire import tree  # all three are rarely needed
+
+    try:
+        names = list(tree.files(archive)) if tree.is_tree(archive) else _names_in_zip(archive)
+    except ValueError:
         return frozenset()
     found = (
         name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in names if name.endswith(".py")

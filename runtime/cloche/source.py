@@ -1,4 +1,4 @@
-"""A node's code: text, a file or a package folder. The host reads all of it and sends it; the guest has no file system."""
+"""A node's code: text, a file or a package folder. The host reads all of it once, and sends it to the guest."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cloche.errors import ClocheError
+from cloche_wire import tree
 
 __all__ = ["Modules", "Source", "read", "walk"]
 
@@ -43,13 +44,12 @@ class Modules:
     Attributes:
         main: name of the module that has the entry.
         files: module name -> (filename, source, whether it is a package).
-        data: files of a package that are not Python: path, beginning with the package's folder -> content. The node reads them
-            through `importlib.resources`.
+        folder: all files of a package folder as a tree; None for a single module, whose text is sent.
     """
 
     main: str
     files: dict[str, tuple[str, str, bool]]
-    data: dict[str, bytes]
+    folder: bytes | None = None
 
 
 def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> Modules:
@@ -65,7 +65,7 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
         SyntaxError: a file's encoding declaration is wrong, or its bytes do not fit it.
     """
     if isinstance(source, Source):
-        return Modules("node", {"node": (source.filename, source.text, False)}, {})
+        return Modules("node", {"node": (source.filename, source.text, False)})
     path = Path(source)
     if (
         isinstance(source, str)
@@ -73,7 +73,7 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
         and not path.exists()
         and all(part.isidentifier() for part in source.split("."))
     ):
-        return Modules(source, {}, {})
+        return Modules(source, {})
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
@@ -82,7 +82,7 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
     if path.suffix != ".py":
         raise ClocheError(f"{path} is not a .py file or a package folder")
     name = path.stem if path.stem.isidentifier() else "node"
-    return Modules(name, {name: (path.name, _text(path), False)}, {})
+    return Modules(name, {name: (path.name, _text(path), False)})
 
 
 def _text(path: Path) -> str:
@@ -110,16 +110,32 @@ def _read_folder(folder: Path) -> Modules:
     if not (folder / "__init__.py").exists():
         raise ClocheError(f"{folder.name} is not a package: it has no __init__.py")
     files: dict[str, tuple[str, str, bool]] = {}
-    data: dict[str, bytes] = {}
+    found: dict[str, tree.File] = {}
     for path in walk(folder):
         relative = path.relative_to(folder.parent)
+        content = path.read_bytes()
+        found[relative.as_posix()] = tree.File(content, len(content))
         if path.suffix == ".py":
             package = path.name == "__init__.py"
             parts = relative.parent.parts if package else relative.with_suffix("").parts
             files[".".join(parts)] = (relative.as_posix(), _text(path), package)
-        else:
-            data[relative.as_posix()] = path.read_bytes()
-    return Modules(folder.name, files, data)
+    return Modules(folder.name, files, packed(folder.name, found))
+
+
+def packed(name: str, found: dict[str, tree.File]) -> bytes:
+    """The tree of a folder's files.
+
+    Args:
+        name: the folder's name, for errors.
+        found: path below the folder -> file.
+
+    Raises:
+        ClocheError: the folder cannot be a tree, because a path in it is too long.
+    """
+    try:
+        return tree.pack(found)
+    except ValueError as error:
+        raise ClocheError(f"the folder {name} cannot be used: {error}") from None
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloche.testing._local import write_tree
 from cloche.testing._surroundings import Surroundings
 from cloche_guest.dispatch import Guest
 from cloche_wire import Op, Reply
@@ -27,6 +30,7 @@ class Bench:
         self.configured: tuple[int, ...] = ()
         self.asked: list[list[Any]] = []
         self.answers: list[list[Any] | None] = []
+        self.folder = tempfile.TemporaryDirectory()
         self.guest = Guest(self)
         self.surroundings = Surroundings(self.guest, frozenset({"node"}))
 
@@ -54,6 +58,10 @@ class Bench:
         self.asked.append(request)
         return self.answers.pop(0) if self.answers else None
 
+    def tree(self, place: str, block: bytes) -> str:
+        """As `_cloche.tree`, with real files."""
+        return write_tree(Path(self.folder.name) / place, block)
+
     def send(self, op: Op, *operands: Any) -> tuple[Reply, Any]:
         """One message; the reply."""
         with self.surroundings.lent():
@@ -66,7 +74,7 @@ class Bench:
     ) -> tuple[Reply, Any]:
         """LOAD of one module of that source, or of what `fields` say."""
         message = {
-            "name": "n", "modules": {"node": ["node.py", textwrap.dedent(source), False]}, "main": "node", "entry": entry,
+            "name": "n", "modules": {"node": ["node.py", textwrap.dedent(source)]}, "main": "node", "entry": entry,
             "params": params or {}, "session_id": None, "log_level": 20, "seed": b"", "limits": LIMITS, "packages": {}, **fields,
         }  # fmt: skip
         return self.send(Op.LOAD, message)
@@ -103,6 +111,7 @@ class Bench:
         """Close its stream and its loop."""
         with self.surroundings.lent():
             self.guest.close()
+        self.folder.cleanup()
 
     def messages(self) -> list[tuple[str, str]]:
         """Logger and message of each record so far; forgets them."""

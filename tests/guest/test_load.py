@@ -10,8 +10,7 @@ import zipfile
 import pytest
 
 from cloche_guest import modules
-from cloche_guest.archive import Sources
-from cloche_wire import Op, Reply
+from cloche_wire import Op, Reply, tree
 
 LIBRARY = {
     "helper/__init__.py": "from .core import double\nfrom importlib.metadata import version\n__version__ = version('helper')",
@@ -36,6 +35,11 @@ def archive(files):
     return content.getvalue()
 
 
+def folder(files):
+    """The tree of a node's own package."""
+    return tree.pack({path: tree.File(text.encode(), len(text.encode())) for path, text in files.items()})
+
+
 PACKAGES = {"helper-1.2-py3-none-any.whl": archive(LIBRARY)}
 
 
@@ -49,23 +53,25 @@ def refused(bench, *args, **fields):
 def test_package_with_relative_imports_and_data(load):
     """The node's own package, sent whole."""
     files = {
-        "pack": ["pack/__init__.py", "from .sub.deep import N", True],
-        "pack.sub": ["pack/sub/__init__.py", "", True],
-        "pack.sub.deep": ["pack/sub/deep.py", ("from ..base import K\nfrom importlib.resources import files\n"
-                          "def N(x): return [x * K, files('pack').joinpath('t/table.txt').read_text(), __file__, __package__]"), False],
-        "pack.base": ["pack/base.py", "K = 7", False],
+        "pack/__init__.py": "from .sub.deep import N",
+        "pack/sub/__init__.py": "",
+        "pack/sub/deep.py": "from ..base import K\nfrom importlib.resources import files\nfrom pathlib import Path\n"
+                            "def N(x): return [x * K, files('pack').joinpath('t/table.txt').read_text(), "
+                            "Path(__file__).parent.joinpath('../t/table.txt').read_text(), __package__]",
+        "pack/base.py": "K = 7",
+        "pack/t/table.txt": "ruler",
     }  # fmt: skip
-    bench = load("", "N", modules=files, main="pack", data={"pack/t/table.txt": b"ruler"})
-    assert bench.process(6) == [42, "ruler", "pack/sub/deep.py", "pack.sub"]
+    bench = load("", "N", modules={}, main="pack", tree=folder(files))
+    assert bench.process(6) == [42, "ruler", "ruler", "pack.sub"]
 
 
 @pytest.mark.parametrize(
     ("expression", "value"),
-    [("__import__('helper').double(4)", 8), ("__import__('helper').__version__", "1.2"), ("__import__('helper').__file__", "/packages/helper-1.2-py3-none-any.whl/helper/__init__.py"),
+    [("__import__('helper').double(4)", 8), ("__import__('helper').__version__", "1.2"), ("__import__('helper').double.__code__.co_filename", "/packages/helper-1.2-py3-none-any.whl/helper/core.py"), ("__import__('pathlib').Path(__import__('helper').core.__file__).read_text()[:4]", "from"),
      ("__import__('helper.latin').latin.NAME", "é"), ("__import__('space.inner.thing').inner.thing.X", "space.inner.thing"), ("__import__('extra').Y", 5),
      ("__import__('inspect').getsource(__import__('helper').double)", "def double(x):\n    return FACTOR * x\n"),
      ("sorted(p.name for p in __import__('importlib.resources').resources.files('helper').iterdir())[:2]", ["__init__.py", "_fast.cpython-313-x86_64-linux-gnu.so"])],
-    ids=["package", "metadata", "file", "encoding", "namespace", "purelib", "source", "listing"],
+    ids=["package", "metadata", "code", "file", "encoding", "namespace", "purelib", "source", "listing"],
 )  # fmt: skip
 def test_wheel_in_memory(load, expression, value):
     """Importable, inspectable, with its data and metadata."""
@@ -119,8 +125,12 @@ def test_module_that_raises_while_it_is_imported(bench):
 
 def test_syntax_error_in_a_submodule_is_phase_compile(bench):
     """It is in the node's own sources."""
-    files = {"pack": ["pack/__init__.py", "import pack.bad", True], "pack.bad": ["pack/bad.py", "x = (", False]}
-    assert refused(bench, "", modules=files, main="pack") == ("compile", "SyntaxError", "'(' was never closed")
+    files = {"pack/__init__.py": "import pack.bad", "pack/bad.py": "x = ("}
+    assert refused(bench, "", modules={}, main="pack", tree=folder(files)) == (
+        "compile",
+        "SyntaxError",
+        "'(' was never closed",
+    )
 
 
 def test_future_imports_of_the_runtime_are_not_inherited(load):
@@ -137,7 +147,6 @@ def test_module_named_like_another_one_breaks_nothing(load, name):
             name: [
                 "n.py",
                 f"import {name}\nclass N:\n def process(self, x): return [__name__, hasattr({name}, 'N')]",
-                False,
             ]
         },
         main=name,
@@ -146,10 +155,8 @@ def test_module_named_like_another_one_breaks_nothing(load, name):
 
 
 def test_a_free_name_is_kept():
-    """And so are packages: their modules import each other by it."""
-    files = {"calendar": ["calendar/__init__.py", "", True], "calendar.x": ["calendar/x.py", "", False]}
-    assert modules.unshadowed("calendar", files) == ("calendar", files)
-    assert modules.unshadowed("denoise", {"denoise": []}) == ("denoise", {"denoise": []})
+    """It is what tracebacks and logs show."""
+    assert modules.unshadowed("denoise") == "denoise"
 
 
 ENTRIES = """
@@ -364,7 +371,7 @@ def test_unknown_operation(load, op):
 @pytest.mark.parametrize("file", ["m.py", "folder/m.py", "/a/b.c.py", "strange"])
 def test_cached_is_what_the_import_system_would_say(file):
     """Found without the import system's help, which takes longer than the rest of the import."""
-    spec = modules.MemoryFinder(Sources({"m": [file, "", False]}, {})).find_spec("m")
+    spec = modules.TextFinder("m", file, "").find_spec("m")
     by_the_system = importlib.machinery.ModuleSpec("m", None, origin=file)
     by_the_system.has_location = True
     assert spec is not None

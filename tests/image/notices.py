@@ -134,7 +134,7 @@ def interrupt(host: Host, notice: int, after_s: float, send: Callable[[], Any]) 
 def _load(source: str) -> dict[str, Any]:
     return {
         "name": "node",
-        "modules": {"node": ["node.py", source, False]},
+        "modules": {"node": ["node.py", source]},
         "main": "node",
         "entry": "Node",
         "params": {},

@@ -1,4 +1,4 @@
-"""Granted packages: wheels, zips and folders, importable in memory and read-only."""
+"""Granted packages: wheels, zips and folders, importable and read-only."""
 
 from __future__ import annotations
 
@@ -66,6 +66,15 @@ def test_metadata_of_a_wheel(load, wheel):
     assert load(source, "f", grants=cloche.Grants(packages=[wheel])).process(0) == "1.2"
 
 
+def test_metadata_of_a_folder(load, tmp_path):
+    """A .dist-info folder of its own, beside the package's."""
+    folder = tmp_path / "helper-1.3.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: helper\nVersion: 1.3\n")
+    source = "from importlib.metadata import version\ndef f(x):\n    return version('helper')\n"
+    assert load(source, "f", grants=cloche.Grants(packages=[folder])).process(0) == "1.3"
+
+
 def test_compiled_extension_is_named(load, tmp_path):
     """The error says which file cannot be imported."""
     path = tmp_path / "native-1.0-cp311-cp311-linux_x86_64.whl"
@@ -88,9 +97,9 @@ def test_packages_from_the_index_work_from_their_installed_folders(load):
 
 
 def test_granted_files_cannot_be_written(load, wheel):
-    """Nor are there files at all: the package lives in memory."""
+    """The package is a read-only folder."""
     source = "import helper\ndef f(x):\n    open(helper.__file__, 'w')\n"
-    with pytest.raises(cloche.NodeRaisedError):
+    with pytest.raises(cloche.NodeRaisedError, match="Read-only file system"):
         load(source, "f", grants=cloche.Grants(packages=[wheel])).process(0)
 
 

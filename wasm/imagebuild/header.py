@@ -13,7 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-WIRE_MODULES = ("abi", "tags", "files", "messages")
+WIRE_MODULES = ("abi", "tags", "files", "messages", "tree")
 """The modules of `cloche_wire` that have numbers for C: ``wire/<name>.h`` is made from each."""
 
 
@@ -74,11 +74,16 @@ def _files(module: Mapping[str, Any]) -> list[str]:
     return [*defines("FS_", constants(module)), *flags, *kinds, *defines("FS_", errors), each]
 
 
+def _tree(module: Mapping[str, Any]) -> list[str]:
+    magic = module["MAGIC"].decode("ascii").replace("\n", "\\n")
+    return [*defines("TREE_", constants(module)), f'#define TREE_MAGIC "{magic}"']
+
+
 def _messages(module: Mapping[str, Any]) -> list[str]:
     return defines("ASK_", _members(module["Ask"]))
 
 
-_MAKERS = {"abi": _abi, "tags": _tags, "files": _files, "messages": _messages}
+_MAKERS = {"abi": _abi, "tags": _tags, "files": _files, "messages": _messages, "tree": _tree}
 
 
 def _members(kind: type[IntEnum]) -> dict[str, int]:

@@ -248,8 +248,7 @@ def differences(image: bytes, now: bytes, start: int, end: int) -> list[int]:
 def _load(source: str, entry: str) -> dict[str, Any]:
     return {
         "name": "sample",
-        "modules": {"sample": ["sample.py", source, False]},
-        "data": {},
+        "modules": {"sample": ["sample.py", source]},
         "main": "sample",
         "entry": entry,
         "params": {},

@@ -137,7 +137,7 @@ def run(engine: wasmtime.Engine, module: wasmtime.Module, abi: Abi) -> str:
 def _load_request() -> dict[str, Any]:
     return {
         "name": "selftest",
-        "modules": {"selftest": ["selftest.py", NODE, False]},
+        "modules": {"selftest": ["selftest.py", NODE]},
         "main": "selftest",
         "entry": "SelfTest",
         "params": {},

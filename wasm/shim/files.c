@@ -2,6 +2,7 @@
 #include "devices.h"
 #include "hostfs.h"
 #include "memfs.h"
+#include "treefs.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,8 @@ typedef struct {
     Mode mode;
     uint64_t at;     /* position in a file; in a directory the number of entries shown */
     Mem *mem;        /* a file of memfs, or NULL */
-    Device device;   /* DEVICE_NONE and no `mem`: a file of the host */
+    Leaf *leaf;      /* a file of a tree, or NULL */
+    Device device;   /* DEVICE_NONE and neither of both: a file of the host */
     uint64_t handle; /* of the host's file; 0 for the root directory until it is listed */
     Page page;       /* entries that the host has sent and that are not shown yet */
     int ended, tail; /* ended: the host has no more entries; tail: how many were shown behind them */
@@ -58,6 +60,7 @@ static fs_err find(const char *path, Status *status) {
         if (!(e = memfs_find(path, &node))) memfs_status(node, status);
         return e;
     }
+    if (treefs_has(path)) return treefs_find(path, status);
     if (*path) e = hostfs_find(path, status);
     else *status = (Status){.kind = FS_KIND_DIRECTORY};
     status->device = DEVICE_HOST;
@@ -133,6 +136,14 @@ static fs_err open_into(File *f, int flags) {
         }
         return e;
     }
+    if (treefs_has(f->path)) {
+        if (!(e = treefs_open(f->path, flags, &f->leaf))) {
+            Status status;
+            treefs_status(f->leaf, &status);
+            f->mode.kind = status.kind;
+        }
+        return e;
+    }
     return open_host(f->path, flags, &f->handle, &f->mode.kind);
 }
 static int free_slot(void) {
@@ -179,6 +190,7 @@ fs_err files_close(int fd) {
     files[fd - FILES_FIRST] = NULL;
     if (--f->holders) return 0;
     if (f->mem) memfs_close(f->mem);
+    else if (f->leaf) treefs_close(f->leaf);
     else if (f->handle) hostfs_close(f->handle);
     page_free(&f->page);
     free(f);
@@ -199,6 +211,7 @@ fs_err files_read_at(int fd, uint64_t at, uint8_t *p, size_t n, size_t *got) {
     if (e) return e;
     if (at > INT64_MAX) return FS_INVAL;
     if (f->device) return devices_read(f->device, p, n, got);
+    if (f->leaf) return treefs_read(f->leaf, at, p, n, got);
     return f->mem ? memfs_read(f->mem, at, p, n, got) : hostfs_read(f->handle, at, p, n, got);
 }
 fs_err files_write_at(int fd, uint64_t at, const uint8_t *p, size_t n, size_t *put) {
@@ -265,6 +278,7 @@ fs_err files_status(int fd, Status *status) {
     fs_err e = 0;
     if (f && f->mem) return memfs_status(f->mem, status), 0;
     if (f && f->device) return *status = devices_status(f->device), 0;
+    if (f && f->leaf) return treefs_status(f->leaf, status), 0;
     *status = (Status){.kind = FS_KIND_DIRECTORY};
     if (!f && fd != FILES_ROOT) return FS_BADF;
     if (f && f->handle) e = hostfs_status(f->handle, status);
@@ -293,7 +307,13 @@ fs_err files_set_append(int fd, int append) {
 
 /* ---- directories */
 
-/* Moves `shown` to the next entry of a directory of the host. In the root, /tmp comes behind the host's entries. */
+/* What the root directory has besides the host's entries. */
+static void show_own(size_t index, Entry *shown) {
+    *shown = (Entry){0};
+    if (memfs_exists() && !index--) *shown = (Entry){.name = scratch, .length = sizeof scratch - 1, .kind = FS_KIND_DIRECTORY};
+    else (void)treefs_in_root(index, shown);
+}
+/* Moves `shown` to the next entry of a directory of the host. In the root, those of `show_own` come behind the host's entries. */
 static fs_err advance(File *f) {
     int is_root = !*f->path, kind;
     if (is_root && !f->at) (void)hostfs_open("", FS_OPEN_READ | FS_OPEN_DIRECTORY, &f->handle, &kind);
@@ -305,8 +325,7 @@ static fs_err advance(File *f) {
     }
     if (!page_next(&f->page, &f->shown)) {
         f->shown = (Entry){0};
-        if (is_root && memfs_exists() && !f->tail++)
-            f->shown = (Entry){.name = scratch, .length = sizeof scratch - 1, .kind = FS_KIND_DIRECTORY};
+        if (is_root) show_own((size_t)f->tail++, &f->shown);
     }
     f->shown.next = ++f->at;
     f->shown.inode = hash(is_root ? FNV : hash(hash(FNV, f->path, strlen(f->path)), "/", 1), f->shown.name, f->shown.length);
@@ -319,6 +338,7 @@ fs_err files_next(int fd, uint64_t cookie, Entry *entry) {
     if (f->mode.kind != FS_KIND_DIRECTORY) return FS_NOTDIR;
     if (f->mem) return memfs_next(f->mem, cookie, entry);
     if (f->device) return devices_next(cookie, entry), 0;
+    if (f->leaf) return treefs_next(f->leaf, cookie, entry), 0;
     if (cookie + 1 < f->at) { /* rewinddir: begin anew */
         if (!*f->path && f->handle) hostfs_close(f->handle), f->handle = 0;
         page_free(&f->page);
@@ -346,6 +366,7 @@ fs_err files_change(int fd, const char *path, uint64_t changed) {
     fs_err e = resolve_file(fd, path, &clean);
     if (e) return e;
     if (devices_find(clean.text)) return FS_PERM;
+    if (treefs_has(clean.text)) return treefs_refusal(clean.text, 1);
     if (!in_scratch(clean.text)) return *clean.text ? hostfs_change(clean.text, changed) : FS_ROFS;
     if (!(e = memfs_find(clean.text, &node))) memfs_touch(node, changed);
     return e;
@@ -355,6 +376,7 @@ fs_err files_make_directory(int fd, const char *path) {
     fs_err e = resolve(fd, path, &clean);
     if (e) return e;
     if (devices_find(clean.text)) return FS_EXIST;
+    if (treefs_has(clean.text)) return treefs_make_directory(clean.text);
     return in_scratch(clean.text) ? memfs_make_directory(clean.text) : *clean.text ? hostfs_path(ASK_MKDIR, clean.text) : FS_EXIST;
 }
 fs_err files_unlink(int fd, const char *path) {
@@ -362,6 +384,7 @@ fs_err files_unlink(int fd, const char *path) {
     fs_err e = resolve_file(fd, path, &clean);
     if (e) return e;
     if (devices_find(clean.text)) return FS_PERM;
+    if (treefs_has(clean.text)) return treefs_refusal(clean.text, 0);
     return in_scratch(clean.text) ? memfs_remove(clean.text, FS_KIND_FILE)
            : *clean.text          ? hostfs_path(ASK_UNLINK, clean.text)
                                   : FS_ISDIR;
@@ -371,6 +394,7 @@ fs_err files_remove_directory(int fd, const char *path) {
     fs_err e = resolve(fd, path, &clean);
     if (e) return e;
     if (devices_find(clean.text)) return FS_PERM;
+    if (treefs_has(clean.text)) return treefs_refusal(clean.text, 0);
     return in_scratch(clean.text) ? memfs_remove(clean.text, FS_KIND_DIRECTORY)
            : *clean.text          ? hostfs_path(ASK_RMDIR, clean.text)
                                   : FS_BUSY;
@@ -383,6 +407,8 @@ fs_err files_rename(int fd, const char *old, int to, const char *new) {
     if (!*from.text || !*onto.text) return FS_BUSY;
     if (onto.must_be_directory && (e = is_directory(from.text))) return e;
     if (devices_find(from.text) || devices_find(onto.text)) return FS_PERM;
+    if (treefs_has(from.text) != treefs_has(onto.text)) return FS_XDEV;
+    if (treefs_has(from.text)) return treefs_refusal(onto.text, 0);
     int is_own = in_scratch(from.text);
     if (is_own != in_scratch(onto.text)) return FS_XDEV;
     return is_own ? memfs_rename(from.text, onto.text) : hostfs_rename(from.text, onto.text);

@@ -1,4 +1,5 @@
-/* Descriptors and paths. Files below /tmp and /home/node are memfs's, those of /dev are devices, all others the host's (hostfs). */
+/* Descriptors and paths. Files below /tmp and /home/node are memfs's, those of /dev are devices, granted packages and the node's own
+   folder treefs's, all others the host's (hostfs). */
 #ifndef CLOCHE_FILES_H
 #define CLOCHE_FILES_H
 #include "fs.h"

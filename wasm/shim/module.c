@@ -8,6 +8,7 @@
 #include "notice.h"
 #include "output.h"
 #include "ring.h"
+#include "treefs.h"
 #include "wire/abi.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -117,6 +118,16 @@ static PyObject *m_scratch(PyObject *m, PyObject *arg) {
     Py_RETURN_NONE;
 }
 static PyObject *m_memory_bytes(PyObject *m, PyObject *none) { return PyLong_FromSize_t(__builtin_wasm_memory_size(0) << 16); }
+static PyObject *m_tree(PyObject *m, PyObject *args) {
+    static PyObject *kept; /* the blocks of all trees */
+    const char *point;
+    PyObject *block;
+    if (!PyArg_ParseTuple(args, "sS:tree", &point, &block)) return NULL;
+    if ((!kept && !(kept = PyList_New(0))) || PyList_Append(kept, block) < 0) return NULL;
+    errno = treefs_add(point, (const uint8_t *)PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block));
+    if (errno) return PyErr_SetFromErrno(PyExc_OSError);
+    return PyUnicode_FromFormat("/%s", point);
+}
 /* os.dup: numpy needs it to read and write files, and the C library has none. */
 static PyObject *m_dup(PyObject *m, PyObject *arg) {
     int fd = PyLong_AsInt(arg), opened;
@@ -147,6 +158,7 @@ static PyMethodDef methods[] = {
     {"setrecursionlimit", m_setrecursionlimit, METH_O, "Set the recursion limit; what is above stack_depth sets it to that."},
     {"scratch", m_scratch, METH_O, "scratch(bytes): the size of /tmp and /home/node, in this instance's own memory; 0: neither."},
     {"memory_bytes", m_memory_bytes, METH_NOARGS, "The size of this instance's memory."},
+    {"tree", m_tree, METH_VARARGS, "tree(place, block): show a tree's files read-only below /place, and return that path."},
     {"dup", m_dup, METH_O, "dup(fd): another descriptor of the same file."},
     {"raise_again", m_raise_again, METH_O,
      "raise_again(error): a notice was raised where nothing can be: raise it at the next check."},

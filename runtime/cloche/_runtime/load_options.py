@@ -63,22 +63,22 @@ class LoadOptions:
         """The node's name in logs and errors, before the guest has reported one; `fallback` if the caller gave no name."""
         return self.name or self.entry or fallback
 
-    def request(self, modules: Modules, seed: bytes) -> dict[str, Any]:
+    def request(self, modules: Modules, packages: Mapping[str, bytes], seed: bytes) -> dict[str, Any]:
         """The operand of the LOAD message for these options.
 
         Args:
             modules: the node's code.
+            packages: name of each granted package -> a wheel, a zip or a tree.
             seed: 32 bytes that seed the guest's random generators.
 
         Raises:
-            FileNotFoundError: a granted package does not exist.
-            ClocheError: a granted package is too large, or is not a package.
             TypeError: `params` is not a mapping from names to values.
         """
         return load_request.operand(
             modules,
             self.grants,
             self.limits,
+            packages,
             name=self.label(modules.main),
             entry=self.entry,
             params=self.params,

@@ -28,6 +28,7 @@ from cloche._pickles import handle
 from cloche._records import LogRecord
 from cloche._requests import NodeLock, ServiceHandler, is_inside, run_inside
 from cloche._runtime.calls import NodeCalls
+from cloche._runtime.compiled_packages import COMPILER, LIMITS, CompiledPackages, imported_names
 from cloche._runtime.load_options import LoadOptions, PoolKeywords
 from cloche._runtime.node import Node
 from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
@@ -45,7 +46,15 @@ from cloche._sandbox import logs as _logs
 from cloche._wasm import CallState, ClockAndRandomState, Engine
 from cloche._wasm import image as _image
 from cloche._wasm.engine import options
-from cloche.errors import ClocheError, ClosedError, ImageError, NodeLoadError, NodeRaisedError, ProtocolError
+from cloche.errors import (
+    BrokenInstanceError,
+    ClocheError,
+    ClosedError,
+    ImageError,
+    NodeLoadError,
+    NodeRaisedError,
+    ProtocolError,
+)
 from cloche.grants import Grants
 from cloche.isolation import Isolation, WorkerInfo
 from cloche.limits import Limits
@@ -124,6 +133,8 @@ class Runtime:
             self._engine = Engine(
                 metering, partial(_image.load, self.image, metering, progress=tell), self.image.sha256
             )
+        self._packages = CompiledPackages(self.image.sha256, self._compile_package, tell)
+        self._compilers: set[Runtime] = set()
         self._nodes: weakref.WeakSet[NodeCalls] = weakref.WeakSet()
         self._loads: dict[NodeLock, CheckedSandbox | None] = {}
         """The loads and restores under way, each with its instance once there is one. A load holds its lock until it has ended."""
@@ -243,18 +254,54 @@ class Runtime:
     def _loaded(self, source: Source | str | os.PathLike[str], options: LoadOptions) -> Node:
         """See `load`."""
         modules = _source.read(source, packages=bool(options.grants.packages))
+        taken = [point for point in options.grants.mounts if (point + "/").startswith("/node/")]
+        if taken and modules.folder is not None:
+            raise ClocheError(
+                f"{taken[0]} is mounted, and the files of the node's own folder are there: mount it elsewhere"
+            )
         outside = ClockAndRandomState.of(options.grants.clock, options.grants.seed)
-        message = options.request(modules, outside.seed)
+        packages = options.grants.archives()
+        sent = self._packages.prepared(packages, imported_names(modules)) if packages else packages
+        if sum(map(len, sent.values())) > options.limits.request_bytes // 2:
+            sent = packages  # compiled, they may not fit the message
+        message = options.request(modules, sent, outside.seed)
         label = options.label(modules.main)
+        uncompiled: list[object] = []
         try:
-            return self._while_open(NodeLock(label), self._load, label, message, options, outside)
+            node = self._while_open(NodeLock(label), self._load, label, message, options, outside, uncompiled)
         except NodeLoadError as error:
             if not error.remedy:
                 from cloche import remedies  # its tables are rarely needed
 
-                around = remedies.Surroundings.of(source, modules, message["packages"])
+                around = remedies.Surroundings.of(source, modules, packages)
                 error.remedy = remedies.for_failure(error.failure, around)
             raise
+        if uncompiled:
+            try:
+                self._packages.extend(packages, sent, uncompiled[0])
+            except BaseException:
+                node.__cloche__.discard()
+                raise
+        return node
+
+    def _compile_package(self, name: str, content: bytes, modules: list[str], seconds: float) -> Any:
+        """Compile a package in a new sandbox. Its answer is untrusted: the package may be made to break the compiler."""
+        params = {"name": name, "content": content, "roots": modules, "seconds": seconds}
+        options = LoadOptions(params=params, name=f"compiler of {name}", limits=LIMITS)
+        if isinstance(self._engine, Engine):
+            with self._loaded(COMPILER, options) as node:
+                return node.process()
+        # a worker of its own: one that has run nodes may have been taken over by one of them
+        with Runtime(
+            self.image.folder, None, self.metering, self._logger, isolation="process", workers="each"
+        ) as fresh:
+            self._compilers.add(fresh)
+            try:
+                self._check_open()
+                with fresh._loaded(COMPILER, options) as node:
+                    return node.process()
+            finally:
+                self._compilers.discard(fresh)
 
     def _restored(self, snapshot: Snapshot, options: LoadOptions, reseed: bool) -> Node:
         """See `restore`."""
@@ -372,6 +419,7 @@ class Runtime:
         message: Any,
         options: LoadOptions,
         outside: ClockAndRandomState,
+        uncompiled: list[object],
     ) -> Node:
         """See `load`.
 
@@ -381,6 +429,7 @@ class Runtime:
             message: from `LoadOptions.request`.
             options: the caller's options.
             outside: the state in which the node's clocks and its random source start.
+            uncompiled: gets what the guest says about packages without compiled code, if there are packages; it is untrusted.
         """
         limits = options.limits
         instance = self._instance(options, CallState(label, outside), lock)
@@ -397,6 +446,8 @@ class Runtime:
             info = load_request.read_info(value) if kind is Reply.RESULT else None
             if info is None:
                 raise ProtocolError(f"node {label!r}: the guest's answer to LOAD describes no node", node=label)
+            if value.get("uncompiled"):
+                uncompiled.append(value["uncompiled"])
         except NodeLoadError as error:
             size, told, usage = instance.memory_bytes, instance.told, instance.usage()
             instance.close(keep=True)
@@ -408,6 +459,8 @@ class Runtime:
             raise raised from None
         except BaseException as error:
             instance.close()
+            if isinstance(error, BrokenInstanceError):
+                error.at_load = True
             if isinstance(error, Cancelled):
                 self._check_open()  # raises ClosedError if `close` has cancelled the load
             raise
@@ -510,6 +563,8 @@ class Runtime:
         self._closed = True
         failures: list[Exception] = []
         may_end = True
+        for compiler in list(self._compilers):
+            compiler.close()
         for lock in list(self._loads):
             if lock.is_lost:  # in the child of a fork: the load is the parent's
                 continue

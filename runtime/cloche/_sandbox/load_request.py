@@ -24,6 +24,7 @@ def operand(
     modules: Modules,
     grants: Grants,
     limits: Limits,
+    packages: Mapping[str, bytes],
     *,
     name: str,
     entry: str | None,
@@ -31,18 +32,15 @@ def operand(
     session_id: str | None,
     seed: bytes,
 ) -> dict[str, Any]:
-    """The operand of LOAD. Reads the granted packages from disk.
+    """The operand of LOAD.
 
     Raises:
-        FileNotFoundError: a granted package does not exist.
-        ClocheError: a granted package is too large, or is not a package.
         TypeError: `params` is not a mapping with text keys.
     """
     scratch = checked_scratch(grants.scratch_bytes, grants.mounts)
     return {
         "name": name,
-        "modules": {key: list(value) for key, value in modules.files.items()},
-        "data": modules.data,
+        "modules": {} if modules.folder else {key: [file, text] for key, (file, text, _) in modules.files.items()},
         "main": modules.main,
         "entry": entry,
         "params": checked_params(params),
@@ -57,9 +55,10 @@ def operand(
             "log_bytes": limits.log_bytes,
             "stack_depth": limits.stack_depth,
         },
-        "packages": grants.archives(),
+        "packages": dict(packages),
         "opaque": grants.opaque,
         **({} if scratch is None else {"scratch_bytes": scratch}),
+        **({"tree": modules.folder} if modules.folder else {}),
         **({"env": dict(grants.env)} if grants.env else {}),
     }
 

@@ -96,7 +96,7 @@ class LocalGuest(Node):
         try:
             seed = seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants.clock, grants.seed).seed)
             # unpickling opaque objects runs code, and there is no sandbox here
-            message = replace(options, grants=replace(grants, opaque=False)).request(modules, seed)
+            message = replace(options, grants=replace(grants, opaque=False)).request(modules, grants.archives(), seed)
             kind, value = instance.exchange(Op.LOAD, [message], "")
             if kind is Reply.FAILURE:
                 raise_failure(value, label, Op.LOAD)

@@ -6,8 +6,10 @@ Values are encoded and decoded as at the real boundary, so that values that woul
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cloche._codec import REFUSED, Codec, refusal, write_cbor
@@ -20,9 +22,9 @@ from cloche.limits import Limits
 from cloche.testing._surroundings import Surroundings
 from cloche_guest import asking
 from cloche_guest.dispatch import Guest
-from cloche_wire import abi
+from cloche_wire import abi, tree
 
-__all__ = ["LocalInstance"]
+__all__ = ["LocalInstance", "write_tree"]
 
 
 class _Output(BaseException):
@@ -72,6 +74,7 @@ class LocalInstance(CheckedSandbox):
         self._blocks: dict[int, bytes] = {}
         self._codec = Codec(limits, self._place, self._view)
         self._frames: list[bytes] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._output = 0
         self._guest = Guest(self)
         self._surroundings = Surroundings(self._guest, names, capture, variables=variables)
@@ -107,6 +110,8 @@ class LocalInstance(CheckedSandbox):
             self.closed = True
             with self._surroundings.lent():
                 self._guest.close()
+            if self._folder is not None:
+                self._folder.cleanup()
             asking.forget()
             self._router.close()
             self.host.router = None
@@ -179,6 +184,12 @@ class LocalInstance(CheckedSandbox):
     def scratch(self, size: int) -> None:
         """Does nothing: `LocalGuest` refuses the grant of scratch files, and only a size of 0 comes here."""
 
+    def tree(self, place: str, block: bytes) -> str:
+        """Write a tree's files into a temporary folder, which is removed when the node is closed."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="cloche-")
+        return write_tree(Path(self._folder.name) / place, block)
+
     def _across(self, message: list[Any], root: str) -> Any:
         try:
             return self._codec.decode(self._codec.encode(message, root))
@@ -211,3 +222,13 @@ class LocalInstance(CheckedSandbox):
             node=self.name,
             last_logs=self.records,
         )
+
+
+def write_tree(folder: Path, block: bytes) -> str:
+    """Write a tree's files into a folder, and return its path."""
+    folder.mkdir(parents=True)
+    for path, file in tree.files(block).items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.content())
+    return str(folder)

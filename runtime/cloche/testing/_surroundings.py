@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from types import ModuleType
 
-from cloche_guest import asking, modules
+from cloche_guest import asking
 from cloche_guest.dispatch import Guest
 
 __all__ = ["Surroundings"]
@@ -119,21 +119,25 @@ class Surroundings:
     def _imports(self) -> Iterator[None]:
         own = self._modules
         hidden = {name: sys.modules.pop(name) for name in {*self._names, *own} if name in sys.modules}
-        finders = list(sys.meta_path)
+        before = list(sys.meta_path), list(sys.path), list(sys.path_hooks)
         for name, module in own.items():
             sys.modules[name] = module
-            module.__loader__.remember_lines()  # type: ignore[union-attr]  # a StoreLoader: only its modules are kept
-        modules.install(self._guest.finders)
+            remember = getattr(module.__loader__, "remember_lines", None)
+            if remember is not None:
+                remember()
+        if self._guest.imports is not None:
+            self._guest.imports.install()
         try:
             yield
         finally:
-            stores = [finder.store for finder in self._guest.finders]
-            for name, module in list(sys.modules.items()):
-                loader = getattr(module, "__loader__", None)
-                if isinstance(loader, modules.StoreLoader) and loader.store in stores:
-                    own[name] = sys.modules.pop(name)
+            imports = self._guest.imports
+            if imports is not None:
+                held = [name for name, module in list(sys.modules.items()) if imports.holds(module)]
+                own.update(
+                    (name, sys.modules.pop(name)) for name in held
+                )  # only now: a namespace's path asks for its parent
             sys.modules.update(hidden)
-            sys.meta_path[:] = finders
+            sys.meta_path[:], sys.path[:], sys.path_hooks[:] = before
 
 
 def _set_variables(values: dict[str, str | None]) -> None:

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 TREE = HERE.parents[2]
 SHIM = TREE / "wasm" / "shim"
 SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "write", "path")
-FILES = ("files", "memfs", "devices", "hostfs")
+FILES = ("files", "memfs", "devices", "treefs", "hostfs")
 OWN_BLOCKS = ("codec", "decode")  # where free() means a block of a request: the harness keeps count of those
 WARNINGS = (
     "-Wall",
@@ -55,7 +55,10 @@ def build(folder: Path) -> Path:
 
 def build_files(folder: Path) -> Path:
     """Compile the file code into `folder`; the module's file."""
-    return _compile(folder, "cloche_files", FILES, "files_harness")
+    command = [compiler(), "-fsyntax-only", "-include", "zlib.h", "-x", "c", os.devnull]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        raise Unavailable("no zlib.h")
+    return _compile(folder, "cloche_files", FILES, "files_harness", ("-lz",))
 
 
 @cache
@@ -66,7 +69,7 @@ def sanitizers() -> str:
     return "" if subprocess.run(command, capture_output=True, check=False).returncode else wanted
 
 
-def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str) -> Path:
+def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str, libraries: tuple[str, ...] = ()) -> Path:
     command = [
         compiler(),
         "-std=c11",
@@ -89,7 +92,7 @@ def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str) ->
         subprocess.run([*command, *counted, "-c", str(source), "-o", str(target)], check=True)
         objects.append(str(target))
     module = folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
-    subprocess.run([*command, "-shared", *objects, "-o", str(module)], check=True)
+    subprocess.run([*command, "-shared", *objects, *libraries, "-o", str(module)], check=True)
     return module
 
 

@@ -1,4 +1,4 @@
-/* The guest's files (files.c, memfs.c, hostfs.c) as a native extension module. A test answers requests: the callable passed to `ask`
+/* The guest's files (files.c, memfs.c, treefs.c, hostfs.c) as a native extension module. A test answers requests: the callable passed to `ask`
    gets the request's bytes and returns the answer's, or None. An errno is raised as OSError with WASI's number. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -6,6 +6,7 @@
 #include "hostfs.h"
 #include "memfs.h"
 #include "output.h"
+#include "treefs.h"
 #include "wasi.h"
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,16 @@ static PyObject *m_room(PyObject *m, PyObject *arg) {
 static PyObject *m_scratch(PyObject *m, PyObject *arg) {
     memfs_limit(PyLong_AsUnsignedLongLong(arg));
     Py_RETURN_NONE;
+}
+static PyObject *m_tree(PyObject *m, PyObject *args) {
+    const char *point, *block;
+    Py_ssize_t n;
+    ARGS("yy#", &point, &block, &n);
+    uint8_t *copy = malloc(n ? (size_t)n : 1); /* exactly as long as the block, for AddressSanitizer; kept like the tree itself */
+    memcpy(copy, block, (size_t)n);
+    fs_err e = treefs_add(point, copy, (size_t)n);
+    if (e) free(copy);
+    return done(e);
 }
 static PyObject *m_open(PyObject *m, PyObject *args) {
     int fd, flags, append = 0, opened;
@@ -189,6 +200,7 @@ static PyMethodDef methods[] = {
     {"ask", m_ask, METH_O, "What answers host_ask; None: nobody."},
     {"room", m_room, METH_O, "What host_request_bytes answers."},
     {"scratch", m_scratch, METH_O, "memfs_limit"},
+    {"tree", m_tree, METH_VARARGS, "treefs_add(point, block)"},
     {"open", m_open, METH_VARARGS, "files_open(fd, path, flags, append=0) -> fd"},
     {"close", m_close, METH_VARARGS, "files_close(fd)"},
     {"dup", m_dup, METH_VARARGS, "files_dup(fd) -> fd"},

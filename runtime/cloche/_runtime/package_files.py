@@ -1,0 +1,124 @@
+"""`PackageFiles`: the folder of compiled packages in the user's cache. Files are written whole, and checked when they are read.
+
+The code in a file runs in sandboxes only, but in those of every node that is granted the package. So the folder is held to what
+holds for native code: it and its files must belong to this user, and nobody else may write to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from cloche._atomic_file import AtomicFile
+
+__all__ = ["MOST_BYTES", "PackageFiles"]
+
+MOST_BYTES: Final = 1 << 30
+"""Bytes of all files together. When a new one would pass it, those that were not used for the longest time are removed."""
+_MOST_OF_ONE: Final = 256 << 20
+_MAGIC: Final = b"cloche packages\n"
+_DIGEST_BYTES: Final = 32
+_SUFFIX: Final = ".tree"
+
+
+class PackageFiles:
+    """The files of one folder.
+
+    Args:
+        folder: the folder, which need not exist.
+        most_bytes: bytes of all files together.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
+        self.folder = folder
+        self._most_bytes = most_bytes
+
+    @property
+    def can_write(self) -> bool:
+        """Whether files can be kept here: the folder is this user's alone, and can be written to. It is made if it is missing."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._is_trusted() and os.access(self.folder, os.W_OK | os.X_OK)
+
+    def _is_trusted(self) -> bool:
+        try:
+            return _is_own(self.folder.stat())
+        except OSError:
+            return False
+
+    def read(self, key: str) -> bytes | None:
+        """The content that was kept under a key; None if there is none, or it is damaged or not this user's."""
+        path = self._path(key)
+        if not self._is_trusted():
+            return None
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            with open(descriptor, "rb", buffering=0) as file:
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode) or not _is_own(found) or found.st_size > _MOST_OF_ONE:
+                    return None
+                data = file.readall()
+                with contextlib.suppress(OSError):  # a folder on a file system that is now read-only
+                    os.utime(descriptor)  # for `_make_room`, which keeps what is used
+        except OSError:
+            return None
+        head = len(_MAGIC) + _DIGEST_BYTES
+        if data[: len(_MAGIC)] != _MAGIC or data[len(_MAGIC) : head] != _digest(key, memoryview(data)[head:]):
+            return None
+        return data[head:]
+
+    def has(self, key: str) -> bool:
+        """Whether something is kept under a key, which may be damaged."""
+        return self._is_trusted() and self._path(key).exists()
+
+    def write(self, key: str, content: bytes) -> None:
+        """Keep a content under a key, in place of an earlier one.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written to.
+        """
+        if len(content) > _MOST_OF_ONE // 2:
+            return
+        self._make_room(len(content))
+        with AtomicFile(self._path(key), mode=0o600) as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(_MAGIC + _digest(key, memoryview(content)))
+            file.write(content)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{_SUFFIX}"
+
+    def _make_room(self, size: int) -> None:
+        """Remove the files that were not used for the longest time, until there is room for `size` bytes; and old drafts."""
+        found = []
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # another process has removed it
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime_ns, status.st_size, entry.path))
+        total = sum(size for _, size, _ in found)
+        for _, bytes_freed, path in sorted(found):
+            if total + size <= self._most_bytes:
+                break
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+                total -= bytes_freed
+
+
+def _is_own(found: os.stat_result) -> bool:
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _digest(key: str, content: memoryview) -> bytes:
+    """Digest of a content and its key: a file that was given another's name is not taken for it."""
+    import hashlib  # slow to import: it loads OpenSSL
+
+    digest = hashlib.sha256(key.encode())
+    digest.update(content)
+    return digest.digest()

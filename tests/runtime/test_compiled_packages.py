@@ -1,0 +1,354 @@
+"""Packages are compiled once, in a sandbox that runs no stranger's code, and kept where nobody else can write."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloche
+from cloche._runtime.compiled_packages import CompiledPackages, imported_names
+from cloche._runtime.package_files import PackageFiles
+from cloche.errors import ClosedError
+from cloche.source import Modules
+from cloche_wire import tree
+
+pytestmark = pytest.mark.isolation("none", reason="the compiler is a node like any other")
+
+SOURCE = cloche.Source(
+    "import lib\ndef f(x): return lib.__spec__.cached, __import__('os').path.exists(lib.__spec__.cached), lib.g(x)"
+)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache; the folder of compiled packages in it."""
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "packages"
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    return write_wheel(tmp_path / "lib-1-py3-none-any.whl", "def g(x): return x + 1\n")
+
+
+def write_wheel(path: Path, text: str, **others: str) -> Path:
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("lib/__init__.py", text)
+        for name, other in others.items():
+            out.writestr(f"lib/{name}.py", other)
+    return path
+
+
+def used(runtime: cloche.Runtime, path: Path, source: cloche.Source = SOURCE, entry: str | None = "f") -> Any:
+    """Whether a node finds compiled code of the package, and what it computes with it."""
+    with runtime.load(source, entry, grants=cloche.Grants(packages=[path])) as node:
+        return tuple(node.process(1))[1:]
+
+
+def kept(cache: Path) -> list[Path]:
+    return sorted(cache.glob("*.tree"))
+
+
+def test_the_first_load_compiles_and_the_second_finds_it(runtime: cloche.Runtime, cache: Path, wheel: Path) -> None:
+    """One file, for this user alone."""
+    assert used(runtime, wheel) == (True, 2)
+    [file] = kept(cache)
+    before = file.read_bytes()
+    assert used(runtime, wheel) == (True, 2)
+    assert kept(cache) == [file]
+    assert file.read_bytes() == before
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+
+
+def test_another_content_is_another_file(runtime: cloche.Runtime, cache: Path, wheel: Path) -> None:
+    """Although it has the same name: the digest decides."""
+    used(runtime, wheel)
+    write_wheel(wheel, "def g(x): return x + 2\n")
+    assert used(runtime, wheel) == (True, 3)
+    assert len(kept(cache)) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: data[:-1], id="cut off"),
+        pytest.param(lambda data: b"", id="empty"),
+        pytest.param(lambda data: data[:60] + bytes((data[60] ^ 1,)) + data[61:], id="altered"),
+        pytest.param(lambda data: data + b"x", id="longer"),
+        pytest.param(lambda data: data[:48] + tree.pack({"lib/__init__.py": tree.File(b"g = None", 8)}), id="forged"),
+    ],
+)
+def test_a_damaged_file_is_compiled_again(
+    runtime: cloche.Runtime, cache: Path, wheel: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    """Never used."""
+    used(runtime, wheel)
+    [file] = kept(cache)
+    good = file.read_bytes()
+    file.write_bytes(damage(good))
+    assert used(runtime, wheel) == (True, 2)
+    assert len(file.read_bytes()) == len(good)
+
+
+def test_a_file_of_another_package_is_not_taken(
+    runtime: cloche.Runtime, cache: Path, tmp_path: Path, wheel: Path
+) -> None:
+    """The digest in a file covers its name."""
+    used(runtime, wheel)
+    [mine] = kept(cache)
+    (tmp_path / "b").mkdir()
+    used(runtime, write_wheel(tmp_path / "b" / wheel.name, "def g(x): return 'other'\n"))
+    [other] = set(kept(cache)) - {mine}
+    mine.write_bytes(other.read_bytes())
+    assert used(runtime, wheel) == (True, 2)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o602], ids=oct)
+def test_what_others_could_have_written_is_not_trusted(
+    runtime: cloche.Runtime, cache: Path, wheel: Path, mode: int
+) -> None:
+    """Neither the folder nor a file; nothing is written into such a folder."""
+    used(runtime, wheel)
+    [file] = kept(cache)
+    (file if mode == 0o602 else cache).chmod(mode)
+    assert PackageFiles(cache).read(file.stem) is None
+    assert used(runtime, wheel) == (mode == 0o602, 2)
+
+
+def test_a_link_in_the_cache_is_not_followed(runtime: cloche.Runtime, cache: Path, wheel: Path, tmp_path: Path) -> None:
+    """It is replaced."""
+    used(runtime, wheel)
+    [file] = kept(cache)
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert PackageFiles(cache).read(file.stem) is None
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_cannot_be_written(runtime: cloche.Runtime, cache: Path, wheel: Path) -> None:
+    """Nodes load as well, and use what is there."""
+    cache.parent.mkdir()
+    cache.parent.chmod(0o500)
+    assert used(runtime, wheel) == (False, 2)
+
+
+def test_no_cache_at_all(runtime: cloche.Runtime, cache: Path, wheel: Path) -> None:
+    """A file is where the folder should be."""
+    cache.parent.write_text("")
+    assert used(runtime, wheel) == (False, 2)
+
+
+def test_a_module_that_does_not_compile_spoils_no_other(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:
+    """Whoever imports it gets the error, as natively."""
+    path = write_wheel(tmp_path / "lib.zip", "try:\n    from . import bad\nexcept SyntaxError as e:\n    E = str(e)\ndef g(x): return E\n", bad="x = (\n")  # fmt: skip
+    for _ in range(2):
+        assert used(runtime, path) == (True, "'(' was never closed (bad.py, line 1)")
+
+
+def test_what_only_a_later_node_imports_is_compiled_then(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:
+    """Seen by the import system of the node that imported it, for the one after it."""
+    path = write_wheel(tmp_path / "lib.zip", "def g(x):\n    from . import lazy\n    return x\n", lazy="")
+    late = cloche.Source(
+        "import lib, os\nlib.g(0)\nHAS = os.path.exists(lib.lazy.__spec__.cached)\ndef f(x): return 0, HAS, x"
+    )
+    assert used(runtime, path, SOURCE) == (True, 1)
+    assert used(runtime, path, late) == (False, 1)
+    assert used(runtime, path, late) == (True, 1)
+
+
+def test_a_node_cannot_change_what_the_next_one_gets(runtime: cloche.Runtime, cache: Path, wheel: Path) -> None:
+    """It compiles in its own sandbox, and names modules at most."""
+    evil = cloche.Source("""
+import builtins, marshal, sys, importlib.util, lib, cloche_guest.dispatch
+lib.g = lambda x: "poisoned"
+cloche_guest.compiling = sys.modules["cloche_guest.compiling"] = None
+def f(x): return 0, 0, lib.g(x)
+from cloche_guest.modules import Imports
+Imports.uncompiled = lambda self, most: {"lib-1-py3-none-any.whl": ["lib", "../x", "/etc/passwd", "", "lib." * 50, "x" * 300]}
+""")
+    assert used(runtime, wheel, evil) == (0, "poisoned")
+    assert used(runtime, wheel) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    "report",
+    ["'text'", "{'lib-1-py3-none-any.whl': 'text'}", "{'lib-1-py3-none-any.whl': [1]}", "{'lib-1-py3-none-any.whl': ['x' * 201]}",
+     "{'lib-1-py3-none-any.whl': ['x'] * 5000}", "{1: 2}", "[]", "{'other.whl': ['lib']}"],
+)  # fmt: skip
+def test_a_lie_about_modules_is_ignored(runtime: cloche.Runtime, cache: Path, wheel: Path, report: str) -> None:
+    """What a guest reports is data of a stranger."""
+    source = f"import lib\nfrom cloche_guest.modules import Imports\nImports.uncompiled = lambda self, most: {report}\ndef f(x): return 0, 0, x"  # fmt: skip
+    assert used(runtime, wheel, cloche.Source(source)) == (0, 1)
+
+
+def test_small_folders_are_not_kept(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:
+    """They are being worked on; a large one is compiled like a wheel."""
+    folder = tmp_path / "site" / "lib"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("def g(x): return x + 1\n")
+    assert used(runtime, folder.parent) == (False, 2)
+    assert kept(cache) == []
+    (folder / "data").write_bytes(bytes(100_000))
+    assert used(runtime, folder.parent) == (True, 2)
+    assert len(kept(cache)) == 1
+
+
+def test_a_package_that_breaks_the_compiler_is_left_to_the_node(cache: Path) -> None:
+    """The load says what is wrong with it, and nothing is kept."""
+    said: list[str] = []
+
+    def compile_one(*_: object) -> bytes:
+        asked.append(1)
+        raise error
+
+    error: Exception = cloche.BrokenInstanceError("the worker died\nand so on")
+    asked: list[int] = []
+    packages = CompiledPackages("image", compile_one, said.append)
+    assert packages.prepared({"a.whl": b"PK"}, ["a"]) == {"a.whl": b"PK"}
+    assert said == ["a.whl is not compiled ahead: the worker died"]
+    assert kept(cache) == []
+    error = cloche.GuestTrapError("it crashed")
+    for _ in range(3):
+        assert packages.prepared({"a.whl": b"PK"}, ["a"]) == {"a.whl": b"PK"}
+    assert len(asked) == 2, "what has crashed the compiler is not given to it again"
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"PK", "text", [b"x"]], ids=repr)
+def test_an_answer_that_is_no_tree_is_not_kept(cache: Path, answer: Any) -> None:
+    """The compiler has read a stranger's bytes."""
+    packages = CompiledPackages("image", lambda *_: answer, lambda _: None)
+    assert packages.prepared({"a.whl": b"PK"}, ["a"]) == {"a.whl": b"PK"}
+    assert kept(cache) == []
+
+
+def test_a_load_does_not_wait_for_the_compiler_of_another(cache: Path) -> None:
+    """It takes the package as it is."""
+    begun, may_end = threading.Event(), threading.Event()
+    made = tree.pack({})
+
+    def compile_one(*_: object) -> bytes:
+        begun.set()
+        assert may_end.wait(60)
+        return made
+
+    packages = CompiledPackages("image", compile_one, lambda _: None)
+    first: list[dict[str, bytes]] = []
+    thread = threading.Thread(target=lambda: first.append(packages.prepared({"a.whl": b"PK"}, [])))
+    thread.start()
+    assert begun.wait(60)
+    assert packages.prepared({"a.whl": b"PK"}, []) == {"a.whl": b"PK"}
+    may_end.set()
+    thread.join()
+    assert first == [{"a.whl": made}] == [packages.prepared({"a.whl": b"PK"}, [])]
+
+
+def test_a_runtime_that_is_closed_meanwhile(cache: Path) -> None:
+    """The load ends, too."""
+
+    def compile_one(*_: object) -> bytes:
+        raise ClosedError("the runtime is closed")
+
+    with pytest.raises(ClosedError):
+        CompiledPackages("image", compile_one, lambda _: None).prepared({"a.whl": b"PK"}, [])
+
+
+def test_a_full_cache_forgets_what_was_not_used_for_the_longest_time(tmp_path: Path) -> None:
+    """Also what others have left there."""
+    files = PackageFiles(tmp_path / "packages", most_bytes=1000)
+    assert files.can_write
+    for number in range(3):
+        files.write(f"k{number}", bytes(250))
+        os.utime(files.folder / f"k{number}.tree", (number + 1, number + 1))
+    assert files.read("k0") == bytes(250)  # used now
+    files.write("k3", bytes(250))
+    assert [files.read(f"k{number}") is not None for number in range(4)] == [True, False, True, True]
+
+
+def test_writers_and_readers_at_the_same_time(tmp_path: Path) -> None:
+    """A reader sees a whole file or none."""
+    files, ends = PackageFiles(tmp_path / "packages"), time.monotonic() + 0.3
+    assert files.can_write
+    contents = {bytes((number,)) * 100_000 for number in range(4)}
+
+    def work(content: bytes) -> None:
+        while time.monotonic() < ends:
+            files.write("key", content)
+            found = files.read("key")
+            if found not in contents:
+                wrong.append(found)
+
+    wrong: list[bytes | None] = []
+    threads = [threading.Thread(target=work, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert [path.name for path in files.folder.iterdir()] == ["key.tree"]
+
+
+def test_many_threads_load_the_same_package(runtime: cloche.Runtime, cache: Path, wheel: Path) -> None:
+    """Each gets a node that works; one file is kept."""
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(used(runtime, wheel)[1])) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [2] * 8
+    assert len(kept(cache)) == 1
+
+
+def test_a_pool_uses_what_is_kept(runtime: cloche.Runtime, cache: Path, wheel: Path) -> None:
+    """Its clones come from one loaded node."""
+    with runtime.pool(SOURCE, "f", size=2, grants=cloche.Grants(packages=[wheel])) as pool:
+        assert [list(result)[1:] for result in pool.map([1, 2, 3])] == [[True, 2], [True, 3], [True, 4]]
+
+
+def test_limits_that_leave_no_room_for_a_report(runtime: cloche.Runtime, tmp_path: Path, cache: Path) -> None:
+    """The node loads."""
+    cache.parent.write_text("")  # nothing is compiled ahead
+    path = write_wheel(tmp_path / "lib.whl", "".join(f"from . import m{n}\n" for n in range(100)), **{f"m{n}": "" for n in range(100)})  # fmt: skip
+    limits = cloche.Limits(value_nodes=60, reply_bytes=1024)
+    with runtime.load(cloche.Source("import lib\ndef f(x): return x"), grants=cloche.Grants(packages=[path]), limits=limits) as node:  # fmt: skip
+        assert node.process(1) == 1
+
+
+def test_a_message_that_would_be_too_large_has_the_package_as_it_is(
+    runtime: cloche.Runtime, cache: Path, wheel: Path
+) -> None:
+    """Compiled code never makes a load fail that worked without."""
+    write_wheel(wheel, f"TEXT = {os.urandom(2000).hex()!r}\ndef g(x): return x + 1\n")
+    limits = cloche.Limits(request_bytes=8000)
+    with runtime.load(SOURCE, "f", grants=cloche.Grants(packages=[wheel]), limits=limits) as node:
+        assert list(node.process(1))[1:] == [False, 2]
+    assert used(runtime, wheel) == (True, 2)
+
+
+def test_names_are_searched_in_the_text() -> None:
+    """As import statements begin; hostile text costs no more than its length."""
+    text = "import a, b.c\nfrom d.e import f\n    from g import (h,\ni)\nx = 1; import j\n'''\nimport k\n'''\nfrom . import l\n"
+    assert imported_names(Modules("m", {"m": ("m.py", text, False)})) == {"m", "a", "b.c", "d.e", "g", "k"}
+    long = "import " + "a" * 1_000_000 + "\n" + "import a" + ", a" * 300_000 + ",\n" + "from \t" * 200_000
+    assert imported_names(Modules("m", {"m": ("m.py", long, False)}))
+
+
+def test_a_hostile_wheel_says_why(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:
+    """The host does not read it: the error is the guest's."""
+    path = tmp_path / "evil.whl"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("../../etc/passwd", "x")
+    with pytest.raises(
+        cloche.NodeLoadError, match=r"package 'evil\.whl' cannot be used: '\.\./\.\./etc/passwd' is no plain"
+    ):
+        runtime.load(cloche.Source("def f(x): return x"), grants=cloche.Grants(packages=[path]))
+    assert kept(cache) == []
