@@ -255,8 +255,8 @@ FOLDERS = {
 def test_entry_of_a_package(load, case):
     """A node that lives in a module of the package is found, if the package's own names have none."""
     init, impl = FOLDERS[case]
-    files = {"p": ["p/__init__.py", init, True], "p.impl": ["p/impl.py", impl, False]}
-    assert load("", modules=files, main="p").process(5) in (["process", 5], ["N", 5])
+    own = folder({"p/__init__.py": init, "p/impl.py": impl})
+    assert load("", modules={}, main="p", tree=own).process(5) in (["process", 5], ["N", 5])
 
 
 @pytest.mark.parametrize(
