@@ -9,19 +9,17 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import io
-import linecache
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche_guest.trees import CACHE_SUFFIX, ExtensionFinder, OwnFinder, Tree, remember
 from cloche_wire import tree
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cloche_guest._host import Host
 
@@ -30,8 +28,6 @@ OWN: Final = "node"
 PACKAGES: Final = "packages"
 """The folder in which each granted package is shown."""
 
-_CACHE_SUFFIX: Final = f".{sys.implementation.cache_tag}.pyc"
-_EXTENSION: Final = re.compile(r"(?P<stem>.+?)(\.(cpython|cp|pypy|abi3|pyd)[^/]*)?\.(so|pyd|dylib|dll)$")
 _MOST_CHARACTERS: Final = 200
 """Length of a module's name that `Imports.uncompiled` reports."""
 
@@ -62,7 +58,7 @@ class TextLoader(importlib.abc.InspectLoader):
 
     def remember_lines(self) -> None:
         """Put the source into linecache, which would otherwise look for a real file of that name first."""
-        _remember(self.file, self._source)
+        remember(self.file, self._source)
 
 
 class TextFinder(importlib.abc.MetaPathFinder):
@@ -90,7 +86,7 @@ class TextFinder(importlib.abc.MetaPathFinder):
         if file.endswith(".py"):
             # the import system would compute the same path in eight function calls; no file is ever there
             folder, slash, name = file[:-3].rpartition("/")
-            spec.cached = f"{folder}{slash}__pycache__/{name}{_CACHE_SUFFIX}"
+            spec.cached = f"{folder}{slash}__pycache__/{name}{CACHE_SUFFIX}"
         return spec
 
     def load(self) -> None:
@@ -107,139 +103,6 @@ class TextFinder(importlib.abc.MetaPathFinder):
             raise
 
 
-class _Tree:
-    """One tree: where its files are, and the path that tracebacks and errors show.
-
-    Args:
-        root: path of the folder.
-        shown: what tracebacks show in place of the root and its slash.
-    """
-
-    def __init__(self, root: str, shown: str) -> None:
-        self.root = root
-        self._shown = shown
-
-    def shown(self, path: str) -> str:
-        """The path of a file as tracebacks show it."""
-        return self._shown + path[len(self.root) + 1 :] if self.holds(path) else path
-
-    def holds(self, path: object) -> bool:
-        """Whether a path is that of the tree, or of a file or folder in it."""
-        return isinstance(path, str) and (path == self.root or path.startswith(self.root + "/"))
-
-    def finder(self, path: str) -> importlib.machinery.FileFinder:
-        """A hook for `sys.path_hooks`: finds modules in a folder of the tree.
-
-        Raises:
-            ImportError: the folder is not of this tree.
-        """
-        if not self.holds(path):
-            raise ImportError("not in this tree", path=path)
-
-        def loader(fullname: str, path: str) -> _TreeLoader:
-            return _TreeLoader(fullname, path, self)
-
-        return importlib.machinery.FileFinder(path, (loader, importlib.machinery.SOURCE_SUFFIXES))  # type: ignore[arg-type]  # wants a class
-
-
-class _TreeLoader(importlib.machinery.SourceFileLoader):
-    """Loads a module of a tree whose code has another path than its file: that which tracebacks show."""
-
-    def __init__(self, fullname: str, path: str, tree: _Tree) -> None:
-        super().__init__(fullname, path)
-        self._tree = tree
-
-    def get_code(self, fullname: str) -> types.CodeType:
-        """Compile the module. The import system would look for compiled code first, and there is none."""
-        data = self.get_data(self.path)
-        shown = self._tree.shown(self.path)
-        try:
-            _remember(shown, _decoded(data))
-        except (SyntaxError, UnicodeDecodeError):
-            pass  # `compile` says what is wrong
-        code: types.CodeType = compile(data, shown, "exec", dont_inherit=True)
-        return code
-
-    def remember_lines(self) -> None:
-        """Put the source into linecache again."""
-        _remember(self._tree.shown(self.path), self.get_source(self.name) or "")
-
-
-class _OwnFinder(importlib.abc.MetaPathFinder):
-    """Finds the node's own modules: its package before the standard library, as Python does with what lies beside a script.
-
-    The names of all modules are known, so that an import costs no search. What this does not find, such as a namespace package, is
-    left to Python's own finders.
-
-    Args:
-        tree: the node's folder.
-        paths: paths of its files below the folder.
-    """
-
-    def __init__(self, tree: _Tree, paths: Iterable[str]) -> None:
-        self._tree = tree
-        self._modules = {
-            path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
-            for path in paths
-            if path.endswith(".py")
-        }
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """The spec of a module where the node's package has it; None for other names, and if a ``__path__`` was changed."""
-        below = self._modules.get(fullname)
-        if below is None:
-            return None
-        file = f"{self._tree.root}/{below}"
-        folder = file.rpartition("/")[0]
-        package = below.endswith("/__init__.py")
-        if path is not None and (not path or path[0] != (folder.rpartition("/")[0] if package else folder)):
-            return None
-        spec = importlib.machinery.ModuleSpec(
-            fullname, _TreeLoader(fullname, file, self._tree), origin=file, is_package=package
-        )
-        spec.has_location = True
-        spec.cached = f"{folder}/__pycache__/{file[len(folder) + 1 : -3]}{_CACHE_SUFFIX}"
-        if package:
-            spec.submodule_search_locations = [folder]
-        return spec
-
-
-class _ExtensionFinder(importlib.abc.MetaPathFinder):
-    """Names the compiled extension that would be the module, when no other finder has found one."""
-
-    def __init__(self, trees: Sequence[_Tree]) -> None:
-        self._trees = trees
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
-    ) -> None:
-        """Always None.
-
-        Raises:
-            ImportError: there is a compiled extension of that name.
-        """
-        name = fullname.rpartition(".")[2]
-        for folder in [shown.root for shown in self._trees] if path is None else list(path):
-            for shown in self._trees:
-                if shown.holds(folder):
-                    self._refuse(fullname, name, folder, shown)
-
-    def _refuse(self, fullname: str, name: str, folder: str, tree: _Tree) -> None:
-        try:
-            files = sorted(os.listdir(folder))
-        except OSError:
-            return
-        for file in files:
-            if file.startswith(name) and (match := _EXTENSION.fullmatch(file)) and match["stem"] == name:
-                raise ImportError(
-                    f"{fullname} is a compiled extension ({tree.shown(f'{folder}/{file}')}): "
-                    "only pure Python packages can be imported in the sandbox",
-                    name=fullname,
-                )
-
-
 class Imports:
     """What LOAD makes importable.
 
@@ -250,8 +113,8 @@ class Imports:
     def __init__(self, host: Host, wanted: dict[str, Any]) -> None:
         self.main: str = wanted["main"]
         self._text: TextFinder | None = None
-        self._own: _Tree | None = None
-        self._packages: dict[str, _Tree] = {}
+        self._own: Tree | None = None
+        self._packages: dict[str, Tree] = {}
         modules = wanted["modules"]
         if self.main in modules:
             self.main = unshadowed(self.main)
@@ -263,13 +126,13 @@ class Imports:
             self._first.append(self._text)
         if "tree" in wanted:
             block: bytes = wanted["tree"]
-            self._own = _Tree(host.tree(OWN, block), "")
-            self._first.append(_OwnFinder(self._own, tree.files(block)))
+            self._own = Tree(host.tree(OWN, block), "")
+            self._first.append(OwnFinder(self._own, tree.files(block)))
         for name, content in wanted["packages"].items():
-            self._packages[name] = _Tree(_shown(host, name, content), f"/{PACKAGES}/{name}/")
+            self._packages[name] = Tree(_shown(host, name, content), f"/{PACKAGES}/{name}/")
         self._trees = [*([self._own] if self._own else []), *self._packages.values()]
         if self._trees:
-            self._last.append(_ExtensionFinder(self._trees))
+            self._last.append(ExtensionFinder(self._trees))
             # where a file's path is the one that is shown, Python's own hook does the same
             self._hooks = [one.finder for one in self._trees if one.shown(f"{one.root}/x") != f"{one.root}/x"]
 
@@ -361,15 +224,3 @@ def _shown(host: Host, name: str, content: bytes) -> str:
 def unshadowed(main: str) -> str:
     """Another name for a module with the name of one of the standard library: a node in types.py must not break the library."""
     return f"node_{main}" if main in sys.stdlib_module_names or main in sys.modules else main
-
-
-def _decoded(data: bytes) -> str:
-    """The text of a source file. Most have no declaration of their encoding, which takes longer to look for than to decode them."""
-    if data.isascii() and b"\r" not in data:
-        return data.decode("ascii")
-    return importlib.util.decode_source(data)
-
-
-def _remember(file: str, source: str) -> None:
-    # not `splitlines`: a form feed or a Unicode separator ends no line of Python
-    linecache.cache[file] = (len(source), None, io.StringIO(source).readlines(), file)
