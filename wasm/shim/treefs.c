@@ -6,7 +6,8 @@
 #include <string.h>
 #include <zlib.h>
 
-enum { DEVICE_TREES = 3, HEAD_BYTES = 24, ENTRY_BYTES = 28 };
+enum { DEVICE_NUMBER = 4 }; /* memfs is 1, the host 2, devices 3 */
+enum { HEAD_BYTES = 24, ENTRY_BYTES = 28 };
 #define CHANGED 315532800000000000u /* 1980-01-01, the earliest time of a zip */
 
 typedef struct {
@@ -137,7 +138,7 @@ static uint64_t inode(const Tree *tree, uint32_t at) {
 }
 static void describe(const Tree *tree, uint32_t at, const Item *item, Status *status) {
     *status = (Status){.kind = item->stored == TREE_FOLDER ? FS_KIND_DIRECTORY : FS_KIND_FILE,
-                       .device = DEVICE_TREES,
+                       .device = DEVICE_NUMBER,
                        .inode = inode(tree, at),
                        .size = item->size,
                        .changed = CHANGED};
