@@ -79,6 +79,32 @@ int cloche_float_all_finite(int type, const char *at, npy_intp stride, npy_intp 
     return all_finite_parts(part, at, stride, n, large) && all_finite_parts(part, at + size, stride, n, large);
 }
 
+/* Whether `n` real numbers are all finite, and neither zero nor subnormal. It is asked of results that lie side by side. */
+int cloche_float_all_normal(int type, const char *at, npy_intp stride, npy_intp n) {
+    if (type != NPY_DOUBLE && type != NPY_FLOAT) return 0;
+    const npy_uint32 least = type == NPY_DOUBLE ? 0x00100000 : 0x00800000;
+    const npy_uint32 range = (type == NPY_DOUBLE ? 0x7ff00000 : 0x7f800000) - least;
+    const npy_intp size = (npy_intp)size_of(type), bytes = stride == size ? n * size : 0;
+    /* a double's lower half counts as being in the range */
+    const v128_t mask = type == NPY_DOUBLE ? wasm_i32x4_const(0, 0x7fffffff, 0, 0x7fffffff) : wasm_i32x4_const_splat(0x7fffffff);
+    const v128_t lower = type == NPY_DOUBLE ? wasm_i32x4_const(0x00100000, 0, 0x00100000, 0) : wasm_i32x4_const_splat(0);
+    v128_t normal = wasm_i32x4_const_splat(-1);
+    npy_intp done = 0;
+#pragma clang loop unroll_count(4) /* each turn loads from the stop page */
+    for (; done + 16 <= bytes; done += 16) {
+        v128_t words = wasm_v128_or(wasm_v128_and(wasm_v128_load(at + done), mask), lower);
+        words = wasm_i32x4_sub(words, wasm_u32x4_splat(least));
+        normal = wasm_v128_and(normal, wasm_u32x4_lt(words, wasm_u32x4_splat(range)));
+    }
+    int all = wasm_i8x16_all_true(normal);
+    for (npy_intp k = done / size; k < n; k++) {
+        npy_uint32 word;
+        memcpy(&word, at + k * stride + size - 4, sizeof(word));
+        all &= (word & 0x7fffffff) - least < range;
+    }
+    return all;
+}
+
 /* NaN, infinities: what an n-dimensional operand has of them. */
 int cloche_float_classes(int type, const char *data, int ndim, const npy_intp *shape, const npy_intp *strides) {
     if (type < 0) return 0;

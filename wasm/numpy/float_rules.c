@@ -243,7 +243,10 @@ void cloche_float_judge(const cloche_float_plan *plan, const char *const *at, co
 
 /* Whether nothing can have happened in `n` results. */
 int cloche_float_unsuspicious(const cloche_float_plan *plan, const char *const *at, const npy_intp *strides, npy_intp n) {
-    if (cloche_float_watched && plan->underflow) return 0;
+    if (cloche_float_watched && plan->underflow) {
+        if (plan->nout != 1 || plan->rule == FLOAT_LOGADDEXP) return 0;
+        return cloche_float_all_normal(plan->type[plan->nin], at[plan->nin], strides[plan->nin], n);
+    }
     int hidden = is_complex(plan->type[plan->nin]) && (plan->rule == FLOAT_DIVIDE || plan->rule == FLOAT_RECIPROCAL);
     hidden |= plan->rule == FLOAT_LOGADDEXP;
     if (hidden || plan->rule == FLOAT_COMPARE) { /* what happened need not show in the results */

@@ -27,6 +27,7 @@ extern int cloche_float_watched;
 
 void cloche_float_watch(npy_intp n);
 int cloche_float_all_finite(int type, const char *at, npy_intp stride, npy_intp n, int large);
+int cloche_float_all_normal(int type, const char *at, npy_intp stride, npy_intp n);
 int cloche_float_classes(int type, const char *data, int ndim, const npy_intp *shape, const npy_intp *strides);
 int cloche_float_complex(int rule, int type, const char *a, const char *b);
 int cloche_float_needs_no_values(const cloche_float_plan *plan, int index);
