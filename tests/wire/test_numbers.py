@@ -40,7 +40,7 @@ def test_the_headers_have_every_number(headers: Path) -> None:
     assert len(of_tags) == sum(name.isupper() and type(value) is int for name, value in vars(tags).items())
     assert of_files["FS_PATH_BYTES"] == files.PATH_BYTES
     assert of_files["FS_NOENT"] == files.ERRNOS["ENOENT"]
-    assert len(of_files) == 3 + len(files.Open) + len(files.Kind) + len(files.ERRNOS)
+    assert len(of_files) == 4 + len(files.Open) + len(files.Kind) + len(files.ERRNOS)
     assert of_messages == {f"ASK_{ask.name}": ask.value for ask in Ask}
 
 
