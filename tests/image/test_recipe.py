@@ -14,7 +14,7 @@ from imagebuild.steps import Steps
 from tests.image.conftest import TREE
 
 # What runs before and after the stages, and the package's empty beginning.
-OUTSIDE = frozenset("__init__ command configure inputs manifest recipe steps uses".split())
+OUTSIDE = frozenset("__init__ command configure inputs manifest numpyconfigure recipe steps uses".split())
 each_row = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
 
 

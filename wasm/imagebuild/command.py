@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from imagebuild import configure, fetch
+from imagebuild import configure, cpython, fetch, numpyconfigure
 from imagebuild.inputs import cache_folder, copy_inputs, inputs_digest
 from imagebuild.pins import Pins
 from imagebuild.progress import Progress
@@ -34,7 +34,7 @@ fetch      download and verify what is pinned, so that a build needs no network
 stages     list the steps and which of them are built
 verify     freeze, link and snapshot again in another folder and compare; --full compiles again too
 prune      remove what this tree's image does not need from the cache
-configure  run CPython's configure and rewrite wasm/cpython/pyconfig.answers
+configure  run CPython's configure and numpy's, rewrite wasm/cpython/pyconfig.answers and wasm/numpy/config.json
 """
 
 
@@ -139,13 +139,18 @@ def prune(steps: Steps, digest: str, work: Path, progress: Progress) -> None:
 
 
 def reconfigure(steps: Steps, work: Path, progress: Progress) -> None:
-    """Rewrite cpython/pyconfig.answers."""
+    """Rewrite cpython/pyconfig.answers and numpy/config.json."""
     path = steps.wasm / "cpython/pyconfig.answers"
     comment = "".join(line for line in path.read_text("utf-8").splitlines(keepends=True) if line.startswith("#"))
-    wanted = [stage for stage in stages(steps) if stage.name == "toolchain"]
-    tools = Toolchain(build(wanted, work, progress)["toolchain"], (), steps.jobs)
+    names = {"toolchain", "cpython-source", "config", "numpy-source", "host-tools"}
+    folders = build([stage for stage in stages(steps) if stage.name in names], work, progress)
+    tools = Toolchain(folders["toolchain"], (), steps.jobs)
     path.write_text(comment + configure.answers(tools, steps.downloads / steps.pins["cpython"].filename), "utf-8")
     progress.say(f"wrote {path}")
+    headers = cpython.includes(folders["cpython-source"], folders["config"])
+    found = numpyconfigure.answers(tools, folders["numpy-source"], headers, folders["host-tools"], steps.wasm / "numpy")
+    (steps.wasm / "numpy/config.json").write_text(found, "utf-8")
+    progress.say(f"wrote {steps.wasm / 'numpy/config.json'}")
 
 
 def _publish(steps: Steps, folders: dict[str, Path], digest: str, target: Path) -> None:

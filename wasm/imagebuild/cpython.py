@@ -6,7 +6,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagebuild import archive
@@ -34,11 +34,13 @@ class Group:
         flags: include folders among them are relative to CPython's source.
         sources: relative to CPython's source.
         whole: they are optimised together, as one object.
+        headers: parsed once for all of them, and included before each.
     """
 
     flags: list[str]
     sources: list[str]
     whole: bool = False
+    headers: list[str] = field(default_factory=list)
 
 
 def libraries(folder: Path) -> list[Library]:
@@ -115,10 +117,14 @@ def compile_objects(
     """Compile the sources of groups into objects of the same names below `out`; answers the objects."""
     common = ["-std=c11", "-fvisibility=hidden", "-w", "-Wno-int-conversion", *more]
     units: list[tuple[Path, Path, list[str]]] = []
-    for group in described:
+    parsed = out / "headers"
+    for number, group in enumerate(described):
         flags = [*_below(source, group.flags), *common]
+        if group.headers:
+            flags += toolchain.precompile(group.headers, parsed / f"{number}.pch", flags)
         units += [(source / name, (out / name).with_suffix(".o"), flags) for name in group.sources]
     toolchain.compile_all(units)
+    shutil.rmtree(parsed, ignore_errors=True)
     return [target for _, target, _ in units]
 
 

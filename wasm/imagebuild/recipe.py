@@ -82,6 +82,13 @@ TABLE = (
         files="wasm/numpy/*.[ch] wasm/numpy/*.patch",
         in_process=True,
     ),
+    Row(
+        "numpy-python",
+        Steps.copy_numpy_python,
+        needs="numpy-source",
+        files="wasm/numpy/config.json",
+        in_process=True,
+    ),
     # without the pins of "hosttool-native": what they write does not depend on which of them is used
     Row("host-tools", Steps.unpack_host_tools, pins="cython ninja", in_process=True),
     Row("pure", Steps.unpack_pure, pins="cloudpickle tzdata", in_process=True),
@@ -116,6 +123,7 @@ TABLE = (
         "numpy",
         Steps.compile_numpy,
         needs="toolchain cpython-source config numpy-source host-tools",
+        files="wasm/numpy/objects.toml wasm/numpy/config.json",
     ),
     Row(
         "shim",
@@ -136,7 +144,7 @@ TABLE = (
         needs="toolchain freezer cpython-source pure",
         files="wasm/additions/*.py",
     ),
-    Row("frozen-numpy", Steps.freeze_numpy, needs="toolchain freezer numpy"),
+    Row("frozen-numpy", Steps.freeze_numpy, needs="toolchain freezer numpy-python"),
     Row("frozen-guest", Steps.freeze_guest, needs="toolchain freezer", files=_GUEST),
     # What is put together, and checked.
     Row(

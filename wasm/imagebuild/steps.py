@@ -174,7 +174,11 @@ class Steps:
 
     def compile_numpy(self, out: Path, folders: Folders) -> None:
         headers = [f"-I{folders['config']}", f"-I{folders['cpython-source'] / 'Include'}"]
-        numpyext.build(self._tools(out, folders), folders["numpy-source"], headers, folders["host-tools"], out)
+        tools, described = self._tools(out, folders), self.wasm / "numpy"
+        numpyext.build(tools, described, folders["numpy-source"], headers, folders["host-tools"], out)
+
+    def copy_numpy_python(self, out: Path, folders: Folders) -> None:
+        numpyext.write_python(self.wasm / "numpy", folders["numpy-source"], out)
 
     def compile_shim(self, out: Path, folders: Folders) -> None:
         write_headers(self.wire, out, {name: getattr(layout, name) for name in ("GRAIN", "BUCKETS", "EXACT")})
@@ -213,7 +217,7 @@ class Steps:
         self._freeze(out, folders, "frozen_library", library + pure)
 
     def freeze_numpy(self, out: Path, folders: Folders) -> None:
-        self._freeze(out, folders, "frozen_numpy", freeze.sources(folders["numpy"] / "python"))
+        self._freeze(out, folders, "frozen_numpy", freeze.sources(folders["numpy-python"]))
 
     def freeze_guest(self, out: Path, folders: Folders) -> None:
         packages = freeze.sources(self.tree / "guest", only=frozenset({"cloche_guest", "cloche_wire"}))

@@ -127,15 +127,29 @@ class Toolchain:
         return flags
 
     def compile_all(self, units: Sequence[tuple[Path, Path, Sequence[str]]]) -> None:
-        """Compile C sources: (source, object, flags) each, the largest first."""
+        """Compile sources: (source, object, flags) each, the largest first."""
         ordered = sorted(units, key=lambda unit: (-unit[0].stat().st_size, str(unit[0])))
         with ThreadPoolExecutor(self.jobs) as pool:
             list(pool.map(lambda unit: self.compile(*unit), ordered))
 
     def compile(self, source: Path, target: Path, flags: Sequence[str]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        command: list[str | Path] = [self.bin / "clang", *self.flags(), *OPTIMISE, *flags, "-c", source, "-o", target]
+        common = [*self.flags(cxx=source.suffix in (".cpp", ".cc")), *OPTIMISE]
+        command: list[str | Path] = [self.bin / "clang", *common, *flags, "-c", source, "-o", target]
         self.run(command, f"compile {source.name}")
+
+    def precompile(self, headers: Sequence[str], target: Path, flags: Sequence[str], *, cxx: bool = False) -> list[str]:
+        """Parse headers once for many sources: the flags with which these are compiled then, beside the same `flags`.
+
+        The sources see the headers before their own first line.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = target.with_suffix(".h")
+        text.write_text("".join(f'#include "{name}"\n' for name in headers), "utf-8")
+        language = "c++-header" if cxx else "c-header"
+        command: list[str | Path] = [self.bin / "clang", *self.flags(cxx=cxx), *OPTIMISE, *flags, "-x", language]
+        self.run([*command, text, "-o", target], f"precompile {text.name}")
+        return ["-include-pch", str(target)]
 
     def join(self, objects: Sequence[Path], target: Path) -> None:
         """Optimise objects of ``-flto`` together, into one ordinary object."""
