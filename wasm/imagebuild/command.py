@@ -142,15 +142,19 @@ def reconfigure(steps: Steps, work: Path, progress: Progress) -> None:
     """Rewrite cpython/pyconfig.answers and numpy/config.json."""
     path = steps.wasm / "cpython/pyconfig.answers"
     comment = "".join(line for line in path.read_text("utf-8").splitlines(keepends=True) if line.startswith("#"))
-    names = {"toolchain", "cpython-source", "config", "numpy-source", "host-tools"}
-    folders = build([stage for stage in stages(steps) if stage.name in names], work, progress)
-    tools = Toolchain(folders["toolchain"], (), steps.jobs)
+    tools = Toolchain(_built(steps, work, progress, "toolchain")["toolchain"], (), steps.jobs)
     path.write_text(comment + configure.answers(tools, steps.downloads / steps.pins["cpython"].filename), "utf-8")
     progress.say(f"wrote {path}")
+    # numpy's build sees the answers that were just written
+    folders = _built(steps, work, progress, "toolchain", "cpython-source", "config", "numpy-source", "host-tools")
     headers = cpython.includes(folders["cpython-source"], folders["config"])
     found = numpyconfigure.answers(tools, folders["numpy-source"], headers, folders["host-tools"], steps.wasm / "numpy")
     (steps.wasm / "numpy/config.json").write_text(found, "utf-8")
     progress.say(f"wrote {steps.wasm / 'numpy/config.json'}")
+
+
+def _built(steps: Steps, work: Path, progress: Progress, *names: str) -> dict[str, Path]:
+    return build([stage for stage in stages(steps) if stage.name in names], work, progress)
 
 
 def _publish(steps: Steps, folders: dict[str, Path], digest: str, target: Path) -> None:
