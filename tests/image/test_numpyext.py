@@ -51,6 +51,14 @@ def test_each_source_is_named_once() -> None:
     assert modules == {name.rpartition(".")[2] for name in numpyext.MODULES if name.startswith("numpy.random")}
 
 
+def test_what_is_added_to_numpy_is_compiled() -> None:
+    """A source of wasm/numpy that the table does not name would not be in the image."""
+    named = {name for group in numpyext.groups(TREE / "wasm/numpy") for name in group.sources}
+    added = {path.name for path in (TREE / "wasm/numpy").glob("*.c")}
+    assert added
+    assert {f"numpy/_core/src/common/{name}" for name in added} <= named
+
+
 def unit(output: str, file: str) -> dict[str, str]:
     return {"output": output, "file": file}
 
