@@ -41,6 +41,9 @@ def answers(toolchain: Toolchain, tarball: Path) -> str:
             "CPPFLAGS": " ".join(EMULATED),
             "CONFIG_SITE": str(source / "Tools/wasm/config.site-wasm32-wasi"),
             "PKG_CONFIG": "false",
+            # zlib is there (it is built later), as pkg-config would say: not empty, and no flags
+            "ZLIB_CFLAGS": " ",
+            "ZLIB_LIBS": " ",
         }
         command: list[str | Path] = [
             source / "configure",
