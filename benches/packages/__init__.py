@@ -1,0 +1,1 @@
+"""Real packages from the index, each with a small real task whose result is compared with native CPython's: see `run`."""
