@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,8 @@ __all__ = ["FetchError", "Result", "Wheels", "fetch", "natively", "page", "run",
 
 TREE = Path(__file__).parents[2]
 PAGE = TREE / "docs" / "reference" / "packages.md"
-GUEST_PYTHON = "3.13"
+PYTHON = f"3.{min(sys.version_info.minor, 13)}"
+"""The Python whose wheels are taken: those that this interpreter and the image's, 3.13, can both run."""
 LIMITS = cloche.Limits(deadline_s=120, memory_bytes=1 << 30)
 SCRATCH = 16 << 20
 SOURCES = (tasks_data, tasks_text, tasks_tools)
@@ -40,10 +42,6 @@ exec(compile(sys.argv[2], "task.py", "exec"), space)
 value = space["process"](None)
 sys.stdout.write("\\n" + repr(value))
 """
-
-
-UNCOMPILED = ("MarkupSafe", "PyYAML")
-"""Packages that many need, whose wheels are compiled, and which do without that part when they are built without a compiler."""
 
 
 class FetchError(Exception):
@@ -78,7 +76,7 @@ class Wheels:
     Attributes:
         paths: the wheels, none with compiled parts.
         version: the package's.
-        note: which of them were built from their source, and which were left out because they are compiled.
+        note: which of them were built without their compiled parts, and why not the newest version.
     """
 
     paths: tuple[Path, ...]
@@ -89,33 +87,59 @@ class Wheels:
 def fetch(task: Task, folder: Path) -> Wheels:
     """Get the wheels of a task from the index, or find them in `folder`.
 
+    The package is the newest one that there is, and what it needs follows from it. The other way round, pip would go back to ancient
+    versions that need nothing compiled.
+
     Raises:
-        FetchError: pip gave none; the message is pip's.
+        FetchError: a package has no wheel without compiled parts, and none could be built.
     """
-    target = folder / task.package
+    target, built = folder / task.package, folder / "built"
     done = target / "done"
     if not done.exists():
-        target.mkdir(parents=True, exist_ok=True)
-        wanted = task.package + task.version
-        pure = ["--only-binary=:all:", "--platform=any", f"--python-version={GUEST_PYTHON}", "--implementation=py"]
-        if _pip("download", *pure, f"--dest={target}", wanted) is not None:
-            built = ",".join({task.package, *UNCOMPILED})
-            error = _pip("wheel", f"--no-binary={built}", f"--wheel-dir={target}", wanted)
-            if error is not None:
-                raise FetchError(error)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        built.mkdir(exist_ok=True)
+        own = _download(task.package + task.version, target, built, "--no-deps")
+        _download(f"{task.package}=={own}", target, built)
         done.touch()
     found = sorted(target.glob("*.whl"))
-    compiled = {path for path in found if _is_compiled(path)}
-    own = next((path for path in found if _name(path) == _normal(task.package)), None)
-    if own is None or own in compiled:
-        raise FetchError(f"no wheel of {task.package} without compiled parts")
+    version = next(path.name.split("-")[1] for path in found if _name(path) == _normal(task.package))
+    changed = [path.name.split("-")[0] for path in found if (built / f"{path.name}.changed").exists()]
     notes = [task.reason] if task.reason else []
-    built = [path.name.split("-")[0] for path in found if "-none-any" not in path.name and path not in compiled]
-    if built:
-        notes.append(f"{', '.join(built)} built without compiled parts")
-    if compiled:
-        notes.append(f"without {', '.join(path.name.split('-')[0] for path in sorted(compiled))}, which is compiled")
-    return Wheels(tuple(path for path in found if path not in compiled), own.name.split("-")[1], "; ".join(notes))
+    if changed:
+        notes.append(f"{', '.join(changed)} built without compiled parts")
+    return Wheels(tuple(found), version, "; ".join(notes))
+
+
+def _download(wanted: str, target: Path, built: Path, *options: str) -> str:
+    """Download a package, and build the wheels that are missing on the way. Gives the version."""
+    pure = ["--only-binary=:all:", "--platform=any", f"--python-version={PYTHON}", "--implementation=py", f"--find-links={built}"]
+    for _ in range(8):
+        error = _pip("download", *pure, *options, f"--dest={target}", wanted)
+        if error is None:
+            name = _normal(re.split("[=<>!~]", wanted)[0])
+            return next(path.name.split("-")[1] for path in target.glob("*.whl") if _name(path) == name)
+        missing = re.search(r"No matching distribution found for ([^ ;(]+)", error)
+        if missing is None:
+            raise FetchError(error)
+        _build(missing[1], built)
+    raise FetchError(error or "")
+
+
+def _build(wanted: str, built: Path) -> None:
+    """Build a wheel from the package's source, without compiled parts, and name it as one for every machine."""
+    name = re.split(r"[\[=<>!~]", wanted)[0]
+    with tempfile.TemporaryDirectory() as made:
+        error = _pip("wheel", "--no-deps", f"--no-binary={name}", f"--wheel-dir={made}", wanted)
+        wheel = next(Path(made).glob("*.whl"), None)
+        if error is not None or wheel is None or _is_compiled(wheel):
+            raise FetchError(f"{name} has compiled parts")
+        plain = "-".join([*wheel.stem.split("-")[:2], "py3-none-any.whl"])
+        if wheel.name.partition("-none-any")[1] == "":
+            (built / f"{plain}.changed").touch()
+        if (built / plain).exists():
+            raise FetchError(f"pip does not take the wheel of {name} that was built")
+        shutil.copy(wheel, built / plain)
 
 
 def _pip(*arguments: str) -> str | None:
@@ -168,7 +192,9 @@ def sandboxed(task: Task, wheels: Wheels) -> tuple[str, float]:
     source = task.source.replace("return task()", "return repr(task())")
     began = time.perf_counter()
     with cloche.Runtime(limits=LIMITS) as runtime:
-        node = runtime.load(cloche.Source(source), "process", grants=cloche.Grants(packages=wheels.paths, scratch_bytes=SCRATCH))
+        node = runtime.load(
+            cloche.Source(source), "process", grants=cloche.Grants(packages=wheels.paths, scratch_bytes=SCRATCH)
+        )
         return str(node.process(None)), time.perf_counter() - began
 
 
@@ -198,7 +224,9 @@ def page(results: Iterable[Result]) -> str:
         f"| {r.package} | {r.version} | {'yes' if r.works else 'no'} | {_seconds(r.first_s)} | {_seconds(r.again_s)} | {_cell(r.note)} |"
         for r in results
     ]
-    return HEAD.format(all=len(results), works=len(works), share=100 * len(works) / len(results)) + "\n".join(rows) + "\n"
+    return (
+        HEAD.format(all=len(results), works=len(works), share=100 * len(works) / len(results)) + "\n".join(rows) + "\n"
+    )
 
 
 def _seconds(value: float | None) -> str:
@@ -238,7 +266,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = run(task, options.wheels)
         results.append(result)
         seconds = "" if result.first_s is None else f" {result.first_s:.2f} s, {result.again_s:.2f} s"
-        print(f"{number}/{len(tasks)} {task.package} {result.version}{seconds}{'' if result.works else ' FAILS'} {result.note}", flush=True)
+        print(
+            f"{number}/{len(tasks)} {task.package} {result.version}{seconds}{'' if result.works else ' FAILS'} {result.note}",
+            flush=True,
+        )
     if options.json:
         options.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
     if not options.packages:

@@ -59,7 +59,11 @@ def arrow():
     import arrow
 
     moment = arrow.get("2024-02-29T12:30:00+00:00")
-    return [moment.shift(years=1).isoformat(), moment.humanize(moment.shift(hours=3)), moment.to("US/Pacific").format("YYYY-MM-DD HH:mm ZZ")]
+    return [
+        moment.shift(years=1).isoformat(),
+        moment.humanize(moment.shift(hours=3)),
+        moment.to("US/Pacific").format("YYYY-MM-DD HH:mm ZZ"),
+    ]
 
 
 @package()
@@ -102,7 +106,12 @@ def humanize():
 
     import humanize
 
-    return [humanize.intcomma(1234567), humanize.naturalsize(10**9), humanize.naturaldelta(timedelta(hours=30)), humanize.ordinal(22)]
+    return [
+        humanize.intcomma(1234567),
+        humanize.naturalsize(10**9),
+        humanize.naturaldelta(timedelta(hours=30)),
+        humanize.ordinal(22),
+    ]
 
 
 @package()
@@ -146,7 +155,11 @@ def toolz():
 def more_itertools():
     import more_itertools
 
-    return [list(more_itertools.chunked(range(7), 3)), more_itertools.ilen(x for x in "abc"), list(more_itertools.windowed([1, 2, 3], 2))]
+    return [
+        list(more_itertools.chunked(range(7), 3)),
+        more_itertools.ilen(x for x in "abc"),
+        list(more_itertools.windowed([1, 2, 3], 2)),
+    ]
 
 
 @package()
@@ -176,7 +189,11 @@ def cachetools():
 def boltons():
     from boltons import iterutils, strutils
 
-    return [iterutils.chunked(list(range(5)), 2), strutils.slugify("Hello, World!"), iterutils.remap({"a": {"b": None}}, lambda p, k, v: v is not None)]
+    return [
+        iterutils.chunked(list(range(5)), 2),
+        strutils.slugify("Hello, World!"),
+        iterutils.remap({"a": {"b": None}}, lambda p, k, v: v is not None),
+    ]
 
 
 @package()
@@ -296,7 +313,11 @@ def sympy():
     import sympy
 
     x = sympy.Symbol("x")
-    return [str(sympy.integrate(sympy.sin(x) ** 2, x)), [str(root) for root in sympy.solve(x**2 - 2, x)], str(sympy.factor(x**3 - 1))]
+    return [
+        str(sympy.integrate(sympy.sin(x) ** 2, x)),
+        [str(root) for root in sympy.solve(x**2 - 2, x)],
+        str(sympy.factor(x**3 - 1)),
+    ]
 
 
 @package()
@@ -365,11 +386,11 @@ def quantities():
 @package()
 def dask():
     import dask
-    import dask.bag
+    from dask.delayed import delayed
 
-    add = dask.delayed(lambda a, b: a + b)
+    add = delayed(lambda a, b: a + b)
     with dask.config.set(scheduler="synchronous"):
-        return [add(add(1, 2), 3).compute(), dask.bag.from_sequence(range(10), npartitions=2).map(lambda x: x * x).sum().compute()]
+        return [add(add(1, 2), 3).compute(), delayed(sorted)([add(2, 3), 1]).compute()]
 
 
 @package()
@@ -558,14 +579,20 @@ def peewee():
 def sqlparse():
     import sqlparse
 
-    return [sqlparse.format("select a,b from t where x=1", reindent=True, keyword_case="upper"), len(sqlparse.split("select 1; select 2"))]
+    return [
+        sqlparse.format("select a,b from t where x=1", reindent=True, keyword_case="upper"),
+        len(sqlparse.split("select 1; select 2")),
+    ]
 
 
 @package()
 def sqlglot():
     import sqlglot
 
-    return [sqlglot.transpile("SELECT a, IFNULL(b, 0) FROM t LIMIT 3", read="mysql", write="postgres"), repr(sqlglot.parse_one("1 + 2").sql())]
+    return [
+        sqlglot.transpile("SELECT a, IFNULL(b, 0) FROM t LIMIT 3", read="mysql", write="postgres"),
+        repr(sqlglot.parse_one("1 + 2").sql()),
+    ]
 
 
 @package()
@@ -616,7 +643,7 @@ def pydantic():
 
     class Order(BaseModel):
         id: int
-        items: List[str] = []
+        items: list[str] = []
 
     try:
         Order(id="x")
@@ -629,7 +656,7 @@ def typeguard():
     from typeguard import TypeCheckError, check_type
 
     try:
-        check_type([1, "a"], list[int])
+        check_type(["a"], list[int])
     except TypeCheckError as error:
         return [check_type([1], list[int]), str(error)]
 
@@ -697,7 +724,10 @@ def jsonpath_ng():
 def jsonpatch():
     import jsonpatch
 
-    return [jsonpatch.make_patch({"a": 1}, {"a": 2, "b": 3}).patch, jsonpatch.apply_patch({"a": 1}, [{"op": "remove", "path": "/a"}])]
+    return [
+        jsonpatch.make_patch({"a": 1}, {"a": 2, "b": 3}).patch,
+        jsonpatch.apply_patch({"a": 1}, [{"op": "remove", "path": "/a"}]),
+    ]
 
 
 @package()
@@ -734,7 +764,7 @@ def json5():
 def hjson():
     import hjson
 
-    return dict(hjson.loads("{a: 1\n b: text}"))
+    return dict(hjson.loads("{\n a: 1\n b: text\n}"))
 
 
 @package()
@@ -846,7 +876,10 @@ def base58():
 def passlib():
     from passlib.hash import pbkdf2_sha256, sha512_crypt
 
-    return [pbkdf2_sha256.using(rounds=1000, salt=b"12345678").hash("pw"), sha512_crypt.using(rounds=1000, salt="abc").hash("pw")]
+    return [
+        pbkdf2_sha256.using(rounds=1000, salt=b"12345678").hash("pw"),
+        sha512_crypt.using(rounds=1000, salt="abc").hash("pw"),
+    ]
 
 
 @package("PyJWT")
@@ -877,7 +910,11 @@ def hashids():
 def stdnum():
     from stdnum import iban, isbn, luhn
 
-    return [isbn.validate("978-9024538270"), iban.compact("GR16 0110 1050 0000 1054 7023 795"), luhn.is_valid("79927398713")]
+    return [
+        isbn.validate("978-9024538270"),
+        iban.compact("GR16 0110 1050 0000 1054 7023 795"),
+        luhn.is_valid("79927398713"),
+    ]
 
 
 @package()
@@ -892,7 +929,10 @@ def phonenumbers():
     import phonenumbers
 
     number = phonenumbers.parse("+442083661177")
-    return [phonenumbers.is_valid_number(number), phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)]
+    return [
+        phonenumbers.is_valid_number(number),
+        phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL),
+    ]
 
 
 @package()

@@ -12,13 +12,6 @@ def beautifulsoup4():
 
 
 @package()
-def soupsieve():
-    import soupsieve
-
-    return str(soupsieve.compile("a:not(.x) > b:nth-child(2n+1)").pattern)
-
-
-@package()
 def html5lib():
     import html5lib
 
@@ -86,7 +79,11 @@ def docutils():
 def jinja2():
     import jinja2
 
-    return jinja2.Environment(autoescape=True).from_string("{% for x in xs %}{{ loop.index }}:{{ x|upper }} {% endfor %}").render(xs=["a", "<b>"])
+    return (
+        jinja2.Environment(autoescape=True)
+        .from_string("{% for x in xs %}{{ loop.index }}:{{ x|upper }} {% endfor %}")
+        .render(xs=["a", "<b>"])
+    )
 
 
 @package("MarkupSafe")
@@ -155,7 +152,7 @@ def toml():
 def tomli():
     import tomli
 
-    return tomli.loads('a = 1\nd = 2024-01-02\n')
+    return tomli.loads("a = 1\nd = 2024-01-02\n")
 
 
 @package("tomli-w")
@@ -611,14 +608,18 @@ def pyfiglet():
 def bibtexparser():
     import bibtexparser
 
-    return bibtexparser.loads("@book{a, title={T}, year=2024}").entries if hasattr(bibtexparser, "loads") else None
+    return [field.value for field in bibtexparser.parse_string("@book{a, title={T}, year=2024}").entries[0].fields]
 
 
 @package()
 def icalendar():
     from icalendar import Calendar
 
-    return str(Calendar.from_ical("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:x\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n").walk("VEVENT")[0]["SUMMARY"])
+    return str(
+        Calendar.from_ical("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:x\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n").walk(
+            "VEVENT"
+        )[0]["SUMMARY"]
+    )
 
 
 @package()

@@ -1,5 +1,7 @@
 """Tasks for packages about the web, asynchronous code, tools and tests: what works without a network is what is tried."""
 
+from datetime import UTC
+
 from .task import package
 
 
@@ -11,7 +13,7 @@ def requests():
     class Echo(BaseAdapter):
         def send(self, request, **options):
             answer = requests.Response()
-            answer.status_code, answer._content, answer.url = 200, request.body.encode(), request.url
+            answer.status_code, answer._content, answer.url = 200, request.body, request.url
             answer.request = request
             return answer
 
@@ -52,7 +54,11 @@ def responses():
 def urllib3():
     import urllib3
 
-    return [str(urllib3.util.parse_url("http://u:p@a.de:80/x?y#z")), urllib3.Retry(3).total, urllib3.PoolManager().connection_pool_kw]
+    return [
+        str(urllib3.util.parse_url("http://u:p@a.de:80/x?y#z")),
+        urllib3.Retry(3).total,
+        urllib3.PoolManager().connection_pool_kw,
+    ]
 
 
 @package()
@@ -205,11 +211,13 @@ def bottle():
     app = bottle.Bottle()
     app.route("/x/<n:int>")(lambda n: {"n": n})
     status = []
-    body = app({"REQUEST_METHOD": "GET", "PATH_INFO": "/x/4", "wsgi.errors": None}, lambda s, h, e=None: status.append(s))
+    body = app(
+        {"REQUEST_METHOD": "GET", "PATH_INFO": "/x/4", "wsgi.errors": None}, lambda s, h, e=None: status.append(s)
+    )
     return [status, b"".join(body)]
 
 
-@package("Django")
+@package("Django", version="<6", reason="6 needs Python 3.12")
 def django():
     import django
     from django.conf import settings
@@ -334,9 +342,9 @@ def oauthlib():
 
 @package("google-auth")
 def google_auth():
-    from google.auth import jwt
+    from google.oauth2.credentials import Credentials
 
-    return jwt.decode("e30.e30.", verify=False) if False else sorted(name for name in dir(jwt) if name == "decode")
+    return Credentials("token", scopes=["x"]).to_json(strip=["expiry"])
 
 
 @package("googleapis-common-protos")
@@ -387,9 +395,9 @@ def pymysql():
 
 @package("pg8000")
 def pg8000():
-    from pg8000.converters import make_params
+    from pg8000.converters import identifier, literal
 
-    return make_params({int: 20}, [1, 2])
+    return [identifier("a b"), literal("it's")]
 
 
 @package()
@@ -435,7 +443,11 @@ def apscheduler():
 
     from apscheduler.triggers.cron import CronTrigger
 
-    return CronTrigger(hour=5, timezone="UTC").get_next_fire_time(None, datetime(2024, 5, 6, 7, tzinfo=timezone.utc)).isoformat()
+    return (
+        CronTrigger(hour=5, timezone="UTC")
+        .get_next_fire_time(None, datetime(2024, 5, 6, 7, tzinfo=UTC))
+        .isoformat()
+    )
 
 
 @package()
@@ -626,7 +638,9 @@ def filelock():
 def pathspec():
     import pathspec
 
-    return list(pathspec.PathSpec.from_lines("gitwildmatch", ["*.pyc", "!keep.pyc"]).match_files(["a.pyc", "keep.pyc", "b.py"]))
+    return list(
+        pathspec.PathSpec.from_lines("gitwildmatch", ["*.pyc", "!keep.pyc"]).match_files(["a.pyc", "keep.pyc", "b.py"])
+    )
 
 
 @package()
@@ -721,7 +735,8 @@ def pytest():
 
 @package()
 def hypothesis():
-    from hypothesis import given, settings, strategies as st
+    from hypothesis import given, settings
+    from hypothesis import strategies as st
 
     seen = []
 
@@ -729,7 +744,7 @@ def hypothesis():
     @given(st.lists(st.integers()))
     def check(values):
         seen.append(1)
-        assert sorted(sorted(values)) == sorted(values)
+        assert sorted(values) == sorted(values)
 
     check()
     return len(seen) > 5
@@ -758,7 +773,7 @@ def freezegun():
 def parameterized():
     from parameterized import parameterized
 
-    return [p.args for p in [parameterized.param(1, 2)]] if hasattr(parameterized, "param") else parameterized.__name__
+    return [list(case) for case in parameterized.input_as_callable([(1, 2)])()]
 
 
 @package()
@@ -902,7 +917,7 @@ def deprecated():
 def deprecation():
     import deprecation
 
-    return deprecation.DeprecatedWarning("f", "1", "2", "x").message
+    return str(deprecation.DeprecatedWarning("f", "1", "2", "x"))
 
 
 @package()
@@ -922,7 +937,9 @@ def loguru():
 def structlog():
     import structlog
 
-    logger = structlog.wrap_logger(structlog.ReturnLogger(), processors=[structlog.processors.KeyValueRenderer(sort_keys=True)])
+    logger = structlog.wrap_logger(
+        structlog.ReturnLogger(), processors=[structlog.processors.KeyValueRenderer(sort_keys=True)]
+    )
     return logger.bind(a=1).info("hi", b=2)
 
 
@@ -948,7 +965,9 @@ def colorlog():
 
     import colorlog
 
-    return colorlog.ColoredFormatter("%(log_color)s%(message)s").format(logging.LogRecord("x", 20, "", 1, "hi", (), None))
+    return colorlog.ColoredFormatter("%(log_color)s%(message)s").format(
+        logging.LogRecord("x", 20, "", 1, "hi", (), None)
+    )
 
 
 @package()
@@ -1111,6 +1130,9 @@ def sentry_sdk():
     import sentry_sdk
 
     sent = []
-    sentry_sdk.init(transport=type("T", (sentry_sdk.transport.Transport,), {"capture_envelope": lambda self, e: sent.append(e)}), default_integrations=False)
+    sentry_sdk.init(
+        transport=type("T", (sentry_sdk.transport.Transport,), {"capture_envelope": lambda self, e: sent.append(e)}),
+        default_integrations=False,
+    )
     sentry_sdk.capture_message("hi")
     return len(sent)
