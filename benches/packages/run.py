@@ -113,7 +113,13 @@ def fetch(task: Task, folder: Path) -> Wheels:
 
 def _download(wanted: str, target: Path, built: Path, *options: str) -> str:
     """Download a package, and build the wheels that are missing on the way. Gives the version."""
-    pure = ["--only-binary=:all:", "--platform=any", f"--python-version={PYTHON}", "--implementation=py", f"--find-links={built}"]
+    pure = [
+        "--only-binary=:all:",
+        "--platform=any",
+        f"--python-version={PYTHON}",
+        "--implementation=py",
+        f"--find-links={built}",
+    ]
     for _ in range(8):
         error = _pip("download", *pure, *options, f"--dest={target}", wanted)
         if error is None:
@@ -147,7 +153,9 @@ def _pip(*arguments: str) -> str | None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments, "--quiet"]
     environment = {**os.environ, "CC": "false", "CXX": "false", "DISABLE_SQLALCHEMY_CEXT": "1", "PIP_NO_INPUT": "1"}
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    lines = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")] or [f"pip ended with {ran.returncode}"]
+    lines = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")] or [
+        f"pip ended with {ran.returncode}"
+    ]
     return None if ran.returncode == 0 else lines[-1].removeprefix("ERROR: ")[:160]
 
 

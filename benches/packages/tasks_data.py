@@ -7,7 +7,7 @@ from .task import package
 def six():
     import six
 
-    return [six.PY3, six.ensure_str(b"abc"), list(six.moves.range(3)), six.text_type("x")]
+    return [six.PY2, six.ensure_str(b"abc"), list(six.moves.range(3)), six.text_type("x")]
 
 
 @package("python-dateutil")
@@ -415,9 +415,10 @@ def partd():
 
 @package()
 def joblib():
-    from joblib import Parallel, delayed, hash
+    import joblib
+    from joblib import Parallel, delayed
 
-    return [Parallel(n_jobs=1)(delayed(pow)(x, 2) for x in range(5)), hash([1, 2]) == hash([1, 2])]
+    return [Parallel(n_jobs=1)(delayed(pow)(x, 2) for x in range(5)), joblib.hash([1, 2]) == joblib.hash([1, 2])]
 
 
 @package()
@@ -637,8 +638,6 @@ def schema():
 
 @package("pydantic", version="<2", reason="2 has a compiled core")
 def pydantic():
-    from typing import List
-
     from pydantic import BaseModel, ValidationError
 
     class Order(BaseModel):

@@ -439,15 +439,11 @@ def celery():
 
 @package("APScheduler")
 def apscheduler():
-    from datetime import datetime, timezone
+    from datetime import datetime
 
     from apscheduler.triggers.cron import CronTrigger
 
-    return (
-        CronTrigger(hour=5, timezone="UTC")
-        .get_next_fire_time(None, datetime(2024, 5, 6, 7, tzinfo=UTC))
-        .isoformat()
-    )
+    return CronTrigger(hour=5, timezone="UTC").get_next_fire_time(None, datetime(2024, 5, 6, 7, tzinfo=UTC)).isoformat()
 
 
 @package()
@@ -953,7 +949,7 @@ def json_logger():
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     handler.setFormatter(JsonFormatter("%(message)s"))
-    logger = logging.Logger("x")
+    logger = logging.getLogger("x")
     logger.addHandler(handler)
     logger.info("hi", extra={"n": 1})
     return out.getvalue()
