@@ -100,7 +100,8 @@ def fetch(task: Task, folder: Path) -> Wheels:
         target.mkdir(parents=True)
         built.mkdir(exist_ok=True)
         own = _download(task.package + task.version, target, built, "--no-deps")
-        _download(f"{task.package}=={own}", target, built)
+        if task.needs:
+            _download(f"{task.package}=={own}", target, built)
         done.touch()
     found = sorted(target.glob("*.whl"))
     version = next(path.name.split("-")[1] for path in found if _name(path) == _normal(task.package))

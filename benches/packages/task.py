@@ -20,12 +20,14 @@ class Task:
         source: a module with the task's function, named `process`; it takes an argument that it does not use.
         version: which versions, as pip writes them; "": the newest.
         reason: why not the newest version.
+        needs: False: it needs nothing but numpy, which is in the image.
     """
 
     package: str
     source: str
     version: str = ""
     reason: str = ""
+    needs: bool = True
 
 
 TASKS: dict[str, Task] = {}
@@ -33,7 +35,7 @@ TASKS: dict[str, Task] = {}
 
 
 def package(
-    name: str | None = None, *, version: str = "", reason: str = ""
+    name: str | None = None, *, version: str = "", reason: str = "", needs: bool = True
 ) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
     """Register the decorated function as the task of a package. Without a name, it has the function's."""
 
@@ -42,7 +44,7 @@ def package(
         start = next(number for number, line in enumerate(lines) if line.startswith("def "))
         body = "\n".join(lines[start:])
         source = f"{body}\n\ntask = {function.__name__}\ndef process(_): return task()\n"
-        found = Task(name or function.__name__, source, version, reason)
+        found = Task(name or function.__name__, source, version, reason, needs)
         assert TASKS.setdefault(found.package, found) is found, f"two tasks for {found.package}"
         return function
 

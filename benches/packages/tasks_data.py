@@ -97,7 +97,7 @@ def croniter():
 def holidays():
     import holidays
 
-    return sorted(f"{day} {name}" for day, name in holidays.Germany(years=2024).items())
+    return sorted(f"{day} {name}" for day, name in holidays.Germany(years=2024, language="en_US").items())
 
 
 @package()
@@ -361,7 +361,7 @@ def einops():
     return [rearrange(a, "b h w -> h (b w)").shape, reduce(a, "b h w -> b", "sum").tolist()]
 
 
-@package()
+@package(needs=False)
 def autograd():
     import autograd.numpy as np
     from autograd import grad
@@ -369,14 +369,14 @@ def autograd():
     return [float(grad(lambda x: np.sin(x) * x)(1.0)), grad(lambda v: np.sum(v**2))(np.array([1.0, 2.0])).tolist()]
 
 
-@package()
+@package(needs=False)
 def patsy():
     from patsy import dmatrix
 
     return [list(row) for row in dmatrix("a + b", {"a": ["x", "y", "x"], "b": [1.0, 2.0, 3.0]})]
 
 
-@package()
+@package(needs=False)
 def quantities():
     import quantities as pq
 
@@ -702,7 +702,7 @@ def pyrsistent():
     from pyrsistent import pmap, pvector
 
     values = pvector([1, 2]).append(3)
-    return [list(values), dict(pmap({"a": 1}).set("b", 2))]
+    return [list(values), sorted(pmap({"a": 1}).set("b", 2).items())]
 
 
 @package()

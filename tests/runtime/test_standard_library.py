@@ -31,6 +31,7 @@ MISSING_NAMES = {
         "scrypt": "OpenSSL's; in Python it would take minutes. Tests for it (hasattr) find that it is absent, as natively without it"
     },
     "asyncio.events": {"on_fork": "as os.register_at_fork"},
+    "ctypes": {"pythonapi": "libraries ask for it before they call the interpreter's C functions"},
     "os": {
         "register_at_fork": "without fork, nothing would be called; what finds it expects locks that can be reset",
         "fwalk": "needs folders to be listed by descriptor, which WASI has not",
