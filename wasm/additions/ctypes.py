@@ -1,4 +1,4 @@
-# Behind CPython's ctypes: libraries ask for `pythonapi` to learn whether they may call C functions of the interpreter. PyPy has none, too.
+# Behind CPython's ctypes. Libraries look for `pythonapi` to learn whether they may call C functions. PyPy has none, too.
 
 del pythonapi  # noqa: F821
 
