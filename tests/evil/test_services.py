@@ -51,7 +51,7 @@ PROGRAMS = [
     _p("colliding", "value", f"{ASK}([1, 'ok', [{{i * ((1 << 61) - 1): 0 for i in range(1, 2000)}}], {{}}])"),
     _p(
         "colliding-many",
-        "value",
+        "node",
         "import _cloche; assert not _cloche.call([1, 'ok', [{i * ((1 << 61) - 1): 0 for i in range(1, 9000)}], {}])[0]",
     ),
     # size

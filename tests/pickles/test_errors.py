@@ -55,7 +55,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
 def every(kind: type[BaseException]) -> set[type[BaseException]]:
     """The class and all that derive from it, in Cloche."""
     below = {one for child in kind.__subclasses__() for one in every(child)}
-    return {one for one in {kind, *below} if one.__module__.startswith("cloche")}
+    return {one for one in {kind, *below} if one.__module__.partition(".")[0] == "cloche"}
 
 
 def sent(error: Any, **facts: Any) -> Any:

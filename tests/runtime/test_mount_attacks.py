@@ -61,7 +61,7 @@ PATHS = [
     "{0}/passwd", "{0}/file", "{0}/relative", "{0}/folder/a.txt", "{0}/folder/../secret", "{0}/top/etc/passwd", "{0}/top/top/etc/passwd", "{0}/self",
     "{0}/harmless", "{0}/dangling", "{0}/../secret", "{0}/../../../../../../../../etc/passwd", "{0}/sub/../../secret", "{0}/sub/../../../etc/passwd",
     "{0}/./../{1}/secret", "{0}/..", "{0}//../secret", "{0}/a.txt/", "{0}/a.txt/.", "{0}/a.txt/..", "{0}/a.txt/../a.txt", "{0}/file/", "{0}/folder/",
-    "{0}/folder/.", "/etc/passwd", "//etc/passwd", "../etc/passwd", "etc/passwd", "/proc/self/environ", "/proc/1/environ", "/dev/zero",
+    "{0}/folder/.", "/etc/passwd", "//etc/passwd", "../etc/passwd", "etc/passwd", "/proc/self/environ", "/proc/1/environ", "/dev/mem",
     "{0}/fifo", "{0}/socket", "{0}/\ud800", "{0}/" + "x" * 256, "{0}/" + "sub/../" * 300 + "secret", "{0}" + "/deep" * 3000, "{0}/a.txt\x00b",
 ]  # fmt: skip
 
