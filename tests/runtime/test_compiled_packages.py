@@ -261,8 +261,21 @@ def test_a_runtime_that_is_closed_meanwhile(cache: Path) -> None:
         CompiledPackages("image", compile_one, lambda _: None).prepared({"a.whl": b"PK"}, [])
 
 
+def test_a_full_cache_removes_nothing_but_its_own_files(tmp_path: Path) -> None:
+    """$CLOCHE_CACHE may be a folder that has one called "packages" already. Drafts that a kill has left are its own."""
+    files = PackageFiles(tmp_path / "packages", most_bytes=1000)
+    assert files.can_write
+    others = ["thesis.txt", "notes.tree.txt", "lib-1-py3-none-any.whl", ".hidden"]
+    drafts = [f".{'a' * 40}.{'0' * 16}.part", ".k.0123456789abcdef.part"]
+    for number, name in enumerate([*others, *drafts]):
+        (files.folder / name).write_bytes(bytes(600))
+        os.utime(files.folder / name, (number + 1, number + 1))
+    files.write("k0", bytes(900))
+    assert sorted(path.name for path in files.folder.iterdir()) == sorted([*others, "k0.tree"])
+
+
 def test_a_full_cache_forgets_what_was_not_used_for_the_longest_time(tmp_path: Path) -> None:
-    """Also what others have left there."""
+    """So that what is in use stays."""
     files = PackageFiles(tmp_path / "packages", most_bytes=1000)
     assert files.can_write
     for number in range(3):

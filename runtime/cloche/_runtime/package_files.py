@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,8 @@ _MOST_OF_ONE: Final = 256 << 20
 _MAGIC: Final = b"cloche packages\n"
 _DIGEST_BYTES: Final = 32
 _SUFFIX: Final = ".tree"
+_OWN_NAME: Final = re.compile(r"[\w-]+\.tree|\.[\w.-]+\.[0-9a-f]{16}\.part")
+"""Names of the files that are written here, and of their drafts (`AtomicFile`)."""
 
 
 class PackageFiles:
@@ -95,10 +98,12 @@ class PackageFiles:
         return self.folder / f"{key}{_SUFFIX}"
 
     def _make_room(self, size: int) -> None:
-        """Remove the files that were not used for the longest time, until there is room for `size` bytes; and old drafts."""
+        """Remove the files and drafts that were not used for the longest time, until there is room for `size` bytes."""
         found = []
         with os.scandir(self.folder) as entries:
             for entry in entries:
+                if not _OWN_NAME.fullmatch(entry.name):  # the folder may have been made for something else
+                    continue
                 with contextlib.suppress(OSError):  # another process has removed it
                     status = entry.stat(follow_symlinks=False)
                     found.append((status.st_mtime_ns, status.st_size, entry.path))
