@@ -92,7 +92,7 @@ def _describe_one(exc: BaseException, phase: str, cause: Failure | None, explici
         message = _str(exc.msg)
         if exc.filename is not None:
             file, line = text(_str(exc.filename), _MAX_NAME), exc.lineno or 0
-            source = text((linecache.getline(file, line) or _str(exc.text or "")).strip(), _MAX_LINE)
+            source = text(_line(file, line) or _str(exc.text or "").strip(), _MAX_LINE)
             frames = (*frames[: MAX_FRAMES - 1], Frame(file, line, "<module>", source))
             notes = (*notes[: MAX_NOTES - 1], f"at line {line}, column {exc.offset or 0}")
     else:
@@ -157,12 +157,17 @@ def _is_shown(frame: FrameType) -> bool:
 
 def _frame(frame: FrameType, line: int | None) -> Frame:
     code = frame.f_code
+    # the image has no source of frozen modules, and linecache would make a request of the host for each
+    frozen = code.co_filename.startswith("<cloche>/")
+    source = "" if frozen else _line(code.co_filename, line or 0, frame.f_globals)
+    return Frame(text(code.co_filename, _MAX_NAME), line or 0, text(code.co_name, _MAX_NAME), text(source, _MAX_LINE))
+
+
+def _line(file: str, number: int, module_globals: dict[str, Any] | None = None) -> str:
+    """A line of a source without the spaces around it; empty if it cannot be read."""
     try:
-        # the image has no source of frozen modules, and linecache would make a request of the host for each
-        frozen = code.co_filename.startswith("<cloche>/")
-        source = "" if frozen else linecache.getline(code.co_filename, line or 0, frame.f_globals).strip()
+        return linecache.getline(file, number, module_globals).strip()
     except MemoryError:
         raise
-    except Exception:  # a node can replace __loader__
-        source = ""
-    return Frame(text(code.co_filename, _MAX_NAME), line or 0, text(code.co_name, _MAX_NAME), text(source, _MAX_LINE))
+    except Exception:  # a node can replace __loader__; a file can declare an encoding that is none
+        return ""

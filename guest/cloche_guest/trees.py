@@ -69,7 +69,7 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
         shown = self._tree.shown(self.path)
         try:
             remember(shown, _decoded(data))
-        except (SyntaxError, UnicodeDecodeError):
+        except Exception:  # what a codec raises that is none for sources
             pass  # `compile` says what is wrong
         code: types.CodeType = compile(data, shown, "exec", dont_inherit=True)
         return code

@@ -36,8 +36,9 @@ def tree_of(name: str, content: bytes) -> bytes:
             for member in members:
                 if member.is_dir():
                     continue
-                path = _WHEEL_DATA.sub("", member.filename, count=1) if ".data/" in member.filename else member.filename
-                if "__pycache__/" in path:  # compiled by whoever made the archive, perhaps from other sources
+                inner = _WHEEL_DATA.match(member.filename)
+                path = member.filename[inner.end() :] if inner else member.filename
+                if "__pycache__" in path.split("/"):  # compiled by whoever made the archive, perhaps from other sources
                     continue
                 if path in found:
                     raise ValueError(f"it has {path!r} twice")

@@ -189,6 +189,21 @@ def test_syntax_error_at_run_time_keeps_its_phase(load):
     assert [frame[:2] for frame in failure["frames"]] == [["node.py", 1], ["<string>", 1]]
 
 
+@pytest.mark.parametrize("encoding", ["hex", "rot13", "undefined", "none-such", "punycode"])
+def test_a_file_whose_encoding_is_none(load, tmp_path, encoding):
+    """Its line cannot be shown; what was raised is."""
+    file = tmp_path / "lib.py"
+    file.write_text(f"# coding: {encoding}\nx = (\n")
+    failure = load("""
+        def N(path):
+            with open(path, "rb") as file:
+                exec(compile(file.read(), path, "exec"))
+    """).failure(str(file))
+    assert (failure["phase"], failure["type"]) == ("call", "SyntaxError")
+    assert "cannot be described" not in failure["message"]
+    assert failure["frames"][-1][0] == str(file)
+
+
 def test_memory_error_lets_go_of_the_call_that_filled_memory(load):
     """Its locals are dropped before anything else is allocated."""
     bench = load("""

@@ -41,13 +41,15 @@ def test_every_file_is_in_the_tree(compression: int) -> None:
     """Whatever its compression; purelib is unpacked as by pip; stale bytecode is left out."""
     content = archive(
         ("p/__init__.py", b"x" * 1000), ("p/empty", b""), ("p-1.data/purelib/q.py", b"q"), ("p-1.data/scripts/s", b"s"),
-        ("p/__pycache__/a.cpython-313.pyc", b"old"), ("d/", b""), ("ü/é.txt", b"e"), compression=compression,
+        ("p/__pycache__/a.cpython-313.pyc", b"old"), ("p/q/__pycache__", b"a file"), ("d/", b""), ("ü/é.txt", b"e"),
+        ("p/own.data/purelib/f", b"data"), compression=compression,
     )  # fmt: skip
     assert contents(tree_of("p.whl", content)) == {
         "p/__init__.py": b"x" * 1000,
         "p/empty": b"",
         "q.py": b"q",
         "p-1.data/scripts/s": b"s",
+        "p/own.data/purelib/f": b"data",
         "ü/é.txt": b"e",
     }
 

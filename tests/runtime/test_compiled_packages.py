@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import cloche
+from cloche._runtime import compiled_packages
 from cloche._runtime.compiled_packages import CompiledPackages, imported_names
 from cloche._runtime.package_files import PackageFiles
 from cloche.errors import ClosedError
@@ -348,11 +349,92 @@ def test_a_message_that_would_be_too_large_has_the_package_as_it_is(
 
 
 def test_names_are_searched_in_the_text() -> None:
-    """As import statements begin; hostile text costs no more than its length."""
-    text = "import a, b.c\nfrom d.e import f\n    from g import (h,\ni)\nx = 1; import j\n'''\nimport k\n'''\nfrom . import l\n"
-    assert imported_names(Modules("m", {"m": ("m.py", text, False)})) == {"m", "a", "b.c", "d.e", "g", "k"}
-    long = "import " + "a" * 1_000_000 + "\n" + "import a" + ", a" * 300_000 + ",\n" + "from \t" * 200_000
-    assert imported_names(Modules("m", {"m": ("m.py", long, False)}))
+    """As import statements begin, and with what comes from a package: it may be a module of it."""
+    text = """import a, b.c
+from d.e import f
+    from g import (h,
+i as x, # the rest is not read
+j)
+x = 1; import k
+'''
+import l
+'''
+from . import m
+from n import o as p, q
+from r import *
+"""
+    found = imported_names(Modules("main", {"main": ("main.py", text, False)}))
+    assert found == {"main", "a", "b.c", "d.e", "d.e.f", "g", "g.h", "g.i", "l", "n", "n.o", "n.q", "r"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import " + "a" * 1_000_000 + "\n" + "import a" + ", a" * 300_000 + ",\n" + "from \t" * 200_000,
+        "from a import (" * 100_000,
+        "from a import (\n" * 100_000,
+        "from a import (" + " " * 1_000_000,
+        "from a import " + " as " * 300_000,
+        ("from a import (" + "a," * 1000 + "\n") * 500,
+        "from a" + " \t" * 500_000,
+    ],
+    ids=range(7),
+)
+def test_a_text_that_is_slow_to_search(text: str) -> None:
+    """None is: it costs no more than its length."""
+    assert imported_names(Modules("m", {"m": ("m.py", text, False)}))
+
+
+def test_what_comes_from_a_package_is_compiled_ahead(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:
+    """The first node that imports it finds its code."""
+    path = write_wheel(tmp_path / "lib.whl", "", part="from . import inner", inner="")
+    source = cloche.Source("from os.path import exists\nfrom lib import part\ndef f(x): return x, exists(part.__spec__.cached), exists(part.inner.__spec__.cached)")  # fmt: skip
+    assert used(runtime, path, source) == (True, True)
+
+
+def test_a_compiler_that_ran_out_of_time_continues_at_the_next_load(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From what it has made; and not for ever: a package may be made to be slow."""
+    monkeypatch.setattr(compiled_packages, "_SECONDS", 0.0)
+    given: list[bytes] = []
+
+    def compile_one(name: str, content: bytes, names: list[str], seconds: float) -> bytes:
+        given.append(content)
+        return tree.pack({str(len(given)): tree.File(b"", 0)})
+
+    packages = CompiledPackages("image", compile_one, lambda _: None)
+    before = b"PK"
+    for number in range(1, 30):
+        now = packages.prepared({"a.whl": b"PK"}, [])["a.whl"]
+        if len(given) == number:
+            assert given[-1] == before
+            before = now
+        assert now == before
+    assert len(given) == 8
+    monkeypatch.setattr(compiled_packages, "_SECONDS", 60.0)
+    packages.prepared({"b.whl": b"PK"}, [])
+    packages.prepared({"b.whl": b"PK"}, [])
+    assert len(given) == 9
+
+
+def test_a_node_cannot_have_the_compiler_run_at_every_load(cache: Path) -> None:
+    """Only for modules that are there and have no code, once each."""
+    empty = tree.File(b"", 0)
+    files = {"lib/__init__.py": empty, "lib/a.py": empty, "lib/bad.py": empty, "one.py": empty}
+    made = tree.pack(files | {"lib/__pycache__/a.cpython-313.pyc": empty})
+    asked: list[list[str]] = []
+
+    def compile_one(name: str, content: bytes, names: list[str], seconds: float) -> bytes:
+        asked.append(names)
+        return made
+
+    packages = CompiledPackages("image", compile_one, lambda _: None)
+    sent = packages.prepared({"a.whl": b"PK"}, [])
+    for _ in range(3):
+        for lie in ("nothing", "lib.a", "lib/bad", "lib.bad", "lib", "one", "../lib.bad", ""):
+            packages.extend({"a.whl": b"PK"}, sent, {"a.whl": [lie]})
+    assert asked == [[], ["lib.bad"], ["lib"], ["one"]]
 
 
 def test_a_hostile_wheel_says_why(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:

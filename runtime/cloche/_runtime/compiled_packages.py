@@ -26,7 +26,9 @@ _FORMAT: Final = 1
 """Version of what is kept. Raise it with each change of the tree's layout, or of how a package is compiled."""
 MIB: Final = 1 << 20
 _SECONDS: Final = 30.0
-"""Time after which no further module of a package is compiled. A node compiles the others itself, when it imports them."""
+"""Time after which no further module of a package is compiled. The next load continues; a node compiles the others itself."""
+_MOST_ROUNDS: Final = 8
+"""How often loads spend that time on one package. Then what is left of it is left to the nodes: it may be made to be slow."""
 _SMALL_FOLDER: Final = 64 << 10
 """A folder below this size is being worked on, perhaps, and takes no longer to compile than to look for."""
 _LONG: Final = 150_000
@@ -35,6 +37,8 @@ _MOST_NAMES: Final = 2000
 _MOST_CHARACTERS: Final = 200
 _GIVEN_UP: Final = "-given-up"
 """Suffix of the key of a package that has broken the compiler, or kept it busy beyond its deadline."""
+_UNFINISHED: Final = "-unfinished"
+"""Suffix of the key of a package whose compiler ran out of time; the content is the number of times, as one byte."""
 
 COMPILER: Final = Source(
     """
@@ -61,8 +65,10 @@ LIMITS: Final = Limits(
 )
 """Limits of the node that compiles."""
 
+_NAMES: Final = r"[A-Za-z_][\w.]{0,200}(?:[ \t]*,[ \t]*[A-Za-z_][\w.]{0,200})*"
 _IMPORT: Final = re.compile(
-    r"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][\w.]{0,200}(?:[ \t]*,[ \t]*[A-Za-z_][\w.]{0,200})*)", re.MULTILINE
+    rf"^[ \t]*(?:import[ \t]+({_NAMES})|from[ \t]+([A-Za-z_][\w.]{{0,200}})(?:[ \t]+import[ \t]*(\([\w\s,]*|[\w \t,]*))?)",
+    re.MULTILINE,
 )
 
 
@@ -82,6 +88,8 @@ class CompiledPackages:
         self._compile_one = compile_one
         self._tell = tell
         self._under_way: set[str] = set()
+        self._asked: dict[str, set[str]] = {}
+        """Modules that were given to the compiler because a node has reported them, by the key of their package."""
 
     def prepared(self, packages: Mapping[str, bytes], names: Collection[str]) -> dict[str, bytes]:
         """The packages as they are sent to a node: with compiled code if there is some, or as they are.
@@ -108,7 +116,10 @@ class CompiledPackages:
                 continue
             key, files = self._key(name, content), self._files()
             if files is not None and files.can_write and key not in self._under_way and not files.has(key + _GIVEN_UP):
-                self._compile(name, sent[name], modules, key, files)
+                wanted = sorted(_uncompiled(sent[name], modules) - self._asked.setdefault(key, set()))
+                self._asked[key].update(wanted)  # no node can make this process compile a module twice
+                if wanted:
+                    self._compile(name, sent[name], wanted, key, files)
 
     def _prepared(self, name: str, content: bytes, names: Collection[str]) -> bytes:
         if tree.is_tree(content) and len(content) < _SMALL_FOLDER:
@@ -118,11 +129,12 @@ class CompiledPackages:
             return content
         key = self._key(name, content)
         kept = files.read(key)
-        if kept is not None:
+        if kept is not None and not 0 < _rounds(files, key) < _MOST_ROUNDS:
             return kept
+        so_far = content if kept is None else kept
         if key in self._under_way or files.has(key + _GIVEN_UP) or not files.can_write:
-            return content  # if another thread compiles it, this load does not wait
-        return self._compile(name, content, sorted(names), key, files) or content
+            return so_far  # if another thread compiles it, this load does not wait
+        return self._compile(name, so_far, sorted(names), key, files) or so_far
 
     def _files(self) -> PackageFiles | None:
         """The files in the cache; None if there is no cache. The environment says where it is, and may change."""
@@ -151,6 +163,7 @@ class CompiledPackages:
                 self._tell(f"compiled {name} in {seconds:.1f} s")
             try:
                 files.write(key, made)
+                self._note_time(key, files, is_over=seconds >= _SECONDS)
             except OSError as error:
                 self._tell(f"the compiled code of {name} cannot be kept ({error}): the next load compiles it again")
             return made
@@ -165,15 +178,56 @@ class CompiledPackages:
         finally:
             self._under_way.discard(key)
 
+    @staticmethod
+    def _note_time(key: str, files: PackageFiles, is_over: bool) -> None:
+        """Note whether the compiler has run out of time."""
+        if is_over:
+            files.write(key + _UNFINISHED, bytes((min(_rounds(files, key) + 1, 255),)))
+        else:
+            files.forget(key + _UNFINISHED)
+
 
 def imported_names(modules: Modules) -> set[str]:
     """Names of modules that the import statements of a node's code may lead to. The code is searched, not parsed."""
     found = {modules.main}
     for _, text, _ in modules.files.values():
         for match in _IMPORT.finditer(text):
-            found.update(part.strip(" \t") for part in match[1].split(","))
+            plain, base, names = match.groups()
+            if base is None:
+                found.update(part.strip(" \t") for part in plain.split(","))
+            else:
+                found.add(base)
+                for part in (names or "").removeprefix("(").split(","):
+                    words = part.split(None, 1)  # "name", or "name as other"
+                    if words and words[0].isidentifier() and len(words[0]) <= _MOST_CHARACTERS:
+                        found.add(f"{base}.{words[0]}")
             if len(found) > _MOST_NAMES:
                 return found
+    return found
+
+
+def _rounds(files: PackageFiles, key: str) -> int:
+    """How often the compiler has run out of time with a package; 0 if it has finished."""
+    noted = files.read(key + _UNFINISHED)
+    return noted[0] if noted else 0
+
+
+def _uncompiled(block: bytes, names: list[str]) -> set[str]:
+    """Those of the modules that a tree has the source of, and no compiled code."""
+    try:
+        paths = tree.files(block)
+    except ValueError:
+        return set()
+    code = {path.rpartition(".cpython-")[0] for path in paths if path.endswith(".pyc")}
+    found = set()
+    for name in names:
+        if "/" in name:
+            continue
+        path = name.replace(".", "/")
+        for file in (f"{path}/__init__", path):
+            folder, slash, stem = file.rpartition("/")
+            if f"{file}.py" in paths and f"{folder}{slash}__pycache__/{stem}" not in code:
+                found.add(name)
     return found
 
 

@@ -94,6 +94,11 @@ class PackageFiles:
             file.write(_MAGIC + _digest(key, memoryview(content)))
             file.write(content)
 
+    def forget(self, key: str) -> None:
+        """Remove what is kept under a key, if there is something."""
+        with contextlib.suppress(OSError):
+            self._path(key).unlink()
+
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{_SUFFIX}"
 
