@@ -25,6 +25,8 @@ _KNOWN_METHODS: Final = (
     "process", "aprocess", "initialize", "cleanup", "flush", "get_config", "get_capabilities",
 )  # fmt: skip
 _NONE: Final = object()
+_MOST_NAME: Final = 200
+"""Characters of a method's name that an error shows."""
 _STREAM_TYPES: Final = ("AsyncIter", "AsyncGen")
 
 
@@ -84,10 +86,10 @@ class Node:
                 return self.call
             raise AttributeError(f"{self.entry} is a function, which has no methods: call it with process()")
         if not name.isidentifier() or name.startswith("_"):
-            raise AttributeError(f"{name!r} is not a public method of {self.entry}: {self._listed('')}")
+            raise AttributeError(f"{name[:_MOST_NAME]!r} is not a public method of {self.entry}: {self._listed('')}")
         found = getattr(self.target, name, _NONE)
         if found is _NONE:
-            raise AttributeError(f"{self.entry} has no method {name!r}: {self._listed(name)}")
+            raise AttributeError(f"{self.entry} has no method {name[:_MOST_NAME]!r}: {self._listed(name)}")
         if not callable(found):
             raise AttributeError(
                 f"{name!r} of {self.entry} is {type(found).__name__}, not a method: get() reads it ({self._listed('')})"
@@ -101,7 +103,7 @@ class Node:
         except Exception:  # `__dir__` is code of the node
             names = dir(type(self.target))
         public = [one for one in names if not one.startswith("_") and self._is_method(one)]
-        close = difflib.get_close_matches(name, public, n=1)
+        close = difflib.get_close_matches(name[:_MOST_NAME], public, n=1)
         listed = f"it has {', '.join(public[:20])}{', ...' if len(public) > 20 else ''}"
         return f"did you mean {close[0]!r}? {listed}" if close else listed
 

@@ -24,6 +24,8 @@ from cloche_wire.record import Record
 from cloche_wire.tagged import Opaque, Tagged
 
 _MAX_KEY_DEPTH: Final = 64
+_MOST_COPIES: Final = 1_000_000
+_ATOMS: Final = frozenset({str, int, float, bool, bytes, type(None)})
 MAX_FRACTION_BITS: Final = 4096
 """Maximum bits of a fraction's numerator and denominator, because reducing a fraction takes quadratic time."""
 
@@ -113,8 +115,8 @@ def _as_base(value: Any, base: type, lower_base: Callable[[Any], Lowered]) -> Lo
         tag, copy = lowered = lower_base(value)
         if tag is not None:
             copy = lift(tag, copy)
-        equal = copy == value or (copy != copy and value != value)
-    except (ValueError, OverflowError):  # the base has no such value, or none to compare with
+        equal = bool(copy == value or (copy != copy and value != value))
+    except Exception:  # the base has no such value, or none to compare with; comparing runs code of the class
         equal = False
     if not equal:
         raise refusal(value, f"as a {base.__name__} it would be another value")
@@ -144,22 +146,72 @@ def refuse_doubles(keys: Iterable[Any]) -> None:
     Raises:
         ValueError: two of the keys would be equal.
     """
-    done: dict[int, Any] = {}
-    arriving = [_arriving(key, done) for key in keys]
+    found = Arriving(_MOST_COPIES)
+    arriving = [found.key(key) for key in keys]
     if len(set(arriving)) != len(arriving):
         raise ValueError("two keys would be the same on the other side: an enum arrives as its value")
 
 
-def _arriving(key: Any, done: dict[int, Any], depth: int = _MAX_KEY_DEPTH) -> Any:
-    """The key as the other side will decode it, as far as enums are concerned. What is in many places of it is looked at once."""
-    kind = type(key)
-    if issubclass(kind, Enum):
-        return _arriving(key.value, {}, depth)
-    if (kind is not tuple and kind is not frozenset) or not depth:
-        return key
-    if id(key) not in done:
-        done[id(key)] = kind([_arriving(item, done, depth - 1) for item in key])
-    return done[id(key)]
+class Arriving:
+    """Keys as the other side will decode them, as far as enums are concerned.
+
+    A part that comes again is not looked at again, but it is counted: hashing what arrives looks at all of its copies.
+
+    Args:
+        copies: how many items may be in parts that come again.
+    """
+
+    def __init__(self, copies: int) -> None:
+        self._copies = self._left = copies
+        self._size = 0
+        # with the part itself: a new object could reuse the id of a freed one
+        self._done: dict[int, tuple[Any, Any, int]] = {}
+
+    def key(self, key: Any, depth: int = _MAX_KEY_DEPTH) -> Any:
+        """What a key, or a part of it, arrives as.
+
+        Args:
+            key: the key.
+            depth: levels of containers to look into.
+
+        Raises:
+            TooManyCopies: it would arrive as more copies than are allowed.
+        """
+        if type(key) in _ATOMS or not depth:
+            return key
+        if (known := self._done.get(id(key))) is not None:
+            _, arriving, size = known
+            self._left -= size
+            if self._left < 0:
+                raise TooManyCopies(
+                    f"what is in several places of a key would be sent as more than {self._copies} items", self._copies
+                )
+        else:
+            before = self._size
+            arriving = self._new(key, depth)
+            size = 1 + self._size - before
+            self._size = before
+            self._done[id(key)] = key, arriving, size
+        self._size += size
+        return arriving
+
+    def _new(self, key: Any, depth: int) -> Any:
+        kind = type(key)
+        if kind is tuple or kind is frozenset:
+            return kind([self.key(item, depth - 1) for item in key])
+        return self.key(key.value, depth - 1) if issubclass(kind, Enum) else key
+
+
+class TooManyCopies(ValueError):
+    """A key would be sent as too many items, because parts of it are in several places.
+
+    Attributes:
+        allowed: how many items of such parts are allowed.
+    """
+
+    def __init__(self, message: str, allowed: int) -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 def _record(value: Any, names: list[Any], values: list[Any]) -> Lowered:

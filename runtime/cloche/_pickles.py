@@ -4,12 +4,16 @@ An error must arrive whatever its attributes hold. A process pool whose worker c
 unpickle it, loses the error, and some pools wait for it for ever. So each attribute that is no plain value is pickled apart, as
 bytes inside of the error's pickle: one that fails on either side is left out, and a note of the error says so.
 
+A pickle inside of a pickle knows nothing of what is in the outer one: what is in both is there twice. So pickles are at most
+`_MOST_NESTED` deep inside of each other, and what is deeper is left out as well.
+
 Nothing here is specific to guests: what guests have sent was decoded and cleaned before, and is texts and plain values.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -17,10 +21,21 @@ __all__ = ["copied", "handle", "reduced", "refuses_to_pickle"]
 
 Error = TypeVar("Error", bound=BaseException)
 
+
+class _Nesting(threading.local):
+    """How many pickles of attributes this thread is inside of."""
+
+    depth = 0
+
+
+_nesting: Final = _Nesting()
+
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 _PROTOCOL: Final = 5  # of the attributes' own pickles; every Python that Cloche runs on reads it
 _LINKS: Final = ("__cause__", "__context__")
 _MOST_LINKS: Final = 32
+_MOST_NESTED: Final = 3
+"""How deep errors may be in attributes and foreign causes of errors: each such pickle is apart, and may repeat the others."""
 _CLOUDY: Final = ("cloudpickle", "dill", "joblib.externals.cloudpickle")
 
 
@@ -104,10 +119,16 @@ def _parts(native: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
 def _pickle_apart(name: str, value: Any, apart: dict[str, bytes], lost: dict[str, str]) -> None:
     import pickle  # a program that pickles errors has it; for others it is slow to import
 
+    if _nesting.depth == _MOST_NESTED:
+        lost[name] = f"it is in an error that is {_MOST_NESTED} errors deep inside of another one"
+        return
+    _nesting.depth += 1
     try:
         apart[name] = pickle.dumps(value, _PROTOCOL)
     except Exception as error:  # the value is of any class of the caller's
         lost[name] = _reason(error)
+    finally:
+        _nesting.depth -= 1
 
 
 def _reason(error: Exception) -> str:

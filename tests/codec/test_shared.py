@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from cloche import EncodeError, Limits
 from cloche._codec.codec import Codec
+from cloche_wire.values import lower, refuse_doubles
 
 from . import strategies as s
 from .conftest import DEPTH, REPLY_BYTES
@@ -274,3 +277,55 @@ def test_time_does_not_depend_on_the_tree(native: Any) -> None:
         return count
 
     assert steps(50) < 2 * steps(20) + 1000
+
+
+@dataclasses.dataclass(eq=False)
+class Pair:
+    """Its hash is its identity, so a key of many of them costs nothing before it is sent."""
+
+    first: Any
+    second: Any
+
+
+def _pair(inner: Any) -> Any:
+    return Pair(inner, inner)
+
+
+def _enum(inner: Any) -> Any:
+    return enum.Enum("Member", [("member", (inner, inner))]).member  # type: ignore[attr-defined]  # made here
+
+
+@pytest.mark.parametrize("wrap", [_pair, _enum])
+def test_a_key_of_a_few_objects_becomes_no_flood(wrap: Callable[[Any], Any]) -> None:
+    """Parts of a key that come again are counted before anything hashes what arrives."""
+    key: Any = 0
+    for _ in range(50):
+        key = wrap(key)
+    codec = Codec(Limits(), lambda data: 0, lambda address, length: memoryview(b""))
+    for value in ({key: 1}, {key}, {(key, 1)}):
+        with pytest.raises(EncodeError, match=r"in several places of a key .* \(value_nodes\)") as caught:
+            codec.encode([1, 1, value], "data")
+        assert (caught.value.limit, caught.value.path) == ("value_nodes", "data")
+
+
+def test_a_guest_counts_the_parts_of_keys_too() -> None:
+    """There an enum is a key as cheaply."""
+    key: Any = 0
+    for _ in range(50):
+        key = _enum(key)
+    with pytest.raises(ValueError, match="in several places of a key"):
+        refuse_doubles([key, 1])
+    refuse_doubles([_enum(3), 1])
+
+
+def test_a_comparison_that_raises_is_a_difference() -> None:
+    """Comparing a value with its copy runs code of the value's class."""
+
+    class Odd(int):
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError
+
+        __hash__ = int.__hash__
+
+    with pytest.raises(TypeError, match="it would be another value"):
+        lower(Odd(3))

@@ -124,6 +124,22 @@ def test_a_chain_of_causes_of_any_length(length: int) -> None:
     assert (made.__context__ is None) == (length > 100)
 
 
+@pytest.mark.parametrize("of", [lambda error: [error], lambda error: ExceptionGroup("tries", [error])])
+def test_errors_inside_of_errors_do_not_multiply(of: Callable[[BaseException], Any]) -> None:
+    """Each is in an attribute and a cause of the next one; a pickle inside of a pickle would have it again each time."""
+    error: BaseException = errors.ClocheError("first")
+    for _ in range(25):
+        outer, held = errors.ClocheError("next"), of(error)
+        outer.tries = held  # type: ignore[attr-defined]  # an attribute of the caller's
+        outer.__cause__ = held if isinstance(held, BaseException) else error
+        error = outer
+    data = pickle.dumps(error)
+    assert len(data) < 1 << 20
+    made = pickle.loads(data)
+    assert str(made) == "next"
+    assert str(getattr(made.tries, "exceptions", made.tries)[0]) == "next"
+
+
 def test_an_attribute_that_cannot_be_pickled_is_left_out_and_named() -> None:
     """`data` has the caller's own values: a view of memory, a class that exists in one process only."""
     made = sent(MADE[errors.GuestExitError](), data=(memoryview(b"abc"),))

@@ -386,8 +386,14 @@ class Lowering:
         """Refuse keys (or items of a set) that would be equal, unhashable or incomparable on the other side."""
         if _UNCHANGED_KEYS.issuperset(map(type, keys)):
             return
-        done: dict[int, Any] = {}
-        received = [_as_received(key, self._depth, done) for key in keys]
+        found = _Received(self._max_copies)
+        try:
+            received = [found.key(key, self._depth) for key in keys]
+        except wire.TooManyCopies as error:
+            allowed = error.allowed
+            raise _Refused(
+                f"{error} (value_nodes)", {"limit": "value_nodes", "value": allowed, "reached": allowed + 1}
+            ) from None
         try:
             different = len(set(received)) == len(received)
         except UNCOMPARABLE as error:
@@ -457,33 +463,29 @@ class Lowering:
     }
 
 
-def _as_received(key: Any, depth: int, done: dict[int, Any]) -> Any:
-    """The key as the other side will decode it. A key that cannot be sent is returned unchanged: the walk refuses it later.
+class _Received(wire.Arriving):
+    """Keys as the other side will decode them. A key that cannot be sent stays unchanged: the walk refuses it later."""
 
-    Args:
-        key: the key, or a part of it.
-        depth: levels of containers allowed.
-        done: results by the id of what came before. What is in many places of a key is looked at once.
-    """
-    kind = type(key)
-    if kind in _UNCHANGED_KEYS or not depth:
-        return key
-    if kind is tuple or kind is frozenset:
-        if id(key) not in done:
-            done[id(key)] = kind([_as_received(item, depth - 1, done) for item in key])
-        return done[id(key)]
-    try:
-        tag, content = wire.lower(key)
-        if tag is None:
-            return _as_received(content, depth - 1, {})
-        if tag == tags.RECORD:
-            name, fields, values = content
-            return Record(name, fields, [_as_received(value, depth - 1, {}) for value in values])
-        if tag in ARRAY_TAGS:
-            return _Unhashable()
-        return wire.lift(tag, content)
-    except (TypeError, ValueError):
-        return key
+    def _new(self, key: Any, depth: int) -> Any:
+        kind = type(key)
+        if kind in _UNCHANGED_KEYS:
+            return key
+        if kind is tuple or kind is frozenset:
+            return super()._new(key, depth)
+        try:
+            tag, content = wire.lower(key)
+            if tag is None:
+                return self.key(content, depth - 1)
+            if tag == tags.RECORD:
+                name, fields, values = content
+                return Record(name, fields, [self.key(value, depth - 1) for value in values])
+            if tag in ARRAY_TAGS:
+                return _Unhashable()
+            return wire.lift(tag, content)
+        except wire.TooManyCopies:
+            raise
+        except (TypeError, ValueError):
+            return key
 
 
 class _Unhashable:
