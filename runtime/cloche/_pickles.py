@@ -34,7 +34,7 @@ _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 _PROTOCOL: Final = 5  # of the attributes' own pickles; every Python that Cloche runs on reads it
 _LINKS: Final = ("__cause__", "__context__")
 _MOST_LINKS: Final = 32
-_MOST_NESTED: Final = 3
+_MOST_NESTED: Final = 2
 """How deep errors may be in attributes and foreign causes of errors: each such pickle is apart, and may repeat the others."""
 _CLOUDY: Final = ("cloudpickle", "dill", "joblib.externals.cloudpickle")
 
