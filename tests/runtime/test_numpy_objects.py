@@ -35,9 +35,9 @@ def run(expression):
 
 
 @pytest.fixture(scope="module")
-def node() -> object:
-    with cloche.Runtime() as runtime:
-        yield runtime.load(cloche.Source(SOURCE), "run")
+def evaluate(runtime):
+    with runtime.load(cloche.Source(SOURCE), "run") as node:
+        yield node.process
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,5 @@ def node() -> object:
         ("umath._get_sfloat_dtype()(2.0).__reduce__()[1]", (2.0,)),
     ],
 )
-def test_values(node: cloche.Node, expression: str, value: object) -> None:
-    assert node.process(expression) == value
+def test_values(evaluate, expression, value):
+    assert evaluate(expression) == value
