@@ -1,7 +1,5 @@
 """Tasks for packages about the web, asynchronous code, tools and tests: what works without a network is what is tried."""
 
-from datetime import UTC
-
 from .task import package
 
 
@@ -439,11 +437,15 @@ def celery():
 
 @package("APScheduler")
 def apscheduler():
-    from datetime import datetime
+    from datetime import datetime, timezone
 
     from apscheduler.triggers.cron import CronTrigger
 
-    return CronTrigger(hour=5, timezone="UTC").get_next_fire_time(None, datetime(2024, 5, 6, 7, tzinfo=UTC)).isoformat()
+    return (
+        CronTrigger(hour=5, timezone="UTC")
+        .get_next_fire_time(None, datetime(2024, 5, 6, 7, tzinfo=timezone.utc))
+        .isoformat()
+    )
 
 
 @package()
@@ -726,7 +728,7 @@ def pytest():
     folder = tempfile.mkdtemp()
     with open(os.path.join(folder, "test_x.py"), "w") as file:
         file.write("import pytest\n@pytest.mark.parametrize('n', [1, 2])\ndef test_a(n, tmp_path): assert n < 3\n")
-    return int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", folder]))
+    return int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--capture=sys", folder]))
 
 
 @package()
@@ -757,12 +759,12 @@ def mock():
 
 @package()
 def freezegun():
-    from datetime import datetime
+    import datetime
 
     from freezegun import freeze_time
 
     with freeze_time("2024-05-06"):
-        return datetime.now().isoformat()
+        return datetime.datetime.now().isoformat()
 
 
 @package()
@@ -950,6 +952,7 @@ def json_logger():
     handler = logging.StreamHandler(out)
     handler.setFormatter(JsonFormatter("%(message)s"))
     logger = logging.getLogger("x")
+    logger.setLevel("INFO")
     logger.addHandler(handler)
     logger.info("hi", extra={"n": 1})
     return out.getvalue()
