@@ -159,7 +159,9 @@ def test_a_flood_is_refused_before_it_takes_memory(native: Any, flood: Callable[
     try:
         with pytest.raises(EncodeError, match="value_nodes|request_bytes") as host:
             codec.encode([2, 7, value], "data")
-        with pytest.raises(ValueError, match=r"result.*: .*(value_nodes is 10000|reply_bytes)"):
+        with pytest.raises(
+            ValueError, match=r"result.*: .*(value_nodes is 10000|reply_bytes)|in several places of a key"
+        ):
             native.reply([0, value])
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from cloche._atomic_file import AtomicFile
 from cloche._profiling import phases as _phases
 from cloche._profiling.call_tree import Function, Tree, merge, parse
 from cloche._sandbox import raise_failure
-from cloche.errors import ClocheError
+from cloche.errors import ClocheError, ClosedError
 from cloche.texts import name
 from cloche_wire import Op, Reply
 
@@ -234,6 +234,8 @@ def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
         if not made.problem and not calls.sandbox.closed:
             try:
                 answer = _ask(calls, "take")
+            except ClosedError:  # the call has broken the guest
+                pass
             except ClocheError as error:
                 made.problem = f"after call {phases.call}: {error}"
         try:
@@ -246,7 +248,7 @@ def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
         try:
             yield Profile(node.name, made)
         finally:
-            if not calls.sandbox.closed:
+            with suppress(ClosedError):
                 _ask(calls, "stop")
 
 

@@ -157,7 +157,9 @@ class Supervisor:
             raise
 
     def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
-        """See `Sandbox`."""
+        """See `Sandbox`. Asks the present guest alone: an observer may ask when a call has broken it, before it is replaced."""
+        if self._sandbox.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
         return self._recovering(self._sandbox.aside, op, operands)
 
     def share(self, length: int) -> memoryview:
