@@ -166,7 +166,8 @@ static PyMethodDef methods[] = {
     {"loads", m_loads, METH_O, "Decode one CBOR item."},
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},
     {"emit", m_emit, METH_O, "Encode a record into the log ring."},
-    {"hold", m_hold, METH_VARARGS, "hold(stream, record): keep the record of a line without an end, for a host whose guest breaks."},
+    {"hold", m_hold, METH_VARARGS,
+     "hold(stream, record): keep the record of a line without an end, for a host whose guest breaks."},
     {"seed_mt19937", m_seed, METH_VARARGS, "seed_mt19937(capsule, bytes): seed a numpy MT19937 through its capsule."},
     {"call", m_call, METH_O, "Ask the host: [ask, *operands] -> [granted, value or failure]; None: nothing is granted."},
     {0}};

@@ -4,7 +4,8 @@
 #include <string.h>
 
 _Static_assert((RING_CAPACITY & (RING_CAPACITY - 1)) == 0, "offsets wrap by a mask");
-_Static_assert(sizeof(struct ring) == RING_HEADER_BYTES + RING_CAPACITY + 2 * RING_HELD_BYTES, "the header is as the host reads it");
+_Static_assert(sizeof(struct ring) == RING_HEADER_BYTES + RING_CAPACITY + 2 * RING_HELD_BYTES,
+               "the header is as the host reads it");
 #define WORD_IS_AT(name) _Static_assert(offsetof(struct ring, name) == 4 * RING_##name, #name)
 WORD_IS_AT(magic);
 WORD_IS_AT(capacity);
