@@ -52,7 +52,7 @@ RUNS = [
 @pytest.mark.parametrize(("case", "sanitizer"), RUNS)
 def test_case(program: Callable[[str], Path], sanitizer: str, case: str) -> None:
     """The case's name says what it promises."""
-    if case == "forks_at_random_moments":
+    if case in build.FORKING:
         sanitizer = "undefined"  # a child finds the locks of AddressSanitizer's own allocator as they were (gcc 12)
     command = [*build.launcher(sanitizer), str(program(sanitizer)), case]
     done = subprocess.run(
