@@ -231,7 +231,7 @@ def profile(node: Node, *, builtins: bool = True) -> Iterator[Profile]:
 
     def after(phases: CallPhases) -> None:
         answer = None
-        if not made.problem and not calls.sandbox.closed:
+        if not made.problem:
             try:
                 answer = _ask(calls, "take")
             except ClosedError:  # the call has broken the guest
