@@ -19,6 +19,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 import cloche
 from benches.packages import tasks_data, tasks_text, tasks_tools
 from benches.packages.task import TASKS, Task
@@ -104,7 +106,7 @@ def fetch(task: Task, folder: Path) -> Wheels:
             _download(f"{task.package}=={own}", target, built)
         done.touch()
     found = sorted(target.glob("*.whl"))
-    version = next(path.name.split("-")[1] for path in found if _name(path) == _normal(task.package))
+    version = next(path.name.split("-")[1] for path in found if _name(path) == canonicalize_name(task.package))
     changed = [path.name.split("-")[0] for path in found if (built / f"{path.name}.changed").exists()]
     notes = [task.reason] if task.reason else []
     if changed:
@@ -124,7 +126,7 @@ def _download(wanted: str, target: Path, built: Path, *options: str) -> str:
     for _ in range(8):
         error = _pip("download", *pure, *options, f"--dest={target}", wanted)
         if error is None:
-            name = _normal(re.split("[=<>!~]", wanted)[0])
+            name = canonicalize_name(re.split("[=<>!~]", wanted)[0])
             return next(path.name.split("-")[1] for path in target.glob("*.whl") if _name(path) == name)
         missing = re.search(r"No matching distribution found for ([^ ;(]+)", error)
         if missing is None:
@@ -165,12 +167,8 @@ def _is_compiled(wheel: Path) -> bool:
         return any(name.endswith((".so", ".pyd")) for name in archive.namelist())
 
 
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _name(wheel: Path) -> str:
-    return _normal(wheel.name.split("-")[0])
+    return canonicalize_name(wheel.name.split("-")[0])
 
 
 def natively(task: Task, wheels: Wheels, folder: Path) -> str:
@@ -227,7 +225,7 @@ def run(task: Task, folder: Path) -> Result:
 
 def page(results: Iterable[Result]) -> str:
     """docs/reference/packages.md."""
-    results = sorted(results, key=lambda result: _normal(result.package))
+    results = sorted(results, key=lambda result: canonicalize_name(result.package))
     works = [result for result in results if result.works]
     rows = [
         f"| {r.package} | {r.version} | {'yes' if r.works else 'no'} | {_seconds(r.first_s)} | {_seconds(r.again_s)} | {_cell(r.note)} |"
