@@ -25,6 +25,15 @@ def advice(load: Callable[[], Any]) -> str:
     return caught.value.remedy
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a module that a node wants."""
+    made = tmp_path / "nodes"
+    made.mkdir()
+    (made / "helpful.py").write_text("ANSWER = 42")
+    return made
+
+
 def wheel(folder: Path, name: str, **files: str) -> Path:
     path = folder / f"{name}-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -40,10 +49,7 @@ def test_a_package_that_is_not_granted(load: Load, tmp_path: Path) -> None:
     assert load(text, grants=granted).process(0) == 42
 
 
-def test_a_module_beside_the_nodes_file(runtime: cloche.Runtime, tmp_path: Path) -> None:
-    folder = tmp_path / "nodes"
-    folder.mkdir()
-    (folder / "helpful.py").write_text("ANSWER = 42")
+def test_a_module_beside_the_nodes_file(runtime: cloche.Runtime, folder: Path) -> None:
     (folder / "node.py").write_text(f"import helpful\n{USER.format('helpful.ANSWER')}")
     assert advice(lambda: runtime.load(folder / "node.py")) == (
         "A module helpful lies beside the node's file, but a single file is loaded alone: put an __init__.py into their folder, load the "
@@ -54,10 +60,7 @@ def test_a_module_beside_the_nodes_file(runtime: cloche.Runtime, tmp_path: Path)
         assert node.process(0) == 42
 
 
-def test_a_relative_import_in_a_single_file(runtime: cloche.Runtime, tmp_path: Path) -> None:
-    folder = tmp_path / "nodes"
-    folder.mkdir()
-    (folder / "helpful.py").write_text("ANSWER = 42")
+def test_a_relative_import_in_a_single_file(runtime: cloche.Runtime, folder: Path) -> None:
     (folder / "node.py").write_text(f"from .helpful import ANSWER\n{USER.format('ANSWER')}")
     assert advice(lambda: runtime.load(folder / "node.py")).startswith(
         "The node was loaded as a single module. Load the folder of its package"
@@ -67,10 +70,7 @@ def test_a_relative_import_in_a_single_file(runtime: cloche.Runtime, tmp_path: P
         assert node.process(0) == 42
 
 
-def test_an_absolute_import_inside_of_a_package(runtime: cloche.Runtime, tmp_path: Path) -> None:
-    folder = tmp_path / "nodes"
-    folder.mkdir()
-    (folder / "helpful.py").write_text("ANSWER = 42")
+def test_an_absolute_import_inside_of_a_package(runtime: cloche.Runtime, folder: Path) -> None:
     (folder / "__init__.py").write_text(f"import helpful\n{USER.format('helpful.ANSWER')}")
     found = advice(lambda: runtime.load(folder))
     assert found == "The node's package has nodes.helpful: write `import nodes.helpful`, or import it relatively."
