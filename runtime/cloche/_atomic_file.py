@@ -7,9 +7,12 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Final
 
 __all__ = ["AtomicFile"]
+
+_LOOKS: Final = 20
+"""How often two looks at a file may disagree before it is taken for one without a name."""
 
 
 class AtomicFile:
@@ -39,7 +42,7 @@ class AtomicFile:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         self._path = Path(os.path.realpath(path))  # a rename would replace the link instead of what it leads to
         found = _status(path)
-        if found is not None and not _is_replaceable(found, self._path):
+        if found is not None and not _is_replaceable(path, self._path):
             self.file: IO[bytes] = Path(path).open("wb")  # noqa: SIM115  # closed by `commit` or `discard`
             return
         # before it is made: an interrupt right after that would leave it behind
@@ -107,10 +110,17 @@ def _status(path: str | os.PathLike[str]) -> os.stat_result | None:
         return None
 
 
-def _is_replaceable(found: os.stat_result, path: Path) -> bool:
-    """Whether a file is a regular one with that path. The link of a descriptor (/dev/fd/1) may lead to a path that is none."""
-    named = _status(path)
-    return stat.S_ISREG(found.st_mode) and named is not None and os.path.samestat(found, named)
+def _is_replaceable(path: str | os.PathLike[str], real: Path) -> bool:
+    """Whether a file is a regular one whose path is `real`. A link of a descriptor (/dev/fd/1) may lead to a path that is none."""
+    for _ in range(_LOOKS):  # another process may replace or remove the file between the two
+        found, named = _status(path), _status(real)
+        if found is None:
+            return True
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        if named is not None and os.path.samestat(found, named):
+            return True
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cloche import _atomic_file
 from cloche._atomic_file import AtomicFile
 from tests.injection import every, within
 
@@ -164,3 +165,29 @@ def test_a_draft_is_never_a_file_that_was_there(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(FileExistsError):
         AtomicFile(tmp_path / "result")
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+@pytest.mark.parametrize("look", range(1, 7))
+def test_a_file_that_another_process_changes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int, change: str
+) -> None:
+    """Before any look at it: it is replaced all the same, never written in place, where a reader would see a part."""
+    path, other, looks = tmp_path / "result", tmp_path / "other", 0
+    path.write_bytes(b"old")
+    other.write_bytes(b"another's")
+    status = _atomic_file._status
+
+    def changed(named: Path) -> os.stat_result | None:
+        nonlocal looks
+        looks += 1
+        if looks == look:
+            other.replace(path) if change == "replaced" else path.unlink()
+        return status(named)
+
+    monkeypatch.setattr(_atomic_file, "_status", changed)
+    with AtomicFile(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() in (b"old", b"another's") if path.exists() else change == "removed"
+        assert len([entry for entry in tmp_path.iterdir() if entry.suffix == ".part"]) == 1
+    assert path.read_bytes() == b"new"
