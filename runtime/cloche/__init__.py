@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
     from cloche._runtime.node import Node, Stats
     from cloche._runtime.pool import Pool
+    from cloche._runtime.pool_workers import PoolStats
     from cloche._runtime.runtime import Runtime
     from cloche._sandbox.snapshot import Snapshot
     from cloche.clock import Clock
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         NodeLoadError,
         NodeRaisedError,
         OutputError,
+        PoolTimeoutError,
         ProtocolError,
         ServiceError,
         StreamLimitError,
@@ -75,6 +77,8 @@ __all__ = [
     "Opaque",
     "OutputError",
     "Pool",
+    "PoolStats",
+    "PoolTimeoutError",
     "Profile",
     "ProtocolError",
     "Record",
@@ -98,6 +102,7 @@ _NAMES = {
     "cloche.mounts": ("Mount",),
     "cloche._runtime.node": ("Node", "Stats"),
     "cloche._runtime.pool": ("Pool",),
+    "cloche._runtime.pool_workers": ("PoolStats",),
     "cloche._profiling.profile": ("Profile", "profile"),
     "cloche._runtime.runtime": ("Runtime",),
     "cloche._sandbox.snapshot": ("Snapshot",),
@@ -121,6 +126,7 @@ _NAMES = {
         "NodeLoadError",
         "NodeRaisedError",
         "OutputError",
+        "PoolTimeoutError",
         "ProtocolError",
         "ServiceError",
         "StreamLimitError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 from cloche.grants import Grants
 from cloche.limits import Limits, whole_number
@@ -17,6 +17,7 @@ __all__ = [
     "checked_limits",
     "checked_method",
     "checked_params",
+    "checked_seconds",
     "checked_shape",
 ]
 
@@ -48,6 +49,27 @@ def checked_limits(limits: Any) -> Limits:
 def checked_grants(grants: Any) -> Grants:
     """The grants that a caller passed; grants of nothing for None. Raises as `checked` does."""
     return Grants() if grants is None else checked("grants", grants, Grants, "cloche.Grants(...), or None")
+
+
+def checked_seconds(name: str, value: Any) -> float | None:
+    """A number of seconds, 0 or more; or None.
+
+    Args:
+        name: of the argument, for the error.
+        value: what was passed.
+
+    Raises:
+        TypeError: the value is neither a number nor None.
+        ValueError: the number is negative, or no number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{name} is {reprlib.repr(value)}: give a number of seconds, or None")
+    seconds = float(value)
+    if not seconds >= 0:
+        raise ValueError(f"{name} is {seconds}: give 0 or more")
+    return seconds
 
 
 def check_text(name: str, value: Any, what: str) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "NodeLoadError",
     "NodeRaisedError",
     "OutputError",
+    "PoolTimeoutError",
     "ProtocolError",
     "ServiceError",
     "StreamLimitError",
@@ -175,6 +176,20 @@ class StreamLimitError(ClocheError):
         self.value = value
         self.reached = reached
         self.node = node
+
+
+class PoolTimeoutError(ClocheError, TimeoutError):
+    """An item waited too long for a node of the pool (``acquire_timeout_s``), or for room in its queue (``queue_timeout_s``).
+
+    No node was touched. ``limit``, ``value`` and ``reached`` say which of the two it was, and how long the item has waited. You do
+    not get it for an item that runs too long: that is a `DeadlineError`.
+    """
+
+    def __init__(self, message: str, *, limit: str, value: float, reached: float) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.value = value
+        self.reached = reached
 
 
 class BrokenInstanceError(ClocheError):

@@ -64,17 +64,31 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            optional = field.name in _OPTIONAL
-            if value is None and optional:
+            if value is None and field.name in _OPTIONAL:
                 continue
-            number = _seconds(value) if field.name.endswith("_s") else whole_number(value)
-            if number is None:
-                what = "a number" if field.name.endswith("_s") else "a whole number"
-                raise TypeError(f"Limits.{field.name} is {value!r}: give {what}" + (" or None" if optional else ""))
-            lowest, highest = _RANGES.get(field.name, (1, (1 << 31) - 1))
-            if not lowest <= number <= highest:
-                raise ValueError(f"Limits.{field.name} is {value!r}: give a number from {lowest} to {highest}")
-            object.__setattr__(self, field.name, number)
+            object.__setattr__(self, field.name, checked_limit(field.name, value, f"Limits.{field.name}"))
+
+
+def checked_limit(field: str, value: Any, called: str) -> float:
+    """A number that is valid for a field of `Limits`, as a plain int or float.
+
+    Args:
+        field: name of the field.
+        value: what was given for it, not None.
+        called: how the error calls it.
+
+    Raises:
+        TypeError: the value is no number.
+        ValueError: the number is out of the field's range.
+    """
+    number = _seconds(value) if field.endswith("_s") else whole_number(value)
+    if number is None:
+        what = "a number" if field.endswith("_s") else "a whole number"
+        raise TypeError(f"{called} is {value!r}: give {what}" + (" or None" if field in _OPTIONAL else ""))
+    lowest, highest = _RANGES.get(field, (1, (1 << 31) - 1))
+    if not lowest <= number <= highest:
+        raise ValueError(f"{called} is {value!r}: give a number from {lowest} to {highest}")
+    return number
 
 
 def whole_number(value: Any) -> int | None:

@@ -129,7 +129,7 @@ def test_a_large_job_does_not_starve_a_small_one(runtime):
         assert started.wait(20)
         ahead = []
         for i in range(20):
-            ahead.append(pool._executor._work_queue.qsize())
+            ahead.append(len(pool._workers._queue))
             assert pool.submit(i).result(20) == 2 * i
         stop.set()
         thread.join()
@@ -182,7 +182,7 @@ def test_every_node_is_closed_though_a_cleanup_fails(runtime):
     before = len(runtime._nodes)
     pool = runtime.pool(source, "N", size=3)
     assert list(pool.map([1])) == [1]
-    nodes = [worker.node for worker in pool._idle]
+    nodes = [slot.node for slot in pool._workers._slots]
     with pytest.raises(ExceptionGroup, match="^not all nodes of the pool could be closed cleanly") as caught:
         pool.close()
     assert [(type(error), error.message) for error in caught.value.exceptions] == [
@@ -228,7 +228,7 @@ def test_an_age_is_measured_from_the_clone_s_making(runtime):
     with runtime.pool(Source(COUNTER), "N", size=1, max_age_s=1000.0) as pool:
         began = time.monotonic()
         assert list(pool.map([1, 1, 1])) == [1, 2, 3]
-        assert pool._idle[0].made <= began
+        assert pool._workers._free[0].made <= began
 
 
 SERVED = Source("from cloche_guest import services\ndef f(x): return services.meet(x)\n")
@@ -237,19 +237,19 @@ SERVED = Source("from cloche_guest import services\ndef f(x): return services.me
 def test_a_clone_that_cannot_be_made_is_reported_on_its_items_future(runtime, monkeypatch):
     """The pool goes on with the next item."""
     with runtime.pool(BREAKER, "f", size=1) as pool:
-        good, failures = pool._clone, [OSError("no more memory"), KeyboardInterrupt()]
+        good, failures = pool._workers._clone, [OSError("no more memory"), KeyboardInterrupt()]
 
         def clone():
             if failures:
                 raise failures.pop(0)
             return good()
 
-        monkeypatch.setattr(pool, "_clone", clone)
+        monkeypatch.setattr(pool._workers, "_clone", clone)
         futures = [pool.submit(x) for x in ("break", 1, 2, 3)]
         kinds = [type(future.exception(60)) for future in futures]
         assert kinds == [cloche.GuestTrapError, OSError, KeyboardInterrupt, type(None)]
         assert futures[3].result() == 3
-        assert not pool._under_way and len(pool._idle) == 1
+        assert pool.stats.busy == 0
 
 
 def test_a_pool_whose_clones_cannot_be_made_leaves_none_behind(runtime, monkeypatch):
@@ -289,7 +289,7 @@ def test_closing_a_pool_from_inside_its_own_item_is_refused(runtime):
 def test_an_interrupted_close_is_ended_by_the_next(runtime, monkeypatch):
     """Ctrl-C while a node is being closed."""
     pool = runtime.pool(DOUBLE, "f", size=3)
-    nodes = [worker.node for worker in pool._idle]
+    nodes = [slot.node for slot in pool._workers._slots]
     hits = [KeyboardInterrupt]
     close = cloche.Node.close
 
@@ -302,7 +302,7 @@ def test_an_interrupted_close_is_ended_by_the_next(runtime, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         pool.close()
     pool.close()
-    assert all(node.__cloche__.closed for node in nodes) and not pool._idle
+    assert all(node.__cloche__.closed for node in nodes) and not any(slot.node for slot in pool._workers._slots)
     with pytest.raises(cloche.ClosedError):
         pool.submit(1)
 
@@ -325,7 +325,7 @@ def test_an_interrupted_map_gives_up_its_items_and_keeps_its_nodes(runtime):
         with pytest.raises(KeyboardInterrupt):
             results.throw(KeyboardInterrupt)
         assert pool.submit("last").result(60) == "last"
-        assert len(pool._idle) == 1 and not pool._under_way
+        assert pool.stats.busy == 0
     assert seen[0] == 0 and len(seen) <= 3
 
 
@@ -384,6 +384,6 @@ def test_the_end_of_the_caller_s_stack_is_not_taken_for_a_pool_that_cannot_run_t
         def full(*_):
             raise RecursionError("maximum recursion depth exceeded")
 
-        monkeypatch.setattr(pool._executor, "submit", full)
+        monkeypatch.setattr(pool._workers._executor, "submit", full)
         with pytest.raises(RecursionError):
             pool.submit(1)

@@ -9,6 +9,7 @@ into which a late answer may be written is not used again.
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import struct
@@ -21,6 +22,7 @@ from cloche._isolation.address_ranges import NO_RANGES, Ranges
 from cloche._isolation.protocol import (
     ANSWER,
     BODY,
+    ENDLESS_US,
     INBOX,
     INLINE,
     LENGTH,
@@ -33,6 +35,7 @@ from cloche._isolation.protocol import (
     StopReason,
 )
 from cloche._isolation.shared_memory import SharedMemory, create
+from cloche._sandbox import GIVEN
 from cloche.errors import BrokenInstanceError, ClocheError, EncodeError, HardDeadlineError, ProtocolError
 from cloche_wire import abi
 
@@ -49,6 +52,7 @@ GRACE_S: Final = 5.0
 _KEPT_BYTES: Final = 16 << 20
 """A larger area of shared memory is released after the call."""
 
+_LONGEST_POLL_MS: Final = (1 << 31) - 1
 _U32: Final = 0xFFFF_FFFF
 _TIMEVAL: Final = struct.Struct("@ll")
 _CALL: Final = int(Request.CALL)
@@ -112,7 +116,7 @@ class Channel:
 
     Attributes:
         area: shared memory for messages, as large as needed so far; None if there is none, or if the worker may use another one.
-        allowed_us: microseconds that a call may take, if a limit other than ``deadline_s`` bounds it; otherwise 0.
+        allowed_us: microseconds that a call may take, if something else than `Limits.deadline_s` bounds it; otherwise 0.
         limited_by: index in `LIMITED_BY` of the limit that bounds a call's time.
         patience_s: seconds until a worker that does not answer is killed; None: never.
         node: number of the node in the worker.
@@ -153,15 +157,17 @@ class Channel:
         """Set the time that the next requests may take.
 
         Args:
-            limit: the field of `Limits` that bounds them, for the error.
-            value: the value of that field.
-            seconds: how long the guest may run; the worker is killed some time after that. None: no bound.
+            limit: what bounds them, for the error: a field of `Limits`, or GIVEN.
+            value: the value of that field, or the deadline that was given.
+            seconds: how long the guest may run; the worker is killed some time after that. None or infinite: no bound.
         """
+        is_endless = seconds is not None and math.isinf(seconds)
+        allowed_us = 0 if limit == "deadline_s" or seconds is None or is_endless else max(1, round(seconds * 1e6))
         self._limit, self._value = limit, value
         self.limited_by = LIMITED_BY.index(limit)
-        self.allowed_us = 0 if limit == "deadline_s" or seconds is None else max(1, round(seconds * 1e6))
+        self.allowed_us = ENDLESS_US if is_endless else allowed_us
         # not SO_RCVTIMEO, which starts anew after each signal: with a profiler's signals it would never expire
-        self.patience_s = None if seconds is None else seconds + self._grace_s
+        self.patience_s = None if seconds is None or is_endless else seconds + self._grace_s
         if self._socket.fileno() >= 0:  # it is closed if the node broke in a stream
             self._socket.settimeout(self.patience_s)
 
@@ -343,7 +349,14 @@ class Channel:
     def _wait(self, until: float | None) -> None:
         """Wait until there is a message to receive, or the worker's end of the socket is closed."""
         seconds = self.patience_s if until is None else max(0.0, until - time.monotonic())
-        if self._readable.poll(None if seconds is None else seconds * 1000):
+        if seconds is None:
+            self._readable.poll()
+            return
+        while not self._readable.poll(min(seconds * 1000, _LONGEST_POLL_MS)):
+            seconds -= _LONGEST_POLL_MS / 1000
+            if seconds <= 0:
+                break
+        else:
             return
         if until is None:
             raise self._overdue()
@@ -415,9 +428,11 @@ class Channel:
         limit, value = self._limit, self._value
         assert value is not None  # without a value nothing is overdue
         self._process.end(f"killed, for it did not end a call within {self._grace_s:g} s of its deadline")
+        given = f"with_options(deadline_s={value})" if limit == GIVEN else f"Limits.{limit}={value}"
+        limit = "deadline_s" if limit == GIVEN else limit
         message = (
             f"node {self.name!r} ran longer than {value} s in one {'stream' if limit == 'stream_s' else 'call'} "
-            f"(Limits.{limit}={value}), and its worker process did not stop it: the process was killed, with every node in it"
+            f"({given}), and its worker process did not stop it: the process was killed, with every node in it"
         )
         return HardDeadlineError(message, limit=limit, value=value, reached=value + self._grace_s, node=self.name)
 

@@ -15,9 +15,12 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
+from cloche._sandbox import GIVEN
+
 __all__ = [
     "ANSWER",
     "BODY",
+    "ENDLESS_US",
     "FRAMES_BYTES",
     "INBOX",
     "INLINE",
@@ -56,7 +59,8 @@ class Request(IntEnum):
     """frame: options of the new instance. With a snapshot comes a descriptor of shared memory: `a` bytes of pages, then runs"""
     CALL = 2
     """frame: a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds
-    that the call may take, 0 for `Limits.deadline_s`; `b`: index in `LIMITED_BY` of the limit that `a` comes from"""
+    that the call may take, 0 for `Limits.deadline_s`, ENDLESS_US for as long as it takes; `b`: index in `LIMITED_BY` of what bounds
+    it"""
     READ = 3
     """copy `b` bytes at guest address `a` to the shared memory that comes as a descriptor. Changes nothing in the guest"""
     SHARE = 4
@@ -73,8 +77,10 @@ class Request(IntEnum):
     """close the instance, whose guest is at rest. Not answered"""
 
 
-LIMITED_BY: Final = ("deadline_s", "stream_s", "load_s")
-"""Fields of `Limits` that can bound the time of a call."""
+LIMITED_BY: Final = ("deadline_s", "stream_s", "load_s", GIVEN)
+"""What can bound the time of a call: fields of `Limits`, or a deadline for that call alone."""
+ENDLESS_US: Final = (1 << 64) - 1
+"""In place of the microseconds that a call may take: it has no deadline."""
 
 
 class StopReason(IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from cloche._isolation.remote_memory import RemoteMemory
 from cloche._isolation.shared_memory import create
 from cloche._records import LogRecord
 from cloche._requests import FramedRequestRouter, ServiceHandler
-from cloche._sandbox import PAGE_BYTES, CallUsage, CheckedSandbox, Snapshot, logs
+from cloche._sandbox import GIVEN, PAGE_BYTES, CallUsage, CheckedSandbox, Snapshot, logs
 from cloche._wasm import Reason, Stop, Stopped, no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import abi
@@ -147,7 +148,8 @@ class RemoteInstance(CheckedSandbox):
         self._began = time.perf_counter()
         if self._router is not None:
             self.host.begin()
-            self.host.deadline = None if self._limit_s is None else time.monotonic() + self._limit_s
+            endless = self._limit_s is None or math.isinf(self._limit_s)
+            self.host.deadline = None if endless else time.monotonic() + self._limit_s  # type: ignore[operator]  # it has an end
         self.last_fuel = self._told = 0
         self._ran_under = self._limited_by, self._limit_s
         codec, channel = self._codec, self._channel
@@ -243,7 +245,7 @@ class RemoteInstance(CheckedSandbox):
         if seconds is None:
             seconds, field = self.limits.deadline_s, "deadline_s"
         self._limited_by, self._limit_s = field, seconds
-        self._channel.allow(field, getattr(self.limits, field), seconds)
+        self._channel.allow(field, seconds if field == GIVEN else getattr(self.limits, field), seconds)
 
     @property
     def told(self) -> Stop | None:

@@ -5,6 +5,7 @@ It neither encodes nor decodes values: frames pass unchanged between the host an
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import struct
@@ -19,6 +20,7 @@ from cloche._isolation.channel import most_ranges
 from cloche._isolation.protocol import (
     ANSWER,
     BODY,
+    ENDLESS_US,
     INBOX,
     INLINE,
     LENGTH,
@@ -275,7 +277,8 @@ class NodeServer:
             raise InternalError("a request came before OPEN")
         match kind:
             case Request.CALL:
-                instance.limit_next_calls(a / 1e6 if a else None, LIMITED_BY[b])
+                seconds = math.inf if a == ENDLESS_US else a / 1e6 if a else None
+                instance.limit_next_calls(seconds, LIMITED_BY[b])
                 frame = instance.relay(self._message(payload, bodies, shared, length)._replace(begun=self._begun))
                 for outer, inner in self._lent:  # copied back: the host sees what the node wrote to a buffer
                     outer[:] = inner

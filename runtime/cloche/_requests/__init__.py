@@ -1,6 +1,6 @@
 """Requests of running guests, and the handlers that answer them. Operands are untrusted, and a node takes one call at a time."""
 
-from cloche._requests.node_lock import NodeLock, exclusive, is_inside, is_nested, run_inside
+from cloche._requests.node_lock import NodeLock, exclusive, hold, is_inside, is_nested, run_inside
 from cloche._requests.router import (
     FramedRequestRouter,
     GuestRequestRouter,
@@ -23,6 +23,7 @@ __all__ = [
     "RequestRouter",
     "ServiceHandler",
     "exclusive",
+    "hold",
     "is_inside",
     "is_nested",
     "run_inside",

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloche._requests import NodeLock, exclusive
+from cloche._runtime.call_options import NO_OPTIONS, CallOptions
+from cloche._sandbox import GIVEN
 from cloche.errors import ClocheError, ClosedError
 from cloche_wire import Op, Reply
 
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from cloche._sandbox import Observer, Sandbox, Snapshot
 
 __all__ = ["NodeCalls"]
+
+T = TypeVar("T")
 
 
 class NodeCalls:
@@ -83,15 +89,38 @@ class NodeCalls:
         """Send one message and return the reply. `within`: seconds that the call may take, instead of ``deadline_s``."""
         self.check_free()
         lock, sandbox = self.lock, self.sandbox
-        lock.busy = True
         if within is not None:
-            sandbox.limit_next_calls(within, "stream_s")
+            return self._limited(within, "stream_s", partial(self.exchange, op, operands, root))
+        lock.busy = True
         try:
             return sandbox.exchange(op, operands, root)
         finally:
             lock.busy = False
-            if within is not None:
-                sandbox.limit_next_calls(None)
+
+    @exclusive
+    def run_with(self, options: CallOptions, function: Callable[[], T]) -> T:
+        """Call a function whose calls of this node have these options.
+
+        Args:
+            options: see `CallOptions`.
+            function: makes calls of the node, and returns when they have ended.
+        """
+        self.check_free()
+        if options.deadline_s is ...:
+            return function()
+        return self._limited(math.inf if options.deadline_s is None else options.deadline_s, GIVEN, function)
+
+    def _limited(self, seconds: float, field: str, function: Callable[[], T]) -> T:
+        """Call a function whose calls of this node may take so long, see `Sandbox.limit_next_calls`. Needs the lock."""
+        limit = self.sandbox.limit_next_calls
+        try:
+            try:
+                limit(seconds, field)
+                return function()
+            finally:
+                limit(None)
+        finally:
+            limit(None)  # again: an interrupt may have prevented the first one, and the next call is another caller's
 
     @exclusive
     def call(self, op: Op, operands: list[Any], root: str) -> Any:
@@ -252,8 +281,13 @@ class NodeCalls:
         self._stream = steps
         return sandbox.position
 
-    def end_stream(self, steps: object, ended: bool) -> bool:
+    def end_stream(self, steps: object, ended: bool, options: CallOptions = NO_OPTIONS) -> bool:
         """Unregister the stream of `steps`, and close the node's generators unless the guest has ended them.
+
+        Args:
+            steps: the `StreamSession`.
+            ended: whether the guest has ended them.
+            options: options of the call that closes them.
 
         Returns:
             whether `steps` was the node's open stream.
@@ -262,5 +296,5 @@ class NodeCalls:
             return False
         self._stream = None
         if not (ended or self.closed or self.sandbox.closed):
-            self.call(Op.STREAM_CLOSE, [], "")
+            self.run_with(options, partial(self.call, Op.STREAM_CLOSE, [], ""))
         return True

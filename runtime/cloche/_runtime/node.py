@@ -1,4 +1,4 @@
-"""`Node`: a loaded node, as the object that the caller holds and calls."""
+"""`Node`: a loaded node, as the object that the caller holds and calls; and `NodeView`: the same, with options of its calls."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche._arguments import checked_method, checked_shape
 from cloche._pickles import handle
 from cloche._runtime import stream as _stream
+from cloche._runtime.call_options import NO_OPTIONS
 from cloche._runtime.stream import StreamSession
 from cloche._sandbox import Stats
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._records import StreamPosition
+    from cloche._runtime.call_options import CallOptions
     from cloche._runtime.calls import NodeCalls
     from cloche._sandbox import Snapshot
     from cloche.services import ServiceRecord
 
-__all__ = ["Node", "Stats"]
+__all__ = ["Node", "NodeView", "Stats"]
 
 _PROCESS = int(Op.PROCESS)
 
@@ -161,7 +163,7 @@ class Node:
             BrokenInstanceError: as for `process`.
             Exception: an exception that `items` raised. The node sees it first, at its ``async for``.
         """
-        return _stream.run(StreamSession(self.__cloche__, alone=items is None), () if items is None else items)
+        return _stream.run(self._stream_session(alone=items is None), () if items is None else items)
 
     def resume(self, items: Iterable[Any] = ()) -> Iterator[Any]:
         """Continue the stream that was open when the node's snapshot, or its last checkpoint, was taken.
@@ -176,7 +178,10 @@ class Node:
         Raises:
             ClocheError: the saved state has no open stream. Other errors as for `stream`.
         """
-        return _stream.run(StreamSession(self.__cloche__, resume=True), items)
+        return _stream.run(self._stream_session(resume=True), items)
+
+    def _stream_session(self, *, resume: bool = False, alone: bool = False) -> StreamSession:
+        return StreamSession(self.__cloche__, resume=resume, alone=alone)
 
     @property
     def stream_position(self) -> StreamPosition | None:
@@ -219,19 +224,46 @@ class Node:
         """
         from cloche._runtime import async_calls
 
-        steps = StreamSession(self.__cloche__, alone=items is None)
+        steps = self._stream_session(alone=items is None)
         return async_calls.stream(self.__cloche__, steps, () if items is None else items)
 
     def aresume(self, items: AsyncIterable[Any] | Iterable[Any] = ()) -> AsyncIterator[Any]:
         """As `resume`, for ``async for``, with items as `astream` takes them."""
         from cloche._runtime import async_calls
 
-        return async_calls.stream(self.__cloche__, StreamSession(self.__cloche__, resume=True), items)
+        return async_calls.stream(self.__cloche__, self._stream_session(resume=True), items)
 
     async def _await(self, function: Callable[[], Any]) -> Any:
         from cloche._runtime import async_calls  # late: importing anyio takes 30 ms
 
         return await async_calls.call(self.__cloche__, function)
+
+    def with_options(self, *, deadline_s: float | EllipsisType | None = ...) -> Node:
+        """This node, seen through options: calls that are made through the returned object have them.
+
+        Both objects are the same node: they share its state, and wait for each other's calls. A view costs nothing to make and
+        holds nothing of its own, so make one for each call or keep one for each kind of call; several threads may use views with
+        different options at the same time. ``with_options`` of a view keeps the options that are not given anew.
+
+        >>> import cloche
+        >>> with cloche.Runtime() as runtime:
+        ...     node = runtime.load(cloche.Source("def f(x): return x"))
+        ...     node.with_options(deadline_s=10).process(1)
+        1
+
+        Args:
+            deadline_s: seconds that each call, or step of a stream, may take, in place of `Limits.deadline_s`; None: as long as
+                it takes. Loading, snapshots and `close` keep the limits of the node.
+
+        Returns:
+            a `Node` whose ``process``, ``call``, ``initialize``, ``flush``, ``cleanup``, ``get``, ``stream``, ``resume`` and their
+            awaited twins have the options. All else is as on this node.
+
+        Raises:
+            TypeError: an option has the wrong class; the message names it.
+            ValueError: a number is out of range.
+        """
+        return NodeView(self, NO_OPTIONS.but(deadline_s=deadline_s))
 
     def buffer(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Any:
         """A numpy array in the guest's memory. Fill it in place and pass it, or a contiguous part, to `process` without a copy.
@@ -367,3 +399,58 @@ class Node:
     def __repr__(self) -> str:
         state = "closed" if self.__cloche__.closed else "broken" if self.broken else "ready"
         return f"<cloche.Node {self.name!r} {state}>"
+
+
+class NodeView(Node):
+    """Makes the calls of another `Node` object, with options. Everything else of a node is inherited, and acts on the same node.
+
+    Args:
+        node: the node, or another view of it.
+        options: the options of all calls.
+    """
+
+    def __init__(self, node: Node, options: CallOptions) -> None:
+        super().__init__(node.__cloche__, node._restore)  # noqa: SLF001  # of the same class
+        self._options = options
+
+    def with_options(self, *, deadline_s: float | EllipsisType | None = ...) -> Node:
+        """See `Node`."""
+        return NodeView(self, self._options.but(deadline_s=deadline_s))
+
+    def process(self, /, *data: Any, **keywords: Any) -> Any:
+        """See `Node`."""
+        if keywords:
+            return self._call(Op.CALL, [None, list(data), keywords], "arguments")
+        return self._call(Op.PROCESS, list(data), "data")
+
+    def call(self, method: str, /, *arguments: Any, **keywords: Any) -> Any:
+        """See `Node`."""
+        calls, name = self.__cloche__, checked_method(method)
+        return calls.run_with(self._options, lambda: calls.invoke(name, arguments, keywords))
+
+    def initialize(self) -> Any:
+        """See `Node`."""
+        return self.__cloche__.run_with(self._options, self.__cloche__.initialize)
+
+    def flush(self) -> Any:
+        """See `Node`."""
+        return self._call(Op.INVOKE, ["flush"], "")
+
+    def cleanup(self) -> Any:
+        """See `Node`."""
+        return self._call(Op.INVOKE, ["cleanup"], "")
+
+    def get(self, name: str) -> Any:
+        """See `Node`."""
+        return self._call(Op.GET, [name], "name")
+
+    def _call(self, op: Op, operands: list[Any], root: str) -> Any:
+        calls = self.__cloche__
+        return calls.run_with(self._options, lambda: calls.call(op, operands, root))
+
+    def _stream_session(self, *, resume: bool = False, alone: bool = False) -> StreamSession:
+        return StreamSession(self.__cloche__, resume=resume, alone=alone, options=self._options)
+
+    def __repr__(self) -> str:
+        options = str(self._options)
+        return f"{super().__repr__()[:-1]}, {options}>" if options else super().__repr__()

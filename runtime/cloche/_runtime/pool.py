@@ -1,19 +1,20 @@
-"""`Pool`: clones of one node, each on a thread of its own, that share a queue of items."""
+"""`Pool`: clones of one node that share a queue of items. Its workers are in `pool_workers`."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from dataclasses import dataclass
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from cloche import _forks
+from cloche._arguments import checked_seconds
 from cloche._pickles import handle
-from cloche._requests import is_inside
+from cloche._runtime.call_options import NO_OPTIONS, CallOptions
+from cloche._runtime.node import NodeView
+from cloche._runtime.pool_items import PoolFuture, PoolItem
+from cloche._runtime.pool_workers import PoolStats, PoolWorkers
 from cloche.errors import ClocheError, ClosedError
 
 if TYPE_CHECKING:
@@ -27,63 +28,78 @@ Progress = Callable[[int], None]
 class Pool:
     """Runs ``process`` on many items in parallel. Made by `Runtime.pool`.
 
-    A pool has no `Node.call`: which of the clones would get it is left to chance. Let ``process`` choose among several things to do
-    by an argument.
-
-    Each worker is a thread with a clone of one pristine node. If the clone breaks (hard deadline, trap, exit), the worker gets a
-    new one, in a few hundred microseconds. The future of the item that broke it raises the error; the item is not tried again.
+    Each item runs on a clone of one pristine node, on a thread of the pool. If the clone breaks (hard deadline, trap, exit), it is
+    replaced, in a few hundred microseconds. The future of the item that broke it raises the error; the item is not tried again.
 
     Args:
-        clone: function that makes a pristine node.
-        size: number of workers, and so of items that are processed at the same time; 1 or more.
-        warm: number of clones that are made by the constructor; a worker makes the others at its first item.
-        reset: process every item on a pristine node, so that nothing can pass from one item to another.
-        max_calls: number of items after which a worker's node is replaced; None: never.
-        max_age_s: seconds after which a worker's node is replaced; None: never.
+        workers: the pool's nodes, threads and queue.
+        options: options of all calls that are made through this object.
+        queue_timeout_s: see `with_options`.
+        acquire_timeout_s: see `with_options`.
     """
 
     def __init__(
         self,
-        clone: Callable[[], Node],
-        size: int,
-        *,
-        warm: int = 0,
-        reset: bool = False,
-        max_calls: int | None = None,
-        max_age_s: float | None = None,
+        workers: PoolWorkers,
+        options: CallOptions = NO_OPTIONS,
+        queue_timeout_s: float | None = None,
+        acquire_timeout_s: float | None = None,
     ) -> None:
-        self.size = size
-        self._clone = clone
-        self._reset = reset
-        self._max_calls = 1 if reset else max_calls
-        self._max_age_s = max_age_s
-        self._idle: deque[_Worker] = deque()
-        self._closed = False
-        self.after_fork()
-        _forks.watch(self)
-        self.replaced = 0
-        """Number of nodes that have been replaced so far: broken, old or used up."""
-        try:
-            for _ in range(min(warm, size)):
-                self._idle.append(_Worker(clone()))
-        except BaseException as error:
-            try:
-                self.close(cancel=True)
-            except ExceptionGroup as failed:
-                error.add_note(f"and of the clones that were made already: {failed}")
-            raise
+        self._workers = workers
+        self._options = options
+        self._queue_timeout_s = queue_timeout_s
+        self._acquire_timeout_s = acquire_timeout_s
 
-    def after_fork(self) -> None:
-        """Set the state of a pool without threads: of a new one, and of one in the child of a fork, which has no other threads."""
-        self._executor = ThreadPoolExecutor(self.size, "cloche-pool")
-        self._lock = threading.Lock()
-        self._under_way: set[_Worker] = set()
+    @property
+    def size(self) -> int:
+        """Number of items that can run at the same time."""
+        return self._workers.size
+
+    @property
+    def replaced(self) -> int:
+        """Number of nodes that have been replaced so far: broken, old or used up."""
+        return self._workers.replaced
+
+    @property
+    def stats(self) -> PoolStats:
+        """What the pool has done so far, and what it does now."""
+        return self._workers.stats()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(handle("a Pool", "make one in the other process, with `Runtime.pool`"))
 
-    def submit(self, /, *data: Any, **keywords: Any) -> Future[Any]:
-        """Queue one item. Items begin in the order in which they were submitted.
+    def with_options(
+        self,
+        *,
+        deadline_s: float | EllipsisType | None = ...,
+        queue_timeout_s: float | EllipsisType | None = ...,
+        acquire_timeout_s: float | EllipsisType | None = ...,
+    ) -> Pool:
+        """This pool, seen through options: items that are submitted through the returned object have them.
+
+        Both objects are the same pool. ``with_options`` of the returned object keeps the options that are not given anew.
+
+        Args:
+            deadline_s: as for `Node.with_options`.
+            queue_timeout_s: seconds for which `submit` waits for room in a full queue (``max_queue`` of `Runtime.pool`) before it
+                raises; 0: do not wait; None: as long as it takes.
+            acquire_timeout_s: seconds that an item may wait for a node, from its submission; None: as long as it takes.
+
+        Raises:
+            TypeError: an option has the wrong class; the message names it.
+            ValueError: a number is out of range.
+        """
+        return Pool(
+            self._workers,
+            self._options.but(deadline_s=deadline_s),
+            self._queue_timeout_s if queue_timeout_s is ... else checked_seconds("queue_timeout_s", queue_timeout_s),
+            self._acquire_timeout_s
+            if acquire_timeout_s is ...
+            else checked_seconds("acquire_timeout_s", acquire_timeout_s),
+        )
+
+    def submit(self, /, *data: Any, **keywords: Any) -> PoolFuture:
+        """Queue one item. Items begin in the order in which they were submitted, in a copy of their caller's context.
 
         Args:
             data: the positional arguments of `Node.process`.
@@ -91,22 +107,27 @@ class Pool:
 
         Returns:
             a future with the result of `Node.process`, or its exception. If a node has to be made for the item and that fails, the
-            future has the exception of `Runtime.restore`.
+            future has the exception of `Runtime.restore`; if no node was free within ``acquire_timeout_s``, a `PoolTimeoutError`.
+            Cancelling the future of an item that runs interrupts its node.
 
         Raises:
             ClosedError: the pool is closed.
+            PoolTimeoutError: the queue was full for ``queue_timeout_s``.
             ClocheError: no thread can be started.
         """
-        if self._closed:
-            raise ClosedError("the pool is closed")
-        try:
-            return self._executor.submit(self._run, data, keywords)
-        except RecursionError:  # a RuntimeError as well, but not the executor's: the caller's stack is full
-            raise
-        except RuntimeError as error:
-            if self._closed:  # by another thread, after the check
-                raise ClosedError("the pool is closed") from error
-            raise ClocheError(f"the pool cannot run the item: {error}") from error
+        return self._submit(lambda node: node.process(*data, **keywords)).future
+
+    def _submit(self, work: Callable[[Node], Any] | None, *, may_block: bool = True) -> PoolItem:
+        chosen = work
+        if work is not None and self._options is not NO_OPTIONS:
+            given, options = work, self._options
+
+            def chosen(node: Node) -> Any:
+                return given(NodeView(node, options))
+
+        item = PoolItem(self._workers, chosen, self._acquire_timeout_s)
+        self._workers.submit(item, self._queue_timeout_s, may_block=may_block)
+        return item
 
     def map(self, items: Iterable[Any], *, progress: Progress | None = None) -> Iterator[Any]:
         """Process all `items`, and yield the results in their order.
@@ -127,15 +148,15 @@ class Pool:
         return self._results(items, progress, _next_to_finish)
 
     async def asubmit(self, /, *data: Any, **keywords: Any) -> Any:
-        """As `submit`, awaited under asyncio or trio. Cancelling cancels an item that has not begun; one under way runs on."""
+        """As `submit`, awaited under asyncio or trio. Cancelling the task cancels the item, and interrupts its node if it runs."""
         from cloche._runtime.async_calls import settled  # late: importing anyio takes 30 ms
 
-        future = self.submit(*data, **keywords)
+        item = self._submit(lambda node: node.process(*data, **keywords), may_block=False)
         try:
-            await settled(future)
-            return future.result()
+            await settled(item.future)
+            return item.future.result()
         finally:
-            future.cancel()
+            item.future.cancel()
 
     def amap(self, items: Iterable[Any], *, progress: Progress | None = None) -> AsyncIterator[Any]:
         """As `map`, for ``async for``."""
@@ -157,20 +178,7 @@ class Pool:
             ExceptionGroup: the errors of one or more ``cleanup``s that raised; the nodes are closed nevertheless.
             ClocheError: `close` was called from inside one of the pool's own items; nothing is closed.
         """
-        if is_inside([worker.node.__cloche__.lock for worker in list(self._under_way)]):
-            raise ClocheError("the pool cannot be closed from inside one of its own items")
-        self._closed = True
-        self._executor.shutdown(wait=True, cancel_futures=cancel)
-        failures: list[Exception] = []
-        for worker in list(self._idle):  # removed only when closed, so that a next `close` finds it
-            try:
-                worker.node.close()
-            except Exception as error:
-                failures.append(error)
-            if worker.node.__cloche__.closed and worker in self._idle:
-                self._idle.remove(worker)
-        if failures:
-            raise ExceptionGroup("not all nodes of the pool could be closed cleanly", failures)
+        self._workers.close(cancel=cancel)
 
     def _results(self, items: Iterable[Any], progress: Progress | None, take: _Take) -> Iterator[Any]:
         window: deque[_Job] = deque()
@@ -209,36 +217,6 @@ class Pool:
             added = True
         return added
 
-    def _run(self, data: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        worker = self._take()
-        try:
-            self._under_way.add(worker)
-            return worker.node.process(*data, **keywords)
-        finally:
-            self._under_way.discard(worker)
-            worker.calls += 1
-            self._give_back(worker)
-
-    def _take(self) -> _Worker:
-        while self._idle:
-            try:
-                worker = self._idle.pop()
-            except IndexError:  # another thread was faster
-                break
-            if not worker.node.broken:  # after a fork, the node of a parent's worker process counts as broken
-                return worker
-        return _Worker(self._clone())
-
-    def _give_back(self, worker: _Worker) -> None:
-        old = self._max_age_s is not None and time.monotonic() - worker.made > self._max_age_s
-        worn = self._max_calls is not None and worker.calls >= self._max_calls
-        if not (worker.node.broken or old or worn):
-            self._idle.append(worker)
-            return
-        with self._lock:
-            self.replaced += 1
-        worker.node.__cloche__.discard()
-
     def __enter__(self) -> Self:
         return self
 
@@ -248,7 +226,8 @@ class Pool:
         self.close(cancel=kind is not None)
 
     def __repr__(self) -> str:
-        return f"<cloche.Pool of {self.size} {'closed' if self._closed else 'open'}>"
+        options = f", {self._options}" if str(self._options) else ""
+        return f"<cloche.Pool of {self.size} {'closed' if self._workers.is_closed else 'open'}{options}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +235,7 @@ class _Job:
     """An item of `map` that has been submitted, with its index."""
 
     index: int
-    future: Future[Any]
+    future: PoolFuture
 
     def result(self) -> Any:
         """Wait for the item, and return its result. Its errors get its index as ``item``."""
@@ -297,14 +276,3 @@ async def _awaited(results: Iterator[Any]) -> AsyncIterator[Any]:
             yield result
     finally:
         results.close()  # type: ignore[attr-defined]  # a generator
-
-
-class _Worker:
-    """A worker's node, when it was made, and the number of items that it has processed."""
-
-    __slots__ = ("calls", "made", "node")
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.calls = 0
-        self.made = time.monotonic()

@@ -82,6 +82,7 @@ class Supervisor:
         self._in_a_row = 0
         self._breaks = 0
         self._restarts = 0
+        self._bound: tuple[float | None, str] = None, "deadline_s"
         self._is_ending = False
         self._is_given_up = False
         self._checkpoint = sandbox.snapshot(info)
@@ -182,6 +183,7 @@ class Supervisor:
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """See `Sandbox`."""
         self._sandbox.limit_next_calls(seconds, field)
+        self._bound = seconds, field
 
     def stats(self) -> Stats:
         """See `Sandbox`. Counts all sandboxes that the node has had."""
@@ -269,6 +271,7 @@ class Supervisor:
         try:
             new = self._revive(replace(self._checkpoint, calls=old.calls))
             new.continue_from(old)
+            new.limit_next_calls(*self._bound)
         except Exception:
             self._is_given_up = True
             raise

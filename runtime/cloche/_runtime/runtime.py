@@ -23,10 +23,11 @@ from typing import (
 )
 
 from cloche import source as _source
-from cloche._arguments import checked, checked_count, checked_limits
+from cloche._arguments import checked, checked_count, checked_limits, checked_seconds
 from cloche._pickles import handle
 from cloche._records import LogRecord
 from cloche._requests import NodeLock, ServiceHandler, is_inside, run_inside
+from cloche._runtime.call_options import NO_OPTIONS
 from cloche._runtime.calls import NodeCalls
 from cloche._runtime.compiled_packages import COMPILER, LIMITS, CompiledPackages, imported_names
 from cloche._runtime.load_options import LoadOptions, PoolKeywords
@@ -334,6 +335,9 @@ class Runtime:
         reset: bool = False,
         max_calls: int | None = None,
         max_age_s: float | None = None,
+        max_queue: int | None = None,
+        queue_timeout_s: float | None = None,
+        acquire_timeout_s: float | None = None,
         **options: Unpack[PoolKeywords],
     ) -> Pool:
         """Load a node once, and process many items on clones of it, in parallel.
@@ -348,6 +352,11 @@ class Runtime:
             reset: process every item on a new clone, so that nothing can pass from one item to another.
             max_calls: replace a clone after this number of items; None: never.
             max_age_s: replace a clone after this number of seconds; None: never.
+            max_queue: number of items that may wait for a node; `Pool.submit` waits for room. None: any number.
+            queue_timeout_s: seconds for which `Pool.submit` waits for room in the queue before it raises `PoolTimeoutError`; 0: it
+                does not wait; None: as long as it takes.
+            acquire_timeout_s: seconds that an item may wait for a node; after that its future has a `PoolTimeoutError`. None: as
+                long as it takes.
             **options: `name`, `limits`, `grants` and `session_id`, as for `load`. A clone that breaks is always replaced.
 
         Raises:
@@ -355,7 +364,9 @@ class Runtime:
             TypeError: an argument is of the wrong class; the message names it.
             ValueError: a number is too low; the message names it.
         """
-        from cloche._runtime.pool import Pool  # imports concurrent.futures, which is slow, and few programs have a pool
+        # late: they import concurrent.futures, which is slow, and few programs have a pool
+        from cloche._runtime.pool import Pool
+        from cloche._runtime.pool_workers import PoolWorkers
 
         if refused := options.keys() - PoolKeywords.__annotations__.keys():
             raise TypeError(f"a pool takes no {', '.join(sorted(refused))}: it replaces a clone that breaks")
@@ -364,6 +375,11 @@ class Runtime:
         most = checked_count("max_calls", max_calls) if max_calls is not None else None
         if max_age_s is not None:
             checked("max_age_s", max_age_s, SupportsFloat, "a number of seconds, or None")  # type: ignore[type-abstract]  # a protocol that isinstance takes
+        room = checked_count("max_queue", max_queue) if max_queue is not None else None
+        timeouts = (
+            checked_seconds("queue_timeout_s", queue_timeout_s),
+            checked_seconds("acquire_timeout_s", acquire_timeout_s),
+        )
         node = self.load(source, entry, params, **options)
         try:
             if initialize:
@@ -379,14 +395,15 @@ class Runtime:
         def clone() -> Node:
             return self._restored(pristine, chosen.of_clone(next(number)), True)
 
-        return Pool(
+        made = PoolWorkers(
             clone,
             workers,
-            warm=ready,
-            reset=reset,
-            max_calls=most,
+            warm=min(ready, workers),
+            max_calls=1 if reset else most,
             max_age_s=max_age_s,
+            max_queue=room,
         )
+        return Pool(made, NO_OPTIONS, *timeouts)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloche._requests import exclusive
+from cloche._runtime.call_options import NO_OPTIONS, CallOptions
 from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
 from cloche_wire import Op, Reply
 
@@ -23,6 +25,7 @@ class StreamSession:
         node: the node.
         resume: whether to continue the stream of the node's restored state.
         alone: whether a new stream has no input at all, see `Node.stream`.
+        options: options of each step.
 
     Attributes:
         output: whether the last step produced an output.
@@ -32,8 +35,11 @@ class StreamSession:
         ended: whether the stream has ended.
     """
 
-    def __init__(self, node: NodeCalls, *, resume: bool = False, alone: bool = False) -> None:
+    def __init__(
+        self, node: NodeCalls, *, resume: bool = False, alone: bool = False, options: CallOptions = NO_OPTIONS
+    ) -> None:
         self._node = node
+        self._options = options
         self._alone = alone
         self.lock = node.lock
         self._resume = resume
@@ -81,7 +87,7 @@ class StreamSession:
 
     def close(self) -> None:
         """Close the stream. If it has not ended, the node's generators are closed, and their ``finally`` blocks run."""
-        if self._node.end_stream(self, self.ended or self._is_lost):
+        if self._node.end_stream(self, self.ended or self._is_lost, self._options):
             self.ended = True
 
     @property
@@ -97,16 +103,21 @@ class StreamSession:
                 f"node {self._node.name!r} broke and was brought back: this stream has ended, see Node.resume"
             )
         try:
-            if self._limits.stream_s is None:
-                kind, value = self._node.exchange(op, operands, "item")
+            if self._options is NO_OPTIONS and self._limits.stream_s is None:
+                kind, value = self._node.exchange(op, operands, "item")  # as `_exchange` would, but with one frame less
             else:
-                kind, value = self._timed(op, operands, self._limits.stream_s)
+                kind, value = self._node.run_with(self._options, partial(self._exchange, op, operands))
             self._take(kind, value, op)
         except ClocheError as error:
             error.item = self._fed - 1 if self._fed else None
             if isinstance(error, BrokenInstanceError):
                 self.ended = True
             raise
+
+    def _exchange(self, op: Op, operands: list[Any]) -> tuple[Reply, Any]:
+        if self._limits.stream_s is None:
+            return self._node.exchange(op, operands, "item")
+        return self._timed(op, operands, self._limits.stream_s)
 
     def _take(self, kind: Reply, value: Any, op: Op) -> None:
         self.output = kind is Reply.YIELD or kind is Reply.YIELD_NEED
@@ -131,10 +142,10 @@ class StreamSession:
         if seconds >= allowed:
             raise self._passed("stream_s", allowed, seconds, f"ran {seconds:.3f} s")
         began = time.perf_counter()
+        given = self._options.deadline_s
+        deadline_s = self._limits.deadline_s if given is ... else given
         try:
-            within = (
-                allowed - seconds if self._limits.deadline_s is None else None
-            )  # with a deadline, each step is bounded already
+            within = allowed - seconds if deadline_s is None else None  # with a deadline, each step is bounded already
             return self._node.exchange(op, operands, "item", within=within)
         finally:
             self._seconds += time.perf_counter() - began

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from ctypes import ArgumentError
 from functools import partial
+from math import isinf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloche._codec import REFUSED, Codec
@@ -364,8 +365,8 @@ class Instance(CheckedSandbox):
         """See `Sandbox`."""
         if seconds is None:
             seconds, field = self.limits.deadline_s, "deadline_s"
-        self._bound = field, seconds or 0.0
-        self._words[Word.DEADLINE_NS] = 0 if seconds is None else max(1, round(seconds * 1e9))
+        nanoseconds = 0 if seconds is None or isinf(seconds) else max(1, round(seconds * 1e9))
+        self._bound, self._words[Word.DEADLINE_NS] = (field, seconds or 0.0), nanoseconds
 
     def _count_fuel(self) -> None:
         self.last_fuel = int(self._words[Word.BURNED])

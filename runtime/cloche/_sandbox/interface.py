@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from cloche.limits import Limits
     from cloche_wire import Op, Reply
 
-__all__ = ["PHASES", "Observer", "Sandbox", "Stats"]
+__all__ = ["GIVEN", "PHASES", "Observer", "Sandbox", "Stats"]
+
+GIVEN: Final = "given_s"
+"""Stands for a field of `Limits` where a call's deadline is the option of `Node.with_options` instead."""
 
 PHASES: Final = ("encode", "lower", "guest", "lift", "decode", "logs")
 """The phases of a call, in the order in which a call meets them. Copying into guest memory during encoding is "lower", copying out
@@ -160,8 +163,8 @@ class Sandbox(Protocol):
         """Set the deadline of the next calls.
 
         Args:
-            seconds: time that each call may take; None: `Limits.deadline_s` again.
-            field: the field of `Limits` that the error names.
+            seconds: time that each call may take; None: `Limits.deadline_s` again; infinite: as long as it takes.
+            field: the field of `Limits` that the error names; GIVEN: the option ``deadline_s`` of `Node.with_options`.
         """
 
     def stats(self) -> Stats:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche._sandbox.interface import GIVEN
 from cloche._wasm import Reason, Stop
 from cloche.errors import (
     BrokenInstanceError,
@@ -82,7 +83,7 @@ class CallUsage:
         exit_code: the argument of the guest's `exit`.
         seconds: wall time of the call.
         fuel: instructions that the call executed.
-        limited_by: the field of `Limits` that bounded the call's time.
+        limited_by: the field of `Limits` that bounded the call's time; GIVEN: a deadline for this call alone.
         limit_s: seconds that the call was allowed by that field.
         frames: the guest's Python frames at its end, the outermost first.
     """
@@ -153,10 +154,14 @@ def _time(usage: CallUsage, limits: Limits) -> str:
 
 
 def _limit(usage: CallUsage, limits: Limits) -> str:
+    if usage.limited_by == GIVEN:
+        return f"with_options(deadline_s={usage.limit_s})"
     return f"Limits.{usage.limited_by}={getattr(limits, usage.limited_by)}"
 
 
 def _reached(usage: CallUsage, limits: Limits) -> dict[str, Any]:
+    if usage.limited_by == GIVEN:
+        return {"limit": "deadline_s", "value": usage.limit_s, "reached": usage.seconds}
     value = getattr(limits, usage.limited_by)
     before = (value or 0.0) - usage.limit_s if usage.limited_by == "stream_s" else 0.0
     return {"limit": usage.limited_by, "value": value, "reached": before + usage.seconds}

@@ -1,0 +1,40 @@
+"""`CallOptions`: what holds for single calls of a node, in place of what holds for the node. Given with ``with_options``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from types import EllipsisType
+from typing import Any, Final, Self
+
+from cloche.limits import checked_limit
+
+__all__ = ["NO_OPTIONS", "CallOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """Options of calls; ``...`` stands for an option that is not given. `Node.with_options` describes each field.
+
+    Raises:
+        TypeError: a value has the wrong class.
+        ValueError: a number is out of range.
+    """
+
+    deadline_s: float | EllipsisType | None = ...
+
+    def __post_init__(self) -> None:
+        if self.deadline_s is not ... and self.deadline_s is not None:
+            object.__setattr__(self, "deadline_s", checked_limit("deadline_s", self.deadline_s, "deadline_s"))
+
+    def but(self, **options: Any) -> Self:
+        """These options, replaced by those of the arguments that are given."""
+        given = {name: value for name, value in options.items() if value is not ...}
+        return replace(self, **given)
+
+    def __str__(self) -> str:
+        """The options that are given, as arguments of ``with_options``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ", ".join(f"{name}={value!r}" for name, value in values.items() if value is not ...)
+
+
+NO_OPTIONS: Final = CallOptions()
