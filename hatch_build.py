@@ -43,6 +43,12 @@ class ImageHook(BuildHookInterface[Any]):
             version: "standard" or "editable", as hatchling calls the versions of a wheel.
             build_data: hatchling's instructions for the wheel, which are changed.
         """
+        tag = PLATFORMS.get((sys.platform, platform.machine()))
+        if tag is None:
+            raise SystemExit(
+                f"cloche does not run on {sys.platform} on {platform.machine()}: it needs Linux or macOS, on x86-64 or arm64. "
+                "On Windows, use WSL 2"
+            )
         if version == "editable":
             return
         folder = self._cached()
@@ -54,7 +60,7 @@ class ImageHook(BuildHookInterface[Any]):
         core = self._core()
         build_data["force_include"][str(core)] = f"cloche/_native/{core.name}"
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{PLATFORMS[sys.platform, platform.machine()]}"
+        build_data["tag"] = f"py3-none-{tag}"
 
     def _core(self) -> Path:
         """Path of the native core's library, built now if the cache does not have it."""

@@ -7,6 +7,13 @@
 42
 """
 
+import sys
+
+if sys.platform not in ("linux", "darwin"):
+    raise ImportError(
+        f"Cloche does not run on {sys.platform}: it needs Linux, or macOS, which is less tested. On Windows, use WSL 2"
+    )
+
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
     from cloche._profiling.profile import Profile, profile
@@ -155,16 +162,26 @@ _MODULES = (
     "source",
     "texts",
 )
+_NEEDED = ("_ctypes", "ctypes", "fcntl", "mmap", "resource")
+"""Modules of the standard library that some interpreters lack."""
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name in _MODULES:
-        return import_module(f"cloche.{name}")
-    if name not in _HOMES:
+    if name not in _HOMES and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
+    try:
+        home = import_module(_HOMES.get(name, f"cloche.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name not in _NEEDED:
+            raise
+        raise ImportError(
+            f"Cloche needs the module {error.name} of the standard library, which this Python was built without"
+        ) from error
+    if name in _MODULES:
+        return home
+    value: object = getattr(home, name)
     globals()[name] = value  # the next use does not come here
     return value
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cloche.grants import Grants
+    from cloche.limits import Limits
 
 __all__ = ["Contender"]
 
@@ -62,7 +63,9 @@ class Contender(ABC):
         value = call.value
         return Operation(lambda: process(value))
 
-    def load_own(self, path: Path, entry: str | None, params: dict[str, Any], grants: Grants) -> Any:
+    def load_own(
+        self, path: Path, entry: str | None, params: dict[str, Any], grants: Grants, limits: Limits | None
+    ) -> Any:
         """A node of the user's. `release` closes it.
 
         Raises:

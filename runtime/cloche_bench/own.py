@@ -25,7 +25,7 @@ from cloche_bench.sandboxes import ClocheContender
 from cloche_wire import abi
 
 if TYPE_CHECKING:
-    from cloche import Node
+    from cloche import Limits, Node
 
 __all__ = ["OwnNode", "Sample", "linear_fit", "payload_bytes"]
 
@@ -91,6 +91,7 @@ class OwnNode:
         params: keyword arguments of its ``__init__``.
         grants: what it may use.
         samples: its inputs, by size. A node that is a source has one sample without items.
+        limits: what it may use in the sandbox; None: the limits of the contender.
     """
 
     path: Path
@@ -98,6 +99,7 @@ class OwnNode:
     params: dict[str, Any]
     grants: Grants
     samples: Sequence[Sample]
+    limits: Limits | None = None
     _memory: dict[str, int] = field(default_factory=dict)
 
     def cases(self) -> list[Case]:
@@ -183,7 +185,7 @@ class OwnNode:
         }
 
     def _loaded(self, contender: Contender) -> Any:
-        node = contender.load_own(self.path, self.entry, self.params, self.grants)
+        node = contender.load_own(self.path, self.entry, self.params, self.grants, self.limits)
         node.initialize()
         return node
 
@@ -262,7 +264,9 @@ class OwnNode:
                 (granted / f"{_MODULE}.py").write_bytes(path.read_bytes())
             params = {"module": module, "entry": node.info["entry"], "params": self.params}
             grants = replace(self.grants, packages=(*self.grants.packages, granted))
-            batch = contender.runtime.load(Source(nodes.text("batch"), "batch.py"), "Batch", params, grants=grants)
+            batch = contender.runtime.load(
+                Source(nodes.text("batch"), "batch.py"), "Batch", params, grants=grants, limits=self.limits
+            )
         with batch:
             batch.initialize()
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cloche.grants import Grants
+    from cloche.limits import Limits
 
 __all__ = ["ClocheContender", "main_sandbox"]
 
@@ -53,8 +54,10 @@ class ClocheContender(Contender):
 
         return self.runtime.load(Source(source, filename), entry, params)
 
-    def load_own(self, path: Path, entry: str | None, params: dict[str, Any], grants: Grants) -> Any:
-        node = self.runtime.load(path, entry, params, grants=grants)
+    def load_own(
+        self, path: Path, entry: str | None, params: dict[str, Any], grants: Grants, limits: Limits | None
+    ) -> Any:
+        node = self.runtime.load(path, entry, params, grants=grants, limits=limits)
         self._nodes.append(node)
         return node
 

@@ -125,7 +125,7 @@ def test_an_interrupted_run_leaves_what_it_has(tmp_path: Path) -> None:
 def test_a_users_node_with_arrays(run: Run, tmp_path: Path) -> None:
     """Three sizes: a cost for each byte, phases that make up the call, and advice that was measured."""
     np.save(tmp_path / "in.npy", np.ones(40_000, np.float32))
-    done = run("nodes.py:Gain", *BRIEF, "--inputs", "in.npy", "--contenders", "epoch", "--json", "r.json")
+    done = run("nodes.py:Gain", *BRIEF, "--input", "in.npy", "--contenders", "epoch", "--json", "r.json")
     assert done.returncode == 0, done.stderr
     node = results.load(tmp_path / "r.json")["node"]
     assert (node["name"], node["source"]) == ("Gain", "nodes.py")
@@ -145,13 +145,13 @@ def test_a_users_node_with_arrays(run: Run, tmp_path: Path) -> None:
 def test_a_users_node_stays_in_the_sandbox(run: Run, tmp_path: Path) -> None:
     """No native contender unless it is asked for; then the results are compared, and this one gives itself away."""
     (tmp_path / "in.jsonl").write_text("1\n2\n")
-    done = run("nodes.py:where", *BRIEF, "--inputs", "in.jsonl", "--contenders", "epoch", "--json", "r.json")
+    done = run("nodes.py:where", *BRIEF, "--input", "in.jsonl", "--contenders", "epoch", "--json", "r.json")
     assert done.returncode == 0, done.stderr
-    refused = run("nodes.py:where", *BRIEF, "--inputs", "in.jsonl", "--contenders", "native,epoch")
+    refused = run("nodes.py:where", *BRIEF, "--input", "in.jsonl", "--contenders", "native,epoch")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "there is no contender 'native' here" in refused.stderr
     asked = run(
-        "nodes.py:where", *BRIEF, "--inputs", "in.jsonl", "--native", "--contenders", "native,epoch", "--json", "r.json"
+        "nodes.py:where", *BRIEF, "--input", "in.jsonl", "--native", "--contenders", "native,epoch", "--json", "r.json"
     )
     assert asked.returncode == 0, asked.stderr
     figures = cases(tmp_path / "r.json")["node/in.jsonl"]
@@ -164,7 +164,7 @@ def test_a_users_node_against_native(run: Run, tmp_path: Path) -> None:
     done = run(
         "nodes.py:words",
         *BRIEF,
-        "--inputs",
+        "--input",
         "in.jsonl",
         "--native",
         "--contenders",
@@ -180,7 +180,7 @@ def test_a_users_node_against_native(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "inputs"), [("Sums", ["--inputs", "in.jsonl"]), ("Ticks", [])], ids=["stream", "source"]
+    ("entry", "inputs"), [("Sums", ["--input", "in.jsonl"]), ("Ticks", [])], ids=["stream", "source"]
 )
 def test_streams_and_sources_are_measured_as_a_whole(run: Run, tmp_path: Path, entry: str, inputs: list[str]) -> None:
     """One operation is the stream over all items; nothing of it could be batched."""
@@ -201,15 +201,15 @@ def test_streams_and_sources_are_measured_as_a_whole(run: Run, tmp_path: Path, e
         (["--compare", "missing.json"], 1, "missing.json"),
         (["--compare", "nodes.py"], 1, "nodes.py is not JSON"),
         (["--json", "no/folder/r.json"], 1, "there is no folder for no/folder/r.json"),
-        (["--inputs", "nodes.py"], 2, "--inputs is for a node of yours"),
-        (["nodes.py:bad", "--inputs", "one.jsonl", "--contenders", "epoch"], 1, "ValueError: no"),
+        (["--input", "nodes.py"], 2, "--input is for a node of yours"),
+        (["nodes.py:bad", "--input", "one.jsonl", "--contenders", "epoch"], 1, "ValueError: no"),
         (
-            ["nodes.py:words", "--inputs", "one.jsonl", "--contenders", "process"],
+            ["nodes.py:words", "--input", "one.jsonl", "--contenders", "process"],
             1,
             f"add {DEFAULT_METERING} to --contenders",
         ),
-        (["nodes.py:words", "--inputs", "missing.jsonl"], 1, "missing.jsonl"),
-        (["nodes.py:words", "--inputs", "empty.jsonl"], 1, "empty.jsonl has no items"),
+        (["nodes.py:words", "--input", "missing.jsonl"], 1, "missing.jsonl"),
+        (["nodes.py:words", "--input", "empty.jsonl"], 1, "empty.jsonl has no items"),
     ],
     ids=[
         "only",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from cloche.cli import _formats
 from cloche.cli._console import InputError
 from cloche.cli._input import open_input
 from cloche.cli._output import open_output
@@ -87,6 +90,175 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
         read(tmp_path / "in.jsonl")
 
 
+JSON = [{"a": [1, None]}, [1, 2, 3], "text", 4.5, None]
+
+
+@pytest.mark.parametrize("document", JSON, ids=repr)
+def test_a_json_document_is_one_item(tmp_path: Path, document: Any) -> None:
+    """Also a list: a node is given what the file says, however it is laid out."""
+    (tmp_path / "in.json").write_text(json.dumps(document, indent=4))
+    assert read(tmp_path / "in.json") == [(document, 1)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_may_have_any_encoding_of_its_own(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "in.json").write_text('{"\u00fc": 1}', encoding=encoding)
+    assert read(tmp_path / "in.json") == [({"\u00fc": 1}, 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"in\.json: not one JSON document: Expecting value"),
+        ("{'a': 1}", "not one JSON document: Expecting property name"),
+        ("1\n2\n", r"Extra data.*\. For one document a line, give --input-format jsonl"),
+        ("[" * 100_000, "not one JSON document"),
+        ("9" * 5000, "not one JSON document: Exceeds the limit"),
+    ],
+    ids=["empty", "no JSON", "two documents", "too deep", "too long a number"],
+)
+def test_what_is_no_json_document_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "in.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "in.json")
+
+
+def test_rows_of_csv_are_dicts_of_texts(tmp_path: Path) -> None:
+    """CSV has no types: a postal code stays what it is. Cells between quotes may have separators, quotes and line ends."""
+    text = '\ufeffname,zip,note\r\nAda,01234,"a, ""b""\r\nc"\r\n\r\n\u00fc,,\r\n'
+    (tmp_path / "in.csv").write_text(text, encoding="utf-8", newline="")
+    assert read(tmp_path / "in.csv") == [
+        ({"name": "Ada", "zip": "01234", "note": 'a, "b"\r\nc'}, 1),
+        ({"name": "\u00fc", "zip": "", "note": ""}, 1),
+    ]
+
+
+@pytest.mark.parametrize(("name", "separator"), [("in.csv", ","), ("in.csv", ";"), ("in.csv", "\t"), ("in.tsv", "\t")])
+def test_the_first_row_says_what_separates_the_cells(tmp_path: Path, name: str, separator: str) -> None:
+    (tmp_path / name).write_text(f"a{separator}b\n1{separator}2\n")
+    assert read(tmp_path / name) == [({"a": "1", "b": "2"}, 1)]
+
+
+def test_a_table_of_one_column(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("word\nhello\nworld")
+    assert read(tmp_path / "in.csv") == [({"word": "hello"}, 1), ({"word": "world"}, 1)]
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n"], ids=["nothing", "only the names"])
+def test_a_table_without_rows_has_no_items(tmp_path: Path, text: str) -> None:
+    (tmp_path / "in.csv").write_text(text)
+    assert read(tmp_path / "in.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a,b\n1,2\n1\n", r"in\.csv, line 3: 1 cells, and the first row names 2 columns"),
+        (b"a,b\n1,2,3\n", "line 2: 3 cells, and the first row names 2 columns"),
+        (b"a,a\n1,2\n", "has to name the columns, and has 'a' twice"),
+        (b"a,\n1,2\n", "has to name the columns, and has a column without a name"),
+        (b"a,b\n1,\xff\n", "line 2: not UTF-8"),
+        (b'a,b\n"1,2\n3\n', "line 3: not CSV: unexpected end of data"),
+        (b'a,b\n"1"x,2\n', "line 2: not CSV"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    """With the line: a cell that slipped into the next column would be worse than an error."""
+    (tmp_path / "in.csv").write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "in.csv")
+
+
+def test_a_long_cell_is_read(tmp_path: Path) -> None:
+    """Python's module has a bound of 131072 characters."""
+    (tmp_path / "in.csv").write_text(f"a\n{'x' * 200_000}\n")
+    assert [len(item["a"]) for item, _ in read(tmp_path / "in.csv")] == [200_000]
+
+
+SOUNDS = sorted(suffix for suffix, name in _formats.AUDIO.items() if name)
+
+
+@pytest.mark.parametrize("suffix", SOUNDS)
+def test_every_kind_of_sound_file_is_written_and_read(tmp_path: Path, suffix: str) -> None:
+    """All that libsndfile writes, by its suffix, with the rate that was asked for."""
+    rate = 48000
+    samples = (np.sin(np.arange(rate // 4) / 20) / 2).astype(np.float32)
+    write(tmp_path / f"sound{suffix}", [samples[:5000], samples[5000:]], rate=rate)
+    with open_input(
+        str(tmp_path / f"sound{suffix}"), None, chunk=1 << 20, dtype="float32", channels=1, rate=None
+    ) as opened:
+        assert opened.rate == rate
+        found = np.concatenate([chunk for chunk, _ in opened])
+    assert found.shape == samples.shape
+    lossy = suffix in (".mp3", ".ogg", ".oga", ".opus")
+    assert np.abs(found - samples)[1000:-1000].max() < (0.1 if lossy else 0.001)
+
+
+@pytest.mark.parametrize("suffix", sorted(suffix for suffix, name in _formats.AUDIO.items() if not name))
+def test_what_would_be_written_with_another_rate_is_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(InputError, match=f"sound is not written with the suffix '{suffix}'"):
+        write(tmp_path / f"out{suffix}", [])
+
+
+def test_sound_in_a_file_of_any_name(tmp_path: Path) -> None:
+    """Told what it is, libsndfile finds its format by itself."""
+    soundfile.write(tmp_path / "in.wav", np.zeros(9, np.float32), 8000)
+    (tmp_path / "in.wav").rename(tmp_path / "in.what")
+    assert sum(size for _, size in read(tmp_path / "in.what", "audio")) == 9
+
+
+def test_a_json_document_is_written(tmp_path: Path) -> None:
+    write(tmp_path / "out.json", [{"a": np.arange(2)}])
+    assert json.loads((tmp_path / "out.json").read_text()) == {"a": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([], "the node gave no output"),
+        ([1, 2], "output 2 of the node: .*out.json takes one JSON document"),
+        ([b""], "what JSON can say"),
+    ],
+)
+def test_a_json_document_is_one(tmp_path: Path, values: list[Any], message: str) -> None:
+    """A file with two would be no JSON."""
+    with pytest.raises(InputError, match=message):
+        write(tmp_path / "out.json", values)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_raw_samples_come_from_a_fifo(tmp_path: Path) -> None:
+    """Its length is not known before its end."""
+    os.mkfifo(tmp_path / "fifo")
+    writer = threading.Thread(target=lambda: (tmp_path / "fifo").write_bytes(bytes(32)))
+    writer.start()
+    with open_input(str(tmp_path / "fifo"), "raw", chunk=4, dtype="float32", channels=1, rate=None) as opened:
+        assert opened.total is None
+        assert [size for _, size in opened] == [4, 4]
+    writer.join(60)
+
+
+@pytest.mark.parametrize("chosen", ["audio", "npy"])
+def test_what_needs_a_file_says_so_of_a_pipe(tmp_path: Path, chosen: str) -> None:
+    """Both ways: the header is read, and completed, at the beginning."""
+    os.mkfifo(tmp_path / "fifo.wav")
+    for flags in (os.O_RDONLY, os.O_WRONLY):
+        other = os.open(tmp_path / "fifo.wav", os.O_RDWR)  # so that neither end waits for the other
+        with pytest.raises(InputError, match="is a pipe"):
+            if flags == os.O_RDONLY:
+                read(tmp_path / "fifo.wav", chosen)
+            else:
+                write(tmp_path / "fifo.wav", [], chosen)
+        os.close(other)
+
+
+def test_several_arrays_by_one_name_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", a=np.zeros(1))
+    (tmp_path / "in.npz").rename(tmp_path / "in.npy")
+    with pytest.raises(InputError, match="has several arrays"):
+        read(tmp_path / "in.npy")
+
+
 def test_stdin_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"1\n2\n")))
     assert [item for item, _ in read("-")] == [1, 2]
@@ -99,7 +271,7 @@ def test_no_input_has_no_items() -> None:
 @pytest.mark.parametrize(
     ("path", "chosen", "message"),
     [
-        ("-", "npy", "npy needs a file: a pipe can only be jsonl or raw"),
+        ("-", "npy", "npy needs a file: a pipe can only be jsonl or raw or json or csv"),
         ("in.what", None, "what kind of file in.what is cannot be told from its name: give --input-format"),
     ],
 )

@@ -76,7 +76,7 @@ def test_an_option_shows_its_value_and_its_default() -> None:
     assert rows["`--deadline SECONDS|none`"] == ["`2`", "Longest time that one call may take."]
     assert rows["`--isolation none|process`"][0] == "`none`"
     assert rows["`--quiet`, `-q`"] == ["", "Only errors."]
-    assert "`--inputs FILE`" in others
+    assert "`--input FILE`" in others
 
 
 def test_every_limit_has_its_range() -> None:

@@ -74,6 +74,6 @@ def test_an_editable_install_has_none(module: ModuleType, tree: Path) -> None:
 def test_wasmtime_is_asked_for_only_to_build(module: ModuleType, tree: Path, tmp_path: Path) -> None:
     """An isolated build needs it if the image is missing, in the project's own version."""
     (asked,) = hook(module, tree).dependencies()
-    assert asked.startswith("wasmtime==")
+    assert asked.startswith("wasmtime>=")
     cached(tree, tmp_path)
     assert hook(module, tree).dependencies() == []

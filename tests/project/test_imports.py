@@ -76,3 +76,44 @@ def test_from_import_and_star_import_work() -> None:
     exec("from cloche import *\nfrom cloche import Pool as P", found)
     assert found["P"] is cloche.Pool
     assert {name: found[name] for name in cloche.__all__} == {name: getattr(cloche, name) for name in cloche.__all__}
+
+
+REFUSED = """
+import sys
+{lie}
+try:
+    {statement}
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("platform", ["win32", "cygwin", "emscripten", "wasi", "freebsd14"])
+def test_other_systems_are_refused_at_import(platform: str) -> None:
+    """In one line, which a program can catch; not by a module that is missing somewhere inside."""
+    program = REFUSED.format(lie=f"sys.platform = {platform!r}", statement="import cloche")
+    assert run(program) == (
+        f"ImportError Cloche does not run on {platform}: it needs Linux, or macOS, which is less tested. On Windows, use WSL 2\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "statement"),
+    [
+        ("_ctypes", "import cloche; cloche.Runtime"),
+        ("ctypes", "from cloche import Runtime"),
+        ("mmap", "from cloche import Runtime"),
+        ("fcntl", "import cloche; cloche.Runtime(isolation='process')"),
+    ],
+)
+def test_an_interpreter_without_what_is_needed_is_refused(module: str, statement: str) -> None:
+    program = REFUSED.format(lie=f"sys.modules[{module!r}] = None", statement=statement)
+    assert run(program) == (
+        f"ImportError Cloche needs the module {module} of the standard library, which this Python was built without\n"
+    )
+
+
+def run(program: str) -> str:
+    """What a program prints in a fresh interpreter."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.check_output([sys.executable, "-c", program], env=environment, text=True, timeout=300)

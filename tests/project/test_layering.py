@@ -33,6 +33,7 @@ ORDER = (
     "cloche",
     "cloche_bench",
     "cli",
+    "__main__",
 )
 """Packages and modules of the host: each may import those of the lines above it, and nothing else of Cloche but the wire protocol.
 "cloche" is the public face, `cloche/__init__.py`."""

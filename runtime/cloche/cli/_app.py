@@ -3,151 +3,215 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from cloche.cli import _options
+from cloche.cli._sharing import sharing
 from cloche.isolation import Isolation
 from cloche.metering import DEFAULT_METERING, Metering
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Run Python nodes under glass."
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Run Python nodes under glass.",
 )
 image = typer.Typer(no_args_is_help=True, help="The guest image: CPython and numpy as WebAssembly.")
 app.add_typer(image, name="image")
 
 
 Level = Literal["debug", "info", "warning", "error"]
-Format = Literal["audio", "npy", "jsonl", "raw"]
+InputFormat = Literal["audio", "npy", "json", "jsonl", "csv", "raw"]
+OutputFormat = Literal["audio", "npy", "json", "jsonl", "raw"]
 Shape = Literal["array", "dict", "tuple"]
 
 NodeArgument = Annotated[
     str, typer.Argument(metavar="NODES.py[:Entry]", help="File or package folder, and the class or function.")
 ]
-Params = Annotated[
-    list[str] | None,
-    typer.Option("--param", metavar="KEY=JSON", help="Argument of the entry's __init__; may be repeated."),
-]
-Packages = Annotated[
-    list[str] | None,
-    typer.Option("--package", metavar="PATH", help="Wheel, zip or folder that the node may import; may be repeated."),
-]
-Mounts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--mount",
-        metavar="HOST:GUEST[:rw]",
-        help="Folder that the node finds at GUEST, read-only unless :rw is given; may be repeated.",
-    ),
-]
-Scratch = Annotated[
-    str | None,
-    typer.Option(
-        metavar="BYTES", help="Size of the node's private /tmp, in its own memory: 8M by default, 0 for none."
-    ),
-]
-Variables = Annotated[
-    list[str] | None,
-    typer.Option("--env", metavar="NAME=VALUE", help="Environment variable of the node; may be repeated."),
-]
-ClockOption = Annotated[
-    str,
-    typer.Option(
-        metavar="real|frozen|virtual[@START]",
-        help="The node's clocks. START is an ISO date and time, UTC if it has no time zone.",
-    ),
-]
-Seed = Annotated[int | None, typer.Option(help="Seed of all of the node's randomness, so that its outputs repeat.")]
-Deadline = Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")]
-Memory = Annotated[
-    str, typer.Option(metavar="BYTES", help="Most memory that the node may use; K, M and G are understood.")
-]
 MeteringOption = Annotated[
     Metering,
     typer.Option(help="How the node's time is bounded: guard and epoch enforce the deadline, see cloche.metering."),
 ]
-IsolationOption = Annotated[
-    Isolation, typer.Option(help="Where the node runs: in this process, or in a worker process without rights.")
-]
-Fuel = Annotated[int | None, typer.Option(help="Instructions that one call may use, with --metering fuel.")]
-ShapeOption = Annotated[
-    Shape,
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+Input = Annotated[
+    str | None,
     typer.Option(
-        "--as", help='What process() is given: the array, {"samples", "sample_rate"}, or (array, {"sample_rate"}).'
+        "--input", help="File to read, - for stdin. A node that can be called without an argument needs none."
     ),
 ]
-InputFormat = Annotated[Format | None, typer.Option(help="Format of the input; by default, its suffix decides.")]
-DType = Annotated[str, typer.Option(help="Type of the samples of sound and raw input.")]
-Rate = Annotated[int | None, typer.Option(min=1, help="Samples per second, if the input does not have it.")]
-Channels = Annotated[int, typer.Option(min=1, help="Channels of raw input.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+Chunk = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Samples, or rows of an array, per item. A JSON document, a line of JSON and a row of CSV are one item each.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandboxed:
+    """What a node is given, and what it may use. Options of every command that runs a node."""
+
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="KEY=JSON", help="Argument of the entry's __init__; may be repeated."),
+    ] = None
+    package: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--package", metavar="PATH", help="Wheel, zip or folder that the node may import; may be repeated."
+        ),
+    ] = None
+    mount: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mount",
+            metavar="HOST:GUEST[:rw]",
+            help="Folder that the node finds at GUEST, read-only unless :rw is given; may be repeated.",
+        ),
+    ] = None
+    scratch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Size of the node's private /tmp, in its own memory: 8M by default, 0 for none."
+        ),
+    ] = None
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME=VALUE", help="Environment variable of the node; may be repeated."),
+    ] = None
+    clock: Annotated[
+        str,
+        typer.Option(
+            metavar="real|frozen|virtual[@START]",
+            help="The node's clocks. START is an ISO date and time, UTC if it has no time zone.",
+        ),
+    ] = "real"
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of all of the node's randomness, so that its outputs repeat.")
+    ] = None
+    deadline: Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")] = "2"
+    memory: Annotated[
+        str, typer.Option(metavar="BYTES", help="Most memory that the node may use; K, M and G are understood.")
+    ] = "256M"
+
+    def of(self, node: str) -> _options.NodeOptions:
+        """A node with these options."""
+        path, entry = _options.node(node)
+        return _options.NodeOptions(
+            path=path,
+            entry=entry,
+            params=_options.params(self.param or ()),
+            grants=_options.grants(
+                self.package or (),
+                self.mount or (),
+                self.scratch,
+                env=self.env or (),
+                clock=self.clock,
+                seed=self.seed,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """How a node's time is bounded, and where it runs. `bench` has its contenders instead."""
+
+    metering: MeteringOption = DEFAULT_METERING
+    fuel: Annotated[int | None, typer.Option(help="Instructions that one call may use, with --metering fuel.")] = None
+    isolation: Annotated[
+        Isolation, typer.Option(help="Where the node runs: in this process, or in a worker process without rights.")
+    ] = "none"
+
+    def check(self, context: typer.Context) -> None:
+        """Refuse `fuel` where nothing counts it."""
+        if self.metering != "fuel":
+            _options.refuse(context, ["fuel"], "is for --metering fuel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How an input is read, and what a node is given of it."""
+
+    shape: Annotated[
+        Shape,
+        typer.Option(
+            "--as", help='What process() is given: the array, {"samples", "sample_rate"}, or (array, {"sample_rate"}).'
+        ),
+    ] = "array"
+    input_format: Annotated[
+        InputFormat | None,
+        typer.Option(help="Format of the input; by default, its suffix decides, and stdin is jsonl."),
+    ] = None
+    dtype: Annotated[str, typer.Option(help="Type of the samples of sound and raw input.")] = "float32"
+    rate: Annotated[int | None, typer.Option(min=1, help="Samples per second, if the input does not have it.")] = None
+    channels: Annotated[int, typer.Option(min=1, help="Channels of raw input.")] = 1
+
+    def check(self, context: typer.Context, sources: Sequence[str], *, needs_rate: bool) -> None:
+        """Refuse options on how to read an input, if there is no input, or if its format leaves nothing to choose.
+
+        Args:
+            context: of the command.
+            sources: the inputs.
+            needs_rate: whether ``--rate`` has an effect whatever the inputs are.
+        """
+        from cloche.cli import _formats
+
+        if not sources:
+            _options.refuse(
+                context, ["chunk", "shape", "input_format", "dtype", "channels"], "is for an input, and there is none"
+            )
+        formats = {_formats.input_format_of(source, self.input_format) for source in sources}
+        whole = [what for each, what in _formats.ITEMS.items() if each in formats]
+        if formats and len(whole) == len(formats):
+            _options.refuse(context, ["chunk", "dtype", "channels"], f"is not for {', nor for '.join(whole)}")
+        elif formats == {"npy"}:
+            _options.refuse(context, ["dtype", "channels"], "is not for .npy files: they have it in their header")
+        elif formats == {"audio"}:
+            _options.refuse(context, ["channels"], "is not for sound files: they have it in their header")
+        if not (needs_rate or formats & {"npy", "raw"}):
+            _options.refuse(
+                context, ["rate"], "is for samples without one: .npy files and raw input, or sound to write"
+            )
 
 
 _OF_A_NODE = (
-    "inputs", "native", "param", "package", "mount", "scratch", "chunk", "shape", "input_format", "dtype", "rate", "channels",
+    "inputs", "native", "param", "package", "mount", "scratch", "env", "clock", "seed", "deadline", "memory", "chunk", "shape",
+    "input_format", "dtype", "rate", "channels",
 )  # fmt: skip
 """Parameters of ``cloche bench`` that only apply to a node of the user's, not to Cloche's own cases."""
 
 
-def _node(
-    node: str,
-    param: list[str] | None,
-    package: list[str] | None,
-    mount: list[str] | None,
-    scratch: str | None,
-    env: list[str] | None = None,
-    clock: str = "real",
-    seed: int | None = None,
-) -> _options.NodeOptions:
-    path, entry = _options.node(node)
-    return _options.NodeOptions(
-        path=path,
-        entry=entry,
-        params=_options.params(param or ()),
-        grants=_options.grants(package or (), mount or (), scratch, env=env or (), clock=clock, seed=seed),
-    )
+def _version(wanted: bool) -> None:
+    if wanted:
+        from cloche import __version__
+
+        print(f"cloche {__version__}")
+        raise typer.Exit
 
 
-def _refuse_unused(context: typer.Context, sources: Sequence[str], chosen: str | None, *, needs_rate: bool) -> None:
-    """Refuse options on how to read an input, if there is no input, or if its format leaves nothing to choose.
-
-    Args:
-        context: of the command.
-        sources: the inputs.
-        chosen: their format; None: their suffixes decide.
-        needs_rate: whether ``--rate`` has an effect whatever the inputs are.
-    """
-    from cloche.cli import _formats
-
-    if not sources:
-        _options.refuse(
-            context, ["chunk", "shape", "input_format", "dtype", "channels"], "is for an input, and there is none"
-        )
-    formats = {_formats.format_of(source, chosen, "--input-format") for source in sources}
-    if formats == {"jsonl"}:
-        _options.refuse(context, ["chunk", "dtype", "channels"], "is not for lines of JSON: each line is one item")
-    elif formats == {"npy"}:
-        _options.refuse(context, ["dtype", "channels"], "is not for .npy files: they have it in their header")
-    elif formats == {"audio"}:
-        _options.refuse(context, ["channels"], "is not for sound files: they have it in their header")
-    if not (needs_rate or formats & {"npy", "raw"}):
-        _options.refuse(context, ["rate"], "is for samples without one: .npy files and raw input, or sound to write")
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """Run Python nodes under glass."""
 
 
 @app.command()
+@sharing()
 def run(
     context: typer.Context,
     node: NodeArgument,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--input", help="File to read, - for stdin. A node that can be called without an argument needs none."
-        ),
-    ] = None,
+    *,
+    source: Input = None,
     target: Annotated[str, typer.Option("--output", help="File to write, - for stdout.")] = "-",
     method: Annotated[
         str | None,
@@ -156,83 +220,62 @@ def run(
             help="Method to call with each item, instead of process(); without an input, it is called once.",
         ),
     ] = None,
-    param: Params = None,
-    package: Packages = None,
-    mount: Mounts = None,
-    scratch: Scratch = None,
-    env: Variables = None,
-    clock: ClockOption = "real",
-    seed: Seed = None,
-    chunk: Annotated[
-        int, typer.Option(min=1, help="Samples, or rows of an array, per item. A line of JSON is one item.")
-    ] = 4096,
-    shape: ShapeOption = "array",
-    input_format: InputFormat = None,
+    reading: Reading,
+    chunk: Chunk = 4096,
     output_format: Annotated[
-        Format | None, typer.Option(help="Format of the output; by default, its suffix decides, and stdout is jsonl.")
+        OutputFormat | None,
+        typer.Option(help="Format of the output; by default, its suffix decides, and stdout is jsonl."),
     ] = None,
-    dtype: DType = "float32",
-    rate: Rate = None,
-    channels: Channels = 1,
-    deadline: Deadline = "2",
-    memory: Memory = "256M",
-    metering: MeteringOption = DEFAULT_METERING,
-    fuel: Fuel = None,
-    isolation: IsolationOption = "none",
+    sandboxed: Sandboxed,
+    placed: Placed,
     log_level: Annotated[Level, typer.Option(help="Lowest level of the node's log records that are shown.")] = "info",
     profile: Annotated[
         str | None, typer.Option(metavar="PATH.json", help="Write a profile of the calls, for speedscope or Perfetto.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Feed a file through a node, chunk by chunk, and write what comes out."""
-    from cloche.cli import _console, _formats, _run
+    """Feed a file through a node, item by item, and write what comes out."""
+    from cloche.cli import _console, _formats, _paths, _run
 
     with _console.reporting_errors():
-        writes_sound = _formats.format_of(target, output_format, "--output-format") == "audio"
-        _refuse_unused(context, [] if source is None else [source], input_format, needs_rate=writes_sound)
-        if metering != "fuel":
-            _options.refuse(context, ["fuel"], "is for --metering fuel")
+        writes_sound = _formats.output_format_of(target, output_format) == "audio"
+        reading.check(context, [] if source is None else [source], needs_rate=writes_sound)
+        placed.check(context)
         if quiet and "log_level" not in _options.given(context):
             log_level = "warning"
         job = _run.Job(
-            node=_node(node, param, package, mount, scratch, env, clock, seed),
+            node=sandboxed.of(node),
             method=_options.method(method),
             source=source,
             target=target,
             chunk=chunk,
-            shape=shape,
-            input_format=input_format,
+            shape=reading.shape,
+            input_format=reading.input_format,
             output_format=output_format,
-            dtype=dtype,
-            rate=rate,
-            channels=channels,
-            limits=_options.limits(deadline, memory, fuel, log_level),
-            metering=metering,
-            isolation=isolation,
+            dtype=reading.dtype,
+            rate=reading.rate,
+            channels=reading.channels,
+            limits=_options.limits(sandboxed.deadline, sandboxed.memory, placed.fuel, log_level),
+            metering=placed.metering,
+            isolation=placed.isolation,
             profile=profile,
             quiet=quiet,
         )
+        _paths.check_node(job.node)
+        _paths.check_outputs({"--output": None if target == "-" else target, "--profile": profile}, job.node)
         _run.run(job)
 
 
 @app.command()
+@sharing(deadline="10")
 def check(
     context: typer.Context,
     node: NodeArgument,
-    source: Annotated[
-        str | None,
-        typer.Option("--input", help="File of items that the node is called with: sound, .npy or lines of JSON."),
-    ] = None,
-    shape: ShapeOption = "array",
-    param: Params = None,
-    package: Packages = None,
-    mount: Mounts = None,
-    scratch: Scratch = None,
-    env: Variables = None,
-    deadline: Deadline = "10",
-    memory: Memory = "256M",
-    metering: MeteringOption = DEFAULT_METERING,
+    sandboxed: Sandboxed,
+    placed: Placed,
+    reading: Reading,
+    source: Input = None,
+    chunk: Chunk = 4096,
     json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 for whatever is found, not only if the node does not work.")
@@ -244,17 +287,27 @@ def check(
     source does not handle itself. The exit code is 1 if the node does not load, lacks an import that it needs, or fails with the
     items of --input; else 0.
     """
-    from cloche.cli import _check, _console
+    from cloche.cli import _check, _console, _paths
 
     with _console.reporting_errors():
-        if source is None:
-            _options.refuse(context, ["shape"], "is for --input")
+        reading.check(context, [] if source is None else [source], needs_rate=False)
+        placed.check(context)
+        options = sandboxed.of(node)
+        _paths.check_node(options)
         report = _check.check(
-            _node(node, param, package, mount, scratch, env),
-            _options.limits(deadline, memory, None, "info"),
-            metering,
+            options,
+            _options.limits(sandboxed.deadline, sandboxed.memory, placed.fuel, "info"),
+            placed.metering,
+            placed.isolation,
             source=source,
-            shape=shape,
+            form=_check.Form(
+                shape=reading.shape,
+                chosen=reading.input_format,
+                chunk=chunk,
+                dtype=reading.dtype,
+                rate=reading.rate,
+                channels=reading.channels,
+            ),
         )
         if json:
             print(report.to_json(strict=strict))
@@ -264,8 +317,10 @@ def check(
 
 
 @app.command()
+@sharing(deadline="120", memory="1G")
 def bench(
     context: typer.Context,
+    *,
     node: Annotated[
         str | None,
         typer.Argument(
@@ -273,11 +328,21 @@ def bench(
         ),
     ] = None,
     inputs: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            metavar="FILE", help="Input for your node; may be repeated. Several sizes tell the cost of each byte."
+            "--input",
+            metavar="FILE",
+            help="Input for your node; may be repeated. Several sizes tell the cost of each byte.",
         ),
     ] = None,
+    reading: Reading,
+    chunk: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="Samples, or rows of an array, per item; may be repeated. By default 1024, 4096 and 16384."
+        ),
+    ] = None,
+    sandboxed: Sandboxed,
     native: Annotated[
         bool,
         typer.Option(
@@ -326,39 +391,37 @@ def bench(
             metavar="OLD.json", help="Compare with the file of an earlier run, and say which differences are not noise."
         ),
     ] = None,
-    param: Params = None,
-    package: Packages = None,
-    mount: Mounts = None,
-    scratch: Scratch = None,
-    chunk: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=1, help="Samples, or rows of an array, per item; may be repeated. By default 1024, 4096 and 16384."
-        ),
-    ] = None,
-    shape: ShapeOption = "array",
-    input_format: InputFormat = None,
-    dtype: DType = "float32",
-    rate: Rate = None,
-    channels: Channels = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Measure native CPython and the sandbox side by side; or a node of yours in the sandbox."""
-    from cloche.cli import _bench, _console, _samples
+    """Measure native CPython and the sandbox side by side; or a node of yours in the sandbox.
+
+    --deadline and --memory hold in the sandbox. Natively, nothing bounds a node.
+    """
+    from cloche.cli import _bench, _console, _paths, _samples
 
     with _console.reporting_errors():
         own = None
-        if node is not None:
+        options = None if node is None else sandboxed.of(node)
+        _paths.check_outputs({"--json": json, "--csv": csv, "--html": html, "--markdown": markdown}, options)
+        _paths.check_folder("--figures", figures)
+        if options is not None:
             _options.refuse(context, ["only"], "is for Cloche's own cases: leave NODES.py:Entry out")
-            _refuse_unused(context, [str(path) for path in inputs or ()], input_format, needs_rate=False)
-            if shape == "array":
+            reading.check(context, inputs or (), needs_rate=False)
+            if reading.shape == "array":
                 _options.refuse(context, ["rate"], "is for --as dict and --as tuple: an array has none")
+            _paths.check_node(options)
             form = _samples.Form(
-                shape=shape, input_format=input_format, dtype=dtype, rate=rate, channels=channels, chunks=chunk or ()
+                shape=reading.shape,
+                input_format=reading.input_format,
+                dtype=reading.dtype,
+                rate=reading.rate,
+                channels=reading.channels,
+                chunks=chunk or (),
             )
-            own = _samples.own_node(_node(node, param, package, mount, scratch), inputs or (), form)
+            limits = _options.limits(sandboxed.deadline, sandboxed.memory, None, "info")
+            own = _samples.own_node(options, limits, inputs or (), form)
         else:
-            _options.refuse(context, _OF_A_NODE, "is for a node of yours: cloche bench NODES.py:Entry --inputs FILE")
+            _options.refuse(context, _OF_A_NODE, "is for a node of yours: cloche bench NODES.py:Entry --input FILE")
         _bench.run(
             _bench.Job(
                 quick=quick, only=only or (), contenders=contenders, seconds=seconds,

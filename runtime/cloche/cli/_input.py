@@ -1,19 +1,26 @@
-"""Reads a file as a sequence of items for a node: chunks of samples or of rows, or lines of JSON."""
+"""Reads a file as a sequence of items for a node: chunks of samples or of rows, a JSON document, lines of JSON, or rows of CSV."""
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
+import stat
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from cloche.cli import _formats
 from cloche.cli._console import InputError
 
 __all__ = ["Input", "open_input"]
+
+_SEPARATORS: Final = ",;\t"
+_MOST_OF_A_CELL: Final = (1 << 31) - 1
+"""Characters of one cell of CSV. Python's own bound is 131072; the limits of the node hold for what is sent to it."""
 
 
 class Input(ExitStack, ABC):
@@ -39,8 +46,7 @@ class _Audio(Input):
         sounds = _formats.soundfile()
         if dtype not in ("float32", "float64", "int16", "int32"):
             raise InputError(f"sound cannot be read as {dtype}: give --dtype float32, float64, int16 or int32")
-        if not Path(path).exists():
-            raise FileNotFoundError(f"no such file: {path}")
+        _check_file(path)
         try:
             self._file = self.enter_context(sounds.SoundFile(path))
         except sounds.LibsndfileError as error:
@@ -57,10 +63,13 @@ class _Npy(Input):
     def __init__(self, path: str, chunk: int, rate: int | None) -> None:
         super().__init__()
         np = _formats.numpy()
+        _check_file(path)
         try:
             self._array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             raise InputError(f"{path} is no .npy file that can be read: {error}") from error
+        if not isinstance(self._array, np.ndarray):  # an .npz by another name
+            raise InputError(f"{path} has several arrays: save the one that is meant as .npy")
         if self._array.ndim == 0:
             raise InputError(f"{path} has an array without dimensions, which cannot be cut into chunks")
         self.total, self.rate = len(self._array), rate
@@ -84,8 +93,8 @@ class _Raw(Input):
             raise InputError(f"raw input has no {dtype} samples")
         self._file = self.enter_context(_binary(path))
         self._path, self._chunk, self._channels, self.rate = path, chunk, channels, rate
-        if path != "-":
-            self.total = Path(path).stat().st_size // (self._dtype.itemsize * channels)
+        if path != "-" and stat.S_ISREG((found := Path(path).stat()).st_mode):
+            self.total = found.st_size // (self._dtype.itemsize * channels)
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         np = _formats.numpy()
@@ -113,11 +122,89 @@ class _Jsonl(Input):
                 yield item, 1
 
 
+class _Json(Input):
+    """A file with one JSON document, which is one item whatever it is."""
+
+    total = 1
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._file = self.enter_context(_binary(path))
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        try:
+            item = json.loads(self._file.read())
+        except (ValueError, RecursionError) as error:
+            several = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
+            advice = ". For one document a line, give --input-format jsonl" if several else ""
+            raise InputError(f"{self._path}: not one JSON document: {error}{advice}") from error
+        yield item, 1
+
+
+class _Csv(Input):
+    """Rows of a table whose first row names the columns: a dict of texts each, since CSV has no types."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._file = self.enter_context(_binary(path))
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        csv.field_size_limit(_MOST_OF_A_CELL)
+        lines = self._lines()
+        head = next(lines, None)
+        if head is None:
+            return
+        rows = csv.reader(_chained(head, lines), delimiter=max(_SEPARATORS, key=head.count), strict=True)
+        try:
+            names = next(rows)
+            repeated = [name for name in names if not name or names.count(name) > 1]
+            if repeated:
+                what = f"{repeated[0]!r} twice" if repeated[0] else "a column without a name"
+                raise InputError(f"{self._path}: the first row has to name the columns, and has {what}")
+            for row in rows:
+                if not row:  # an empty line
+                    continue
+                if len(row) != len(names):
+                    raise InputError(
+                        f"{self._path}, line {rows.line_num}: {len(row)} cells, and the first row names {len(names)} columns"
+                    )
+                yield dict(zip(names, row, strict=True)), 1
+        except csv.Error as error:
+            raise InputError(f"{self._path}, line {rows.line_num}: not CSV: {error}") from error
+
+    def _lines(self) -> Iterator[str]:
+        """The lines with their ends, which belong to the cells between quotes."""
+        for number, line in enumerate(self._file, 1):
+            try:
+                yield (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode()
+            except UnicodeDecodeError as error:
+                raise InputError(f"{self._path}, line {number}: not UTF-8: {error}") from error
+
+
+def _chained(first: str, others: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from others
+
+
 class _Nothing(Input):
     """No items: for a node that is a source."""
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         return iter(())
+
+
+def _check_file(path: str) -> None:
+    """Check that a path can be read more than once, at any place. Opening a pipe, to find out, would wait for its writer."""
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {path}") from None
+    if stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode) or stat.S_ISSOCK(found.st_mode):
+        raise InputError(f"{path} is a pipe or a device: this format is read from files")
+    with Path(path).open("rb"):  # libsndfile would say "System error" of a file that this user cannot read
+        pass
 
 
 def _binary(path: str) -> AbstractContextManager[IO[bytes]]:
@@ -143,12 +230,16 @@ def open_input(
     """
     if path is None:
         return _Nothing()
-    match _formats.format_of(path, chosen, "--input-format"):
+    match _formats.input_format_of(path, chosen):
         case "audio":
             return _Audio(path, chunk, dtype)
         case "npy":
             return _Npy(path, chunk, rate)
         case "raw":
             return _Raw(path, chunk, dtype, channels, rate)
+        case "json":
+            return _Json(path)
+        case "csv":
+            return _Csv(path)
         case _:
             return _Jsonl(path)

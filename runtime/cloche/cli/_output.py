@@ -26,12 +26,20 @@ class Output(ABC):
         note: a remark for the user at the end, e.g. on clipped samples, or "".
     """
 
+    _is_patched = False
+    """Whether the format's header is written last, when the length is known."""
+
     def __init__(self, path: str) -> None:
         self.count = 0
         self.note = ""
         self._path = path
         self._draft = None if path == "-" else AtomicFile(path)
         self._file: IO[bytes] = sys.stdout.buffer if self._draft is None else self._draft.file
+        if self._is_patched and not self._file.seekable():
+            self._discard()
+            raise InputError(
+                f"{path} is a pipe or a device, and a file of this format is completed at its beginning: give a file"
+            )
 
     @abstractmethod
     def write(self, value: Any) -> None:
@@ -56,6 +64,9 @@ class Output(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._discard()
+
+    def _discard(self) -> None:
         if self._draft is not None:
             self._draft.discard()
 
@@ -69,6 +80,29 @@ class _Jsonl(Output):
         self._file.write(line.encode() + b"\n")
         self._file.flush()  # the reader of a pipe gets each output at once
         self.count += 1
+
+
+class _Json(Output):
+    """One JSON document: the one output."""
+
+    def write(self, value: Any) -> None:
+        if self.count:
+            raise InputError(
+                f"output 2 of the node: {self._path} takes one JSON document. For one a line, write .jsonl"
+            )
+        try:
+            text = json.dumps(value, default=_plain)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._unfit(value, f"what JSON can say ({error})") from error
+        self._file.write(text.encode() + b"\n")
+        self.count += 1
+
+    def finish(self) -> None:
+        if not self.count:
+            raise InputError(
+                f"the node gave no output, and {self._path} takes one JSON document. For any number, write .jsonl"
+            )
+        super().finish()
 
 
 class _Raw(Output):
@@ -87,8 +121,10 @@ class _Npy(Output):
     """Arrays, joined along the first axis. The header is written last, since it has the length."""
 
     _HEADER = 256
+    _is_patched = True
 
     def __init__(self, path: str) -> None:
+        _formats.numpy()  # an error now, not after the work
         super().__init__(path)
         self._file.write(bytes(self._HEADER))
         self._first: Any = None
@@ -129,13 +165,18 @@ class _Npy(Output):
 class _Audio(Output):
     """Sound, with samples stored as those of the input if the format can. Samples beyond full scale are clipped and counted."""
 
+    _is_patched = True
+
     def __init__(self, path: str, rate: int | None, subtype: str | None) -> None:
         if rate is None:
             raise InputError(f"{path} needs a sample rate, and the input has none: give --rate")
         sounds = _formats.soundfile()
-        self._format = Path(path).suffix[1:].upper().replace("AIF", "AIFF").replace("AIFFF", "AIFF")
+        suffix = Path(path).suffix.lower()
+        self._format = _formats.AUDIO.get(suffix, "")
         if self._format not in sounds.available_formats():
-            raise InputError(f"{path}: sound is not written with the suffix {Path(path).suffix!r}")
+            raise InputError(f"{path}: sound is not written with the suffix {suffix!r}: give .wav, .flac or another")
+        if suffix == ".opus":
+            subtype = "OPUS"
         self._subtype = subtype if subtype and sounds.check_format(self._format, subtype) else None
         self._rate = rate
         self._sound: Any = None
@@ -237,12 +278,14 @@ def open_output(path: str, chosen: str | None, *, rate: int | None, subtype: str
         InputError: the file cannot have this format.
         OSError: the file cannot be opened.
     """
-    match _formats.format_of(path, chosen, "--output-format"):
+    match _formats.output_format_of(path, chosen):
         case "audio":
             return _Audio(path, rate, subtype)
         case "npy":
             return _Npy(path)
         case "raw":
             return _Raw(path)
+        case "json":
+            return _Json(path)
         case _:
             return _Jsonl(path)

@@ -74,6 +74,8 @@ def run(job: Job) -> None:
                 for value in _outputs(node, job, progress):
                     target.write(value)
             target.finish()
+        except BrokenPipeError:  # the reader has enough, and wants to hear no more
+            raise
         except BaseException:
             written = (
                 f"{target.count} outputs have been written to stdout"

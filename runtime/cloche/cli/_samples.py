@@ -16,6 +16,7 @@ from cloche_bench.own import OwnNode, Sample
 
 if TYPE_CHECKING:
     from cloche.cli._options import NodeOptions
+    from cloche.limits import Limits
 
 __all__ = ["CHUNKS", "Form", "own_node"]
 
@@ -36,19 +37,19 @@ class Form:
     chunks: Sequence[int]
 
 
-def own_node(node: NodeOptions, files: Sequence[Path], form: Form) -> OwnNode:
+def own_node(node: NodeOptions, limits: Limits, files: Sequence[str], form: Form) -> OwnNode:
     """The node with the inputs that it is measured with.
 
     Raises:
         InputError: a file has not this format, or has no items.
         OSError: a file cannot be opened.
     """
-    samples = [sample for path in files for sample in _samples(str(path), form)] or [Sample("no input", ())]
-    return OwnNode(Path(node.path), node.entry, node.params, node.grants, samples)
+    samples = [sample for path in files for sample in _samples(path, form)] or [Sample("no input", ())]
+    return OwnNode(Path(node.path), node.entry, node.params, node.grants, samples, limits)
 
 
 def _samples(path: str, form: Form) -> list[Sample]:
-    lines = _formats.format_of(path, form.input_format, "--input-format") == "jsonl"
+    lines = _formats.input_format_of(path, form.input_format) in _formats.ITEMS
     found: dict[int, Sample] = {}
     for chunk in (1,) if lines else form.chunks or CHUNKS:
         options = {"chunk": chunk, "dtype": form.dtype, "channels": form.channels, "rate": form.rate}

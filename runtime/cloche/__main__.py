@@ -1,0 +1,5 @@
+"""``python -m cloche``: the command `cloche`."""
+
+from cloche.cli import main
+
+main()
