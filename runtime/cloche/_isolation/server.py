@@ -234,6 +234,12 @@ class NodeServer:
         frames = instance.where() if instance is not None else ()
         return [[name(frame.file), frame.line, name(frame.function)] for frame in frames]
 
+    @property
+    def private_bytes(self) -> int:
+        """See `Sandbox`. Read on another thread."""
+        instance = self._instance
+        return instance.private_bytes if instance is not None else 0
+
     def _receive(self) -> tuple[Any, ...] | None:
         """Receive a request: kind, number, payload, bodies, shared, size of the frame, a, b, and the descriptor or -1.
 

@@ -14,6 +14,7 @@ from typing import Final
 from cloche._wasm.core import Word, core
 from cloche._wasm.memory import Memory
 from cloche._wasm.slot import HasImage, Slot
+from cloche.errors import ClocheError
 
 __all__ = ["StorePool"]
 
@@ -33,6 +34,10 @@ class StorePool:
         self._idle: deque[Slot] = deque()
         self._image: tuple[Slot, Memory] | None = None
         self._closed = False
+
+    def __len__(self) -> int:
+        """Number of idle stores."""
+        return len(self._idle)
 
     def take(self) -> Slot:
         """An idle store, or a new one if none is idle.
@@ -62,7 +67,7 @@ class StorePool:
             return False
         try:
             memory.reset(image)
-        except OSError:  # without the kernel's pagemap nobody knows which pages the guest wrote
+        except (OSError, ClocheError):  # without the kernel's pagemap nobody knows which pages the guest wrote
             return False
         for word in (Word.DEADLINE_NS, Word.CLOCK_MODE, Word.SEEDED, Word.DRAWN, Word.GRANTED):
             slot.words[word] = 0
