@@ -17,7 +17,7 @@ from cloche._isolation import confine
 from cloche._isolation.protocol import FRAMES_BYTES, PRIVATE, WHERE
 from cloche._isolation.server import NodeServer
 from cloche._sandbox import Instance
-from cloche._wasm import GUEST_STACK_BYTES, Engine
+from cloche._wasm import GUEST_STACK_BYTES, Engine, no_thread
 from cloche._wasm import image as _image
 from cloche._wasm import memory as _memory
 from cloche.limits import Limits
@@ -97,6 +97,9 @@ def serve(engine: Engine, control: socket.socket) -> None:
         elif descriptors:
             channel = socket.socket(fileno=descriptors[0])
             nodes[number] = node = NodeServer(engine, channel, partial(nodes.pop, number, None))
-            threading.Thread(target=node.run, name=f"node-{number}", daemon=True).start()
+            try:
+                threading.Thread(target=node.run, name=f"node-{number}", daemon=True).start()
+            except RuntimeError as error:  # raised further, it would end the other nodes as well
+                node.refuse(no_thread("in a worker process", error))
         elif number in nodes:
             nodes[number].cancel(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from cloche._codec import decode_record, write_cbor
 from cloche._isolation.descriptors import Socket, connected
 from cloche._isolation.protocol import FRAMES_BYTES, PRIVATE, WHERE
 from cloche._isolation.rlimits import Bounds
-from cloche._wasm import MAX_FRAMES, FrameInfo, cache_folder
+from cloche._wasm import EXHAUSTED_ERRNOS, MAX_FRAMES, FrameInfo, cache_folder, no_thread, out_of_resources
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
 from cloche.isolation import WorkerInfo
 from cloche.texts import clean, name
@@ -234,7 +235,12 @@ class Process:
                 self._reaper.add(self)
                 self.is_up = True
             except (OSError, ValueError) as error:
-                raise self._not_started(self.end()) from error
+                why = self.end()
+                if getattr(error, "errno", None) in EXHAUSTED_ERRNOS and not self._is_closing:
+                    raise out_of_resources("to start a worker process", error) from error
+                if getattr(error, "errno", None) == errno.EAGAIN and self._popen is None and not self._is_closing:
+                    raise no_thread("of a worker process", error) from error
+                raise self._not_started(why) from error
             except BaseException:
                 self.end()
                 raise

@@ -49,7 +49,7 @@ from cloche._sandbox import (
     request_handlers,
 )
 from cloche._sandbox import logs as _logs
-from cloche._wasm import CallState, ClockAndRandomState, Engine
+from cloche._wasm import EXHAUSTED_ERRNOS, CallState, ClockAndRandomState, Engine, out_of_resources
 from cloche._wasm import image as _image
 from cloche._wasm.engine import options
 from cloche.errors import (
@@ -465,6 +465,10 @@ class Runtime:
                 return lock.run(work)
             finally:
                 self._loads.pop(lock, None)
+        except (MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in EXHAUSTED_ERRNOS:
+                raise
+            raise out_of_resources("to make a node", error) from error
         finally:
             self._loads.pop(lock, None)
 

@@ -45,7 +45,7 @@ class Stats:
         private_bytes: memory that is the node's alone, as the kernel counts it now, when this attribute is read: pages of linear
             memory that the node has written to. The others are shared with the image, though a process's RSS may count them for
             each node. It costs a look at the kernel's page tables (up to a millisecond), which
-            ``stats`` itself does not. 0 once the node is closed, and where there is no /proc/self/pagemap.
+            ``stats`` itself does not. 0 once the node is closed, and where /proc/self/pagemap cannot be read.
     """
 
     calls: int

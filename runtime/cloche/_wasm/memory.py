@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._wasm.core import Function, Status, Word, core
-from cloche._wasm.scarce import out_of_resources
+from cloche._wasm.scarce import EXHAUSTED_ERRNOS, out_of_resources
 from cloche.errors import ClocheError, EncodeError, InternalError, ProtocolError
 from cloche_wire import abi
 
@@ -119,7 +119,12 @@ def _read_pagemap(start: int, size: int) -> bytes:
             file.seek(start)
             return file.read(size)
     except OSError as error:
-        raise out_of_resources("to look at a guest's memory", error) from error
+        if error.errno in EXHAUSTED_ERRNOS:
+            raise out_of_resources("to look at a guest's memory", error) from error
+        raise ClocheError(
+            f"the kernel does not let this process see its own page map ({error}): it is needed for snapshots. A process that has "
+            "changed its user cannot see it: change the user before Python starts"
+        ) from error
 
 
 class Memory:
@@ -370,7 +375,7 @@ class Memory:
         try:
             flags = _read_pagemap(8 * first, 8 * count)[7::8]
         except ClocheError as error:
-            if isinstance(error.__cause__, FileNotFoundError):  # a system without it
+            if isinstance(error.__cause__, FileNotFoundError | PermissionError):
                 return 0
             raise
         return flags.translate(_IS_DIRTY).count(1) * mmap.PAGESIZE

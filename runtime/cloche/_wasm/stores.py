@@ -12,12 +12,14 @@ from collections import deque
 from typing import Final
 
 from cloche._wasm.core import Word, core
+from cloche._wasm.mappings import MappingGuard
 from cloche._wasm.memory import Memory
 from cloche._wasm.slot import HasImage, Slot
 from cloche.errors import ClocheError
 
 __all__ = ["StorePool"]
 
+_guard: Final = MappingGuard()
 KEPT: Final = 8
 """Number of idle stores that an engine keeps at most: about 0.7 MB each."""
 
@@ -48,6 +50,7 @@ class StorePool:
         try:
             return self._idle.pop()
         except IndexError:
+            _guard.check(core().count_guests())
             return Slot(self._engine)
 
     def release(self, slot: Slot, memory: Memory) -> bool:
