@@ -17,7 +17,8 @@ if sys.platform not in ("linux", "darwin"):
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this module
 if TYPE_CHECKING:
     from cloche._profiling.profile import Profile, profile
-    from cloche._records import LogRecord, StreamPosition
+    from cloche._records import BreakRecord, CallRecord, LogRecord, StreamPosition
+    from cloche._runtime.figures import RuntimeStats
     from cloche._runtime.node import Node, Stats
     from cloche._runtime.pool import Pool
     from cloche._runtime.pool_workers import PoolStats
@@ -60,7 +61,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Array",
+    "BreakRecord",
     "BrokenInstanceError",
+    "CallRecord",
     "ClocheError",
     "Clock",
     "ClosedError",
@@ -90,6 +93,7 @@ __all__ = [
     "ProtocolError",
     "Record",
     "Runtime",
+    "RuntimeStats",
     "Service",
     "ServiceCall",
     "ServiceError",
@@ -114,7 +118,8 @@ _NAMES = {
     "cloche._runtime.runtime": ("Runtime",),
     "cloche._sandbox.snapshot": ("Snapshot",),
     "cloche.source": ("Source",),
-    "cloche._records": ("LogRecord", "StreamPosition"),
+    "cloche._records": ("BreakRecord", "CallRecord", "LogRecord", "StreamPosition"),
+    "cloche._runtime.figures": ("RuntimeStats",),
     "cloche.clock": ("Clock",),
     "cloche.errors": (
         "BrokenInstanceError",

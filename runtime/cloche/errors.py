@@ -48,7 +48,8 @@ class ClocheError(Exception):
 
     Attributes:
         item: index, from 0, of the item that failed, in a stream or in a pool's map; None elsewhere.
-        limit: the field of `Limits` that was exceeded, e.g. "deadline_s"; "" if the error is about no limit.
+        limit: the field of `Limits` that was exceeded, e.g. "deadline_s", or the setting of the machine, as "vm.max_map_count"; ""
+            if the error is about no limit.
         value: what that limit is set to.
         reached: the amount that exceeded it, in the same unit, as far as it was counted.
     """

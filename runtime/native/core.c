@@ -131,7 +131,7 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
         timer_disarm(guest);
         stack_give_back(guest->fiber.stack, 0);
         STORE(words[WORD_STATE], CLOCHE_AT_REST);
-        return CLOCHE_NO_MEMORY;
+        return CLOCHE_NO_THREAD;
     }
     STORE(words[WORD_STATE], CLOCHE_RUNNING); /* last: what is armed above would overwrite a cancel that came before */
     if (LOAD(guest->early) == words[WORD_SERIAL]) timer_cancel(guest, handle, words[WORD_SERIAL], CLOCHE_CANCELLED, 0);

@@ -13,10 +13,11 @@ enum cloche_status {
     CLOCHE_NO_GUEST = -1, /* the handle names no guest any more */
     CLOCHE_OTHER_PROCESS = -2, /* the guest was in a call of another thread when this process was forked */
     CLOCHE_BUSY = -3, /* it is not at rest (or, for an answer, does not wait); or it is another thread's */
-    CLOCHE_NO_MEMORY = -4, /* the system has no more memory or address space, or no thread to keep a deadline */
+    CLOCHE_NO_MEMORY = -4, /* the system has no more memory or address space */
     CLOCHE_NO_ROOM = -5, /* the guest's own allocator has no block of that size left */
     CLOCHE_ENGINE_FAILED = -6, /* the engine refused; cloche_message */
     CLOCHE_REFUSED = -7, /* a range that lies outside the guest's memory */
+    CLOCHE_NO_THREAD = -8, /* the system starts no thread that would keep a deadline */
 };
 
 /* Why a guest was stopped, or told to stop. */

@@ -269,9 +269,9 @@ CASE(a_call_whose_deadline_nobody_keeps_is_refused) {
     SAME(run(made, "i1"), CLOCHE_DONE);
     made.words[WORD_DEADLINE_NS] = MS;
     fail_thread = 1000;
-    SAME(run(made, "l"), CLOCHE_NO_MEMORY);
+    SAME(run(made, "l"), CLOCHE_NO_THREAD);
     SAME(made.words[WORD_STATE], CLOCHE_AT_REST);
-    SAME(cloche_enter(made.handle, CLOCHE_NODE_CHECK, 0, 0, 0, 0), CLOCHE_NO_MEMORY);
+    SAME(cloche_enter(made.handle, CLOCHE_NODE_CHECK, 0, 0, 0, 0), CLOCHE_NO_THREAD);
     fail_thread = 1; /* as when the thread's stack is too small */
     SAME(run(made, "l"), CLOCHE_TRAPPED);
     SAME(cloche_free(made.handle), CLOCHE_DONE);

@@ -87,6 +87,23 @@ VALUES: dict[str, Callable[[], Any]] = {
     "Snapshot": snapshot,
     "Source": lambda: cloche.Source("def f(x): return x", "f.py"),
     "Stats": lambda: cloche.Stats(1, 0.5, 41, 0, breaks=2),
+    "RuntimeStats": lambda: cloche.RuntimeStats(
+        nodes=1, loads=2, calls=3, seconds=0.5, breaks=0, idle_stores=1, workers=0
+    ),
+    "CallRecord": lambda: cloche.CallRecord(
+        node="n",
+        session_id=None,
+        op="process",
+        method="process",
+        call=2,
+        seconds=0.5,
+        error="",
+        bytes_in=1,
+        bytes_out=2,
+    ),
+    "BreakRecord": lambda: cloche.BreakRecord(
+        node="n", session_id="s", op="process", call=2, error="GuestExitError", exception=ValueError("x")
+    ),
     "StreamPosition": lambda: cloche.StreamPosition(3, 4, False),
     "Surroundings": lambda: Surroundings("m", frozenset({"m"}), {"lib.whl": frozenset({"lib"})}, True, "m.py"),
     "WorkerInfo": lambda: cloche.WorkerInfo(7, 1, ("rlimits",), {"seccomp": "not on this kernel"}),

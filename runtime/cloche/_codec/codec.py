@@ -88,6 +88,10 @@ class Codec:
             lie elsewhere; None: there is no shared buffer.
         pin: takes address and length, and returns a read-only view that keeps that guest memory mapped as long as the view exists;
             None: `lift` does so already.
+
+    Attributes:
+        sent_bytes: always 0, but in a `Counted` codec: bytes that were encoded since somebody has set it to 0, with their bodies.
+        received_bytes: likewise of what was decoded.
     """
 
     __slots__ = (
@@ -100,6 +104,8 @@ class Codec:
         "_reply_bytes",
         "_request_bytes",
         "_shared",
+        "received_bytes",
+        "sent_bytes",
     )
 
     def __init__(
@@ -111,6 +117,7 @@ class Codec:
         shared: Callable[[memoryview], int] | None = None,
         pin: Callable[[int, int], memoryview] | None = None,
     ) -> None:
+        self.sent_bytes = self.received_bytes = 0
         self._depth = limits.value_depth
         self._copies = limits.value_nodes
         self._request_bytes = limits.request_bytes
@@ -275,6 +282,36 @@ class Codec:
     def decoded_bytes(self) -> int:
         """Bytes of the frame decoded last, including the bodies it pointed to."""
         return self._reply_bytes - self._lifter.left
+
+
+class Counted(Codec):
+    """Mixin: a codec that counts bytes."""
+
+    __slots__ = ()
+
+    def encode(self, message: list[Any], root: str) -> bytes:
+        """As `Codec.encode`."""
+        frame = super().encode(message, root)
+        self.sent_bytes += len(frame)
+        return frame
+
+    def decode(self, frame: bytes, *, lease: bool = False) -> Any:
+        """As `Codec.decode`."""
+        try:
+            return super().decode(frame, lease=lease)
+        finally:
+            self.received_bytes += self.decoded_bytes
+
+    def _written(self, lowered: list[Any], lowering: Lowering) -> bytes:
+        frame = super()._written(lowered, lowering)
+        self.sent_bytes += lowering.outside
+        return frame
+
+
+class CountedCodec(Counted):
+    """A `Codec` that counts bytes."""
+
+    __slots__ = ()
 
 
 def refusal(error: Refused, root: str, steps: list[Any]) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._codec import Codec, write_cbor
+from cloche._codec import Codec, Counted, write_cbor
 from cloche.errors import InternalError, ProtocolError
 from cloche_wire import tags
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cloche._codec import Lowering
     from cloche.limits import Limits
 
-__all__ = ["RemoteCodec"]
+__all__ = ["CountedRemoteCodec", "RemoteCodec"]
 
 _FIRST: Final = 0x4000_0000
 """Placeholder for the address of the first body. The placeholder and its complement take five bytes, as a real address does."""
@@ -82,6 +82,12 @@ class RemoteCodec(Codec):
         return str(
             self._lifter.byte_string(content, True), "utf-8"
         )  # decoded from a copy, because the worker may change the bytes meanwhile
+
+
+class CountedRemoteCodec(Counted, RemoteCodec):
+    """A `RemoteCodec` that counts bytes."""
+
+    __slots__ = ()
 
 
 def _nowhere(body: Any) -> int:

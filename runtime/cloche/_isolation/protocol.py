@@ -26,6 +26,7 @@ __all__ = [
     "INLINE",
     "LENGTH",
     "LIMITED_BY",
+    "PRIVATE",
     "RANGE",
     "REQUEST",
     "RUN",
@@ -47,6 +48,9 @@ INBOX: Final = 256 * 1024
 WHERE: Final = (1 << 64) - 1
 """Replaces the request number on a worker's control socket: the worker then sends the Python frames of a node (`Node.where`) to the
 socket that came along."""
+
+PRIVATE: Final = WHERE - 1
+"""As WHERE: the worker sends the node's private memory in bytes (`Stats.private_bytes`), as eight bytes, the lowest first."""
 
 FRAMES_BYTES: Final = 64 * 1024
 """Largest answer to WHERE in bytes."""

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
 from cloche._isolation.descriptors import Socket, connected
+from cloche._wasm import no_thread
 from cloche.errors import ClosedError
 
 __all__ = ["CHECK_S", "ProcessReaper", "Watched"]
@@ -59,6 +60,7 @@ class ProcessReaper:
         Raises:
             ClosedError: the reaper is closed.
             OSError: no descriptor is left for the thread's selector or socket.
+            ClocheError: the system starts no more threads.
         """
         if threading.current_thread() is self._owner:
             job()
@@ -74,7 +76,12 @@ class ProcessReaper:
             self._jobs.append((job, done))
             if self._owner is None:
                 # after an interrupt here, the next job starts a second thread; `_loop` lets only the first one stay
-                threading.Thread(target=self._loop, args=[self._wake[1]], name="cloche-workers", daemon=True).start()
+                thread = threading.Thread(target=self._loop, args=[self._wake[1]], name="cloche-workers", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    self._jobs.clear()
+                    raise no_thread("to start worker processes", error) from error
             self._wake[0].send(b"\0")
         done.result()
 

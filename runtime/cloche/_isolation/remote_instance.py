@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._codec import REFUSED, decode_record, write_cbor
+from cloche._codec import REFUSED, Codec, decode_record, write_cbor
 from cloche._isolation import remote_errors
 from cloche._isolation.address_ranges import NO_RANGES
 from cloche._isolation.channel import Channel, Received, Turn, most_ranges
-from cloche._isolation.forwarding_codec import RemoteCodec
+from cloche._isolation.forwarding_codec import CountedRemoteCodec, RemoteCodec
 from cloche._isolation.protocol import RANGE, RUN, SNAPSHOT, Answer, Request, StopReason
 from cloche._isolation.remote_memory import RemoteMemory
 from cloche._isolation.shared_memory import create
 from cloche._records import LogRecord
 from cloche._requests import FramedRequestRouter, ServiceHandler
-from cloche._sandbox import GIVEN, PAGE_BYTES, CallUsage, CheckedSandbox, Snapshot, logs
+from cloche._sandbox import GIVEN, PAGE_BYTES, CallUsage, CheckedSandbox, Snapshot, Watched, logs
 from cloche._wasm import Reason, Stop, Stopped, no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import abi
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cloche._wasm import CallState, FrameInfo
     from cloche.limits import Limits
 
-__all__ = ["RemoteInstance"]
+__all__ = ["RemoteInstance", "WatchedRemoteInstance"]
 
 _FAILED: Final = int(Answer.FAILED)
 _ASK: Final = int(Answer.ASK)
@@ -60,9 +60,14 @@ class RemoteInstance(CheckedSandbox):
         handlers: answer the guest's requests, here in the host; they are closed with the instance.
         on_close: called with the worker process once the instance is closed.
 
+    Attributes:
+        codec: the class of its codec.
+
     Raises:
         BrokenInstanceError: the worker process has died.
     """
+
+    codec: type[RemoteCodec] = RemoteCodec
 
     def __init__(
         self,
@@ -91,7 +96,7 @@ class RemoteInstance(CheckedSandbox):
         self.closed = self._freed = False
         self._cancelled_call = 0
         self.lease = False
-        self.observer = None
+        self.observer = self.watch = None
         self.position = snapshot.stream if snapshot is not None else None
         self._records: list[LogRecord] = []
         self._router: FramedRequestRouter | None = None
@@ -100,7 +105,7 @@ class RemoteInstance(CheckedSandbox):
         self._channel = Channel(process, host.node, limits)
         try:
             self._remote_memory = RemoteMemory(self._channel)
-            self._codec = RemoteCodec(limits, self._remote_memory.lift, self._remote_memory.shared)
+            self._codec = self.codec(limits, self._remote_memory.lift, self._remote_memory.shared)
             process.enter(self, self._channel)
             self._open(host.node, snapshot, bool(handlers))
             if handlers:
@@ -181,11 +186,17 @@ class RemoteInstance(CheckedSandbox):
         finally:
             self._remote_memory.ranges = NO_RANGES
             self.fuel += self.last_fuel
-            self._took_s = time.perf_counter() - self._began
-            self.guest_seconds += self._took_s
+            self._stop_clock()
         if records:
             self._on_records(records, self.name)
         return reply
+
+    def _stop_clock(self) -> None:
+        """Count the time of the call under way, if there is one."""
+        if self._began:
+            self._took_s = time.perf_counter() - self._began
+            self._began = 0.0
+            self.guest_seconds += self._took_s
 
     def share(self, length: int) -> memoryview:
         """See `Sandbox`. The buffer is shared memory, from which each call that refers to it is copied to the guest."""
@@ -240,6 +251,11 @@ class RemoteInstance(CheckedSandbox):
         self._channel.tidy()
         return taken
 
+    @property
+    def traffic(self) -> Codec:
+        """See `CheckedSandbox`."""
+        return self._codec
+
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """See `Sandbox`."""
         if seconds is None:
@@ -266,6 +282,11 @@ class RemoteInstance(CheckedSandbox):
             limit_s=self._ran_under[1] or 0.0,
             fuel=self.last_fuel,
         )
+
+    @property
+    def private_bytes(self) -> int:
+        """See `Sandbox`. According to the worker, which may lie: but not above the node's limit of memory."""
+        return 0 if self.closed else min(self._process.private_bytes(self._channel.node), self.limits.memory_bytes)
 
     def where(self) -> tuple[FrameInfo, ...]:
         """See `Sandbox`. The worker reads them from its guest's memory, on another thread than the current call."""
@@ -334,11 +355,14 @@ class RemoteInstance(CheckedSandbox):
         self._check_open()
         try:
             yield
-        except BrokenInstanceError:
+        except BrokenInstanceError as error:
             self.close()
+            self._note_break(error)
             raise
-        except BaseException:
+        except BaseException as error:
             self._interrupted()
+            if self.closed:
+                self._note_break(error)
             raise
 
     def _receive(self, most: int) -> Received:
@@ -431,6 +455,8 @@ class RemoteInstance(CheckedSandbox):
         if self._freed:
             return
         self.closed = True
+        self._stop_clock()
+        self._note_end()
         self._process.leave(self, self._channel)
         self._channel.close(keep=keep and not self._channel.pending)
         if hasattr(self, "_remote_memory"):
@@ -445,3 +471,9 @@ class RemoteInstance(CheckedSandbox):
     def __del__(self) -> None:
         if hasattr(self, "_channel"):
             self.close()
+
+
+class WatchedRemoteInstance(Watched, RemoteInstance):
+    """A watched sandbox with a guest in a worker process."""
+
+    codec = CountedRemoteCodec

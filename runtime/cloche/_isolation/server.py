@@ -6,10 +6,12 @@ It neither encodes nor decodes values: frames pass unchanged between the host an
 from __future__ import annotations
 
 import math
+import os
 import re
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import cbor2
@@ -46,6 +48,8 @@ from cloche_wire import tags
 __all__ = ["NodeServer"]
 
 _U32: Final = 0xFFFF_FFFF
+_FIRST_S: Final = 5.0
+"""Seconds to wait for the first request of a node that is refused."""
 _FD_BYTES: Final = struct.calcsize("i")
 _DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(_FD_BYTES)
 _ADDRESS_LENGTH: Final = re.compile(
@@ -217,6 +221,18 @@ class NodeServer:
             self._forget()
             self._channel.close()
 
+    def refuse(self, error: ClocheError) -> None:
+        """Answer the node's first request, which the host sends at once, with an error, and serve no further one."""
+        self._channel.settimeout(_FIRST_S)
+        with suppress(OSError):  # the host has given up
+            received = self._receive()
+            if received is not None:
+                if received[-1] >= 0:
+                    os.close(received[-1])
+                self._answer(Answer.FAILED, remote_errors.describe(error, True))
+        self._forget()
+        self._channel.close()
+
     def cancel(self, number: int) -> None:
         """Interrupt the call with that number. It may arrive before the call, because it comes on another socket."""
         self._cancelled = number
@@ -233,6 +249,12 @@ class NodeServer:
         instance = self._instance
         frames = instance.where() if instance is not None else ()
         return [[name(frame.file), frame.line, name(frame.function)] for frame in frames]
+
+    @property
+    def private_bytes(self) -> int:
+        """See `Sandbox`. Read on another thread."""
+        instance = self._instance
+        return instance.private_bytes if instance is not None else 0
 
     def _receive(self) -> tuple[Any, ...] | None:
         """Receive a request: kind, number, payload, bodies, shared, size of the frame, a, b, and the descriptor or -1.

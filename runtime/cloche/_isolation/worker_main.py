@@ -14,10 +14,10 @@ import cbor2
 
 from cloche._codec import write_cbor
 from cloche._isolation import confine
-from cloche._isolation.protocol import FRAMES_BYTES, WHERE
+from cloche._isolation.protocol import FRAMES_BYTES, PRIVATE, WHERE
 from cloche._isolation.server import NodeServer
 from cloche._sandbox import Instance
-from cloche._wasm import GUEST_STACK_BYTES, Engine
+from cloche._wasm import GUEST_STACK_BYTES, Engine, no_thread
 from cloche._wasm import image as _image
 from cloche._wasm import memory as _memory
 from cloche.limits import Limits
@@ -57,6 +57,14 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
     os._exit(0)  # ends guests that still run, without the interpreter's shutdown
 
 
+def _private_bytes(node: NodeServer | None) -> int:
+    """The private memory of a node's guest; 0 if it has none, or if it cannot be measured."""
+    try:
+        return node.private_bytes if node is not None else 0
+    except Exception:  # nothing about one node may end the thread that takes the orders for all
+        return 0
+
+
 def _say_where(answer: socket.socket, frames: list[list[Any]]) -> None:
     """Send a node's frames, the innermost ones if they are too many. Errors are ignored: the host may have stopped waiting."""
     while len(data := write_cbor(frames)) > FRAMES_BYTES:
@@ -66,7 +74,9 @@ def _say_where(answer: socket.socket, frames: list[list[Any]]) -> None:
 
 
 def serve(engine: Engine, control: socket.socket) -> None:
-    """Carry out the host's orders (CBOR): the number of a node, with its new socket, with a request to cancel, or with WHERE."""
+    """Carry out the host's orders (CBOR): the number of a node, with its new socket, with a request to cancel, or with WHERE or
+    PRIVATE.
+    """
     nodes: dict[int, NodeServer] = {}
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 1)
@@ -81,9 +91,15 @@ def serve(engine: Engine, control: socket.socket) -> None:
                 except Exception:  # a damaged guest must not end the thread that takes the orders for all nodes
                     frames = []
                 _say_where(answer, frames)
+        elif descriptors and request == PRIVATE:
+            with socket.socket(fileno=descriptors[0]) as answer, suppress(OSError):
+                answer.send(_private_bytes(nodes.get(number)).to_bytes(8, "little"), socket.MSG_DONTWAIT)
         elif descriptors:
             channel = socket.socket(fileno=descriptors[0])
             nodes[number] = node = NodeServer(engine, channel, partial(nodes.pop, number, None))
-            threading.Thread(target=node.run, name=f"node-{number}", daemon=True).start()
+            try:
+                threading.Thread(target=node.run, name=f"node-{number}", daemon=True).start()
+            except RuntimeError as error:  # raised further, it would end the other nodes as well
+                node.refuse(no_thread("in a worker process", error))
         elif number in nodes:
             nodes[number].cancel(request)

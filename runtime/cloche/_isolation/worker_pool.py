@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cloche._isolation.reaper import ProcessReaper
-from cloche._isolation.remote_instance import RemoteInstance
+from cloche._isolation.remote_instance import RemoteInstance, WatchedRemoteInstance
 from cloche._isolation.worker_process import Opening, Process
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
@@ -69,15 +69,28 @@ class WorkerPool:
         on_records: Callable[[list[LogRecord], str], None],
         snapshot: Snapshot | None = None,
         handlers: Sequence[RequestHandler] = (),
+        *,
+        watched: bool = False,
     ) -> RemoteInstance:
-        """Open an instance in the worker with the fewest nodes. The arguments are those of `Instance`."""
+        """Open an instance in the worker with the fewest nodes.
+
+        Args:
+            limits: see `Instance`, as for the others.
+            host: see there.
+            on_records: see there.
+            snapshot: see there.
+            handlers: see there.
+            watched: whether to make a `Watched` one.
+        """
+        kind = WatchedRemoteInstance if watched else RemoteInstance
         try:
-            return self._open(limits, host, on_records, snapshot, handlers)
+            return self._open(kind, limits, host, on_records, snapshot, handlers)
         except BrokenInstanceError:  # the worker died, perhaps because of another node: try another worker
-            return self._open(limits, host, on_records, snapshot, handlers)
+            return self._open(kind, limits, host, on_records, snapshot, handlers)
 
     def _open(
         self,
+        kind: type[RemoteInstance],
         limits: Limits,
         host: CallState,
         on_records: Any,
@@ -92,7 +105,7 @@ class WorkerPool:
             )
         on_close = self._drop if self._count == "each" else None
         try:
-            return RemoteInstance(process, limits, host, on_records, snapshot, handlers, on_close)
+            return kind(process, limits, host, on_records, snapshot, handlers, on_close)
         except BaseException:
             if on_close is not None:
                 self._drop(process)

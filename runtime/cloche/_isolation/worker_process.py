@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -18,9 +19,9 @@ import cbor2
 
 from cloche._codec import decode_record, write_cbor
 from cloche._isolation.descriptors import Socket, connected
-from cloche._isolation.protocol import FRAMES_BYTES, WHERE
+from cloche._isolation.protocol import FRAMES_BYTES, PRIVATE, WHERE
 from cloche._isolation.rlimits import Bounds
-from cloche._wasm import MAX_FRAMES, FrameInfo, cache_folder
+from cloche._wasm import EXHAUSTED_ERRNOS, MAX_FRAMES, FrameInfo, cache_folder, no_thread, out_of_resources
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
 from cloche.isolation import WorkerInfo
 from cloche.texts import clean, name
@@ -47,7 +48,7 @@ _ENVIRONMENT: Final = ("LD_LIBRARY_PATH",)
 _START_S: Final = 300.0
 """Seconds that a starting worker may take from one message to the next. Compiling the image takes longest."""
 
-_WHERE_S: Final = 1.0
+_ASIDE_S: Final = 1.0
 _END_S: Final = 2.0
 _MESSAGE_BYTES: Final = 64 * 1024
 _LAST_WORDS: Final = 2000
@@ -234,7 +235,12 @@ class Process:
                 self._reaper.add(self)
                 self.is_up = True
             except (OSError, ValueError) as error:
-                raise self._not_started(self.end()) from error
+                why = self.end()
+                if getattr(error, "errno", None) in EXHAUSTED_ERRNOS and not self._is_closing:
+                    raise out_of_resources("to start a worker process", error) from error
+                if getattr(error, "errno", None) == errno.EAGAIN and self._popen is None and not self._is_closing:
+                    raise no_thread("of a worker process", error) from error
+                raise self._not_started(why) from error
             except BaseException:
                 self.end()
                 raise
@@ -309,21 +315,36 @@ class Process:
             pass  # the process has ended, or hangs: then it is killed after the deadline
 
     def where(self, number: int) -> tuple[FrameInfo, ...]:
-        """The current Python frames of a node's guest, according to the worker; empty if it does not answer within `_WHERE_S`.
+        """The current Python frames of a node's guest, according to the worker; empty if it does not answer.
 
         Raises:
             ClocheError: this process has no open files left.
         """
+        try:
+            return tuple(_frames(self._aside(number, WHERE)))
+        except ValueError:
+            return ()
+
+    def private_bytes(self, number: int) -> int:
+        """The private memory of a node's guest, see `Memory.private_bytes`, according to the worker; 0 if it does not answer.
+
+        Raises:
+            ClocheError: this process has no open files left.
+        """
+        return int.from_bytes(self._aside(number, PRIVATE)[:8], "little")
+
+    def _aside(self, number: int, order: int) -> bytes:
+        """Send an order about a node, and return the answer; b"" if none comes within `_ASIDE_S`."""
         ours, theirs = connected()
         with closing(ours):
-            ours.settimeout(_WHERE_S)
+            ours.settimeout(_ASIDE_S)
             try:
                 with closing(theirs), self._lock:
-                    order, descriptors = write_cbor([number, WHERE]), [theirs.fileno()]
-                    socket.send_fds(self.control, [order], descriptors, socket.MSG_DONTWAIT)  # type: ignore[arg-type]  # as above
-                return tuple(_frames(ours.recv(FRAMES_BYTES)))
-            except (OSError, ValueError):
-                return ()
+                    message, descriptors = write_cbor([number, order]), [theirs.fileno()]
+                    socket.send_fds(self.control, [message], descriptors, socket.MSG_DONTWAIT)  # type: ignore[arg-type]  # as above
+                return ours.recv(FRAMES_BYTES)
+            except OSError:
+                return b""
 
     def end(self, cause: str = "") -> str:
         """Kill the process, unless it has ended by itself. Returns why it ended.

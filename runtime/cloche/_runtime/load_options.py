@@ -47,6 +47,8 @@ class LoadOptions:
     grants: Grants = field(default_factory=Grants)
     session_id: str | None = None
     policy: RecoveryPolicy = field(default_factory=RecoveryPolicy)
+    is_own: bool = False
+    """Whether Cloche makes the node for itself: it is not listed, counted or reported."""
 
     def __post_init__(self) -> None:
         checked_limits(self.limits)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cloche import _forks
 from cloche._requests import hold
+from cloche._wasm import no_thread
 from cloche.errors import ClocheError, PoolTimeoutError
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ class _Clock:
         except RecursionError:  # a RuntimeError as well, but of the caller's stack
             raise
         except RuntimeError as error:
-            raise ClocheError(f"the pool cannot keep the time: {error}") from error
+            raise no_thread("to keep the time of the pool", error) from error
         self._thread = thread
 
     def _run(self, new: SimpleQueue[tuple[float, int, weakref.ref[PoolItem]]]) -> None:

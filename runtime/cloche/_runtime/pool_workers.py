@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from cloche import _forks
 from cloche._requests import hold, is_inside
 from cloche._runtime.pool_items import PoolItem, Slot
+from cloche._wasm import no_thread
 from cloche.errors import ClocheError, ClosedError, PoolTimeoutError
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class PoolWorkers:
         except RuntimeError as error:
             if self.is_closed:
                 raise ClosedError("the pool is closed") from error
-            raise ClocheError(f"the pool cannot run the item: {error}") from error
+            raise no_thread("to run the item", error) from error
 
     def _wait_for_room(self, item: PoolItem, seconds: float | None) -> None:
         """Wait until an item is among the first `max_queue` of the queue, or has left it."""

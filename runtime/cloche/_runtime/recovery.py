@@ -189,6 +189,11 @@ class Supervisor:
         """See `Sandbox`. Counts all sandboxes that the node has had."""
         return replace(self._sandbox.stats(), breaks=self._breaks, restarts=self._restarts)
 
+    @property
+    def private_bytes(self) -> int:
+        """See `Sandbox`."""
+        return self._sandbox.private_bytes
+
     def where(self) -> tuple[FrameInfo, ...]:
         """See `Sandbox`."""
         return self._sandbox.where()
@@ -241,6 +246,14 @@ class Supervisor:
         """Replace the wrapped sandbox if the call that raised `error` has closed it, and note in the error what was done."""
         if not self._is_replacement_due:
             return
+        old = self._sandbox
+        try:
+            self._bring_back(error)
+        finally:
+            if old.watch is not None:
+                old.watch.report_break(self._policy.on_break if self._sandbox is not old else None)
+
+    def _bring_back(self, error: BaseException) -> None:
         self._breaks += 1
         broken = error if isinstance(error, BrokenInstanceError) else None
         if broken is not None:

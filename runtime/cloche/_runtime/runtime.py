@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -18,6 +18,7 @@ from typing import (
     ParamSpec,
     Self,
     SupportsFloat,
+    TypeVar,
     Unpack,
     get_args,
 )
@@ -25,11 +26,13 @@ from typing import (
 from cloche import source as _source
 from cloche._arguments import checked, checked_count, checked_limits, checked_seconds
 from cloche._pickles import handle
-from cloche._records import LogRecord
+from cloche._records import BreakRecord, CallRecord, LogRecord
 from cloche._requests import NodeLock, ServiceHandler, is_inside, run_inside
 from cloche._runtime.call_options import NO_OPTIONS
 from cloche._runtime.calls import NodeCalls
 from cloche._runtime.compiled_packages import COMPILER, LIMITS, CompiledPackages, imported_names
+from cloche._runtime.figures import RuntimeStats, SandboxWatch, Tally
+from cloche._runtime.hooks import Hooks, ReportingWatch
 from cloche._runtime.load_options import LoadOptions, PoolKeywords
 from cloche._runtime.node import Node
 from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
@@ -37,6 +40,8 @@ from cloche._sandbox import (
     Cancelled,
     Instance,
     Snapshot,
+    Watched,
+    WatchedInstance,
     interruption,
     load_request,
     name_limit,
@@ -44,7 +49,7 @@ from cloche._sandbox import (
     request_handlers,
 )
 from cloche._sandbox import logs as _logs
-from cloche._wasm import CallState, ClockAndRandomState, Engine
+from cloche._wasm import EXHAUSTED_ERRNOS, CallState, ClockAndRandomState, Engine, out_of_resources
 from cloche._wasm import image as _image
 from cloche._wasm.engine import options
 from cloche.errors import (
@@ -73,6 +78,7 @@ __all__ = ["Runtime"]
 NO_LIMIT_S = 365 * 86400.0
 """The deadline of a load with ``load_s=None``: long enough to count as none."""
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Runtime:
@@ -98,11 +104,15 @@ class Runtime:
             of processors, but 4 at most. Worker processes are started when they are needed.
         progress: called with one line of text for each step that takes more than a second, such as compiling the image; None: the
             line goes to the logger.
+        on_call: called with a `CallRecord` after each call on a node: loading, `Node.process`, each step of a stream ... It runs on
+            the thread of the call, before the call returns, so let it be quick. What it raises costs no answer: it becomes a
+            RuntimeWarning. It cannot call the node that it is called for. None costs nothing.
+        on_break: called with a `BreakRecord` after each break of a node, likewise.
 
     Raises:
         ImageError: the image is missing or damaged; the message says which command to run.
         ClocheError: ``isolation="process"`` on a system other than Linux.
-        TypeError: `limits` is not a `Limits`.
+        TypeError: `limits` is not a `Limits`, or a hook is no plain function.
     """
 
     def __init__(
@@ -115,12 +125,15 @@ class Runtime:
         isolation: Isolation = "none",
         workers: int | Literal["each"] | None = None,
         progress: Callable[[str], None] | None = None,
+        on_call: Callable[[CallRecord], object] | None = None,
+        on_break: Callable[[BreakRecord], object] | None = None,
     ) -> None:
         if isolation not in get_args(Isolation):
             raise ValueError(f"isolation is {isolation!r}: give 'none' or 'process'")
         if isolation == "none" and workers is not None:
             raise ValueError("workers are for isolation='process'")
         self.limits = checked_limits(limits)
+        self._hooks = Hooks(on_call, on_break)
         self.image = _image.find(image)
         self._logger = logger = logger if logger is not None else _logs.DefaultLogger()
         tell = progress or (lambda text: logger.info(text))  # late: looking up `info` imports structlog, 80 ms
@@ -137,6 +150,9 @@ class Runtime:
         self._packages = CompiledPackages(self.image.sha256, self._compile_package, tell)
         self._compilers: set[Runtime] = set()
         self._nodes: weakref.WeakSet[NodeCalls] = weakref.WeakSet()
+        self._handles: weakref.WeakValueDictionary[int, Node] = weakref.WeakValueDictionary()
+        self._numbers = itertools.count()
+        self._tally = Tally()
         self._loads: dict[NodeLock, CheckedSandbox | None] = {}
         """The loads and restores under way, each with its instance once there is one. A load holds its lock until it has ended."""
         self._ending = NodeLock("the runtime's engine")
@@ -151,6 +167,27 @@ class Runtime:
     def workers(self) -> tuple[WorkerInfo, ...]:
         """The living worker processes, and what confines each; empty without ``isolation="process"``."""
         return () if isinstance(self._engine, Engine) else self._engine.info
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The living nodes, the oldest first: neither closed, nor broken, nor dropped. Clones of pools are among them."""
+        nodes = _listed(self._handles.values)
+        return tuple(node for node in nodes if not (node.__cloche__.closed or node.broken))
+
+    @property
+    def stats(self) -> RuntimeStats:
+        """What all nodes have used so far, together; the closed ones, too. It takes some microseconds for each living node."""
+        used, engine = self._tally.sum(), self._engine
+        return RuntimeStats(
+            nodes=len(self.nodes),
+            loads=self._tally.loads,
+            calls=used.calls,
+            seconds=used.seconds,
+            breaks=self._tally.breaks,
+            idle_stores=len(engine.stores) if isinstance(engine, Engine) else 0,
+            workers=len(self.workers),
+            _measure=partial(_private_bytes, weakref.ref(self)),
+        )
 
     def load(
         self,
@@ -288,7 +325,7 @@ class Runtime:
     def _compile_package(self, name: str, content: bytes, modules: list[str], seconds: float) -> Any:
         """Compile a package in a new sandbox. Its answer is untrusted: the package may be made to break the compiler."""
         params = {"name": name, "content": content, "roots": modules, "seconds": seconds}
-        options = LoadOptions(params=params, name=f"compiler of {name}", limits=LIMITS)
+        options = LoadOptions(params=params, name=f"compiler of {name}", limits=LIMITS, is_own=True)
         if isinstance(self._engine, Engine):
             with self._loaded(COMPILER, options) as node:
                 return node.process()
@@ -389,7 +426,9 @@ class Runtime:
             node.__cloche__.discard()
         limits, grants, number = options.get("limits"), options.get("grants"), itertools.count(1)
         chosen = LoadOptions(
-            limits=self.limits if limits is None else limits, grants=Grants() if grants is None else grants
+            limits=self.limits if limits is None else limits,
+            grants=Grants() if grants is None else grants,
+            session_id=options.get("session_id"),
         )
 
         def clone() -> Node:
@@ -426,6 +465,10 @@ class Runtime:
                 return lock.run(work)
             finally:
                 self._loads.pop(lock, None)
+        except (MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in EXHAUSTED_ERRNOS:
+                raise
+            raise out_of_resources("to make a node", error) from error
         finally:
             self._loads.pop(lock, None)
 
@@ -489,7 +532,12 @@ class Runtime:
         self, options: LoadOptions, host: CallState, lock: NodeLock, snapshot: Snapshot | None = None
     ) -> CheckedSandbox:
         logger, engine = self._logger, self._engine
-        make = partial(Instance, engine) if isinstance(engine, Engine) else engine.open
+        watched = bool(self._hooks) and not options.is_own
+        make: Callable[..., CheckedSandbox]
+        if isinstance(engine, Engine):
+            make = partial(WatchedInstance if watched else Instance, engine)
+        else:
+            make = partial(engine.open, watched=watched)
         made = request_handlers(options.grants, options.limits, host, logger)
         if services := ServiceHandler.among(made):
             services.lock = lock
@@ -498,11 +546,17 @@ class Runtime:
             run_inside(lock, None, _logs.deliver, records, logger, node)
 
         try:
-            return make(options.limits, host, deliver, snapshot, made)
+            instance = make(options.limits, host, deliver, snapshot, made)
         except BaseException:
             for handler in made:
                 handler.close()
             raise
+        if not options.is_own:
+            watch = SandboxWatch(self._tally, instance, host.calls)
+            if isinstance(instance, Watched):
+                watch = ReportingWatch(self._tally, instance, host.calls, self._hooks, lock, options.session_id)
+            self._tally.follow(instance, watch)
+        return instance
 
     def _revived(
         self, snapshot: Snapshot, options: LoadOptions, name: str, reseed: bool, lock: NodeLock
@@ -543,22 +597,31 @@ class Runtime:
             return self._restored(snapshot, replace(own, name=name), reseed)
 
         def revive(snapshot: Snapshot) -> CheckedSandbox:
-            return self._revived(snapshot, options.of_clone(next(number)), name, True, lock)
+            revived = self._revived(snapshot, options.of_clone(next(number)), name, True, lock)
+            if revived.watch is not None:
+                revived.watch.is_supervised = True
+            return revived
 
         calls: NodeCalls | None = None
         try:
             sandbox: Sandbox = instance
             if options.policy.on_break != "raise":
                 sandbox = Supervisor(instance, info, options.policy, revive)
+                if instance.watch is not None:
+                    instance.watch.is_supervised = True
             calls = NodeCalls(sandbox, info, lock)
             node = Node(calls, restore)
             self._nodes.add(calls)
+            if not options.is_own:
+                self._handles[next(self._numbers)] = node
             self._check_open()  # again: `close` may have run since `_load` looked, and then nobody else would close this node
         except BaseException:
             if calls is not None:
                 self._nodes.discard(calls)
             instance.close()
             raise
+        if not options.is_own:
+            self._tally.count_load()
         return node
 
     def close(self) -> None:
@@ -614,11 +677,7 @@ class Runtime:
         return False
 
     def _living(self) -> list[NodeCalls]:
-        while True:
-            try:
-                return list(self._nodes)
-            except RuntimeError:  # another thread has just added one
-                continue
+        return _listed(self._nodes.__iter__)
 
     def __enter__(self) -> Self:
         return self
@@ -640,6 +699,21 @@ class Runtime:
         return (
             f"<cloche.Runtime metering={self.metering!r} {'closed' if self._closed else f'{len(self._nodes)} nodes'}>"
         )
+
+
+def _listed(items: Callable[[], Iterable[T]]) -> list[T]:
+    """The items of a weak collection to which other threads may add."""
+    while True:
+        try:
+            return list(items())
+        except RuntimeError:  # another thread has just added one
+            continue
+
+
+def _private_bytes(reference: weakref.ref[Runtime]) -> int:
+    """The private memory of a runtime's nodes. Statistics do not keep the runtime alive."""
+    runtime = reference()
+    return 0 if runtime is None else sum(node.stats.private_bytes for node in runtime.nodes)
 
 
 def _nothing() -> None:

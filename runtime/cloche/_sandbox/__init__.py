@@ -2,11 +2,12 @@
 
 from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.instance import Instance
-from cloche._sandbox.interface import GIVEN, PHASES, Observer, Sandbox, Stats
+from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Sandbox, Stats, Watch
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
 from cloche._sandbox.termination import CallUsage, Cancelled, CancelledHard, interruption, name_limit
+from cloche._sandbox.watched import Watched, WatchedInstance
 
 __all__ = [
     "GIVEN",
@@ -16,11 +17,15 @@ __all__ = [
     "Cancelled",
     "CancelledHard",
     "CheckedSandbox",
+    "Exchange",
     "Instance",
     "Observer",
     "Sandbox",
     "Snapshot",
     "Stats",
+    "Watch",
+    "Watched",
+    "WatchedInstance",
     "interruption",
     "name_limit",
     "raise_failure",

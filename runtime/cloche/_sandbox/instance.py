@@ -64,6 +64,9 @@ class Instance(CheckedSandbox):
         on_records: called after each call that logged, with the log records and the node's name.
         snapshot: the state to begin with; None: the image's.
         handlers: answer the guest's requests; they are closed with the instance.
+
+    Attributes:
+        codec: the class of its codec.
     """
 
     __slots__ = (
@@ -83,6 +86,8 @@ class Instance(CheckedSandbox):
         "_words",
     )
 
+    codec: type[Codec] = Codec
+
     def __init__(
         self,
         engine: Engine,
@@ -101,7 +106,7 @@ class Instance(CheckedSandbox):
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self._lease = False
-        self.observer = None
+        self.observer = self.watch = None
         self.position = snapshot.stream if snapshot is not None else None
         self.services = ServiceHandler.among(handlers)
         self.host = CallState(host) if isinstance(host, str) else host
@@ -149,6 +154,12 @@ class Instance(CheckedSandbox):
     def memory_bytes(self) -> int:
         """Size of the guest's linear memory; 0 once closed."""
         return 0 if self.closed else self._memory.size
+
+    @property
+    def private_bytes(self) -> int:
+        """See `Sandbox`."""
+        size = 0 if self.closed else self._memory.private_bytes
+        return 0 if self.closed else size  # checked last: once closed, the memory may belong to another node
 
     @property
     def told(self) -> Stop | None:
@@ -232,7 +243,7 @@ class Instance(CheckedSandbox):
         ended = words[Word.TOLD], words[_TOOK_NS]
         self.observer = None
         try:
-            return self.exchange(op, operands, "")
+            return CheckedSandbox.exchange(self, op, operands, "")  # not that of `Watched`: it is the host that asks
         finally:
             self.observer = observer
             self.host.calls, self.guest_seconds, self.fuel, self.last_fuel = counted
@@ -261,9 +272,9 @@ class Instance(CheckedSandbox):
         place, free = memory.place, memory.free
         view, pin = partial(memory.view, limit=limit), partial(memory.pin, limit=limit)
         if observer is None:
-            return Codec(self.limits, place, view, free, memory.shared, pin)
+            return self.codec(self.limits, place, view, free, memory.shared, pin)
         lower, lift = partial(_in_phase, observer, "lower", "encode"), partial(_in_phase, observer, "lift", "decode")
-        return Codec(
+        return self.codec(
             self.limits,
             partial(lower, place),
             partial(lift, view),
@@ -359,7 +370,14 @@ class Instance(CheckedSandbox):
         try:
             return self._memory.share(length)
         except Trapped as trapped:
-            raise self._broken(trapped) from None
+            broken = self._broken(trapped)
+            self._note_break(broken)
+            raise broken from None
+
+    @property
+    def traffic(self) -> Codec:
+        """See `CheckedSandbox`."""
+        return self._codec
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """See `Sandbox`."""
@@ -496,6 +514,7 @@ class Instance(CheckedSandbox):
                 self.host.router.close()
                 self.host.router = None
         finally:
+            self._note_end()
             # a copy, because the slot may now become another node's
             self._words = list(self._words)
             self._handle = 0

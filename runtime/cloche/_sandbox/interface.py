@@ -7,7 +7,7 @@ These three share `replies.CheckedSandbox`. A `Supervisor` wraps one of them and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloche.limits import Limits
     from cloche_wire import Op, Reply
 
-__all__ = ["GIVEN", "PHASES", "Observer", "Sandbox", "Stats"]
+__all__ = ["GIVEN", "PHASES", "Exchange", "Observer", "Sandbox", "Stats", "Watch"]
 
 GIVEN: Final = "given_s"
 """Stands for a field of `Limits` where a call's deadline is the option of `Node.with_options` instead."""
@@ -42,6 +42,10 @@ class Stats:
         last_fuel: the instructions of the last call.
         breaks: how many instances of the node have broken.
         restarts: how often the node was brought back after a break (see ``on_break`` of `Runtime.load`).
+        private_bytes: memory that is the node's alone, as the kernel counts it now, when this attribute is read: pages of linear
+            memory that the node has written to. The others are shared with the image, though a process's RSS may count them for
+            each node. It costs a look at the kernel's page tables (up to a millisecond), which
+            ``stats`` itself does not. 0 once the node is closed, and where /proc/self/pagemap cannot be read.
     """
 
     calls: int
@@ -52,6 +56,21 @@ class Stats:
     last_fuel: int = 0
     breaks: int = 0
     restarts: int = 0
+    _measure: Callable[[], int] | int = field(default=0, repr=False, compare=False)
+
+    @property
+    def private_bytes(self) -> int:
+        """See the class."""
+        return self._measure if isinstance(self._measure, int) else self._measure()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy with the number that `private_bytes` has now."""
+        numbers = [getattr(self, each.name) for each in fields(self)[:-1]]
+        return type(self), (*numbers, self.private_bytes)
+
+
+Exchange = Callable[[int, Sequence[Any], str], "tuple[Reply, Any]"]
+"""`Sandbox.exchange`."""
 
 
 class Observer(Protocol):
@@ -74,8 +93,50 @@ class Observer(Protocol):
         """
 
 
+class Watch(Protocol):
+    """Follows one sandbox for the figures of its runtime, its hooks, and the node's budget.
+
+    Attributes:
+        is_supervised: whether a `Supervisor` calls `report_break` after each break.
+    """
+
+    is_supervised: bool
+
+    def around(self, exchange: Exchange, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
+        """Make a call of a `Watched` sandbox: call `exchange` with the other arguments, once at most."""
+
+    def inherit(self, seconds: float) -> None:
+        """The sandbox continues another one, whose wall time counts as its own from now on."""
+
+    def broke(self, error: BaseException, op: int, call: int) -> None:
+        """The guest has broken.
+
+        Args:
+            error: the error that the caller gets.
+            op: number of the `Op` that broke it; -1 if it was not a message.
+            call: number of the call on the node.
+        """
+
+    def report_break(self, recovered: str | None = None) -> None:
+        """Report the last break, unless that has been done.
+
+        Args:
+            recovered: see `BreakRecord`.
+        """
+
+    def closed(self, calls: int, seconds: float) -> None:
+        """The sandbox is closed. Later reports of the same change nothing.
+
+        Args:
+            calls: number of calls on the node so far, the inherited ones included.
+            seconds: wall time in the guest so far, likewise.
+        """
+
+
 class Sandbox(Protocol):
-    """One guest with a node. Only `canceller` and `where` are thread-safe; for the others, `NodeCalls` lets in one call at a time.
+    """One guest with a node.
+
+    Only `canceller`, `where` and `private_bytes` are thread-safe; for the others, `NodeCalls` lets in one call at a time.
 
     Attributes:
         lease: whether large arrays of numbers arrive as views of guest memory.
@@ -169,6 +230,10 @@ class Sandbox(Protocol):
 
     def stats(self) -> Stats:
         """What the node has used so far."""
+
+    @property
+    def private_bytes(self) -> int:
+        """See `Stats`. Thread-safe."""
 
     def where(self) -> tuple[FrameInfo, ...]:
         """The current Python frames of the guest, the outermost first; empty if the sandbox is closed. Thread-safe."""

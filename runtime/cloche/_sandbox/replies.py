@@ -5,23 +5,24 @@ Replies have been decoded by `_codec/codec.py` when they arrive here.
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from cloche._codec import REFUSED, refused_reply
+from cloche._codec import REFUSED, Codec, refused_reply
 from cloche._records import StreamPosition
 from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.interface import Stats
 from cloche._sandbox.termination import ADVISED, interruption, name_limit, with_data
 from cloche._wasm import HasCallState, Stop
-from cloche.errors import ClocheError, NodeRaisedError, ProtocolError
+from cloche.errors import ClocheError, ClosedError, NodeRaisedError, ProtocolError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._requests import ServiceHandler
-    from cloche._sandbox.interface import Observer
+    from cloche._sandbox.interface import Observer, Watch
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.termination import CallUsage
     from cloche._wasm import FrameInfo
@@ -47,6 +48,12 @@ def _advanced(position: StreamPosition | None, op: int, kind: Reply) -> StreamPo
     return StreamPosition(items + (op == _STREAM_FEED), outputs + (kind is not Reply.NEED), kind is not Reply.YIELD)
 
 
+def _private_bytes(sandbox: weakref.ref[CheckedSandbox]) -> int:
+    """The private memory of a sandbox that statistics do not keep alive."""
+    found = sandbox()
+    return 0 if found is None else found.private_bytes
+
+
 class CheckedSandbox(HasCallState, ABC):
     """A `Sandbox` with one guest. A subclass moves messages (`_reply_to`); this class interprets the replies.
 
@@ -58,6 +65,7 @@ class CheckedSandbox(HasCallState, ABC):
         position: the position of the guest's open stream; None if no stream is open.
         observer: notified of each call; None if nobody observes.
         guest_seconds: wall time spent in the guest.
+        watch: follows the sandbox for the figures of its runtime; None: it belongs to none.
         dropped_records: log records that were dropped because they passed a limit, or were malformed.
         fuel: instructions executed in all calls.
         last_fuel: instructions executed in the last call.
@@ -75,6 +83,7 @@ class CheckedSandbox(HasCallState, ABC):
         "observer",
         "position",
         "services",
+        "watch",
     )
     limits: Limits
     services: ServiceHandler | None
@@ -82,6 +91,7 @@ class CheckedSandbox(HasCallState, ABC):
     lease: bool
     position: StreamPosition | None
     observer: Observer | None
+    watch: Watch | None
     guest_seconds: float
     dropped_records: int
     fuel: int
@@ -93,6 +103,11 @@ class CheckedSandbox(HasCallState, ABC):
     @abstractmethod
     def memory_bytes(self) -> int:
         """Size of the guest's linear memory; 0 once closed."""
+
+    @property
+    @abstractmethod
+    def traffic(self) -> Codec:
+        """The codec, which counts bytes if the sandbox is a `Watched` one."""
 
     @property
     @abstractmethod
@@ -128,6 +143,11 @@ class CheckedSandbox(HasCallState, ABC):
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """See `Sandbox`."""
 
+    @property
+    @abstractmethod
+    def private_bytes(self) -> int:
+        """See `Sandbox`."""
+
     @abstractmethod
     def where(self) -> tuple[FrameInfo, ...]:
         """See `Sandbox`."""
@@ -157,6 +177,7 @@ class CheckedSandbox(HasCallState, ABC):
         except BaseException as error:
             if self.closed:
                 with_data(error, op, operands)
+                self._note_break(error, op)
             if observer is not None:
                 observer.end(op, self.calls, type(error).__name__)
             raise
@@ -177,7 +198,8 @@ class CheckedSandbox(HasCallState, ABC):
                 raise_failure(value, self.name, op)
             raise ProtocolError(f"node {self.name!r}: {kind.name} is no answer to {op.name}")
         except ProtocolError as error:
-            raise self.fail(error) from None
+            self._note_break(self.fail(error), op)
+            raise error from None
         except NodeRaisedError as error:
             name_limit(error, self.limits, self.memory_bytes)
             if error.exc_type in ADVISED:
@@ -193,10 +215,30 @@ class CheckedSandbox(HasCallState, ABC):
 
     def stats(self) -> Stats:
         """See `Sandbox`."""
-        return Stats(self.calls, self.guest_seconds, self.memory_bytes, self.dropped_records, self.fuel, self.last_fuel)
+        return Stats(
+            self.calls,
+            self.guest_seconds,
+            self.memory_bytes,
+            self.dropped_records,
+            self.fuel,
+            self.last_fuel,
+            _measure=partial(_private_bytes, weakref.ref(self)),
+        )
+
+    def _note_break(self, error: BaseException, op: int = -1) -> None:
+        """Have the watch know that `error` has ended the guest, unless the sandbox was closed before."""
+        if self.watch is not None and not isinstance(error, ClosedError):
+            self.watch.broke(error, op, self.calls)
+
+    def _note_end(self) -> None:
+        """Have the watch know that the sandbox is closed."""
+        if self.watch is not None:
+            self.watch.closed(self.calls, self.guest_seconds)
 
     def continue_from(self, other: CheckedSandbox) -> None:
         """Take over counts, service records, lease and observer of the sandbox that this one replaces after a break."""
+        if self.watch is not None:
+            self.watch.inherit(other.guest_seconds)
         self.guest_seconds += other.guest_seconds
         self.dropped_records += other.dropped_records
         self.fuel, self.last_fuel = self.fuel + other.fuel, other.last_fuel

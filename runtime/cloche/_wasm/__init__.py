@@ -15,7 +15,7 @@ from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo, python_frames
 from cloche._wasm.image import Image
 from cloche._wasm.memory import PAGE_BYTES, Memory, NoRoomError, Trapped, address_of, no_room
-from cloche._wasm.scarce import EXHAUSTED_ERRNOS, out_of_resources
+from cloche._wasm.scarce import EXHAUSTED_ERRNOS, no_thread, out_of_resources
 
 __all__ = [
     "EXHAUSTED_ERRNOS",
@@ -46,6 +46,7 @@ __all__ = [
     "image",
     "memory",
     "no_room",
+    "no_thread",
     "out_of_resources",
     "python_frames",
     "source_tree",

@@ -35,10 +35,11 @@ class Status(IntEnum):
     NO_GUEST = -1  # the handle names no guest any more
     OTHER_PROCESS = -2  # the guest was in a call of another thread when this process was forked
     BUSY = -3  # it is not at rest (or, for an answer, does not wait); or it is another thread's
-    NO_MEMORY = -4  # the system has no more memory or address space, or no thread to keep a deadline
+    NO_MEMORY = -4  # the system has no more memory or address space
     NO_ROOM = -5  # the guest's own allocator has no block of that size left
     ENGINE_FAILED = -6  # the engine refused; cloche_message
     REFUSED = -7  # a range that lies outside the guest's memory
+    NO_THREAD = -8  # the system starts no thread that would keep a deadline
 
 
 class Reason(IntEnum):

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._wasm.core import Function, Status, Word, core
-from cloche._wasm.scarce import out_of_resources
+from cloche._wasm.scarce import EXHAUSTED_ERRNOS, out_of_resources
 from cloche.errors import ClocheError, EncodeError, InternalError, ProtocolError
 from cloche_wire import abi
 
@@ -119,7 +119,12 @@ def _read_pagemap(start: int, size: int) -> bytes:
             file.seek(start)
             return file.read(size)
     except OSError as error:
-        raise out_of_resources("to look at a guest's memory", error) from error
+        if error.errno in EXHAUSTED_ERRNOS:
+            raise out_of_resources("to look at a guest's memory", error) from error
+        raise ClocheError(
+            f"the kernel does not let this process see its own page map ({error}): it is needed for snapshots. A process that has "
+            "changed its user cannot see it: change the user before Python starts"
+        ) from error
 
 
 class Memory:
@@ -358,6 +363,22 @@ class Memory:
         """
         first, count = self._base // mmap.PAGESIZE, self.size // mmap.PAGESIZE
         return dirty_runs(_read_pagemap(8 * first, 8 * count), mmap.PAGESIZE)
+
+    @property
+    def private_bytes(self) -> int:
+        """Bytes of linear memory that are this guest's alone, as the kernel counts: see `dirty_runs`. Any thread may ask.
+
+        Raises:
+            ClocheError: the kernel's pagemap cannot be read.
+        """
+        first, count = self._base // mmap.PAGESIZE, self.size // mmap.PAGESIZE
+        try:
+            flags = _read_pagemap(8 * first, 8 * count)[7::8]
+        except ClocheError as error:
+            if isinstance(error.__cause__, FileNotFoundError | PermissionError):
+                return 0
+            raise
+        return flags.translate(_IS_DIRTY).count(1) * mmap.PAGESIZE
 
     def reset(self, image: Memory) -> None:
         """Overwrite every page that this guest has written to with the image's page.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 from typing import Any, Final, Protocol
 
 from cloche._wasm.core import WORDS, Status, core
+from cloche._wasm.scarce import no_thread, refused, shortage
 from cloche.errors import ClocheError, ClosedError, InternalError, ProtocolError
 
 __all__ = ["HasImage", "Slot"]
@@ -48,7 +51,9 @@ class Slot:
         self._free = core().free
         status = core().new(engine.image_address, _UNLIMITED, ctypes.byref(self.handle), ctypes.byref(self._words_at))
         if status:
-            raise self.failure(status)
+            failure = self.failure(status)
+            self.close()  # now, and not when nobody holds the error any more
+            raise failure
         self.words: Any = memoryview((ctypes.c_uint64 * WORDS).from_address(self._words_at.value)).cast("B").cast("Q")
 
     def failure(self, status: int) -> ClocheError:
@@ -63,15 +68,12 @@ class Slot:
             case Status.BUSY:
                 return ClocheError("the sandbox is in a call of another thread or greenlet")
             case Status.NO_MEMORY:
-                return ClocheError(
-                    "this process has no memory or address space left for another sandbox (each reserves 4 GiB of address "
-                    "space): close nodes, or raise its limit (ulimit -v)"
-                )
+                return refused("this process has no memory or address space left for a sandbox", shortage())
+            case Status.NO_THREAD:
+                return no_thread("to keep deadlines", OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
             case Status.ENGINE_FAILED:
-                return ClocheError(
-                    f"wasmtime could not make a sandbox ({self.message() or 'no reason given'}): if memory or address space has "
-                    "run out, close nodes, or raise the limit (ulimit -v)"
-                )
+                reason = " ".join((self.message() or "no reason given").split())
+                return refused(f"wasmtime could not make a sandbox ({reason})", shortage())
             case Status.REFUSED:
                 return ProtocolError("the image's log ring, or its notice, lies outside of its memory")
             case _:

@@ -12,11 +12,14 @@ from collections import deque
 from typing import Final
 
 from cloche._wasm.core import Word, core
+from cloche._wasm.mappings import MappingGuard
 from cloche._wasm.memory import Memory
 from cloche._wasm.slot import HasImage, Slot
+from cloche.errors import ClocheError
 
 __all__ = ["StorePool"]
 
+_guard: Final = MappingGuard()
 KEPT: Final = 8
 """Number of idle stores that an engine keeps at most: about 0.7 MB each."""
 
@@ -34,6 +37,10 @@ class StorePool:
         self._image: tuple[Slot, Memory] | None = None
         self._closed = False
 
+    def __len__(self) -> int:
+        """Number of idle stores."""
+        return len(self._idle)
+
     def take(self) -> Slot:
         """An idle store, or a new one if none is idle.
 
@@ -43,6 +50,7 @@ class StorePool:
         try:
             return self._idle.pop()
         except IndexError:
+            _guard.check(core().count_guests())
             return Slot(self._engine)
 
     def release(self, slot: Slot, memory: Memory) -> bool:
@@ -62,7 +70,7 @@ class StorePool:
             return False
         try:
             memory.reset(image)
-        except OSError:  # without the kernel's pagemap nobody knows which pages the guest wrote
+        except (OSError, ClocheError):  # without the kernel's pagemap nobody knows which pages the guest wrote
             return False
         for word in (Word.DEADLINE_NS, Word.CLOCK_MODE, Word.SEEDED, Word.DRAWN, Word.GRANTED):
             slot.words[word] = 0

@@ -45,6 +45,7 @@ class LocalInstance(CheckedSandbox):
 
     Attributes:
         memory_bytes: always 0: there is no memory of the guest's own.
+        private_bytes: always 0, likewise.
         fuel: always 0: nothing is metered.
         last_fuel: always 0.
         limits: the argument of that name.
@@ -52,9 +53,9 @@ class LocalInstance(CheckedSandbox):
         records: the log records so far, with the lines that the node printed, the newest last.
     """
 
-    memory_bytes = serial = fuel = last_fuel = 0
+    memory_bytes = private_bytes = serial = fuel = last_fuel = 0
     lease = False
-    told = position = observer = None
+    told = position = observer = watch = None
 
     def __init__(
         self,
@@ -116,6 +117,11 @@ class LocalInstance(CheckedSandbox):
             self._router.close()
             self.host.router = None
             self._drain()
+
+    @property
+    def traffic(self) -> Codec:
+        """See `CheckedSandbox`."""
+        return self._codec
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """Does nothing: a node in this process cannot be stopped. Limits of streams are checked between steps, elsewhere."""

@@ -1,0 +1,193 @@
+"""The hooks of a runtime (``Runtime(on_call=..., on_break=...)``): what they are told, and what becomes of their exceptions."""
+
+from __future__ import annotations
+
+import inspect
+import reprlib
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from cloche._records import BreakRecord, CallRecord
+from cloche._requests import run_inside
+from cloche._runtime.figures import SandboxWatch
+from cloche._sandbox import interruption, raise_failure
+from cloche.errors import ClocheError, NodeError
+from cloche_wire import Op, Reply
+
+if TYPE_CHECKING:
+    from cloche._requests import NodeLock
+    from cloche._runtime.figures import Tally
+    from cloche._sandbox import CheckedSandbox, Exchange
+
+__all__ = ["Hooks", "ReportingWatch"]
+
+T = TypeVar("T", CallRecord, BreakRecord)
+
+_OPS: Final = {int(op): op.name.lower() for op in Op}
+_MAKING: Final = frozenset({int(Op.LOAD), int(Op.RESEED)})
+"""Calls that make a node, and so are made before a `Supervisor` has it."""
+
+
+def _checked(name: str, hook: Callable[[T], object] | None) -> Callable[[T], object] | None:
+    """Check a hook that a caller passed.
+
+    Raises:
+        TypeError: nobody could call it, or await what it returns.
+    """
+    given: Any = hook
+    if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
+        raise TypeError(f"{name} is {reprlib.repr(hook)}: give a plain function of one record, or None")
+    return hook
+
+
+class Hooks:
+    """The hooks of one runtime. False if there is none.
+
+    Args:
+        on_call: see `Runtime`.
+        on_break: see `Runtime`.
+
+    Raises:
+        TypeError: one of them is no plain function.
+    """
+
+    __slots__ = ("on_break", "on_call")
+
+    def __init__(
+        self, on_call: Callable[[CallRecord], object] | None, on_break: Callable[[BreakRecord], object] | None
+    ) -> None:
+        self.on_call = _checked("on_call", on_call)
+        self.on_break = _checked("on_break", on_break)
+
+    def __bool__(self) -> bool:
+        return self.on_call is not None or self.on_break is not None
+
+
+def _tell(name: str, hook: Callable[[T], object], record: T) -> None:
+    """Call a hook. An exception of it becomes a warning: the call that it is told about has its own outcome."""
+    try:
+        hook(record)
+    except Exception as error:
+        places = traceback.extract_tb(error.__traceback__)
+        place = f" ({places[-1].filename}, line {places[-1].lineno})" if places else ""
+        try:
+            warnings.warn(
+                f"the hook {name} of a runtime raised {type(error).__name__}: {error}{place}; the call was not affected",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        except Exception:  # a warning that is an error, or an error without a text: there is nobody else to tell
+            pass
+
+
+class ReportingWatch(SandboxWatch):
+    """Follows one sandbox, and tells the runtime's hooks of its calls and its break.
+
+    Args:
+        tally: the runtime's.
+        sandbox: the sandbox.
+        calls: number of calls that the sandbox has inherited.
+        hooks: the runtime's.
+        lock: the node's lock.
+        session_id: see `CallRecord`.
+    """
+
+    __slots__ = ("_break", "_hooks", "_lock", "_session_id")
+
+    def __init__(
+        self,
+        tally: Tally,
+        sandbox: CheckedSandbox,
+        calls: int,
+        hooks: Hooks,
+        lock: NodeLock,
+        session_id: str | None,
+    ) -> None:
+        super().__init__(tally, sandbox, calls)
+        self._hooks = hooks
+        self._lock = lock
+        self._session_id = session_id
+        self._break: tuple[BaseException, int, int] | None = None
+
+    def around(self, exchange: Exchange, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
+        """See `Watch`."""
+        sandbox = self._sandbox()
+        if self._hooks.on_call is None or sandbox is None:
+            return exchange(op, operands, root)
+        traffic = sandbox.traffic
+        traffic.sent_bytes = traffic.received_bytes = 0
+        began = time.perf_counter()
+        try:
+            kind, value = exchange(op, operands, root)
+        except BaseException as error:
+            self._report_call(sandbox, op, operands, time.perf_counter() - began, type(error).__name__)
+            raise
+        seconds = time.perf_counter() - began
+        self._report_call(sandbox, op, operands, seconds, _failure(sandbox, value, op) if kind is Reply.FAILURE else "")
+        return kind, value
+
+    def _report_call(
+        self, sandbox: CheckedSandbox, op: int, operands: Sequence[Any], seconds: float, error: str
+    ) -> None:
+        hook, traffic = self._hooks.on_call, sandbox.traffic
+        if hook is None:
+            return
+        record = CallRecord(
+            node=sandbox.name,
+            session_id=self._session_id,
+            op=_OPS[int(op)],
+            method=_method(op, operands),
+            call=sandbox.calls,
+            seconds=seconds,
+            error=error,
+            bytes_in=traffic.sent_bytes,
+            bytes_out=traffic.received_bytes,
+        )
+        run_inside(self._lock, None, _tell, "on_call", hook, record)
+
+    def broke(self, error: BaseException, op: int, call: int) -> None:
+        """See `Watch`."""
+        super().broke(error, op, call)
+        self._break = error, op, call
+        if not self.is_supervised or op in _MAKING:
+            self.report_break()
+
+    def report_break(self, recovered: str | None = None) -> None:
+        """See `Watch`."""
+        last, hook, sandbox = self._break, self._hooks.on_break, self._sandbox()
+        self._break = None
+        if last is None or hook is None or sandbox is None:
+            return
+        error, op, call = last
+        record = BreakRecord(
+            node=sandbox.name,
+            session_id=self._session_id,
+            op=_OPS.get(int(op), ""),
+            call=call,
+            error=type(error).__name__,
+            exception=error,
+            recovered=recovered,
+        )
+        run_inside(self._lock, None, _tell, "on_break", hook, record)
+
+
+def _method(op: int, operands: Sequence[Any]) -> str:
+    """The method that a call names."""
+    if op == Op.PROCESS:
+        return "process"
+    if op in (Op.CALL, Op.INVOKE):
+        return operands[0] or "process"
+    return ""
+
+
+def _failure(sandbox: CheckedSandbox, value: Any, op: int) -> str:
+    """Name of the class of the error that the caller will get for the failure that a guest has reported."""
+    try:
+        raise_failure(value, sandbox.name, Op(op))
+    except NodeError as error:
+        return type(interruption(error, sandbox.told, sandbox.usage(), sandbox.limits)).__name__
+    except ClocheError as error:
+        return type(error).__name__
