@@ -163,6 +163,7 @@ _MODULES = (
     "mounts",
     "profiling",
     "remedies",
+    "repl",
     "services",
     "source",
     "texts",

@@ -28,7 +28,7 @@ ORDER = (
     "_sandbox",
     "_isolation",
     "_runtime",
-    "_profiling testing",
+    "_profiling testing repl",
     "profiling",
     "cloche",
     "cloche_bench",
@@ -40,6 +40,9 @@ ORDER = (
 
 IMPORTS_THE_GUEST = "testing"
 """`LocalGuest` runs the guest's dispatch natively: that is its purpose."""
+
+RUNS_IN_THE_GUEST = {"cloche/repl/session.py"}
+"""Nodes of Cloche's own. The host reads them as text; they are held to the guest's rules."""
 
 OPTIONAL_IN_GUEST = {"numpy", "cloudpickle", "cloche_tzdata"}
 """Parts of the image that the guest runtime does without: imported only where their absence is handled."""
@@ -154,9 +157,18 @@ def test_the_host_does_not_import_the_guest() -> None:
     users = {
         path
         for path, source in host_files().items()
-        if "cloche_guest" in {m.partition(".")[0] for m, *_ in imports(source)}
+        if "cloche_guest" in {m.partition(".")[0] for m, *_ in imports(source)} and path not in RUNS_IN_THE_GUEST
     }
     assert {path.split("/")[1] for path in users} == {IMPORTS_THE_GUEST}
+
+
+def test_nodes_of_our_own_are_read_and_not_imported() -> None:
+    """Their code is for the sandbox: imported here, it would run outside of it. In the sandbox it finds nothing else of the host."""
+    graph = host_graph()
+    for path in RUNS_IN_THE_GUEST:
+        module = path.removesuffix(".py").replace("/", ".")
+        assert foreign((RUNTIME / path).read_text(), {"cloche_guest"}) == []
+        assert [user for user, targets in graph.items() if module in targets] == []
 
 
 def test_the_host_does_not_import_wasmtimes_python_package() -> None:
