@@ -9,6 +9,8 @@ copied, like those of the node. A test can set plain functions as attributes, or
 
 import sys as _sys
 from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from cloche_guest import asking as _asking
 from cloche_wire.messages import Ask as _Ask
@@ -25,7 +27,7 @@ class _Service:
     def __init__(self, name: str) -> None:
         self.__name__ = name
 
-    def __call__(self, *arguments, **keywords):  # type: ignore[no-untyped-def]  # any values
+    def __call__(self, *arguments: _Any, **keywords: _Any) -> _Any:
         """Call the service, and wait for its result.
 
         Raises:
@@ -43,7 +45,7 @@ class _Service:
             _rename(error, self.__name__)
             raise
 
-    async def acall(self, *arguments, **keywords):  # type: ignore[no-untyped-def]  # any values
+    async def acall(self, *arguments: _Any, **keywords: _Any) -> _Any:
         """Call the service from async code. Other tasks of the node do not run meanwhile, since the sandbox has one thread."""
         return self(*arguments, **keywords)
 
@@ -60,6 +62,12 @@ def _rename(error: Exception, name: str) -> None:
     for place, called in (("request[2]", f"{name}() argument "), ("request[3]", f"{name}() argument ")):
         if text.startswith(place):
             error.args = (called + text.removeprefix(place).removeprefix("."),)
+
+
+if _TYPE_CHECKING:  # the host chooses the names, so type checkers let any pass
+
+    def __getattr__(name: str) -> _Service:
+        return _Service(name)
 
 
 class _Services(_ModuleType):

@@ -155,6 +155,7 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = (
     "clock",
     "errors",
+    "frames",
     "grants",
     "image",
     "isolation",

@@ -5,6 +5,7 @@
 ```` ```sh ````                        run, in the folder of the page; a block of ``scripts/...`` alone is only looked up
 ```` ```... title="nodes.py" ````      written to that file, in the folder of the page
 ```` ```text title="Output" ````       what the block before it prints, log lines left out; ``...`` stands for anything
+``title="requirements.txt"``            written, too: the packages of others that the page needs, with their versions
 a first line ``# not run: why``        left alone, and counted: the reader sees it too
 any other language                     data, or what some other program shows
 ====================================  ============================================================================
@@ -17,7 +18,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["Block", "blocks"]
+__all__ = ["Block", "blocks", "requirements"]
 
 _FENCE: Final = re.compile(
     r'^(?P<indent> *)```(?P<language>[\w+-]*)(?: +title="(?P<title>[^"]+)")?[^\n]*\n(?P<text>.*?)^(?P=indent)```$',
@@ -71,4 +72,11 @@ def blocks(page: str) -> list[Block]:
             page.count("\n", 0, found.start("text")) + 1,
         )
         for found in _FENCE.finditer(page)
+    ]
+
+
+def requirements(page: str) -> list[str]:
+    """The packages of others that a page needs: the lines of its block ``requirements.txt``."""
+    return [
+        line for block in blocks(page) if block.title == "requirements.txt" for line in block.text.split("\n") if line
     ]
