@@ -41,6 +41,25 @@ def test_the_recipe_runs_from_a_wheel(page: str, version: str, wheel: Path, tmp_
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.thorough
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("version", recipes.versions())
+def test_the_tests_of_tables_pass_where_their_libraries_are(version: str, wheel: Path, tmp_path: Path) -> None:
+    """They are skipped elsewhere: the libraries are large, and nothing else of Cloche's needs them."""
+    try:
+        recipes.interpreter(version)
+    except LookupError as error:
+        pytest.skip(f"Python {version} cannot be had: {error}")
+    needs = [*requirements((TREE / "docs/how-to/tables.md").read_text("utf-8")), "pytest==9.2.0"]
+    command = ["-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", TREE, "--noconftest", "-p", "no:cacheprovider"]
+    with recipes.environment(version, needs, wheel) as python:
+        done = subprocess.run(
+            [python, *command, TREE / "tests/frames"],
+            cwd=tmp_path, env=recipes.variables(python, tmp_path), capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("page", RECIPES)
 def test_a_recipe_names_exact_versions(page: str) -> None:
     """A page that ran with other versions than a reader gets would promise too much."""
