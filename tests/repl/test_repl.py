@@ -149,6 +149,14 @@ def test_a_deadline_ends_the_snippet_and_keeps_what_it_printed_and_did(session: 
     assert repl.value("x") == "kept"
 
 
+def test_one_snippet_has_a_deadline_of_its_own(session: Callable[..., Repl]) -> None:
+    repl = session(limits=patient(grace_s=60))
+    assert "deadline" in str(repl.run("while True: pass", deadline_s=0.1))
+    assert anyio.run(lambda: repl.arun("1", deadline_s=None)).value == 1
+    with pytest.raises(TypeError, match="deadline_s"):
+        repl.run("1", deadline_s="x")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("on_break", "state", "names"),
     [("restore", "before", ["x"]), ("restart", "lost", [])],

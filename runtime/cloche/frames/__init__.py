@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cloche.frames import _arrow, _values
+from cloche.frames import _values
 
 if TYPE_CHECKING:
     import pandas
@@ -44,19 +44,7 @@ def from_arrow(table: Any) -> dict[str, Any]:
         TypeError: `table` exports no Arrow data, or no rows; or a column has a type without a counterpart. The message names the
             column, and says what to do.
     """
-    kind, batches = _arrow.batches(table)
-    if kind.format != "+s":
-        raise TypeError(f"{type(table).__name__} is one column and no table: give a table with columns")
-    names = [child.name for child in kind.children]
-    _values.check_labels(names)
-    columns: dict[str, Any] = {}
-    for index, name in enumerate(names):
-        try:
-            parts = [_values.values(batch.children[index]) for batch in batches]
-            columns[name] = _values.concatenated(parts) if parts else []
-        except _values.RefusedError as error:
-            raise TypeError(f"column {name!r}: {error}") from None
-    return columns
+    return _values.columns(table)
 
 
 def from_pandas(frame: pandas.DataFrame) -> dict[Any, Any]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cloche import frames
-from cloche.frames._values import check_labels
+from cloche.frames import _values
 from cloche_wire.array import Array
 
 __all__ = ["columns", "frame"]
@@ -27,7 +26,7 @@ def columns(table: Any) -> dict[Any, Any]:
             f"the index{f' {index.name!r}' if index.name is not None else ''} would be lost: pass frame.reset_index(), "
             "or frame.reset_index(drop=True) if it means nothing"
         )
-    check_labels(table.columns)
+    _values.check_labels(table.columns)
     found = {}
     for label, series in table.items():
         try:
@@ -52,7 +51,7 @@ def _column(series: Any) -> Any:
         values = found.tolist() if isinstance(found, np.ndarray) and found.dtype.kind not in "mM" else found
         return [None if code < 0 else values[code] for code in series.cat.codes]
     if isinstance(dtype, pd.ArrowDtype):
-        return frames.from_arrow(series.to_frame("column"))["column"]
+        return _values.columns(series.to_frame("column"))["column"]
     if isinstance(dtype, pd.StringDtype):
         return [None if item is pd.NA or item != item else item for item in series.array]
     if type(dtype).__name__ in ("PeriodDtype", "IntervalDtype"):

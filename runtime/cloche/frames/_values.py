@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from cloche.frames._arrow import Column, Type, bits
+from cloche.frames._arrow import Column, Type, batches, bits
 from cloche_wire.array import Array
 
-__all__ = ["RefusedError", "check_labels", "concatenated", "values"]
+__all__ = ["check_labels", "columns"]
 
 _NUMBERS: Final = {
     "c": "|i1", "C": "|u1", "s": "<i2", "S": "<u2", "i": "<i4", "I": "<u4", "l": "<i8", "L": "<u8",
@@ -40,6 +40,22 @@ def check_labels(labels: Iterable[Any]) -> None:
         if label in seen:
             raise TypeError(f"two columns are called {label!r}: give them different names")
         seen.add(label)
+
+
+def columns(table: Any) -> dict[str, Any]:
+    """See `cloche.frames.from_arrow`."""
+    kind, parts = batches(table)
+    if kind.format != "+s":
+        raise TypeError(f"{type(table).__name__} is one column and no table: give a table with columns")
+    names = [child.name for child in kind.children]
+    check_labels(names)
+    found: dict[str, Any] = {}
+    for index, name in enumerate(names):
+        try:
+            found[name] = concatenated([values(part.children[index]) for part in parts]) if parts else []
+        except RefusedError as error:
+            raise TypeError(f"column {name!r}: {error}") from None
+    return found
 
 
 def values(column: Column) -> Any:

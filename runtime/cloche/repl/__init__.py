@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from cloche._arguments import checked_count
@@ -166,38 +166,42 @@ class Repl:
         self._under_way: set[int] = set()
         self._lock = threading.Lock()
 
-    def run(self, code: str) -> Execution:
+    def run(self, code: str, *, deadline_s: float | EllipsisType | None = ...) -> Execution:
         """Run a snippet. Whatever it does is in the result.
 
         Args:
             code: Python source: statements, whose last may be an expression.
+            deadline_s: seconds that it may take, in place of `Limits.deadline_s`; None: as long as it takes.
 
         Raises:
             EncodeError: `code` is longer than `Limits.request_bytes`.
             ClosedError: the session is closed.
-            TypeError: `code` is not a text.
+            TypeError: `code` is not a text, or `deadline_s` not a number.
+            ValueError: `deadline_s` is out of range.
         """
+        node = self.node.with_options(deadline_s=deadline_s)
         with self._ticket(code) as (ticket, oldest):
             try:
-                return self._read(self.node.process(code, ticket, oldest, self._output_bytes))
+                return self._read(node.process(code, ticket, oldest, self._output_bytes))
             except ClocheError as error:
                 if (unsent := _unsent(error)) is None:
                     return _failed(error)
             try:
-                return self._read(self.node.call("outcome", ticket), unsent)
+                return self._read(node.call("outcome", ticket), unsent)
             except ClocheError as error:
                 return _failed(error)
 
-    async def arun(self, code: str) -> Execution:
+    async def arun(self, code: str, *, deadline_s: float | EllipsisType | None = ...) -> Execution:
         """As `run`, awaitable under asyncio and trio. Cancelling the task interrupts the snippet."""
+        node = self.node.with_options(deadline_s=deadline_s)
         with self._ticket(code) as (ticket, oldest):
             try:
-                return self._read(await self.node.aprocess(code, ticket, oldest, self._output_bytes))
+                return self._read(await node.aprocess(code, ticket, oldest, self._output_bytes))
             except ClocheError as error:
                 if (unsent := _unsent(error)) is None:
                     return _failed(error)
             try:
-                return self._read(await self.node.acall("outcome", ticket), unsent)
+                return self._read(await node.acall("outcome", ticket), unsent)
             except ClocheError as error:
                 return _failed(error)
 
