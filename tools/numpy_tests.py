@@ -15,10 +15,12 @@ import fnmatch
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 TREE = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TREE / "wasm"), str(TREE / "runtime"), str(TREE / "guest")]
@@ -62,6 +64,9 @@ FILES_LEFT_OUT = {
     "tests/test_configtool.py": "starts a program",
 }
 """Files that cannot run, and why."""
+LIMITS = cloche.Limits(deadline_s=1800, load_s=300, memory_bytes=2 << 30)
+LACKS = "which the image lacks"
+"""What CONFTEST says of a test that needs a C module of numpy's tests."""
 NO_TESTS = 5
 """pytest's exit code when it has collected none."""
 LEFT_OUT: dict[str, str] = {
@@ -78,6 +83,13 @@ import sys
 from pathlib import Path
 from importlib.machinery import FileFinder, SourceFileLoader
 
+import hypothesis
+import pytest
+
+PLUGINS = "cacheprovider faulthandler unraisableexception threadexception logging terminal"
+OPTIONS = ["--import-mode=importlib", "--assert=plain", "--capture=sys", "-c", "/numpy/pytest.ini", "--rootdir=/numpy",
+           "--basetemp=/tmp/pytest", "-otmp_path_retention_policy=none", *(f"-pno:{name}" for name in PLUGINS.split())]
+
 class Collected:
     def __init__(self):
         self.outcomes = {}
@@ -87,29 +99,28 @@ class Collected:
         self.now.write_text(nodeid)
 
     def pytest_runtest_logreport(self, report):
-        if report.when == "call" or report.outcome != "passed":
-            text = "" if report.outcome == "passed" else str(report.longrepr)[-1500:]
-            self.outcomes.setdefault(report.nodeid.split("::", 1)[1], (report.outcome, text))
+        name = report.nodeid.split("::", 1)[1]
+        if report.outcome == "failed" or report.when == "call" or report.outcome == "skipped":
+            outcome = "expected to fail" if hasattr(report, "wasxfail") else report.outcome
+            if self.outcomes.get(name, ("passed",))[0] == "passed":
+                self.outcomes[name] = outcome, "" if outcome == "passed" else str(report.longrepr)[-1500:]
 
     def pytest_collectreport(self, report):
         if report.outcome != "passed":
             self.outcomes[report.nodeid.partition("::")[2] or "(the file)"] = (report.outcome, str(report.longrepr)[-1500:])
 
 def run(path, options):
-    import pytest
     for name in ("_core", "lib", "linalg", "fft", "random", "ma", "matrixlib", "polynomial", "testing"):
         module = sys.modules.get("numpy." + name) or __import__("numpy." + name, fromlist=["x"])
         module.__path__ = [*module.__path__, "/numpy/" + name]
     sys.path_hooks.append(FileFinder.path_hook((SourceFileLoader, [".py"])))
     sys.path_importer_cache.clear()
     collected = Collected()
-    plugins = "cacheprovider faulthandler unraisableexception threadexception logging terminal".split()
-    arguments = ["/numpy/" + path, "--import-mode=importlib", "--assert=plain", "--capture=sys", "-c", "/numpy/pytest.ini",
-                 "--rootdir=/numpy", *(f"-pno:{name}" for name in plugins), *options]
-    status = pytest.main(arguments, plugins=[collected])
+    status = pytest.main(["/numpy/" + path, *OPTIONS, *options], plugins=[collected])
     return int(status), collected.outcomes
 """
 CONFTEST = """
+import copyreg
 import sys
 import types
 
@@ -125,6 +136,7 @@ class Absent(type):
     # What a C module of the tests has, and the image lacks. It can be named, also as a parameter of a test; the test that
     # uses it is skipped.
     running = False
+    __doc__ = property(lambda cls: cls())
 
     def __call__(cls, *arguments, **keywords):
         if not Absent.running:
@@ -136,6 +148,8 @@ class Absent(type):
             raise AttributeError(name)
         return STAND_IN if cls() and name == "dtype" else cls
 
+copyreg.pickle(Absent, lambda cls: cls())
+
 def absent(value):
     if isinstance(value, (list, tuple)):
         return any(map(absent, value))
@@ -145,7 +159,7 @@ def absent(value):
 def pytest_runtest_setup(item):
     Absent.running = True
     if any(map(absent, getattr(item, "callspec", None) and item.callspec.params.values() or ())):
-        pytest.skip("has a parameter that the image lacks")
+        pytest.skip("has a parameter of a module which the image lacks")
 
 class AbsentModule(types.ModuleType):
     def __getattr__(self, name):
@@ -171,6 +185,11 @@ def add_np(doctest_namespace):
 def quiet():
     with np.errstate():
         yield
+
+@pytest.fixture
+def capfd():
+    # pytest's own one would break the tests after this one as well.
+    pytest.fail("descriptor 1 cannot be redirected")
 """
 
 
@@ -213,31 +232,91 @@ def packages(folder: Path) -> list[Path]:
 
 
 def known(test: str) -> str | None:
-    return next((reason for pattern, reason in LEFT_OUT.items() if fnmatch.fnmatchcase(test, pattern)), None)
+    return next((pattern for pattern in LEFT_OUT if fnmatch.fnmatchcase(test, pattern)), None)
 
 
-def outcomes_of(
-    runtime: cloche.Runtime, path: str, options: list[str], grants: cloche.Grants, now: Path
-) -> dict[str, Any]:
-    """Run a file. If a test breaks the node, the test has failed, and the file is run again without it."""
-    limits = cloche.Limits(deadline_s=900, load_s=300, memory_bytes=2 << 30)
-    broken: dict[str, Any] = {}
-    while True:
-        now.write_text("")
-        try:
-            with runtime.load(cloche.Source(NODE), "run", grants=grants, limits=limits) as node:
-                status, outcomes = node.process(path, [*options, *(f"--deselect={path}::{test}" for test in broken)])
-            if status > 1 and not outcomes:
-                outcomes["(the file)"] = (
-                    "failed" if status != NO_TESTS else "skipped",
-                    f"pytest's exit code is {status}",
-                )
-            return {**outcomes, **broken}
-        except cloche.ClocheError as error:
-            test = now.read_text().partition("::")[2] or "(the node)"
-            if test in broken or test == "(the node)":
-                return {**broken, test: ("failed", str(error)[-1500:])}
-            broken[test] = ("failed", str(error)[-1500:])
+@dataclass
+class Result:
+    """What a run has found.
+
+    Attributes:
+        counts: how many tests have passed, were left out ...
+        left_out: how many tests have failed, and are in LEFT_OUT, by their pattern there.
+        wrong: what ought not to be: tests that fail and are not in LEFT_OUT, and tests and patterns that are there without a reason.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, path: str, outcomes: dict[str, tuple[str, str]], *, whole: bool = True) -> Counter[str]:
+        """Take the outcomes of the tests of a file: of all of them, if it is whole. Returns how many there are of each kind."""
+        counts: Counter[str] = Counter()
+        seen = set()
+        for test, (outcome, text) in outcomes.items():
+            pattern = known(f"{path}::{test}")
+            seen.add(pattern)
+            if outcome == "skipped" and LACKS in text:
+                outcome = "uses a C module of the tests"
+            if pattern and outcome == "failed":
+                outcome = "left out"
+                self.left_out[pattern] += 1
+            elif pattern and outcome == "passed":
+                self.wrong.append(f"{path}::{test} passes, and LEFT_OUT has it: {LEFT_OUT[pattern]}")
+            elif outcome == "failed":
+                self.wrong.append(f"{path}::{test} fails:\n{text}")
+            counts[outcome] += 1
+        for pattern in LEFT_OUT if whole else ():
+            if pattern.startswith(f"{path}::") and pattern not in seen:
+                self.wrong.append(f"{pattern} is in LEFT_OUT, and no test has this name")
+        self.counts += counts
+        return counts
+
+
+class Suite:
+    """The tests, and a node that has loaded the test runner, which each file has a copy of."""
+
+    def __init__(self, runtime: cloche.Runtime, folder: Path) -> None:
+        self.tests, self.now = folder / "numpy", folder / "now"
+        self._runtime = runtime
+        alone = folder / "alone"
+        alone.mkdir()
+        self.now.mkdir()
+        unpack(self.tests)
+        mounts = {"/numpy": self.tests, "/now": cloche.Mount(self.now, writable=True)}
+        grants = cloche.Grants(packages=packages(alone), mounts=mounts, scratch_bytes=256 << 20)
+        with runtime.load(cloche.Source(NODE), "run", grants=grants, limits=LIMITS) as node:
+            self._loaded = node.snapshot()
+        self._grants = cloche.Grants(mounts=mounts)
+
+    def outcomes(self, path: str, options: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
+        """Run a file. If a test breaks the node, the test has failed, and the file is run again without it."""
+        now = self.now / "test"
+        broken: dict[str, tuple[str, str]] = {}
+        while True:
+            now.write_text("")
+            try:
+                with self._runtime.restore(self._loaded, grants=self._grants, limits=LIMITS) as node:
+                    status, outcomes = node.process(path, [*options, *(f"--deselect={path}::{test}" for test in broken)])
+                if status > 1 and not outcomes and status != NO_TESTS:
+                    outcomes["(the file)"] = ("failed", f"pytest's exit code is {status}")
+                return {**outcomes, **broken}
+            except cloche.ClocheError as error:
+                test = now.read_text().partition("::")[2] or "(the node)"
+                if test in broken or test == "(the node)":
+                    return {**broken, test: ("failed", str(error)[-1500:])}
+                broken[test] = ("failed", str(error)[-1500:])
+
+    def run(self, names: Iterable[str] = (), k: str = "", note: Callable[[str], None] = print) -> Result:
+        """Run all files, or some by what their paths begin with; with `k`, only the tests that pytest's -k chooses."""
+        result = Result()
+        chosen = files(self.tests, list(names))
+        for number, path in enumerate(chosen, 1):
+            begun = time.monotonic()
+            counts = result.add(path, self.outcomes(path, ["-k", k] if k else []), whole=not k)
+            said = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+            note(f"{number}/{len(chosen)} {path}: {said or 'no tests'} ({time.monotonic() - begun:.1f} s)")
+        return result
 
 
 def main() -> int:
@@ -245,40 +324,15 @@ def main() -> int:
     parser.add_argument("paths", nargs="*", help="files or folders below numpy/")
     parser.add_argument("-k", default="", help="as pytest's")
     parser.add_argument("--image", help="folder of another image than the checkout's")
-    parser.add_argument("-v", action="store_true", help="show why tests fail")
     options = parser.parse_args()
-    total: dict[str, int] = {}
-    wrong = 0
     with tempfile.TemporaryDirectory(prefix="numpy-tests-") as name, cloche.Runtime(options.image) as runtime:
-        folder, alone = Path(name) / "numpy", Path(name) / "alone"
-        now = Path(name) / "now"
-        alone.mkdir()
-        now.mkdir()
-        unpack(folder)
-        grants = cloche.Grants(
-            packages=packages(alone),
-            mounts={"/numpy": folder, "/now": cloche.Mount(now, writable=True)},
-            scratch_bytes=256 << 20,
-        )
-        for path in files(folder, options.paths):
-            outcomes = outcomes_of(runtime, path, ["-k", options.k] if options.k else [], grants, now / "test")
-            counts: dict[str, int] = {}
-            for test, (outcome, text) in outcomes.items():
-                reason = known(f"{path}::{test}")
-                if outcome == "failed" and reason:
-                    outcome = "left out"
-                elif outcome == "skipped" and options.v:
-                    print(f"skipped {path}::{test} {text}")
-                elif outcome == "failed":
-                    wrong += 1
-                    print(
-                        f"FAILED {path}::{test}" + (f"\n{text}" if options.v else f" {text.strip().splitlines()[-1:]}")
-                    )
-                counts[outcome] = counts.get(outcome, 0) + 1
-                total[outcome] = total.get(outcome, 0) + 1
-            print(path, counts, flush=True)
-    print("in all:", total)
-    return int(bool(wrong))
+        result = Suite(runtime, Path(name)).run(options.paths, options.k, lambda line: print(line, flush=True))
+    for pattern, count in result.left_out.items():
+        print(f"left out: {count} {pattern}: {LEFT_OUT[pattern]}")
+    for line in result.wrong:
+        print("WRONG", line)
+    print(f"{result.counts.total()} tests:", ", ".join(f"{n} {outcome}" for outcome, n in result.counts.most_common()))
+    return int(bool(result.wrong))
 
 
 if __name__ == "__main__":
