@@ -62,6 +62,7 @@ FILES_LEFT_OUT = {
     "_core/tests/test_array_interface.py": "compiles C",
     "_core/tests/test_simd*.py": "tests a C module that the image lacks",
     "tests/test_configtool.py": "starts a program",
+    "_core/src/*": "tests of other projects, which run compilers",
 }
 """Files that cannot run, and why."""
 LIMITS = cloche.Limits(deadline_s=1800, load_s=300, memory_bytes=2 << 30)
@@ -69,14 +70,42 @@ LACKS = "which the image lacks"
 """What CONFTEST says of a test that needs a C module of numpy's tests."""
 NO_TESTS = 5
 """pytest's exit code when it has collected none."""
+THREAD, PROCESS = "starts threads", "starts a process"
+LOADER = "numpy is frozen into the image, so that its modules' __loader__ is a class"
 LEFT_OUT: dict[str, str] = {
+    "_core/tests/test_argparse.py::test_thread_safe_argparse_cache": THREAD,
+    "_core/tests/test_cpu_features.py::TestEnvPrivation::*": PROCESS,
+    "_core/tests/test_dtype.py::TestFromCTypes::test_size_t": "C's size_t has 32 bits, np.uintp 64",
+    "_core/tests/test_dtype.py::TestFromCTypes::test_void_pointer": "pointers have 32 bits, np.uintp 64",
+    "_core/tests/test_dtype.py::TestMonsterType::test_deep_subarray_dtype_dealloc": THREAD,
+    "_core/tests/test_getlimits.py::TestFinfo::test_regression_gh32947": PROCESS,
+    "_core/tests/test_multiarray.py::TestResize::test_check_reference_module_scope": PROCESS,
+    "_core/tests/test_nditer.py::test_buffered_cast_error_paths_unraisable": PROCESS,
+    "_core/tests/test_nditer.py::test_debug_print": "redirects descriptor 1",
     "_core/tests/test_numeric.py::TestFloatExceptions::test_floating_exceptions[[]gG[]]": (
         "underflows of longdouble, a software type, are not reported"
     ),
-    "fft/tests/test_pocketfft.py::TestFFTThreadSafe::*": "starts threads",
-    "linalg/tests/test_linalg.py::test_sdot_bug_8577": "starts a process",
+    "fft/tests/test_pocketfft.py::TestFFTThreadSafe::*": THREAD,
+    "lib/tests/test_io.py::TestSavezLoad::test_savez_filename_clashes": THREAD,
+    "linalg/tests/test_linalg.py::test_sdot_bug_8577": PROCESS,
+    "random/tests/test_generator_mt19937.py::TestThread::*": THREAD,
+    "random/tests/test_random.py::TestThread::*": THREAD,
+    "random/tests/test_randomstate.py::TestThread::*": THREAD,
+    "tests/test_lazyloading.py::test_lazy_load": PROCESS,
+    "tests/test_numpy_config.py::TestNumPyConfigs::test_dict_mode": "the image does not tell on what machine it was built",
+    "tests/test_public_api.py::test_NPY_NO_EXPORT": "loads a C library",
+    "tests/test_public_api.py::test___module___attribute": LOADER,
+    "tests/test_public_api.py::test_api_importable": "the modules of f2py are missing",
+    "tests/test_public_api.py::test_import_lazy_import[[]*": PROCESS,
+    "tests/test_public_api.py::test_numpy_fft": LOADER,
+    "tests/test_public_api.py::test_numpy_linalg": LOADER,
+    "tests/test_public_api.py::test_numpy_namespace": LOADER,
+    "tests/test_reloading.py::test_full_reimport": PROCESS,
+    "tests/test_scripts.py::test_pep338": PROCESS,
 }
 """Tests that fail, as patterns of ``file::test``, and why."""
+COUNTS: dict[str, dict[str, int]] = {}
+"""How many tests each folder has, by what becomes of them (docs/reference/limitations.md has the same figures)."""
 
 NODE = """
 import sys
@@ -101,9 +130,9 @@ class Collected:
     def pytest_runtest_logreport(self, report):
         name = report.nodeid.split("::", 1)[1]
         if report.outcome == "failed" or report.when == "call" or report.outcome == "skipped":
-            outcome = "expected to fail" if hasattr(report, "wasxfail") else report.outcome
             if self.outcomes.get(name, ("passed",))[0] == "passed":
-                self.outcomes[name] = outcome, "" if outcome == "passed" else str(report.longrepr)[-1500:]
+                text = "" if report.outcome == "passed" else str(report.longrepr)[-1500:]
+                self.outcomes[name] = report.outcome, text
 
     def pytest_collectreport(self, report):
         if report.outcome != "passed":
@@ -171,7 +200,12 @@ for name in ("_multiarray_tests", "_umath_tests", "_rational_tests", "_operand_f
     module = sys.modules["numpy._core." + name] = AbsentModule("numpy._core." + name)
     setattr(np._core, name, module)
 
+
 def pytest_configure(config):
+    if "test_ctypeslib" in config.args[0]:
+        # It loads two libraries at its top, for a few of its tests.
+        np._core._multiarray_umath.__file__ = np._core._multiarray_tests.__file__ = "/absent.so"
+        np.ctypeslib.load_library = lambda name, path: Absent("the library " + name, (), {})()
     hypothesis.settings.register_profile("sandbox", deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
     hypothesis.settings.load_profile("sandbox")
     for name in ("slow", "leaks_references", "xfail", "parametrize", "thread_unsafe", "valgrind_error"):
@@ -215,7 +249,11 @@ def unpack(folder: Path) -> None:
 
 def files(folder: Path, wanted: Iterable[str]) -> list[str]:
     names = sorted(path.relative_to(folder).as_posix() for part in PARTS for path in (folder / part).rglob("test_*.py"))
-    chosen = [name for name in names if not wanted or any(fnmatch.fnmatch(name, f"{want}*") for want in wanted)]
+    chosen = [
+        name
+        for name in names
+        if not wanted or any(name == want or name.startswith(want.rstrip("/") + "/") for want in wanted)
+    ]
     return [name for name in chosen if not any(fnmatch.fnmatch(name, pattern) for pattern in FILES_LEFT_OUT)]
 
 
@@ -242,7 +280,7 @@ class Result:
     Attributes:
         counts: how many tests have passed, were left out ...
         left_out: how many tests have failed, and are in LEFT_OUT, by their pattern there.
-        wrong: what ought not to be: tests that fail and are not in LEFT_OUT, and tests and patterns that are there without a reason.
+        wrong: what ought not to be: tests that fail and are not in LEFT_OUT, and what is there and does not fail.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -250,14 +288,14 @@ class Result:
     wrong: list[str] = field(default_factory=list)
 
     def add(self, path: str, outcomes: dict[str, tuple[str, str]], *, whole: bool = True) -> Counter[str]:
-        """Take the outcomes of the tests of a file: of all of them, if it is whole. Returns how many there are of each kind."""
+        """Take the outcomes of the tests of a file, of all of them if it is whole. Returns how many there are of each kind."""
         counts: Counter[str] = Counter()
         seen = set()
         for test, (outcome, text) in outcomes.items():
             pattern = known(f"{path}::{test}")
             seen.add(pattern)
             if outcome == "skipped" and LACKS in text:
-                outcome = "uses a C module of the tests"
+                outcome = "needs a C module"
             if pattern and outcome == "failed":
                 outcome = "left out"
                 self.left_out[pattern] += 1
@@ -297,7 +335,9 @@ class Suite:
             now.write_text("")
             try:
                 with self._runtime.restore(self._loaded, grants=self._grants, limits=LIMITS) as node:
-                    status, outcomes = node.process(path, [*options, *(f"--deselect={path}::{test}" for test in broken)])
+                    status, outcomes = node.process(
+                        path, [*options, *(f"--deselect={path}::{test}" for test in broken)]
+                    )
                 if status > 1 and not outcomes and status != NO_TESTS:
                     outcomes["(the file)"] = ("failed", f"pytest's exit code is {status}")
                 return {**outcomes, **broken}
@@ -311,11 +351,23 @@ class Suite:
         """Run all files, or some by what their paths begin with; with `k`, only the tests that pytest's -k chooses."""
         result = Result()
         chosen = files(self.tests, list(names))
+        every = files(self.tests, [])
+        folders: dict[str, Counter[str]] = {}
         for number, path in enumerate(chosen, 1):
             begun = time.monotonic()
+            before = len(result.wrong)
             counts = result.add(path, self.outcomes(path, ["-k", k] if k else []), whole=not k)
+            folder = path.partition("/")[0]
+            folders[folder] = folders.get(folder, Counter()) + counts
             said = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+            for line in result.wrong[before:]:
+                note(f"WRONG {line}")
             note(f"{number}/{len(chosen)} {path}: {said or 'no tests'} ({time.monotonic() - begun:.1f} s)")
+        for folder, found in folders.items():
+            whole = not k and {path for path in every if path.startswith(f"{folder}/")} <= set(chosen)
+            if whole and found != COUNTS.get(folder):
+                result.wrong.append(f"{folder}: {dict(found)}, and COUNTS has {COUNTS.get(folder)}")
+                note(f"WRONG {result.wrong[-1]}")
         return result
 
 
@@ -329,8 +381,6 @@ def main() -> int:
         result = Suite(runtime, Path(name)).run(options.paths, options.k, lambda line: print(line, flush=True))
     for pattern, count in result.left_out.items():
         print(f"left out: {count} {pattern}: {LEFT_OUT[pattern]}")
-    for line in result.wrong:
-        print("WRONG", line)
     print(f"{result.counts.total()} tests:", ", ".join(f"{n} {outcome}" for outcome, n in result.counts.most_common()))
     return int(bool(result.wrong))
 
