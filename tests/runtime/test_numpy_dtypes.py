@@ -37,9 +37,6 @@ def run(expression):
         return repr(eval(expression))
     except Exception as error:
         return [type(error).__name__, str(error)]
-
-def loaded(pickled):
-    return repr(pickle.loads(pickled))
 '''
 _native: dict[str, Any] = {"__name__": "native"}
 exec(SOURCE, _native)
@@ -60,7 +57,7 @@ STRUCTURE_NAMES = ["plain", "padded", "nested", "titled", "texts", "bytes", "voi
 @pytest.fixture(scope="module")
 def evaluate(runtime):
     with runtime.load(cloche.Source(SOURCE), "run") as node:
-        yield node
+        yield node.process
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=STRUCTURE_NAMES)
@@ -77,14 +74,14 @@ def evaluate(runtime):
 def test_dtypes_are_pickled_whole(evaluate, form, structure):
     """The size of a dtype was lost on the way, and an array of it could not be unpickled."""
     expression = form.format(repr(structure))
-    assert evaluate.process(expression) == _native["run"](expression)
+    assert evaluate(expression) == _native["run"](expression)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=STRUCTURE_NAMES)
 @pytest.mark.parametrize("protocol", [2, 5])
 def test_a_pickle_of_the_host_is_read(evaluate, structure, protocol):
     array = np.zeros(2, structure)
-    assert evaluate.call("loaded", pickle.dumps(array, protocol)) == repr(array)
+    assert evaluate(f"pickle.loads({pickle.dumps(array, protocol)!r})") == repr(array)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +94,7 @@ def test_a_pickle_of_the_host_is_read(evaluate, structure, protocol):
     ],
 )
 def test_repeated(evaluate, expression):
-    assert evaluate.process(expression) == _native["run"](expression)
+    assert evaluate(expression) == _native["run"](expression)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +122,7 @@ def test_repeated(evaluate, expression):
 )
 def test_types_of_ctypes(evaluate, expression):
     """C's int and long are one type of 32 bits there, and numpy's long has 64."""
-    assert evaluate.process(expression) == _native["run"](expression)
+    assert evaluate(expression) == _native["run"](expression)
 
 
 @pytest.mark.parametrize(
@@ -142,4 +139,4 @@ def test_types_of_ctypes(evaluate, expression):
 )
 def test_a_scalar_is_a_buffer_of_its_value(evaluate, expression):
     """The format of an int64 was `l`, which has 32 bits there: its value arrived as 0."""
-    assert evaluate.process(expression) == _native["run"](expression)
+    assert evaluate(expression) == _native["run"](expression)
