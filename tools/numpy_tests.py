@@ -85,7 +85,7 @@ LEFT_OUT: dict[str, str] = {
     "_core/tests/test_multiarray.py::TestResize::test_check_reference_module_scope": PROCESS,
     "_core/tests/test_nditer.py::test_buffered_cast_error_paths_unraisable": PROCESS,
     "_core/tests/test_nditer.py::test_debug_print": "redirects descriptor 1",
-    "_core/tests/test_numeric.py::TestFloatExceptions::test_floating_exceptions[[]gG[]]": (
+    "_core/tests/test_numeric.py::TestFloatExceptions::test_floating_exceptions[[][gG]]": (
         "underflows of longdouble, a software type, are not reported"
     ),
     "fft/tests/test_pocketfft.py::TestFFTThreadSafe::*": THREAD,
