@@ -34,7 +34,7 @@ def _run(*paths: str) -> None:
 
 @pytest.mark.image
 def test_some_of_them():
-    """Floating-point errors, half precision, records and pickles of them: one that fails, or passes though it is listed, is an error."""
+    """Floating-point errors, records, pickles of them. Some five seconds of processor time: the tests are unpacked, and pytest is loaded."""
     _run("_core/tests/test_errstate.py", "_core/tests/test_records.py", "matrixlib/tests/test_multiarray.py")
 
 
