@@ -19,7 +19,7 @@ from cloche_wire import tree
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _UNCHECKED: Final = (1).to_bytes(4, "little")
 """Flags of a .pyc file that is not compared with its source (PEP 552)."""
@@ -44,7 +44,7 @@ def compile_package(name: str, content: bytes, roots: list[str], seconds: float)
     """
     block = content if tree.is_tree(content) else tree_of(name, content)
     found = tree.files(block)
-    modules = dict(_modules(found))
+    modules = tree.modules(found)
     ends = time.monotonic() + seconds
     wanted, seen = deque(roots), set(roots)
     with warnings.catch_warnings():
@@ -59,12 +59,6 @@ def compile_package(name: str, content: bytes, roots: list[str], seconds: float)
                     seen.add(other)
                     wanted.append(other)
     return tree.pack(found)
-
-
-def _modules(found: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for path in found:
-        if path.endswith(".py"):
-            yield path.removesuffix(".py").removesuffix("/__init__").replace("/", "."), path
 
 
 def _compile(found: dict[str, tree.File], module: str, path: str, shown: str) -> list[str]:

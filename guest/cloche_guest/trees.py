@@ -12,6 +12,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
+from cloche_wire.tree import modules
+
 if TYPE_CHECKING:
     import types
     from collections.abc import Iterable, Sequence
@@ -92,11 +94,7 @@ class OwnFinder(importlib.abc.MetaPathFinder):
 
     def __init__(self, tree: Tree, paths: Iterable[str]) -> None:
         self._tree = tree
-        self._modules = {
-            path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
-            for path in paths
-            if path.endswith(".py")
-        }
+        self._modules = modules(paths)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None

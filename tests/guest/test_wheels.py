@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import marshal
 import struct
 import sys
@@ -15,14 +14,11 @@ import pytest
 from cloche_guest.compiling import compile_package
 from cloche_guest.wheels import tree_of
 from cloche_wire import tree
+from tests import wheels
 
 
 def archive(*members: tuple[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as out:
-        for name, data in members:
-            out.writestr(zipfile.ZipInfo(name), data, compression)
-    return content.getvalue()
+    return wheels.archive(members, compression)
 
 
 def contents(block: bytes) -> dict[str, bytes]:

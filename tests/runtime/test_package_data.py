@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
 import textwrap
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 import cloche
+from tests.wheels import write_wheel
 
 pytestmark = pytest.mark.isolation("none", reason="the files lie in the guest's memory, which is the same in a worker")
 
@@ -121,13 +120,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def wheel(folder: Path) -> Path:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as out:
-        for path, text in FILES.items():
-            out.writestr(path, text)
-    path = folder / "lib-1.5-py3-none-any.whl"
-    path.write_bytes(content.getvalue())
-    return path
+    return write_wheel(folder / "lib-1.5-py3-none-any.whl", FILES)
 
 
 def granted_folder(folder: Path) -> Path:
