@@ -47,10 +47,10 @@ class Tree:
         """A hook for `sys.path_hooks`: finds modules in a folder of the tree.
 
         Raises:
-            ImportError: the folder is not of this tree.
+            ImportError: it is no folder of this tree. `runpy.run_path` asks for files, too.
         """
-        if not self.holds(path):
-            raise ImportError("not in this tree", path=path)
+        if not self.holds(path) or not os.path.isdir(path):  # noqa: PTH112  # quicker, at each load
+            raise ImportError("not a folder of this tree", path=path)
 
         def loader(fullname: str, path: str) -> TreeLoader:
             return TreeLoader(fullname, path, self)

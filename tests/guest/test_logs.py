@@ -115,8 +115,9 @@ def test_arguments_that_do_not_fit_leave_the_record(say):
     [("{'o': object}", {"o": "<class 'object'>"}), ("{'d': {1: 2, 'k': None}}", {"d": {"1": 2, "k": None}}),
      ("{'t': (1, True, 1.5)}", {"t": [1, True, 1.5]}), ("{'i': 10**30}", {"i": str(10**30)}), ("{'b': b'x'}", {"b": "b'x'"}),
      ("{'deep': [[[[[[1]]]]]]}", {"deep": [[[["<list of 1>"]]]]}), ("{'s': '\\udc80'}", {"s": "\\udc80"}),
-     ("{'bad': type('B', (), {'__repr__': lambda s: 1 / 0})()}", {"bad": "<repr() of it raised ZeroDivisionError>"})],
-    ids=["object", "dict", "tuple", "big int", "bytes", "deep", "surrogate", "bad repr"],
+     ("{'bad': type('B', (), {'__repr__': lambda s: 1 / 0})()}", {"bad": "<repr() of it raised ZeroDivisionError>"}),
+     ("{'bad': type('B', (), {'__repr__': lambda s: exit()})()}", {"bad": "<repr() of it raised SystemExit>"})],
+    ids=["object", "dict", "tuple", "big int", "bytes", "deep", "surrogate", "bad repr", "exits"],
 )  # fmt: skip
 def test_extra_fields_become_plain(say, extra, expected):
     """So that emitting a record cannot fail."""

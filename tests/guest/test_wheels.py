@@ -182,3 +182,9 @@ def test_a_module_that_hurts_the_compiler(source: Callable[[], str]) -> None:
     """The others are compiled."""
     content = archive(("p/__init__.py", b"import p.bad, p.good"), ("p/bad.py", source().encode()), ("p/good.py", b""))
     assert {"p/__init__", "p/good"} <= compiled(compile_package("p.whl", content, ["p"], 60))
+
+
+def test_a_very_large_module_is_left_to_the_node() -> None:
+    """It alone would keep the compiler busy beyond its deadline, and the package's other modules would be lost with it."""
+    members = (("p/__init__.py", b"from p import a, b\n"), ("p/a.py", b"# " + b"x" * (4 << 20)), ("p/b.py", b"B = 1\n"))
+    assert compiled(compile_package("p.whl", archive(*members), ["p"], 60.0)) == {"p/__init__", "p/b"}

@@ -63,6 +63,7 @@ LOOKS: dict[str, str] = {
     "__path__": "importlib.import_module('lib.extra').EXTRA",
     "missing": "error(lambda: importlib.import_module('lib.nope'))",
     "run_module": "runpy.run_module('lib')['RESULT'][1]",
+    "run_path": "runpy.run_path(importlib.import_module('lib.extra').__file__)['EXTRA']",
     "pickle": "pickle.loads(pickle.dumps(importlib.import_module('lib.plugins.one').Point(3))).x",
     "find_spec": "(importlib.util.find_spec('space').loader.__class__.__name__, importlib.util.find_spec('lib.plugins.one').has_location)",
     "write": "error(lambda: open(lib.HERE, 'a'), True)",
