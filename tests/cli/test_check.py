@@ -22,6 +22,8 @@ from tests.reference import NODES as REFERENCE
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Check = Callable[..., Report]
 
+FORM = _check.Form(shape="array", chosen=None, chunk=4096, dtype="float32", rate=None, channels=1)
+
 
 @pytest.fixture
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
@@ -49,10 +51,11 @@ def checked(
     params: Any = None,
     grants: Any = None,
     deadline_s: float = 10.0,
-    **options: Any,
+    source: str | None = None,
 ) -> Report:
     node = NodeOptions(path=path, entry=entry, params=params or {}, grants=grants or cloche.Grants())
-    return _check.check(node, cloche.Limits(deadline_s=deadline_s), DEFAULT_METERING, **options)
+    limits = cloche.Limits(deadline_s=deadline_s)
+    return _check.check(node, limits, DEFAULT_METERING, "none", source=source, form=FORM)
 
 
 def run(line: str) -> int:
