@@ -106,6 +106,81 @@ def check_os():
         assert os.listxattr(name) == []
 
 
+def check_owner():
+    """pytest's tmp_path, among others, trusts a folder of its own user only; archives keep modes, and nobody can read 0."""
+    import io
+    import pathlib
+    import shutil
+    import stat
+    import tarfile
+    import zipfile
+
+    with _folder() as folder:
+        path = pathlib.Path(folder, "file")
+        path.write_text("x")
+        me = (os.getuid(), os.getgid())
+        found = [os.stat(path), os.lstat(path), os.stat(folder), path.stat(follow_symlinks=False)]
+        found += [entry.stat() for entry in os.scandir(folder)]
+        with open(path) as file:
+            found.append(os.fstat(file.fileno()))
+        assert [(status.st_uid, status.st_gid) for status in found] == [me] * 6
+        assert (path.owner(), path.group()) == (_user().pw_name, _group().gr_name)
+        shutil.chown(path, me[0], me[1])
+        os.chmod(path, 0o600)
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+        assert stat.filemode(os.stat(path).st_mode) == "-rw-------"
+        body = io.BytesIO()
+        with tarfile.open(fileobj=body, mode="w") as archive:
+            archive.add(path, "file")
+        body.seek(0)
+        with tarfile.open(fileobj=body) as archive:
+            (member,) = archive.getmembers()
+        assert (member.uname, member.uid, member.mode) == (_user().pw_name, me[0], 0o600)
+        assert zipfile.ZipInfo.from_file(path).external_attr >> 16 == stat.S_IFREG | 0o600
+
+
+def _user():
+    import pwd
+
+    return pwd.getpwuid(os.getuid())
+
+
+def _group():
+    import grp
+
+    return grp.getgrgid(os.getgid())
+
+
+def check_clocks():
+    import resource
+    import time
+
+    same = {
+        "CLOCK_MONOTONIC": time.monotonic,
+        "CLOCK_PROCESS_CPUTIME_ID": time.process_time,
+        "CLOCK_REALTIME": time.time,
+        "CLOCK_THREAD_CPUTIME_ID": time.thread_time,
+    }
+    for name, function in same.items():
+        clock = getattr(time, name)
+        before = function()
+        read = time.clock_gettime(clock)
+        after = time.clock_gettime_ns(clock)
+        assert before <= read <= after / 1e9 + 1e-6, name
+        assert 0 < time.clock_getres(clock) <= 1, name
+    assert [time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME] == [0, 1, 7]
+    for clock in (-99, 99, 2**31 - 1):
+        _raises(OSError, time.clock_gettime, clock)
+        _raises(OSError, time.clock_getres, clock)
+    used = time.process_time()
+    assert 0 <= used <= time.process_time()
+    times, usage = os.times(), resource.getrusage(resource.RUSAGE_SELF)
+    assert 0 <= times.user + times.system <= time.process_time() + 0.1
+    assert 0 <= usage.ru_utime + usage.ru_stime <= time.process_time() + 0.1
+    assert times.elapsed > 0
+
+
 def check_signal():
     import signal
 

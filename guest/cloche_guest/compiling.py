@@ -19,10 +19,12 @@ from cloche_wire import tree
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _UNCHECKED: Final = (1).to_bytes(4, "little")
 """Flags of a .pyc file that is not compared with its source (PEP 552)."""
+_MOST_SOURCE: Final = 4 << 20
+"""Bytes of a source from which compiling it can pass the compiler's deadline, with which all other modules would be lost."""
 _IMPORT_NAME, _LOAD_CONST, _EXTENDED_ARG = (opmap[name] for name in ("IMPORT_NAME", "LOAD_CONST", "EXTENDED_ARG"))
 _LOAD_SMALL_INT: Final = opmap.get("LOAD_SMALL_INT", -1)
 """From Python 3.14 on, the level of an import is not loaded as a constant."""
@@ -31,7 +33,7 @@ _LOAD_SMALL_INT: Final = opmap.get("LOAD_SMALL_INT", -1)
 def compile_package(name: str, content: bytes, roots: list[str], seconds: float) -> bytes:
     """A package as a tree, with the compiled code of the modules that importing some of its modules imports.
 
-    A module that cannot be compiled is left out: whoever imports it gets the error.
+    A module that cannot be compiled is left out: whoever imports it gets the error. So is one that is very large.
 
     Args:
         name: the package's file name, which the paths in its code begin with.
@@ -44,7 +46,7 @@ def compile_package(name: str, content: bytes, roots: list[str], seconds: float)
     """
     block = content if tree.is_tree(content) else tree_of(name, content)
     found = tree.files(block)
-    modules = dict(_modules(found))
+    modules = tree.modules(found)
     ends = time.monotonic() + seconds
     wanted, seen = deque(roots), set(roots)
     with warnings.catch_warnings():
@@ -61,16 +63,10 @@ def compile_package(name: str, content: bytes, roots: list[str], seconds: float)
     return tree.pack(found)
 
 
-def _modules(found: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for path in found:
-        if path.endswith(".py"):
-            yield path.removesuffix(".py").removesuffix("/__init__").replace("/", "."), path
-
-
 def _compile(found: dict[str, tree.File], module: str, path: str, shown: str) -> list[str]:
     """Compile one module into `found`. Returns the names of the modules that it imports when it is imported itself."""
     cached = _cached(path)
-    if cached in found:
+    if cached in found or found[path].size > _MOST_SOURCE:
         return []
     try:
         source = found[path].content()

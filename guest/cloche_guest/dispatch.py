@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from contextlib import suppress
@@ -36,6 +37,8 @@ _MOST_NAMES: Final = 2000
 """Modules without compiled code that the reply to LOAD names at most."""
 _NAME_BYTES, _ROOM_NAMES = 1000, 50
 """What each of them may take, and what the rest of the reply takes, as a number of names."""
+_AMPLE: Final = 4096, 16 << 20, 16
+"""Limits value_nodes, reply_bytes and value_depth into which every failure fits."""
 _LIFECYCLE: Final = frozenset({"initialize", "flush", "cleanup"})
 
 
@@ -65,6 +68,7 @@ class Guest:
         self._call: Any = _not_loaded
         self._stream: Stream | None = None
         self._max_items = 1_000_000
+        self._room: tuple[int, int, int] | None = None
         self._profiler: Profiler | None = None
         self._phase = "call"
         self._op = 0
@@ -130,7 +134,10 @@ class Guest:
                 with suppress(Exception):  # __notes__ can be anything
                     exc.add_note(f"closing the stream raised as well: {type_name(later)}")
             self._stream = None
-        return FAILURE, describe(exc, phase, last=last).to_wire()
+        failure = describe(exc, phase, last=last)
+        if self._room is not None:
+            failure = failure.fitted(*self._room)
+        return FAILURE, failure.to_wire()
 
     def recover(self) -> None:
         """Restore a consistent state after an interrupted call: `Interrupted` can be raised between any two instructions."""
@@ -230,6 +237,8 @@ class Guest:
             raise RuntimeError("a node is loaded: an instance holds one")
         limits = wanted["limits"]
         self._max_items = limits["value_nodes"]
+        room = limits["value_nodes"], limits["reply_bytes"], limits["value_depth"]
+        self._room = room if any(map(operator.lt, room, _AMPLE)) else None
         self.host.configure(
             *(limits[name] for name in ("reply_bytes", "output_bytes", "value_nodes", "value_depth", "stack_depth"))
         )

@@ -59,6 +59,16 @@ def type_name(exc: BaseException) -> str:
     return text(name if module == "builtins" else f"{module}.{name}", _MAX_NAME)
 
 
+def as_text(value: object) -> str:
+    """``str(value)``, or a description of what it raises."""
+    try:
+        return str(value)
+    except (MemoryError, Interrupted):
+        raise
+    except BaseException as broken:  # __str__ is the node's code
+        return f"<str() of it raised {type_name(broken)}>"
+
+
 def text(value: str, limit: int, why: str = "") -> str:
     """Cut a text to `limit` characters, as an exact `str` without surrogates; a remark says how many were cut, and `why`."""
     size = str.__len__(value)
@@ -89,14 +99,14 @@ def _describe_one(exc: BaseException, phase: str, cause: Failure | None, explici
     frames, omitted = _frames(exc.__traceback__)
     notes = _notes(exc)
     if isinstance(exc, SyntaxError):
-        message = _str(exc.msg)
+        message = as_text(exc.msg)
         if exc.filename is not None:
-            file, line = text(_str(exc.filename), _MAX_NAME), exc.lineno or 0
-            source = text(_line(file, line) or _str(exc.text or "").strip(), _MAX_LINE)
+            file, line = text(as_text(exc.filename), _MAX_NAME), exc.lineno or 0
+            source = text(_line(file, line) or as_text(exc.text or "").strip(), _MAX_LINE)
             frames = (*frames[: MAX_FRAMES - 1], Frame(file, line, "<module>", source))
             notes = (*notes[: MAX_NOTES - 1], f"at line {line}, column {exc.offset or 0}")
     else:
-        message = _str(exc)
+        message = as_text(exc)
     if isinstance(exc, BaseExceptionGroup):
         notes = (*notes, *_members(exc, phase))[:MAX_NOTES]
     return Failure(
@@ -104,19 +114,10 @@ def _describe_one(exc: BaseException, phase: str, cause: Failure | None, explici
     )
 
 
-def _str(value: object) -> str:
-    try:
-        return str(value)
-    except (MemoryError, Interrupted):
-        raise
-    except BaseException as broken:  # __str__ is the node's code
-        return f"<str() of it raised {type_name(broken)}>"
-
-
 def _notes(exc: BaseException) -> tuple[str, ...]:
     try:
         notes = getattr(exc, "__notes__", ())
-        return tuple(text(_str(note), _MAX_NOTE) for note in list(notes)[:MAX_NOTES])
+        return tuple(text(as_text(note), _MAX_NOTE) for note in list(notes)[:MAX_NOTES])
     except MemoryError:
         raise
     except Exception:  # __notes__ can be anything
@@ -129,7 +130,7 @@ def _members(group: BaseExceptionGroup[BaseException], phase: str) -> list[str]:
     notes = []
     for number, member in enumerate(members[:MAX_NOTES], 1):
         frames, omitted = _frames(member.__traceback__)
-        one = Failure(phase, type_name(member), text(_str(member), _MAX_LINE), frames, omitted)
+        one = Failure(phase, type_name(member), text(as_text(member), _MAX_LINE), frames, omitted)
         notes.append(text(f"[{number} of {len(members)}] {one.format()}", _MAX_NOTE))
     return notes
 

@@ -17,7 +17,7 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from cloche_guest.failure import describe, type_name
+from cloche_guest.failure import as_text, describe, text, type_name
 from cloche_guest.plain import Budget, fields
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _STANDARD: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime"}
 _MAX_KEPT: Final = 1 << 20
 """Characters kept of what one handler writes for one record."""
+_MOST_SHOWN: Final = 500
+"""Characters kept of what stands in place of a part that raises."""
+_RAISED: Final = "<it raised {}>".format
 _STANDARD_COUNT: Final = len(vars(logging.LogRecord("", 0, "", 0, "", (), None)))
 
 
@@ -49,25 +52,12 @@ class RecordWriter:
             self._host.emit(self._plain(record))
         except (MemoryError, RecursionError):
             raise
-        except Exception as broken:  # a record's attributes can be anything
-            self._host.emit(
-                [
-                    int(logging.ERROR),
-                    "cloche",
-                    f"a log record was lost: {type_name(broken)}",
-                    None,
-                    None,
-                    time.time_ns(),
-                ]
-            )
+        except Exception:  # a record's attributes can be anything
+            self._host.emit(self._salvaged(record))
 
     def _plain(self, record: logging.LogRecord) -> list[Any]:
         budget = Budget(self.log_bytes)
-        try:
-            message = record.getMessage()
-        except Exception as broken:  # %-formatting runs the node's code
-            message = f"{record.msg!s:.500} [arguments do not fit: {type_name(broken)}: {broken!s:.200}]"
-        text = budget.text(message, budget.left)
+        message = budget.text(record.getMessage(), budget.left)
         traceback = None
         if record.exc_info and record.exc_info[1] is not None:
             traceback = describe(record.exc_info[1], "log").format()
@@ -82,11 +72,47 @@ class RecordWriter:
         return [
             int(record.levelno),
             budget.text(str(record.name), 200),
-            text,
+            message,
             fields(extra, budget) if extra else None,
             traceback,
             int(record.created * 1e9),
         ]
+
+    def _salvaged(self, record: logging.LogRecord) -> list[Any]:
+        """A record with a part that cannot be sent: that part is replaced by a description, and the others are kept."""
+        budget = Budget(self.log_bytes)
+
+        def extra() -> dict[str, Any] | None:
+            return fields({key: value for key, value in vars(record).items() if key not in _STANDARD}, budget) or None
+
+        def traceback() -> str | None:
+            info = record.exc_info
+            raised = describe(info[1], "log").format() if info and info[1] is not None else record.exc_text
+            parts = [as_text(part) for part in (raised, record.stack_info) if part]
+            return budget.text("\n".join(parts), budget.left) if parts else None
+
+        def unformatted(why: str) -> str:
+            shown = text(_tried(lambda: as_text(record.msg), _RAISED), _MOST_SHOWN)
+            return f"{shown} [arguments do not fit: {why}]"
+
+        return [
+            _tried(lambda: int(record.levelno), lambda why: int(logging.ERROR)),
+            budget.text(_tried(lambda: as_text(record.name), _RAISED), 200),
+            budget.text(_tried(record.getMessage, unformatted), budget.left),
+            _tried(extra, lambda why: None),
+            _tried(traceback, _RAISED),
+            _tried(lambda: int(record.created * 1e9), lambda why: time.time_ns()),
+        ]
+
+
+def _tried(make: Callable[[], Any], otherwise: Callable[[str], Any]) -> Any:
+    """What `make` returns, or, if it raises, what `otherwise` makes of the exception's name and message."""
+    try:
+        return make()
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as broken:  # code of the node
+        return otherwise(f"{type_name(broken)}: {text(as_text(broken), _MOST_SHOWN)}")
 
 
 class _Told(float):

@@ -10,6 +10,8 @@ import importlib
 import sys
 from typing import Any
 
+from cloche_guest import Interrupted
+from cloche_guest.failure import as_text
 from cloche_wire.tagged import Opaque
 
 granted = False
@@ -43,8 +45,12 @@ def seal(value: Any, refusal: TypeError) -> Opaque:
     """
     try:
         data: bytes = importlib.import_module("cloudpickle").dumps(value)
-    except Exception as exc:
-        raise TypeError(f"{refusal}; nor can it be pickled as an opaque value: {type(exc).__name__}: {exc}") from exc
+    except Interrupted:
+        raise
+    except BaseException as exc:  # code of the node, which can raise SystemExit as well
+        raise TypeError(
+            f"{refusal}; nor can it be pickled as an opaque value: {type(exc).__name__}: {as_text(exc)}"
+        ) from exc
     return Opaque(_digest(data), data)
 
 
@@ -60,8 +66,10 @@ def unseal(value: Opaque) -> Any:
         raise ValueError("an opaque value was changed on its way")
     try:
         return importlib.import_module("pickle").loads(value.data)
-    except Exception as exc:
-        raise ValueError(f"an opaque value cannot be unpickled here: {type(exc).__name__}: {exc}") from exc
+    except Interrupted:
+        raise
+    except BaseException as exc:  # code of the sender
+        raise ValueError(f"an opaque value cannot be unpickled here: {type(exc).__name__}: {as_text(exc)}") from exc
 
 
 def _digest(data: bytes) -> bytes:

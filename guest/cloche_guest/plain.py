@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from cloche_guest import Interrupted
 from cloche_guest.failure import text, type_name
 
 MAX_DEPTH: Final = 4
@@ -80,5 +81,7 @@ def fields(mapping: dict[Any, Any], budget: Budget, depth: int = MAX_DEPTH) -> d
 def _repr(value: object) -> str:
     try:
         return repr(value)
-    except Exception as broken:  # __repr__ is the node's code
+    except (MemoryError, Interrupted):
+        raise
+    except BaseException as broken:  # __repr__ is the node's code, and natively does not run
         return f"<repr() of it raised {type_name(broken)}>"

@@ -12,6 +12,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
+from cloche_wire.tree import modules
+
 if TYPE_CHECKING:
     import types
     from collections.abc import Iterable, Sequence
@@ -45,10 +47,10 @@ class Tree:
         """A hook for `sys.path_hooks`: finds modules in a folder of the tree.
 
         Raises:
-            ImportError: the folder is not of this tree.
+            ImportError: it is no folder of this tree. `runpy.run_path` asks for files, too.
         """
-        if not self.holds(path):
-            raise ImportError("not in this tree", path=path)
+        if not self.holds(path) or not os.path.isdir(path):  # noqa: PTH112  # quicker, at each load
+            raise ImportError("not a folder of this tree", path=path)
 
         def loader(fullname: str, path: str) -> TreeLoader:
             return TreeLoader(fullname, path, self)
@@ -92,11 +94,7 @@ class OwnFinder(importlib.abc.MetaPathFinder):
 
     def __init__(self, tree: Tree, paths: Iterable[str]) -> None:
         self._tree = tree
-        self._modules = {
-            path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
-            for path in paths
-            if path.endswith(".py")
-        }
+        self._modules = modules(paths)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MAX_MESSAGE = 16 * 1024
@@ -17,6 +17,14 @@ MAX_CHARACTERS = 512 * 1024
 """Characters kept of one failure: messages, frames and notes, causes included."""
 MAX_NUMBER = (1 << 31) - 1
 """Largest line number, and largest number of frames left out."""
+
+
+_OWN_ITEMS, _FRAME_ITEMS = 19, 5
+"""Items of a failure on the wire without frames and notes, with those of the reply around it; and of a frame."""
+_OWN_BYTES, _ITEM_BYTES = 100, 5
+"""Bytes that the keys of a failure take, and what is before the text of an item at most."""
+_DEPTH = 4
+"""Levels of containers of a failure without a cause: the reply, the failure, its frames, a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,44 @@ class Failure:
             raise ValueError("a failure is a map")
         return failure
 
+    def fitted(self, items: int, size: int, depth: int) -> Failure:
+        """As much of the failure as fits a reply with small limits: causes go first, then frames, notes and the message's end.
+
+        Args:
+            items: items that the failure may have on the wire (`Limits.value_nodes`).
+            size: bytes that it may take there, as far as they are a text's (`Limits.reply_bytes`).
+            depth: levels of containers that it may have (`Limits.value_depth`).
+        """
+        links: list[Failure] = []
+        link: Failure | None = self
+        while link is not None:
+            links.append(link)
+            link = link.cause
+        for kept in range(min(len(links), max(1, depth - _DEPTH + 1)), 0, -1):
+            if sum(one._items() for one in links[:kept]) <= items and sum(one._size() for one in links[:kept]) <= size:
+                return self if kept == len(links) else _chained(links[:kept])
+        return self._alone(items, size)
+
+    def _items(self) -> int:
+        return _OWN_ITEMS + _FRAME_ITEMS * len(self.frames) + len(self.notes)
+
+    def _size(self) -> int:
+        frames = sum(_bytes(frame.file) + _bytes(frame.function) + _bytes(frame.text) for frame in self.frames)
+        texts = _bytes(self.exc_type) + _bytes(self.message) + sum(map(_bytes, self.notes)) + frames
+        return _OWN_BYTES + texts + _ITEM_BYTES * self._items()
+
+    def _alone(self, items: int, size: int) -> Failure:
+        """The failure without causes, and without what else does not fit."""
+        one = replace(self, cause=None, explicit=False)
+        for _ in range(len(self.notes)):
+            if one._items() > items or one._size() > size:
+                one = replace(one, notes=one.notes[:-1])
+        while one.frames and (one._items() > items or one._size() > size):
+            middle = (len(one.frames) - 1) // 2
+            one = replace(one, frames=one.frames[:middle] + one.frames[middle + 1 :], omitted=one.omitted + 1)
+        spare = size - one._size() + _bytes(one.message)
+        return replace(one, message=one.message.encode()[: max(0, spare)].decode(errors="ignore"))
+
     def format(self) -> str:
         """The traceback as Python would print it."""
         parts = []
@@ -118,6 +164,19 @@ class Failure:
         parts.append(f"{self.exc_type}: {self.message}" if self.message else self.exc_type)
         parts += self.notes
         return "\n".join(parts)
+
+
+def _chained(links: list[Failure]) -> Failure:
+    """The first of the failures, with the others as its causes."""
+    *before, last = links
+    failure = replace(last, cause=None, explicit=False)
+    for link in reversed(before):
+        failure = replace(link, cause=failure)
+    return failure
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class _Room:

@@ -53,31 +53,61 @@ _BY_NAME: Final[dict[str, dict[str, str]]] = {
     "zoneinfo": {"ZoneInfo": "x.key"},
     "re": {"Pattern": "x.pattern", "Match": "x.groups() or x.groupdict()"},
     "_io": {"BytesIO": "x.getvalue()", "StringIO": "x.getvalue()", "_IOBase": "x.read()"},
-    "builtins": {"BaseException": _TEXT, "slice": "(x.start, x.stop, x.step)"},
+    "builtins": {
+        "BaseException": _TEXT,
+        "slice": "(x.start, x.stop, x.step)",
+        "str": _TEXT,
+        "bytes": "bytes(x)",
+        "int": "int(x)",
+        "float": "float(x)",
+        "complex": "complex(x)",
+    },
 }
 """By the first part of the module that a class is from, and by the name of the class: an expression for its instance x."""
-_BY_METHOD: Final = (
-    ("keys", "dict(x)"),
-    ("__aiter__", "[item async for item in x]"),
-    ("__await__", "await x"),
-    ("__iter__", _LIST),
+_BY_METHODS: Final = (
+    (("keys", "__getitem__"), "dict(x)"),
+    (("__aiter__",), "[item async for item in x]"),
+    (("__await__",), "await x"),
+    (("__iter__",), _LIST),
 )
+"""By methods of the class, if its name says nothing."""
+# As `type` has them: a metaclass can put code of its own in their place.
+_MRO: Final = type.__dict__["__mro__"].__get__
+_MODULE: Final = type.__dict__["__module__"].__get__
+_QUALNAME: Final = type.__dict__["__qualname__"].__get__
+_NAMESPACE: Final = type.__dict__["__dict__"].__get__
 _BY_DTYPE: Final = {"O": "x.tolist()", "T": 'x.astype("U")', "f": 'x.astype("f8")', "c": 'x.astype("c16")'}
 
 
 def of(value: object) -> str:
-    """What to pass in place of a value, as Python code in which the value is called x; "" if there is nothing to say."""
-    kind = type(value)
-    for base in kind.__mro__:
-        root = str(base.__module__).partition(".")[0]
-        found = _BY_NAME.get(root, {}).get(base.__qualname__)
+    """What to pass in place of a value, as Python code in which the value is called x; "" if there is nothing to say.
+
+    No code of the value runs, nor of its class and metaclass.
+    """
+    bases = _MRO(type(value))
+    names = [(_module(base).partition(".")[0], _QUALNAME(base)) for base in bases]
+    for root, name in names:
+        found = _BY_NAME.get(root, {}).get(name)
         if found:
             return found
-    if hasattr(kind, "__attrs_attrs__"):
+    if _has(bases, "__attrs_attrs__"):
         return "attrs.asdict(x)"
-    if any(base.__qualname__ == "BaseModel" and str(base.__module__).startswith("pydantic") for base in kind.__mro__):
-        return "x.model_dump()" if hasattr(kind, "model_dump") else "x.dict()"
-    return next((text for method, text in _BY_METHOD if hasattr(kind, method)), "")
+    if ("pydantic", "BaseModel") in names:
+        return "x.model_dump()" if _has(bases, "model_dump") else "x.dict()"
+    return next((text for methods, text in _BY_METHODS if all(_has(bases, method) for method in methods)), "")
+
+
+def _module(kind: type) -> str:
+    try:
+        module = _MODULE(kind)
+    except AttributeError:  # it was deleted
+        return ""
+    return module if type(module) is str else ""
+
+
+def _has(bases: tuple[type, ...], name: str) -> bool:
+    """Whether instances of a class have an attribute of the class. None in its place says that they have not."""
+    return next((_NAMESPACE(base)[name] for base in bases if name in _NAMESPACE(base)), None) is not None
 
 
 def of_dtype(dtype: Any) -> str:

@@ -13,11 +13,23 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DEFLATED", "FOLDER", "MAX_BYTES", "MAX_ENTRIES", "STORED", "File", "deflated", "files", "is_tree", "pack"]
+__all__ = [
+    "DEFLATED",
+    "FOLDER",
+    "MAX_BYTES",
+    "MAX_ENTRIES",
+    "STORED",
+    "File",
+    "deflated",
+    "files",
+    "is_tree",
+    "modules",
+    "pack",
+]
 
 STORED: Final = 0
 DEFLATED: Final = 1
@@ -144,6 +156,24 @@ def files(block: bytes) -> dict[str, File]:
                 found[path] = File(view[content_at : content_at + packed], file_size, stored, check)
     except struct.error as error:
         raise ValueError(f"the bytes are no tree: {error}") from None
+    return found
+
+
+def modules(paths: Iterable[str]) -> dict[str, str]:
+    """The modules among files: full name -> path of the source. As in Python, a package comes before a module of the same name.
+
+    Args:
+        paths: paths of files, relative to a folder of `sys.path`.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        stem = path.removesuffix(".py")
+        name = stem.removesuffix("/__init__")
+        if stem is path or "." in name:  # no source, or a name that no import statement can mean
+            continue
+        module = name.replace("/", ".")
+        if name is not stem or module not in found:
+            found[module] = path
     return found
 
 

@@ -107,7 +107,9 @@ def copied(error: Error, native: Any, of: Callable[[Any], Any] = lambda value: v
 def _tried(of: Callable[[Any], Any], value: Any) -> Any:
     try:
         return of(value)
-    except Exception:  # a view of memory, a lock, a class of the caller's that refuses
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a view of memory, a lock, a class of the caller's that refuses
         return value
 
 
@@ -125,14 +127,21 @@ def _pickle_apart(name: str, value: Any, apart: dict[str, bytes], lost: dict[str
     _nesting.depth += 1
     try:
         apart[name] = pickle.dumps(value, _PROTOCOL)
-    except Exception as error:  # the value is of any class of the caller's
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the value is of any class of the caller's, and may raise SystemExit as well
         lost[name] = _reason(error)
     finally:
         _nesting.depth -= 1
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
+def _reason(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:500]
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # of a class of the caller's
+        return type(error).__name__
 
 
 def _rebuilt(
@@ -145,7 +154,9 @@ def _rebuilt(
     for name, data in apart.items():
         try:
             values[name] = pickle.loads(data)  # from inside of the pickle that is being read: trusted as much as that
-        except Exception as error:  # the class is missing here, or its `__setstate__` raised
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the class is missing here, or its `__setstate__` raised
             if name not in _LINKS:
                 lost = {**lost, name: _reason(error)}
     made = _made(kind, values.pop("args", args))

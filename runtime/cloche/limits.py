@@ -36,7 +36,7 @@ class Limits:
         request_bytes: size of one encoded request, with the contents of arrays.
         reply_bytes: size of one encoded reply, with the contents of arrays.
         value_nodes: items (scalars and containers) in one reply; and in a request the items that are sent again, because what they
-            are in is in several places.
+            are in is in several places. At least 50, which what the guest itself says about a node takes.
         value_depth: how deep the containers of one value may be nested.
         log_records: log records that are delivered for one call; the newest are kept, the others are counted as dropped.
         log_bytes: size of one log record. One call delivers at most `log_records` times as much.
@@ -127,6 +127,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "stream_s": (0.001, 365 * 86400.0),
     "request_bytes": (1024, (1 << 32) - 1),
     "reply_bytes": (1024, (1 << 32) - 1),
+    "value_nodes": (50, (1 << 31) - 1),
     "value_depth": (4, 256),
     "log_records": (0, 1_000_000),
     "log_bytes": (256, abi.RING_CAPACITY // 2),

@@ -68,14 +68,12 @@ _PYTHON_2: Final = {
 }  # fmt: skip
 _WINDOWS: Final = frozenset("_overlapped _winapi _winreg _wmi msvcrt nt win32api win32con winreg winsound".split())
 _STANDARD: Final = _words({
-    "curses readline tkinter turtle turtledemo idlelib pty tty": "The sandbox has no terminal and no window.",
-    "ensurepip venv": "Nothing can be installed in the sandbox; packages are granted, with Grants(packages=[...]).",
-    "multiprocessing": f"The sandbox runs one process on one thread. {_HOST}",
-    "fcntl resource termios pwd grp syslog": "The sandbox is no Unix process, and has no users, terminals or file locks.",
-    "socketserver ssl ftplib imaplib poplib smtplib wsgiref xmlrpc webbrowser": f"The sandbox has no network. {_FETCH}",
-    "ctypes": f"The sandbox has no shared libraries that could be loaded. {_HOST}",
+    "tkinter turtle turtledemo idlelib": "The sandbox has no window.",
+    "ensurepip": "Nothing can be installed in the sandbox; packages are granted, with Grants(packages=[...]).",
+    "pydoc_data": "It has the texts of help() on words of the language.",
     "test": "The tests of the standard library are not in the image.",
 })  # fmt: skip
+"""What the image leaves out of Python's own library -> why."""
 _COMPILED: Final = _words({
     "scipy sklearn skimage statsmodels bottleneck numexpr": "Compute with numpy",
     "numba": "Leave its decorators out, and compute with numpy",
@@ -118,7 +116,6 @@ _PROJECTS: Final = {
 """Import name -> the project's name on PyPI, where they differ."""
 _NUMPY: Final = {
     "numpy.distutils": "it is not in numpy for Python 3.12 and newer either",
-    "numpy.f2py": "it wraps Fortran with a compiler",
     "numpy.linalg.lapack_lite": "numpy.linalg has the public functions",
 }
 _MOVED: Final = {
@@ -205,10 +202,7 @@ def _modules_in(archive: bytes) -> frozenset[str]:
         names = list(tree.files(archive)) if tree.is_tree(archive) else _names_in_zip(archive)
     except ValueError:
         return frozenset()
-    found = (
-        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in names if name.endswith(".py")
-    )
-    return frozenset(name for name, _ in zip(found, range(_MAX_NAMES), strict=False))
+    return frozenset(islice(tree.modules(names), _MAX_NAMES))
 
 
 def is_compiled(module: str) -> bool:
@@ -329,12 +323,14 @@ def _standard(name: str) -> str:
         return (
             f"The sandbox has numpy, but not {part}: {_NUMPY[part]}." if part else f"The sandbox's numpy has no {name}."
         )
-    if top in sys.stdlib_module_names or plain in _STANDARD:
-        why = _STANDARD.get(
-            plain, f"It needs something of the operating system that the sandbox does not have. {_HOST}"
-        )
-        return f"{name} is in Python's standard library, but not in the sandbox. {why}"
-    return ""
+    if plain in _STANDARD:
+        return f"{name} is in Python's standard library, but not in the sandbox. {_STANDARD[plain]}"
+    if top not in sys.stdlib_module_names or (top.startswith("_") and name == top):
+        return ""
+    parent, _, last = name.rpartition(".")
+    if parent:
+        return f"{parent} of Python {PYTHON}, which the sandbox runs, has no module {last}."
+    return f"{top} is not in the standard library of Python {PYTHON}, which the sandbox runs."
 
 
 def _third_party(name: str, top: str, around: Surroundings) -> str:

@@ -22,6 +22,8 @@ from tests.reference import NODES as REFERENCE
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Check = Callable[..., Report]
 
+FORM = _check.Form(shape="array", chosen=None, chunk=4096, dtype="float32", rate=None, channels=1)
+
 
 @pytest.fixture
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
@@ -49,10 +51,11 @@ def checked(
     params: Any = None,
     grants: Any = None,
     deadline_s: float = 10.0,
-    **options: Any,
+    source: str | None = None,
 ) -> Report:
     node = NodeOptions(path=path, entry=entry, params=params or {}, grants=grants or cloche.Grants())
-    return _check.check(node, cloche.Limits(deadline_s=deadline_s), DEFAULT_METERING, **options)
+    limits = cloche.Limits(deadline_s=deadline_s)
+    return _check.check(node, limits, DEFAULT_METERING, "none", source=source, form=FORM)
 
 
 def run(line: str) -> int:
@@ -417,10 +420,20 @@ def test_a_hostile_source_hurts_nobody(check: Check, text: str, problem: str | N
     assert [unread.file for unread in report.unread] == ([] if problem is None else ["package/hostile.py"])
 
 
-def test_more_attempts_than_can_be_made_are_said(check: Check) -> None:
+def test_more_attempts_than_can_be_made_are_said(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    """An import that was not tried is not said to work."""
     report = check("def process(x): pass\ndef f():\n" + "".join(f" import m{n}\n" for n in range(1200)))
     assert report.skipped == 200
     assert len(report.imports) == 1200
+    tried = [item.tried for item in report.imports]
+    assert tried == [True] * 1000 + [False] * 200
+    assert all(bool(item.problem) is item.tried for item in report.imports)
+    capsys.readouterr()
+    report.show()
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["imports:", "none"]
+    [row] = [line for line in shown if line.startswith("not tried:")]
+    assert row == f"not tried:      {', '.join(f'm{n}' for n in range(1000, 1020))}, 180 more"
 
 
 @pytest.mark.parametrize(
@@ -473,7 +486,7 @@ def test_json_is_one_object_with_these_fields(check: Check, capsys: pytest.Captu
         None,
     )
     assert report["imports"][1] | {"remedy": ""} == {
-        "module": "torch", "file": "nodes.py", "line": 1, "optional": False,
+        "module": "torch", "file": "nodes.py", "line": 1, "optional": False, "tried": True,
         "problem": "ModuleNotFoundError: No module named 'torch'", "remedy": "",
     }  # fmt: skip
     assert set(report["findings"][0]) == {"kind", "file", "line", "use", "problem", "remedy"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from cloche_guest.failure import describe
 from cloche_wire import Failure, Op, Reply
 from cloche_wire.failure import MAX_CAUSES, MAX_FRAMES, MAX_MESSAGE, MAX_NOTES
+from tests.guest.conftest import LIMITS
 
 
 def test_frames_are_the_nodes_own_with_their_text(load):
@@ -60,6 +62,53 @@ def test_chain(load):
     failure = bench.failure("context")
     assert (failure["explicit"], failure["cause"]["type"]) == (False, "KeyError")
     assert bench.failure("none")["cause"] is None
+
+
+def _items(value) -> int:
+    """Items on the wire, those of the reply around a failure included."""
+    if isinstance(value, dict):
+        return 1 + sum(1 + _items(item) for item in value.values())
+    return 1 + sum(map(_items, value)) if isinstance(value, list) else 1
+
+
+def _depth(value) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inside is None else 1 + max(map(_depth, inside), default=0)
+
+
+@pytest.mark.parametrize("depth", [4, 6, 64])
+@pytest.mark.parametrize("size", [1024, 4000, 100_000])
+@pytest.mark.parametrize("items", [50, 200, 5000])
+def test_a_failure_fits_small_limits(load, items, size, depth):
+    """The exception itself always arrives: what led to it goes first."""
+    bench = load("""
+        def f(n): return f(n - 1) if n else 1 / 0
+        def N(n):
+            try:
+                f(20) if not n else N(n - 1)
+            except Exception as cause:
+                error = ValueError("\u00e9" * 3000)
+                for note in range(20): error.add_note(f"note {note}")
+                raise error from cause
+    """, "N", limits=LIMITS | {"value_nodes": items, "reply_bytes": size, "value_depth": depth})  # fmt: skip
+    failure = bench.failure(5)
+    reply = [int(Reply.FAILURE), failure]
+    assert _items(reply) <= items
+    assert len(json.dumps(reply, ensure_ascii=False).encode()) < size * 1.2
+    assert _depth(reply) <= depth
+    assert Failure.from_wire(failure).to_wire() == failure
+    assert failure["type"] == "ValueError"
+    assert "\u00e9" * 10 in failure["message"]
+
+
+def test_ample_limits_leave_a_failure_whole(load):
+    """And the innermost frame is the last to go."""
+    source = "def f(n): return f(n - 1) if n else 1 / 0\ndef N(x): return f(x)"
+    whole = load(source, "N").failure(9)
+    assert load(source, "N", limits=LIMITS | {"value_nodes": 4000}).failure(9) == whole
+    cut = load(source, "N", limits=LIMITS | {"value_nodes": 50}).failure(9)
+    assert (cut["frames"][-1], cut["frames"][0]) == (whole["frames"][-1], whole["frames"][0])
+    assert (len(cut["frames"]), cut["omitted"]) == (6, 5)
 
 
 def test_long_and_cyclic_chains_are_cut():

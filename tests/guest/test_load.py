@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.machinery
-import io
 import random
-import zipfile
 
 import pytest
 
 from cloche_guest import modules
 from cloche_wire import Op, Reply, tree
+from tests.wheels import archive
 
 LIBRARY = {
     "helper/__init__.py": "from .core import double\nfrom importlib.metadata import version\n__version__ = version('helper')",
@@ -24,15 +23,6 @@ LIBRARY = {
     "helper-1.2.dist-info/METADATA": "Metadata-Version: 2.1\nName: helper\nVersion: 1.2\n",
     "helper-1.2.data/purelib/extra.py": "Y = 5",
 }  # fmt: skip
-
-
-def archive(files):
-    """A wheel."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as out:
-        for name, data in files.items():
-            out.writestr(name, data)
-    return content.getvalue()
 
 
 def folder(files):

@@ -115,8 +115,9 @@ def test_arguments_that_do_not_fit_leave_the_record(say):
     [("{'o': object}", {"o": "<class 'object'>"}), ("{'d': {1: 2, 'k': None}}", {"d": {"1": 2, "k": None}}),
      ("{'t': (1, True, 1.5)}", {"t": [1, True, 1.5]}), ("{'i': 10**30}", {"i": str(10**30)}), ("{'b': b'x'}", {"b": "b'x'"}),
      ("{'deep': [[[[[[1]]]]]]}", {"deep": [[[["<list of 1>"]]]]}), ("{'s': '\\udc80'}", {"s": "\\udc80"}),
-     ("{'bad': type('B', (), {'__repr__': lambda s: 1 / 0})()}", {"bad": "<repr() of it raised ZeroDivisionError>"})],
-    ids=["object", "dict", "tuple", "big int", "bytes", "deep", "surrogate", "bad repr"],
+     ("{'bad': type('B', (), {'__repr__': lambda s: 1 / 0})()}", {"bad": "<repr() of it raised ZeroDivisionError>"}),
+     ("{'bad': type('B', (), {'__repr__': lambda s: exit()})()}", {"bad": "<repr() of it raised SystemExit>"})],
+    ids=["object", "dict", "tuple", "big int", "bytes", "deep", "surrogate", "bad repr", "exits"],
 )  # fmt: skip
 def test_extra_fields_become_plain(say, extra, expected):
     """So that emitting a record cannot fail."""
@@ -205,7 +206,7 @@ def test_streams_behave_like_text_files(bench):
     assert bench.messages() == [("stdout", "a"), ("stdout", "b"), ("stdout", "after")]
 
 
-def test_unfinished_record_of_a_broken_host_is_reported_not_raised(say):
+def test_a_record_that_the_host_refuses_is_sent_once_more(say):
     """Logging never breaks a node."""
     emit, failed = say.bench.emit, []
 
@@ -216,7 +217,41 @@ def test_unfinished_record_of_a_broken_host_is_reported_not_raised(say):
         emit(record)
 
     say.bench.guest.logs.writer._host = type("H", (), {"emit": staticmethod(flaky)})()
-    assert [record[:3] for record in say("log.info('m')")] == [[40, "cloche", "a log record was lost: TypeError"]]
+    assert [record[:3] for record in say("log.info('m')")] == [[20, "L", "m"]]
+
+
+RAISES = (
+    "class Raises:\n def __str__(self): raise ValueError('no')\n __int__ = __float__ = __mul__ = __bool__ = __str__\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "index", "shown"),
+    [
+        ("name", "Raises()", 1, "<str() of it raised ValueError>"),
+        ("levelno", "float('inf')", 0, 40),
+        ("msg", "Raises()", 2, "<str() of it raised ValueError> [arguments do not fit: ValueError: no]"),
+        ("args", "Raises()", 2, "m [arguments do not fit: ValueError: no]"),
+        ("exc_text", "Raises()", 4, "<it raised ValueError: no>"),
+        ("stack_info", "Raises()", 4, "<it raised ValueError: no>"),
+        ("exc_info", "5", 4, "<it raised TypeError: 'int' object is not subscriptable>"),
+    ],
+)
+def test_a_part_of_a_record_that_raises_costs_that_part_alone(say, attribute, value, index, shown):
+    """Level, logger, message and extra fields arrive, and what is in place of the part says why."""
+    expected = [30, "L", "m", {"k": 1}, None]
+    expected[index] = shown
+    code = f"{RAISES}record = log.makeRecord('L', 30, 'f', 1, 'm', (), None, extra={{'k': 1}})\nrecord.{attribute} = {value}\n"
+    assert [record[:5] for record in say(f"{code}log.handle(record)")] == [expected]
+
+
+def test_a_record_without_a_time_has_one(say):
+    """The time of its sending."""
+    (record,) = say(
+        "record = log.makeRecord('L', 30, 'f', 1, 'm', (), None)\nrecord.created = 'now'\nlog.handle(record)"
+    )
+    assert record[:5] == [30, "L", "m", None, None]
+    assert abs(time.time_ns() - record[5]) < 3600e9
 
 
 def test_limits_reach_the_host_side(bench):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import marshal
 import struct
 import sys
@@ -15,14 +14,11 @@ import pytest
 from cloche_guest.compiling import compile_package
 from cloche_guest.wheels import tree_of
 from cloche_wire import tree
+from tests import wheels
 
 
 def archive(*members: tuple[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as out:
-        for name, data in members:
-            out.writestr(zipfile.ZipInfo(name), data, compression)
-    return content.getvalue()
+    return wheels.archive(members, compression)
 
 
 def contents(block: bytes) -> dict[str, bytes]:
@@ -186,3 +182,9 @@ def test_a_module_that_hurts_the_compiler(source: Callable[[], str]) -> None:
     """The others are compiled."""
     content = archive(("p/__init__.py", b"import p.bad, p.good"), ("p/bad.py", source().encode()), ("p/good.py", b""))
     assert {"p/__init__", "p/good"} <= compiled(compile_package("p.whl", content, ["p"], 60))
+
+
+def test_a_very_large_module_is_left_to_the_node() -> None:
+    """It alone would keep the compiler busy beyond its deadline, and the package's other modules would be lost with it."""
+    members = (("p/__init__.py", b"from p import a, b\n"), ("p/a.py", b"# " + b"x" * (4 << 20)), ("p/b.py", b"B = 1\n"))
+    assert compiled(compile_package("p.whl", archive(*members), ["p"], 60.0)) == {"p/__init__", "p/b"}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import pytest
 
 import cloche
 from cloche._wasm.checkout import cache_folder
+from tests.wheels import write_wheel
 
 pytestmark = pytest.mark.isolation("process", reason="what workers add")
 
@@ -27,10 +27,8 @@ def test_a_package_is_compiled_in_a_worker_of_its_own(
     for part in {"aot", "native"} & set(os.listdir(cache_folder())):  # for the worker that compiles
         (tmp_path / "cache" / part).symlink_to(cache_folder() / part)
     monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "cache"))
-    wheel = tmp_path / "lib-1-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as out:
-        out.writestr("lib/__init__.py", "def g(x): return x + 1\n")
-        out.writestr("lib/a.txt", "a")
+    members = {"lib/__init__.py": "def g(x): return x + 1\n", "lib/a.txt": "a"}
+    wheel = write_wheel(tmp_path / "lib-1-py3-none-any.whl", members)
     before = {worker.pid for worker in runtime.workers}
     grants = cloche.Grants(packages=[wheel])
     with runtime.load(SOURCE, "f", grants=grants) as node:

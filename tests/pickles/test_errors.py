@@ -190,6 +190,50 @@ def test_an_error_that_holds_itself() -> None:
     assert sent(error, data=(error,)).code == 3
 
 
+def exits(*_: object) -> Any:
+    """As `sys.exit` in a class of the caller's."""
+    raise SystemExit("at once")
+
+
+class ExitsOnLoad:
+    """Cannot be unpickled."""
+
+    def __init__(self) -> None:
+        self.state = 5
+
+    __setstate__ = exits
+
+
+class ExitsOnDump:
+    """Cannot be pickled or copied."""
+
+    __reduce__ = __deepcopy__ = exits
+
+
+class NamelessError(Exception):
+    """Raises when its text is asked for."""
+
+    __str__ = exits
+
+
+class RaisesOnLoad(ExitsOnLoad):
+    def __setstate__(self, state: object) -> None:
+        raise NamelessError
+
+
+@pytest.mark.parametrize("kind", [ExitsOnLoad, ExitsOnDump, RaisesOnLoad])
+def test_an_attribute_that_would_end_the_process_is_left_out(kind: type) -> None:
+    """A process pool whose reader gets a SystemExit waits for ever."""
+    error = cloche.EncodeError("no", "data")
+    error.data = kind()  # type: ignore[attr-defined]
+    error.__cause__ = ValueError(kind())
+    for made in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert (type(made), str(made), made.path) == (cloche.EncodeError, str(error), "data")
+    made = pickle.loads(pickle.dumps(error))
+    assert not hasattr(made, "data")
+    assert made.__notes__[0].startswith("`data` of this error is not in its pickle: ")
+
+
 class GoneError(errors.ServiceError, LookupError):
     """As docs/how-to/services.md recommends, with parameters of its own."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from benches.packages import run
 from benches.packages.task import TASKS, Task
+from tests.wheels import metadata, write_wheel
 
 TREE = Path(__file__).parents[2]
 PAGE = (TREE / "docs" / "reference" / "packages.md").read_text()
@@ -19,12 +19,7 @@ def wheel(folder: Path, name: str, text: str) -> None:
     """Keep a wheel where `run.fetch` finds it, as if it had been downloaded."""
     target = folder / name
     target.mkdir(parents=True)
-    with zipfile.ZipFile(target / f"{name}-1.5-py3-none-any.whl", "w") as archive:
-        archive.writestr(f"{name}/__init__.py", text)
-        archive.writestr(f"{name}-1.5.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
-        archive.writestr(
-            f"{name}-1.5.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+    write_wheel(target / f"{name}-1.5-py3-none-any.whl", {f"{name}/__init__.py": text} | metadata(name, "1.5"))
     (target / "done").touch()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import threading
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from cloche._runtime.compiled_packages import CompiledPackages, imported_names
 from cloche._runtime.package_files import PackageFiles
 from cloche.errors import ClosedError
 from cloche.source import Modules
-from cloche_wire import tree
+from cloche_wire import Failure, tree
+from tests.wheels import write_wheel
 
 pytestmark = pytest.mark.isolation("none", reason="the compiler is a node like any other")
 
@@ -36,15 +36,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    return write_wheel(tmp_path / "lib-1-py3-none-any.whl", "def g(x): return x + 1\n")
+    return write_lib(tmp_path / "lib-1-py3-none-any.whl", "def g(x): return x + 1\n")
 
 
-def write_wheel(path: Path, text: str, **others: str) -> Path:
-    with zipfile.ZipFile(path, "w") as out:
-        out.writestr("lib/__init__.py", text)
-        for name, other in others.items():
-            out.writestr(f"lib/{name}.py", other)
-    return path
+def write_lib(path: Path, text: str, **others: str) -> Path:
+    """A wheel of one package, `lib`, with other modules in it."""
+    return write_wheel(path, {"lib/__init__.py": text} | {f"lib/{name}.py": other for name, other in others.items()})
 
 
 def used(runtime: cloche.Runtime, path: Path, source: cloche.Source = SOURCE, entry: str | None = "f") -> Any:
@@ -72,7 +69,7 @@ def test_the_first_load_compiles_and_the_second_finds_it(runtime: cloche.Runtime
 def test_another_content_is_another_file(runtime: cloche.Runtime, cache: Path, wheel: Path) -> None:
     """Although it has the same name: the digest decides."""
     used(runtime, wheel)
-    write_wheel(wheel, "def g(x): return x + 2\n")
+    write_lib(wheel, "def g(x): return x + 2\n")
     assert used(runtime, wheel) == (True, 3)
     assert len(kept(cache)) == 2
 
@@ -106,7 +103,7 @@ def test_a_file_of_another_package_is_not_taken(
     used(runtime, wheel)
     [mine] = kept(cache)
     (tmp_path / "b").mkdir()
-    used(runtime, write_wheel(tmp_path / "b" / wheel.name, "def g(x): return 'other'\n"))
+    used(runtime, write_lib(tmp_path / "b" / wheel.name, "def g(x): return 'other'\n"))
     [other] = set(kept(cache)) - {mine}
     mine.write_bytes(other.read_bytes())
     assert used(runtime, wheel) == (True, 2)
@@ -149,14 +146,14 @@ def test_no_cache_at_all(runtime: cloche.Runtime, cache: Path, wheel: Path) -> N
 
 def test_a_module_that_does_not_compile_spoils_no_other(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:
     """Whoever imports it gets the error, as natively."""
-    path = write_wheel(tmp_path / "lib.zip", "try:\n    from . import bad\nexcept SyntaxError as e:\n    E = str(e)\ndef g(x): return E\n", bad="x = (\n")  # fmt: skip
+    path = write_lib(tmp_path / "lib.zip", "try:\n    from . import bad\nexcept SyntaxError as e:\n    E = str(e)\ndef g(x): return E\n", bad="x = (\n")  # fmt: skip
     for _ in range(2):
         assert used(runtime, path) == (True, "'(' was never closed (bad.py, line 1)")
 
 
 def test_what_only_a_later_node_imports_is_compiled_then(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:
     """Seen by the import system of the node that imported it, for the one after it."""
-    path = write_wheel(tmp_path / "lib.zip", "def g(x):\n    from . import lazy\n    return x\n", lazy="")
+    path = write_lib(tmp_path / "lib.zip", "def g(x):\n    from . import lazy\n    return x\n", lazy="")
     late = cloche.Source(
         "import lib, os\nlib.g(0)\nHAS = os.path.exists(lib.lazy.__spec__.cached)\ndef f(x): return 0, HAS, x"
     )
@@ -202,7 +199,7 @@ def test_small_folders_are_not_kept(runtime: cloche.Runtime, cache: Path, tmp_pa
     assert len(kept(cache)) == 1
 
 
-def test_a_package_that_breaks_the_compiler_is_left_to_the_node(cache: Path) -> None:
+def test_a_package_that_breaks_the_compiler_is_left_to_the_node(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The load says what is wrong with it, and nothing is kept."""
     said: list[str] = []
 
@@ -220,6 +217,11 @@ def test_a_package_that_breaks_the_compiler_is_left_to_the_node(cache: Path) -> 
     for _ in range(3):
         assert packages.prepared({"a.whl": b"PK"}, ["a"]) == {"a.whl": b"PK"}
     assert len(asked) == 2, "what has crashed the compiler is not given to it again"
+    assert CompiledPackages("other image", compile_one, said.append).prepared({"a.whl": b"PK"}, []) == {"a.whl": b"PK"}
+    assert len(asked) == 3, "but to that of another image"
+    monkeypatch.setattr(compiled_packages, "_GIVEN_UP_UNDER", b"more time")
+    assert packages.prepared({"a.whl": b"PK"}, ["a"]) == {"a.whl": b"PK"}
+    assert len(asked) == 4, "and by a version of Cloche with other limits"
 
 
 @pytest.mark.parametrize("answer", [None, b"", b"PK", "text", [b"x"]], ids=repr)
@@ -330,7 +332,7 @@ def test_a_pool_uses_what_is_kept(runtime: cloche.Runtime, cache: Path, wheel: P
 def test_limits_that_leave_no_room_for_a_report(runtime: cloche.Runtime, tmp_path: Path, cache: Path) -> None:
     """The node loads."""
     cache.parent.write_text("")  # nothing is compiled ahead
-    path = write_wheel(tmp_path / "lib.whl", "".join(f"from . import m{n}\n" for n in range(100)), **{f"m{n}": "" for n in range(100)})  # fmt: skip
+    path = write_lib(tmp_path / "lib.whl", "".join(f"from . import m{n}\n" for n in range(100)), **{f"m{n}": "" for n in range(100)})  # fmt: skip
     limits = cloche.Limits(value_nodes=60, reply_bytes=1024)
     with runtime.load(cloche.Source("import lib\ndef f(x): return x"), grants=cloche.Grants(packages=[path]), limits=limits) as node:  # fmt: skip
         assert node.process(1) == 1
@@ -340,7 +342,7 @@ def test_a_message_that_would_be_too_large_has_the_package_as_it_is(
     runtime: cloche.Runtime, cache: Path, wheel: Path
 ) -> None:
     """Compiled code never makes a load fail that worked without."""
-    write_wheel(wheel, f"TEXT = {os.urandom(2000).hex()!r}\ndef g(x): return x + 1\n")
+    write_lib(wheel, f"TEXT = {os.urandom(2000).hex()!r}\ndef g(x): return x + 1\n")
     limits = cloche.Limits(request_bytes=8000)
     with runtime.load(SOURCE, "f", grants=cloche.Grants(packages=[wheel]), limits=limits) as node:
         assert list(node.process(1))[1:] == [False, 2]
@@ -386,7 +388,7 @@ def test_a_text_that_is_slow_to_search(text: str) -> None:
 
 def test_what_comes_from_a_package_is_compiled_ahead(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:
     """The first node that imports it finds its code."""
-    path = write_wheel(tmp_path / "lib.whl", "", part="from . import inner", inner="")
+    path = write_lib(tmp_path / "lib.whl", "", part="from . import inner", inner="")
     source = cloche.Source("from os.path import exists\nfrom lib import part\ndef f(x): return x, exists(part.__spec__.cached), exists(part.inner.__spec__.cached)")  # fmt: skip
     assert used(runtime, path, source) == (True, True)
 
@@ -438,11 +440,24 @@ def test_a_node_cannot_have_the_compiler_run_at_every_load(cache: Path) -> None:
 
 def test_a_hostile_wheel_says_why(runtime: cloche.Runtime, cache: Path, tmp_path: Path) -> None:
     """The host does not read it: the error is the guest's."""
-    path = tmp_path / "evil.whl"
-    with zipfile.ZipFile(path, "w") as out:
-        out.writestr("../../etc/passwd", "x")
+    path = write_wheel(tmp_path / "evil.whl", {"../../etc/passwd": "x"})
     with pytest.raises(
         cloche.NodeLoadError, match=r"package 'evil\.whl' cannot be used: '\.\./\.\./etc/passwd' is no plain"
     ):
         runtime.load(cloche.Source("def f(x): return x"), grants=cloche.Grants(packages=[path]))
-    assert kept(cache) == []
+    [marker] = kept(cache)  # it is not given to the compiler again
+    assert marker.name.endswith("-given-up.tree")
+
+
+def test_an_archive_that_is_refused_is_given_to_the_compiler_once(cache: Path) -> None:
+    """Each load says why it is refused, and none takes longer for it."""
+    asked: list[str] = []
+
+    def compile_one(name: str, *_: object) -> bytes:
+        asked.append(name)
+        raise cloche.NodeLoadError(Failure("init", "ImportError", "it is no archive"), "compiler")
+
+    for _ in range(3):
+        packages = CompiledPackages("image", compile_one, lambda _: None)
+        assert packages.prepared({"a.whl": b"PK"}, ["a"]) == {"a.whl": b"PK"}
+    assert asked == ["a.whl"]

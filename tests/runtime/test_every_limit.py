@@ -260,3 +260,39 @@ def test_log_level_is_the_guest_s_threshold(load, logs):
     node = load(RUN, "N", limits=patient(log_level=logging.ERROR))
     node.process("log.warning('no'); log.error('yes')")
     assert [message for _, message, _ in logs.take()] == ["yes"]
+
+
+RAISES = """
+def deeper(n): return deeper(n - 1) if n else 1 / 0
+class N:
+    def initialize(self): pass
+    def aprocess(self, x): return self.process(x)
+    def flush(self): pass
+    def cleanup(self): pass
+    def process(self, x):
+        if not x:
+            return "answered"
+        try:
+            deeper(40)
+        except ZeroDivisionError as cause:
+            error = KeyError("long" * 2000)
+            error.add_note("a note")
+            raise error from cause
+"""
+
+
+def test_under_the_least_limits_a_node_loads_and_its_errors_arrive(load):
+    """Shortened, but with their class: limits are of what a node sends, and none hides what it has raised."""
+    least = patient(value_nodes=50, reply_bytes=1024, value_depth=4, request_bytes=1024, log_bytes=256, stack_depth=100)
+    node = load(RAISES, "N", limits=least)
+    assert node.process(0) == "answered"
+    with pytest.raises(cloche.NodeRaisedError) as caught:
+        node.process(1)
+    failure = caught.value.failure
+    assert (failure.exc_type, failure.phase, failure.cause) == ("KeyError", "call", None)
+    assert failure.message.startswith("'longlong")
+    with pytest.raises(cloche.NodeLoadError) as caught_load:
+        load("def f(n): return f(n - 1) if n else {}['missing']\nf(30)", limits=least)
+    assert caught_load.value.exc_type == "KeyError"
+    with pytest.raises(ValueError, match="Limits.value_nodes is 49: give a number from 50"):
+        Limits(value_nodes=49)

@@ -41,7 +41,7 @@ READS = {
     "root": ("import os; r = sorted(os.listdir('/'))", ["data", "out", "tmp"]),
     "between": ("import os; r = [os.listdir('/out'), os.path.isdir('/out')]", [["w"], True]),
     "walk": ("import os; r = [p for p, _, _ in os.walk('/data')]", ["/data", "/data/sub"]),
-    "stat": ("import os; s = os.stat('/data/a.txt'); r = [s.st_size, s.st_mtime > 1e9, s.st_uid]", [5, True, 0]),
+    "stat": ("import os; s = os.stat('/data/a.txt'); r = [s.st_size, s.st_mtime > 1e9, s.st_uid == os.getuid()]", [5, True, True]),
     "exists": ("import os; r = [os.path.exists(p) for p in ('/data/a.txt', '/data/b', '/dat', '/')]", [True, False, False, True]),
     "pathlib": ("import pathlib; r = sorted(p.name for p in pathlib.Path('/data').rglob('*'))", ["a.txt", "b.bin", "model.npy", "sub"]),
     "glob": ("import glob; r = glob.glob('/data/*.txt')", ["/data/a.txt"]),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
 import textwrap
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 import cloche
+from tests.wheels import write_wheel
 
 pytestmark = pytest.mark.isolation("none", reason="the files lie in the guest's memory, which is the same in a worker")
 
@@ -64,6 +63,7 @@ LOOKS: dict[str, str] = {
     "__path__": "importlib.import_module('lib.extra').EXTRA",
     "missing": "error(lambda: importlib.import_module('lib.nope'))",
     "run_module": "runpy.run_module('lib')['RESULT'][1]",
+    "run_path": "runpy.run_path(importlib.import_module('lib.extra').__file__)['EXTRA']",
     "pickle": "pickle.loads(pickle.dumps(importlib.import_module('lib.plugins.one').Point(3))).x",
     "find_spec": "(importlib.util.find_spec('space').loader.__class__.__name__, importlib.util.find_spec('lib.plugins.one').has_location)",
     "write": "error(lambda: open(lib.HERE, 'a'), True)",
@@ -121,13 +121,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def wheel(folder: Path) -> Path:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as out:
-        for path, text in FILES.items():
-            out.writestr(path, text)
-    path = folder / "lib-1.5-py3-none-any.whl"
-    path.write_bytes(content.getvalue())
-    return path
+    return write_wheel(folder / "lib-1.5-py3-none-any.whl", FILES)
 
 
 def granted_folder(folder: Path) -> Path:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sysconfig
-import zipfile
 from pathlib import Path
 
 import pytest
 
 import cloche
+from tests.wheels import metadata, write_wheel
 
 pytestmark = pytest.mark.isolation("none", reason="a node is loaded by the guest, which is the same in a worker")
 
@@ -18,20 +18,14 @@ USER = "import helper\nclass N:\n    def process(self, x):\n        return helpe
 @pytest.fixture
 def wheel(tmp_path):
     """A small wheel with metadata, package data and a submodule."""
-    path = tmp_path / "helper-1.2-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("helper/__init__.py", "from helper.core import double\n")
-        archive.writestr(
-            "helper/core.py",
-            "from importlib.resources import files\nFACTOR = int(files('helper').joinpath('factor.txt').read_text())\ndef double(x):\n    return FACTOR * x\n",
-        )
-        archive.writestr(
-            "helper/node.py",
-            "class Doubler:\n    def process(self, x):\n        from . import double\n        return double(x)\n",
-        )
-        archive.writestr("helper/factor.txt", "2")
-        archive.writestr("helper-1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: helper\nVersion: 1.2\n")
-    return path
+    members = {
+        "helper/__init__.py": "from helper.core import double\n",
+        "helper/core.py": "from importlib.resources import files\nFACTOR = int(files('helper').joinpath('factor.txt').read_text())\n"
+        "def double(x):\n    return FACTOR * x\n",
+        "helper/node.py": "class Doubler:\n    def process(self, x):\n        from . import double\n        return double(x)\n",
+        "helper/factor.txt": "2",
+    }
+    return write_wheel(tmp_path / "helper-1.2-py3-none-any.whl", members | metadata("helper", "1.2"))
 
 
 def test_wheel(load, wheel):
@@ -78,9 +72,8 @@ def test_metadata_of_a_folder(load, tmp_path):
 def test_compiled_extension_is_named(load, tmp_path):
     """The error says which file cannot be imported."""
     path = tmp_path / "native-1.0-cp311-cp311-linux_x86_64.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("native/__init__.py", "from native import _fast\n")
-        archive.writestr("native/_fast.cpython-311-x86_64-linux-gnu.so", b"\x7fELF")
+    fast = "native/_fast.cpython-311-x86_64-linux-gnu.so"
+    write_wheel(path, {"native/__init__.py": "from native import _fast\n", fast: b"\x7fELF"})
     with pytest.raises(cloche.NodeLoadError, match=r"native/_fast\.cpython-311-x86_64-linux-gnu\.so"):
         load(
             "import native\nclass N:\n    def process(self, x):\n        return x\n",

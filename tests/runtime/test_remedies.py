@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import cloche
+from cloche import remedies
+from tests.wheels import write_wheel
 
 pytestmark = pytest.mark.isolation("none", reason="the advice is the host's, the same for every sandbox")
 
@@ -35,11 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def wheel(folder: Path, name: str, **files: str) -> Path:
-    path = folder / f"{name}-1-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for file, text in files.items():
-            archive.writestr(f"{name}/{file}", text)
-    return path
+    return write_wheel(folder / f"{name}-1-py3-none-any.whl", {f"{name}/{file}": text for file, text in files.items()})
 
 
 def test_a_package_that_is_not_granted(load: Load, tmp_path: Path) -> None:
@@ -165,3 +163,35 @@ def test_recursion(runtime: cloche.Runtime) -> None:
     with runtime.load(lowered, "process") as node, pytest.raises(cloche.NodeRaisedError) as caught:
         node.process(15_000)
     assert "the node has lowered its limit" in caught.value.remedy
+
+
+IMPORTED = """
+import importlib
+def process(names):
+    found = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+        found.append(name)
+    return found
+"""
+
+
+def test_no_advice_is_about_a_module_that_can_be_imported(load: Load) -> None:
+    """Nobody would ever see it, and it would not be true."""
+    tables = (
+        *(remedies._REMOVED, remedies._NEW, remedies._PYTHON_2, remedies._WINDOWS, remedies._STANDARD),
+        *(remedies._COMPILED, remedies._ON_COMPILED, remedies._NETWORK, remedies._PROJECTS, remedies._NUMPY),
+    )
+    names = sorted({name for table in tables for name in table})
+    assert load(IMPORTED).process([*names, "json"]) == ["json"]
+
+
+def test_what_the_standard_library_lacks_has_advice(load: Load) -> None:
+    """Every module of the host's Python that the sandbox cannot import, but for parts of other modules."""
+    public = sorted(name for name in sys.stdlib_module_names if not name.startswith("_") and name != "this")
+    missing = set(public) - set(load(IMPORTED).process(public))
+    assert "tkinter" in missing
+    assert [name for name in missing if "Other packages" in remedies.for_module(name)] == []

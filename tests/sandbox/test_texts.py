@@ -160,6 +160,32 @@ def test_a_loggers_name_is_a_name() -> None:
     assert record({}, logger="a\nb" + "c" * 1000).logger == name("a\nb" + "c" * 1000)
 
 
+def output(*pieces: tuple[int, bytes]) -> list[tuple[str, str]]:
+    records, refused = parse([cbor2.dumps(list(piece)) for piece in pieces], 1)
+    assert not refused
+    return [(one.logger, one.message) for one in records]
+
+
+def test_what_is_written_in_pieces_is_lines() -> None:
+    """C prints a line word by word. The two streams do not mix, and a line without an end arrives as well."""
+    assert output((2, b"Fatal "), (1, b"so"), (2, b"error: "), (2, b"x\n"), (1, b" far"), (2, b"\n"), (2, b"end")) == [
+        ("stderr", "Fatal error: x"),
+        ("stderr", ""),
+        ("stdout", "so far"),
+        ("stderr", "end"),
+    ]
+    assert output((1, b"a\nb\nc"), (1, b"d\n")) == [("stdout", "a\nb"), ("stdout", "cd")]
+    assert output((1, "\u00e9".encode()[:1]), (1, "\u00e9".encode()[1:] + b"\n")) == [("stdout", "\u00e9")]
+
+
+def test_a_line_without_an_end_makes_no_more_records_than_pieces() -> None:
+    """And loses nothing of them."""
+    found = output(*[(1, b"x" * 1000)] * 100)
+    assert len(found) <= 100
+    assert "".join(message for _, message in found) == "x" * 100_000
+    assert len(output(*[(1, b"\n" * 4096)] * 10)) == 10
+
+
 INFO = {
     "entry": "N",
     "kind": "class",

@@ -79,3 +79,23 @@ def test_bytes_that_are_no_tree(data: bytes, begin: bool) -> None:
     except ValueError:
         return
     assert found == {}
+
+
+def test_modules_are_named_as_python_imports_them() -> None:
+    """A package comes before a module of its name, in whatever order the files are."""
+    paths = [
+        "a.py",
+        "a/__init__.py",
+        "a/b.py",
+        "a/c/__init__.py",
+        "a/c.py",
+        "d/e.py",
+        "f.g.py",
+        "a/data.txt",
+        "h.pyc",
+        "my-node.py",
+    ]
+    expected = {
+        "a": "a/__init__.py", "a.b": "a/b.py", "a.c": "a/c/__init__.py", "d.e": "d/e.py", "my-node": "my-node.py",
+    }  # fmt: skip
+    assert tree.modules(paths) == tree.modules(reversed(paths)) == expected

@@ -249,8 +249,9 @@ class Steps:
             *cpython.objects(folders["blas"]),
             *cpython.objects(folders["libraries"]),
         ]
-        exported = [f"-Wl,--export={name}" for name in ("cloche_ring", "cloche_notice", "cloche_layout")]
-        flags = [*exported, f"-Wl,-Map={out / 'map.txt'}"]  # the map is for benches/dirty_pages.py
+        options = [f"-Wl,--export={name}" for name in ("cloche_ring", "cloche_notice", "cloche_layout")]
+        options += [f"-Wl,--wrap={name}" for name in ("fstat", "__wasilibc_nocwd_fstatat")]  # shim/process.c
+        flags = [*options, f"-Wl,-Map={out / 'map.txt'}"]  # the map is for benches/dirty_pages.py
         tools.link(objects, out / "linked.wasm", flags, libraries=["-lc++", "-lc++abi"])
 
     def take_snapshot(self, out: Path, folders: Folders) -> None:

@@ -23,7 +23,7 @@ from cloche_refusal import IDENTITY, PROCESSES, SYSTEM, TERMINAL, Record, consta
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-_USER = 1000
+_USER = os.stat("/").st_uid  # noqa: PTH116  # pathlib is not imported yet
 _ERRNO_OFFSET = 1000
 """Errors that WASI does not know have Linux's number and this: nothing raises them, and none is another one's number."""
 
@@ -62,7 +62,8 @@ _ERRNO = """
     ETIME=62 ETOOMANYREFS=109 EUCLEAN=117 EUNATCH=49 EUSERS=87 EXFULL=54
 """
 _TIME = """
-    CLOCK_BOOTTIME=7 CLOCK_MONOTONIC_RAW=4 CLOCK_PROCESS_CPUTIME_ID=2 CLOCK_TAI=11 CLOCK_THREAD_CPUTIME_ID=3
+    CLOCK_BOOTTIME=7 CLOCK_MONOTONIC=1 CLOCK_MONOTONIC_RAW=4 CLOCK_PROCESS_CPUTIME_ID=2 CLOCK_REALTIME=0 CLOCK_TAI=11
+    CLOCK_THREAD_CPUTIME_ID=3
 """
 
 
@@ -70,7 +71,8 @@ def install() -> None:
     """Add to the modules what they lack, for the rest of the process."""
     _add(errno, {name: value + _ERRNO_OFFSET for name, value in constants(_ERRNO).items()})
     errno.errorcode.update({value + _ERRNO_OFFSET: name for name, value in constants(_ERRNO).items()})
-    _add(time, constants(_TIME) | {function.__name__: function for function in (thread_time, thread_time_ns, tzset)})
+    vars(time).update(constants(_TIME))  # those that C has are addresses
+    _add(time, {function.__name__: function for function in (thread_time, thread_time_ns, tzset)})
     _add(
         time, {name: refusing(name, SYSTEM) for name in ("clock_settime", "clock_settime_ns", "pthread_getcpuclockid")}
     )
@@ -349,11 +351,11 @@ def _priority(policy: int, real_time: int) -> int:
     return real_time if policy in (1, 2) else 0
 
 
-_mask = {"mask": 0o022}
+_mask = {"mask": 0o077}
 
 
 def umask(mask: int, /) -> int:
-    """Remembered, without effect: files of a node have no permission bits."""
+    """Remembered, without effect: files of a node have always the same permission bits."""
     before = _mask["mask"]
     _mask["mask"] = mask & 0o777
     return before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cloche_refusal import Record
 
 
@@ -12,7 +14,7 @@ class struct_group(Record):  # noqa: N801
     _fields = ("gr_name", "gr_passwd", "gr_gid", "gr_mem")
 
 
-_NODE = struct_group(("node", "x", 1000, []))
+_NODE = struct_group(("node", "x", os.getgid(), []))
 
 
 def getgrgid(id: int) -> struct_group:  # noqa: A002  # the name that it has in C

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cloche_refusal import Record
 
 
@@ -12,7 +14,7 @@ class struct_passwd(Record):  # noqa: N801
     _fields = ("pw_name", "pw_passwd", "pw_uid", "pw_gid", "pw_gecos", "pw_dir", "pw_shell")
 
 
-_NODE = struct_passwd(("node", "x", 1000, 1000, "node", "/home/node", "/bin/sh"))
+_NODE = struct_passwd(("node", "x", os.getuid(), os.getgid(), "node", "/home/node", "/bin/sh"))
 
 
 def getpwuid(uid: int, /) -> struct_passwd:

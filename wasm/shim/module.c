@@ -7,6 +7,7 @@
 #include "memfs.h"
 #include "notice.h"
 #include "output.h"
+#include "process.h"
 #include "ring.h"
 #include "treefs.h"
 #include "wire/abi.h"
@@ -42,6 +43,7 @@ static PyObject *m_configure(PyObject *m, PyObject *args) {
     }
     codec_set_limits(reply > SIZE_MAX ? SIZE_MAX : (size_t)reply, nodes, depth);
     output_set_limit(output);
+    process_begin();
     stack_depth = stack < 1 ? 1 : stack;
     if (Py_GetRecursionLimit() != stack_depth) Py_SetRecursionLimit(stack_depth);
     Py_RETURN_NONE;

@@ -42,6 +42,7 @@ err __wasi_clock_time_get(__wasi_clockid_t id, __wasi_timestamp_t precision, __w
 }
 
 uint64_t wasi_now(void) { return (uint64_t)host_clock(CLOCK_ID_REALTIME); }
+uint64_t wasi_monotonic(void) { return (uint64_t)host_clock(CLOCK_ID_MONOTONIC); }
 
 /* Sleeps until the earliest timer. Descriptors are always ready: reading finds the end of the input, and writing never blocks. */
 err __wasi_poll_oneoff(const __wasi_subscription_t *in, __wasi_event_t *out, __wasi_size_t n, __wasi_size_t *done) {
@@ -79,7 +80,7 @@ int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wanted, s
     }
     ns = seconds > (UINT64_MAX - ns) / 1000000000 ? UINT64_MAX : seconds * 1000000000 + ns;
     if (flags & TIMER_ABSTIME) {
-        uint64_t now = (uint64_t)host_clock(clock == CLOCK_REALTIME ? CLOCK_ID_REALTIME : CLOCK_ID_MONOTONIC);
+        uint64_t now = clock == CLOCK_REALTIME ? wasi_now() : wasi_monotonic();
         ns = ns > now ? ns - now : 0;
     }
     return ns ? host_sleep((int64_t)(ns > INT64_MAX ? INT64_MAX : ns)) : 0;

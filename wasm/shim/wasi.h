@@ -6,6 +6,7 @@
 
 _Noreturn void wasi_exit(uint32_t code); /* tells the host, then traps */
 uint64_t wasi_now(void);                 /* nanoseconds since 1970 */
+uint64_t wasi_monotonic(void);           /* nanoseconds since some time */
 void wasi_random(uint8_t *p, size_t n);
 
 #endif

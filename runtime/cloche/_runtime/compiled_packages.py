@@ -15,7 +15,7 @@ from typing import Any, Final, TypeGuard
 
 from cloche._runtime.package_files import PackageFiles
 from cloche._wasm.checkout import cache_folder
-from cloche.errors import ClocheError, ClosedError, GuestTrapError, ImageError, LimitError
+from cloche.errors import ClocheError, ClosedError, GuestTrapError, ImageError, LimitError, NodeError
 from cloche.limits import Limits
 from cloche.source import Modules, Source
 from cloche_wire import tree
@@ -36,7 +36,7 @@ _LONG: Final = 150_000
 _MOST_NAMES: Final = 2000
 _MOST_CHARACTERS: Final = 200
 _GIVEN_UP: Final = "-given-up"
-"""Suffix of the key of a package that has broken the compiler, or kept it busy beyond its deadline."""
+"""Suffix of the key of a package that the compiler has refused, or that has broken it or kept it busy beyond its deadline."""
 _UNFINISHED: Final = "-unfinished"
 """Suffix of the key of a package whose compiler ran out of time; the content is the number of times, as one byte."""
 
@@ -64,6 +64,8 @@ LIMITS: Final = Limits(
     log_level=50,
 )
 """Limits of the node that compiles."""
+_GIVEN_UP_UNDER: Final = repr((_FORMAT, _SECONDS, LIMITS)).encode()
+"""What a given-up package's file has in it: a version of Cloche that gives the compiler more tries the package again."""
 
 _NAMES: Final = r"[A-Za-z_][\w.]{0,200}(?:[ \t]*,[ \t]*[A-Za-z_][\w.]{0,200})*"
 _IMPORT: Final = re.compile(
@@ -115,7 +117,7 @@ class CompiledPackages:
             if not _is_names(modules) or not tree.is_tree(sent[name]) or sent[name] is content:
                 continue
             key, files = self._key(name, content), self._files()
-            if files is not None and files.can_write and key not in self._under_way and not files.has(key + _GIVEN_UP):
+            if files is not None and files.can_write and key not in self._under_way and not _is_given_up(files, key):
                 wanted = sorted(_uncompiled(sent[name], modules) - self._asked.setdefault(key, set()))
                 self._asked[key].update(wanted)  # no node can make this process compile a module twice
                 if wanted:
@@ -132,7 +134,7 @@ class CompiledPackages:
         if kept is not None and not 0 < _rounds(files, key) < _MOST_ROUNDS:
             return kept
         so_far = content if kept is None else kept
-        if key in self._under_way or files.has(key + _GIVEN_UP) or not files.can_write:
+        if key in self._under_way or _is_given_up(files, key) or not files.can_write:
             return so_far  # if another thread compiles it, this load does not wait
         return self._compile(name, so_far, sorted(names), key, files) or so_far
 
@@ -171,9 +173,9 @@ class CompiledPackages:
             raise
         except ClocheError as error:
             self._tell(f"{name} is not compiled ahead: {str(error).splitlines()[0]}")
-            if isinstance(error, (LimitError, GuestTrapError)):  # it would happen again
+            if isinstance(error, (LimitError, GuestTrapError, NodeError)):  # it would happen again
                 with contextlib.suppress(OSError):
-                    files.write(key + _GIVEN_UP, b"")
+                    files.write(key + _GIVEN_UP, _GIVEN_UP_UNDER)
             return None
         finally:
             self._under_way.discard(key)
@@ -204,6 +206,10 @@ def imported_names(modules: Modules) -> set[str]:
             if len(found) > _MOST_NAMES:
                 return found
     return found
+
+
+def _is_given_up(files: PackageFiles, key: str) -> bool:
+    return files.read(key + _GIVEN_UP) == _GIVEN_UP_UNDER
 
 
 def _rounds(files: PackageFiles, key: str) -> int:

@@ -76,10 +76,6 @@ class PackageFiles:
             return None
         return data[head:]
 
-    def has(self, key: str) -> bool:
-        """Whether something is kept under a key, which may be damaged."""
-        return self._is_trusted() and self._path(key).exists()
-
     def write(self, key: str, content: bytes) -> None:
         """Keep a content under a key, in place of an earlier one.
 

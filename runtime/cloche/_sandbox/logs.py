@@ -18,6 +18,8 @@ MAX_DEPTH: Final = 4
 """Levels of dicts and lists kept; deeper ones become text."""
 MAX_CHARACTERS: Final = 64 * 1024
 """Characters kept of all extra fields of a record together, escapes included."""
+MAX_PARTIAL: Final = 8192
+"""Bytes of a line without an end that are joined to one record."""
 _LEVELS: Final = (
     (50, "critical"),
     (40, "error"),
@@ -59,7 +61,40 @@ def _level(number: int) -> str:
     return next((name for floor, name in _LEVELS if number >= floor), "debug")
 
 
-def _parse_one(frame: bytes, call: int) -> LogRecord:
+class _Output:
+    """What a guest has written to descriptors 1 and 2 past `sys.stdout`, in pieces of any size: C prints a line word by word.
+
+    A record ends where a piece has a line's end, so that there are never more records than pieces.
+    """
+
+    def __init__(self, call: int) -> None:
+        self._call = call
+        self._parts: dict[int, list[bytes]] = {1: [], 2: []}
+
+    def add(self, stream: int, piece: bytes) -> LogRecord | None:
+        """Take one piece. Returns the record that is complete with it."""
+        lines, end, rest = piece.rpartition(b"\n")
+        parts = self._parts[stream]
+        if not end:
+            parts.append(piece)
+            return self._record(stream) if sum(map(len, parts)) > MAX_PARTIAL else None
+        parts.append(lines)
+        record = self._record(stream)
+        if rest:
+            parts.append(rest)
+        return record
+
+    def finish(self) -> list[LogRecord]:
+        """The records of lines that have no end."""
+        return [self._record(stream) for stream, parts in self._parts.items() if parts]
+
+    def _record(self, stream: int) -> LogRecord:
+        text = b"".join(self._parts[stream]).decode(errors="replace")
+        self._parts[stream].clear()
+        return LogRecord("info", "stdout" if stream == 1 else "stderr", clean(text.rstrip("\n")), self._call)
+
+
+def _parse_one(frame: bytes, call: int, output: _Output) -> LogRecord | None:
     match decode_record(frame):
         case [
             int(level),
@@ -78,9 +113,8 @@ def _parse_one(frame: bytes, call: int) -> LogRecord:
                 None if exception is None else clean(exception),
                 time_ns,
             )
-        case [(1 | 2) as stream, bytes(text)]:
-            logger = "stdout" if stream == 1 else "stderr"
-            return LogRecord("info", logger, clean(text.decode(errors="replace").rstrip("\n")), call)
+        case [(1 | 2) as stream, bytes(piece)]:
+            return output.add(stream, piece)
         case _:
             raise ValueError("not a log record")
 
@@ -91,13 +125,14 @@ def parse(frames: Iterable[bytes], call: int) -> tuple[list[LogRecord], int]:
     Returns:
         the valid records in order, and the number of malformed ones.
     """
-    records, refused = [], 0
+    records, refused, output = [], 0, _Output(call)
     for frame in frames:
         try:
-            records.append(_parse_one(frame, call))
+            if (record := _parse_one(frame, call, output)) is not None:
+                records.append(record)
         except Exception:  # hostile bytes may raise anything: the guest loses this record and nothing else
             refused += 1
-    return records, refused
+    return records + output.finish(), refused
 
 
 def collect(frames: list[bytes], dropped: int, most: int, call: int) -> tuple[list[LogRecord], int]:

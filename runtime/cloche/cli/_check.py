@@ -34,6 +34,8 @@ __all__ = ["Form", "check"]
 
 _MOST_ATTEMPTS = 1000
 _NO_LOGS = 1000  # above every level: what an attempt logs is of no use, and would look like the node's
+_NOT_TRIED: tuple[str, list[str], str] = "", [], ""
+"""In place of an attempt's outcome, by identity: there were too many attempts."""
 _HANDLE_IMPORTS = frozenset(("ImportError", "ModuleNotFoundError", "Exception", "BaseException"))
 
 
@@ -137,7 +139,7 @@ class _Trial:
         self._pristine: Snapshot | None = None
 
     def imported(self, module: str, names: list[str]) -> tuple[str, list[str], str] | None:
-        """None if the import works; else what is raised, the names of its classes, and what to do."""
+        """None if the import works; else what is raised, the names of its classes, and what to do; or _NOT_TRIED."""
         return self._attempt("", module, names)
 
     def ran(self, lines: str) -> tuple[str, list[str], str] | None:
@@ -149,7 +151,7 @@ class _Trial:
         if key not in self._known:
             if len(self._known) >= _MOST_ATTEMPTS:
                 self.skipped += 1
-                return None
+                return _NOT_TRIED
             self._known[key] = self._made(lines, module, names)
         return self._known[key]
 
@@ -192,15 +194,22 @@ def _imports(trial: _Trial, read: list[tuple[str, dict[str, Any]]]) -> Iterator[
                 case _:
                     raise ClocheError("the reader's answer is malformed")
             outcome = trial.imported(module, [str(one) for one in names])
+            tried = outcome is not _NOT_TRIED
             failed.append(outcome is not None)
             optional = not _HANDLE_IMPORTS.isdisjoint(handled)
             if instead and not any(failed[slice(*instead)]):
                 optional = True  # it replaces imports that work
-            made = Import(name(module), file, line, optional, outcome and outcome[0], outcome[2] if outcome else "")
+            problem, remedy = (outcome[0], outcome[2]) if tried and outcome else (None, "")
+            made = Import(name(module), file, line, optional, tried, problem, remedy)
             before = found.get(module)
-            if before is None or (bool(made.problem), not made.optional) > (bool(before.problem), not before.optional):
+            if before is None or _weight(made) > _weight(before):
                 found[module] = made
     yield from found.values()
+
+
+def _weight(found: Import) -> tuple[bool, bool, bool]:
+    """Of two imports of one module, the one with the larger weight is reported."""
+    return found.problem is not None, not found.tried, not found.optional
 
 
 def _own_modules(trial: _Trial, modules: sources.Modules, known: set[str]) -> Iterator[Trouble]:
@@ -208,7 +217,8 @@ def _own_modules(trial: _Trial, modules: sources.Modules, known: set[str]) -> It
     for module, (file, _, _) in modules.files.items():
         if module in known or module.endswith("__main__"):
             continue
-        if (outcome := trial.imported(module, [])) is not None:
+        outcome = trial.imported(module, [])
+        if outcome is not None and outcome is not _NOT_TRIED:
             yield Trouble(name(module), name(file), outcome[0], outcome[2])
 
 
@@ -225,7 +235,9 @@ def _findings(trial: _Trial, read: list[tuple[str, dict[str, Any]]], grants: Gra
                 case _:
                     raise ClocheError("the reader's answer is malformed")
             attempt = lines_for(used, item.get("first"), item.get("mode"), daemon, writable)
-            if attempt is None or (outcome := trial.ran(attempt[0])) is None or not set(outcome[1]).isdisjoint(handled):
+            if attempt is None or (outcome := trial.ran(attempt[0])) is None or outcome is _NOT_TRIED:
+                continue
+            if not set(outcome[1]).isdisjoint(handled):
                 continue
             if (
                 used in ("builtins.open", "io.open")

@@ -13,6 +13,8 @@ __all__ = ["Call", "Finding", "Import", "Report", "Trouble", "Unread"]
 
 _VERSION = 1
 _WIDTH = 15
+_MOST_UNTRIED = 20
+"""Imports that were not tried, of which the names are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class Import:
         file: the file that imports it, and needs it most.
         line: the line there.
         optional: whether the source can do without: it catches the ImportError, or it takes another module instead.
-        problem: what the import raises in the sandbox; None if it works.
+        tried: whether it was tried; if there are very many imports, not all are.
+        problem: what the import raises in the sandbox; None if it works, or was not tried.
         remedy: what to do; "" if there is no advice.
     """
 
@@ -32,6 +35,7 @@ class Import:
     file: str
     line: int
     optional: bool
+    tried: bool
     problem: str | None
     remedy: str
 
@@ -117,7 +121,7 @@ class Report:
 
     def show(self) -> None:
         """Print the report on stdout, and the node's tracebacks on stderr."""
-        _row("imports:", ", ".join(item.module for item in self.imports if not item.problem) or "none")
+        _row("imports:", ", ".join(item.module for item in self.imports if item.tried and not item.problem) or "none")
         for item in self.imports:
             if item.problem:
                 kind = "missing, optional:" if item.optional else "missing:"
@@ -129,7 +133,9 @@ class Report:
         for found in self.findings:
             _row("in the sandbox:", f"{found.file}:{found.line}: {found.use}: {found.problem}", found.remedy)
         if self.skipped:
-            _row("not tried:", f"{self.skipped} more")
+            untried = [item.module for item in self.imports if not item.tried]
+            others = self.skipped - min(len(untried), _MOST_UNTRIED)
+            _row("not tried:", ", ".join([*untried[:_MOST_UNTRIED], *([f"{others} more"] if others > 0 else [])]))
         if self.load is not None:
             _row("does not load:", self.load.problem)
             say(self.load.traceback)
