@@ -34,6 +34,9 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.StreamLimitError: lambda: errors.StreamLimitError(
         "so far", limit="stream_items", value=3, reached=4, node="meter"
     ),
+    errors.PoolTimeoutError: lambda: errors.PoolTimeoutError(
+        "waited", limit="acquire_timeout_s", value=1.0, reached=1.5
+    ),
     errors.BrokenInstanceError: lambda: errors.BrokenInstanceError("given up", **BROKEN),
     errors.LimitError: lambda: errors.LimitError("too long", **LIMITED),
     errors.DeadlineError: lambda: errors.DeadlineError("too long", guest_traceback="Traceback ...", **LIMITED),
