@@ -5,11 +5,15 @@ Types of other libraries are recognised by name, so that nothing is imported for
 
 from __future__ import annotations
 
+from sys import stdlib_module_names
 from typing import Any, Final
 
 __all__ = ["of", "of_dtype"]
 
 _LIST: Final = "list(x)"
+_CALLED: Final = "its result: x(...)"
+_HEAP_TYPE: Final = 1 << 9
+"""Flag of classes that are made by a ``class`` statement (Py_TPFLAGS_HEAPTYPE)."""
 _TEXT: Final = "str(x)"
 _BY_NAME: Final[dict[str, dict[str, str]]] = {
     "pandas": {
@@ -42,6 +46,7 @@ _BY_NAME: Final[dict[str, dict[str, str]]] = {
     "tensorflow": {"Tensor": "x.numpy()"},
     "jax": {"Array": "numpy.asarray(x)"},
     "cupy": {"ndarray": "x.get()"},
+    "numpy": {"dtype": "x.str"},
     "PIL": {"Image": "numpy.asarray(x)"},
     "msgspec": {"Struct": "msgspec.to_builtins(x)"},
     "collections": {"UserString": _TEXT, "deque": _LIST},
@@ -53,10 +58,22 @@ _BY_NAME: Final[dict[str, dict[str, str]]] = {
     "zoneinfo": {"ZoneInfo": "x.key"},
     "re": {"Pattern": "x.pattern", "Match": "x.groups() or x.groupdict()"},
     "_io": {"BytesIO": "x.getvalue()", "StringIO": "x.getvalue()", "_IOBase": "x.read()"},
-    "builtins": {"BaseException": _TEXT, "slice": "(x.start, x.stop, x.step)"},
+    "concurrent": {"Future": "x.result()"},
+    "_ctypes": {"_SimpleCData": "x.value", "Array": _LIST},
+    "builtins": {
+        "BaseException": _TEXT,
+        "slice": "(x.start, x.stop, x.step)",
+        "type": "x.__name__",
+        "function": _CALLED,
+        "method": _CALLED,
+        "builtin_function_or_method": _CALLED,
+    },
 }
 """By the first part of the module that a class is from, and by the name of the class: an expression for its instance x."""
+_KEEPING: Final = {"cloche", "cloche_guest", "cloche_wire", *stdlib_module_names} - {"__main__"}
+"""Packages whose objects are not made of their attributes."""
 _BY_METHOD: Final = (
+    ("__array__", "numpy.asarray(x)"),
     ("keys", "dict(x)"),
     ("__aiter__", "[item async for item in x]"),
     ("__await__", "await x"),
@@ -70,14 +87,17 @@ def of(value: object) -> str:
     kind = type(value)
     for base in kind.__mro__:
         root = str(base.__module__).partition(".")[0]
-        found = _BY_NAME.get(root, {}).get(base.__qualname__)
-        if found:
-            return found
+        if name := _BY_NAME.get(root, {}).get(base.__qualname__):
+            return name
     if hasattr(kind, "__attrs_attrs__"):
         return "attrs.asdict(x)"
     if any(base.__qualname__ == "BaseModel" and str(base.__module__).startswith("pydantic") for base in kind.__mro__):
         return "x.model_dump()" if hasattr(kind, "model_dump") else "x.dict()"
-    return next((text for method, text in _BY_METHOD if hasattr(kind, method)), "")
+    found = next((text for method, text in _BY_METHOD if hasattr(kind, method)), "")
+    if found or not kind.__flags__ & _HEAP_TYPE or not kind.__dictoffset__:
+        return found
+    # a class of the user's own, as far as the name of its module says; others' attributes are theirs
+    return "" if kind.__module__.partition(".")[0] in _KEEPING else "vars(x), or make its class a dataclass"
 
 
 def of_dtype(dtype: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, SupportsFloat, TypeVar
 
 from cloche.grants import Grants
 from cloche.limits import Limits, whole_number
+from cloche.texts import short
 
 __all__ = [
     "check_text",
@@ -43,12 +44,18 @@ def checked(name: str, value: Any, kind: type[T], give: str) -> T:
 
 def checked_limits(limits: Any) -> Limits:
     """The limits that a caller passed; the default ones for None. Raises as `checked` does."""
+    if isinstance(limits, Mapping):
+        given = ", ".join(f"{name}={short(value)}" for name, value in list(limits.items())[:10])
+        raise TypeError(f"limits is a {type(limits).__name__}: give cloche.Limits({given})")
     return Limits() if limits is None else checked("limits", limits, Limits, "cloche.Limits(...), or None")
 
 
 def checked_grants(grants: Any) -> Grants:
-    """The grants that a caller passed; grants of nothing for None. Raises as `checked` does."""
-    return Grants() if grants is None else checked("grants", grants, Grants, "cloche.Grants(...), or None")
+    """The grants that a caller passed; grants of nothing for None. Raises as `checked` does, without what may be secret."""
+    if grants is not None and not isinstance(grants, Grants):
+        names = ", ".join(f"{name}=..." for name in list(grants)[:10]) if isinstance(grants, Mapping) else "..."
+        raise TypeError(f"grants is of type {type(grants).__name__}: give cloche.Grants({names}), or None")
+    return Grants() if grants is None else grants
 
 
 def checked_seconds(name: str, value: Any) -> float | None:
@@ -131,7 +138,7 @@ def checked_params(params: Any) -> dict[str, Any]:
     if params is None:
         return {}
     if not isinstance(params, Mapping):
-        raise TypeError(f"params is {reprlib.repr(params)}: give a dict of keyword arguments, or None")
+        raise TypeError(f"params is of type {type(params).__name__}: give a dict of keyword arguments, or None")
     for name in params:
         if not isinstance(name, str):
             raise TypeError(

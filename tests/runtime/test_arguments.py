@@ -26,11 +26,11 @@ Wrong = Callable[[cloche.Runtime], object]
 WRONG: dict[str, tuple[Wrong, str]] = {
     "params": (
         lambda runtime: runtime.load(FUNCTION, params=5),
-        "params is 5: give a dict of keyword arguments, or None",
+        "params is of type int: give a dict of keyword arguments, or None",
     ),
     "no params": (
         lambda runtime: runtime.load(FUNCTION, params=[]),
-        "params is []: give a dict of keyword arguments, or None",
+        "params is of type list: give a dict of keyword arguments, or None",
     ),
     "a key": (
         lambda runtime: runtime.load(FUNCTION, params={1: 2}),
@@ -46,18 +46,24 @@ WRONG: dict[str, tuple[Wrong, str]] = {
     ),
     "limits": (
         lambda runtime: runtime.load(FUNCTION, limits={"deadline_s": 1}),
-        "limits is {'deadline_s': 1}: give cloche.Limits(...), or None",
+        "limits is a dict: give cloche.Limits(deadline_s=1)",
     ),
-    "no limits": (lambda runtime: runtime.load(FUNCTION, limits={}), "limits is {}: give cloche.Limits(...), or None"),
-    "grants": (lambda runtime: runtime.load(FUNCTION, grants={}), "grants is {}: give cloche.Grants(...), or None"),
-    "a pool's": (lambda runtime: runtime.pool(FUNCTION, grants=5), "grants is 5: give cloche.Grants(...), or None"),
+    "no limits": (lambda runtime: runtime.load(FUNCTION, limits={}), "limits is a dict: give cloche.Limits()"),
+    "grants": (
+        lambda runtime: runtime.load(FUNCTION, grants={}),
+        "grants is of type dict: give cloche.Grants(), or None",
+    ),
+    "a pool's": (
+        lambda runtime: runtime.pool(FUNCTION, grants=5),
+        "grants is of type int: give cloche.Grants(...), or None",
+    ),
     "the runtime's": (lambda _: cloche.Runtime(limits=5), "limits is 5: give cloche.Limits(...), or None"),
-    "no runtime's": (lambda _: cloche.Runtime(limits={}), "limits is {}: give cloche.Limits(...), or None"),
+    "no runtime's": (lambda _: cloche.Runtime(limits={}), "limits is a dict: give cloche.Limits()"),
     "snapshot": (
         lambda runtime: runtime.restore("x"),
-        "snapshot is 'x': give one from Node.snapshot or Snapshot.from_bytes",
+        "snapshot is 'x': give one from Node.snapshot or Snapshot.from_bytes(data)",
     ),
-    "local limits": (lambda _: LocalGuest(FUNCTION, limits={}), "limits is {}: give cloche.Limits(...), or None"),
+    "local limits": (lambda _: LocalGuest(FUNCTION, limits={}), "limits is a dict: give cloche.Limits()"),
     "local entry": (
         lambda _: LocalGuest(FUNCTION, 5),
         "entry is 5: give the name of a class or function as a text, or None",

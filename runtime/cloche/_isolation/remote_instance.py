@@ -177,7 +177,8 @@ class RemoteInstance(CheckedSandbox):
         except BrokenInstanceError as error:
             if not self.closed:  # raised by the decoder, or while sending
                 error.node, error.last_logs = self.name, tuple(records)
-                self._deliver_at_end(records, error)
+                if records:
+                    self._on_records(records, self.name)
                 self.close()
             raise
         except BaseException:
@@ -388,7 +389,8 @@ class RemoteInstance(CheckedSandbox):
         records = self._parse(received) if received.records or received.dropped else []
         if isinstance(error, BrokenInstanceError):
             error.last_logs = tuple(records)
-        self._deliver_at_end(records, error)
+        if records:
+            self._on_records(records, self.name)
         if closed:
             self.close()
         raise error
@@ -431,15 +433,6 @@ class RemoteInstance(CheckedSandbox):
         records, dropped = logs.collect(received.records, received.dropped, self.limits.log_records, self.calls)
         self.dropped_records += dropped
         return records
-
-    def _deliver_at_end(self, records: list[LogRecord], cause: BaseException) -> None:
-        """Deliver log records of a failed call. If the logger raises, that becomes a note on `cause`, which must not be hidden."""
-        if not records:
-            return
-        try:
-            self._on_records(records, self.name)
-        except Exception as error:
-            cause.add_note(f"and its log records could not be delivered: {error!r}")
 
     def abandon(self) -> None:
         """See `Resident`."""

@@ -10,7 +10,9 @@ from functools import partial
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from cloche import texts
 from cloche._arguments import checked_method, checked_shape
+from cloche._html import table
 from cloche._pickles import handle
 from cloche._runtime import stream as _stream
 from cloche._runtime.call_options import NO_OPTIONS
@@ -397,8 +399,24 @@ class Node:
         await self.aclose()
 
     def __repr__(self) -> str:
-        state = "closed" if self.__cloche__.closed else "broken" if self.broken else "ready"
-        return f"<cloche.Node {self.name!r} {state}>"
+        return f"<cloche.Node {texts.name(self.name)!r} {self._state}>"
+
+    def _repr_html_(self) -> str:
+        stats = self.stats
+        rows = [
+            ("state", self._state),
+            ("entry", self.info["entry"]),
+            ("kind", self.info["kind"]),
+            ("methods", ", ".join(self.info["methods"])),
+            ("calls", stats.calls),
+            ("seconds", stats.seconds),
+            ("memory", f"{stats.memory_bytes / 1e6:.1f} MB"),
+        ]
+        return table(f"Node {self.name}", rows)
+
+    @property
+    def _state(self) -> str:
+        return "closed" if self.__cloche__.closed else "broken" if self.broken else "ready"
 
 
 class NodeView(Node):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche._arguments import checked_seconds
+from cloche._html import table
 from cloche._pickles import handle
 from cloche._runtime.call_options import NO_OPTIONS, CallOptions
 from cloche._runtime.node import NodeView
 from cloche._runtime.pool_items import PoolFuture, PoolItem
 from cloche._runtime.pool_workers import PoolStats, PoolWorkers
-from cloche.errors import ClocheError, ClosedError
+from cloche.errors import ClocheError, ClosedError, name_item
 
 if TYPE_CHECKING:
     from cloche._runtime.node import Node
@@ -229,6 +230,11 @@ class Pool:
         options = f", {self._options}" if str(self._options) else ""
         return f"<cloche.Pool of {self.size} {'closed' if self._workers.is_closed else 'open'}{options}>"
 
+    def _repr_html_(self) -> str:
+        stats = self.stats
+        rows = [("state", "closed" if self._workers.is_closed else "open")]
+        return table("Pool", [*rows, *((one.name, getattr(stats, one.name)) for one in fields(stats))])
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
@@ -242,11 +248,11 @@ class _Job:
         try:
             return self.future.result()
         except CancelledError:
-            error: ClocheError = ClosedError("the pool was closed before this item began")
-            error.item = self.index
-            raise error from None
+            closed = ClosedError("the pool was closed before this item began")
+            name_item(closed, self.index)
+            raise closed from None
         except ClocheError as error:
-            error.item = self.index
+            name_item(error, self.index)
             raise
 
 

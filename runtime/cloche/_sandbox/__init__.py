@@ -5,6 +5,7 @@ from cloche._sandbox.instance import Instance
 from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Sandbox, Stats, Watch
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
+from cloche._sandbox.sinks import Sink
 from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
 from cloche._sandbox.termination import CallUsage, Cancelled, CancelledHard, interruption, name_limit
 from cloche._sandbox.watched import Watched, WatchedInstance
@@ -21,6 +22,7 @@ __all__ = [
     "Instance",
     "Observer",
     "Sandbox",
+    "Sink",
     "Snapshot",
     "Stats",
     "Watch",

@@ -61,7 +61,7 @@ class Instance(CheckedSandbox):
         engine: engine with the image to instantiate.
         limits: the node's limits.
         host: the state of the node's calls; or only the node's name, for errors and logs.
-        on_records: called after each call that logged, with the log records and the node's name.
+        on_records: called after each call that logged, with the log records and the node's name; it raises no `Exception`.
         snapshot: the state to begin with; None: the image's.
         handlers: answer the guest's requests; they are closed with the instance.
 
@@ -144,8 +144,8 @@ class Instance(CheckedSandbox):
                 self.host.calls = snapshot.calls
             if self._fuelled:
                 words[Word.FUEL] = _ENDLESS_FUEL if limits.fuel is None else limits.fuel
-        except Trapped as trapped:
-            raise self._broken(trapped) from None
+        except Trapped:
+            raise self._broken() from None
         except BaseException:
             self.close()
             raise
@@ -217,10 +217,10 @@ class Instance(CheckedSandbox):
             reply = self._codec.decode(frame, lease=self._lease)
         except REFUSED as error:
             reply = error
-        except Trapped as trapped:
+        except Trapped:
             if observer is not None:
                 observer.phase("")
-            broken = self._broken(trapped)
+            broken = self._broken()
             raise broken from broken.__cause__
         except ProtocolError as error:
             self.fail(error)
@@ -228,7 +228,7 @@ class Instance(CheckedSandbox):
         except BaseException as error:
             if words[_STATE] == _WAITING:
                 self._end_call(self._handle)  # here, because deeper calls may find no stack left
-            self._let_go(error)
+            self._let_go()
             if isinstance(error, ArgumentError):  # how ctypes reports the end of the stack
                 raise RecursionError("maximum recursion depth exceeded") from None
             raise
@@ -294,7 +294,7 @@ class Instance(CheckedSandbox):
             if self._words[_STATE] == _AT_REST:
                 return
             if self._words[_STATE] == _BROKEN:
-                self._end(ClosedError())
+                self._end()
         if self.closed:
             raise ClosedError(f"node {self.name!r} is closed")
 
@@ -357,20 +357,20 @@ class Instance(CheckedSandbox):
             core().cancel(self._handle, 0, int(why), 0)  # the guest expects a notice now, but the timer may be late
             return abi.ANSWER_INTERRUPTED
 
-    def _let_go(self, error: BaseException) -> None:
+    def _let_go(self) -> None:
         """Clean up after an exception of the host's own code, which has ended the guest's call."""
         words = self._words
         if words[_STATE] == _BROKEN:
-            self._end(error)
+            self._end()
         elif words[_RECORDS] and words[_STATE] == _AT_REST and not self.closed:
-            self._deliver(error)
+            self._drain()
 
     def share(self, length: int) -> memoryview:
         """See `Sandbox`."""
         try:
             return self._memory.share(length)
-        except Trapped as trapped:
-            broken = self._broken(trapped)
+        except Trapped:
+            broken = self._broken()
             self._note_break(broken)
             raise broken from None
 
@@ -440,24 +440,16 @@ class Instance(CheckedSandbox):
             frames += self._memory.held()
         return frames, dropped
 
-    def _deliver(self, cause: BaseException) -> list[LogRecord]:
-        """Deliver log records of a failed call. If the logger raises, that becomes a note on `cause`, which must not be hidden."""
-        try:
-            return self._drain()
-        except Exception as error:
-            cause.add_note(f"and its log records could not be delivered: {error!r}")
-            return []
-
-    def _end(self, cause: BaseException) -> list[LogRecord]:
+    def _end(self) -> list[LogRecord]:
         """Deliver the last log records and close the instance: its memory is freed now, not at some garbage collection."""
         if self.closed:
             return []
         try:
-            return self._deliver(cause)
+            return self._drain()
         finally:
             self.close()
 
-    def _broken(self, trapped: Trapped) -> BaseException:
+    def _broken(self) -> BaseException:
         words = self._words
         if words[_STATE] != _BROKEN:  # an interrupt came before the core had ended the call
             core().abandon(self._handle)
@@ -469,7 +461,7 @@ class Instance(CheckedSandbox):
         except Exception:  # damaged memory must not hide why the guest was stopped
             frames = ()
         usage = self.usage(frames)
-        return termination_error(usage, self.limits, self.name, self._end(trapped))
+        return termination_error(usage, self.limits, self.name, self._end())
 
     def usage(self, frames: tuple[FrameInfo, ...] = ()) -> CallUsage:
         """See `CheckedSandbox`."""
@@ -497,7 +489,7 @@ class Instance(CheckedSandbox):
         if self._words[_STATE] == _WAITING:
             core().abandon(self._handle)
         error.node = self.name
-        error.last_logs = tuple(self._end(error))
+        error.last_logs = tuple(self._end())
         return error
 
     def close(self, *, keep: bool = False) -> None:

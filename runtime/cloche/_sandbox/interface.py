@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
+from cloche._html import table
+
 if TYPE_CHECKING:
     from cloche._records import StreamPosition
     from cloche._requests import ServiceHandler
@@ -67,6 +69,10 @@ class Stats:
         """Pickle and copy with the number that `private_bytes` has now."""
         numbers = [getattr(self, each.name) for each in fields(self)[:-1]]
         return type(self), (*numbers, self.private_bytes)
+
+    def _repr_html_(self) -> str:
+        names = (*(each.name for each in fields(self)[:-1]), "private_bytes")
+        return table("Stats", ((name, getattr(self, name)) for name in names))
 
 
 Exchange = Callable[[int, Sequence[Any], str], "tuple[Reply, Any]"]

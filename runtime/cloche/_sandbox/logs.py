@@ -1,4 +1,4 @@
-"""A guest's log records on their way to the host's logger. Every field is hostile input: cleaned, cut, and kept below one key."""
+"""A guest's log records on their way to the host's logger (`sinks`). Every field is hostile: cleaned, cut, below one key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cloche._records import LogRecord
 from cloche.texts import MAX_NAME, MAX_TEXT, clean, name
 from cloche_wire import abi
 
-__all__ = ["DefaultLogger", "collect", "deliver", "parse"]
+__all__ = ["collect", "parse"]
 
 MAX_FIELDS: Final = 64
 """Items kept of each dict and list in a record's extra fields."""
@@ -120,23 +120,3 @@ def collect(frames: list[bytes], dropped: int, most: int, call: int) -> tuple[li
         text = f"{dropped} of {total} log records dropped (log_records={most}, {abi.RING_CAPACITY} bytes a call)"
         records.append(LogRecord("warning", "cloche", text, call))
     return records, dropped
-
-
-class DefaultLogger:
-    """The logger of a `Runtime` that was given none. Imports structlog, which takes 80 ms, at the first record."""
-
-    def __getattr__(self, level: str) -> Any:
-        import structlog
-
-        return getattr(structlog.get_logger("cloche.node"), level)
-
-
-def deliver(records: Iterable[LogRecord], logger: Any, node: str) -> None:
-    """Hand records to a structlog logger. Extra fields nest under the key ``guest``, so that they cannot forge another."""
-    for record in records:
-        event: dict[str, Any] = {"node": node, "call": record.call, "logger": record.logger}
-        if record.fields:
-            event["guest"] = dict(record.fields)
-        if record.exception is not None:
-            event["exception"] = record.exception
-        getattr(logger, record.level)(record.message, **event)
