@@ -36,7 +36,9 @@ class LogRecord:
     def __repr__(self) -> str:
         """The record, with the beginning of each long text: a node may log kilobytes."""
         shown = [
-            f"{one.name}={short(value)}" for one in fields(self) if (value := getattr(self, one.name)) != one.default
+            f"{one.name}={short(value)}"
+            for one in fields(self)
+            if (value := getattr(self, one.name)) not in (one.default, {})
         ]
         return f"LogRecord({', '.join(shown)})"
 

@@ -147,8 +147,7 @@ def function(x: object) -> object:
 SOURCES: dict[str, tuple[Any, str]] = {
     "class": (
         Mine,
-        "the class Mine: give a cloche.Source, or the path of a .py file or of a package folder. For a class or function of this "
-        "program: cloche.Source.of(Mine)",
+        "the class Mine: give a cloche.Source, or the path of a .py file or of a package folder. For a class or function of",
     ),
     "object": (Mine(), "For the class of the object: cloche.Source.of(Mine), with params for its __init__"),
     "function": (function, "cloche.Source.of(function)"),

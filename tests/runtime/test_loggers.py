@@ -66,7 +66,10 @@ def kept() -> Kept:
 @pytest.fixture
 def standard(kept: Kept) -> logging.Logger:
     """A logger of its own, which is in no tree."""
-    logger = logging.Logger("service.nodes", logging.DEBUG)
+    logger = logging.getLogger("service.nodes")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.handlers, logger.filters = [], []
     logger.addHandler(kept)
     return logger
 
@@ -218,17 +221,22 @@ WAYS = {
 }
 
 
+def outcome(talk: Talk, logger: Any, what: str) -> Any:
+    """The answer, or the error that was raised."""
+    try:
+        return talk(logger, what)
+    except cloche.ClocheError as error:
+        return error
+
+
 @pytest.mark.parametrize(("what", "expected"), WAYS.values(), ids=WAYS)
 def test_a_logger_that_raises_costs_nothing_but_its_records(talk: Talk, what: str, expected: Any) -> None:
     """The answer, or the node's error, is what the caller has paid for."""
     logger = Failing(OSError("the disk is full"))
     with pytest.warns(RuntimeWarning) as warned:
-        if isinstance(expected, int):
-            assert talk(logger, what) == expected
-        else:
-            with pytest.raises(expected) as caught:
-                talk(logger, what)
-            assert "disk" not in str(caught.value)
+        came = outcome(talk, logger, what)
+    assert came == expected or type(came) is expected
+    assert "disk" not in str(came)
     assert [str(one.message) for one in warned] == [
         "the logger of the runtime raised OSError: 'the disk is full'; its log record is lost, and so may be others"
     ]
@@ -236,12 +244,14 @@ def test_a_logger_that_raises_costs_nothing_but_its_records(talk: Talk, what: st
 
 
 def test_a_node_keeps_its_state_beside_a_logger_that_raises(isolation: Isolation) -> None:
+    logger = Failing(ValueError())
     with (
-        pytest.warns(RuntimeWarning),
-        cloche.Runtime(logger=Failing(ValueError()), limits=patient(), isolation=isolation) as runtime,
+        cloche.Runtime(logger=logger, limits=patient(), isolation=isolation) as runtime,
         runtime.load(cloche.Source(TALKING), on_break="restore") as node,
     ):
-        assert [node.process("print(1)") for _ in range(3)] == [1, 2, 3]
+        with pytest.warns(RuntimeWarning):
+            node.process("print(1)")
+        assert [node.process("print(1)") for _ in range(2)] == [2, 3]
         assert node.stats.breaks == 0
 
 

@@ -3,6 +3,7 @@
 from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Sandbox, Stats, Watch
+from cloche._sandbox.live import LiveRecords
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.sinks import Sink
@@ -20,6 +21,7 @@ __all__ = [
     "CheckedSandbox",
     "Exchange",
     "Instance",
+    "LiveRecords",
     "Observer",
     "Sandbox",
     "Sink",

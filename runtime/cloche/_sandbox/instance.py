@@ -12,6 +12,7 @@ from cloche._codec import REFUSED, Codec
 from cloche._records import LogRecord
 from cloche._requests import GuestRequestRouter, ServiceHandler
 from cloche._sandbox import logs as _logs
+from cloche._sandbox.live import LiveRecords
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import CallUsage, termination_error
@@ -79,6 +80,7 @@ class Instance(CheckedSandbox):
         "_fuelled",
         "_handle",
         "_lease",
+        "_live",
         "_memory",
         "_on_records",
         "_ran_under",
@@ -107,6 +109,8 @@ class Instance(CheckedSandbox):
         self.guest_seconds = 0.0
         self._lease = False
         self.observer = self.watch = None
+        self._live: LiveRecords | None = None
+        self.on_record = None
         self.position = snapshot.stream if snapshot is not None else None
         self.services = ServiceHandler.among(handlers)
         self.host = CallState(host) if isinstance(host, str) else host
@@ -197,6 +201,8 @@ class Instance(CheckedSandbox):
             )  # before the deadline is armed: encoding is the host's time
             if observer is not None:
                 observer.phase("guest")
+            if self.on_record is not None:
+                self._begin_live(self.on_record)
             status = self._call(self._handle, frame, len(frame))
             if status:
                 self._not_done(status, len(frame))
@@ -232,7 +238,7 @@ class Instance(CheckedSandbox):
             if isinstance(error, ArgumentError):  # how ctypes reports the end of the stack
                 raise RecursionError("maximum recursion depth exceeded") from None
             raise
-        if words[_RECORDS]:
+        if words[_RECORDS] or self._live is not None:
             self._drain()
         return reply
 
@@ -327,6 +333,8 @@ class Instance(CheckedSandbox):
         host.deadline = stop_at / 1e9 if stop_at else None
         while status in _WAITS:
             if status == _POLLS:
+                if self._live is not None:
+                    self._take_live()
                 status = calls.go_on(self._handle)
                 continue
             answer = self._answer()
@@ -362,7 +370,7 @@ class Instance(CheckedSandbox):
         words = self._words
         if words[_STATE] == _BROKEN:
             self._end()
-        elif words[_RECORDS] and words[_STATE] == _AT_REST and not self.closed:
+        elif (words[_RECORDS] or self._live is not None) and words[_STATE] == _AT_REST and not self.closed:
             self._drain()
 
     def share(self, length: int) -> memoryview:
@@ -423,12 +431,35 @@ class Instance(CheckedSandbox):
         if observer is not None:
             observer.phase("logs")
         frames, dropped = self._taken_records()
-        records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
+        live = self._end_live()
+        if live is None:
+            records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
+        else:
+            live.take(frames, dropped, self.calls)
+            records, dropped = live.end(self.calls)
         self.dropped_records += dropped
-        self._on_records(records, self.name)
+        if records:
+            self._on_records(records, self.name)
         if observer is not None:
             observer.phase("")
         return records
+
+    def _begin_live(self, put: Callable[[LogRecord], object]) -> None:
+        """Have the guest wait after each log record of this call until the host has taken it."""
+        self._memory.want_live(True)
+        self._live = LiveRecords(put, self.limits.log_records)
+
+    def _take_live(self) -> None:
+        """Take log records while the guest waits."""
+        assert self._live is not None  # the caller has looked
+        self._live.take(*self._memory.drain(), self.calls)
+
+    def _end_live(self) -> LiveRecords | None:
+        """The live records of the call that has ended; None: they were not wanted live."""
+        live, self._live = self._live, None
+        if live is not None:
+            self._memory.want_live(False)
+        return live
 
     def _taken_records(self) -> tuple[list[bytes], int]:
         """The log records in the guest's memory, and the number of lost ones.

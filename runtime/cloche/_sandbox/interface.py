@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 from cloche._html import table
 
 if TYPE_CHECKING:
-    from cloche._records import StreamPosition
+    from cloche._records import LogRecord, StreamPosition
     from cloche._requests import ServiceHandler
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm import FrameInfo
@@ -146,9 +146,12 @@ class Sandbox(Protocol):
 
     Attributes:
         lease: whether large arrays of numbers arrive as views of guest memory.
+        on_record: called with each log record of the next calls while they run; None: nobody wants them before the call has ended.
+            It returns at once, and raises no `Exception`.
     """
 
     lease: bool
+    on_record: Callable[[LogRecord], object] | None
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from cloche._records import LogRecord
 from cloche.texts import MAX_NAME, MAX_TEXT, clean, name
 from cloche_wire import abi
 
-__all__ = ["collect", "parse"]
+__all__ = ["about_missing", "collect", "parse"]
 
 MAX_FIELDS: Final = 64
 """Items kept of each dict and list in a record's extra fields."""
@@ -116,7 +116,18 @@ def collect(frames: list[bytes], dropped: int, most: int, call: int) -> tuple[li
     records, refused = parse(frames[-most:] if most else [], call)
     dropped += refused
     if dropped:
-        total = len(records) + dropped
-        text = f"{dropped} of {total} log records dropped (log_records={most}, {abi.RING_CAPACITY} bytes a call)"
-        records.append(LogRecord("warning", "cloche", text, call))
+        records.append(about_missing(dropped, len(records), most, call))
     return records, dropped
+
+
+def about_missing(missing: int, kept: int, most: int, call: int) -> LogRecord:
+    """The record that says how many others are missing.
+
+    Args:
+        missing: number of records that are missing.
+        kept: number of the others.
+        most: `Limits.log_records`.
+        call: number of the call on the node.
+    """
+    text = f"{missing} of {kept + missing} log records dropped (log_records={most}, {abi.RING_CAPACITY} bytes a call)"
+    return LogRecord("warning", "cloche", text, call)

@@ -89,7 +89,7 @@ class Sink:
                     report("the logger of the runtime", error)
 
 
-def report(what: str, error: Exception) -> None:
+def report(what: str, error: BaseException) -> None:
     """Say that a function of the caller's has raised where nobody can catch it: by a warning, or on stderr if warnings raise."""
     try:
         import warnings
