@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import reprlib
 from collections.abc import Mapping
 from typing import Any, SupportsFloat, TypeVar
@@ -13,6 +14,7 @@ from cloche.texts import short
 __all__ = [
     "check_text",
     "checked",
+    "checked_callback",
     "checked_count",
     "checked_grants",
     "checked_limits",
@@ -92,6 +94,27 @@ def check_text(name: str, value: Any, what: str) -> None:
     """
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} is {reprlib.repr(value)}: give {what} as a text, or None")
+
+
+def checked_callback(name: str, value: Any, what: str) -> Any:
+    """Check that an argument is a plain function, and return it.
+
+    Args:
+        name: of the argument, for the error.
+        value: what was passed.
+        what: what the function is called with.
+
+    Raises:
+        TypeError: it cannot be called, or it is an ``async def`` function, whose coroutine nobody would await.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} is {short(value)}: give a function that takes {what}, or None")
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  # an object
+        raise TypeError(
+            f"{name} is an async function: give a plain one. It runs on a thread of its own, from which "
+            "loop.call_soon_threadsafe(...) reaches an event loop"
+        )
+    return value
 
 
 def checked_method(name: Any) -> str:

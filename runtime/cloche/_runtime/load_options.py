@@ -59,6 +59,8 @@ class LoadOptions:
     policy: RecoveryPolicy = field(default_factory=RecoveryPolicy)
     is_own: bool = False
     """Whether Cloche makes the node for itself: it is not listed, counted or reported."""
+    in_pool: bool = False
+    """Whether the node is one of a pool's."""
 
     def __post_init__(self) -> None:
         checked_limits(self.limits)

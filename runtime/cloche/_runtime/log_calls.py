@@ -15,7 +15,7 @@ from typing import Final
 from cloche import _forks
 from cloche._records import LogRecord
 from cloche._requests import hold
-from cloche._sandbox.sinks import report
+from cloche._sandbox import report
 
 __all__ = ["LogCalls"]
 
@@ -44,6 +44,9 @@ class LogCalls:
         self._has_failed = False
         self.after_fork()
         _forks.watch(self)
+
+    def __repr__(self) -> str:
+        return str(getattr(self._function, "__qualname__", type(self._function).__qualname__))
 
     def after_fork(self) -> None:
         """Begin without a thread: in a new object, and in the child of a fork."""

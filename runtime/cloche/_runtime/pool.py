@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche._arguments import checked_seconds
 from cloche._html import table
+from cloche._keywords import teaches
 from cloche._pickles import handle
 from cloche._runtime.call_options import NO_OPTIONS, CallOptions
 from cloche._runtime.node import NodeView
@@ -19,6 +20,7 @@ from cloche._runtime.pool_workers import PoolStats, PoolWorkers
 from cloche.errors import ClocheError, ClosedError, name_item
 
 if TYPE_CHECKING:
+    from cloche._records import LogRecord
     from cloche._runtime.node import Node
 
 __all__ = ["Pool"]
@@ -69,10 +71,12 @@ class Pool:
     def __reduce__(self) -> NoReturn:
         raise TypeError(handle("a Pool", "make one in the other process, with `Runtime.pool`"))
 
+    @teaches()
     def with_options(
         self,
         *,
         deadline_s: float | EllipsisType | None = ...,
+        on_log: Callable[[LogRecord], object] | EllipsisType | None = ...,
         queue_timeout_s: float | EllipsisType | None = ...,
         acquire_timeout_s: float | EllipsisType | None = ...,
     ) -> Pool:
@@ -82,6 +86,8 @@ class Pool:
 
         Args:
             deadline_s: as for `Node.with_options`.
+            on_log: as for `Node.with_options`. Items run at the same time, so their records are mixed; the function is called with
+                one after the other.
             queue_timeout_s: seconds for which `submit` waits for room in a full queue (``max_queue`` of `Runtime.pool`) before it
                 raises; 0: do not wait; None: as long as it takes.
             acquire_timeout_s: seconds that an item may wait for a node, from its submission; None: as long as it takes.
@@ -92,7 +98,7 @@ class Pool:
         """
         return Pool(
             self._workers,
-            self._options.but(deadline_s=deadline_s),
+            self._options.but(deadline_s=deadline_s, on_log=on_log),
             self._queue_timeout_s if queue_timeout_s is ... else checked_seconds("queue_timeout_s", queue_timeout_s),
             self._acquire_timeout_s
             if acquire_timeout_s is ...

@@ -439,6 +439,7 @@ class Runtime:
             limits=self.limits if limits is None else limits,
             grants=Grants() if grants is None else grants,
             session_id=options.get("session_id"),
+            in_pool=True,
         )
 
         def clone() -> Node:
@@ -542,6 +543,7 @@ class Runtime:
         self, options: LoadOptions, host: CallState, lock: NodeLock, snapshot: Snapshot | None = None
     ) -> CheckedSandbox:
         logger, engine = self._logger, self._engine
+        host.in_pool = options.in_pool
         watched = bool(self._hooks) and not options.is_own
         make: Callable[..., CheckedSandbox]
         if isinstance(engine, Engine):

@@ -179,7 +179,7 @@ class CheckedSandbox(HasCallState, ABC):
                 raise self.fail(ProtocolError("a reply is [kind, value]"))
         except BaseException as error:
             if self.closed:
-                with_data(error, op, operands)
+                with_data(error, op, operands, in_pool=self.host.in_pool)
                 self._note_break(error, op)
             if observer is not None:
                 observer.end(op, self.calls, type(error).__name__)
