@@ -14,6 +14,8 @@ _LIST: Final = "list(x)"
 _CALLED: Final = "its result: x(...)"
 _HEAP_TYPE: Final = 1 << 9
 """Flag of classes that are made by a ``class`` statement (Py_TPFLAGS_HEAPTYPE)."""
+# past a metaclass, which may raise for any name
+_flags, _dict_offset = type.__dict__["__flags__"].__get__, type.__dict__["__dictoffset__"].__get__
 _TEXT: Final = "str(x)"
 _BY_NAME: Final[dict[str, dict[str, str]]] = {
     "pandas": {
@@ -94,10 +96,14 @@ def of(value: object) -> str:
     if any(base.__qualname__ == "BaseModel" and str(base.__module__).startswith("pydantic") for base in kind.__mro__):
         return "x.model_dump()" if hasattr(kind, "model_dump") else "x.dict()"
     found = next((text for method, text in _BY_METHOD if hasattr(kind, method)), "")
-    if found or not kind.__flags__ & _HEAP_TYPE or not kind.__dictoffset__:
-        return found
-    # a class of the user's own, as far as the name of its module says; others' attributes are theirs
-    return "" if kind.__module__.partition(".")[0] in _KEEPING else "vars(x), or make its class a dataclass"
+    return found or ("vars(x), or make its class a dataclass" if _is_its_attributes(kind) else "")
+
+
+def _is_its_attributes(kind: type) -> bool:
+    """Whether instances consist of attributes alone: the class is a user's, and no base has something of its own in C."""
+    if str(kind.__module__).partition(".")[0] in _KEEPING or not _dict_offset(kind):
+        return False
+    return all(_flags(base) & _HEAP_TYPE for base in kind.__mro__[:-1])
 
 
 def of_dtype(dtype: Any) -> str:

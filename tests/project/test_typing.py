@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 TREE = Path(__file__).parents[2]
 
@@ -21,6 +25,8 @@ node = runtime.load(source, "f", {"a": 1}, name="n", grants=cloche.Grants(env={"
 again = runtime.restore(node.snapshot(), reseed=False)
 pool = runtime.pool(source, size=2, limits=cloche.Limits(), grants=cloche.Grants(seed=1))
 mount = cloche.Mount("/", writable=True)
+node.with_options(on_log=print, deadline_s=3).process(1)
+pool.with_options(on_log=lambda record: print(record.message)).submit(1)
 
 class Mine: ...
 
@@ -44,6 +50,9 @@ cloche.Source("", name="x")  # wrong
 cloche.Mount("/", write=True)  # wrong
 cloche.Service(len, max_call=1)  # wrong
 cloche.Clock("reel")  # wrong
+node.with_options(on_logs=print)  # wrong
+node.with_options(on_log="print")  # wrong
+pool.with_options(deadline=3)  # wrong
 """
 WRONG = {number for number, line in enumerate(PROGRAM.splitlines(), 1) if line.endswith("# wrong")}
 
@@ -69,3 +78,13 @@ def test_mypy_flags_what_is_wrong_and_nothing_else(tmp_path: Path) -> None:
     program.write_text(PROGRAM)
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary"]
     assert flagged([*command, "--cache-dir", str(TREE / ".mypy_cache" / "program")], program) == WRONG
+
+
+@pytest.mark.skipif(shutil.which("pyright") is None, reason="pyright is on the PATH only where somebody has put it")
+def test_pyright_flags_the_same(tmp_path: Path) -> None:
+    """Editors use it."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    paths = [str(TREE / part) for part in ("runtime", "guest")]
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": paths, "pythonVersion": "3.11"}))
+    assert flagged(["pyright"], program) == WRONG

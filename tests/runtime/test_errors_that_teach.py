@@ -250,6 +250,20 @@ def test_a_refusal_of_grants_shows_no_secret(runtime: cloche.Runtime) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_an_option_of_a_call_that_was_given_to_process_is_recognised(load: Load) -> None:
+    """All keyword arguments of `process` are the node's own."""
+    node = load("class N:\n    def process(self, x): return x\n")
+    for name in ("deadline_s", "on_log"):
+        with pytest.raises(cloche.NodeRaisedError) as caught:
+            node.process(1, **{name: 3})
+        assert caught.value.remedy == (
+            f"Keyword arguments are the node's own. For an option of the call: node.with_options({name}=...)."
+        )
+    with pytest.raises(cloche.NodeRaisedError) as caught:
+        node.process(1, speed=3)
+    assert caught.value.remedy == ""
+
+
 # ---- values
 class Plain:
     """Two attributes."""

@@ -198,6 +198,20 @@ def test_a_program_without_stderr_gets_its_answers(talk: Talk, monkeypatch: pyte
     assert talk(None, SAYING) == 1
 
 
+@pytest.mark.isolation("none", reason="nothing of a logger is in a worker")
+def test_loguru_takes_no_message_for_a_format(talk: Talk) -> None:
+    """Its own methods would look for the names in it among the fields."""
+    loguru = pytest.importorskip("loguru")
+    out: list[Any] = []
+    number = loguru.logger.add(out.append, format="{level} {message} {extra}", level=0)
+    try:
+        talk(loguru.logger, "log.warning('{node.__class__} {}')")
+    finally:
+        loguru.logger.remove(number)
+    (text,) = [str(one) for one in out if "__class__" in one]
+    assert text.startswith("WARNING {node.__class__} {} {'cloche': {'node': 'talker'")
+
+
 # ---- a logger that fails
 class Failing:
     """A logger whose every method raises."""

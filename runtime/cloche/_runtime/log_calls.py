@@ -19,7 +19,7 @@ from cloche._sandbox import report
 
 __all__ = ["LogCalls"]
 
-_IDLE_S: Final = 1.0
+_IDLE_S: Final = 0.1
 """Seconds without a record after which the thread ends."""
 _STUCK_S: Final = 0.25
 """How long a call waits at its end for one run of the function."""
@@ -59,30 +59,34 @@ class LogCalls:
         """Queue a record. Any thread may call this."""
         if self._queue.qsize() < _MOST_WAITING:
             self._queue.put(record)
-            if self._thread is None:
+            if not self._is_running:
                 hold(self._lock, self._start)
 
     def settle(self) -> None:
         """Wait until the function has had all records so far, but not for a function that blocks: it gets the rest later."""
-        if self._thread is None or self._thread is threading.current_thread():
+        if not self._is_running or self._thread is threading.current_thread():
             return
         reached = threading.Event()
         self._queue.put(reached)
         end = time.monotonic() + _LONGEST_S
         while not reached.wait(_LOOK_S):
             now, since = time.monotonic(), self._since
-            if now > end or (since is not None and now - since > _STUCK_S) or self._thread is None:
+            if now > end or (since is not None and now - since > _STUCK_S) or not self._is_running:
                 return
 
+    @property
+    def _is_running(self) -> bool:
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
     def _start(self) -> None:
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name="cloche-log", daemon=True)
+        if not self._is_running:
+            # first: after an interrupt during `start`, the next record must not start a second one
+            self._thread = threading.Thread(target=self._run, name="cloche-log", daemon=True)
             try:
-                thread.start()
+                self._thread.start()
             except RuntimeError as error:  # no thread can be started: the next record tries again
                 self._failed(error)
-            else:
-                self._thread = thread
 
     def _run(self) -> None:
         while True:

@@ -27,8 +27,8 @@ class Sink:
     """Takes messages with a level and fields, and never raises an `Exception`.
 
     Args:
-        logger: a `logging.Logger` or `logging.LoggerAdapter`; or a logger of structlog, or any object with its five methods; or
-            another sink; None: structlog's, if the program has configured it, otherwise stderr.
+        logger: a `logging.Logger` or `logging.LoggerAdapter`; a logger of structlog, or any object with its five methods;
+            loguru's; another sink; None: structlog's, if the program has configured it, otherwise stderr.
 
     Attributes:
         inner: that logger; None: none was given.
@@ -49,6 +49,7 @@ class Sink:
             )
         self.inner: Any = inner
         self._is_standard = _is_standard(inner)
+        self._is_loguru = type(inner).__module__.partition(".")[0] == "loguru"
         self._has_failed = False
         self.is_default = inner is None
 
@@ -79,6 +80,8 @@ class Sink:
         try:
             if self._is_standard:
                 _log_standard(self.inner, level, message, dict(fields))
+            elif self._is_loguru:  # its own methods would take the message for a format, and look for the guest's names in it
+                self.inner.bind(**{_KEY: dict(fields)}).log(level.upper(), "{}", message)
             else:
                 logger = self.inner if self.inner is not None else _default()
                 getattr(logger, level)(message, **fields)

@@ -44,7 +44,7 @@ __all__ = [
 _TAKING_DATA: Final = frozenset({int(Op.PROCESS), int(Op.STREAM_FEED)})
 _COUNT_MASK: Final = abi.EXIT_OUTPUT - 1
 ADVISED: Final = frozenset(
-    ("FileNotFoundError", "ImportError", "ModuleNotFoundError", "NotADirectoryError", "PermissionError")
+    ("FileNotFoundError", "ImportError", "ModuleNotFoundError", "NotADirectoryError", "PermissionError", "TypeError")
 )
 """Exceptions of a call for which `cloche.remedies` may know what to do."""
 _INTERRUPTIONS: Final = frozenset({"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled", "BaseExceptionGroup"})
