@@ -290,6 +290,33 @@ def test_many_records_come_all(load: Make) -> None:
     assert live.messages == [str(number) for number in range(3000)]
 
 
+def test_forged_records_are_counted_and_hurt_nobody(load: Make, logs: Recorder) -> None:
+    """A node may write to the ring past `logging`, anything that it likes."""
+    live = Live()
+    node = make(load, live)
+    said(logs)
+    node.with_options(on_log=live).process(
+        "import _cloche\n"
+        "for forged in ([], {}, 'x', None, [1], [20, 't', 5, None, None, 0], [20, 't', 'm', [], None, 0], [3, b'x'], [[[[]]]]):\n"
+        "    _cloche.emit(forged)\n"
+        "_cloche.emit([20, 't' * 10_000, '\\x1b[2J' + 'm' * 100_000, {'k': ['v' * 100_000]}, None, -1])\n"
+        "_cloche.emit([10**18, 'cloche', 'm', None, 'e' * 200_000, 0])\n"
+        "assert not _cloche.hold(1, [20, 'stdout', 'held', None, None, 0])\n"
+    )
+    assert [len(record.message) < 17_000 and "\x1b" not in record.message for record in live.records] == [True] * 3
+    assert live.records[-1].message.startswith("9 of 11 log records dropped")
+    assert said(logs) == live.messages
+
+
+def test_a_flood_fills_no_memory(load: Make) -> None:
+    """Beyond `log_records` nothing is kept for the function."""
+    live = Live()
+    node = make(load, live, log_records=20, output_bytes=1 << 30)
+    assert node.with_options(on_log=live, deadline_s=20).call("lines", 5000) == 5000
+    assert len(live.records) == 21
+    assert node.stats.dropped_records == 4980
+
+
 # ---- the function
 def test_a_function_that_raises_costs_nothing(load: Make, logs: Recorder) -> None:
     """It is reported once, and called with the next record."""

@@ -193,7 +193,9 @@ def test_a_node_that_only_breaks_stays_broken_in_the_end(restarting):
         assert _break(node).recovered == "restart"
     error = _break(node)
     assert error.recovered is None
-    assert error.__notes__[-1:] == ["it was brought back 2 times in a row, and has answered no call since (max_restarts)"]
+    assert error.__notes__[-1:] == [
+        "it was brought back 2 times in a row, and has answered no call since (max_restarts)"
+    ]
     assert node.broken
     with pytest.raises(cloche.ClosedError):
         node.process(1)

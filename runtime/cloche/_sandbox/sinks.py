@@ -80,7 +80,9 @@ class Sink:
         try:
             if self._is_standard:
                 _log_standard(self.inner, level, message, dict(fields))
-            elif self._is_loguru:  # its own methods would take the message for a format, and look for the guest's names in it
+            elif (
+                self._is_loguru
+            ):  # its own methods would take the message for a format, and look for the guest's names in it
                 self.inner.bind(**{_KEY: dict(fields)}).log(level.upper(), "{}", message)
             else:
                 logger = self.inner if self.inner is not None else _default()
