@@ -15,7 +15,7 @@ class Host(Protocol):
         """Keep the record of a line without an end, of stdout (1) or stderr (2), for a host whose sandbox breaks; None: keep none.
 
         Returns:
-            False if the record is too long to be kept.
+            False if the record is too long to be kept, or if the host wants the records of this call at once.
         """
 
     def count_output(self, size: int, /) -> None:

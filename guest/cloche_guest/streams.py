@@ -91,7 +91,7 @@ class LineStream(io.TextIOBase):
             self._send(line)
 
     def flush(self) -> None:
-        """Hold the unfinished line where the host finds it after a break. If the line is too long for that, send it."""
+        """Hold the unfinished line where the host finds it after a break; send it if it is too long, or wanted at once."""
         if self.partial and self.enabled:
             if self._host.hold(self._number, self._record(self.partial)):
                 self._is_held = True

@@ -95,7 +95,9 @@ NOTICE_NONE: Final = 0
 NOTICE_DEADLINE: Final = 1  # raises cloche_guest.DeadlineExceeded
 NOTICE_CANCEL: Final = 2  # raises cloche_guest.Cancelled
 NOTICE_POLL: Final = 3  # the guest calls the import `poll`, which returns the notice to act on
-NOTICE_WORDS: Final = ("request", "reserved0", "reserved1", "reserved2")
+NOTICE_WORDS: Final = ("request", "live", "reserved1", "reserved2")
+"""``live``: the host sets it before a call whose log records it wants at once. Then the guest calls the import `poll` after each
+record, and sends a line that the node flushes before its end, instead of holding it."""
 
 LAYOUT_WORDS: Final = (
     "breaker",  # address of the main thread state's eval_breaker

@@ -5,11 +5,17 @@ Types of other libraries are recognised by name, so that nothing is imported for
 
 from __future__ import annotations
 
+from sys import stdlib_module_names
 from typing import Any, Final
 
 __all__ = ["of", "of_dtype"]
 
 _LIST: Final = "list(x)"
+_CALLED: Final = "its result: x(...)"
+_HEAP_TYPE: Final = 1 << 9
+"""Flag of classes that are made by a ``class`` statement (Py_TPFLAGS_HEAPTYPE)."""
+# past a metaclass, which may raise for any name
+_flags, _dict_offset = type.__dict__["__flags__"].__get__, type.__dict__["__dictoffset__"].__get__
 _TEXT: Final = "str(x)"
 _BY_NAME: Final[dict[str, dict[str, str]]] = {
     "pandas": {
@@ -42,6 +48,7 @@ _BY_NAME: Final[dict[str, dict[str, str]]] = {
     "tensorflow": {"Tensor": "x.numpy()"},
     "jax": {"Array": "numpy.asarray(x)"},
     "cupy": {"ndarray": "x.get()"},
+    "numpy": {"dtype": "x.str"},
     "PIL": {"Image": "numpy.asarray(x)"},
     "msgspec": {"Struct": "msgspec.to_builtins(x)"},
     "collections": {"UserString": _TEXT, "deque": _LIST},
@@ -53,6 +60,8 @@ _BY_NAME: Final[dict[str, dict[str, str]]] = {
     "zoneinfo": {"ZoneInfo": "x.key"},
     "re": {"Pattern": "x.pattern", "Match": "x.groups() or x.groupdict()"},
     "_io": {"BytesIO": "x.getvalue()", "StringIO": "x.getvalue()", "_IOBase": "x.read()"},
+    "concurrent": {"Future": "x.result()"},
+    "_ctypes": {"_SimpleCData": "x.value", "Array": _LIST},
     "builtins": {
         "BaseException": _TEXT,
         "slice": "(x.start, x.stop, x.step)",
@@ -61,10 +70,17 @@ _BY_NAME: Final[dict[str, dict[str, str]]] = {
         "int": "int(x)",
         "float": "float(x)",
         "complex": "complex(x)",
+        "type": "x.__name__",
+        "function": _CALLED,
+        "method": _CALLED,
+        "builtin_function_or_method": _CALLED,
     },
 }
 """By the first part of the module that a class is from, and by the name of the class: an expression for its instance x."""
+_KEEPING: Final = {"cloche", "cloche_guest", "cloche_wire", *stdlib_module_names} - {"__main__"}
+"""Packages whose objects are not made of their attributes."""
 _BY_METHODS: Final = (
+    (("__array__",), "numpy.asarray(x)"),
     (("keys", "__getitem__"), "dict(x)"),
     (("__aiter__",), "[item async for item in x]"),
     (("__await__",), "await x"),
@@ -94,7 +110,15 @@ def of(value: object) -> str:
         return "attrs.asdict(x)"
     if ("pydantic", "BaseModel") in names:
         return "x.model_dump()" if _has(bases, "model_dump") else "x.dict()"
-    return next((text for methods, text in _BY_METHODS if all(_has(bases, method) for method in methods)), "")
+    found = next((text for methods, text in _BY_METHODS if all(_has(bases, method) for method in methods)), "")
+    return found or ("vars(x), or make its class a dataclass" if _is_its_attributes(type(value)) else "")
+
+
+def _is_its_attributes(kind: type) -> bool:
+    """Whether instances consist of attributes alone: the class is a user's, and no base has something of its own in C."""
+    if _module(kind).partition(".")[0] in _KEEPING or not _dict_offset(kind):
+        return False
+    return all(_flags(base) & _HEAP_TYPE for base in _MRO(kind)[:-1])
 
 
 def _module(kind: type) -> str:

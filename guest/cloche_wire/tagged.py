@@ -22,7 +22,7 @@ class Tagged:
         self.content = content
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Opaque:
     """An object that one guest has pickled for another guest. The host passes the bytes on unchanged.
 
@@ -33,3 +33,7 @@ class Opaque:
 
     digest: bytes
     data: bytes
+
+    def __repr__(self) -> str:
+        """The object's size and the beginning of its digest."""
+        return f"<Opaque of {len(self.data)} bytes, {self.digest[:4].hex()}>"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import reprlib
 from collections.abc import Mapping
 from typing import Any, SupportsFloat, TypeVar
 
 from cloche.grants import Grants
 from cloche.limits import Limits, whole_number
+from cloche.texts import short
 
 __all__ = [
     "check_text",
     "checked",
+    "checked_callback",
     "checked_count",
     "checked_grants",
     "checked_limits",
@@ -43,12 +46,18 @@ def checked(name: str, value: Any, kind: type[T], give: str) -> T:
 
 def checked_limits(limits: Any) -> Limits:
     """The limits that a caller passed; the default ones for None. Raises as `checked` does."""
+    if isinstance(limits, Mapping):
+        given = ", ".join(f"{name}={short(value)}" for name, value in list(limits.items())[:10])
+        raise TypeError(f"limits is a {type(limits).__name__}: give cloche.Limits({given})")
     return Limits() if limits is None else checked("limits", limits, Limits, "cloche.Limits(...), or None")
 
 
 def checked_grants(grants: Any) -> Grants:
-    """The grants that a caller passed; grants of nothing for None. Raises as `checked` does."""
-    return Grants() if grants is None else checked("grants", grants, Grants, "cloche.Grants(...), or None")
+    """The grants that a caller passed; grants of nothing for None. Raises as `checked` does, without what may be secret."""
+    if grants is not None and not isinstance(grants, Grants):
+        names = ", ".join(f"{name}=..." for name in list(grants)[:10]) if isinstance(grants, Mapping) else "..."
+        raise TypeError(f"grants is of type {type(grants).__name__}: give cloche.Grants({names}), or None")
+    return Grants() if grants is None else grants
 
 
 def checked_seconds(name: str, value: Any) -> float | None:
@@ -85,6 +94,27 @@ def check_text(name: str, value: Any, what: str) -> None:
     """
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} is {reprlib.repr(value)}: give {what} as a text, or None")
+
+
+def checked_callback(name: str, value: Any, what: str) -> Any:
+    """Check that an argument is a plain function, and return it.
+
+    Args:
+        name: of the argument, for the error.
+        value: what was passed.
+        what: what the function is called with.
+
+    Raises:
+        TypeError: it cannot be called, or it is an ``async def`` function, whose coroutine nobody would await.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} is {short(value)}: give a function that takes {what}, or None")
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  # an object
+        raise TypeError(
+            f"{name} is an async function: give a plain one. It runs on a thread of its own, from which "
+            "loop.call_soon_threadsafe(...) reaches an event loop"
+        )
+    return value
 
 
 def checked_method(name: Any) -> str:
@@ -131,7 +161,7 @@ def checked_params(params: Any) -> dict[str, Any]:
     if params is None:
         return {}
     if not isinstance(params, Mapping):
-        raise TypeError(f"params is {reprlib.repr(params)}: give a dict of keyword arguments, or None")
+        raise TypeError(f"params is of type {type(params).__name__}: give a dict of keyword arguments, or None")
     for name in params:
         if not isinstance(name, str):
             raise TypeError(

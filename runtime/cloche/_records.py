@@ -1,15 +1,17 @@
-"""Plain values that errors, sandboxes and nodes share. A leaf: this module imports nothing else of Cloche."""
+"""Plain values that errors, sandboxes and nodes share. Almost a leaf: this module imports nothing else of Cloche but `texts`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
+
+from cloche.texts import short
 
 __all__ = ["BreakRecord", "CallRecord", "LogRecord", "StreamPosition"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LogRecord:
     """One log record of a guest, cleaned: no control characters, cut to a fixed length.
 
@@ -30,6 +32,15 @@ class LogRecord:
     fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
     exception: str | None = None
     time_ns: int = 0
+
+    def __repr__(self) -> str:
+        """The record, with the beginning of each long text: a node may log kilobytes."""
+        shown = [
+            f"{one.name}={short(value)}"
+            for one in fields(self)
+            if (value := getattr(self, one.name)) not in (one.default, {})
+        ]
+        return f"LogRecord({', '.join(shown)})"
 
 
 class StreamPosition(NamedTuple):

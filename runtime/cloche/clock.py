@@ -7,6 +7,8 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import Final, Literal, get_args
 
+from cloche._keywords import teaches_fields
+
 __all__ = ["Clock", "Mode"]
 
 Mode = Literal["real", "frozen", "virtual"]
@@ -15,6 +17,7 @@ MAX_S: Final = (1 << 63) // 10**9 - 1
 """Clocks count nanoseconds in 64 bits: until the year 2262."""
 
 
+@teaches_fields
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The clocks of a node: ``time.time``, ``monotonic``, ``perf_counter``, ``process_time``, ``datetime.now`` and asyncio's.

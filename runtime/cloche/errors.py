@@ -6,9 +6,10 @@ restore the node again, or let ``on_break`` of `Runtime.load` do that for you.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from cloche import _pickles
+from cloche.texts import MAX_TEXT, clean, line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,27 @@ __all__ = [
     "ServiceError",
     "StreamLimitError",
 ]
+
+
+_MAX_SHOWN: Final = MAX_TEXT
+"""Characters of a guest's traceback that are shown with an error; of a longer one the beginning and the end."""
+
+
+def _add_traceback(error: BaseException, node: str, traceback: str) -> None:
+    """Add a guest's traceback as a note (PEP 678), which Python prints with an error that nobody catches."""
+    text = clean(traceback.rstrip("\n"), len(traceback))
+    if len(text) > _MAX_SHOWN:
+        first = _MAX_SHOWN // 4
+        last = _MAX_SHOWN - first
+        text = f"{text[:first]}\n  [{len(text) - _MAX_SHOWN} characters left out]\n{text[-last:]}"
+    error.add_note(f"In node {line(node, 200)!r}:\n{text}" if node else f"In the node:\n{text}")
+
+
+def name_item(error: BaseException, item: int | None) -> None:
+    """Set the index of the item that failed, unless the error has one: then it comes from a stream or pool further inside."""
+    if isinstance(error, ClocheError) and error.item is None and item is not None:
+        error.item = item
+        error.add_note(f"It was item {item}, counted from 0.")
 
 
 class ClocheError(Exception):
@@ -104,6 +126,9 @@ class InternalError(ClocheError):
 class NodeError(ClocheError):
     """The node's own code failed. The node stays usable.
 
+    Python prints the node's own lines with an error that nobody catches: `guest_traceback` is among the error's notes, cleaned,
+    and cut in the middle if it is long.
+
     You do not get it for a node that runs too long (`DeadlineError`) or crashes its interpreter (`BrokenInstanceError`). A node
     that runs out of memory or stack gets a ``MemoryError`` or ``RecursionError``; if it does not handle that, you get a
     `NodeError` with ``limit`` set.
@@ -119,6 +144,8 @@ class NodeError(ClocheError):
         self.failure = failure
         self.node = node
         self.remedy = remedy
+        if failure.frames or failure.cause or failure.notes:
+            _add_traceback(self, node, failure.format())
 
     def __str__(self) -> str:
         return f"{super().__str__()}\n{self.remedy}" if self.remedy else super().__str__()
@@ -207,6 +234,7 @@ class BrokenInstanceError(ClocheError):
         lost_calls: number of answered calls and stream steps whose effect on the node's state is lost with the instance.
         resume_at: the position at which `Node.resume` continues the stream; None if no stream can be resumed.
         at_load: whether it broke while it was being loaded, so that there is no node.
+        in_pool: whether the node was one of a pool, which puts a new one in its place: there is nothing to load again.
     """
 
     data: tuple[Any, ...] = ()
@@ -214,6 +242,7 @@ class BrokenInstanceError(ClocheError):
     lost_calls: int = 0
     resume_at: StreamPosition | None = None
     at_load: bool = False
+    in_pool: bool = False
 
     def __init__(self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = ()) -> None:
         super().__init__(message)
@@ -224,6 +253,8 @@ class BrokenInstanceError(ClocheError):
         if self.at_load:
             remedy = f": raise Limits.{self.limit}" if isinstance(self, LimitError) else ""
             return f"{super().__str__()}; so there is no node to use{remedy}"
+        if self.in_pool:
+            return f"{super().__str__()}; its instance is closed, and the pool puts a new node in its place"
         if self.recovered is None:
             return f"{super().__str__()}; its instance is closed: load it again"
         lost = f", and what {self.lost_calls} calls since then changed is lost" if self.lost_calls else ""
@@ -274,6 +305,8 @@ class DeadlineError(LimitError, TimeoutError):
     def __init__(self, message: str, *, guest_traceback: str = "", **facts: Any) -> None:
         super().__init__(message, **facts)
         self.guest_traceback = guest_traceback
+        if guest_traceback:
+            _add_traceback(self, self.node, guest_traceback)
 
 
 class HardDeadlineError(DeadlineError, BrokenInstanceError):
@@ -309,6 +342,8 @@ class GuestTrapError(BrokenInstanceError):
         super().__init__(message, node=node, last_logs=last_logs)
         self.trap_code = trap_code
         self.guest_traceback = guest_traceback
+        if guest_traceback:
+            _add_traceback(self, node, guest_traceback)
 
 
 class GuestExitError(BrokenInstanceError):

@@ -9,12 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
 
+from cloche._keywords import teaches_fields
 from cloche._pickles import refuses_to_pickle
 from cloche.clock import Clock, Mode
 from cloche.errors import ClocheError
 from cloche.mounts import Mount, checked_mounts, checked_scratch
 from cloche.services import Service, checked
 from cloche.source import packed, walk
+from cloche.texts import short
 from cloche_wire import tree
 
 __all__ = ["Grants"]
@@ -22,6 +24,7 @@ __all__ = ["Grants"]
 MAX_ARCHIVE_BYTES: Final = 64 << 20
 
 
+@teaches_fields
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Grants:
     """What a node may use. Each field gives the node access to something that it does not have otherwise.
@@ -71,11 +74,21 @@ class Grants:
             raise TypeError(f"Grants.seed is {self.seed!r}: give an int or bytes")
 
     def __repr__(self) -> str:
-        """Names the variables of `env`, and says that there is a seed. Their values may be secrets, and reprs end up in logs."""
-        hidden = {"env": dict.fromkeys(self.env, _Hidden()), "seed": None if self.seed is None else _Hidden()}
-        shown = {field.name: hidden.get(field.name, getattr(self, field.name)) for field in fields(self)}
-        shown |= {"services": dict(self.services)}
-        return f"Grants({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        """What is granted. Services, variables and the seed without the values: they may be secrets, and reprs end up in logs."""
+        shown = {
+            "packages": [os.fspath(package) for package in self.packages],
+            "opaque": self.opaque or None,
+            "services": list(self.services),
+            "mounts": dict(self.mounts),
+            "scratch_bytes": self.scratch_bytes,
+            "env": dict.fromkeys(self.env, _Hidden()),
+            "clock": None if self.clock == Clock() else self.clock,
+            "seed": None if self.seed is None else _Hidden(),
+        }
+        granted = [
+            f"{name}={short(value)}" for name, value in shown.items() if value is not None and value not in ([], {})
+        ]
+        return f"Grants({', '.join(granted)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the grants, with the values of `env`. Services are pickled by the names of their functions, as functions are."""

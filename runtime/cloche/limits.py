@@ -6,6 +6,7 @@ import operator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from cloche._keywords import teaches_fields
 from cloche_wire import abi
 
 __all__ = ["Limits"]
@@ -14,7 +15,8 @@ MIB = 1 << 20
 _INFO = 20  # logging.INFO; `logging` is slow to import
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@teaches_fields
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Limits:
     """Limits of one node. Each is enforced on its own, and the error says which one was exceeded.
 
@@ -60,6 +62,11 @@ class Limits:
     log_bytes: int = 64 * 1024
     output_bytes: int = MIB
     log_level: int = _INFO
+
+    def __repr__(self) -> str:
+        """The limits that are not the default."""
+        changed = [f"{one.name}={value!r}" for one in fields(self) if (value := getattr(self, one.name)) != one.default]
+        return f"Limits({', '.join(changed)})"
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cloche._keywords import teaches_fields
 from cloche_wire.files import NAME_BYTES, PATH_BYTES
 
 __all__ = ["Mount", "checked_mounts", "checked_scratch"]
@@ -18,6 +19,7 @@ MIN_SCRATCH: Final = 64 << 10
 MAX_SCRATCH: Final = (1 << 31) - 1
 
 
+@teaches_fields
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A folder of the host that a node can open files in, and what the node may do there.

@@ -181,6 +181,8 @@ class Surroundings:
 
 
 _UNKNOWN: Final = Surroundings()
+_OPTION: Final = re.compile(r"unexpected keyword argument '(deadline_s|on_log)'")
+"""What CPython says if an option of `Node.with_options` is given to ``process``."""
 
 
 def _names_in_zip(archive: bytes) -> list[str]:
@@ -230,6 +232,8 @@ def for_failure(failure: Failure, around: Surroundings = _UNKNOWN) -> str:
             "Of the host's files a node sees only the folders of Grants(mounts=...). Data of its own package comes along if the "
             "source is the package's folder, and importlib.resources reads it."
         )
+    if failure.exc_type == "TypeError" and failure.phase == "call" and (match := _OPTION.search(failure.message)):
+        return f"Keyword arguments are the node's own. For an option of the call: node.with_options({match[1]}=...)."
     if failure.phase == "init" and (notes := _about_params(failure.notes)):
         return f"Check `params`: {'; '.join(notes)}."
     return ""

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from keyword import iskeyword
 from typing import Any, Final
 
+from cloche._keywords import teaches_fields
 from cloche._signatures import Binder
+from cloche.texts import name as cleaned
+from cloche.texts import short
 
 __all__ = ["Gate", "Service", "ServiceCall", "ServiceRecord", "checked"]
 
 MAX_NAME: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ServiceCall:
     """A call that a node asks for. A gate (`Service.gate`) gets it, and decides. The arguments are untrusted.
 
@@ -37,6 +40,11 @@ class ServiceCall:
     arguments: tuple[Any, ...] = field(hash=False)
     keywords: Mapping[str, Any] = field(hash=False)
     request_bytes: int
+
+    def __repr__(self) -> str:
+        """The call, with the beginning of each argument: a node may send megabytes."""
+        shown = (f"{one.name}={short(getattr(self, one.name))}" for one in fields(self))
+        return f"ServiceCall({', '.join(shown)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,8 @@ Gate = Callable[[ServiceCall], "bool | str"]
 """A gate returns True to allow the call. Anything else refuses it; a string becomes the message that the node gets."""
 
 
-@dataclass(frozen=True, slots=True)
+@teaches_fields
+@dataclass(frozen=True, slots=True, repr=False)
 class Service:
     """A host function with conditions on its calls.
 
@@ -98,6 +107,17 @@ class Service:
             raise ValueError(f"Service.max_calls is {self.max_calls!r}: give a whole number of at least 1, or None")
         object.__setattr__(self, "binder", Binder(self.function))
 
+    def __repr__(self) -> str:
+        """The service's conditions, with the names of its functions alone: a `partial` shows its arguments."""
+        parts = [_name_of(self.function)]
+        if self.deadline_s is not None:
+            parts.append(f"deadline_s={self.deadline_s!r}")
+        if self.gate is not None:
+            parts.append(f"gate={_name_of(self.gate)}")
+        if self.max_calls is not None:
+            parts.append(f"max_calls={self.max_calls}")
+        return f"Service({', '.join(parts)})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _service, (self.function, self.deadline_s, self.gate, self.max_calls)
 
@@ -107,6 +127,11 @@ def _service(
 ) -> Service:
     """Unpickle a `Service`. Its binder is made anew: signatures are not pickled."""
     return Service(function, deadline_s=deadline_s, gate=gate, max_calls=max_calls)
+
+
+def _name_of(function: Any) -> str:
+    inner = getattr(function, "func", function)  # of a `functools.partial`
+    return cleaned(str(getattr(inner, "__qualname__", type(inner).__qualname__)))
 
 
 def _is_number(value: object) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from cloche._keywords import teaches_fields
 from cloche.errors import ClocheError
+from cloche.texts import short
 from cloche_wire import tree
 
 __all__ = ["Modules", "Source", "read", "walk"]
@@ -22,19 +25,70 @@ _ENCODINGS: Final = re.compile(
     r"utf-8(-sig)?|ascii|latin-1|iso8859-[0-9]+|cp[0-9]+|koi8-[rtu]|mac-[a-z0-9-]+|gbk|gb2312|gb18030|big5(hkscs)?|johab|hz"
     r"|euc_[a-z0-9_]+|shift_jis[a-z0-9_]*|iso2022_[a-z0-9_]+|kz1048|tis-620|ptcp154|hp-roman8|palmos"
 )
+_LOOKS_LIKE_CODE: Final = re.compile(r"\n|\b(def|class|lambda|import|return)\s")
+_MOST_PATH: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+def _what(value: object) -> str:
+    """What a value is. Not its `repr`, which may be long, or secret."""
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    if isinstance(value, (types.FunctionType, types.MethodType)):
+        return f"the function {value.__qualname__}"
+    if isinstance(value, types.ModuleType):
+        return f"the module {value.__name__}"
+    return "None" if value is None else f"of type {type(value).__qualname__}"
+
+
+def _instead(value: object) -> str:
+    """How to load what was given in place of a source; "" if nothing is known."""
+    if isinstance(value, (type, types.FunctionType)):
+        named = value.__name__ if value.__name__.isidentifier() else "..."
+        return f". For a class or function of this program: cloche.Source.of({named})"
+    if isinstance(value, types.MethodType):
+        return f". For the class of the method: cloche.Source.of({type(value.__self__).__name__})"
+    if isinstance(value, types.ModuleType):
+        return f". For a module: its path, {value.__name__}.__file__"
+    if isinstance(value, (bytes, bytearray)):
+        return ". For source text: cloche.Source(text.decode())"
+    if type(value).__module__.partition(".")[0] == "cloche":
+        kind = type(value).__name__
+        return {
+            "Source": ". It is a source already",
+            "Snapshot": ". For a snapshot: runtime.restore(snapshot)",
+            "Node": ". It is loaded already: node.clone() makes another one",
+        }.get(kind, "")
+    if value is None or type(value).__module__ in ("builtins", "pathlib"):
+        return ""
+    return f". For the class of the object: cloche.Source.of({type(value).__name__}), with params for its __init__"
+
+
+@teaches_fields
+@dataclass(frozen=True, slots=True, repr=False)
 class Source:
     """A node's code as text.
 
     Attributes:
         text: Python source of one module.
         filename: the name that tracebacks show. The guest cannot open it.
+
+    Raises:
+        TypeError: one of them is not a text.
     """
 
     text: str
     filename: str = "<node>"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise TypeError(f"Source.text is {_what(self.text)}: give Python source as a text{_instead(self.text)}")
+        if not isinstance(self.filename, str):
+            raise TypeError(f"Source.filename is {_what(self.filename)}: give the name that tracebacks show, as a text")
+
+    def __repr__(self) -> str:
+        """The source's size; its text may be long."""
+        lines = self.text.count("\n") + (not self.text.endswith("\n"))
+        return f"<cloche.Source {short(self.filename)} of {lines} line{'' if lines == 1 else 's'}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +120,11 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
     """
     if isinstance(source, Source):
         return Modules("node", {"node": (source.filename, source.text, False)})
+    given: Any = source
+    if not isinstance(given, (str, os.PathLike)) or not isinstance(os.fspath(given), str):
+        raise TypeError(
+            f"source is {_what(source)}: give a cloche.Source, or the path of a .py file or of a package folder{_instead(source)}"
+        )
     path = Path(source)
     if (
         isinstance(source, str)
@@ -77,7 +136,7 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
-        hint = " (for source text use cloche.Source(text))" if "\n" in str(source) else ""
+        hint = " (for source text use cloche.Source(text))" if _LOOKS_LIKE_CODE.search(str(source)[:_MOST_PATH]) else ""
         raise FileNotFoundError(f"no such file or folder: {str(source)[:200]!r}{hint}")
     if path.suffix != ".py":
         raise ClocheError(f"{path} is not a .py file or a package folder")

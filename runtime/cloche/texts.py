@@ -9,9 +9,9 @@ Cloche cleans the texts of errors and log records itself. Use these for the valu
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["MAX_LINE", "MAX_NAME", "MAX_TEXT", "clean", "line", "name"]
+__all__ = ["MAX_LINE", "MAX_NAME", "MAX_TEXT", "clean", "line", "name", "short"]
 
 MAX_NAME: Final = 200
 """Characters of a name: of a node, a class, a function, a file, a logger, a service."""
@@ -60,3 +60,13 @@ def line(text: str, most: int = MAX_LINE) -> str:
 def name(text: str) -> str:
     """A name on one line, as `line` has it, of at most MAX_NAME characters."""
     return line(text, MAX_NAME)
+
+
+def short(value: Any) -> str:
+    """The `repr` of a value, with the first ten items of each container and MAX_NAME characters of each other value."""
+    import reprlib  # rarely needed
+
+    shortens = reprlib.Repr()
+    shortens.maxdict = shortens.maxlist = shortens.maxtuple = 10
+    shortens.maxstring = shortens.maxother = MAX_NAME
+    return shortens.repr(value)

@@ -484,3 +484,80 @@ def test_bodies_lie_beside_the_frame_and_every_place_is_named(remote):
     tricks = [b"\x1a\x40\x00\x00\x00", b"\x1a\x40\x00\x00\x01\x1a\xbf\xff\xff\xff", 0x4000_0000, 0xBFFF_FFFF]
     call(remote(look), [*tricks, b"x" * 5000, np.zeros(4096), *tricks, "y" * 6000])
     assert len(set(seen)) == 3
+
+
+# ---- log records of a call that goes on
+def packed(*records: Any) -> bytes:
+    """Log records as a worker sends them."""
+    frames = [cbor2.dumps(record) for record in records]
+    return b"".join(LENGTH.pack(len(frame)) + frame for frame in frames)
+
+
+def live(*records: Any, dropped: int = 0) -> bytes:
+    """A message with the records of a call that goes on."""
+    data = packed(*records)
+    return answer(Answer.RECORDS, data, length=0, logs=len(data), dropped=dropped)
+
+
+def record(text: str) -> list[Any]:
+    return [20, "stdout", text, None, None, 0]
+
+
+def in_turn(*replies: bytes) -> Script:
+    """Answer one request with several messages."""
+
+    def send(channel: socket.socket) -> None:
+        request = channel.recv(1 << 18)
+        for reply in replies:
+            channel.send(numbered(reply, request))
+
+    return send
+
+
+def test_live_records_are_taken_as_they_come_and_kept_for_the_logger(remote):
+    """Malformed ones are counted, whoever has made them."""
+    logged: list[cloche.LogRecord] = []
+    came: list[cloche.LogRecord] = []
+    instance = remote(in_turn(live(record("a"), ["forged"]), live(record("b"), dropped=3), answer()), logs=logged)
+    instance.on_record = came.append
+    assert call(instance)[1] == "fine"
+    assert [one.message for one in came[:2]] == ["a", "b"]
+    assert came[2].message.startswith("4 of 6 log records dropped")
+    assert logged == came
+
+
+def test_live_records_that_nobody_wants_are_refused(remote):
+    """They would be work without end."""
+    instance = remote(in_turn(live(record("a"))))
+    with pytest.raises(cloche.ProtocolError, match="it sends log records that nobody wants"):
+        call(instance)
+
+
+def test_live_records_without_an_end_are_refused_after_the_deadline(remote, monkeypatch):
+    """Each one comes in time; the call does not end."""
+    monkeypatch.setattr(_channel, "GRACE_S", 0.2)
+
+    def endless(channel: socket.socket) -> None:
+        request = channel.recv(1 << 18)
+        while True:
+            channel.send(numbered(live(record("a")), request))
+
+    instance = remote(endless, limits=cloche.Limits(deadline_s=0.2, grace_s=0.1))
+    came: list[cloche.LogRecord] = []
+    instance.on_record = came.append
+    with pytest.raises(cloche.ProtocolError, match="after its deadline"):
+        call(instance)
+    assert 0 < len(came) <= cloche.Limits().log_records + 1
+
+
+def test_live_records_of_a_worker_that_dies_reach_the_logger(remote):
+    logged: list[cloche.LogRecord] = []
+    came: list[cloche.LogRecord] = []
+    instance = remote(
+        in_turn(live(record("last words"))), lambda channel: channel.shutdown(socket.SHUT_RDWR), logs=logged
+    )
+    instance.on_record = came.append
+    with pytest.raises(cloche.BrokenInstanceError) as caught:
+        call(instance)
+    assert [one.message for one in caught.value.last_logs] == ["last words"]
+    assert logged == came == list(caught.value.last_logs)

@@ -121,10 +121,7 @@ def test_a_repr_shows_no_secrets() -> None:
     assert "hidden seed" not in shown
     assert "env={'TOKEN': <hidden>}" in shown
     assert "seed=<hidden>" in shown
-    assert repr(cloche.Grants()) == (
-        "Grants(packages=(), opaque=False, services={}, mounts={}, scratch_bytes=None, env={}, "
-        "clock=Clock(mode='real', start=None, step_ns=1000), seed=None)"
-    )
+    assert repr(cloche.Grants()) == "Grants()"
     assert "seed=<hidden>" in repr(cloche.Grants(seed=0))
 
 

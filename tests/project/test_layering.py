@@ -20,7 +20,8 @@ GUEST = TREE / "guest"
 HOST = RUNTIME / "cloche"
 
 ORDER = (
-    "_records frames limits clock _signatures mounts metering isolation texts _forks _atomic_file _pickles",
+    "_keywords texts",
+    "_html _records frames limits clock _signatures mounts metering isolation _forks _atomic_file _pickles",
     "errors",
     "services source _codec _wasm",
     "grants image _requests remedies",

@@ -26,11 +26,11 @@ Wrong = Callable[[cloche.Runtime], object]
 WRONG: dict[str, tuple[Wrong, str]] = {
     "params": (
         lambda runtime: runtime.load(FUNCTION, params=5),
-        "params is 5: give a dict of keyword arguments, or None",
+        "params is of type int: give a dict of keyword arguments, or None",
     ),
     "no params": (
         lambda runtime: runtime.load(FUNCTION, params=[]),
-        "params is []: give a dict of keyword arguments, or None",
+        "params is of type list: give a dict of keyword arguments, or None",
     ),
     "a key": (
         lambda runtime: runtime.load(FUNCTION, params={1: 2}),
@@ -46,18 +46,24 @@ WRONG: dict[str, tuple[Wrong, str]] = {
     ),
     "limits": (
         lambda runtime: runtime.load(FUNCTION, limits={"deadline_s": 1}),
-        "limits is {'deadline_s': 1}: give cloche.Limits(...), or None",
+        "limits is a dict: give cloche.Limits(deadline_s=1)",
     ),
-    "no limits": (lambda runtime: runtime.load(FUNCTION, limits={}), "limits is {}: give cloche.Limits(...), or None"),
-    "grants": (lambda runtime: runtime.load(FUNCTION, grants={}), "grants is {}: give cloche.Grants(...), or None"),
-    "a pool's": (lambda runtime: runtime.pool(FUNCTION, grants=5), "grants is 5: give cloche.Grants(...), or None"),
+    "no limits": (lambda runtime: runtime.load(FUNCTION, limits={}), "limits is a dict: give cloche.Limits()"),
+    "grants": (
+        lambda runtime: runtime.load(FUNCTION, grants={}),
+        "grants is of type dict: give cloche.Grants(), or None",
+    ),
+    "a pool's": (
+        lambda runtime: runtime.pool(FUNCTION, grants=5),
+        "grants is of type int: give cloche.Grants(...), or None",
+    ),
     "the runtime's": (lambda _: cloche.Runtime(limits=5), "limits is 5: give cloche.Limits(...), or None"),
-    "no runtime's": (lambda _: cloche.Runtime(limits={}), "limits is {}: give cloche.Limits(...), or None"),
+    "no runtime's": (lambda _: cloche.Runtime(limits={}), "limits is a dict: give cloche.Limits()"),
     "snapshot": (
         lambda runtime: runtime.restore("x"),
-        "snapshot is 'x': give one from Node.snapshot or Snapshot.from_bytes",
+        "snapshot is 'x': give one from Node.snapshot or Snapshot.from_bytes(data)",
     ),
-    "local limits": (lambda _: LocalGuest(FUNCTION, limits={}), "limits is {}: give cloche.Limits(...), or None"),
+    "local limits": (lambda _: LocalGuest(FUNCTION, limits={}), "limits is a dict: give cloche.Limits()"),
     "local entry": (
         lambda _: LocalGuest(FUNCTION, 5),
         "entry is 5: give the name of a class or function as a text, or None",
@@ -105,8 +111,8 @@ def test_a_wrong_number_is_named_before_anything_is_loaded(
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"a": print}, "params.a: cannot encode builtin_function_or_method"),
-        ({"a": [{"b": print}]}, "params.a[0].b: cannot encode builtin_function_or_method"),
+        ({"a": print}, "params.a: cannot encode builtin_function_or_method: pass its result: x(...)"),
+        ({"a": [{"b": print}]}, "params.a[0].b: cannot encode builtin_function_or_method: pass its result: x(...)"),
     ],
 )
 def test_the_path_of_a_parameter_begins_with_params_once(runtime: cloche.Runtime, params: Any, message: str) -> None:
@@ -195,7 +201,9 @@ def test_a_pool_takes_the_keywords_of_load_that_make_sense_for_clones(runtime: c
     assert typing.get_type_hints(PoolKeywords) == {
         name: load[name] for name in ("name", "limits", "grants", "session_id")
     }
-    with pytest.raises(TypeError, match=r"^a pool takes no max_restarts, on_break: it replaces a clone that breaks$"):
+    with pytest.raises(
+        TypeError, match=r"^Runtime\.pool has no option 'max_restarts': a pool always replaces.*option 'on_break'"
+    ):
         runtime.pool(FUNCTION, on_break="restart", max_restarts=1)  # type: ignore[call-arg]
 
 

@@ -99,6 +99,7 @@ CALLS: dict[str, Callable[[cloche.Node], Any]] = {
     "echo": lambda node: node.process("echo", -1),
     "array": lambda node: node.process("array", -1),
     "log": lambda node: node.process("log", -1),
+    "live log": lambda node: node.with_options(on_log=lambda record: None).process("log", -1),
     "raise": lambda node: node.process("raise", -1),
     "service": lambda node: node.process("service", -1),
     "array in": lambda node: node.process("echo", np.arange(5000)),
@@ -114,6 +115,23 @@ CALLS: dict[str, Callable[[cloche.Node], Any]] = {
 def test_a_call_that_is_interrupted_anywhere_leaves_nothing_for_the_next(bench, name, exception):
     """The reply of the interrupted call, above all."""
     assert bench.survive(CALLS[name], exception) > 10
+
+
+def test_after_a_live_call_that_is_interrupted_anywhere_nobody_is_heard(bench):
+    """What the next caller's node says is not for the function of this one, and nothing comes twice."""
+    heard: list[tuple[int, str]] = []
+    on_log = lambda record: heard.append((record.call, record.message))  # noqa: E731  # one function for all views
+    call = lambda: bench.node.with_options(on_log=on_log).process("log", -1)  # noqa: E731
+    for injected in every(call, KeyboardInterrupt, HOST_SIDE, step=bench.step(call)):
+        heard.clear()
+        try:
+            bench.node.process("log", 1)
+            number = bench.node.stats.calls
+            bench.node.with_options(on_log=on_log).process("log", 1)
+        except cloche.ClosedError:
+            bench.node = bench.load()
+            continue
+        assert [number + 1] == [one for one, _ in heard if one >= number], injected.place
 
 
 def _counts() -> tuple[int, int]:

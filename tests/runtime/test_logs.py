@@ -168,15 +168,6 @@ def test_print_of_partial_lines_joins_them(talk):
     assert [event[1] for event in events] == ["abc"]
 
 
-def test_structlog_is_the_default(capsys):
-    """Without a logger of the caller's own, records go to structlog's default."""
-    with cloche.Runtime(limits=patient()) as runtime, runtime.load(cloche.Source(TALKER), "N") as node:
-        node.process("log.info('through structlog', extra={'k': 1})")
-    out = capsys.readouterr().out
-    assert "through structlog" in out
-    assert "guest={'k': 1}" in out
-
-
 @pytest.mark.isolation("none", reason="a worker has the same image")
 @pytest.mark.parametrize("case", [case for case, (_, expected) in SETUPS.items() if expected is not None])
 def test_each_record_arrives_once_whatever_the_node_does_to_logging(load, logs, case):

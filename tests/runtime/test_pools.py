@@ -219,7 +219,7 @@ def test_a_pool_recycles_by_age(runtime):
 
 def test_a_pool_takes_no_policy_for_breaks(runtime):
     """It has its own: say so rather than ignore it."""
-    with pytest.raises(TypeError, match="a pool takes no on_break"):
+    with pytest.raises(TypeError, match="a pool always replaces a clone that breaks"):
         runtime.pool(DOUBLE, "f", on_break="restart")
 
 

@@ -4,6 +4,7 @@
 #include "files.h"
 #include "host.h"
 #include "hot.h"
+#include "live.h"
 #include "memfs.h"
 #include "notice.h"
 #include "output.h"
@@ -83,6 +84,7 @@ static PyObject *m_emit(PyObject *m, PyObject *arg) {
     size_t n;
     if (codec_encode(arg, IN_LINE, "record", &p, &n) < 0) return NULL;
     ring_put(p, (uint32_t)n);
+    live_tell();
     Py_RETURN_NONE;
 }
 static PyObject *m_hold(PyObject *m, PyObject *args) {
@@ -92,7 +94,7 @@ static PyObject *m_hold(PyObject *m, PyObject *args) {
     size_t n = 0;
     if (!PyArg_ParseTuple(args, "IO:hold", &stream, &record)) return NULL;
     if (record != Py_None && codec_encode(record, IN_LINE, "record", &p, &n) < 0) return NULL;
-    return PyBool_FromLong(ring_hold(stream, p, (uint32_t)n));
+    return PyBool_FromLong(!(n && live_wanted()) && ring_hold(stream, p, (uint32_t)n));
 }
 static PyObject *m_call(PyObject *m, PyObject *arg) {
     const uint8_t *p;

@@ -2,6 +2,7 @@
 #include "output.h"
 #include "cbor.h"
 #include "hot.h"
+#include "live.h"
 #include "ring.h"
 #include "wasi.h"
 #include <string.h>
@@ -27,5 +28,6 @@ void output_write(int fd, const uint8_t *p, size_t n) {
         size += cbor_put_head(record + size, BYTES, some, cbor_width(some));
         memcpy(record + size, p, some);
         ring_put(record, size + (uint32_t)some);
+        live_tell();
     }
 }

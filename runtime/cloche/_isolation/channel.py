@@ -58,10 +58,11 @@ _TIMEVAL: Final = struct.Struct("@ll")
 _CALL: Final = int(Request.CALL)
 _ANSWER: Final = int(Request.ANSWER)
 _READ: Final = int(Request.READ)
-_KINDS: Final = frozenset({int(Answer.DONE), int(Answer.FAILED), int(Answer.ASK)})
+_KINDS: Final = frozenset({int(Answer.DONE), int(Answer.FAILED), int(Answer.ASK), int(Answer.RECORDS)})
 _NEED: Final = int(Answer.NEED)
 _TOLD: Final = frozenset(map(int, StopReason))
 _ASK: Final = int(Answer.ASK)
+_RECORDS: Final = int(Answer.RECORDS)
 _MOST_LOGS: Final = 2 * abi.RING_CAPACITY
 _FEWEST_RANGES: Final = 1024
 
@@ -86,7 +87,7 @@ class Received(NamedTuple):
     """An answer whose lengths have been checked. Frame and records are copies; the ranges are shared memory and may still change.
 
     Attributes:
-        kind: DONE (the frame is a reply), FAILED (an error) or ASK (a request of the guest).
+        kind: DONE (the frame is a reply), FAILED (an error), ASK (a request of the guest) or RECORDS (the call goes on).
         frame: the frame, not decoded yet.
         ranges: contents of the ranges of guest memory to which the frame refers.
         records: log records, not decoded yet.
@@ -208,14 +209,14 @@ class Channel:
             bodies: position in the frame where the worker writes the body's address, and the body.
             uses: parts of shared buffers to which the message refers: number, offset, length.
             kind: CALL or ANSWER.
-            b: of an ANSWER: a `StopReason`.
+            b: of an ANSWER: a `StopReason`; of a CALL: LIVE or 0.
         """
         self.turn = Turn.UNKNOWN
         if len(frame) <= INLINE and not bodies and not uses:
             number = self._begin(kind) if kind == _CALL else self.pending
             self._transmit(
                 REQUEST.pack(
-                    kind, 0, number, 0, 0, len(frame), self.allowed_us, b if kind == _ANSWER else self.limited_by
+                    kind, 0, number, 0, 0, len(frame), self.allowed_us, b if kind == _ANSWER else self.limited_by | b
                 )
                 + frame
             )
@@ -245,7 +246,7 @@ class Channel:
             len(uses),
             len(frame),
             self.allowed_us,
-            b if kind == _ANSWER else self.limited_by,
+            b if kind == _ANSWER else self.limited_by | b,
         )
         if outside:
             area[:inside] = payload
@@ -341,6 +342,8 @@ class Channel:
             self._reading = 0
         elif kind == _ASK:
             self.turn = Turn.HOST
+        elif kind == _RECORDS:
+            self.turn = Turn.WORKER
         else:
             self.busy_s += time.perf_counter() - self._since
             self.pending = 0  # last: an interruption before this counts as a missing answer

@@ -26,6 +26,7 @@ __all__ = [
     "INLINE",
     "LENGTH",
     "LIMITED_BY",
+    "LIVE",
     "PRIVATE",
     "RANGE",
     "REQUEST",
@@ -64,7 +65,7 @@ class Request(IntEnum):
     CALL = 2
     """frame: a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds
     that the call may take, 0 for `Limits.deadline_s`, ENDLESS_US for as long as it takes; `b`: index in `LIMITED_BY` of what bounds
-    it"""
+    it, or'ed with LIVE if log records are wanted at once"""
     READ = 3
     """copy `b` bytes at guest address `a` to the shared memory that comes as a descriptor. Changes nothing in the guest"""
     SHARE = 4
@@ -87,6 +88,10 @@ ENDLESS_US: Final = (1 << 64) - 1
 """In place of the microseconds that a call may take: it has no deadline."""
 
 
+LIVE: Final = 1 << 8
+"""Flag in `b` of CALL: the worker sends the guest's log records as they come (`Answer.RECORDS`)."""
+
+
 class StopReason(IntEnum):
     """Why the guest is told to stop, if it is. While the guest waits for an answer of the host, the host's clock decides."""
 
@@ -106,6 +111,8 @@ class Answer(IntEnum):
     """the worker needs `memory` bytes of shared memory for its answer: send ROOM, and the answer follows"""
     ASK = 4
     """frame: a request of the guest to the host, during a call; empty if it has more than value_nodes items. Send ANSWER"""
+    RECORDS = 5
+    """log records of a call with the flag LIVE, which goes on. Send nothing"""
 
 
 REQUEST: Final = Struct(

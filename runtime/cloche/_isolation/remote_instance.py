@@ -14,12 +14,12 @@ from cloche._isolation import remote_errors
 from cloche._isolation.address_ranges import NO_RANGES
 from cloche._isolation.channel import Channel, Received, Turn, most_ranges
 from cloche._isolation.forwarding_codec import CountedRemoteCodec, RemoteCodec
-from cloche._isolation.protocol import RANGE, RUN, SNAPSHOT, Answer, Request, StopReason
+from cloche._isolation.protocol import LIVE, RANGE, RUN, SNAPSHOT, Answer, Request, StopReason
 from cloche._isolation.remote_memory import RemoteMemory
 from cloche._isolation.shared_memory import create
 from cloche._records import LogRecord
 from cloche._requests import FramedRequestRouter, ServiceHandler
-from cloche._sandbox import GIVEN, PAGE_BYTES, CallUsage, CheckedSandbox, Snapshot, Watched, logs
+from cloche._sandbox import GIVEN, PAGE_BYTES, CallUsage, CheckedSandbox, LiveRecords, Snapshot, Watched, logs
 from cloche._wasm import Reason, Stop, Stopped, no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import abi
@@ -34,6 +34,7 @@ __all__ = ["RemoteInstance", "WatchedRemoteInstance"]
 
 _FAILED: Final = int(Answer.FAILED)
 _ASK: Final = int(Answer.ASK)
+_RECORDS: Final = int(Answer.RECORDS)
 _ANSWER: Final = int(Request.ANSWER)
 _EINTR: Final = 27
 """The number of EINTR in WASI."""
@@ -97,6 +98,8 @@ class RemoteInstance(CheckedSandbox):
         self._cancelled_call = 0
         self.lease = False
         self.observer = self.watch = None
+        self.on_record = None
+        self._live: LiveRecords | None = None
         self.position = snapshot.stream if snapshot is not None else None
         self._records: list[LogRecord] = []
         self._router: FramedRequestRouter | None = None
@@ -162,11 +165,13 @@ class RemoteInstance(CheckedSandbox):
         self._records = records = []
         try:
             frame = codec.encode([op, self.calls, *operands], root)
-            channel.call(frame, codec.bodies, self._remote_memory.uses)
+            if self.on_record is not None:
+                self._live = LiveRecords(self.on_record, self.limits.log_records)
+            channel.call(frame, codec.bodies, self._remote_memory.uses, b=0 if self._live is None else LIVE)
             if self._cancelled_call == self.calls:  # by another thread, before there was a request to cancel
                 self._process.cancel(channel.node, channel.pending)
             received = self._receive(self._most)
-            if received.records or received.dropped:
+            if received.records or received.dropped or self._live is not None:
                 self._records = records = self._parse(received)
             self._remote_memory.ranges = received.ranges
             try:
@@ -175,13 +180,18 @@ class RemoteInstance(CheckedSandbox):
                 reply = error
             channel.tidy()
         except BrokenInstanceError as error:
+            records = records or self._rest()
+            if records and not error.last_logs:
+                error.last_logs = tuple(records)
+                self._on_records(records, self.name)
             if not self.closed:  # raised by the decoder, or while sending
-                error.node, error.last_logs = self.name, tuple(records)
-                self._deliver_at_end(records, error)
+                error.node = self.name
                 self.close()
             raise
         except BaseException:
             self._interrupted()
+            if rest := self._rest():
+                self._on_records(rest, self.name)
             raise
         finally:
             self._remote_memory.ranges = NO_RANGES
@@ -344,8 +354,11 @@ class RemoteInstance(CheckedSandbox):
             received = channel.receive(self._most, until)
             if received.kind == _ASK:
                 continue
-            if received.records or received.dropped:
-                self._on_records(self._parse(received), self.name)
+            if received.kind == _RECORDS:
+                self._take_live(received)
+                continue
+            if (received.records or received.dropped or self._live is not None) and (records := self._parse(received)):
+                self._on_records(records, self.name)
             return received.kind != _FAILED or not self._rebuilt(received.frame)[1]
         return False
 
@@ -370,8 +383,11 @@ class RemoteInstance(CheckedSandbox):
         error = None
         try:
             received = self._channel.receive(most)
-            while received.kind == _ASK:
-                self._answer(received)
+            while received.kind in (_ASK, _RECORDS):
+                if received.kind == _ASK:
+                    self._answer(received)
+                else:
+                    self._take_live(received)
                 received = self._channel.receive(most)
             self._memory_bytes = received.memory_bytes
             self.last_fuel, self._told = received.fuel, received.told
@@ -385,10 +401,11 @@ class RemoteInstance(CheckedSandbox):
             raise
         if error is None:
             return received
-        records = self._parse(received) if received.records or received.dropped else []
+        records = self._parse(received) if received.records or received.dropped or self._live is not None else []
         if isinstance(error, BrokenInstanceError):
             error.last_logs = tuple(records)
-        self._deliver_at_end(records, error)
+        if records:
+            self._on_records(records, self.name)
         if closed:
             self.close()
         raise error
@@ -427,19 +444,26 @@ class RemoteInstance(CheckedSandbox):
         self.close()
         return error
 
+    def _take_live(self, received: Received) -> None:
+        """Take the log records of a call that goes on."""
+        if self._live is None or self._is_overdue():
+            raise self._channel.refuse("it sends log records that nobody wants, or after its deadline")
+        self._live.take(received.records, received.dropped, self.calls)
+
+    def _rest(self) -> list[LogRecord]:
+        """The log records that came during a call whose end did not come: its worker has died."""
+        live, self._live = self._live, None
+        return live.end(self.calls)[0] if live is not None else []
+
     def _parse(self, received: Received) -> list[LogRecord]:
-        records, dropped = logs.collect(received.records, received.dropped, self.limits.log_records, self.calls)
+        live, self._live = self._live, None
+        if live is None:
+            records, dropped = logs.collect(received.records, received.dropped, self.limits.log_records, self.calls)
+        else:
+            live.take(received.records, received.dropped, self.calls)
+            records, dropped = live.end(self.calls)
         self.dropped_records += dropped
         return records
-
-    def _deliver_at_end(self, records: list[LogRecord], cause: BaseException) -> None:
-        """Deliver log records of a failed call. If the logger raises, that becomes a note on `cause`, which must not be hidden."""
-        if not records:
-            return
-        try:
-            self._on_records(records, self.name)
-        except Exception as error:
-            cause.add_note(f"and its log records could not be delivered: {error!r}")
 
     def abandon(self) -> None:
         """See `Resident`."""

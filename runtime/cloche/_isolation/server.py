@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import cbor2
@@ -27,6 +28,7 @@ from cloche._isolation.protocol import (
     INLINE,
     LENGTH,
     LIMITED_BY,
+    LIVE,
     RANGE,
     REQUEST,
     RUN,
@@ -37,6 +39,7 @@ from cloche._isolation.protocol import (
     StopReason,
 )
 from cloche._isolation.shared_memory import SharedMemory, attach
+from cloche._records import LogRecord
 from cloche._requests import GuestRequestRouter
 from cloche._sandbox import Instance, Snapshot
 from cloche._wasm import CallState, ClockAndRandomState, Engine, Memory, Stopped, Word
@@ -119,9 +122,15 @@ class _RelayedRequestRouter(GuestRequestRouter):
 
 
 class _Relayed(Instance):
-    """An instance that passes messages and log records on as bytes, without decoding them."""
+    """An instance that passes messages and log records on as bytes, without decoding them.
 
-    __slots__ = ("dropped", "records")
+    Attributes:
+        records: the log records to pass on.
+        dropped: number of records that the ring had no room for.
+        send_records: sends them to the host, while the call goes on.
+    """
+
+    __slots__ = ("dropped", "records", "send_records")
 
     def __init__(
         self,
@@ -133,6 +142,7 @@ class _Relayed(Instance):
     ) -> None:
         self.records: list[bytes] = []
         self.dropped = 0
+        self.send_records: Callable[[], object] | None = None
         super().__init__(engine, limits, host, lambda records, node: None, snapshot)
         relay = _Relay(self._memory)
         self._codec = relay  # type: ignore[assignment]  # it has what exchange uses
@@ -169,10 +179,22 @@ class _Relayed(Instance):
         return found
 
     def _drain(self) -> list[Any]:
-        frames, dropped = self._taken_records()
+        self._end_live()
+        self._pass_on(*self._taken_records())
+        return []
+
+    def _take_live(self) -> None:
+        self._pass_on(*self._memory.drain())
+        if self.send_records is not None and (self.records or self.dropped):
+            self.send_records()
+
+    def _pass_on(self, frames: list[bytes], dropped: int) -> None:
         self.records += frames
         self.dropped += dropped
-        return []
+
+
+def _not_here(record: LogRecord) -> None:
+    """In place of the caller's function, which is in the host: `_Relayed` decodes no records."""
 
 
 class NodeServer:
@@ -300,7 +322,8 @@ class NodeServer:
         match kind:
             case Request.CALL:
                 seconds = math.inf if a == ENDLESS_US else a / 1e6 if a else None
-                instance.limit_next_calls(seconds, LIMITED_BY[b])
+                instance.limit_next_calls(seconds, LIMITED_BY[b & ~LIVE])
+                instance.on_record = _not_here if b & LIVE else None
                 frame = instance.relay(self._message(payload, bodies, shared, length)._replace(begun=self._begun))
                 for outer, inner in self._lent:  # copied back: the host sees what the node wrote to a buffer
                     outer[:] = inner
@@ -338,6 +361,7 @@ class NodeServer:
         self._instance = _Relayed(
             self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["handlers"] else None
         )
+        self._instance.send_records = partial(self._answer, Answer.RECORDS)
 
     def _message(self, payload: memoryview, bodies: int, shared: int, length: int) -> _Message:
         area = self._area.view if self._area is not None else memoryview(b"")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._atomic_file import AtomicFile
+from cloche._html import table
 from cloche._profiling import phases as _phases
 from cloche._profiling.call_tree import Function, Tree, merge, parse
 from cloche._sandbox import raise_failure
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["FunctionTime", "Profile", "ProfiledCall", "profile"]
 
 _MAX_CALLS: Final = 2000
+_MOST_SHOWN: Final = 20
+"""Functions that a notebook shows."""
 _MAX_FUNCTIONS: Final = 1024
 _MAX_TREE_NODES: Final = 50_000
 """Nodes in the trees of the calls that are kept one by one. Later calls are kept without a tree; the sums count them."""
@@ -174,6 +177,24 @@ class Profile:
     def problem(self) -> str:
         """Why the node's functions are no longer counted; "" while they are."""
         return self._collected.problem
+
+    def __repr__(self) -> str:
+        return f"<cloche.Profile of {name(self.node)!r}, {self.count} calls, {self.seconds['total']:.3g} s>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                found.name,
+                found.calls,
+                f"{1e3 * found.self_s:.3f}",
+                f"{1e3 * found.total_s:.3f}",
+                f"{found.file}:{found.line}",
+            )
+            for found in self.functions()[:_MOST_SHOWN]
+        ]
+        phases = ", ".join(f"{phase} {1e3 * seconds:.3f}" for phase, seconds in self.seconds.items())
+        title = f"Profile of {self.node}: {self.count} calls, ms: {phases}"
+        return table(title, rows, ("function", "calls", "own ms", "total ms", "where"))
 
     def functions(self) -> list[FunctionTime]:
         """The time of each function, the largest `FunctionTime.self_s` first."""

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from types import EllipsisType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from cloche._arguments import checked_callback
 from cloche.limits import checked_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloche._records import LogRecord
+    from cloche._runtime.log_calls import LogCalls
 
 __all__ = ["NO_OPTIONS", "CallOptions"]
 
@@ -21,10 +28,23 @@ class CallOptions:
     """
 
     deadline_s: float | EllipsisType | None = ...
+    on_log: LogCalls | Callable[[LogRecord], object] | EllipsisType | None = ...
 
     def __post_init__(self) -> None:
         if self.deadline_s is not ... and self.deadline_s is not None:
             object.__setattr__(self, "deadline_s", checked_limit("deadline_s", self.deadline_s, "deadline_s"))
+        if self.on_log is not ... and self.on_log is not None:
+            from cloche._runtime.log_calls import LogCalls  # imports queue, which is slow
+
+            if not isinstance(self.on_log, LogCalls):
+                object.__setattr__(
+                    self, "on_log", LogCalls(checked_callback("on_log", self.on_log, "a cloche.LogRecord"))
+                )
+
+    @property
+    def log(self) -> LogCalls | None:
+        """Where log records go while a call runs; None: nobody wants them before its end."""
+        return None if self.on_log is ... else cast("LogCalls | None", self.on_log)
 
     def but(self, **options: Any) -> Self:
         """These options, replaced by those of the arguments that are given."""

@@ -18,6 +18,7 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._records import StreamPosition
+    from cloche._runtime.log_calls import LogCalls
     from cloche._sandbox import Observer, Sandbox, Snapshot
 
 __all__ = ["NodeCalls"]
@@ -97,7 +98,6 @@ class NodeCalls:
         finally:
             lock.busy = False
 
-    @exclusive
     def run_with(self, options: CallOptions, function: Callable[[], T]) -> T:
         """Call a function whose calls of this node have these options.
 
@@ -105,6 +105,29 @@ class NodeCalls:
             options: see `CallOptions`.
             function: makes calls of the node, and returns when they have ended.
         """
+        if options.log is None:
+            return self._run_with(options, function)
+        try:
+            return self._run_logged(options, options.log, function)
+        finally:
+            options.log.settle()  # without the lock: the caller's function may call the node
+
+    @exclusive
+    def _run_logged(self, options: CallOptions, log: LogCalls, function: Callable[[], T]) -> T:
+        """`run_with` with log records that the caller wants at once."""
+        self.check_free()
+        sandbox = self.sandbox
+        try:
+            try:
+                sandbox.on_record = log.put
+                return function() if options.deadline_s is ... else self._run_with(options, function)
+            finally:
+                sandbox.on_record = None
+        finally:
+            sandbox.on_record = None  # again: see `_limited`
+
+    @exclusive
+    def _run_with(self, options: CallOptions, function: Callable[[], T]) -> T:
         self.check_free()
         if options.deadline_s is ...:
             return function()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from cloche._arguments import check_text, checked_grants, checked_limits
 from cloche._runtime.recovery import RecoveryPolicy
@@ -20,7 +20,17 @@ from cloche.limits import Limits
 if TYPE_CHECKING:
     from cloche.source import Modules
 
-__all__ = ["LoadOptions", "PoolKeywords"]
+__all__ = ["ELSEWHERE", "ELSEWHERE_FOR_POOL", "LoadOptions", "PoolKeywords"]
+
+ELSEWHERE: Final[Mapping[str, str]] = {
+    **{name: f"it is a limit: give limits=cloche.Limits({name}=...)" for name in Limits.__dataclass_fields__},
+    **{name: f"it is a grant: give grants=cloche.Grants({name}=...)" for name in Grants.__dataclass_fields__},
+}
+"""What to say about options that belong to `Limits` and `Grants`."""
+ELSEWHERE_FOR_POOL: Final[Mapping[str, str]] = {
+    **ELSEWHERE,
+    **dict.fromkeys(("on_break", "checkpoint_every", "max_restarts"), "a pool always replaces a clone that breaks"),
+}
 
 
 class PoolKeywords(TypedDict, total=False):
@@ -49,6 +59,8 @@ class LoadOptions:
     policy: RecoveryPolicy = field(default_factory=RecoveryPolicy)
     is_own: bool = False
     """Whether Cloche makes the node for itself: it is not listed, counted or reported."""
+    in_pool: bool = False
+    """Whether the node is one of a pool's."""
 
     def __post_init__(self) -> None:
         checked_limits(self.limits)

@@ -10,7 +10,10 @@ from functools import partial
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from cloche import texts
 from cloche._arguments import checked_method, checked_shape
+from cloche._html import table
+from cloche._keywords import teaches
 from cloche._pickles import handle
 from cloche._runtime import stream as _stream
 from cloche._runtime.call_options import NO_OPTIONS
@@ -19,7 +22,7 @@ from cloche._sandbox import Stats
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._records import StreamPosition
+    from cloche._records import LogRecord, StreamPosition
     from cloche._runtime.call_options import CallOptions
     from cloche._runtime.calls import NodeCalls
     from cloche._sandbox import Snapshot
@@ -238,7 +241,13 @@ class Node:
 
         return await async_calls.call(self.__cloche__, function)
 
-    def with_options(self, *, deadline_s: float | EllipsisType | None = ...) -> Node:
+    @teaches()
+    def with_options(
+        self,
+        *,
+        deadline_s: float | EllipsisType | None = ...,
+        on_log: Callable[[LogRecord], object] | EllipsisType | None = ...,
+    ) -> Node:
         """This node, seen through options: calls that are made through the returned object have them.
 
         Both objects are the same node: they share its state, and wait for each other's calls. A view costs nothing to make and
@@ -254,6 +263,12 @@ class Node:
         Args:
             deadline_s: seconds that each call, or step of a stream, may take, in place of `Limits.deadline_s`; None: as long as
                 it takes. Loading, snapshots and `close` keep the limits of the node.
+            on_log: called with each log record, printed line and warning of each call *while the call runs*: in order, each once,
+                on a thread named ``cloche-log`` that all calls of the returned object share. The runtime's logger gets the records
+                after the call, as ever. At most `Limits.log_records` of a call come this way, the first ones; then one more says
+                how many are missing. A line that the node flushes before its end comes at once, as a record of its own. The
+                function may block: that delays no deadline, and a call waits for it at its end for a quarter of a second. What
+                it raises is reported once, by a RuntimeWarning. None: nothing is called.
 
         Returns:
             a `Node` whose ``process``, ``call``, ``initialize``, ``flush``, ``cleanup``, ``get``, ``stream``, ``resume`` and their
@@ -263,7 +278,7 @@ class Node:
             TypeError: an option has the wrong class; the message names it.
             ValueError: a number is out of range.
         """
-        return NodeView(self, NO_OPTIONS.but(deadline_s=deadline_s))
+        return NodeView(self, NO_OPTIONS.but(deadline_s=deadline_s, on_log=on_log))
 
     def buffer(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Any:
         """A numpy array in the guest's memory. Fill it in place and pass it, or a contiguous part, to `process` without a copy.
@@ -397,8 +412,24 @@ class Node:
         await self.aclose()
 
     def __repr__(self) -> str:
-        state = "closed" if self.__cloche__.closed else "broken" if self.broken else "ready"
-        return f"<cloche.Node {self.name!r} {state}>"
+        return f"<cloche.Node {texts.name(self.name)!r} {self._state}>"
+
+    def _repr_html_(self) -> str:
+        stats = self.stats
+        rows = [
+            ("state", self._state),
+            ("entry", self.info["entry"]),
+            ("kind", self.info["kind"]),
+            ("methods", ", ".join(self.info["methods"])),
+            ("calls", stats.calls),
+            ("seconds", stats.seconds),
+            ("memory", f"{stats.memory_bytes / 1e6:.1f} MB"),
+        ]
+        return table(f"Node {self.name}", rows)
+
+    @property
+    def _state(self) -> str:
+        return "closed" if self.__cloche__.closed else "broken" if self.broken else "ready"
 
 
 class NodeView(Node):
@@ -413,9 +444,15 @@ class NodeView(Node):
         super().__init__(node.__cloche__, node._restore)  # noqa: SLF001  # of the same class
         self._options = options
 
-    def with_options(self, *, deadline_s: float | EllipsisType | None = ...) -> Node:
+    @teaches()
+    def with_options(
+        self,
+        *,
+        deadline_s: float | EllipsisType | None = ...,
+        on_log: Callable[[LogRecord], object] | EllipsisType | None = ...,
+    ) -> Node:
         """See `Node`."""
-        return NodeView(self, self._options.but(deadline_s=deadline_s))
+        return NodeView(self, self._options.but(deadline_s=deadline_s, on_log=on_log))
 
     def process(self, /, *data: Any, **keywords: Any) -> Any:
         """See `Node`."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche._arguments import checked_seconds
+from cloche._html import table
+from cloche._keywords import teaches
 from cloche._pickles import handle
 from cloche._runtime.call_options import NO_OPTIONS, CallOptions
 from cloche._runtime.node import NodeView
 from cloche._runtime.pool_items import PoolFuture, PoolItem
 from cloche._runtime.pool_workers import PoolStats, PoolWorkers
-from cloche.errors import ClocheError, ClosedError
+from cloche.errors import ClocheError, ClosedError, name_item
 
 if TYPE_CHECKING:
+    from cloche._records import LogRecord
     from cloche._runtime.node import Node
 
 __all__ = ["Pool"]
@@ -68,10 +71,12 @@ class Pool:
     def __reduce__(self) -> NoReturn:
         raise TypeError(handle("a Pool", "make one in the other process, with `Runtime.pool`"))
 
+    @teaches()
     def with_options(
         self,
         *,
         deadline_s: float | EllipsisType | None = ...,
+        on_log: Callable[[LogRecord], object] | EllipsisType | None = ...,
         queue_timeout_s: float | EllipsisType | None = ...,
         acquire_timeout_s: float | EllipsisType | None = ...,
     ) -> Pool:
@@ -81,6 +86,8 @@ class Pool:
 
         Args:
             deadline_s: as for `Node.with_options`.
+            on_log: as for `Node.with_options`. Items run at the same time, so their records are mixed; the function is called with
+                one after the other.
             queue_timeout_s: seconds for which `submit` waits for room in a full queue (``max_queue`` of `Runtime.pool`) before it
                 raises; 0: do not wait; None: as long as it takes.
             acquire_timeout_s: seconds that an item may wait for a node, from its submission; None: as long as it takes.
@@ -91,7 +98,7 @@ class Pool:
         """
         return Pool(
             self._workers,
-            self._options.but(deadline_s=deadline_s),
+            self._options.but(deadline_s=deadline_s, on_log=on_log),
             self._queue_timeout_s if queue_timeout_s is ... else checked_seconds("queue_timeout_s", queue_timeout_s),
             self._acquire_timeout_s
             if acquire_timeout_s is ...
@@ -229,6 +236,11 @@ class Pool:
         options = f", {self._options}" if str(self._options) else ""
         return f"<cloche.Pool of {self.size} {'closed' if self._workers.is_closed else 'open'}{options}>"
 
+    def _repr_html_(self) -> str:
+        stats = self.stats
+        rows = [("state", "closed" if self._workers.is_closed else "open")]
+        return table("Pool", [*rows, *((one.name, getattr(stats, one.name)) for one in fields(stats))])
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
@@ -242,11 +254,11 @@ class _Job:
         try:
             return self.future.result()
         except CancelledError:
-            error: ClocheError = ClosedError("the pool was closed before this item began")
-            error.item = self.index
-            raise error from None
+            closed = ClosedError("the pool was closed before this item began")
+            name_item(closed, self.index)
+            raise closed from None
         except ClocheError as error:
-            error.item = self.index
+            name_item(error, self.index)
             raise
 
 

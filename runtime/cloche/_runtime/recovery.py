@@ -17,7 +17,7 @@ from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._records import StreamPosition
+    from cloche._records import LogRecord, StreamPosition
     from cloche._requests import ServiceHandler
     from cloche._sandbox import CheckedSandbox, Observer, Snapshot, Stats
     from cloche._wasm import FrameInfo
@@ -120,6 +120,15 @@ class Supervisor:
     @lease.setter
     def lease(self, lease: bool) -> None:
         self._sandbox.lease = lease
+
+    @property
+    def on_record(self) -> Callable[[LogRecord], object] | None:
+        """See `Sandbox`."""
+        return self._sandbox.on_record
+
+    @on_record.setter
+    def on_record(self, on_record: Callable[[LogRecord], object] | None) -> None:
+        self._sandbox.on_record = on_record
 
     @property
     def checkpoint(self) -> Snapshot:

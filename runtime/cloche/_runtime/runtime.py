@@ -13,6 +13,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
+    Final,
     Literal,
     NoReturn,
     ParamSpec,
@@ -25,6 +26,8 @@ from typing import (
 
 from cloche import source as _source
 from cloche._arguments import checked, checked_count, checked_limits, checked_seconds
+from cloche._html import table
+from cloche._keywords import teaches
 from cloche._pickles import handle
 from cloche._records import BreakRecord, CallRecord, LogRecord
 from cloche._requests import NodeLock, ServiceHandler, is_inside, run_inside
@@ -33,12 +36,13 @@ from cloche._runtime.calls import NodeCalls
 from cloche._runtime.compiled_packages import COMPILER, LIMITS, CompiledPackages, imported_names
 from cloche._runtime.figures import RuntimeStats, SandboxWatch, Tally
 from cloche._runtime.hooks import Hooks, ReportingWatch
-from cloche._runtime.load_options import LoadOptions, PoolKeywords
+from cloche._runtime.load_options import ELSEWHERE, ELSEWHERE_FOR_POOL, LoadOptions, PoolKeywords
 from cloche._runtime.node import Node
 from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
 from cloche._sandbox import (
     Cancelled,
     Instance,
+    Sink,
     Snapshot,
     Watched,
     WatchedInstance,
@@ -48,7 +52,6 @@ from cloche._sandbox import (
     raise_failure,
     request_handlers,
 )
-from cloche._sandbox import logs as _logs
 from cloche._wasm import EXHAUSTED_ERRNOS, CallState, ClockAndRandomState, Engine, out_of_resources
 from cloche._wasm import image as _image
 from cloche._wasm.engine import options
@@ -77,6 +80,8 @@ __all__ = ["Runtime"]
 
 NO_LIMIT_S = 365 * 86400.0
 """The deadline of a load with ``load_s=None``: long enough to count as none."""
+_MOST_SHOWN: Final = 10
+"""Nodes whose names a notebook shows."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -95,7 +100,10 @@ class Runtime:
             x86-64). "epoch": every loop compares a counter (the default elsewhere). "fuel": every instruction is counted, so
             that a limit (`Limits.fuel`) is met at the same place in each run. "none": nothing is compiled in; for code that
             you trust. Under "fuel" and "none" a deadline ends only sleeps and services, not computation.
-        logger: a structlog logger for the nodes' log records; None: ``structlog.get_logger("cloche.node")``.
+        logger: gets the nodes' log records: a `logging.Logger` or ``LoggerAdapter``, a logger of structlog, or an object with the
+            methods ``debug`` to ``critical``, which take a message and keywords (docs/how-to/logs.md). None:
+            ``structlog.get_logger("cloche.node")`` if your program has configured structlog, otherwise stderr. An exception of
+            the logger costs that record alone, and is reported once, as a RuntimeWarning.
         isolation: "none": nodes run in this process, and WebAssembly alone separates them from it. "process": nodes run in
             confined worker processes, if WebAssembly's isolation alone is not enough for you (Linux only;
             docs/explanation/threat-model.md says what the processes add). If a worker process dies, its nodes break
@@ -112,9 +120,10 @@ class Runtime:
     Raises:
         ImageError: the image is missing or damaged; the message says which command to run.
         ClocheError: ``isolation="process"`` on a system other than Linux.
-        TypeError: `limits` is not a `Limits`, or a hook is no plain function.
+        TypeError: `limits` is not a `Limits`, `logger` is no logger, or a hook is no plain function.
     """
 
+    @teaches(elsewhere=ELSEWHERE)
     def __init__(
         self,
         image: str | os.PathLike[str] | None = None,
@@ -135,8 +144,8 @@ class Runtime:
         self.limits = checked_limits(limits)
         self._hooks = Hooks(on_call, on_break)
         self.image = _image.find(image)
-        self._logger = logger = logger if logger is not None else _logs.DefaultLogger()
-        tell = progress or (lambda text: logger.info(text))  # late: looking up `info` imports structlog, 80 ms
+        self._logger = sink = Sink(logger)
+        tell = progress or sink.info
         self._engine: Engine | WorkerPool
         if isolation == "process":
             from cloche._isolation import WorkerPool
@@ -189,6 +198,7 @@ class Runtime:
             _measure=partial(_private_bytes, weakref.ref(self)),
         )
 
+    @teaches(elsewhere=ELSEWHERE)
     def load(
         self,
         source: Source | str | os.PathLike[str],
@@ -246,6 +256,7 @@ class Runtime:
         )
         return self._loaded(source, options)
 
+    @teaches(elsewhere=ELSEWHERE)
     def restore(
         self,
         snapshot: Snapshot,
@@ -280,7 +291,7 @@ class Runtime:
             TypeError: an argument has the wrong class; the message names the argument.
         """
         self._check_open()
-        checked("snapshot", snapshot, Snapshot, "one from Node.snapshot or Snapshot.from_bytes")
+        checked("snapshot", snapshot, Snapshot, "one from Node.snapshot or Snapshot.from_bytes(data)")
         options = LoadOptions(
             name=name,
             limits=self.limits if limits is None else limits,
@@ -360,6 +371,7 @@ class Runtime:
 
         return self._while_open(NodeLock(label), revive)
 
+    @teaches(elsewhere=ELSEWHERE_FOR_POOL, also=PoolKeywords.__annotations__)
     def pool(
         self,
         source: Source | str | os.PathLike[str],
@@ -405,8 +417,6 @@ class Runtime:
         from cloche._runtime.pool import Pool
         from cloche._runtime.pool_workers import PoolWorkers
 
-        if refused := options.keys() - PoolKeywords.__annotations__.keys():
-            raise TypeError(f"a pool takes no {', '.join(sorted(refused))}: it replaces a clone that breaks")
         workers = checked_count("size", size) if size is not None else os.cpu_count() or 1
         ready = checked_count("warm", warm, 0) if warm is not None else workers
         most = checked_count("max_calls", max_calls) if max_calls is not None else None
@@ -429,6 +439,7 @@ class Runtime:
             limits=self.limits if limits is None else limits,
             grants=Grants() if grants is None else grants,
             session_id=options.get("session_id"),
+            in_pool=True,
         )
 
         def clone() -> Node:
@@ -532,6 +543,7 @@ class Runtime:
         self, options: LoadOptions, host: CallState, lock: NodeLock, snapshot: Snapshot | None = None
     ) -> CheckedSandbox:
         logger, engine = self._logger, self._engine
+        host.in_pool = options.in_pool
         watched = bool(self._hooks) and not options.is_own
         make: Callable[..., CheckedSandbox]
         if isinstance(engine, Engine):
@@ -543,7 +555,7 @@ class Runtime:
             services.lock = lock
 
         def deliver(records: list[LogRecord], node: str) -> None:
-            run_inside(lock, None, _logs.deliver, records, logger, node)
+            run_inside(lock, None, logger.deliver, records, node)
 
         try:
             instance = make(options.limits, host, deliver, snapshot, made)
@@ -699,6 +711,21 @@ class Runtime:
         return (
             f"<cloche.Runtime metering={self.metering!r} {'closed' if self._closed else f'{len(self._nodes)} nodes'}>"
         )
+
+    def _repr_html_(self) -> str:
+        nodes = [] if self._closed else self._living()
+        rows: list[tuple[Any, ...]] = [
+            ("state", "closed" if self._closed else "open"),
+            ("metering", self.metering),
+            ("isolation", "none" if isinstance(self._engine, Engine) else "process"),
+            ("image", self.image.sha256[:12]),
+            ("nodes", len(nodes)),
+        ]
+        names = sorted(node.name for node in nodes)
+        rows += [("", name) for name in names[:_MOST_SHOWN]]
+        if len(names) > _MOST_SHOWN:
+            rows.append(("", f"and {len(names) - _MOST_SHOWN} more"))
+        return table("Runtime", rows)
 
 
 def _listed(items: Callable[[], Iterable[T]]) -> list[T]:

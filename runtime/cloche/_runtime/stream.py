@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche._requests import exclusive
 from cloche._runtime.call_options import NO_OPTIONS, CallOptions
-from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError
+from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError, name_item
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ class StreamSession:
                 kind, value = self._node.run_with(self._options, partial(self._exchange, op, operands))
             self._take(kind, value, op)
         except ClocheError as error:
-            error.item = self._fed - 1 if self._fed else None
+            if error is self._thrown:  # an error of the items: another node's, if they are that node's stream
+                raise
+            name_item(error, self._fed - 1 if self._fed else None)
             if isinstance(error, BrokenInstanceError):
                 self.ended = True
             raise

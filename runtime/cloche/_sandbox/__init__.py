@@ -3,8 +3,10 @@
 from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Sandbox, Stats, Watch
+from cloche._sandbox.live import LiveRecords
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
+from cloche._sandbox.sinks import Sink, report
 from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
 from cloche._sandbox.termination import CallUsage, Cancelled, CancelledHard, interruption, name_limit
 from cloche._sandbox.watched import Watched, WatchedInstance
@@ -19,8 +21,10 @@ __all__ = [
     "CheckedSandbox",
     "Exchange",
     "Instance",
+    "LiveRecords",
     "Observer",
     "Sandbox",
+    "Sink",
     "Snapshot",
     "Stats",
     "Watch",
@@ -29,5 +33,6 @@ __all__ = [
     "interruption",
     "name_limit",
     "raise_failure",
+    "report",
     "request_handlers",
 ]

@@ -12,6 +12,7 @@ from cloche._codec import REFUSED, Codec
 from cloche._records import LogRecord
 from cloche._requests import GuestRequestRouter, ServiceHandler
 from cloche._sandbox import logs as _logs
+from cloche._sandbox.live import LiveRecords
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.snapshot import Snapshot
 from cloche._sandbox.termination import CallUsage, termination_error
@@ -61,7 +62,7 @@ class Instance(CheckedSandbox):
         engine: engine with the image to instantiate.
         limits: the node's limits.
         host: the state of the node's calls; or only the node's name, for errors and logs.
-        on_records: called after each call that logged, with the log records and the node's name.
+        on_records: called after each call that logged, with the log records and the node's name; it raises no `Exception`.
         snapshot: the state to begin with; None: the image's.
         handlers: answer the guest's requests; they are closed with the instance.
 
@@ -79,6 +80,7 @@ class Instance(CheckedSandbox):
         "_fuelled",
         "_handle",
         "_lease",
+        "_live",
         "_memory",
         "_on_records",
         "_ran_under",
@@ -107,6 +109,8 @@ class Instance(CheckedSandbox):
         self.guest_seconds = 0.0
         self._lease = False
         self.observer = self.watch = None
+        self._live: LiveRecords | None = None
+        self.on_record = None
         self.position = snapshot.stream if snapshot is not None else None
         self.services = ServiceHandler.among(handlers)
         self.host = CallState(host) if isinstance(host, str) else host
@@ -144,8 +148,8 @@ class Instance(CheckedSandbox):
                 self.host.calls = snapshot.calls
             if self._fuelled:
                 words[Word.FUEL] = _ENDLESS_FUEL if limits.fuel is None else limits.fuel
-        except Trapped as trapped:
-            raise self._broken(trapped) from None
+        except Trapped:
+            raise self._broken() from None
         except BaseException:
             self.close()
             raise
@@ -197,6 +201,8 @@ class Instance(CheckedSandbox):
             )  # before the deadline is armed: encoding is the host's time
             if observer is not None:
                 observer.phase("guest")
+            if self.on_record is not None:
+                self._begin_live(self.on_record)
             status = self._call(self._handle, frame, len(frame))
             if status:
                 self._not_done(status, len(frame))
@@ -217,10 +223,10 @@ class Instance(CheckedSandbox):
             reply = self._codec.decode(frame, lease=self._lease)
         except REFUSED as error:
             reply = error
-        except Trapped as trapped:
+        except Trapped:
             if observer is not None:
                 observer.phase("")
-            broken = self._broken(trapped)
+            broken = self._broken()
             raise broken from broken.__cause__
         except ProtocolError as error:
             self.fail(error)
@@ -228,11 +234,11 @@ class Instance(CheckedSandbox):
         except BaseException as error:
             if words[_STATE] == _WAITING:
                 self._end_call(self._handle)  # here, because deeper calls may find no stack left
-            self._let_go(error)
+            self._let_go()
             if isinstance(error, ArgumentError):  # how ctypes reports the end of the stack
                 raise RecursionError("maximum recursion depth exceeded") from None
             raise
-        if words[_RECORDS]:
+        if words[_RECORDS] or self._live is not None:
             self._drain()
         return reply
 
@@ -294,7 +300,7 @@ class Instance(CheckedSandbox):
             if self._words[_STATE] == _AT_REST:
                 return
             if self._words[_STATE] == _BROKEN:
-                self._end(ClosedError())
+                self._end()
         if self.closed:
             raise ClosedError(f"node {self.name!r} is closed")
 
@@ -327,6 +333,8 @@ class Instance(CheckedSandbox):
         host.deadline = stop_at / 1e9 if stop_at else None
         while status in _WAITS:
             if status == _POLLS:
+                if self._live is not None:
+                    self._take_live()
                 status = calls.go_on(self._handle)
                 continue
             answer = self._answer()
@@ -357,20 +365,20 @@ class Instance(CheckedSandbox):
             core().cancel(self._handle, 0, int(why), 0)  # the guest expects a notice now, but the timer may be late
             return abi.ANSWER_INTERRUPTED
 
-    def _let_go(self, error: BaseException) -> None:
+    def _let_go(self) -> None:
         """Clean up after an exception of the host's own code, which has ended the guest's call."""
         words = self._words
         if words[_STATE] == _BROKEN:
-            self._end(error)
-        elif words[_RECORDS] and words[_STATE] == _AT_REST and not self.closed:
-            self._deliver(error)
+            self._end()
+        elif (words[_RECORDS] or self._live is not None) and words[_STATE] == _AT_REST and not self.closed:
+            self._drain()
 
     def share(self, length: int) -> memoryview:
         """See `Sandbox`."""
         try:
             return self._memory.share(length)
-        except Trapped as trapped:
-            broken = self._broken(trapped)
+        except Trapped:
+            broken = self._broken()
             self._note_break(broken)
             raise broken from None
 
@@ -423,12 +431,35 @@ class Instance(CheckedSandbox):
         if observer is not None:
             observer.phase("logs")
         frames, dropped = self._taken_records()
-        records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
+        live = self._end_live()
+        if live is None:
+            records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
+        else:
+            live.take(frames, dropped, self.calls)
+            records, dropped = live.end(self.calls)
         self.dropped_records += dropped
-        self._on_records(records, self.name)
+        if records:
+            self._on_records(records, self.name)
         if observer is not None:
             observer.phase("")
         return records
+
+    def _begin_live(self, put: Callable[[LogRecord], object]) -> None:
+        """Have the guest wait after each log record of this call until the host has taken it."""
+        self._memory.want_live(True)
+        self._live = LiveRecords(put, self.limits.log_records)
+
+    def _take_live(self) -> None:
+        """Take log records while the guest waits."""
+        assert self._live is not None  # the caller has looked
+        self._live.take(*self._memory.drain(), self.calls)
+
+    def _end_live(self) -> LiveRecords | None:
+        """The live records of the call that has ended; None: they were not wanted live."""
+        live, self._live = self._live, None
+        if live is not None:
+            self._memory.want_live(False)
+        return live
 
     def _taken_records(self) -> tuple[list[bytes], int]:
         """The log records in the guest's memory, and the number of lost ones.
@@ -440,24 +471,16 @@ class Instance(CheckedSandbox):
             frames += self._memory.held()
         return frames, dropped
 
-    def _deliver(self, cause: BaseException) -> list[LogRecord]:
-        """Deliver log records of a failed call. If the logger raises, that becomes a note on `cause`, which must not be hidden."""
-        try:
-            return self._drain()
-        except Exception as error:
-            cause.add_note(f"and its log records could not be delivered: {error!r}")
-            return []
-
-    def _end(self, cause: BaseException) -> list[LogRecord]:
+    def _end(self) -> list[LogRecord]:
         """Deliver the last log records and close the instance: its memory is freed now, not at some garbage collection."""
         if self.closed:
             return []
         try:
-            return self._deliver(cause)
+            return self._drain()
         finally:
             self.close()
 
-    def _broken(self, trapped: Trapped) -> BaseException:
+    def _broken(self) -> BaseException:
         words = self._words
         if words[_STATE] != _BROKEN:  # an interrupt came before the core had ended the call
             core().abandon(self._handle)
@@ -469,7 +492,7 @@ class Instance(CheckedSandbox):
         except Exception:  # damaged memory must not hide why the guest was stopped
             frames = ()
         usage = self.usage(frames)
-        return termination_error(usage, self.limits, self.name, self._end(trapped))
+        return termination_error(usage, self.limits, self.name, self._end())
 
     def usage(self, frames: tuple[FrameInfo, ...] = ()) -> CallUsage:
         """See `CheckedSandbox`."""
@@ -497,7 +520,7 @@ class Instance(CheckedSandbox):
         if self._words[_STATE] == _WAITING:
             core().abandon(self._handle)
         error.node = self.name
-        error.last_logs = tuple(self._end(error))
+        error.last_logs = tuple(self._end())
         return error
 
     def close(self, *, keep: bool = False) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
+from cloche._html import table
+
 if TYPE_CHECKING:
-    from cloche._records import StreamPosition
+    from cloche._records import LogRecord, StreamPosition
     from cloche._requests import ServiceHandler
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm import FrameInfo
@@ -67,6 +69,10 @@ class Stats:
         """Pickle and copy with the number that `private_bytes` has now."""
         numbers = [getattr(self, each.name) for each in fields(self)[:-1]]
         return type(self), (*numbers, self.private_bytes)
+
+    def _repr_html_(self) -> str:
+        names = (*(each.name for each in fields(self)[:-1]), "private_bytes")
+        return table("Stats", ((name, getattr(self, name)) for name in names))
 
 
 Exchange = Callable[[int, Sequence[Any], str], "tuple[Reply, Any]"]
@@ -140,9 +146,12 @@ class Sandbox(Protocol):
 
     Attributes:
         lease: whether large arrays of numbers arrive as views of guest memory.
+        on_record: called with each log record of the next calls while they run; None: nobody wants them before the call has ended.
+            It returns at once, and raises no `Exception`.
     """
 
     lease: bool
+    on_record: Callable[[LogRecord], object] | None
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cloche._codec import REFUSED, Codec, refused_reply
-from cloche._records import StreamPosition
+from cloche._records import LogRecord, StreamPosition
 from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.interface import Stats
 from cloche._sandbox.termination import ADVISED, interruption, name_limit, with_data
@@ -64,6 +64,7 @@ class CheckedSandbox(HasCallState, ABC):
         lease: whether large arrays of numbers arrive as views of guest memory.
         position: the position of the guest's open stream; None if no stream is open.
         observer: notified of each call; None if nobody observes.
+        on_record: see `Sandbox`.
         guest_seconds: wall time spent in the guest.
         watch: follows the sandbox for the figures of its runtime; None: it belongs to none.
         dropped_records: log records that were dropped because they passed a limit, or were malformed.
@@ -81,6 +82,7 @@ class CheckedSandbox(HasCallState, ABC):
         "lease",
         "limits",
         "observer",
+        "on_record",
         "position",
         "services",
         "watch",
@@ -92,6 +94,7 @@ class CheckedSandbox(HasCallState, ABC):
     position: StreamPosition | None
     observer: Observer | None
     watch: Watch | None
+    on_record: Callable[[LogRecord], object] | None
     guest_seconds: float
     dropped_records: int
     fuel: int
@@ -176,7 +179,7 @@ class CheckedSandbox(HasCallState, ABC):
                 raise self.fail(ProtocolError("a reply is [kind, value]"))
         except BaseException as error:
             if self.closed:
-                with_data(error, op, operands)
+                with_data(error, op, operands, in_pool=self.host.in_pool)
                 self._note_break(error, op)
             if observer is not None:
                 observer.end(op, self.calls, type(error).__name__)

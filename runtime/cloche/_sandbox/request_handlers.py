@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from cloche._requests import ServiceHandler
-from cloche._sandbox.logs import DefaultLogger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cloche._requests import RequestHandler
+    from cloche._sandbox.sinks import Sink
     from cloche._wasm import CallState
     from cloche.grants import Grants
     from cloche.limits import Limits
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["request_handlers"]
 
 
-def request_handlers(grants: Grants, limits: Limits, host: CallState, logger: Any) -> list[RequestHandler]:
+def request_handlers(grants: Grants, limits: Limits, host: CallState, logger: Sink) -> list[RequestHandler]:
     """New request handlers for one instance, whose state they keep; empty if the grants have neither services nor mounts.
 
     Args:
@@ -36,7 +36,7 @@ def request_handlers(grants: Grants, limits: Limits, host: CallState, logger: An
     if grants.services:
         services = cast("Mapping[str, Service]", grants.services)  # Grants.__post_init__ has converted them
         # the default logger shows every level, and would print a line for each service call
-        logged = 0 if isinstance(logger, DefaultLogger) else limits.log_records
+        logged = 0 if logger.is_default else limits.log_records
         found.append(ServiceHandler(services, host, logger, logged))
     if grants.mounts:
         from cloche._files import FileHandler  # takes milliseconds to import: only nodes with mounts need it

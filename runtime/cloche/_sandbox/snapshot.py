@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
+from cloche._html import table
 from cloche._records import StreamPosition
 from cloche._wasm import PAGE_BYTES
 from cloche._wasm.clocks import check_state
@@ -37,7 +38,7 @@ _INPUT: Final = 1 << 16
 _MOST_MEMORY: Final = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Snapshot:
     """The state of one node. Make it with `Node.snapshot`, bring it back with `Runtime.restore`.
 
@@ -62,12 +63,31 @@ class Snapshot:
     name: str
     info: dict[str, Any]
     memory_bytes: int
-    runs: tuple[tuple[int, int], ...] = field(repr=False)
-    pages: bytes = field(repr=False)
+    runs: tuple[tuple[int, int], ...]
+    pages: bytes
     request: int
     calls: int
     stream: StreamPosition | None = None
     outside: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """What the snapshot is of, without the state: that is megabytes, and may hold secrets of the node."""
+        stream = ", in a stream" if self.stream is not None else ""
+        return (
+            f"<cloche.Snapshot of {cleaned(self.name)!r} after {self.calls} calls{stream}, {len(self.pages) / 1e6:.1f} MB, "
+            f"image {cleaned(self.image)[:12]}>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("entry", self.info.get("entry", "")),
+            ("calls", self.calls),
+            ("stream", "open" if self.stream is not None else "none"),
+            ("size", f"{len(self.pages) / 1e6:.1f} MB"),
+            ("memory", f"{self.memory_bytes / 1e6:.1f} MB"),
+            ("image", self.image[:12]),
+        ]
+        return table(f"Snapshot of {self.name}", rows)
 
     def __post_init__(self) -> None:
         check_state(self.outside)

@@ -44,7 +44,7 @@ __all__ = [
 _TAKING_DATA: Final = frozenset({int(Op.PROCESS), int(Op.STREAM_FEED)})
 _COUNT_MASK: Final = abi.EXIT_OUTPUT - 1
 ADVISED: Final = frozenset(
-    ("FileNotFoundError", "ImportError", "ModuleNotFoundError", "NotADirectoryError", "PermissionError")
+    ("FileNotFoundError", "ImportError", "ModuleNotFoundError", "NotADirectoryError", "PermissionError", "TypeError")
 )
 """Exceptions of a call for which `cloche.remedies` may know what to do."""
 _INTERRUPTIONS: Final = frozenset({"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled", "BaseExceptionGroup"})
@@ -204,9 +204,10 @@ def interruption(
     return made
 
 
-def with_data(error: BaseException, op: int, operands: Sequence[Any]) -> BaseException:
-    """Attach the caller's data to the error of a call that broke the node. Returns the error."""
+def with_data(error: BaseException, op: int, operands: Sequence[Any], *, in_pool: bool = False) -> BaseException:
+    """Attach the caller's data, and whether the node was one of a pool, to the error of a call that broke it. Returns the error."""
     if isinstance(error, BrokenInstanceError):
+        error.in_pool = in_pool
         if op in _TAKING_DATA:
             error.data = tuple(operands)
         elif op == Op.CALL:

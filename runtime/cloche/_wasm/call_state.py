@@ -63,14 +63,16 @@ class CallState:
         router: carries out the guest's requests; None if nothing is granted to the guest.
         deadline: time of `time.monotonic` at which the current call is told to stop; None if it has no deadline.
         cancelled: whether the current call was cancelled.
+        in_pool: whether the node is one of a pool's.
     """
 
-    __slots__ = ("_wake", "calls", "cancelled", "deadline", "node", "outside", "router")
+    __slots__ = ("_wake", "calls", "cancelled", "deadline", "in_pool", "node", "outside", "router")
 
     def __init__(self, node: str = "", outside: ClockAndRandomState = REAL) -> None:
         self.node = node
         self.outside = outside
         self.calls = 0
+        self.in_pool = False
         self.deadline: float | None = None
         self.cancelled = False
         self.router: Router | None = None

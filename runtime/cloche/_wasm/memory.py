@@ -41,6 +41,7 @@ _RING_HEADER: Final = struct.Struct("<8I")
 _EMPTY_RING: Final = struct.pack("<4I", 0, 0, 0, 0)  # head, used, records, dropped
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
 """Byte offset of each word in the header of the log ring."""
+_LIVE_OFFSET: Final = 4 * abi.NOTICE_WORDS.index("live")
 _MEMORY_BYTES: Final = int(Word.MEMORY_BYTES)
 _RESULT: Final = int(Word.RESULT)
 # Plain numbers: ctypes calls Python code to convert a member of an enum, which may fail at the end of Python's stack.
@@ -296,6 +297,11 @@ class Memory:
             taken.append(data[at + 4 : at + 4 + length])
             at += 4 + length
         return taken, dropped
+
+    def want_live(self, wanted: bool) -> None:
+        """Set whether the guest waits after each log record until the host has taken it. Only for a guest at rest."""
+        at = self._words[Word.NOTICE] + _LIVE_OFFSET
+        self._view[at : at + 4] = wanted.to_bytes(4, "little")
 
     def held(self) -> list[bytes]:
         """Records of lines that the node had flushed, but not ended, when its guest broke. Of a guest at rest there are none."""

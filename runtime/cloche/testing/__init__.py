@@ -20,10 +20,10 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from cloche import source as _source
+from cloche._keywords import teaches
 from cloche._records import LogRecord
-from cloche._runtime import LoadOptions, Node, NodeCalls
-from cloche._sandbox import load_request, raise_failure, request_handlers
-from cloche._sandbox import logs as _logs
+from cloche._runtime import ELSEWHERE, LoadOptions, Node, NodeCalls
+from cloche._sandbox import Sink, load_request, raise_failure, request_handlers
 from cloche._wasm import CallState, ClockAndRandomState
 from cloche.errors import ClocheError
 from cloche.grants import Grants
@@ -62,6 +62,7 @@ class LocalGuest(Node):
         TypeError: as for `Runtime.load`.
     """
 
+    @teaches(elsewhere=ELSEWHERE)
     def __init__(
         self,
         source: Source | str | os.PathLike[str],
@@ -91,7 +92,7 @@ class LocalGuest(Node):
         modules = _source.read(source, packages=bool(grants.packages))
         label = options.label(modules.main)
         host = CallState(label)
-        made = request_handlers(grants, limits, host, _logs.DefaultLogger())
+        made = request_handlers(grants, limits, host, Sink())
         instance = LocalInstance(limits, host, frozenset(modules.files), capture, made, variables=bool(grants.env))
         try:
             seed = seed or (b"" if grants.seed is None else ClockAndRandomState.of(grants.clock, grants.seed).seed)
@@ -127,7 +128,7 @@ def services(**functions: Callable[..., Any] | Service) -> Iterator[None]:
         functions: as for `Grants.services`.
     """
     host = CallState("test")
-    made = request_handlers(Grants(services=functions), Limits(), host, _logs.DefaultLogger())
+    made = request_handlers(Grants(services=functions), Limits(), host, Sink())
     instance = LocalInstance(Limits(), host, frozenset(), capture=False, handlers=made)
     before = asking.bind(instance.call)
     try:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cloche._codec import REFUSED, Codec, refusal, write_cbor
 from cloche._records import LogRecord
 from cloche._requests import RequestHandler, RequestRouter, ServiceHandler
-from cloche._sandbox import CallUsage, CheckedSandbox, logs
+from cloche._sandbox import CallUsage, CheckedSandbox, LiveRecords, logs
 from cloche._wasm import CallState, Reason
 from cloche.errors import ClocheError, ClosedError, EncodeError, OutputError, ProtocolError
 from cloche.limits import Limits
@@ -80,6 +80,8 @@ class LocalInstance(CheckedSandbox):
         self._guest = Guest(self)
         self._surroundings = Surroundings(self._guest, names, capture, variables=variables)
         self.records: list[LogRecord] = []
+        self.on_record: Callable[[LogRecord], object] | None = None
+        self._live: LiveRecords | None = None
         self.dropped_records = 0
         self.guest_seconds = 0.0
         self.closed = False
@@ -89,6 +91,7 @@ class LocalInstance(CheckedSandbox):
             raise ClosedError(f"node {self.name!r} is closed")
         self.host.calls += 1
         self._output = 0
+        self._live = None if self.on_record is None else LiveRecords(self.on_record, self.limits.log_records)
         message = self._across([op, self.calls, *operands], root)
         began = time.perf_counter()
         with self._surroundings.lent():
@@ -154,12 +157,15 @@ class LocalInstance(CheckedSandbox):
     # What the guest runtime requests of its host (cloche_guest._host.Host).
 
     def emit(self, record: list[Any]) -> None:
-        """Keep a log record."""
-        self._frames.append(write_cbor(record))
+        """Keep a log record, or pass it on if it is wanted at once."""
+        if self._live is None:
+            self._frames.append(write_cbor(record))
+        else:
+            self._live.take((write_cbor(record),), 0, self.calls)
 
     def hold(self, stream: int, record: list[Any] | None) -> bool:
-        """Does nothing: in this process nothing breaks before the line is sent."""
-        return True
+        """Does nothing: in this process nothing breaks before the line is sent. Returns whether it may wait for its end."""
+        return self._live is None or record is None
 
     def count_output(self, size: int) -> None:
         """Count bytes of output, and end the node's code beyond `Limits.output_bytes`."""
@@ -211,6 +217,12 @@ class LocalInstance(CheckedSandbox):
         return memoryview(self._blocks[address])[:length]
 
     def _drain(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            records, missing = live.end(self.calls)
+            self.records += records
+            self.dropped_records += missing
+            return
         frames, self._frames = self._frames, []
         limit = self.limits.log_records
         records, refused = logs.parse(frames[-limit:] if limit else [], self.calls)
