@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import struct
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -48,6 +49,7 @@ from cloche_wire import tags
 __all__ = ["NodeServer"]
 
 _U32: Final = 0xFFFF_FFFF
+_ENDLESS: Final = (1 << 62) - 1
 _FIRST_S: Final = 5.0
 """Seconds to wait for the first request of a node that is refused."""
 _FD_BYTES: Final = struct.calcsize("i")
@@ -121,7 +123,7 @@ class _RelayedRequestRouter(GuestRequestRouter):
 class _Relayed(Instance):
     """An instance that passes messages and log records on as bytes, without decoding them."""
 
-    __slots__ = ("dropped", "records")
+    __slots__ = ("_account", "dropped", "records")
 
     def __init__(
         self,
@@ -133,6 +135,7 @@ class _Relayed(Instance):
     ) -> None:
         self.records: list[bytes] = []
         self.dropped = 0
+        self._account = array("q", [_ENDLESS, 0, 0, 0, 0, 0])
         super().__init__(engine, limits, host, lambda records, node: None, snapshot)
         relay = _Relay(self._memory)
         self._codec = relay  # type: ignore[assignment]  # it has what exchange uses
@@ -144,6 +147,16 @@ class _Relayed(Instance):
         """Send a message and return the guest's reply, which only the host checks. Raises as `Instance.exchange` does."""
         reply: bytes = self._reply_to(0, [message], "")
         return reply
+
+    def allot(self, most: int) -> None:
+        """Have the next call use `most` - 1 nanoseconds of processor time at most; 0: as many as it needs. It is counted."""
+        self._account[0] = self._account[2] + most - 1 if most else _ENDLESS
+        self.pay_from(self._account.buffer_info()[0], None)
+
+    @property
+    def spent_ns(self) -> int:
+        """Processor time of the last call, in nanoseconds."""
+        return int(self._words[Word.SPENT_NS])
 
     def view(self, address: int, length: int) -> memoryview:
         """A view of guest memory, valid until the guest runs again."""
@@ -321,6 +334,10 @@ class NodeServer:
                 self._answer(Answer.DONE, instance.shared_at(view).to_bytes(4, "little"))
             case Request.SNAPSHOT:
                 self._snapshot(instance)
+            case Request.PAY:
+                instance.allot(a)
+            case Request.BOUND:
+                instance.bound_memory(a)
             case Request.RENAME:
                 instance.name = str(payload[:length], "utf-8")
             case _:
@@ -387,9 +404,9 @@ class NodeServer:
         number = number or self._number
         instance = self._instance
         logs = b""
-        dropped = memory = fuel = told = 0
+        dropped = memory = fuel = told = spent = 0
         if instance is not None:
-            memory, fuel = instance.memory_bytes, instance.last_fuel
+            memory, fuel, spent = instance.memory_bytes, instance.last_fuel, instance.spent_ns
             told = StopReason[instance.told.name] if instance.told is not None else StopReason.NONE
             if instance.records or instance.dropped:
                 logs = b"".join(LENGTH.pack(len(record)) + record for record in instance.records)
@@ -410,14 +427,16 @@ class NodeServer:
             table = b"".join(entries)
             if outside:
                 area[:inside] = table + logs + frame
-        head = ANSWER.pack(kind, outside, told, number, len(ranges), len(frame), len(logs), dropped, memory, fuel)
+        head = ANSWER.pack(
+            kind, outside, told, number, len(ranges), len(frame), len(logs), dropped, memory, fuel, spent
+        )
         self._channel.send(head if outside else head + table + logs + frame)
 
     def _room(self, size: int) -> memoryview:
         """The shared memory for answers. If it has less than `size` bytes, the host is asked for a larger one."""
         if self._area is None or self._area.size < size:
             self._area = None
-            self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, self._number, 0, 0, 0, 0, size, 0))
+            self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, self._number, 0, 0, 0, 0, size, 0, 0))
             received = self._receive()
             if received is None or received[0] != Request.ROOM:
                 raise BrokenPipeError("the host makes no room")
