@@ -17,7 +17,7 @@ from cloche._requests import hold
 from cloche.errors import BudgetError
 from cloche.limits import whole_number
 
-__all__ = ["Budget", "BudgetStats", "Seat"]
+__all__ = ["Budget", "BudgetStats"]
 
 _NS: Final = 1_000_000_000
 _LEAST: Final = 0.01

@@ -286,8 +286,8 @@ class BudgetError(LimitError):
     """A `Budget` is used up. The node stays usable: call it again when there is something left.
 
     A call or load that finds the budget used up is refused, and the guest is not entered. A call that is under way when the
-    processor time is used up is interrupted, as at a deadline. ``limit`` names the argument of `Budget`: "processor_s", "memory_bytes" or
-    "calls_per_s".
+    processor time is used up is interrupted, as at a deadline. ``limit`` names the argument of `Budget`: "processor_s",
+    "memory_bytes" or "calls_per_s".
 
     Attributes:
         budget: the budget's name.

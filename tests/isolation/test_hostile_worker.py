@@ -73,6 +73,7 @@ def answer(kind: int = Answer.DONE, frame: bytes = OK, **fields: Any) -> bytes:
         "dropped": 0,
         "memory": 43 << 20,
         "fuel": 0,
+        "spent": 0,
     } | fields
     return ANSWER.pack(kind, *values.values()) + frame
 

@@ -87,7 +87,13 @@ def test_a_call_ends_when_the_processor_time_is_used_up(load: Callable[..., cloc
         node.process("spin")
     error = caught.value
     assert type(error) is cloche.BudgetError
-    assert (error.limit, error.value, error.budget, error.node, error.retry_after_s) == ("processor_s", 0.2, "ada", "f", None)
+    assert (error.limit, error.value, error.budget, error.node, error.retry_after_s) == (
+        "processor_s",
+        0.2,
+        "ada",
+        "f",
+        None,
+    )
     assert error.reached is not None
     assert error.reached >= 0.2
     assert "of the budget 'ada'" in str(error)
@@ -265,7 +271,9 @@ def test_memory_is_counted_together(load: Callable[..., cloche.Node]) -> None:
     second.process("keep", 30 << 20)
 
 
-def test_clones_restored_nodes_and_those_brought_back_have_it(runtime: cloche.Runtime, load: Callable[..., cloche.Node]) -> None:
+def test_clones_restored_nodes_and_those_brought_back_have_it(
+    runtime: cloche.Runtime, load: Callable[..., cloche.Node]
+) -> None:
     budget = cloche.Budget(calls_per_s=1e-6, burst=6)
     node = load(budget, on_break="restart")  # 1
     clone = node.clone()
