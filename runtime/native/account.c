@@ -26,7 +26,7 @@ static int64_t spent_by(const struct guest *guest) {
            ((int64_t)info.user_time.microseconds + info.system_time.microseconds) * 1000;
 #else
     struct timespec t;
-    if (clock_gettime(LOAD(guest->cpu_clock), &t)) return 0;
+    if (clock_gettime((clockid_t)LOAD(guest->cpu_clock), &t)) return 0;
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 #endif
 }
@@ -38,7 +38,7 @@ static void note_clock(struct guest *guest) {
 #else
     clockid_t clock;
     if (pthread_getcpuclockid(pthread_self(), &clock)) clock = CLOCK_THREAD_CPUTIME_ID;
-    STORE(guest->cpu_clock, clock);
+    STORE(guest->cpu_clock, (int)clock);
 #endif
 }
 

@@ -56,7 +56,7 @@ struct guest {
     struct cloche_account *account; /* of the call under way; NULL: none. Stored last when a call begins, and first when it ends */
     int64_t cpu_began;              /* processor time of the thread at the begin, and later by that of other guests' calls */
 #ifndef __APPLE__
-    clockid_t cpu_clock; /* of the thread */
+    int cpu_clock; /* the clockid_t of the thread */
 #endif
     int64_t cpu_at;               /* when to look whether the account has time left; 0: never */
     int64_t cpu_kept, cpu_paused; /* while it waits: cpu_at, and what it has used */
