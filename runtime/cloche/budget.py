@@ -164,9 +164,13 @@ class Budget:
         Raises:
             BudgetError: processor time or calls are used up.
         """
-        hold(self._lock, self._admit, node, costs)
+        hold(self._lock, self._admit, node, costs, True)
 
-    def _admit(self, node: str, costs: bool) -> None:
+    def check(self, node: str, *, costs: bool) -> None:
+        """Refuse a load early, before anything is made for it. Raises as `admit` does, and takes nothing."""
+        hold(self._lock, self._admit, node, costs, False)
+
+    def _admit(self, node: str, costs: bool, takes: bool) -> None:
         if self.processor_s is not None and self._left_s() <= 0:
             self._refused += 1
             raise self.exceeded(node)
@@ -184,8 +188,8 @@ class Budget:
                     self.burst + 1 - tokens,
                     (1 - tokens) / self.calls_per_s,
                 )
-            self._tokens = tokens - 1, now
-        self._calls += 1
+            self._tokens = tokens - takes, now
+        self._calls += takes
 
     def left_ns(self) -> int | None:
         """Nanoseconds of processor time that are left, 0 at least; None: no limit."""

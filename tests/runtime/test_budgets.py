@@ -251,6 +251,55 @@ def test_a_stream_ends_when_the_processor_time_is_used_up(load: Callable[..., cl
     assert not node.broken
 
 
+def test_cleanup_runs_though_nothing_is_left(load: Callable[..., cloche.Node], runtime: cloche.Runtime) -> None:
+    """A program that closes its nodes in order gets no errors for it; and what cleanup uses is charged."""
+    done: list[str] = []
+    source = cloche.Source("""
+from cloche_guest import services
+
+class N:
+    def process(self, x):
+        while x == "spin":
+            pass
+    def cleanup(self):
+        for _ in range(100_000):
+            pass
+        services.note("cleanup")
+
+class S:
+    def process(self, x):
+        try:
+            while True:
+                yield x
+        finally:
+            services.note("stream")
+""")
+    budget = cloche.Budget(processor_s=0.2)
+    grants = cloche.Grants(services={"note": done.append})
+    node = load(budget, source, entry="N", grants=grants, limits=patient(grace_s=60))
+    stream = load(budget, source, entry="S", grants=grants)
+    outputs = stream.stream([1])
+    assert next(outputs) == 1
+    with pytest.raises(cloche.BudgetError):
+        node.process("spin")
+    outputs.close()  # type: ignore[attr-defined]
+    before = budget.stats.processor_s
+    node.close()
+    assert done == ["stream", "cleanup"]
+    assert budget.stats.processor_s > before
+
+
+def test_a_load_that_is_refused_makes_nothing(runtime: cloche.Runtime, load: Callable[..., cloche.Node]) -> None:
+    """Not even a sandbox, or the host would work for a tenant that has used up what it may."""
+    budget = cloche.Budget(calls_per_s=1e-6, burst=1)
+    load(budget)
+    loads = runtime.stats.calls
+    with pytest.raises(cloche.BudgetError):
+        runtime.load(cloche.Source("this is not even Python"), budget=budget)
+    assert runtime.stats.calls == loads
+    assert budget.stats.nodes == 1
+
+
 def test_memory_is_counted_together(load: Callable[..., cloche.Node]) -> None:
     one = load(cloche.Budget(memory_bytes=1 << 40)).stats.memory_bytes
     budget = cloche.Budget("ada", memory_bytes=2 * one + (20 << 20))

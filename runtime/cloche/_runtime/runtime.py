@@ -300,6 +300,8 @@ class Runtime:
 
     def _loaded(self, source: Source | str | os.PathLike[str], options: LoadOptions) -> Node:
         """See `load`."""
+        if options.budget is not None:
+            options.budget.check(options.label("node"), costs=True)
         modules = _source.read(source, packages=bool(options.grants.packages))
         taken = [point for point in options.grants.mounts if (point + "/").startswith("/node/")]
         if taken and modules.folder is not None:
@@ -362,6 +364,8 @@ class Runtime:
         if info is None:
             raise ClocheError("the snapshot describes no node")
         label = options.label(snapshot.name)
+        if options.budget is not None:
+            options.budget.check(label, costs=False)
 
         def revive(lock: NodeLock) -> Node:
             instance = self._revived(snapshot, options, label, reseed, lock)

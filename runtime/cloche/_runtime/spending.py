@@ -27,6 +27,14 @@ _FREE: Final = frozenset(
     map(int, (Op.RESEED, Op.STREAM_FEED, Op.STREAM_NEXT, Op.STREAM_END, Op.STREAM_THROW, Op.STREAM_CLOSE))
 )
 """Messages that do not count as calls: a stream has counted when it was opened, and a clone does so at its first call."""
+_ENDING: Final = frozenset(map(int, (Op.RESEED, Op.STREAM_CLOSE)))
+"""Messages that are charged, but neither refused nor ended, as ``cleanup`` is: what was begun shall be ended in order, and a node
+that was brought back shall not be lost. Each follows a call that was let in, and has the deadline of any call."""
+
+
+def _size(sandbox: CheckedSandbox) -> int:
+    """Linear memory of a sandbox. A worker process may say anything, but no more than the node may have counts."""
+    return min(sandbox.memory_bytes, sandbox.limits.memory_bytes)
 
 
 class _Here(threading.local):
@@ -73,7 +81,7 @@ class BudgetWatch(ReportingWatch):
         Raises:
             BudgetError: there is not so much left.
         """
-        self._budget.enter(self._seat, sandbox.memory_bytes, sandbox.name)
+        self._budget.enter(self._seat, _size(sandbox), sandbox.name)
 
     def around(self, exchange: Exchange, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """See `Watch`."""
@@ -83,8 +91,8 @@ class BudgetWatch(ReportingWatch):
         sandbox, budget = self._sandbox(), self._budget
         if sandbox is None:
             return exchange(op, operands, root)
-        if op == Op.RESEED:  # a node that was brought back shall not be lost: this is charged, and not refused
-            sandbox.pay_from(0, None)
+        if op in _ENDING or (op == Op.INVOKE and operands and operands[0] == "cleanup"):
+            sandbox.pay_from(0, None)  # charged below
         else:
             budget.admit(sandbox.name, costs=op not in _FREE)
             sandbox.pay_from(budget.account, budget.left_ns())
@@ -108,7 +116,7 @@ class BudgetWatch(ReportingWatch):
             here = time.thread_time_ns() - began
             self._budget.charge(sandbox.unpaid_ns(here - _here.inside))
             _here.inside = outer + here
-            self._seat.bytes = sandbox.memory_bytes
+            self._seat.bytes = _size(sandbox)
 
     def explained(self, error: ClocheError) -> ClocheError:
         """See `Watch`. An error about a limit that is the budget's becomes a `BudgetError`, or says so."""
