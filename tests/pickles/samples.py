@@ -90,6 +90,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "BudgetStats": lambda: cloche.BudgetStats(
         processor_s=0.5, processor_left_s=None, memory_bytes=41, nodes=1, calls=2, refused=0
     ),
+    "PoolStats": lambda: cloche.PoolStats(2, 1, 1, 0, 5, 0, 0, 0, 0, 0.5, 0.25),
     "RuntimeStats": lambda: cloche.RuntimeStats(
         nodes=1, loads=2, calls=3, seconds=0.5, breaks=0, idle_stores=1, workers=0
     ),
