@@ -50,8 +50,6 @@ __all__ = ["NodeServer"]
 
 _U32: Final = 0xFFFF_FFFF
 _ENDLESS: Final = (1 << 62) - 1
-_FIRST_S: Final = 5.0
-"""Seconds to wait for the first request of a node that is refused."""
 _FD_BYTES: Final = struct.calcsize("i")
 _DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(_FD_BYTES)
 _ADDRESS_LENGTH: Final = re.compile(
@@ -235,8 +233,7 @@ class NodeServer:
             self._channel.close()
 
     def refuse(self, error: ClocheError) -> None:
-        """Answer the node's first request, which the host sends at once, with an error, and serve no further one."""
-        self._channel.settimeout(_FIRST_S)
+        """Answer the node's first request with an error, and serve no other. The host sends it at once, or closes the socket."""
         with suppress(OSError):  # the host has given up
             received = self._receive()
             if received is not None:
