@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from cloche._runtime.pool_workers import PoolStats
     from cloche._runtime.runtime import Runtime
     from cloche._sandbox.snapshot import Snapshot
+    from cloche.budget import Budget, BudgetStats
     from cloche.clock import Clock
     from cloche.errors import (
         BrokenInstanceError,
+        BudgetError,
         ClocheError,
         ClosedError,
         DeadlineError,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         FuelError,
         GuestExitError,
         GuestTrapError,
+        HardBudgetError,
         HardDeadlineError,
         ImageError,
         InternalError,
@@ -63,6 +66,9 @@ __all__ = [
     "Array",
     "BreakRecord",
     "BrokenInstanceError",
+    "Budget",
+    "BudgetError",
+    "BudgetStats",
     "CallRecord",
     "ClocheError",
     "Clock",
@@ -73,6 +79,7 @@ __all__ = [
     "Grants",
     "GuestExitError",
     "GuestTrapError",
+    "HardBudgetError",
     "HardDeadlineError",
     "ImageError",
     "InternalError",
@@ -120,9 +127,11 @@ _NAMES = {
     "cloche.source": ("Source",),
     "cloche._records": ("BreakRecord", "CallRecord", "LogRecord", "StreamPosition"),
     "cloche._runtime.figures": ("RuntimeStats",),
+    "cloche.budget": ("Budget", "BudgetStats"),
     "cloche.clock": ("Clock",),
     "cloche.errors": (
         "BrokenInstanceError",
+        "BudgetError",
         "ClocheError",
         "ClosedError",
         "DeadlineError",
@@ -130,6 +139,7 @@ _NAMES = {
         "FuelError",
         "GuestExitError",
         "GuestTrapError",
+        "HardBudgetError",
         "HardDeadlineError",
         "ImageError",
         "InternalError",
@@ -153,6 +163,7 @@ _NAMES = {
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = (
+    "budget",
     "clock",
     "errors",
     "frames",

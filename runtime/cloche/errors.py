@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BrokenInstanceError",
+    "BudgetError",
     "ClocheError",
     "ClosedError",
     "DeadlineError",
@@ -26,6 +27,7 @@ __all__ = [
     "FuelError",
     "GuestExitError",
     "GuestTrapError",
+    "HardBudgetError",
     "HardDeadlineError",
     "ImageError",
     "InternalError",
@@ -311,6 +313,43 @@ class DeadlineError(LimitError, TimeoutError):
 
 class HardDeadlineError(DeadlineError, BrokenInstanceError):
     """The node was still running ``grace_s`` after its deadline, so its instance was stopped and closed."""
+
+
+class BudgetError(LimitError):
+    """A `Budget` is used up. The node stays usable: call it again when there is something left.
+
+    A call or load that finds the budget used up is refused, and the guest is not entered. A call that is under way when the
+    processor time is used up is interrupted, as at a deadline. ``limit`` names the argument of `Budget`: "processor_s",
+    "memory_bytes" or "calls_per_s".
+
+    Attributes:
+        budget: the budget's name.
+        retry_after_s: seconds after which it is worth trying again; None: it depends on something else than time.
+        guest_traceback: where the node was interrupted, as Python would print it, untrusted; "" if the call was refused.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: str = "",
+        retry_after_s: float | None = None,
+        guest_traceback: str = "",
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, **facts)
+        self.budget = budget
+        self.retry_after_s = retry_after_s
+        self.guest_traceback = guest_traceback
+
+
+class HardBudgetError(BudgetError, BrokenInstanceError):
+    """The node was still running ``grace_s`` after its budget was used up, so its instance was stopped and closed."""
+
+    def __str__(self) -> str:
+        if self.at_load:
+            return f"{Exception.__str__(self)}; so there is no node to use"
+        return super().__str__()
 
 
 class FuelError(LimitError, BrokenInstanceError):

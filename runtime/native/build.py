@@ -30,6 +30,7 @@ from imagebuild.inputs import cache_folder
 from imagebuild.pins import Pins
 
 SOURCES = (
+    "account.c",
     "core.c",
     "crossing.c",
     "guests.c",

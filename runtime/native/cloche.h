@@ -39,6 +39,17 @@ struct cloche_image {
     uint64_t notice_bit_at; /* its address in linear memory; 0: not known yet, no notice is given */
 };
 
+/* Pays for the processor time of guests: of all whose WORD_ACCOUNT is its address, together. It must outlive their calls. Times are
+   nanoseconds. A guest that runs when the time is used up is told to stop, and stopped after the grace (CLOCHE_BUDGET). The time
+   of a guest counts from the begin of its call to the end, as its thread's processor time, without that of guests with an account
+   that are called meanwhile on the same thread. */
+struct cloche_account {
+    int64_t limit;                         /* set by Python: how much may be used in all */
+    int64_t elsewhere;                     /* set by Python: what was used outside of the core */
+    int64_t used;                          /* set by the core: what calls that have ended have used */
+    int64_t looked_at, running, under_way; /* the timer's own */
+};
+
 struct cloche_engine;
 
 /* Call this once in a process, before the first engine is made: from then on the core's handlers get the faults. 0, or

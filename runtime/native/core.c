@@ -127,8 +127,10 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
                           ? span_of(words[WORD_POLL_NS])
                           : 0; /* looking at signals would burn fuel, and the same calls must burn the same */
     handlers_look();
+    account_begin(guest);
     if (!timer_arm(guest, tell_at, stop_at, poll_ns)) { /* nothing would stop the guest; the next call tries again */
         timer_disarm(guest);
+        account_settle(guest, waiting);
         stack_give_back(guest->fiber.stack, 0);
         STORE(words[WORD_STATE], CLOCHE_AT_REST);
         return CLOCHE_NO_THREAD;
@@ -151,6 +153,7 @@ static int end(struct guest *guest, int status) {
     uint64_t *words = guest->words;
     STORE(words[WORD_STATE], CLOCHE_BETWEEN); /* first: from here on a cancel does nothing, and no other thread frees the guest */
     if (!timer_disarm(guest)) guest->trapped = 1, status = CLOCHE_TRAPPED;
+    account_settle(guest, waiting);
     if (guest->trapped) words[WORD_STOPPED] = LOAD(guest->stop);
     if (guest->noticed) timer_clear_notice(guest);
     words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
@@ -175,6 +178,7 @@ static int left(struct guest *guest, int status) {
         if (LOAD(guest->words[WORD_STATE]) != CLOCHE_WAITING) {
             guest->below = waiting;
             waiting = guest;
+            account_pause(guest); /* it shall not be stopped for what others use while it waits */
             guest->words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
             STORE(guest->words[WORD_STATE], CLOCHE_WAITING);
         }
@@ -196,6 +200,7 @@ static int waits(uint64_t handle, struct guest **found) {
     if (!guest) return CLOCHE_NO_GUEST;
     if (LOAD(guest->forked)) return CLOCHE_OTHER_PROCESS;
     if (LOAD(guest->words[WORD_STATE]) != CLOCHE_WAITING || waiting != guest) return CLOCHE_BUSY;
+    account_resume(guest);
     if (!timer_arm_again(guest)) set_stop(guest, CLOCHE_DEADLINE); /* as if the deadline had passed: no thread would see to it */
     return CLOCHE_DONE;
 }

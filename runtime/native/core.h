@@ -6,6 +6,7 @@
 #include "engine.h"
 #include "stacks.h"
 #include <pthread.h>
+#include <time.h>
 
 #define LOAD(place) __atomic_load_n(&(place), __ATOMIC_SEQ_CST)
 #define STORE(place, value) __atomic_store_n(&(place), (value), __ATOMIC_SEQ_CST)
@@ -52,13 +53,27 @@ struct guest {
     int noticed;                                 /* a notice was written in this call */
     int handled; /* another thread has changed what is armed since this guest last disarmed under the lock */
     int locked;
-    pthread_cond_t wake; /* wakes a guest in the import `sleep`; with the timer's lock */
-    int forked;          /* atomic: it was in a call when this process was forked. Must be the last member, see table_take */
+    struct cloche_account *account; /* of the call under way; NULL: none. Stored last when a call begins, and first when it ends */
+    int64_t cpu_began;              /* processor time of the thread at the begin, and later by that of other guests' calls */
+#ifndef __APPLE__
+    int cpu_clock; /* the clockid_t of the thread */
+#endif
+    int64_t cpu_at;               /* when to look whether the account has time left; 0: never */
+    int64_t cpu_kept, cpu_paused; /* while it waits: cpu_at, and what it has used */
+    pthread_cond_t wake;          /* wakes a guest in the import `sleep`; with the timer's lock */
+    int forked; /* atomic: it was in a call when this process was forked. Must be the last member, see table_take */
 };
 
 extern struct cloche_engine engine;
 
 int64_t clock_now(void);
+/* account.c */
+void account_begin(struct guest *guest);  /* a call begins, on this thread */
+void account_pause(struct guest *guest);  /* it waits, or sleeps */
+void account_resume(struct guest *guest); /* it goes on to compute */
+void account_settle(struct guest *guest,
+                    struct guest *waiting); /* it has ended; the guests that wait on this thread do not pay for it */
+int64_t account_left(struct cloche_account *account, struct guest *guests, int64_t now); /* with the timer's lock */
 /* The sum of two times that are not negative, without overflow. INT64_MAX means never. */
 static inline int64_t later(int64_t time, int64_t span) { return span > INT64_MAX - time ? INT64_MAX : time + span; }
 /* A span of a word that Python has set; one that does not fit is the longest there is. */

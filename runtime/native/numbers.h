@@ -28,6 +28,7 @@ enum cloche_reason {
     CLOCHE_EXITED = 3,
     CLOCHE_REENTERED = 4,
     CLOCHE_ABANDONED = 5,
+    CLOCHE_BUDGET = 6,
 };
 
 /* How a guest is stopped. */
@@ -82,6 +83,7 @@ enum cloche_word {
     WORD_DRAWN = 13, /* random words drawn so far */
     WORD_KEY = 14, /* 4 words: 32 bytes of key */
     WORD_GRANTED = 18, /* whether the import `call` asks Python; 0: it answers that nothing is granted */
+    WORD_ACCOUNT = 19, /* address of the struct cloche_account that pays for the processor time of calls; 0: none */
     /* set by the core */
     WORD_STATE = 24, /* enum cloche_state */
     WORD_ADDRESS = 25, /* of a request of the guest */
@@ -102,6 +104,7 @@ enum cloche_word {
     WORD_NOTICE = 40, /* of the notice words, */
     WORD_LAYOUT = 41, /* of the layout table */
     WORD_SERIAL = 42, /* number of the call under way, or of the last one: for cloche_cancel */
+    WORD_SPENT_NS = 43, /* processor time of the last call, as its account has paid it; 0 without an account */
 };
 
 #define CLOCHE_WORDS 48

@@ -73,9 +73,10 @@ static int is_kept(const struct guest *guest) { return guest->image->metering !=
 
 static int64_t earliest(const struct guest *guest) {
     int64_t first = NEVER;
-    const int64_t times[] = {LOAD(guest->poll_at), LOAD(guest->again_at), LOAD(guest->tell_at), LOAD(guest->stop_at)};
+    const int64_t times[] = {LOAD(guest->poll_at), LOAD(guest->again_at), LOAD(guest->tell_at), LOAD(guest->stop_at),
+                             LOAD(guest->cpu_at)};
     /* without metering the guest itself sees to its deadline, and only while it sleeps (timer_sleep) */
-    int count = is_kept(guest) ? 4 : 2;
+    int count = is_kept(guest) ? 5 : 2;
     for (int i = 0; i < count; i++)
         if (times[i] && times[i] < first) first = times[i];
     return first;
@@ -100,12 +101,14 @@ static int notice_is_pending(const struct guest *guest) {
     return request == NOTICE_DEADLINE || request == NOTICE_CANCEL;
 }
 
+static uint32_t notice_for(uint64_t reason) { return reason == CLOCHE_CANCELLED ? NOTICE_CANCEL : NOTICE_DEADLINE; }
+
 /* Tell the guest to stop, unless it has been told already: the first reason counts. */
 static void tell(struct guest *guest, uint64_t reason, int64_t now) {
     STORE(guest->tell_at, 0);
     if (LOAD(guest->words[WORD_TOLD])) return;
     STORE(guest->words[WORD_TOLD], reason);
-    write_notice(guest, reason == CLOCHE_DEADLINE ? NOTICE_DEADLINE : NOTICE_CANCEL);
+    write_notice(guest, notice_for(reason));
     STORE(guest->again_at, later(now, AGAIN_NS));
     pthread_cond_broadcast(&guest->wake);
 }
@@ -137,15 +140,48 @@ static void stop(struct guest *guest, int64_t now) {
     press(guest, now);
 }
 
+/* Tell a guest to stop for that reason, and stop it after the grace; at once, if it has none, or cannot hear. */
+static void end_soon(struct guest *guest, uint64_t reason, int at_once, int64_t now) {
+    int64_t grace = span_of(guest->words[WORD_GRACE_NS]), stop_at = LOAD(guest->stop_at);
+    if (at_once || !grace || !guest->hears || !guest->image->notice_bit_at) {
+        if (!LOAD(guest->words[WORD_TOLD])) STORE(guest->words[WORD_TOLD], reason);
+        stop(guest, now);
+    } else {
+        tell(guest, reason, now);
+        if (!stop_at || later(now, grace) < stop_at) STORE(guest->stop_at, later(now, grace));
+    }
+}
+
+/* Under the lock: look whether the guest's account has time left. If not, all that compute on it end. */
+static void look_at_account(struct guest *guest, int64_t now) {
+    struct cloche_account *account = LOAD(guest->account);
+    if (!account) return;
+    int64_t left = account_left(account, guests, now);
+    if (left > 0) {
+        int64_t share = left / (account->running > 1 ? account->running : 1); /* so many may compute at the same time */
+        STORE(guest->cpu_at, later(now, share > AGAIN_NS ? share : AGAIN_NS));
+        return;
+    }
+    for (struct guest *other = guests; other; other = other->next) {
+        if (LOAD(other->account) != account) continue;
+        STORE(other->handled, 1); /* as in look_at */
+        if (!LOAD(other->cpu_at) || LOAD(other->account) != account) continue;
+        STORE(other->cpu_at, 0);
+        end_soon(other, CLOCHE_BUDGET, 0, now);
+    }
+}
+
 /* Under the lock: do what is due for one guest. `handled` is written before the times are read: a guest that disarms meanwhile
    sees it and waits for the lock, and one that has disarmed before has no times any more. */
 static void look_at(struct guest *guest, int64_t now) {
     if (earliest(guest) > now) return;
     STORE(guest->handled, 1);
-    int64_t tell_at = LOAD(guest->tell_at), stop_at = LOAD(guest->stop_at), poll_at = LOAD(guest->poll_at);
+    int64_t tell_at = LOAD(guest->tell_at), stop_at = LOAD(guest->stop_at), poll_at = LOAD(guest->poll_at),
+            cpu_at = LOAD(guest->cpu_at);
     int kept = is_kept(guest);
     if (kept && tell_at && tell_at <= now) tell(guest, CLOCHE_DEADLINE, now);
     if (kept && stop_at && stop_at <= now) stop(guest, now);
+    if (kept && cpu_at && cpu_at <= now) look_at_account(guest, now);
     if (poll_at && poll_at <= now) {
         int64_t span = span_of(guest->words[WORD_POLL_NS]);
         write_notice(guest, NOTICE_POLL);
@@ -157,7 +193,7 @@ static void look_at(struct guest *guest, int64_t now) {
         if (LOAD(guest->stop)) {
             press(guest, now);
         } else {
-            if (pending) write_notice(guest, LOAD(guest->words[WORD_TOLD]) == CLOCHE_DEADLINE ? NOTICE_DEADLINE : NOTICE_CANCEL);
+            if (pending) write_notice(guest, notice_for(LOAD(guest->words[WORD_TOLD])));
             STORE(guest->again_at, pending ? later(now, AGAIN_NS) : 0);
         }
     }
@@ -266,6 +302,7 @@ int timer_arm(struct guest *guest, int64_t tell_at, int64_t stop_at, int64_t pol
         STORE(guest->poll_at, later(now, poll_ns));
         if (later(now, poll_ns) < first) first = later(now, poll_ns);
     }
+    if (LOAD(guest->cpu_at) && LOAD(guest->cpu_at) < first) first = LOAD(guest->cpu_at);
     if (first == NEVER) return 1;
     if (!LOAD(armed_since)) STORE(armed_since, 1);
     if (first - now < LOAD(shortest)) STORE(shortest, first - now);
@@ -290,6 +327,7 @@ void timer_forget(struct guest *guest) {
     STORE(guest->stop_at, 0);
     STORE(guest->poll_at, 0);
     STORE(guest->again_at, 0);
+    STORE(guest->cpu_at, 0);
 }
 
 int timer_disarm(struct guest *guest) {
@@ -318,15 +356,9 @@ int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t
         STORE(guest->handled, 1); /* before the state is read: so the guest cannot end its call before this function has returned */
         if (serial && !is_meant(guest, serial) && serial - LOAD(guest->words[WORD_SERIAL]) <= 1) STORE(guest->early, serial);
         if (is_meant(guest, serial)) {
-            int64_t now = clock_now(), grace = span_of(guest->words[WORD_GRACE_NS]), stop_at = LOAD(guest->stop_at);
+            int64_t now = clock_now();
             if (reason == CLOCHE_CANCELLED) STORE(guest->cancelled, 1);
-            if (at_once || !grace || !guest->hears || !guest->image->notice_bit_at) {
-                if (!LOAD(guest->words[WORD_TOLD])) STORE(guest->words[WORD_TOLD], reason);
-                stop(guest, now);
-            } else {
-                tell(guest, reason, now);
-                if (!stop_at || later(now, grace) < stop_at) STORE(guest->stop_at, later(now, grace));
-            }
+            end_soon(guest, reason, at_once, now);
             int64_t first = earliest(guest);
             if (first != NEVER && !look_by(first) && !LOAD(guest->stop))
                 stop(guest, now); /* without a thread nothing would stop it after the grace */
@@ -341,6 +373,7 @@ enum woken timer_sleep(struct guest *guest, int64_t until) {
     int64_t poll_ns = span_of(guest->words[WORD_POLL_NS]), poll_at = poll_ns ? later(clock_now(), poll_ns) : NEVER;
     enum woken woken;
     pthread_mutex_lock(&timer_lock);
+    account_pause(guest);
     for (;;) {
         int64_t now = clock_now(), stop_at = LOAD(guest->stop_at), tell_at = LOAD(guest->tell_at);
         if (tell_at && tell_at <= now) STORE(guest->handled, 1), tell(guest, CLOCHE_DEADLINE, now);
@@ -357,6 +390,8 @@ enum woken timer_sleep(struct guest *guest, int64_t until) {
         if (tell_at && tell_at < next) next = tell_at;
         wait_until(&guest->wake, next);
     }
+    account_resume(guest);
+    if (LOAD(guest->cpu_at)) look_by(LOAD(guest->cpu_at));
     pthread_mutex_unlock(&timer_lock);
     return woken;
 }

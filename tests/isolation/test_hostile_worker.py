@@ -21,6 +21,7 @@ from cloche._isolation import channel as _channel
 from cloche._isolation.forwarding_codec import check_items
 from cloche._isolation.protocol import ANSWER, BODY, INLINE, LENGTH, RANGE, REQUEST, SNAPSHOT, Answer, Request
 from cloche._isolation.remote_instance import RemoteInstance
+from cloche._runtime.spending import _size
 from cloche._wasm.call_state import CallState
 from cloche_wire import Op, Reply, tags
 from tests.isolation.test_workers import eventually
@@ -73,6 +74,7 @@ def answer(kind: int = Answer.DONE, frame: bytes = OK, **fields: Any) -> bytes:
         "dropped": 0,
         "memory": 43 << 20,
         "fuel": 0,
+        "spent": 0,
     } | fields
     return ANSWER.pack(kind, *values.values()) + frame
 
@@ -141,6 +143,38 @@ def test_an_honest_answer_is_a_value(remote):
     instance = remote(answer())
     assert call(instance) == (Reply.RESULT, "fine")
     assert (instance.calls, instance.memory_bytes) == (1, 43 << 20)
+
+
+@pytest.mark.parametrize(
+    ("load", "said_ns", "used_s", "counted_ns"),
+    [
+        (1, 0, 0.25, 250_000_000),  # alone, it is measured from outside
+        (1, (1 << 64) - 1, 0.25, 250_000_000),
+        (2, 1_000, 0.25, 1_000),
+        (2, (1 << 64) - 1, 0.25, None),  # no more than its process has used, and than has passed
+        (2, (1 << 64) - 1, 0.0, 0),
+    ],
+)
+def test_what_a_worker_says_of_its_processor_time(
+    remote: Any, load: int, said_ns: int, used_s: float, counted_ns: int | None
+) -> None:
+    """A worker that was taken over pays neither nothing, nor lets another tenant pay without end."""
+    instance = remote(
+        lambda channel: (channel.recv(1 << 18), channel.send(numbered(answer(spent=said_ns), channel.recv(1 << 18))))
+    )
+    process = instance._process
+    process.processor_s, process.load = 1.0, load
+    instance.pay_from(0, 1000)
+    call(instance)
+    process.processor_s += used_s
+    counted = instance.unpaid_ns(7)
+    assert counted - 7 == counted_ns if counted_ns is not None else 0 < counted <= 250_000_007
+
+
+def test_what_a_worker_says_of_its_memory_is_no_more_than_it_may_have(remote: Any) -> None:
+    instance = remote(answer(memory=1 << 60))
+    call(instance)
+    assert _size(instance) == LIMITS.memory_bytes
 
 
 def refused(instance: RemoteInstance, error: type[Exception] = cloche.ProtocolError, match: str | None = None) -> None:

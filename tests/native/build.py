@@ -13,7 +13,19 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "runtime" / "native"
-CORE_SOURCES = ("core", "crossing", "guests", "handlers", "imports", "random", "redirect", "signals", "stacks", "timer")
+CORE_SOURCES = (
+    "account",
+    "core",
+    "crossing",
+    "guests",
+    "handlers",
+    "imports",
+    "random",
+    "redirect",
+    "signals",
+    "stacks",
+    "timer",
+)
 HARNESS_SOURCES = ("fake", "calls", "faults", "races", "world")
 SANITIZERS = ("address,undefined", "thread")
 WRAPPED = ("mmap", "mprotect", "pthread_create", "pthread_cond_broadcast", "redirect_calls")

@@ -458,7 +458,8 @@ static void *freer(void *nothing) {
     }
     return nothing;
 }
-/* Guests are made and freed while other threads cancel, read and free them. */
+static struct cloche_account shared;
+/* Guests are made and freed while other threads cancel, read and free them; some pay from an account that is nearly used up. */
 CASE(guests_are_freed_at_any_moment) {
     static const int all[] = {CLOCHE_GUARD, CLOCHE_EPOCH, CLOCHE_FUEL};
     for (int i = 0; i < 3; i++) {
@@ -480,6 +481,8 @@ CASE(guests_are_freed_at_any_moment) {
             mine.words[WORD_DEADLINE_NS] = MS;
             mine.words[WORD_GRACE_NS] = MS / 8;
             mine.words[WORD_FUEL] = INT64_MAX;
+            mine.words[WORD_ACCOUNT] = k % 2 ? (uint64_t)(uintptr_t)&shared : 0;
+            STORE(shared.limit, LOAD(shared.used) + k % 4 * MS / 4);
             STORE(guest.handle, mine.handle);
             for (int call = 0; call < 4; call++) {
                 int status = run(mine, scripts[(k + call) % 8]);
@@ -525,5 +528,90 @@ CASE(many_threads_with_tiny_stacks) {
     for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
     SAME(cloche_count_guests(), 0);
     CHECK(cloche_count_stacks() <= 16);
+    free(image.engine);
+}
+
+/* ---- accounts */
+static struct cloche_account account;
+static struct made payer(uint64_t grace) {
+    struct made made = make(&image);
+    made.words[WORD_ACCOUNT] = (uint64_t)(uintptr_t)&account;
+    made.words[WORD_GRACE_NS] = grace;
+    return made;
+}
+
+CASE(an_account_ends_the_call_that_uses_it_up) {
+    static const int all[] = {CLOCHE_GUARD, CLOCHE_EPOCH};
+    for (int i = 0; i < 2; i++) {
+        image = fake_image(all[i]);
+        account = (struct cloche_account){.limit = 20 * MS};
+        struct made hard = payer(0), soft = payer(10 * (uint64_t)SECOND), other = make(&image);
+        SAME(run(hard, "i1"), CLOCHE_DONE);
+        CHECK(account.used > 0 && account.used < 20 * MS);
+        SAME(run(soft, "h"), CLOCHE_DONE); /* it hears the notice, and ends by itself */
+        SAME(soft.words[WORD_TOLD], CLOCHE_BUDGET);
+        CHECK(account.used >= 20 * MS);
+        CHECK((int64_t)soft.words[WORD_SPENT_NS] <= account.used && soft.words[WORD_SPENT_NS] >= 15 * MS);
+        SAME(run(hard, "l"), CLOCHE_TRAPPED);
+        SAME(hard.words[WORD_STOPPED], CLOCHE_BUDGET);
+        SAME(run(other, "n50"), CLOCHE_DONE); /* it pays nothing */
+        SAME(other.words[WORD_SPENT_NS], 0);
+        SAME(cloche_free(hard.handle), CLOCHE_DONE);
+        SAME(cloche_free(soft.handle), CLOCHE_DONE);
+        SAME(cloche_free(other.handle), CLOCHE_DONE);
+        free(image.engine);
+    }
+}
+
+CASE(sleeping_costs_an_account_nothing) {
+    image = fake_image(CLOCHE_GUARD);
+    account = (struct cloche_account){.limit = 20 * MS};
+    struct made made = payer(0);
+    SAME(run(made, "s60000000"), CLOCHE_DONE);
+    CHECK(account.used < 20 * MS);
+    SAME(cloche_free(made.handle), CLOCHE_DONE);
+    free(image.engine);
+}
+
+CASE(a_guest_that_is_called_inside_of_another_one_pays_alone) {
+    image = fake_image(CLOCHE_GUARD);
+    struct cloche_account others = {.limit = INT64_MAX / 2};
+    account = (struct cloche_account){.limit = INT64_MAX / 2};
+    struct made outer = payer(0), inner = make(&image);
+    outer.words[WORD_GRANTED] = 1;
+    inner.words[WORD_ACCOUNT] = (uint64_t)(uintptr_t)&others;
+    inner.words[WORD_DEADLINE_NS] = 50 * MS; /* of the clock, not of the processor; but nothing else is to be done */
+    SAME(run(outer, "ai2"), CLOCHE_ASKS);
+    SAME(run(inner, "l"), CLOCHE_TRAPPED);
+    SAME(cloche_answer(outer.handle, NULL, 0, 0), CLOCHE_DONE);
+    CHECK(account.used >= 0 && others.used > 0 && account.used < others.used);
+    SAME(cloche_free(outer.handle), CLOCHE_DONE);
+    SAME(cloche_free(inner.handle), CLOCHE_DONE);
+    free(image.engine);
+}
+
+enum { PAYERS = 4 };
+static void *pay(void *argument) {
+    struct made *made = argument;
+    SAME(run(*made, "h"), CLOCHE_DONE);
+    SAME(made->words[WORD_TOLD], CLOCHE_BUDGET);
+    return NULL;
+}
+/* All that compute on an account end together, and what they have used is added up once. */
+CASE(guests_on_many_threads_use_an_account_together) {
+    pthread_t threads[PAYERS];
+    struct made made[PAYERS];
+    image = fake_image(CLOCHE_GUARD);
+    account = (struct cloche_account){.limit = 80 * MS};
+    for (int i = 0; i < PAYERS; i++) made[i] = payer(10 * (uint64_t)SECOND);
+    for (int i = 0; i < PAYERS; i++) SAME(pthread_create(&threads[i], NULL, pay, &made[i]), 0);
+    for (int i = 0; i < PAYERS; i++) pthread_join(threads[i], NULL);
+    int64_t sum = 0;
+    for (int i = 0; i < PAYERS; i++) {
+        sum += (int64_t)made[i].words[WORD_SPENT_NS];
+        SAME(cloche_free(made[i].handle), CLOCHE_DONE);
+    }
+    SAME(account.used, sum);
+    CHECK(account.used >= 80 * MS);
     free(image.engine);
 }

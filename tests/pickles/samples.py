@@ -87,6 +87,10 @@ VALUES: dict[str, Callable[[], Any]] = {
     "Snapshot": snapshot,
     "Source": lambda: cloche.Source("def f(x): return x", "f.py"),
     "Stats": lambda: cloche.Stats(1, 0.5, 41, 0, breaks=2),
+    "BudgetStats": lambda: cloche.BudgetStats(
+        processor_s=0.5, processor_left_s=None, memory_bytes=41, nodes=1, calls=2, refused=0
+    ),
+    "PoolStats": lambda: cloche.PoolStats(2, 1, 1, 0, 5, 0, 0, 0, 0, 0.5, 0.25),
     "RuntimeStats": lambda: cloche.RuntimeStats(
         nodes=1, loads=2, calls=3, seconds=0.5, breaks=0, idle_stores=1, workers=0
     ),
@@ -109,6 +113,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "WorkerInfo": lambda: cloche.WorkerInfo(7, 1, ("rlimits",), {"seccomp": "not on this kernel"}),
 }
 HANDLES = {
+    "Budget": "a Budget cannot be pickled or copied, because it belongs to this process: make one in the other process",
     "Node": "the node 'f' cannot be pickled or copied, because it belongs to this process: take its `snapshot`",
     "LocalGuest": "the node 'f' cannot be pickled or copied, because it belongs to this process: take its `snapshot`",
     "Pool": "a Pool cannot be pickled or copied, because it belongs to this process: make one in the other process",

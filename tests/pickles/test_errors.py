@@ -41,6 +41,8 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.LimitError: lambda: errors.LimitError("too long", **LIMITED),
     errors.DeadlineError: lambda: errors.DeadlineError("too long", guest_traceback="Traceback ...", **LIMITED),
     errors.HardDeadlineError: lambda: errors.HardDeadlineError("too long", guest_traceback="Traceback ...", **LIMITED),
+    errors.BudgetError: lambda: errors.BudgetError("used up", budget="ada", retry_after_s=1.5, **LIMITED),
+    errors.HardBudgetError: lambda: errors.HardBudgetError("used up", budget="ada", guest_traceback="T", **LIMITED),
     errors.FuelError: lambda: errors.FuelError("too much", **LIMITED),
     errors.OutputError: lambda: errors.OutputError("too much", **LIMITED),
     errors.GuestTrapError: lambda: errors.GuestTrapError(

@@ -25,7 +25,7 @@ ORDER = (
     "errors",
     "services source _codec _wasm",
     "grants image _requests remedies",
-    "_arguments _files",
+    "_arguments _files budget",
     "_sandbox",
     "_isolation",
     "_runtime",

@@ -95,6 +95,7 @@ class Received(NamedTuple):
         memory_bytes: size of the guest's memory, according to the worker.
         fuel: instructions that the call executed, according to the worker.
         told: why the guest was interrupted, according to the worker: a `StopReason`.
+        spent_ns: processor time of the call, according to the worker; 0 without PAY.
     """
 
     kind: int
@@ -105,6 +106,7 @@ class Received(NamedTuple):
     memory_bytes: int
     fuel: int
     told: int
+    spent_ns: int
 
 
 class Channel:
@@ -303,7 +305,7 @@ class Channel:
                 raise self._died()
             if size < ANSWER.size:
                 raise self.refuse(f"an answer of {size} bytes")
-            kind, outside, told, number, ranges, length, logs, dropped, memory, fuel = ANSWER.unpack_from(inbox)
+            kind, outside, told, number, ranges, length, logs, dropped, memory, fuel, spent = ANSWER.unpack_from(inbox)
             if number != (self._reading or self.pending):
                 self._drop(number)
                 if not self._reading:
@@ -337,7 +339,9 @@ class Channel:
         at = RANGE.size * ranges
         named = self._named(bytes(payload[:at])) if ranges else NO_RANGES
         records = self._records(bytes(payload[at : at + logs])) if logs else []
-        received = Received(kind, bytes(payload[at + logs : inside]), named, records, dropped, memory, fuel, told)
+        received = Received(
+            kind, bytes(payload[at + logs : inside]), named, records, dropped, memory, fuel, told, spent
+        )
         if self._reading:
             self._reading = 0
         elif kind == _ASK:

@@ -80,6 +80,10 @@ class Request(IntEnum):
     """the host's answer to ASK, with its bodies as in CALL; `b`: a `StopReason`"""
     CLOSE = 9
     """close the instance, whose guest is at rest. Not answered"""
+    PAY = 10
+    """count the processor time of the next CALL, which may use `a` - 1 nanoseconds; 0: as many as it needs. Not answered"""
+    BOUND = 11
+    """the guest's memory may have `a` bytes from now on. Not answered"""
 
 
 LIMITED_BY: Final = ("deadline_s", "stream_s", "load_s", GIVEN)
@@ -98,6 +102,7 @@ class StopReason(IntEnum):
     NONE = 0
     CANCELLED = 1
     DEADLINE = 2
+    BUDGET = 3
 
 
 class Answer(IntEnum):
@@ -119,8 +124,9 @@ REQUEST: Final = Struct(
     "<BB2xQIIIQQ"
 )  # kind, whether the payload is in the area, number, bodies, shared, bytes of the frame, a, b
 ANSWER: Final = Struct(
-    "<BBBxQIIIIQQ"
-)  # kind, payload in the area, `StopReason`, number of the request, ranges, bytes of the frame, of the logs, dropped, memory, fuel
+    "<BBBxQIIIIQQQ"
+)  # kind, payload in the area, `StopReason`, number of the request, ranges, bytes of the frame, of the logs, dropped, memory, fuel,
+# nanoseconds of processor time
 BODY: Final = Struct("<III")  # where in the frame its address is to be written, offset in the area, length
 SHARED: Final = Struct("<III")  # number of the buffer, offset in it, length
 RANGE: Final = Struct("<III")  # guest address, length, offset in the area

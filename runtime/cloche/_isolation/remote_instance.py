@@ -42,6 +42,7 @@ _TOLD: Final = {
     int(StopReason.NONE): None,
     int(StopReason.CANCELLED): Stop.CANCELLED,
     int(StopReason.DEADLINE): Stop.DEADLINE,
+    int(StopReason.BUDGET): Stop.BUDGET,
 }
 _SETTLE_S: Final = 1.0
 """Seconds after `Limits.grace_s` for which the host waits for the end of a call that an exception has interrupted in the host."""
@@ -92,7 +93,9 @@ class RemoteInstance(CheckedSandbox):
         self.fuel = self.last_fuel = 0
         self.guest_seconds = 0.0
         self._began = self._took_s = 0.0
-        self._told = 0
+        self._told = self._spent_ns = 0
+        self._paid_since: tuple[float, float] | None = None
+        self._most_bytes = limits.memory_bytes
         self._limited_by, self._limit_s = self._ran_under = "deadline_s", limits.deadline_s
         self.closed = self._freed = False
         self._cancelled_call = 0
@@ -158,7 +161,7 @@ class RemoteInstance(CheckedSandbox):
             self.host.begin()
             endless = self._limit_s is None or math.isinf(self._limit_s)
             self.host.deadline = None if endless else time.monotonic() + self._limit_s  # type: ignore[operator]  # it has an end
-        self.last_fuel = self._told = 0
+        self.last_fuel = self._told = self._spent_ns = 0
         self._ran_under = self._limited_by, self._limit_s
         codec, channel = self._codec, self._channel
         self._remote_memory.uses.clear()
@@ -265,6 +268,32 @@ class RemoteInstance(CheckedSandbox):
     def traffic(self) -> Codec:
         """See `CheckedSandbox`."""
         return self._codec
+
+    def pay_from(self, account: int, left_ns: int | None) -> None:
+        """See `CheckedSandbox`."""
+        self._paid_since = self._process.processor_s, time.perf_counter()
+        with self._entered():
+            self._channel.send(Request.PAY, b"", 0 if left_ns is None else left_ns + 1)
+
+    def unpaid_ns(self, here_ns: int) -> int:
+        """See `CheckedSandbox`. The worker's own word counts between what its process has used, and the time that has passed.
+
+        A process that has this node alone is measured from here: nothing that a guest could take over decides.
+        """
+        if self._paid_since is None:
+            return here_ns
+        before, since = self._paid_since
+        passed = time.perf_counter() - since
+        used = max(0.0, self._process.processor_s - before)
+        spent = used if self._process.load <= 1 else min(self._spent_ns / 1e9, used, passed)
+        return here_ns + round(1e9 * spent)
+
+    def bound_memory(self, size: int) -> None:
+        """See `CheckedSandbox`."""
+        if size != self._most_bytes:
+            with self._entered():
+                self._channel.send(Request.BOUND, b"", size)
+            self._most_bytes = size
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """See `Sandbox`."""
@@ -390,7 +419,7 @@ class RemoteInstance(CheckedSandbox):
                     self._take_live(received)
                 received = self._channel.receive(most)
             self._memory_bytes = received.memory_bytes
-            self.last_fuel, self._told = received.fuel, received.told
+            self.last_fuel, self._told, self._spent_ns = received.fuel, received.told, received.spent_ns
             if received.kind == _FAILED:
                 error, closed = self._rebuilt(received.frame)
         except BrokenInstanceError:

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import struct
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -51,8 +52,7 @@ from cloche_wire import tags
 __all__ = ["NodeServer"]
 
 _U32: Final = 0xFFFF_FFFF
-_FIRST_S: Final = 5.0
-"""Seconds to wait for the first request of a node that is refused."""
+_ENDLESS: Final = (1 << 62) - 1
 _FD_BYTES: Final = struct.calcsize("i")
 _DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(_FD_BYTES)
 _ADDRESS_LENGTH: Final = re.compile(
@@ -130,7 +130,7 @@ class _Relayed(Instance):
         send_records: sends them to the host, while the call goes on.
     """
 
-    __slots__ = ("dropped", "records", "send_records")
+    __slots__ = ("_account", "dropped", "records", "send_records")
 
     def __init__(
         self,
@@ -143,6 +143,7 @@ class _Relayed(Instance):
         self.records: list[bytes] = []
         self.dropped = 0
         self.send_records: Callable[[], object] | None = None
+        self._account = array("q", [_ENDLESS, 0, 0, 0, 0, 0])
         super().__init__(engine, limits, host, lambda records, node: None, snapshot)
         relay = _Relay(self._memory)
         self._codec = relay  # type: ignore[assignment]  # it has what exchange uses
@@ -154,6 +155,16 @@ class _Relayed(Instance):
         """Send a message and return the guest's reply, which only the host checks. Raises as `Instance.exchange` does."""
         reply: bytes = self._reply_to(0, [message], "")
         return reply
+
+    def allot(self, most: int) -> None:
+        """Have the next call use `most` - 1 nanoseconds of processor time at most; 0: as many as it needs. It is counted."""
+        self._account[0] = self._account[2] + most - 1 if most else _ENDLESS
+        self.pay_from(self._account.buffer_info()[0], None)
+
+    @property
+    def spent_ns(self) -> int:
+        """Processor time of the last call, in nanoseconds."""
+        return int(self._words[Word.SPENT_NS])
 
     def view(self, address: int, length: int) -> memoryview:
         """A view of guest memory, valid until the guest runs again."""
@@ -244,8 +255,7 @@ class NodeServer:
             self._channel.close()
 
     def refuse(self, error: ClocheError) -> None:
-        """Answer the node's first request, which the host sends at once, with an error, and serve no further one."""
-        self._channel.settimeout(_FIRST_S)
+        """Answer the node's first request with an error, and serve no other. The host sends it at once, or closes the socket."""
         with suppress(OSError):  # the host has given up
             received = self._receive()
             if received is not None:
@@ -344,6 +354,10 @@ class NodeServer:
                 self._answer(Answer.DONE, instance.shared_at(view).to_bytes(4, "little"))
             case Request.SNAPSHOT:
                 self._snapshot(instance)
+            case Request.PAY:
+                instance.allot(a)
+            case Request.BOUND:
+                instance.bound_memory(a)
             case Request.RENAME:
                 instance.name = str(payload[:length], "utf-8")
             case _:
@@ -411,9 +425,9 @@ class NodeServer:
         number = number or self._number
         instance = self._instance
         logs = b""
-        dropped = memory = fuel = told = 0
+        dropped = memory = fuel = told = spent = 0
         if instance is not None:
-            memory, fuel = instance.memory_bytes, instance.last_fuel
+            memory, fuel, spent = instance.memory_bytes, instance.last_fuel, instance.spent_ns
             told = StopReason[instance.told.name] if instance.told is not None else StopReason.NONE
             if instance.records or instance.dropped:
                 logs = b"".join(LENGTH.pack(len(record)) + record for record in instance.records)
@@ -434,14 +448,16 @@ class NodeServer:
             table = b"".join(entries)
             if outside:
                 area[:inside] = table + logs + frame
-        head = ANSWER.pack(kind, outside, told, number, len(ranges), len(frame), len(logs), dropped, memory, fuel)
+        head = ANSWER.pack(
+            kind, outside, told, number, len(ranges), len(frame), len(logs), dropped, memory, fuel, spent
+        )
         self._channel.send(head if outside else head + table + logs + frame)
 
     def _room(self, size: int) -> memoryview:
         """The shared memory for answers. If it has less than `size` bytes, the host is asked for a larger one."""
         if self._area is None or self._area.size < size:
             self._area = None
-            self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, self._number, 0, 0, 0, 0, size, 0))
+            self._channel.send(ANSWER.pack(Answer.NEED, 0, 0, self._number, 0, 0, 0, 0, size, 0, 0))
             received = self._receive()
             if received is None or received[0] != Request.ROOM:
                 raise BrokenPipeError("the host makes no room")

@@ -14,6 +14,7 @@ from cloche._requests import hold
 
 if TYPE_CHECKING:
     from cloche._sandbox import CheckedSandbox, Exchange
+    from cloche.errors import ClocheError
     from cloche_wire import Reply
 
 __all__ = ["RuntimeStats", "SandboxWatch", "Tally"]
@@ -170,6 +171,10 @@ class SandboxWatch:
     def around(self, exchange: Exchange, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """See `Watch`."""
         return exchange(op, operands, root)
+
+    def explained(self, error: ClocheError) -> ClocheError:
+        """See `Watch`. There is nothing to explain."""
+        return error
 
     def broke(self, error: BaseException, op: int, call: int) -> None:
         """See `Watch`."""

@@ -126,7 +126,9 @@ class ReportingWatch(SandboxWatch):
             self._report_call(sandbox, op, operands, time.perf_counter() - began, type(error).__name__)
             raise
         seconds = time.perf_counter() - began
-        self._report_call(sandbox, op, operands, seconds, _failure(sandbox, value, op) if kind is Reply.FAILURE else "")
+        self._report_call(
+            sandbox, op, operands, seconds, self._failure(sandbox, value, op) if kind is Reply.FAILURE else ""
+        )
         return kind, value
 
     def _report_call(
@@ -147,6 +149,16 @@ class ReportingWatch(SandboxWatch):
             bytes_out=traffic.received_bytes,
         )
         run_inside(self._lock, None, _tell, "on_call", hook, record)
+
+    def _failure(self, sandbox: CheckedSandbox, value: Any, op: int) -> str:
+        """Name of the class of the error that the caller will get for the failure that a guest has reported."""
+        try:
+            raise_failure(value, sandbox.name, Op(op))
+        except NodeError as error:
+            raised = interruption(error, sandbox.told, sandbox.usage(), sandbox.limits)
+            return type(self.explained(raised)).__name__
+        except ClocheError as error:
+            return type(error).__name__
 
     def broke(self, error: BaseException, op: int, call: int) -> None:
         """See `Watch`."""
@@ -181,13 +193,3 @@ def _method(op: int, operands: Sequence[Any]) -> str:
     if op in (Op.CALL, Op.INVOKE):
         return operands[0] or "process"
     return ""
-
-
-def _failure(sandbox: CheckedSandbox, value: Any, op: int) -> str:
-    """Name of the class of the error that the caller will get for the failure that a guest has reported."""
-    try:
-        raise_failure(value, sandbox.name, Op(op))
-    except NodeError as error:
-        return type(interruption(error, sandbox.told, sandbox.usage(), sandbox.limits)).__name__
-    except ClocheError as error:
-        return type(error).__name__

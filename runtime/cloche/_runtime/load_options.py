@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
-from cloche._arguments import check_text, checked_grants, checked_limits
+from cloche._arguments import check_text, checked, checked_grants, checked_limits
 from cloche._runtime.recovery import RecoveryPolicy
 from cloche._sandbox import load_request
 from cloche._wasm.clocks import clone_seed
+from cloche.budget import Budget
 from cloche.grants import Grants
 from cloche.limits import Limits
 
@@ -40,6 +41,7 @@ class PoolKeywords(TypedDict, total=False):
     limits: Limits | None
     grants: Grants | None
     session_id: str | None
+    budget: Budget | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class LoadOptions:
     grants: Grants = field(default_factory=Grants)
     session_id: str | None = None
     policy: RecoveryPolicy = field(default_factory=RecoveryPolicy)
+    budget: Budget | None = None
     is_own: bool = False
     """Whether Cloche makes the node for itself: it is not listed, counted or reported."""
     in_pool: bool = False
@@ -65,6 +68,8 @@ class LoadOptions:
     def __post_init__(self) -> None:
         checked_limits(self.limits)
         checked_grants(self.grants)
+        if self.budget is not None:
+            checked("budget", self.budget, Budget, "a cloche.Budget(...), or None")
         check_text("entry", self.entry, "the name of a class or function")
         check_text("name", self.name, "a name for logs and errors")
 

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from cloche._isolation import WorkerPool
     from cloche._runtime.pool import Pool
     from cloche._sandbox import CheckedSandbox, Sandbox
+    from cloche.budget import Budget
 
 __all__ = ["Runtime"]
 
@@ -212,6 +213,7 @@ class Runtime:
         on_break: OnBreak = "raise",
         checkpoint_every: int | None = None,
         max_restarts: int = 3,
+        budget: Budget | None = None,
     ) -> Node:
         """Load a node into a sandbox of its own: compile, import, find the entry, call ``__init__(**params)``.
 
@@ -233,6 +235,7 @@ class Runtime:
                 None: 1, so that no answered call is lost. A checkpoint copies the memory that the node has written to, at least
                 0.6 MB, in some 0.3 ms.
             max_restarts: how often in a row the node may break without having answered a call; after that it stays broken.
+            budget: what the node may use together with others, see `Budget`; its clones have it, too. None: nothing but its limits.
 
         Raises:
             NodeLoadError: the code does not compile or import, has no such entry, or ``__init__`` raised; the message says what
@@ -240,6 +243,7 @@ class Runtime:
             EncodeError: a parameter cannot be sent.
             DeadlineError: loading took longer than `Limits.load_s`.
             BrokenInstanceError: loading passed another limit, or crashed the guest.
+            BudgetError: the budget is used up.
             FileNotFoundError: `source` is a path that does not exist.
             ClosedError: the runtime is closed.
             TypeError: an argument has the wrong class; the message names the argument.
@@ -252,6 +256,7 @@ class Runtime:
             limits=self.limits if limits is None else limits,
             grants=Grants() if grants is None else grants,
             session_id=session_id,
+            budget=budget,
             policy=RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts),
         )
         return self._loaded(source, options)
@@ -268,6 +273,7 @@ class Runtime:
         on_break: OnBreak = "raise",
         checkpoint_every: int | None = None,
         max_restarts: int = 3,
+        budget: Budget | None = None,
     ) -> Node:
         """Make a node from a snapshot, in a sandbox of its own. A snapshot can be restored any number of times.
 
@@ -283,10 +289,12 @@ class Runtime:
             on_break: as for `load`; "restart" returns to this snapshot.
             checkpoint_every: as for `load`.
             max_restarts: as for `load`.
+            budget: as for `load`.
 
         Raises:
             ImageError: the snapshot was made with another image.
             ClocheError: the snapshot needs more memory than `limits` allow.
+            BudgetError: the budget has no memory left.
             ClosedError: the runtime is closed.
             TypeError: an argument has the wrong class; the message names the argument.
         """
@@ -296,12 +304,15 @@ class Runtime:
             name=name,
             limits=self.limits if limits is None else limits,
             grants=Grants() if grants is None else grants,
+            budget=budget,
             policy=RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts),
         )
         return self._restored(snapshot, options, reseed)
 
     def _loaded(self, source: Source | str | os.PathLike[str], options: LoadOptions) -> Node:
         """See `load`."""
+        if options.budget is not None:
+            options.budget.check(options.label("node"), costs=True)
         modules = _source.read(source, packages=bool(options.grants.packages))
         taken = [point for point in options.grants.mounts if (point + "/").startswith("/node/")]
         if taken and modules.folder is not None:
@@ -364,6 +375,8 @@ class Runtime:
         if info is None:
             raise ClocheError("the snapshot describes no node")
         label = options.label(snapshot.name)
+        if options.budget is not None:
+            options.budget.check(label, costs=False)
 
         def revive(lock: NodeLock) -> Node:
             instance = self._revived(snapshot, options, label, reseed, lock)
@@ -406,7 +419,7 @@ class Runtime:
                 does not wait; None: as long as it takes.
             acquire_timeout_s: seconds that an item may wait for a node; after that its future has a `PoolTimeoutError`. None: as
                 long as it takes.
-            **options: `name`, `limits`, `grants` and `session_id`, as for `load`. A clone that breaks is always replaced.
+            **options: `name`, `limits`, `grants`, `session_id` and `budget`, as for `load`. A clone that breaks is always replaced.
 
         Raises:
             NodeLoadError: as for `load`, which may raise its other errors, too.
@@ -440,6 +453,7 @@ class Runtime:
             grants=Grants() if grants is None else grants,
             session_id=options.get("session_id"),
             in_pool=True,
+            budget=options.get("budget"),
         )
 
         def clone() -> Node:
@@ -525,6 +539,8 @@ class Runtime:
             failed = NodeLoadError(error.failure, label)
             name_limit(failed, limits, size)
             raised = interruption(failed, told, usage, limits, usable=False)
+            if instance.watch is not None:
+                raised = instance.watch.explained(raised)
             if isinstance(raised, Cancelled):
                 self._check_open()
             raise raised from None
@@ -544,7 +560,7 @@ class Runtime:
     ) -> CheckedSandbox:
         logger, engine = self._logger, self._engine
         host.in_pool = options.in_pool
-        watched = bool(self._hooks) and not options.is_own
+        watched = (bool(self._hooks) or options.budget is not None) and not options.is_own
         make: Callable[..., CheckedSandbox]
         if isinstance(engine, Engine):
             make = partial(WatchedInstance if watched else Instance, engine)
@@ -564,11 +580,27 @@ class Runtime:
                 handler.close()
             raise
         if not options.is_own:
-            watch = SandboxWatch(self._tally, instance, host.calls)
-            if isinstance(instance, Watched):
-                watch = ReportingWatch(self._tally, instance, host.calls, self._hooks, lock, options.session_id)
-            self._tally.follow(instance, watch)
+            self._follow(instance, host.calls, lock, options)
         return instance
+
+    def _follow(self, instance: CheckedSandbox, calls: int, lock: NodeLock, options: LoadOptions) -> None:
+        """Count what a new sandbox does, report it to the hooks, and have it pay from its budget."""
+        if not isinstance(instance, Watched):
+            self._tally.follow(instance, SandboxWatch(self._tally, instance, calls))
+            return
+        common = self._tally, instance, calls, self._hooks, lock, options.session_id
+        if options.budget is None:
+            self._tally.follow(instance, ReportingWatch(*common))
+            return
+        from cloche._runtime.spending import BudgetWatch  # few programs have a budget
+
+        watch = BudgetWatch(*common, options.budget)
+        self._tally.follow(instance, watch)
+        try:
+            watch.enter(instance)
+        except BaseException:
+            instance.close()
+            raise
 
     def _revived(
         self, snapshot: Snapshot, options: LoadOptions, name: str, reseed: bool, lock: NodeLock

@@ -43,7 +43,12 @@ _POLLS, _TRAPPED = int(Status.POLLS), int(Status.TRAPPED)
 _WAITS: Final = frozenset({int(Status.ASKS), _POLLS})
 _CANCELLED = int(Reason.CANCELLED)
 _AT_REST, _WAITING, _BROKEN = int(State.AT_REST), int(State.WAITING), int(State.BROKEN)
-_TOLD: Final = {int(Reason.NONE): None, int(Reason.DEADLINE): Stop.DEADLINE, int(Reason.CANCELLED): Stop.CANCELLED}
+_TOLD: Final = {
+    int(Reason.NONE): None,
+    int(Reason.DEADLINE): Stop.DEADLINE,
+    int(Reason.CANCELLED): Stop.CANCELLED,
+    int(Reason.BUDGET): Stop.BUDGET,
+}
 
 
 def _in_phase(observer: Observer, name: str, after: str, function: Callable[..., T], *arguments: Any) -> T:
@@ -82,6 +87,7 @@ class Instance(CheckedSandbox):
         "_lease",
         "_live",
         "_memory",
+        "_most_bytes",
         "_on_records",
         "_ran_under",
         "_slot",
@@ -103,6 +109,7 @@ class Instance(CheckedSandbox):
         self._engine = engine
         self.limits = limits
         self._on_records = on_records
+        self._most_bytes = limits.memory_bytes
         self._fuelled = engine.metering == "fuel"
         self.fuel = self.last_fuel = 0
         self.dropped_records = 0
@@ -386,6 +393,20 @@ class Instance(CheckedSandbox):
     def traffic(self) -> Codec:
         """See `CheckedSandbox`."""
         return self._codec
+
+    def pay_from(self, account: int, left_ns: int | None) -> None:
+        """See `CheckedSandbox`."""
+        if not self.closed:
+            self._words[Word.ACCOUNT] = account
+
+    def unpaid_ns(self, here_ns: int) -> int:
+        """See `CheckedSandbox`."""
+        return here_ns - int(self._words[Word.SPENT_NS]) if self._words[Word.ACCOUNT] else here_ns
+
+    def bound_memory(self, size: int) -> None:
+        """See `CheckedSandbox`."""
+        if size != self._most_bytes and not self.closed and not core().limit_memory(self._handle, size):
+            self._most_bytes = size
 
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """See `Sandbox`."""

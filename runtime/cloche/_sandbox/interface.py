@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cloche._requests import ServiceHandler
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm import FrameInfo
+    from cloche.errors import ClocheError
     from cloche.limits import Limits
     from cloche_wire import Op, Reply
 
@@ -110,6 +111,9 @@ class Watch(Protocol):
 
     def around(self, exchange: Exchange, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """Make a call of a `Watched` sandbox: call `exchange` with the other arguments, once at most."""
+
+    def explained(self, error: ClocheError) -> ClocheError:
+        """The error to raise instead of one with which a call has ended; often the same."""
 
     def inherit(self, seconds: float) -> None:
         """The sandbox continues another one, whose wall time counts as its own from now on."""

@@ -37,7 +37,7 @@ _FAILURE: Final = Reply.FAILURE
 _STREAM_OPEN, _STREAM_FEED, _STREAM_CLOSE = int(Op.STREAM_OPEN), int(Op.STREAM_FEED), int(Op.STREAM_CLOSE)
 _BEGINNING: Final = StreamPosition(0, 0, False)
 _GOES_ON: Final = (Reply.YIELD, Reply.YIELD_NEED, Reply.NEED)
-_STOPPED: Final = {Stop.DEADLINE: "DeadlineError", Stop.CANCELLED: "Cancelled"}
+_STOPPED: Final = {Stop.DEADLINE: "DeadlineError", Stop.CANCELLED: "Cancelled", Stop.BUDGET: "BudgetError"}
 
 
 def _advanced(position: StreamPosition | None, op: int, kind: Reply) -> StreamPosition | None:
@@ -111,6 +111,27 @@ class CheckedSandbox(HasCallState, ABC):
     @abstractmethod
     def traffic(self) -> Codec:
         """The codec, which counts bytes if the sandbox is a `Watched` one."""
+
+    @abstractmethod
+    def pay_from(self, account: int, left_ns: int | None) -> None:
+        """Have the next call pay for its processor time.
+
+        Args:
+            account: address of the account (`Budget.account`), for a guest in this process; 0: it does not pay.
+            left_ns: nanoseconds that are left, for a guest in another one; None: no limit, or it does not pay.
+        """
+
+    @abstractmethod
+    def unpaid_ns(self, here_ns: int) -> int:
+        """Processor time of the last call that no account has paid yet, in nanoseconds.
+
+        Args:
+            here_ns: processor time that the calling thread has used for it.
+        """
+
+    @abstractmethod
+    def bound_memory(self, size: int) -> None:
+        """Bound linear memory from now on, below `Limits.memory_bytes`."""
 
     @property
     @abstractmethod

@@ -103,7 +103,7 @@ def termination_error(usage: CallUsage, limits: Limits, node: str, logs: Sequenc
     """The error for a guest that did not return. A stop by the host explains the trap that it caused, so it is looked at first."""
     traceback = "".join(["Traceback (most recent call last):\n", *map(str, usage.frames)]) if usage.frames else ""
     match usage.stopped:
-        case Reason.DEADLINE:
+        case Reason.DEADLINE | Reason.BUDGET:
             ran = (
                 f"{_time(usage, limits)}, and went on for {limits.grace_s:g} s of grace"
                 if limits.grace_s

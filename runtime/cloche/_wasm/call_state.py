@@ -26,10 +26,11 @@ REAL: Final = ClockAndRandomState()
 
 
 class Stop(Enum):
-    """Why a call was stopped: it reached its deadline, or its caller cancelled it."""
+    """Why a call was stopped: it reached its deadline, its caller cancelled it, or a budget was used up."""
 
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
+    BUDGET = "budget"
 
 
 class Stopped(Exception):

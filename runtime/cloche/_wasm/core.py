@@ -51,6 +51,7 @@ class Reason(IntEnum):
     EXITED = 3
     REENTERED = 4
     ABANDONED = 5
+    BUDGET = 6
 
 
 class State(IntEnum):
@@ -114,6 +115,7 @@ class Word(IntEnum):
     DRAWN = 13  # random words drawn so far
     KEY = 14  # 4 words: 32 bytes of key
     GRANTED = 18  # whether the import `call` asks Python; 0: it answers that nothing is granted
+    ACCOUNT = 19  # address of the struct cloche_account that pays for the processor time of calls; 0: none
     # set by the core
     STATE = 24  # enum cloche_state
     ADDRESS = 25  # of a request of the guest
@@ -134,6 +136,7 @@ class Word(IntEnum):
     NOTICE = 40  # of the notice words,
     LAYOUT = 41  # of the layout table
     SERIAL = 42  # number of the call under way, or of the last one: for cloche_cancel
+    SPENT_NS = 43  # processor time of the last call, as its account has paid it; 0 without an account
 
 
 WORDS: Final = 48

@@ -85,7 +85,10 @@ def _limit(name: str) -> int | None:
     number = getattr(resource, name, None)
     if number is None:
         return None
-    soft = resource.getrlimit(number)[0]
+    try:
+        soft = resource.getrlimit(number)[0]
+    except OSError:  # in a worker process, which has given up the right to ask
+        return None
     return None if soft == resource.RLIM_INFINITY else soft
 
 
@@ -210,12 +213,13 @@ def no_thread(what: str, error: Exception) -> ClocheError:
     found = next(_memory(16 << 20), None)
     if found is None:
         most, count = _limit("RLIMIT_NPROC"), _sizes().get("Threads")
+        has = "" if count is None else f"it has {count} threads: "
+        is_now = "" if most is None else f"; it is {most}"
         found = Shortage(
             "RLIMIT_NPROC",
             most,
             count,
-            f"it has {count} threads: raise the number that its user may have (RLIMIT_NPROC, ulimit -u; it is "
-            f"{'not limited' if most is None else most}), kernel.threads-max, or that of its control group (pids.max; TasksMax= of "
-            "systemd)",
+            f"{has}raise the number that its user may have (RLIMIT_NPROC, ulimit -u{is_now}), kernel.threads-max, or that of its "
+            "control group (pids.max; TasksMax= of systemd), or its address space (ulimit -v)",
         )
     return refused(f"the system starts no thread {what} ({error})", found)

@@ -72,7 +72,7 @@ class StorePool:
             memory.reset(image)
         except (OSError, ClocheError):  # without the kernel's pagemap nobody knows which pages the guest wrote
             return False
-        for word in (Word.DEADLINE_NS, Word.CLOCK_MODE, Word.SEEDED, Word.DRAWN, Word.GRANTED):
+        for word in (Word.DEADLINE_NS, Word.CLOCK_MODE, Word.SEEDED, Word.DRAWN, Word.GRANTED, Word.ACCOUNT):
             slot.words[word] = 0
         self._idle.append(slot)
         return True

@@ -126,6 +126,16 @@ class LocalInstance(CheckedSandbox):
         """See `CheckedSandbox`."""
         return self._codec
 
+    def pay_from(self, account: int, left_ns: int | None) -> None:
+        """Does nothing: nobody measures a node in this process."""
+
+    def unpaid_ns(self, here_ns: int) -> int:
+        """Nothing is paid."""
+        return here_ns
+
+    def bound_memory(self, size: int) -> None:
+        """Does nothing: there is no memory of the guest's own."""
+
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """Does nothing: a node in this process cannot be stopped. Limits of streams are checked between steps, elsewhere."""
 
