@@ -8,6 +8,7 @@ from typing import Any, SupportsFloat, TypeVar
 
 from cloche.grants import Grants
 from cloche.limits import Limits, whole_number
+from cloche.metering import Metering
 
 __all__ = [
     "check_text",
@@ -15,6 +16,7 @@ __all__ = [
     "checked_count",
     "checked_grants",
     "checked_limits",
+    "checked_metered",
     "checked_method",
     "checked_params",
     "checked_seconds",
@@ -44,6 +46,20 @@ def checked(name: str, value: Any, kind: type[T], give: str) -> T:
 def checked_limits(limits: Any) -> Limits:
     """The limits that a caller passed; the default ones for None. Raises as `checked` does."""
     return Limits() if limits is None else checked("limits", limits, Limits, "cloche.Limits(...), or None")
+
+
+def checked_metered(limits: Limits, metering: Metering) -> Limits:
+    """The limits, if the metering enforces them: fuel is burned under ``metering="fuel"`` alone.
+
+    Raises:
+        ValueError: the limits bound the fuel, and nothing counts it.
+    """
+    if limits.fuel is not None and metering != "fuel":
+        raise ValueError(
+            f"Limits.fuel is {limits.fuel}, and metering={metering!r} counts no instructions: "
+            "make the runtime with metering='fuel', or leave fuel out"
+        )
+    return limits
 
 
 def checked_grants(grants: Any) -> Grants:
