@@ -9,6 +9,7 @@ from typing import Any, SupportsFloat, TypeVar
 
 from cloche.grants import Grants
 from cloche.limits import Limits, whole_number
+from cloche.metering import Metering
 from cloche.texts import short
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "checked_count",
     "checked_grants",
     "checked_limits",
+    "checked_metered",
     "checked_method",
     "checked_params",
     "checked_seconds",
@@ -50,6 +52,20 @@ def checked_limits(limits: Any) -> Limits:
         given = ", ".join(f"{name}={short(value)}" for name, value in list(limits.items())[:10])
         raise TypeError(f"limits is a {type(limits).__name__}: give cloche.Limits({given})")
     return Limits() if limits is None else checked("limits", limits, Limits, "cloche.Limits(...), or None")
+
+
+def checked_metered(limits: Limits, metering: Metering) -> Limits:
+    """The limits, if the metering enforces them: fuel is burned under ``metering="fuel"`` alone.
+
+    Raises:
+        ValueError: the limits bound the fuel, and nothing counts it.
+    """
+    if limits.fuel is not None and metering != "fuel":
+        raise ValueError(
+            f"Limits.fuel is {limits.fuel}, and metering={metering!r} counts no instructions: "
+            "make the runtime with metering='fuel', or leave fuel out"
+        )
+    return limits
 
 
 def checked_grants(grants: Any) -> Grants:

@@ -48,6 +48,8 @@ class Mount:
                 raise TypeError(f"Mount.{name} is {value!r}: give a number")
             if value < 0:
                 raise ValueError(f"Mount.{name} is {value}: give 0 or more")
+            if value != Mount.__dataclass_fields__[name].default and not self.writable:
+                raise ValueError(f"Mount.{name} is for writable=True: nothing grows in a folder that is only read")
 
 
 def checked_mounts(mounts: Mapping[str, str | os.PathLike[str] | Mount]) -> dict[str, Mount]:

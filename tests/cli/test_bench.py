@@ -200,7 +200,7 @@ def test_streams_and_sources_are_measured_as_a_whole(run: Run, tmp_path: Path, e
         (["--contenders", "native,jvm"], 1, "there is no contender 'jvm' here: give some of native,pipe,epoch"),
         (["--compare", "missing.json"], 1, "missing.json"),
         (["--compare", "nodes.py"], 1, "nodes.py is not JSON"),
-        (["--json", "no/folder/r.json"], 1, "there is no folder for no/folder/r.json"),
+        (["--json", "no/folder/r.json"], 1, "--json: there is no folder"),
         (["--input", "nodes.py"], 2, "--input is for a node of yours"),
         (["nodes.py:bad", "--input", "one.jsonl", "--contenders", "epoch"], 1, "ValueError: no"),
         (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -278,6 +279,28 @@ def test_image_build_and_prepare_have_nothing_left_to_do(run: Run) -> None:
     for verb in ("build", "prepare"):
         done = run("image", verb, "--quiet")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_targets_of_prepare_are_those_of_the_library() -> None:
+    """They are spelt out in the command's module, which is fast to import."""
+    from cloche import image
+    from cloche.cli._app import Target
+
+    assert get_args(Target) == image.TARGETS
+
+
+def test_prune_says_what_it_frees(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a cache of the test's own."""
+    package = tmp_path / "cache" / "packages" / f"{'0' * 64}.tree"
+    package.parent.mkdir(parents=True)
+    package.write_bytes(bytes(2_000_000))
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "cache"))
+    assert run("image", "prune").stdout == "freed 0.0 MB in 0 places\n"
+    dry = run("image", "prune", "--unused-days", "0", "--dry-run")
+    assert dry.stdout.splitlines()[0].split() == ["2.0", "MB", "package", "0", "days", str(package)]
+    assert dry.stdout.splitlines()[1] == "would free 2.0 MB in 1 places"
+    assert run("image", "prune", "--unused-days", "0", "--quiet").stdout == "freed 2.0 MB in 1 places\n"
+    assert not package.exists()
 
 
 def test_a_run_can_be_profiled(run: Run, tmp_path: Path) -> None:

@@ -228,6 +228,11 @@ OPTIONS: dict[str, Effect] = {
     ),
     "image build --quiet": Effect("image build", "--quiet", hides="the image is up to date"),
     "image prepare --metering": Effect("image prepare", "--metering epoch", "EPOCH.cwasm"),
+    "image prepare --target": Effect("image prepare", "--target x86-64-v2", ".x86-64-v2.cwasm"),
+    "image prepare --output": Effect("image prepare", "--output fleet", "the image is compiled: fleet/aot/"),
+    "image prune --unused-days": Effect("image prune --dry-run", "--unused-days 0", "0000.tree", "would free 0.0 MB in 0 places"),
+    "image prune --dry-run": Effect("image prune", "--dry-run", "would free", "freed"),
+    "image prune --quiet": Effect("image prune --dry-run --unused-days 0", "--quiet", hides="0000.tree"),
     "image prepare --quiet": Effect("image prepare", "--quiet", hides="the image is compiled"),
     "image verify --image": Effect("image verify", "--image data", "no guest image in data", code=1),
     "image info --image": Effect("image info", "--image data", "no guest image in data", "sha256", code=1),
@@ -265,10 +270,19 @@ def seen(
         made.append(f"metering: {self.metering}\nisolation: {options.get('isolation', 'none')}\n")
 
     monkeypatch.setattr(cloche.Runtime, "__init__", noting)
+
+    kept = image.prepare()
+    assert kept is not None
+    (folder / "fleet" / "aot").mkdir(parents=True)
+    (folder / "fleet" / "aot" / kept.name).symlink_to(kept)
+    (folder / "pruned" / "packages").mkdir(parents=True)
+    (folder / "pruned" / "packages" / f"{'0' * 64}.tree").touch()
     before = set(folder.rglob("*"))
 
     def call(line: str) -> tuple[int, str]:
         made.clear()
+        if line.startswith("image prune"):
+            monkeypatch.setenv("CLOCHE_CACHE", "pruned")  # never this user's
         with pytest.raises(SystemExit) as ended:
             app(line.split(), prog_name="cloche")
         printed = capfd.readouterr()

@@ -75,7 +75,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "Limits": lambda: cloche.Limits(deadline_s=None, fuel=9),
     "LogRecord": lambda: RECORD,
     "Modules": lambda: importlib.import_module("cloche.source").Modules("m", {"m": ("m.py", "", False)}, b"a tree"),
-    "Mount": lambda: cloche.Mount("/srv", quota_bytes=1),
+    "Mount": lambda: cloche.Mount("/srv", writable=True, quota_bytes=1),
     "Opaque": lambda: cloche.Opaque(b"digest", b"pickle"),
     "Phase": lambda: Phase("guest", 0.0, 1.0),
     "Profile": profile,

@@ -55,3 +55,33 @@ def test_the_wheel_runs_a_node_in_an_empty_environment(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "True 45.0"  # after what structlog says of compiling the image
+
+    packages = next((tmp_path / "venv" / "lib").iterdir()) / "site-packages"
+    installed = {path.name.partition("-")[0] for path in packages.glob("*.dist-info")} - {"pip", "setuptools"}
+    needed = {
+        "anyio",
+        "cbor2",
+        "cloche",
+        "filelock",
+        "idna",
+        "platformdirs",
+        "structlog",
+        "typing_extensions",
+        "wasmtime",
+    }
+    assert installed <= needed  # some are of older versions of Python alone
+    size = sum(
+        path.stat().st_size for path in packages.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.relative_to(packages).parts[0].partition("-")[0] not in ("pip", "setuptools")
+    )  # fmt: skip
+    assert size < 100e6, f"the README says 90 MB, and it is {size / 1e6:.0f}"
+    bare = subprocess.run(
+        [tmp_path / "venv" / "bin" / "cloche", "--help"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (bare.returncode, bare.stdout) == (1, "")
+    assert bare.stderr == "cloche: the command line needs typer: pip install 'cloche[cli]'\n"

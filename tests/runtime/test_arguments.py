@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,58 @@ def test_a_wrong_number_is_named_before_anything_is_loaded(
     with pytest.raises(kind) as caught:
         getattr(runtime, function)("missing.py", **given)
     assert str(caught.value) == message
+
+
+UNUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "fuel, load": ("load", {"limits": cloche.Limits(fuel=9)}, "Limits.fuel is 9, and metering='{metering}' counts no instructions: "),
+    "fuel, pool": ("pool", {"limits": cloche.Limits(fuel=9)}, "Limits.fuel is 9, and metering='{metering}' counts no instructions: "),
+    "restarts": ("load", {"max_restarts": 5}, "max_restarts is for on_break='restart' or 'restore', not 'raise'"),
+    "checkpoints": ("load", {"checkpoint_every": 2}, "checkpoint_every is for on_break='restore', not 'raise'"),
+    "checkpoints of a restart": (
+        "load", {"on_break": "restart", "checkpoint_every": 2}, "checkpoint_every is for on_break='restore', not 'restart'"
+    ),
+    "warm": ("pool", {"size": 2, "warm": 3}, "warm is 3, and the pool has 2 nodes at most: give size=3, or less"),
+    "calls of a reset": ("pool", {"reset": True, "max_calls": 5}, "max_calls has no effect with reset=True, which makes "),
+    "age of a reset": ("pool", {"reset": True, "max_age_s": 5.0}, "max_age_s has no effect with reset=True, which makes "),
+    "queue without a bound": ("pool", {"queue_timeout_s": 1.0}, "queue_timeout_s is for max_queue: "),
+}  # fmt: skip
+"""Options without an effect, each with the option that it would need."""
+
+
+@pytest.mark.parametrize(("function", "given", "message"), UNUSED.values(), ids=UNUSED)
+def test_an_option_without_an_effect_is_refused(
+    runtime: cloche.Runtime, tmp_path: Path, function: str, given: dict[str, Any], message: str
+) -> None:
+    """Whoever gives it expects something of it."""
+    (tmp_path / "n.py").write_text("def f(x): return x\n")
+    with pytest.raises(ValueError, match="^" + re.escape(message.format(metering=runtime.metering))):
+        getattr(runtime, function)(tmp_path / "n.py", **given)
+
+
+def test_fuel_that_nothing_counts_is_refused_everywhere(runtime: cloche.Runtime) -> None:
+    """By a runtime as its own limit, and for a node that is restored."""
+    with pytest.raises(
+        ValueError, match=r"^Limits\.fuel is 9, and metering='none' counts no instructions: make the runtime with"
+    ):
+        cloche.Runtime(limits=cloche.Limits(fuel=9), metering="none")
+    with runtime.load(FUNCTION) as node:
+        snapshot = node.snapshot()
+    with pytest.raises(ValueError, match=r"^Limits\.fuel is 9, and metering="):
+        runtime.restore(snapshot, limits=cloche.Limits(fuel=9))
+
+
+def test_a_view_of_a_pool_has_no_timeout_of_a_queue_without_a_bound(runtime: cloche.Runtime) -> None:
+    with (
+        runtime.pool(FUNCTION, size=1) as pool,
+        pytest.raises(ValueError, match=r"^queue_timeout_s is for a pool with max_queue"),
+    ):
+        pool.with_options(queue_timeout_s=1)
+
+
+def test_a_quota_of_a_folder_that_is_only_read_is_refused(tmp_path: Path) -> None:
+    for name in ("quota_bytes", "max_files"):
+        with pytest.raises(ValueError, match=rf"^Mount\.{name} is for writable=True: "):
+            cloche.Mount(tmp_path, **{name: 5})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

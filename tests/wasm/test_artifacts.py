@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.metadata
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import wasmtime
 
 from cloche._wasm import artifacts as _artifacts
-from cloche._wasm import bindings
+from cloche._wasm import bindings, targets
+from cloche._wasm import compiler as _compiler
 from cloche._wasm import engine as _engine
 from cloche._wasm import image as _image
+from cloche._wasm import ownership as _ownership
+from cloche._wasm.bindings import EngineError
 from cloche._wasm.checkout import cache_folder
 from cloche._wasm.core import core
-from cloche.errors import ImageError
+from cloche.errors import ClocheError, ImageError
 from cloche_wire import abi
 
 NOBODY = 65534
@@ -71,16 +78,17 @@ class Loads:
         self.lines: list[str] = []
 
     def __call__(self) -> list[str]:
-        """The lines of one load, without those about a compilation's time."""
-        self.lines = []
-        engine = _engine._new_engine("none")
+        """The lines of one load, without those about a compilation's progress."""
+        self.lines.clear()
+        engine = _engine.new_engine("none")
         try:
             module = _image.load(self.image, "none", engine, self.lines.append)
         finally:
-            bindings.library().wasm_engine_delete(engine)  # a module holds on to what it needs of it
+            _engine.delete_engine(engine)
         _, exports, _ = bindings.types_of(module.address)
         assert list(exports) == ["answer"]
-        return [line for line in self.lines if not line.startswith("compiled in ")]
+        told = [COMPILING if line.startswith(COMPILING) else line for line in self.lines]
+        return [line for line in told if not line.startswith(("compiled in ", "compiling: ", WAITING))]
 
 
 @pytest.fixture
@@ -88,7 +96,8 @@ def load(image: _image.Image) -> Loads:
     return Loads(image)
 
 
-COMPILING = "compiling the guest image for this machine: about 10 seconds"
+COMPILING = "compiling the guest image for this machine, once: "
+WAITING = "another process compiles the guest image: waiting for it"
 
 
 def artifact(cache: Path) -> Path:
@@ -100,7 +109,7 @@ def test_an_image_is_compiled_once(cache: Path, load: Loads) -> None:
     assert load() == [COMPILING]
     assert load() == []
     assert _image.kept(load.image, "none") == artifact(cache)
-    assert artifact(cache).stat().st_mode & 0o777 == 0o600
+    assert not artifact(cache).stat().st_mode & 0o022
     assert sorted(path.suffix for path in (cache / "aot").iterdir()) == [".cwasm", ".lock"]
 
 
@@ -135,7 +144,13 @@ def test_a_damaged_artifact_is_compiled_anew(cache, load, damage, monkeypatch):
     assert damaged != whole
     path.write_bytes(damaged)
     with monkeypatch.context() as patched:
-        patched.setattr(_engine.Module, "from_file", lambda *_: pytest.fail("a damaged artifact was loaded"))
+        from_file = _engine.Module.from_file
+
+        def checked(engine: int, file: str) -> _engine.Module:
+            assert Path(file).read_bytes() != damaged
+            return from_file(engine, file)
+
+        patched.setattr(_engine.Module, "from_file", checked)
         assert load() == [f"the compiled image {path} is damaged: it is compiled anew", COMPILING]
     assert load() == []
 
@@ -197,7 +212,7 @@ def test_what_is_kept_is_on_the_disk_before_it_has_its_name(cache, load, monkeyp
 
 def _warned(lines: list[str], reason: str) -> None:
     """One warning, with the reason and the remedy."""
-    assert lines[0] == COMPILING and len(lines) == 2
+    assert lines[0] == COMPILING and len(lines) == 2, lines
     assert lines[1].startswith("the compiled image cannot be kept (") and reason in lines[1]
     assert lines[1].endswith("each start compiles it again. Set CLOCHE_CACHE to a folder that you can write")
 
@@ -231,7 +246,8 @@ from tests.wasm.test_artifacts import Loads, _image
 core()
 os.environ.update(json.loads(sys.argv[2]))
 load = Loads(_image.Image.open(Path(sys.argv[1])))
-load.image.verify(), _image.kept(load.image, "none")  # imports what a stranger may not read
+import filelock, subprocess, grp, pwd  # what a stranger may not read
+load.image.verify(), _image.kept(load.image, "none")
 if os.getuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
 json.dump(load(), sys.stdout)
@@ -301,7 +317,7 @@ def no_room(image: _image.Image) -> Iterator[None]:
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     assert signal.getsignal(signal.SIGXFSZ) is signal.SIG_IGN
-    engine = _engine._new_engine("none")
+    engine = _engine.new_engine("none")
     _engine.Module.compiled(engine, image.wasm.read_bytes())
     bindings.library().wasm_engine_delete(engine)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
@@ -376,6 +392,224 @@ _artifacts.keep(Path(sys.argv[1]), b"half an artifact")
 """
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="root fills a cache, and another user uses it")
+def test_a_cache_that_root_has_filled_is_used_by_others(open_space: Path) -> None:
+    """As in the image of a container: readable, writable by root alone. Nothing is compiled, and nothing is said."""
+    make_image(open_space / "image")
+    cache = open_space / "cache"
+    as_root = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY.replace("os.getuid() == 0", "False"), open_space / "image", json.dumps({"CLOCHE_CACHE": str(cache)})],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stdout=subprocess.PIPE, timeout=300, check=True, umask=0o022,
+    )  # fmt: skip
+    assert json.loads(as_root.stdout) == [COMPILING]
+    before = sorted(cache.rglob("*"))
+    assert as_nobody(open_space, CLOCHE_CACHE=str(cache), HOME="/nonexistent") == []
+    assert sorted(cache.rglob("*")) == before
+    for mode, place in ((0o666, artifact(cache)), (0o777, cache / "aot")):
+        kept = place.stat().st_mode & 0o777
+        place.chmod(mode)
+        if place.is_dir():
+            with pytest.raises(subprocess.CalledProcessError):
+                as_nobody(open_space, CLOCHE_CACHE=str(cache))
+        else:
+            first, *_ = as_nobody(open_space, CLOCHE_CACHE=str(cache))
+            assert first == (
+                f"the compiled image {place} cannot be read (it belongs to or can be written by another user): it is compiled anew"
+            )
+        place.chmod(kept)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o757], ids=oct)
+def test_a_folder_above_that_others_can_write_is_not_trusted(tmp_path, load, monkeypatch, mode):
+    """They could put another folder of this user's in its place. With the sticky bit, as /tmp has it, they cannot."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(mode)
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "shared" / "cache"))
+    _warned(load(), "shared can be written by every user, who can replace what is in it")
+    (tmp_path / "shared").chmod(mode | 0o1000)
+    assert load() == [COMPILING]
+    assert load() == []
+
+
+def test_a_folder_above_that_a_group_can_write(tmp_path, load, monkeypatch):
+    """A group that is this user's alone is as good as the user: such is the home folder of many."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o775)
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "shared" / "cache"))
+    monkeypatch.setattr(_ownership, "_is_private_group", lambda group: True)
+    assert load() == [COMPILING]
+    monkeypatch.setattr(_ownership, "_is_private_group", lambda group: False)
+    _warned(load(), "shared can be written by a group, which can replace what is in it")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives folders away")
+def test_a_folder_above_of_another_user_is_not_trusted(tmp_path, load, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", NOBODY - 1, NOBODY - 1)
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "theirs" / "cache"))
+    _warned(load(), "theirs belongs to another user, who can replace what is in it")
+
+
+def test_folders_are_made_so_that_others_cannot_write_them(tmp_path, load, monkeypatch):
+    """Whatever the umask: otherwise the next start would not trust them."""
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "a" / "b"))
+    before = os.umask(0)
+    try:
+        assert load() == [COMPILING]
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "aot"):
+        assert folder.stat().st_mode & 0o777 == 0o755
+    assert load() == []
+
+
+def test_another_version_of_wasmtime_has_another_artifact(cache, load, monkeypatch):
+    load()
+    monkeypatch.setattr(bindings, "version", lambda: "0.0.1")
+    assert load() == [COMPILING]
+    assert len(list((cache / "aot").glob("*.cwasm"))) == 2
+
+
+def test_the_version_of_wasmtime_is_that_of_its_metadata() -> None:
+    assert bindings.version() == importlib.metadata.version("wasmtime")
+
+
+LEVELS = [level for level in targets.LEVELS if not targets.lacking(level)]
+
+
+@pytest.mark.skipif(not LEVELS, reason="the levels are those of x86-64")
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_image_for_a_level_is_used_by_every_processor_that_has_it(cache, image, load, level, tmp_path, monkeypatch):
+    """Its name depends on the level, not on the machine that compiled it."""
+    path = _image.prepare(image, "none", level, tmp_path / "out")
+    assert path.parent == tmp_path / "out" / "aot" and level in path.name
+    monkeypatch.setattr(targets, "processor_features", lambda: frozenset((*targets.LEVELS[level].values(), "another")))
+    assert _image.prepare(image, "none", level, tmp_path / "out") == path
+    monkeypatch.setenv("CLOCHE_CACHE", str(tmp_path / "out"))
+    assert load() == []
+    assert _image.kept(image, "none") == path
+
+
+@pytest.mark.skipif("x86-64-v3" not in LEVELS, reason="compiles for x86-64-v3")
+def test_a_processor_that_lacks_what_was_compiled_in_is_refused(cache, image, load, monkeypatch):
+    """With an error that says what it lacks, and what to do; and never by an illegal instruction."""
+    _image.prepare(image, "none", "x86-64-v3", None)
+    few = frozenset(targets.LEVELS["x86-64-v2"].values())
+    monkeypatch.setattr(targets, "processor_features", lambda: few)
+    with pytest.raises(ImageError) as refused:
+        load()
+    assert str(refused.value) == (
+        f"{cache} has the guest image compiled for x86-64-v3, and this machine's processor lacks abm, avx, avx2, bmi1, bmi2, fma: "
+        "prepare it for a lower level (cloche image prepare --target), or for this machine (cloche image prepare)"
+    )
+    _image.prepare(image, "none", "x86-64-v2", None)
+    assert load() == []
+
+
+@pytest.mark.skipif("avx512f" in targets.processor_features() or not LEVELS, reason="a processor without AVX-512")
+def test_wasmtime_itself_refuses_code_for_another_processor(cache, image, load):
+    """The wall behind: an artifact under a name that is not its own. Its metadata say that AVX-512 is needed."""
+    load()
+    path = artifact(cache)
+    code = path.read_bytes()[:-32]
+    at = code.index(b"has_avx512f") + len(b"has_avx512f")
+    needing = [code[: at + n] + bytes([code[at + n] ^ 1]) + code[at + n + 1 :] for n in range(2)]
+    refusals = []
+    for each in needing:
+        _artifacts.keep(path, each)
+        refusals.append(load()[0])
+    assert any('"has_avx512f" is enabled, but not available on the host' in text for text in refusals), refusals
+
+
+@pytest.mark.parametrize(
+    ("level", "kind", "message"),
+    [("x86-64-v9", ValueError, "there is no target 'x86-64-v9': give one of x86-64-v4, x86-64-v3, x86-64-v2, x86-64")],
+)
+def test_an_unknown_level_is_refused(image, tmp_path, level, kind, message):
+    with pytest.raises(kind, match=message):
+        _image.prepare(image, "none", level, tmp_path)
+
+
+def test_a_level_of_another_kind_of_machine_is_refused(image, tmp_path, monkeypatch):
+    here = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="aarch64", sysname=here.sysname))
+    with pytest.raises(ValueError, match="the target x86-64-v3 is for Linux on x86-64, and this machine is"):
+        _image.prepare(image, "none", "x86-64-v3", tmp_path)
+    assert targets.runnable() == []
+
+
+def test_a_machine_that_lacks_what_a_level_needs_cannot_compile_for_it(image, tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "processor_features", frozenset)
+    with pytest.raises(ImageError, match="this one lacks abm, avx,"):
+        _image.prepare(image, "none", "x86-64-v3", tmp_path)
+
+
+INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+from cloche._wasm import compiler
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    compiler.compiled(Path(sys.argv[1]), "none", None, lambda line: print(line, flush=True))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupt_ends_a_compilation_at_once(tmp_path: Path) -> None:
+    """The module here takes minutes. Its process is gone when the interrupt has been raised; so it is if this process is killed."""
+    functions = "".join(
+        f"(func (param i32) (result i32) {'(i32.add ' * 3000}(local.get 0){f'(i32.mul (local.get 0) (i32.const {n})))' * 3000})"
+        for n in range(400)
+    )
+    wasm = tmp_path / "long.wasm"
+    wasm.write_bytes(wasmtime.wat2wasm(f"(module {functions})"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED, wasm], env=environment, text=True, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(COMPILING)
+            assert process.stdout.readline().startswith("compiling: 5 s so far, ")
+            (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            pidfd = os.pidfd_open(int(child))
+            process.send_signal(number)
+            assert process.stdout.read() == ("interrupted\n" if number == signal.SIGINT else "")
+            assert select.select([pidfd], [], [], 300)[0], "the compiler goes on"
+            os.close(pidfd)
+
+
+def test_a_compiler_that_is_killed_is_an_error(image, monkeypatch):
+    """As by the kernel, when memory runs out. This process goes on."""
+    monkeypatch.setattr(_compiler, "_BOOT", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(
+        ClocheError, match=r"^the compiler of the guest image was ended by signal 9; it needs about 1 GB of memory\.$"
+    ):
+        _compiler.compiled(image.wasm, "none", None, lambda line: None)
+
+
+def test_a_module_that_is_none_is_refused_by_the_compilers_process(tmp_path: Path) -> None:
+    (tmp_path / "bad.wasm").write_bytes(b"\0asm\1\0\0\0\7")
+    with pytest.raises(EngineError, match="unexpected end"):
+        _compiler.compiled(tmp_path / "bad.wasm", "none", None, lambda line: None)
+
+
+@pytest.mark.parametrize("why", ["frozen", "embedded", "nested", "no processes"])
+def test_without_a_process_of_its_own_the_image_is_compiled_here(image, monkeypatch, why):
+    """A program in one file, or one that embeds Python, would be started anew by its own path."""
+    match why:
+        case "frozen":
+            monkeypatch.setattr(sys, "frozen", True, raising=False)
+        case "embedded":
+            monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+        case "nested":
+            monkeypatch.setenv("CLOCHE_COMPILING", "1")
+        case _:
+            monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    assert _compiler.compiled(image.wasm, "none", None, lambda line: None).startswith(b"\x7fELF")
+
+
 def run(program: str, *arguments: object) -> int:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", program, *map(str, arguments)]
@@ -383,12 +617,17 @@ def run(program: str, *arguments: object) -> int:
 
 
 def test_the_draft_of_a_crashed_process_is_removed_by_the_next(cache: Path, load: Loads) -> None:
-    """Even that of another image, which nobody will compile again: each takes 60 MB."""
+    """Even that of another image, which nobody will compile again: each takes 60 MB. It is told by its age."""
     (cache / "aot").mkdir(parents=True, mode=0o700)
     assert run(CRASH, cache / "aot" / "other.cwasm") == 9
-    assert len(list((cache / "aot").glob("*.part"))) == 1
+    (draft,) = (cache / "aot").glob(".*.part")
     load()
-    assert list((cache / "aot").glob("*.part")) == []
+    assert draft.exists()  # for all that is known, it is being written
+    old = time.time() - _artifacts.DRAFT_S - 1
+    os.utime(draft, (old, old))
+    artifact(cache).unlink()
+    load()
+    assert not draft.exists()
 
 
 def test_a_draft_that_is_being_written_is_left_alone(tmp_path, monkeypatch):
@@ -451,28 +690,28 @@ def test_processes_that_start_at_once_compile_once(cache: Path, image: _image.Im
 
 
 def test_a_process_that_waited_for_the_lock_finds_the_artifact(cache, image, monkeypatch):
-    """The second has reached the lock before the first has compiled."""
-    at_the_lock = threading.Semaphore(0)
-    lock, compile_ = _artifacts._lock, _engine.Module.compiled
-    compiled = []
+    """The second waits, and says so, before the first has compiled."""
+    waits, compiled, original = threading.Event(), [], _compiler.compiled
 
-    def note_lock(descriptor: int, operation: int) -> bool:
-        at_the_lock.release()
-        return lock(descriptor, operation)
+    class Lines(list):
+        def append(self, line: str) -> None:
+            super().append(line)
+            if line == WAITING:
+                waits.set()
 
-    def slow(engine: int, wasm: bytes) -> _engine.Module:
+    def slow(wasm: Path, *rest: object) -> bytes:
         compiled.append(wasm)
         other.start()
-        assert at_the_lock.acquire(timeout=300) and at_the_lock.acquire(timeout=60)  # its own, and the other's
-        return compile_(engine, wasm)
+        assert waits.wait(300)
+        return original(wasm, *rest)
 
     loads = [Loads(image), Loads(image)]
+    loads[1].lines = Lines()
     other = threading.Thread(target=loads[1])
-    monkeypatch.setattr(_artifacts, "_lock", note_lock)
-    monkeypatch.setattr(_engine.Module, "compiled", slow)
+    monkeypatch.setattr(_compiler, "compiled", slow)
     assert loads[0]() == [COMPILING]
     other.join(60)
-    assert compiled == [image.wasm.read_bytes()] and loads[1].lines == []
+    assert compiled == [image.wasm] and loads[1].lines == [WAITING]
 
 
 def test_a_child_forked_meanwhile_does_not_hold_the_lock(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`PackageFiles`: the folder of compiled packages in the user's cache. Files are written whole, and checked when they are read.
 
 The code in a file runs in sandboxes only, but in those of every node that is granted the package. So the folder is held to what
-holds for native code: it and its files must belong to this user, and nobody else may write to them.
+holds for native code: it and its files must belong to root or this user, and nobody else may write to them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from cloche._atomic_file import AtomicFile
+from cloche._wasm import ownership
 
 __all__ = ["MOST_BYTES", "PackageFiles"]
 
@@ -41,14 +42,14 @@ class PackageFiles:
 
     @property
     def can_write(self) -> bool:
-        """Whether files can be kept here: the folder is this user's alone, and can be written to. It is made if it is missing."""
+        """Whether files can be kept here: the folder is trusted, and can be written to. It is made if it is missing."""
         with contextlib.suppress(OSError):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            ownership.make_folder(self.folder)
         return self._is_trusted() and os.access(self.folder, os.W_OK | os.X_OK)
 
     def _is_trusted(self) -> bool:
         try:
-            return _is_own(self.folder.stat())
+            return ownership.is_own(self.folder.stat()) and not ownership.outsider(self.folder)
         except OSError:
             return False
 
@@ -64,7 +65,7 @@ class PackageFiles:
         try:
             with open(descriptor, "rb", buffering=0) as file:
                 found = os.fstat(descriptor)
-                if not stat.S_ISREG(found.st_mode) or not _is_own(found) or found.st_size > _MOST_OF_ONE:
+                if not stat.S_ISREG(found.st_mode) or not ownership.is_own(found) or found.st_size > _MOST_OF_ONE:
                     return None
                 data = file.readall()
                 with contextlib.suppress(OSError):  # a folder on a file system that is now read-only
@@ -85,8 +86,7 @@ class PackageFiles:
         if len(content) > _MOST_OF_ONE // 2:
             return
         self._make_room(len(content))
-        with AtomicFile(self._path(key), mode=0o600) as file:
-            os.fchmod(file.fileno(), 0o600)
+        with AtomicFile(self._path(key), mode=0o644) as file:  # for other users as well, if the umask says so
             file.write(_MAGIC + _digest(key, memoryview(content)))
             file.write(content)
 
@@ -115,10 +115,6 @@ class PackageFiles:
             with contextlib.suppress(OSError):
                 Path(path).unlink()
                 total -= bytes_freed
-
-
-def _is_own(found: os.stat_result) -> bool:
-    return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _digest(key: str, content: memoryview) -> bytes:

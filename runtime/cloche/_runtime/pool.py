@@ -96,6 +96,8 @@ class Pool:
             TypeError: an option has the wrong class; the message names it.
             ValueError: a number is out of range.
         """
+        if queue_timeout_s is not ... and queue_timeout_s is not None and not self._workers.is_bounded:
+            raise ValueError("queue_timeout_s is for a pool with max_queue: a queue without a bound has room at once")
         return Pool(
             self._workers,
             self._options.but(deadline_s=deadline_s, on_log=on_log),

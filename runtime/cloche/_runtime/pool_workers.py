@@ -325,6 +325,11 @@ class PoolWorkers:
         self._items.discard(item)
         item.end()
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a submitter may have to wait for room in the queue."""
+        return self._max_queue != math.inf
+
     def stats(self) -> PoolStats:
         """See `Pool.stats`."""
         return hold(self._lock, self._stats)

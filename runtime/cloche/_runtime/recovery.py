@@ -29,6 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OnBreak = Literal["raise", "restart", "restore"]
+MAX_RESTARTS: Final = 3
 _STEPS: Final = frozenset({Reply.NEED, Reply.YIELD, Reply.YIELD_NEED, Reply.END})
 
 
@@ -43,12 +44,13 @@ class RecoveryPolicy:
 
     on_break: OnBreak = "raise"
     checkpoint_every: int | None = None
-    max_restarts: int = 3
+    max_restarts: int = MAX_RESTARTS
 
     def __post_init__(self) -> None:
         if self.on_break not in get_args(OnBreak):
             raise ValueError(f"on_break is {self.on_break!r}: give one of {', '.join(map(repr, get_args(OnBreak)))}")
-        checked_count("max_restarts", self.max_restarts)
+        if checked_count("max_restarts", self.max_restarts) != MAX_RESTARTS and self.on_break == "raise":
+            raise ValueError("max_restarts is for on_break='restart' or 'restore', not 'raise'")
         if self.checkpoint_every is None:
             return
         if self.on_break != "restore":

@@ -25,7 +25,7 @@ from typing import (
 )
 
 from cloche import source as _source
-from cloche._arguments import checked, checked_count, checked_limits, checked_seconds
+from cloche._arguments import checked, checked_count, checked_limits, checked_metered, checked_seconds
 from cloche._html import table
 from cloche._keywords import teaches
 from cloche._pickles import handle
@@ -122,6 +122,7 @@ class Runtime:
         ImageError: the image is missing or damaged; the message says which command to run.
         ClocheError: ``isolation="process"`` on a system other than Linux.
         TypeError: `limits` is not a `Limits`, `logger` is no logger, or a hook is no plain function.
+        ValueError: options that do not go together, such as `Limits.fuel` without ``metering="fuel"``.
     """
 
     @teaches(elsewhere=ELSEWHERE)
@@ -142,7 +143,7 @@ class Runtime:
             raise ValueError(f"isolation is {isolation!r}: give 'none' or 'process'")
         if isolation == "none" and workers is not None:
             raise ValueError("workers are for isolation='process'")
-        self.limits = checked_limits(limits)
+        self.limits = checked_metered(checked_limits(limits), metering)
         self._hooks = Hooks(on_call, on_break)
         self.image = _image.find(image)
         self._logger = sink = Sink(logger)
@@ -311,6 +312,7 @@ class Runtime:
 
     def _loaded(self, source: Source | str | os.PathLike[str], options: LoadOptions) -> Node:
         """See `load`."""
+        checked_metered(options.limits, self.metering)
         if options.budget is not None:
             options.budget.check(options.label("node"), costs=True)
         modules = _source.read(source, packages=bool(options.grants.packages))
@@ -347,7 +349,8 @@ class Runtime:
     def _compile_package(self, name: str, content: bytes, modules: list[str], seconds: float) -> Any:
         """Compile a package in a new sandbox. Its answer is untrusted: the package may be made to break the compiler."""
         params = {"name": name, "content": content, "roots": modules, "seconds": seconds}
-        options = LoadOptions(params=params, name=f"compiler of {name}", limits=LIMITS, is_own=True)
+        limits = LIMITS if self.metering == "fuel" else replace(LIMITS, fuel=None)
+        options = LoadOptions(params=params, name=f"compiler of {name}", limits=limits, is_own=True)
         if isinstance(self._engine, Engine):
             with self._loaded(COMPILER, options) as node:
                 return node.process()
@@ -366,6 +369,7 @@ class Runtime:
     def _restored(self, snapshot: Snapshot, options: LoadOptions, reseed: bool) -> Node:
         """See `restore`."""
         self._check_open()
+        checked_metered(options.limits, self.metering)
         if snapshot.image != self.image.sha256:
             raise ImageError(
                 f"the snapshot of {snapshot.name!r} belongs to the image {snapshot.image[:12]}, this runtime has "
@@ -435,11 +439,18 @@ class Runtime:
         most = checked_count("max_calls", max_calls) if max_calls is not None else None
         if max_age_s is not None:
             checked("max_age_s", max_age_s, SupportsFloat, "a number of seconds, or None")  # type: ignore[type-abstract]  # a protocol that isinstance takes
+        if ready > workers:
+            raise ValueError(f"warm is {ready}, and the pool has {workers} nodes at most: give size={ready}, or less")
+        if reset and (most is not None or max_age_s is not None):
+            taken = "max_calls" if most is not None else "max_age_s"
+            raise ValueError(f"{taken} has no effect with reset=True, which makes a new clone for every item")
         room = checked_count("max_queue", max_queue) if max_queue is not None else None
         timeouts = (
             checked_seconds("queue_timeout_s", queue_timeout_s),
             checked_seconds("acquire_timeout_s", acquire_timeout_s),
         )
+        if room is None and timeouts[0] is not None:
+            raise ValueError("queue_timeout_s is for max_queue: a queue without a bound has room at once")
         node = self.load(source, entry, params, **options)
         try:
             if initialize:
@@ -462,7 +473,7 @@ class Runtime:
         made = PoolWorkers(
             clone,
             workers,
-            warm=min(ready, workers),
+            warm=ready,
             max_calls=1 if reset else most,
             max_age_s=max_age_s,
             max_queue=room,

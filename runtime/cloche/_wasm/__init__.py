@@ -5,6 +5,8 @@ sandbox; `image`, `artifacts` and `checkout` find its code. A function with a ge
 `image.find`, `engine.options`, `clocks.clone_seed`, `memory.keep_pagemap`.
 """
 
+import fcntl as _fcntl  # noqa: F401  # missing, it is missed at once: worker processes need it
+
 from cloche._wasm import clocks, core, engine, image, memory
 from cloche._wasm.bindings import TRAP_CODES
 from cloche._wasm.call_state import CallState, HasCallState, Stop, Stopped

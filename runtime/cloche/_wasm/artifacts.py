@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from cloche._atomic_file import AtomicFile
+from cloche._wasm import ownership
 from cloche._wasm.core import core
 from cloche.errors import ImageError
 
-__all__ = ["checksum", "intact", "keep", "locked", "open_folder"]
+__all__ = ["DRAFT_S", "checksum", "intact", "keep", "locked", "open_folder"]
 
 _MAGIC: Final = b"cloche artifact\n"
 _TRAILER: Final = struct.Struct("<16sQQ")  # magic, bytes before the trailer, checksum over them
+DRAFT_S: Final = 3600.0
+"""Seconds after which a draft is taken for one that was left behind. Writing one takes less than a second."""
 _CHUNK_BYTES: Final = 256 << 10
 """A chunk of this size stays in the cache of the processor between being copied and being summed up."""
 
@@ -39,20 +42,23 @@ def checksum(buffer: bytes | bytearray | memoryview) -> int:
 def open_folder(folder: Path) -> None:
     """Make the folder of artifacts if it is missing, and refuse a folder into which another user could put code.
 
+    Root is trusted, as for all of the program's other files: so a container image can bring the folder.
+
     Args:
         folder: the folder's path.
 
     Raises:
-        ImageError: the folder belongs to another user, or others can write into it.
-        OSError: the folder is missing and cannot be made.
+        ImageError: the folder belongs to another user than root and this one, or others can write into it.
+        OSError: the folder is missing and cannot be made; or somebody else could put another folder in its place.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+    ownership.make_folder(folder)
+    if not ownership.is_own(folder.stat()):
         raise ImageError(
             f"{folder} holds native code, but belongs to or can be written by another user: "
-            f"chown and chmod 700 it, or set CLOCHE_CACHE to a folder of your own"
+            f"chown and chmod 755 it, or set CLOCHE_CACHE to a folder of your own"
         )
+    if why := ownership.outsider(folder):
+        raise PermissionError(f"{folder} is not trusted: {why}")
 
 
 def intact(path: Path) -> bool:
@@ -62,9 +68,11 @@ def intact(path: Path) -> bool:
         path: the artifact's file.
 
     Raises:
-        OSError: the file is missing or cannot be read.
+        OSError: the file is missing or cannot be read, or another user than root and this one could have written it.
     """
     with path.open("rb", buffering=0) as file:
+        if not ownership.is_own(os.fstat(file.fileno())):
+            raise PermissionError("it belongs to or can be written by another user")
         length = os.fstat(file.fileno()).st_size - _TRAILER.size
         if length < 0:
             return False
@@ -84,18 +92,17 @@ def keep(path: Path, code: bytes | bytearray) -> None:
         OSError: the disk is full, or the folder cannot be written to. No part of the file is left behind.
     """
     _remove_old_drafts(path.parent)
+    ownership.make_folder(path.parent)
     body = memoryview(code).cast("B")
     chunks = (memoryview(bytearray(body[at : at + _CHUNK_BYTES])) for at in range(0, len(body), _CHUNK_BYTES))
     trailer = _TRAILER.pack(_MAGIC, len(body), _checksum_of_chunks(chunks))
-    with AtomicFile(path, mode=0o600) as file:
-        # without the lock `_remove_old_drafts` of another process removes this draft
-        _lock(file.fileno(), fcntl.LOCK_EX)
+    with AtomicFile(path, mode=0o644) as file:  # for other users as well: root fills the cache of a container
         file.write(body)
         file.write(trailer)
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold an artifact's lock in a ``with`` block, so that one process compiles the image and the others wait for its artifact.
 
     Where locking fails (the folder is read-only, the file system has no locks) the block runs without the lock: each process then
@@ -103,50 +110,37 @@ def locked(path: Path) -> Iterator[None]:
 
     Args:
         path: the artifact's file; the lock's file lies beside it.
+        waits: called if another process has the lock, before it is waited for.
     """
+    import filelock  # slow to import
+
+    # no other user can open it, and so hold it
+    lock = filelock.FileLock(path.with_suffix(".lock"), mode=0o600)
+    held = False
     try:
-        descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError:
-        yield
-        return
-    try:
-        held = _lock(descriptor, fcntl.LOCK_EX)
         try:
-            yield
-        finally:
-            # closing alone would not unlock it: a child process that was forked meanwhile has the descriptor, too
-            if held:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, operation: int) -> bool:
-    """Lock an open file; False if another process holds the lock, or the file system has no locks.
-
-    Args:
-        descriptor: the open file.
-        operation: flags of `fcntl.flock`.
-    """
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            waits()
+            lock.acquire()
+        held = True
+    except (OSError, NotImplementedError):
+        pass
     try:
-        fcntl.flock(descriptor, operation)
-    except OSError:
-        return False
-    return True
+        yield
+    finally:
+        if held:
+            lock.release()
 
 
 def _remove_old_drafts(folder: Path) -> None:
-    """Remove the drafts of processes that ended while they wrote them. A locked draft is still being written, and stays."""
-    for draft in folder.glob("*.part"):
+    """Remove the drafts of processes that ended while they wrote them: those that nobody has written to for an hour."""
+    for draft in folder.glob(".*.part"):
         try:
-            descriptor = os.open(draft, os.O_RDWR | os.O_NOFOLLOW)
+            if time.time() - draft.lstat().st_mtime > DRAFT_S:
+                draft.unlink()
         except OSError:
             continue
-        try:
-            if _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                draft.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
 
 
 def _chunks(descriptor: int, length: int) -> Iterator[memoryview]:

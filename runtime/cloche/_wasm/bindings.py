@@ -16,7 +16,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["TRAP_CODES", "Bytes", "EngineError", "address_of_function", "check", "library", "library_path", "types_of"]
+__all__ = [
+    "TRAP_CODES",
+    "Bytes",
+    "EngineError",
+    "address_of_function",
+    "check",
+    "library",
+    "library_path",
+    "types_of",
+    "version",
+]
 
 _P: Final = ctypes.c_void_p
 _SIZE: Final = ctypes.c_size_t
@@ -48,6 +58,9 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "wasm_engine_new_with_config": (_P, (_P,)),
     "wasm_engine_delete": (None, (_P,)),
     "wasmtime_module_new": (_P, (_P, _P, _SIZE, _P)),
+    "wasmtime_config_target_set": (_P, (_P, ctypes.c_char_p)),
+    "wasmtime_config_cranelift_flag_enable": (None, (_P, ctypes.c_char_p)),
+    "wasmtime_module_deserialize": (_P, (_P, ctypes.c_char_p, _SIZE, _P)),
     "wasmtime_module_deserialize_file": (_P, (_P, ctypes.c_char_p, _P)),
     "wasmtime_module_serialize": (_P, (_P, _P)),
     "wasmtime_module_delete": (None, (_P,)),
@@ -126,6 +139,18 @@ def library_path() -> Path:
     if not path.is_file():
         raise ImportError(f"the package wasmtime has no library for {sys.platform} on {machine}")
     return path
+
+
+@cache
+def version() -> str:
+    """The version of the installed package wasmtime. `importlib.metadata` would say it, too, and takes long to import."""
+    package = library_path().parents[1]
+    found = [entry.name for entry in package.parent.glob("wasmtime-*.dist-info")]
+    if len(found) == 1:
+        return found[0].removeprefix("wasmtime-").removesuffix(".dist-info")
+    import importlib.metadata
+
+    return importlib.metadata.version("wasmtime")
 
 
 @cache

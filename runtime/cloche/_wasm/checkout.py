@@ -23,12 +23,17 @@ def cache_folder() -> Path:
     """
     if chosen := os.environ.get("CLOCHE_CACHE"):
         return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "cloche"
+    from platformdirs.unix import Unix  # on macOS as well: the scripts that build an image look there
+
     try:
-        return Path.home() / ".cache" / "cloche"
-    except RuntimeError as error:  # HOME is not set, and the user has no entry in /etc/passwd
-        raise ImageError(f"there is no folder to keep images in ({error}): set CLOCHE_CACHE to one") from error
+        folder = Unix("cloche", appauthor=False).user_cache_path
+    except RuntimeError:
+        folder = Path()
+    if (
+        not folder.is_absolute()
+    ):  # HOME is not set, and the user has no entry in /etc/passwd; older versions give "~/.cache"
+        raise ImageError("there is no folder to keep images in, as this user has no home: set CLOCHE_CACHE to one")
+    return folder
 
 
 def source_tree() -> Path | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, get_args
 
-from cloche._wasm import bindings
+from cloche._wasm import bindings, targets
 from cloche._wasm.bindings import EngineError, library
 from cloche._wasm.core import IMPORTS, METERINGS, Image, core
 from cloche._wasm.fault_handlers import note_fault_handlers
@@ -18,7 +18,7 @@ from cloche.errors import ImageError
 from cloche.metering import Metering
 from cloche_wire import abi
 
-__all__ = ["Engine", "Module", "check_abi", "options"]
+__all__ = ["Engine", "Module", "check_abi", "delete_engine", "new_engine", "options"]
 
 GUEST_STACK_BYTES: Final = 4 << 20
 """Native stack that a guest may use, in bytes: enough for the 500 levels of C recursion that CPython allows on WASI."""
@@ -55,11 +55,17 @@ def options(metering: Metering) -> dict[str, Any]:
     }
 
 
-def _new_engine(metering: Metering) -> int:
-    """Make a ``wasm_engine_t`` with the options of `options`."""
+def new_engine(metering: Metering, target: str | None = None) -> int:
+    """Make a ``wasm_engine_t`` with the options of `options`. The caller deletes it.
+
+    In a process that runs guests the core must be loaded before: wasmtime installs its fault handlers with the first engine, and
+    the core has to get the faults.
+
+    Args:
+        metering: how the guest's time is bounded.
+        target: a level of `targets`, to compile for; None: the processor of this machine.
+    """
     chosen, lib = options(metering), library()
-    # must be loaded first: wasmtime installs its fault handlers with the first engine, and the core has to get the faults
-    core()
     config = lib.wasm_config_new()
     lib.wasmtime_config_epoch_interruption_set(config, chosen["epoch_interruption"])
     lib.wasmtime_config_consume_fuel_set(config, chosen["consume_fuel"])
@@ -70,8 +76,18 @@ def _new_engine(metering: Metering) -> int:
     # wasmtime aborts the process if its async stack, which is not used here, is not the larger one
     lib.wasmtime_config_async_stack_size_set(config, chosen["stack"] + (2 << 20))
     lib.wasmtime_config_max_wasm_stack_set(config, chosen["stack"])
+    if target is not None:
+        # with a target that is named, Cranelift does not look at this machine's processor
+        bindings.check(lib.wasmtime_config_target_set(config, targets.triple(target).encode()))
+        for flag in targets.flags(target):
+            lib.wasmtime_config_cranelift_flag_enable(config, flag.encode())
     # the new engine owns the configuration: deleting it here would free it twice
     return int(lib.wasm_engine_new_with_config(config))
+
+
+def delete_engine(engine: int) -> None:
+    """Delete an engine that `new_engine` made. Its modules hold on to what they need of it."""
+    library().wasm_engine_delete(engine)
 
 
 class Module:
@@ -112,6 +128,13 @@ class Module:
         """
         made = ctypes.c_void_p()
         bindings.check(library().wasmtime_module_deserialize_file(engine, os.fsencode(path), ctypes.byref(made)))
+        return cls(made.value or 0)
+
+    @classmethod
+    def from_bytes(cls, engine: int, code: bytes) -> Module:
+        """As `from_file`, from native code in memory, which is copied."""
+        made = ctypes.c_void_p()
+        bindings.check(library().wasmtime_module_deserialize(engine, code, len(code), ctypes.byref(made)))
         return cls(made.value or 0)
 
     def serialized(self) -> bytes:
@@ -174,7 +197,8 @@ class Engine:
         self._instance_pre = self._engine = 0
         self.metering: Metering = metering
         self.image = image
-        self._engine = engine = _new_engine(metering)
+        core()
+        self._engine = engine = new_engine(metering)
         note_fault_handlers()
         try:
             self.module = load(engine)

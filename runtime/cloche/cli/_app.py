@@ -29,6 +29,7 @@ app.add_typer(image, name="image")
 Level = Literal["debug", "info", "warning", "error"]
 InputFormat = Literal["audio", "npy", "json", "jsonl", "csv", "raw"]
 OutputFormat = Literal["audio", "npy", "json", "jsonl", "raw"]
+Target = Literal["x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64"]
 Shape = Literal["array", "dict", "tuple"]
 
 NodeArgument = Annotated[
@@ -441,12 +442,40 @@ def build(quiet: Quiet = False) -> None:
 
 
 @image.command()
-def prepare(metering: MeteringOption = DEFAULT_METERING, quiet: Quiet = False) -> None:
-    """Compile the image to native code for this machine, unless that has been done (about ten seconds)."""
+def prepare(
+    metering: MeteringOption = DEFAULT_METERING,
+    target: Annotated[
+        Target | None,
+        typer.Option(help="Processors that the code is for; by default, that of this machine."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Cache that gets the code, for CLOCHE_CACHE elsewhere; by default, yours."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compile the image to native code, unless that has been done (about ten seconds). Ctrl-C ends it at once."""
+    from cloche.cli import _console, _image, _paths
+
+    with _console.reporting_errors():
+        _paths.check_folder("--output", None if output is None else Path(output))
+        _image.prepare(metering, target, output, quiet)
+
+
+@image.command()
+def prune(
+    unused_days: Annotated[
+        float,
+        typer.Option(min=0, metavar="DAYS", help="Only what was not used for so many days; 0: all that is not needed."),
+    ] = 30.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove images, native code and compiled packages from the cache that this installation does not use."""
     from cloche.cli import _console, _image
 
     with _console.reporting_errors():
-        _image.prepare(metering, quiet)
+        _image.prune(unused_days, dry_run, quiet)
 
 
 @image.command()

@@ -12,7 +12,7 @@ from cloche.cli._console import say
 from cloche.errors import ImageError
 from cloche.metering import Metering
 
-__all__ = ["build", "info", "prepare", "verify"]
+__all__ = ["build", "info", "prepare", "prune", "verify"]
 
 
 def build(quiet: bool) -> None:
@@ -37,15 +37,30 @@ def build(quiet: bool) -> None:
         say(f"the image is up to date: {found.wasm}")
 
 
-def prepare(metering: Metering, quiet: bool) -> None:
-    """Compile the image into this user's cache.
+def prepare(metering: Metering, target: str | None, output: str | None, quiet: bool) -> None:
+    """Compile the image into a cache.
 
     Raises:
-        ImageError: there is no image, or it was altered.
+        ImageError: there is no image, or it was altered, or this machine cannot compile for the target.
+        OSError: the cache cannot be written.
     """
-    path = images.prepare(metering=metering, progress=say)
+    path = images.prepare(metering=metering, target=target, output=output, progress=say)
     if path and not quiet:
         say(f"the image is compiled: {path}")
+
+
+def prune(unused_days: float, dry_run: bool, quiet: bool) -> None:
+    """Remove what is not used, and say what that frees.
+
+    Raises:
+        ImageError: this user has no cache.
+    """
+    found = images.prune(unused_days, dry_run=dry_run)
+    if not quiet:
+        for each in found:
+            print(f"{each.bytes / 1e6:9.1f} MB  {each.kind:9} {each.idle_days:5.0f} days  {each.path}")
+    total = sum(each.bytes for each in found)
+    print(f"{'would free' if dry_run else 'freed'} {total / 1e6:.1f} MB in {len(found)} places")
 
 
 def verify(folder: Path | None) -> None:
