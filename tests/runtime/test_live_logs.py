@@ -286,6 +286,9 @@ def test_many_records_come_all(load: Make) -> None:
     node.with_options(on_log=live).process("for number in range(40): print(str(number) * 4000)")
     assert live.messages == [str(number) * 4000 for number in range(40)]
     live.records.clear()
+    node.with_options(on_log=live).process("for number in range(15): print(str(number % 10) * 60_000)")
+    assert [message[:9] for message in live.messages] == [str(number % 10) * 9 for number in range(15)]
+    live.records.clear()
     node.with_options(on_log=live).call("lines", 3000)
     assert live.messages == [str(number) for number in range(3000)]
 

@@ -347,6 +347,8 @@ class Channel:
         elif kind == _ASK:
             self.turn = Turn.HOST
         elif kind == _RECORDS:
+            if outside:
+                self.send(Request.GO_ON)
             self.turn = Turn.WORKER
         else:
             self.busy_s += time.perf_counter() - self._since

@@ -84,6 +84,8 @@ class Request(IntEnum):
     """count the processor time of the next CALL, which may use `a` - 1 nanoseconds; 0: as many as it needs. Not answered"""
     BOUND = 11
     """the guest's memory may have `a` bytes from now on. Not answered"""
+    GO_ON = 12
+    """the host has taken RECORDS out of the shared memory, which the worker may use again. Not answered"""
 
 
 LIMITED_BY: Final = ("deadline_s", "stream_s", "load_s", GIVEN)
@@ -117,7 +119,7 @@ class Answer(IntEnum):
     ASK = 4
     """frame: a request of the guest to the host, during a call; empty if it has more than value_nodes items. Send ANSWER"""
     RECORDS = 5
-    """log records of a call with the flag LIVE, which goes on. Send nothing"""
+    """log records of a call with the flag LIVE, which goes on. If they are in the shared memory, send GO_ON; otherwise nothing"""
 
 
 REQUEST: Final = Struct(

@@ -168,8 +168,7 @@ class RemoteInstance(CheckedSandbox):
         self._records = records = []
         try:
             frame = codec.encode([op, self.calls, *operands], root)
-            if self.on_record is not None:
-                self._live = LiveRecords(self.on_record, self.limits.log_records)
+            self._live = None if self.on_record is None else LiveRecords(self.on_record, self.limits.log_records)
             channel.call(frame, codec.bodies, self._remote_memory.uses, b=0 if self._live is None else LIVE)
             if self._cancelled_call == self.calls:  # by another thread, before there was a request to cancel
                 self._process.cancel(channel.node, channel.pending)

@@ -13,7 +13,6 @@ import struct
 from array import array
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import cbor2
@@ -375,7 +374,7 @@ class NodeServer:
         self._instance = _Relayed(
             self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["handlers"] else None
         )
-        self._instance.send_records = partial(self._answer, Answer.RECORDS)
+        self._instance.send_records = self._send_records
 
     def _message(self, payload: memoryview, bodies: int, shared: int, length: int) -> _Message:
         area = self._area.view if self._area is not None else memoryview(b"")
@@ -405,6 +404,16 @@ class NodeServer:
             self._serve(*received)  # ROOM, READ
         raise BrokenPipeError("the host has gone")
 
+    def _send_records(self) -> None:
+        """Send log records of the call under way. If they are in shared memory, wait until the host has taken them from there."""
+        if not self._answer(Answer.RECORDS):
+            return
+        while (received := self._receive()) is not None:
+            if received[0] == Request.GO_ON:
+                return
+            self._serve(*received)  # ROOM, READ
+        raise BrokenPipeError("the host has gone")
+
     def _snapshot(self, instance: _Relayed) -> None:
         taken = instance.snapshot({})
         runs = b"".join(RUN.pack(*run) for run in taken.runs)
@@ -421,7 +430,8 @@ class NodeServer:
         ranges: list[tuple[int, memoryview]] | tuple[()] = (),
         *,
         number: int = 0,
-    ) -> None:
+    ) -> bool:
+        """Send a message. Returns whether its contents are in shared memory."""
         number = number or self._number
         instance = self._instance
         logs = b""
@@ -452,6 +462,7 @@ class NodeServer:
             kind, outside, told, number, len(ranges), len(frame), len(logs), dropped, memory, fuel, spent
         )
         self._channel.send(head if outside else head + table + logs + frame)
+        return outside
 
     def _room(self, size: int) -> memoryview:
         """The shared memory for answers. If it has less than `size` bytes, the host is asked for a larger one."""

@@ -101,8 +101,8 @@ class Runtime:
             x86-64). "epoch": every loop compares a counter (the default elsewhere). "fuel": every instruction is counted, so
             that a limit (`Limits.fuel`) is met at the same place in each run. "none": nothing is compiled in; for code that
             you trust. Under "fuel" and "none" a deadline ends only sleeps and services, not computation.
-        logger: gets the nodes' log records: a `logging.Logger` or ``LoggerAdapter``, a logger of structlog, or an object with the
-            methods ``debug`` to ``critical``, which take a message and keywords (docs/how-to/logs.md). None:
+        logger: gets the nodes' log records: a `logging.Logger` or ``LoggerAdapter``, a logger of structlog or loguru, or an object
+            with the methods ``debug`` to ``critical``, which take a message and keywords (docs/how-to/logs.md). None:
             ``structlog.get_logger("cloche.node")`` if your program has configured structlog, otherwise stderr. An exception of
             the logger costs that record alone, and is reported once, as a RuntimeWarning.
         isolation: "none": nodes run in this process, and WebAssembly alone separates them from it. "process": nodes run in

@@ -210,6 +210,8 @@ class Instance(CheckedSandbox):
                 observer.phase("guest")
             if self.on_record is not None:
                 self._begin_live(self.on_record)
+            elif self._live is not None:  # an interrupt has prevented that the last call ended it
+                self._end_live()
             status = self._call(self._handle, frame, len(frame))
             if status:
                 self._not_done(status, len(frame))
