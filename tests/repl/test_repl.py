@@ -230,6 +230,50 @@ def test_a_snapshot_is_a_fork_of_the_session(runtime: cloche.Runtime, repl: Repl
         assert (other.run("(x, open('f').read())").value, repl.run("x").value) == ((11, "file"), 1)
 
 
+def test_a_restored_session_has_the_services_that_it_is_granted_then(
+    runtime: cloche.Runtime, session: Callable[..., Repl]
+) -> None:
+    repl = session(grants=cloche.Grants(services={"old": lambda: 1}))
+    repl.run("x = old()")
+    grants = cloche.Grants(services={"new": lambda: 2})
+    with Repl(runtime, snapshot=repl.snapshot(), grants=grants, on_break="restart") as other:
+        for _ in range(2):
+            assert other.run("x + new()").value == 3
+            failure = other.run("old()").failure
+            assert failure is not None and failure.type == "LookupError"
+            other.run("import os; os._exit(1)")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "'\udc80'",
+        "(" * 100_000,
+        "-" * 100_000 + "1",
+        "x = 1\n" * 100_000,
+        "import builtins\nbuiltins.str = None\n1 / 0",
+        "import sys\nsys.modules.clear()\n1 / 0",
+        "import sys\nsys.stdout = sys.stderr = None",
+        "globals().clear()",
+        "import sys\nsys.setrecursionlimit(5)",
+        "class V:\n    def __repr__(self): return 3\nV()",
+        "class L(list):\n    def __iter__(self): raise SystemExit\nL([1])",
+        "class E(Exception):\n    __notes__ = 3\nraise E",
+        "raise ExceptionGroup('g', [ValueError('v'), KeyError('k')])",
+        "import gc\n[o for o in gc.get_objects()]",
+        "import os\nos.write(1, b'x' * (2 << 20))",
+        "x = []\nx.append(x)\nx",
+        "async def f():\n    await f()\nawait f()",
+        "yield 1",
+        "import linecache\nlinecache.cache = None",
+    ],
+)
+def test_no_snippet_is_an_exception_of_the_hosts(repl: Repl, code: str) -> None:
+    """Whatever it does to the interpreter that it shares with the session's code, `run` returns; a new session is as always."""
+    assert isinstance(str(repl.run(code)), str)
+    assert isinstance(str(repl.run("1 + 1")), str)
+
+
 def test_awaited_under_asyncio_and_trio(repl: Repl) -> None:
     async def main() -> Any:
         await repl.arun("x = 20")

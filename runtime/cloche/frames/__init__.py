@@ -23,16 +23,12 @@ __all__ = ["from_arrow", "from_pandas", "to_pandas"]
 def from_arrow(table: Any) -> dict[str, Any]:
     """The columns of a table that exports Arrow's C data: of pyarrow, polars, duckdb, nanoarrow and others.
 
-    ================================  ==================================================================================
-    integers, floats, booleans        an array; with nulls a list, whose nulls are None
-    timestamps without zone, dates,   an array of ``datetime64`` or ``timedelta64`` in their unit; nulls are ``NaT``
-    durations
-    timestamps with a zone, times     a list of `datetime.datetime`, `datetime.time`; nulls are None
-    strings, binary, decimals         a list of `str`, `bytes`, `decimal.Decimal`; nulls are None
-    categories (dictionaries)         a list of their values
-    lists, structs                    a list of lists, of dicts
-    maps                              a list of lists of pairs
-    ================================  ==================================================================================
+    - Integers, floats, booleans: an array; with nulls a list, whose nulls are None.
+    - Timestamps without a zone, dates, durations: an array of ``datetime64`` or ``timedelta64`` in their unit; nulls are ``NaT``.
+    - Timestamps with a zone, times of day: a list of `datetime.datetime`, `datetime.time`; nulls are None.
+    - Strings, binary, decimals: a list of `str`, `bytes`, `decimal.Decimal`; nulls are None.
+    - Categories (dictionaries): a list of their values.
+    - Lists, structs, maps: a list of lists, of dicts, of lists of pairs.
 
     Arrays of numbers and times are read-only views of the table's memory, without a copy, if the table has one batch. Without
     numpy they are `cloche.Array`.
@@ -50,15 +46,13 @@ def from_arrow(table: Any) -> dict[str, Any]:
 def from_pandas(frame: pandas.DataFrame) -> dict[Any, Any]:
     """The columns of a DataFrame.
 
-    =====================================  =============================================================================
-    numpy's numbers, booleans, times       the array, without a copy. ``NaN`` and ``NaT`` stay what they are
-    ``Int64``, ``boolean`` and their like  an array; with missing values a list, whose missing values are None
-    times with a zone                      a list of `datetime.datetime`; missing ones are None
-    strings                                a list of `str`; missing ones are None
-    categories                             a list of their values
-    objects                                a list of them; ``NA`` and ``NaT`` are None
-    pyarrow's types                        as `from_arrow`
-    =====================================  =============================================================================
+    - Numpy's numbers, booleans and times: the array, without a copy. ``NaN`` and ``NaT`` stay what they are.
+    - ``Int64``, ``boolean`` and their like: an array; with missing values a list, whose missing values are None.
+    - Times with a zone: a list of `datetime.datetime`; missing ones are None.
+    - Strings: a list of `str`; missing ones are None.
+    - Categories: a list of their values.
+    - Objects: a list of them; ``NA`` and ``NaT`` are None.
+    - Types of pyarrow: as `from_arrow`.
 
     Args:
         frame: its index must be the plain one, which counts from 0: another one would be lost.

@@ -53,19 +53,25 @@ def _column(series: Any) -> Any:
     if isinstance(dtype, pd.ArrowDtype):
         return _values.columns(series.to_frame("column"))["column"]
     if isinstance(dtype, pd.StringDtype):
-        return [None if item is pd.NA or item != item else item for item in series.array]
+        return _listed(series)
     if type(dtype).__name__ in ("PeriodDtype", "IntervalDtype"):
         raise TypeError(f"{dtype} has no counterpart: pass x.astype(str)")
     if isinstance(dtype, pd.SparseDtype):
         raise TypeError("it is sparse: pass x.sparse.to_dense()")
     kind = getattr(dtype, "numpy_dtype", None)
     if isinstance(kind, np.dtype):  # Int64, Float64, boolean ...
-        if not series.hasnans and not series.isna().any():
+        if not series.isna().any():
             return series.to_numpy(dtype=kind)
         return [
             None if item is pd.NA else item.item() if isinstance(item, np.generic) else item for item in series.array
         ]
     raise TypeError(f"{dtype} has no counterpart: pass x.astype(object), or a numpy dtype")
+
+
+def _listed(series: Any) -> list[Any]:
+    """The items as Python's values, with None for those that are missing."""
+    items: list[Any] = series.to_numpy(dtype=object, na_value=None).tolist()
+    return items
 
 
 def _plain(item: Any) -> Any:

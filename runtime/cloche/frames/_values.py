@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -190,38 +191,41 @@ def _nulled(column: Column, items: list[Any]) -> list[Any]:
     return items if valid is None else [item if ok else None for item, ok in zip(items, valid, strict=True)]
 
 
-def _ranges(column: Column, index: int, size: int) -> list[tuple[int, int]]:
-    offsets = _integers(column, index, column.length + 1, size).tolist() if column.length else [0]
-    return list(itertools.pairwise(offsets))
+def _offsets(column: Column, size: int) -> list[int]:
+    """Where each item begins in what the column is made of, and where the last one ends."""
+    return _integers(column, 1, column.length + 1, size).tolist() if column.length else [0]
 
 
 def _strings(column: Column) -> list[Any]:
     code = column.type.format
-    ranges = _ranges(column, 1, 4 if code in "uz" else 8)
-    data = bytes(column.buffer(2, max((end for _, end in ranges), default=0)))
+    offsets = _offsets(column, 4 if code in "uz" else 8)
+    ranges = itertools.pairwise(offsets)
+    data = bytes(column.buffer(2, offsets[-1]))
     if code in "zZ":
         return [data[start:end] for start, end in ranges]
+    if data.isascii():  # decoded at once, since positions are the same
+        text = data.decode("ascii")
+        return [text[start:end] for start, end in ranges]
     return [data[start:end].decode("utf-8") for start, end in ranges]
 
 
 def _views(column: Column) -> list[Any]:
     """Strings of 12 bytes at most are in the view itself, others in a buffer that it names."""
-    views = column.buffer(1, (column.offset + column.length) * 16)[column.offset * 16 :]
+    views = bytes(column.buffer(1, (column.offset + column.length) * 16)[column.offset * 16 :])
     count = len(column.addresses)
     lengths = column.buffer(count - 1, (count - 3) * 8).cast("q").tolist()
     buffers = [column.buffer(2 + i, length) for i, length in enumerate(lengths)]
-    valid = column.valid()
-    found: list[Any] = []
-    for i in range(column.length):
-        view = views[16 * i : 16 * i + 16]
-        length = int.from_bytes(view[:4], sys.byteorder)
-        if valid is not None and not valid[i]:
-            found.append(b"")
-        elif length <= 12:
-            found.append(bytes(view[4 : 4 + length]))
-        else:
-            start = int.from_bytes(view[12:], sys.byteorder)
-            found.append(bytes(buffers[int.from_bytes(view[8:12], sys.byteorder)][start : start + length]))
+    flags = column.valid() or itertools.repeat(True)
+    found = [
+        b""
+        if not ok
+        else views[place + 4 : place + 4 + length]
+        if length <= 12
+        else bytes(buffers[index][start : start + length])
+        for place, (length, _, index, start), ok in zip(
+            range(0, len(views), 16), struct.iter_unpack("=i4sii", views), flags, strict=False
+        )
+    ]
     return found if column.type.format == "vz" else [item.decode("utf-8") for item in found]
 
 
@@ -266,7 +270,7 @@ def _lists(column: Column) -> list[Any]:
         sizes = _integers(column, 2, column.length, width)
         ranges = [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
     else:
-        ranges = _ranges(column, 1, 8 if code == "+L" else 4)
+        ranges = list(itertools.pairwise(_offsets(column, 8 if code == "+L" else 4)))
     items = _items(column.children[0])
     return [items[start:end] for start, end in ranges]
 
@@ -282,7 +286,7 @@ def _structs(column: Column) -> list[dict[str, Any]]:
 def _maps(column: Column) -> list[list[tuple[Any, Any]]]:
     keys, items = map(_items, column.children[0].children)
     pairs = list(zip(keys, items, strict=False))
-    return [pairs[start:end] for start, end in _ranges(column, 1, 4)]
+    return [pairs[start:end] for start, end in itertools.pairwise(_offsets(column, 4))]
 
 
 def _taken(column: Column, dictionary: Column) -> list[Any]:

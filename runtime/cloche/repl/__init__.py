@@ -147,11 +147,9 @@ class Repl:
         self._output_bytes = checked_count("output_bytes", output_bytes)
         if snapshot is None:
             source = Source(Path(__file__).with_name("session.py").read_text("utf-8"), "cloche/repl/session.py")
-            names = [] if grants is None else sorted(grants.services)
             self.node = runtime.load(
                 source,
                 "Session",
-                {"names": names},
                 name=name,
                 limits=limits,
                 grants=grants,

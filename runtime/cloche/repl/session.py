@@ -35,17 +35,12 @@ _FEATURES = sum(getattr(__future__, name).compiler_flag for name in __future__.a
 
 
 class Session:
-    """Runs snippets one after the other in one namespace, as Python's interactive mode does.
+    """Runs snippets one after the other in one namespace, as Python's interactive mode does."""
 
-    Args:
-        names: names of the services that snippets can call.
-    """
-
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self) -> None:
         self._module = ModuleType("__main__")
         self._module.__dict__["__builtins__"] = __builtins__
         sys.modules["__main__"] = self._module  # where pickle, dataclasses and typing look for what snippets define
-        self._module.__dict__.update((name, getattr(services, name)) for name in names)
         self._limit = 0
         self._output = _Output()
         # The same streams for all snippets: a log handler that one snippet has made is used by the next
@@ -79,6 +74,9 @@ class Session:
             del self._outcomes[number]
         self._limit = output_bytes
         self._output.clear(output_bytes)
+        for name in dir(services):  # each time: a restored session may have other services
+            if not name.startswith("_"):
+                self._module.__dict__.setdefault(name, getattr(services, name))
         filename = self._remembered(code)
         value, failure = None, None
         with redirect_stdout(self._stdout), redirect_stderr(self._stderr):
