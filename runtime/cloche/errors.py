@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BrokenInstanceError",
     "BudgetError",
+    "CallInterruptedError",
     "ClocheError",
     "ClosedError",
     "DeadlineError",
@@ -29,6 +30,7 @@ __all__ = [
     "GuestTrapError",
     "HardBudgetError",
     "HardDeadlineError",
+    "HardInterruptedError",
     "ImageError",
     "InternalError",
     "LimitError",
@@ -191,6 +193,28 @@ class NodeRaisedError(NodeError):
     """The node raised an exception during a call, or returned a value that cannot be encoded."""
 
 
+class CallInterruptedError(NodeError):
+    """The caller ended the call: by `Node.interrupt`, by closing the node with a ``timeout``, or by cancelling the task or future.
+
+    ``cloche_guest.Cancelled`` was raised in the node's Python code, its ``finally`` blocks ran, and the node stays usable with its
+    state. If it was still running ``grace_s`` later, you get a `HardInterruptedError` instead. `guest_traceback` says where the
+    node was. You do not get it for a node that runs too long: that is a `DeadlineError`.
+    """
+
+    def __init__(
+        self, message: str, *, node: str = "", failure: Failure | None = None, last_logs: Sequence[LogRecord] = ()
+    ) -> None:
+        Exception.__init__(self, message)
+        self.node = node
+        self.remedy = ""
+        self.last_logs = tuple(last_logs)
+        if failure is None:
+            from cloche_wire import Failure  # errors are imported by all modules, and few programs interrupt calls
+
+            failure = Failure("call", "cloche_guest.Cancelled", "")
+        self.failure = failure
+
+
 class StreamLimitError(ClocheError):
     """A stream exceeded ``stream_items`` or ``stream_s``. Its generators have been closed; the node stays usable.
 
@@ -350,6 +374,10 @@ class HardBudgetError(BudgetError, BrokenInstanceError):
         if self.at_load:
             return f"{Exception.__str__(self)}; so there is no node to use"
         return super().__str__()
+
+
+class HardInterruptedError(CallInterruptedError, BrokenInstanceError):
+    """The caller ended the call, and the node was still running ``grace_s`` later: its instance was stopped and closed."""
 
 
 class FuelError(LimitError, BrokenInstanceError):

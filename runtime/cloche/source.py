@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from cloche._keywords import teaches_fields
 from cloche.errors import ClocheError
@@ -89,6 +89,27 @@ class Source:
         """The source's size; its text may be long."""
         lines = self.text.count("\n") + (not self.text.endswith("\n"))
         return f"<cloche.Source {short(self.filename)} of {lines} line{'' if lines == 1 else 's'}>"
+
+    @classmethod
+    def of(cls, target: Any) -> Self:
+        """The source of a class or function of this program, for example one that was just defined in a notebook's cell.
+
+        The text is read where the class was defined. It gets what the class uses of its module: imports, constants (numbers, texts
+        and containers of them), and functions and classes of the same module or notebook. The node is a copy, made of text: later
+        changes of the class, or of the constants, do not reach it.
+
+        Args:
+            target: a class or a function that was defined with ``class`` or ``def``.
+
+        Raises:
+            TypeError: `target` is something else, a lambda, or built in.
+            ClocheError: it has no source that could be read; or it uses a name that cannot be taken along: of a function around it,
+                not defined, or with a value that no literal can write. The message says which.
+        """
+        from cloche._live_source import source_of  # needs the parser, and few programs need it
+
+        text, name = source_of(target)
+        return cls(text, f"<{name}>")
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,16 +140,23 @@ static void stop(struct guest *guest, int64_t now) {
     press(guest, now);
 }
 
-/* Tell a guest to stop for that reason, and stop it after the grace; at once, if it has none, or cannot hear. */
-static void end_soon(struct guest *guest, uint64_t reason, int at_once, int64_t now) {
+/* Tell a guest to stop for that reason, and stop it after the grace; at once, if it has none, or cannot hear. A guest that is in its
+   allocator, for a value of a call to come, is not told: to stop it there would break it for nothing. It is stopped after the grace.
+   Returns whether it was told or stopped. */
+static int end_soon(struct guest *guest, uint64_t reason, int at_once, int64_t now) {
     int64_t grace = span_of(guest->words[WORD_GRACE_NS]), stop_at = LOAD(guest->stop_at);
-    if (at_once || !grace || !guest->hears || !guest->image->notice_bit_at) {
-        if (!LOAD(guest->words[WORD_TOLD])) STORE(guest->words[WORD_TOLD], reason);
-        stop(guest, now);
-    } else {
+    int in_call = guest->hears || at_once;
+    if (in_call && !at_once && grace && guest->image->notice_bit_at) {
         tell(guest, reason, now);
-        if (!stop_at || later(now, grace) < stop_at) STORE(guest->stop_at, later(now, grace));
+    } else {
+        if (!LOAD(guest->words[WORD_TOLD])) STORE(guest->words[WORD_TOLD], reason);
+        if (in_call || !grace) {
+            stop(guest, now);
+            return 1;
+        }
     }
+    if (!stop_at || later(now, grace) < stop_at) STORE(guest->stop_at, later(now, grace));
+    return in_call;
 }
 
 /* Under the lock: look whether the guest's account has time left. If not, all that compute on it end. */
@@ -358,11 +365,11 @@ int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t
         if (is_meant(guest, serial)) {
             int64_t now = clock_now();
             if (reason == CLOCHE_CANCELLED) STORE(guest->cancelled, 1);
-            end_soon(guest, reason, at_once, now);
+            int told = end_soon(guest, reason, at_once, now);
             int64_t first = earliest(guest);
             if (first != NEVER && !look_by(first) && !LOAD(guest->stop))
                 stop(guest, now); /* without a thread nothing would stop it after the grace */
-            status = CLOCHE_DONE;
+            if (told) status = CLOCHE_DONE;
         }
     }
     pthread_mutex_unlock(&timer_lock);

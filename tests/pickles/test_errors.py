@@ -12,8 +12,8 @@ import pytest
 
 import cloche
 from cloche import errors
-from cloche._sandbox import Cancelled, CancelledHard
 from cloche._wasm import NoRoomError
+from cloche.errors import CallInterruptedError, HardInterruptedError
 
 from .samples import FAILURE, RECORD, facts
 from .test_values import WAYS
@@ -51,8 +51,8 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.GuestExitError: lambda: errors.GuestExitError("left", code=3, **BROKEN),
     errors.ProtocolError: lambda: errors.ProtocolError("lied", **BROKEN),
     errors.ServiceError: lambda: errors.ServiceError("no such customer", 17),
-    Cancelled: lambda: Cancelled("cancelled", begun=False, **BROKEN),
-    CancelledHard: lambda: CancelledHard("cancelled", **BROKEN),
+    CallInterruptedError: lambda: CallInterruptedError("interrupted", **BROKEN),
+    HardInterruptedError: lambda: HardInterruptedError("interrupted", **BROKEN),
     NoRoomError: lambda: NoRoomError("no room", "data", limit="memory_bytes", value=1, reached=2),
 }
 

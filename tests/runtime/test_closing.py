@@ -237,6 +237,7 @@ def test_an_exception_at_any_bytecode_of_a_close_is_mended_by_the_next(logs):
     assert position > 100
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one inside `__del__` is dropped
 @pytest.mark.parametrize("way", ["load", "restore"])
 def test_an_exception_at_any_bytecode_of_a_load_leaves_nothing_that_a_close_waits_for(logs, way):
     """The load is forgotten, and no other thread finds its lock held."""

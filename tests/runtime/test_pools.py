@@ -13,6 +13,7 @@ import pytest
 
 import cloche
 from cloche import Source
+from cloche._runtime.calls import NodeCalls
 
 from .test_snapshots import COUNTER
 
@@ -291,14 +292,14 @@ def test_an_interrupted_close_is_ended_by_the_next(runtime, monkeypatch):
     pool = runtime.pool(DOUBLE, "f", size=3)
     nodes = [slot.node for slot in pool._workers._slots]
     hits = [KeyboardInterrupt]
-    close = cloche.Node.close
+    close = NodeCalls.close
 
-    def interrupted(node):
+    def interrupted(node, closing):
         if hits:
             raise hits.pop()
-        close(node)
+        close(node, closing)
 
-    monkeypatch.setattr(cloche.Node, "close", interrupted)
+    monkeypatch.setattr(NodeCalls, "close", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pool.close()
     pool.close()

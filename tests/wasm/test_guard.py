@@ -12,8 +12,8 @@ import cbor2
 import pytest
 
 from cloche import DeadlineError, HardDeadlineError, ImageError, Limits, ProtocolError
-from cloche._sandbox.termination import CancelledHard
 from cloche._wasm.engine import options
+from cloche.errors import HardInterruptedError
 from cloche_wire import Op, Reply
 from tests import fake_guests as guests
 from tests.requests.test_router import Echo, asking
@@ -132,7 +132,7 @@ def test_faulthandler_switched_on_while_the_guest_runs_does_no_harm(guarded):
 def test_cancel_stops_a_call_without_a_deadline(guarded, grace_s):
     """From another thread, at once or after the grace."""
     instance = guarded(WRITES, limits=Limits(deadline_s=None, grace_s=grace_s, memory_bytes=32 << 20))
-    with guests.cancelling(instance), pytest.raises(CancelledHard):
+    with guests.cancelling(instance), pytest.raises(HardInterruptedError):
         call(instance)
     assert instance.closed
 
@@ -216,7 +216,7 @@ def test_a_cancel_that_comes_as_the_guest_returns_does_no_harm(guarded):
             try:
                 assert call(current[0]) == (Reply.RESULT, None)
                 results[True] += 1
-            except CancelledHard:
+            except HardInterruptedError:
                 results[False] += 1
                 current[0] = type(instance)(engine, limits, "fake", lambda records, name: None)
     finally:

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from cloche import errors
 from cloche._codec import decode_record, write_cbor
-from cloche._sandbox import Cancelled, CancelledHard
 from cloche._wasm import NoRoomError
 from cloche.texts import clean
 
@@ -15,8 +14,6 @@ __all__ = ["describe", "rebuild"]
 _CLASSES: Final[dict[str, type[errors.ClocheError]]] = {
     kind.__name__: kind
     for kind in (
-        Cancelled,
-        CancelledHard,
         errors.BrokenInstanceError,
         errors.ClocheError,
         errors.ClosedError,
@@ -26,6 +23,7 @@ _CLASSES: Final[dict[str, type[errors.ClocheError]]] = {
         errors.GuestExitError,
         errors.GuestTrapError,
         errors.HardDeadlineError,
+        errors.HardInterruptedError,
         errors.InternalError,
         errors.OutputError,
         errors.ProtocolError,

@@ -98,7 +98,6 @@ class RemoteInstance(CheckedSandbox):
         self._most_bytes = limits.memory_bytes
         self._limited_by, self._limit_s = self._ran_under = "deadline_s", limits.deadline_s
         self.closed = self._freed = False
-        self._cancelled_call = 0
         self.lease = False
         self.observer = self.watch = None
         self.on_record = None
@@ -170,8 +169,6 @@ class RemoteInstance(CheckedSandbox):
             frame = codec.encode([op, self.calls, *operands], root)
             self._live = None if self.on_record is None else LiveRecords(self.on_record, self.limits.log_records)
             channel.call(frame, codec.bodies, self._remote_memory.uses, b=0 if self._live is None else LIVE)
-            if self._cancelled_call == self.calls:  # by another thread, before there was a request to cancel
-                self._process.cancel(channel.node, channel.pending)
             received = self._receive(self._most)
             if received.records or received.dropped or self._live is not None:
                 self._records = records = self._parse(received)
@@ -336,13 +333,16 @@ class RemoteInstance(CheckedSandbox):
         self.close()
         return error
 
-    def cancel(self, serial: int = 0) -> None:
-        """See `CheckedSandbox`."""
-        if serial and serial != self.calls:
-            return
-        self._cancelled_call = self.calls
-        self.host.cancel()
-        self._process.cancel(self._channel.node, self._channel.pending)
+    def cancel(self, serial: int = 0, number: int = 0) -> bool:
+        """See `CheckedSandbox`. A serial number is the same as a number here."""
+        number = serial or number or self.calls
+        channel = self._channel
+        pending = channel.pending
+        if number != self.calls or not pending:  # compared after `pending` was read: so that is this call's
+            return False
+        self.host.cancel(number)
+        self._process.cancel(channel.node, pending)
+        return True
 
     def _check_open(self) -> None:
         if self._channel.pending:  # an interrupt came where no handler called `_interrupted`

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import struct
+import threading
 from array import array
 from collections.abc import Callable
 from contextlib import suppress
@@ -84,7 +85,6 @@ class _Relay:
 
     def encode(self, message: list[Any], _root: str) -> bytes:
         frame, bodies, begun = message[2]
-        begun()
         placed: list[int] = []
         try:
             for position, body in bodies:
@@ -95,6 +95,7 @@ class _Relay:
             for address in placed:
                 self._memory.free(address)
             raise
+        begun()  # after the guest's allocator has run, which counts as a call
         return bytes(frame)
 
     def decode(self, frame: bytes, *, lease: bool = False) -> bytes:
@@ -226,6 +227,8 @@ class NodeServer:
         self._lent: list[tuple[memoryview, memoryview]] = []
         self._instance: _Relayed | None = None
         self._number = self._cancelled = 0
+        self._lock = threading.Lock()
+        self._is_entered = self._is_early = False
 
     def run(self) -> None:
         """Serve requests until the host closes the channel. Errors are sent to the host, not raised."""
@@ -266,14 +269,34 @@ class NodeServer:
 
     def cancel(self, number: int) -> None:
         """Interrupt the call with that number. It may arrive before the call, because it comes on another socket."""
-        self._cancelled = number
-        if self._instance is not None and self._number == number:
-            self._instance.cancel()
+        with self._lock:
+            self._cancelled = number
+            if self._number == number and self._is_entered:
+                self._cancel()
+
+    def _cancel(self) -> None:
+        """Interrupt the current call, also if its guest is only about to run. Needs the lock."""
+        instance = self._instance
+        if instance is not None:
+            serial = instance.serial
+            if not instance.cancel():
+                instance.cancel(serial + 1)
+                self._is_early = True
 
     def _begun(self) -> None:
-        """Called before the guest is entered: interrupts a call that was cancelled before it arrived."""
-        if self._instance is not None and self._cancelled == self._number:
-            self._instance.cancel(self._instance.serial + 1)
+        """Called when the guest is about to be entered: interrupts a call that was cancelled before it arrived."""
+        with self._lock:
+            self._is_entered = True
+            if self._cancelled == self._number:
+                self._cancel()
+
+    def _ended(self) -> None:
+        """Called when the guest has been left: an interrupt that came too late for it must not meet the next call."""
+        with self._lock:
+            self._is_entered = False
+            if self._is_early and self._instance is not None:
+                self._instance.skip_serial()
+            self._is_early = False
 
     def where(self) -> list[list[Any]]:
         """The current Python frames of the guest. Called on another thread."""
@@ -333,7 +356,11 @@ class NodeServer:
                 seconds = math.inf if a == ENDLESS_US else a / 1e6 if a else None
                 instance.limit_next_calls(seconds, LIMITED_BY[b & ~LIVE])
                 instance.on_record = _not_here if b & LIVE else None
-                frame = instance.relay(self._message(payload, bodies, shared, length)._replace(begun=self._begun))
+                message = self._message(payload, bodies, shared, length)._replace(begun=self._begun)
+                try:
+                    frame = instance.relay(message)
+                finally:
+                    self._ended()
                 for outer, inner in self._lent:  # copied back: the host sees what the node wrote to a buffer
                     outer[:] = inner
                 self._lent.clear()
@@ -396,7 +423,7 @@ class NodeServer:
             kind, _, payload, bodies, shared, length, _, halt, _ = received
             if kind == Request.ANSWER:
                 if halt == StopReason.CANCELLED:  # the order to cancel, on the other socket, may be later
-                    self._instance.host.cancel()
+                    self._instance.host.cancel(self._instance.calls)
                     raise Stopped
                 if halt == StopReason.DEADLINE:
                     raise Stopped

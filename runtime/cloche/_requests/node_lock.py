@@ -29,7 +29,7 @@ from functools import update_wrapper
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from cloche import _forks
-from cloche.errors import ClocheError
+from cloche.errors import ClocheError, ClosedError
 
 __all__ = ["LATE_S", "NodeLock", "exclusive", "hold", "is_inside", "is_nested", "run_inside"]
 
@@ -39,7 +39,9 @@ P = ParamSpec("P")
 LATE_S: Final = 1.0
 """Seconds past the call's deadline after which the call's service counts as stuck, and waiting for the lock is refused."""
 _SLICE_S: Final = 0.1
-"""Seconds after which a waiter checks again for circles, and whether its call was given up."""
+"""Seconds after which a waiter checks again for circles."""
+_SHORT_SLICE_S: Final = 0.02
+"""Seconds after which a waiter checks again whether its call was given up."""
 
 
 class _Inside:
@@ -102,9 +104,10 @@ class NodeLock:
         owned: returns whether the calling thread holds the lock.
         busy: whether the holder is inside a call of the guest; meaningless while nobody holds the lock.
         inside: the host code that runs on behalf of the current call; None: there is none.
+        is_refusing: whether calls that wait for the lock are refused, because the node is being closed.
     """
 
-    __slots__ = ("__weakref__", "_is_lost", "acquire", "busy", "inside", "name", "owned", "release")
+    __slots__ = ("__weakref__", "_is_lost", "acquire", "busy", "inside", "is_refusing", "name", "owned", "release")
 
     acquire: Callable[..., bool]
     owned: Callable[[], bool]
@@ -112,6 +115,7 @@ class NodeLock:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.is_refusing = False
         self._renew()
         _forks.watch(self)
 
@@ -135,12 +139,28 @@ class NodeLock:
         self, given_up: Callable[[], bool] | None, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs
     ) -> T:
         """`run` with a wait that can be given up: `given_up` is that of `wait`."""
+        return self._run(given_up, False, function, *arguments, **keywords)
+
+    def run_last(
+        self, given_up: Callable[[], bool] | None, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs
+    ) -> T:
+        """`run_unless` for a function that closes the node: it waits on while `is_refusing` ends the waits of all others."""
+        return self._run(given_up, True, function, *arguments, **keywords)
+
+    def _run(
+        self,
+        given_up: Callable[[], bool] | None,
+        is_last: bool,
+        function: Callable[P, T],
+        *arguments: P.args,
+        **keywords: P.kwargs,
+    ) -> T:
         if self.owned():
             return function(*arguments, **keywords)
         try:
             try:
                 if not self.acquire(False):
-                    self.wait(given_up)
+                    self.wait(given_up, is_last=is_last)
                 self.busy = False  # an interrupted call can have left it true
                 result = function(*arguments, **keywords)
                 self.release()
@@ -154,41 +174,46 @@ class NodeLock:
             raise
         return result
 
-    def wait(self, given_up: Callable[[], bool] | None = None) -> None:
+    def wait(self, given_up: Callable[[], bool] | None = None, *, is_last: bool = False) -> None:
         """Acquire the lock after `acquire(False)` has failed.
 
         Args:
-            given_up: called every _SLICE_S; once it returns true, the wait ends with ClocheError.
+            given_up: called every _SHORT_SLICE_S; once it returns true, the wait ends with ClocheError.
+
+            is_last: whether to wait on when `is_refusing` is set.
 
         Raises:
+            ClosedError: the node is being closed.
             ClocheError: the holder waits for this caller, so the wait could not end; or the holder is stuck in a service past its
                 deadline; or the holder is a thread of the parent process; or the wait was given up.
         """
         inside = tuple(entry for entry in _inside.get() if entry.active)
         if not inside:
-            self._wait(None, given_up)
+            self._wait(None, given_up, is_last)
             return
         self.check_outside()
         waiter = _Waiter(self, inside)
         try:
             try:
                 _waiters.add(waiter)
-                self._wait(waiter, given_up)
+                self._wait(waiter, given_up, is_last)
             finally:
                 _waiters.discard(waiter)
         finally:
             _waiters.discard(waiter)
 
-    def _wait(self, waiter: _Waiter | None, given_up: Callable[[], bool] | None) -> None:
+    def _wait(self, waiter: _Waiter | None, given_up: Callable[[], bool] | None, is_last: bool) -> None:
         """The loop of `wait`, in a function of its own so that the ``try`` in `wait` covers all of it.
 
         CPython checks for interrupts at the end of a loop, and excludes that bytecode from a ``try`` block around the loop.
         """
         while True:
+            if self.is_refusing and not is_last:
+                raise ClosedError(f"node {self.name!r} is closed")
             self._check_holder(given_up)
             if waiter is not None:
                 _check_circle(waiter)
-            if self.acquire(True, _SLICE_S):
+            if self.acquire(True, _SLICE_S if given_up is None else _SHORT_SLICE_S):
                 return
 
     def check_outside(self) -> None:

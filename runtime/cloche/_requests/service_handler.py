@@ -207,9 +207,15 @@ class ServiceHandler:
         if not service.binder.is_async:
             return threads.submit(self.abandoned, call)
         portal = ASYNC_PORTAL.get()
-        if portal is not None:  # the caller's own event loop, which waits for the service to end in any case
-            future: Future[Any] = portal.start_task_soon(contained, call)
-            return future
+        if portal is not None:  # the caller's own event loop
+            try:
+                future: Future[Any] = portal.start_task_soon(contained, call)
+            except RecursionError:  # a RuntimeError as well
+                raise
+            except RuntimeError:  # the loop has ended; or this is its own thread, which would wait for itself
+                pass
+            else:
+                return future
         return threads.submit_async(self.abandoned, call)
 
     def _raised(self, name: str, error: Exception) -> NoReturn:

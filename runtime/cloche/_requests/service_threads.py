@@ -43,7 +43,7 @@ _IDLE_S: Final = 2.0
 """Seconds after which an idle thread ends."""
 
 ASYNC_PORTAL: ContextVar[Any] = ContextVar("cloche_portal", default=None)
-"""The `anyio.from_thread.BlockingPortal` of the event loop that awaits the node's current call; None: no loop does."""
+"""The portal to the event loop that awaits the node's current call, an object with `start_task_soon`; None: no loop does."""
 
 
 class Busy(Exception):

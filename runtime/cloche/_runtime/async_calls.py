@@ -6,7 +6,8 @@ import math
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -14,17 +15,20 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from cloche._requests import ASYNC_PORTAL, is_nested
-from cloche._sandbox import Cancelled
+from cloche.errors import CallInterruptedError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from cloche._runtime.calls import NodeCalls
+    from cloche._runtime.closing import Closing
     from cloche._runtime.stream import StreamSession
 
-__all__ = ["call", "settled", "stream"]
+__all__ = ["call", "close", "ended", "on_a_thread", "settled", "stream"]
 
 T = TypeVar("T")
+_MOST_THREADS = 40
+"""Nodes that run at the same time on one event loop, at most."""
 _AGAIN_S = 0.005
 """Seconds between two attempts to interrupt a call whose task was cancelled."""
 
@@ -38,15 +42,16 @@ class _Token:
         self.cancelled = self.begun = self.ended = False
 
 
+_limiters: RunVar[anyio.CapacityLimiter] = RunVar("cloche_limiter")
 _queues: RunVar[WeakKeyDictionary[NodeCalls, anyio.Lock]] = RunVar("cloche_queues")
 
 
 async def call(node: NodeCalls, function: Callable[[], T]) -> T:
-    """Run `function`, which calls the node, on a worker thread.
+    """Run `function`, which calls the node, on a worker thread of this event loop.
 
     Calls of one node queue on the event loop, so that together they occupy one of its worker threads instead of all. A call from
     inside another node's call skips the queue and gets a thread of its own. In the queue it could wait for a call that waits for
-    a worker thread, while the outer call occupies the last one. `NodeLock` refuses it if it would wait forever.
+    a thread, while the outer call occupies the last one. `NodeLock` refuses it if it would wait forever.
 
     If the awaiting task is cancelled while the guest runs, the guest is interrupted: the node unwinds and stays usable, or is
     stopped after `Limits.grace_s`, which breaks it. If the call still queues, or has just ended, the node is not touched.
@@ -59,9 +64,35 @@ async def call(node: NodeCalls, function: Callable[[], T]) -> T:
     except anyio.WouldBlock:
         await queue.acquire()
     try:
-        return await _run(node, function, None)
+        return await _run(node, function, _limiter())
     finally:
         queue.release()
+
+
+def _limiter() -> anyio.CapacityLimiter:
+    """Bounds the threads of this event loop on which nodes run. The loop's default limiter stays free for the caller's own use."""
+    try:
+        return _limiters.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(_MOST_THREADS)
+        _limiters.set(limiter)
+        return limiter
+
+
+async def close(node: NodeCalls, closing: Closing) -> None:
+    """Close the node on a worker thread. It queues behind the calls that were made before, but no longer than `closing` says."""
+    if is_nested() or closing.left_s is None:
+        await call(node, partial(node.close, closing))
+        return
+    queue, has_queued = _queue(node), False
+    with anyio.move_on_after(closing.left_s):
+        await queue.acquire()
+        has_queued = True
+    try:
+        await on_a_thread(partial(node.close, closing))
+    finally:
+        if has_queued:
+            queue.release()
 
 
 def _queue(node: NodeCalls) -> anyio.Lock:
@@ -83,9 +114,7 @@ async def _run(node: NodeCalls, function: Callable[[], T], limiter: anyio.Capaci
     def begin() -> T:
         token.begun = True  # before the check: else a cancellation between the two is lost
         if token.cancelled:
-            raise Cancelled(
-                f"the call on node {node.name!r} was cancelled before it began", node=node.name, begun=False
-            )
+            raise CallInterruptedError(f"the call on node {node.name!r} was cancelled before it began", node=node.name)
         return function()
 
     def work() -> T:
@@ -109,6 +138,27 @@ async def _run(node: NodeCalls, function: Callable[[], T], limiter: anyio.Capaci
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # raised below: the portal would wrap it in a group
             failure = error
     raise failure
+
+
+class _Ends(Protocol):
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has."""
+
+
+async def ended(item: _Ends) -> None:
+    """Wait until an item has ended whose future was cancelled: its node unwinds. Cancelling the task does not end the wait."""
+    with anyio.CancelScope(shield=True):
+        while not item.has_ended:
+            await anyio.sleep(_AGAIN_S)
+
+
+async def on_a_thread(function: Callable[[], T]) -> T:
+    """Run `function` on a worker thread that counts against no limit of the event loop. Cancelling the task does not end it."""
+    outcome: list[T] = []
+    with anyio.CancelScope(shield=True):
+        outcome.append(await anyio.to_thread.run_sync(function, limiter=anyio.CapacityLimiter(1)))
+    return outcome[0]
 
 
 async def settled(future: Future[Any]) -> None:

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import math
+import sys
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloche._requests import NodeLock, exclusive
 from cloche._runtime.call_options import NO_OPTIONS, CallOptions
+from cloche._runtime.closing import LATE_S, Closing
 from cloche._sandbox import GIVEN
 from cloche.errors import ClocheError, ClosedError
 from cloche_wire import Op, Reply
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["NodeCalls"]
 
 T = TypeVar("T")
+_LEAST_S: Final = 0.001
+"""The shortest time for which a ``cleanup`` is called."""
 
 
 class NodeCalls:
@@ -39,11 +45,12 @@ class NodeCalls:
         sandbox: the argument of that name.
         info: the argument of that name.
         lock: the node's lock.
-        closed: whether the caller has closed the node. `sandbox.closed` is also true after a break.
+        closed: whether the caller has closed the node, or is closing it. `sandbox.closed` is also true after a break.
     """
 
     __slots__ = (
         "__weakref__",
+        "_is_cleaned",
         "_lease",
         "_stream",
         "_stream_generation",
@@ -67,6 +74,7 @@ class NodeCalls:
         self._lease: object = None
         self._stream: object = None
         self._stream_generation = 0
+        self._is_cleaned = False
         self.closed = False
 
     @property
@@ -223,34 +231,99 @@ class NodeCalls:
         """Stop reporting calls to the observer, if it still is the sandbox's."""
         self.sandbox.end_observation(observer)
 
-    def close(self) -> None:
-        """See `Node.close`."""
+    @property
+    def needs_cleanup(self) -> bool:
+        """Whether the node is open and has a ``cleanup``, which `close` would call."""
+        return not (self.closed or self.sandbox.closed) and "cleanup" in self.info["methods"]
+
+    def close(self, closing: Closing | None = None) -> None:
+        """See `Node.close`.
+
+        Args:
+            closing: how long it may take; None: as long as it takes.
+        """
         if (
             self.lock.is_lost
         ):  # in the child of a fork, another thread of the parent holds the lock: waiting would never end
             self.closed = True
-        else:
-            self._close()
+            return
+        closing = closing or Closing(None)
+        late_s = self.sandbox.limits.grace_s + LATE_S
+        is_stuck = False
 
-    @exclusive
-    def _close(self) -> None:
+        def given_up() -> bool:
+            nonlocal is_stuck
+            if closing.until is None or not closing.late_s:
+                return False
+            self.closed = self.lock.is_refusing = True
+            self.interrupt()
+            closing.on_late()
+            is_stuck = closing.late_s > late_s
+            return is_stuck
+
+        try:
+            self.lock.run_last(given_up, self._close, closing)
+        except ClocheError as error:
+            if is_stuck:
+                raise ClocheError(
+                    f"node {self.name!r} could not be closed within {closing.timeout_s} s: its call is in a service or another "
+                    "function of the host that does not return, and Python cannot stop it; close it again afterwards"
+                ) from error
+            raise
+
+    def _close(self, closing: Closing) -> None:
         sandbox = self.sandbox
-        if self.closed and sandbox.closed:
+        if self._is_cleaned and sandbox.closed:
             return
         if self.busy:
             raise ClocheError(f"node {self.name!r} cannot be closed from inside its own call")
         sandbox.end_recovery()
         try:
-            if not (self.closed or sandbox.closed) and "cleanup" in self.info["methods"]:
-                self.call(Op.INVOKE, ["cleanup"], "")
+            if not (self._is_cleaned or sandbox.closed) and "cleanup" in self.info["methods"]:
+                self._clean_up(closing)
         finally:
-            self.closed = True  # before the sandbox: after an interrupt here, the next `close` skips cleanup
+            self.closed = self._is_cleaned = (
+                True  # before the sandbox: after an interrupt here, the next `close` skips cleanup
+            )
             sandbox.close(keep=True)
+
+    def _clean_up(self, closing: Closing) -> None:
+        """Call the node's ``cleanup``, also if calls are refused already. Needs the lock."""
+        seconds, deadline_s = closing.cleanup_s(), self.sandbox.limits.deadline_s
+        if seconds is None:
+            self._invoke_cleanup()
+            return
+        if seconds < _LEAST_S:
+            raise ClocheError(
+                f"no time was left for the cleanup of node {self.name!r}: close it earlier, or with a longer timeout"
+            )
+        began = time.monotonic()
+        try:
+            if deadline_s is not None and deadline_s <= seconds:
+                self._invoke_cleanup()
+            else:
+                self._limited(seconds, GIVEN, self._invoke_cleanup)
+        finally:
+            closing.spend(began)
+
+    def _invoke_cleanup(self) -> None:
+        self.lock.busy = True
+        try:
+            kind, value = self.sandbox.exchange(Op.INVOKE, ["cleanup"], "")
+        finally:
+            self.lock.busy = False
+        if kind is not Reply.RESULT:
+            self.sandbox.finish(kind, value, Op.INVOKE)
+
+    def __del__(self) -> None:
+        if hasattr(self, "closed") and self.needs_cleanup and not sys.is_finalizing():
+            text = f"node {self.name!r} was not closed: its cleanup has not run"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
     @exclusive
     def discard(self) -> None:
         """Free the sandbox without running ``cleanup``. For a node whose state nobody needs any more."""
-        self.closed = True
+        self.closed = self._is_cleaned = True
         self.sandbox.close(keep=True)
 
     def in_turn(self, token: object, given_up: Callable[[], bool], function: Callable[[], Any]) -> Any:
@@ -271,13 +344,17 @@ class NodeCalls:
 
         return self.lock.run_unless(given_up, work)
 
-    def interrupt(self, token: object) -> None:
-        """Stop the guest if the call under way was made by `in_turn` with this token. Called from another thread."""
-        cancel = (
-            self.sandbox.canceller()
-        )  # before the comparison: later, it might be bound to the next call, which is another one's
-        if self._token is token and self.busy:
-            cancel()
+    def interrupt(self, token: object = None) -> bool:
+        """End the call under way, see `Node.interrupt`. Any thread may call this, and a signal's handler.
+
+        Args:
+            token: end it only if it was made by `in_turn` with this token; None: whoever made it.
+
+        Returns:
+            whether the guest was in a call, and has been told.
+        """
+        cancel = self.sandbox.canceller()  # before the comparison: later, it might be bound to another caller's call
+        return (token is None or self._token is token) and self.busy and cancel()
 
     @exclusive
     def begin_stream(self, steps: object, resume: bool) -> StreamPosition | None:

@@ -11,12 +11,13 @@ from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import texts
-from cloche._arguments import checked_method, checked_shape
+from cloche._arguments import checked_method, checked_seconds, checked_shape
 from cloche._html import table
 from cloche._keywords import teaches
 from cloche._pickles import handle
 from cloche._runtime import stream as _stream
 from cloche._runtime.call_options import NO_OPTIONS
+from cloche._runtime.closing import Closing
 from cloche._runtime.stream import StreamSession
 from cloche._sandbox import Stats
 from cloche_wire import Op, Reply
@@ -102,6 +103,7 @@ class Node:
                     self._sandbox.finish(kind, value, Op.PROCESS)
                 lock.release()
             except BaseException:
+                lock.busy = False
                 if lock.owned():
                     lock.release()
                 raise
@@ -215,9 +217,11 @@ class Node:
         """As `cleanup`, awaitable like `aprocess`."""
         return await self._await(self.cleanup)
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float | None = None) -> None:
         """As `close`, awaitable like `aprocess`."""
-        await self._await(self.close)
+        from cloche._runtime import async_calls
+
+        await async_calls.close(self.__cloche__, Closing(checked_seconds("timeout", timeout)))
 
     def astream(self, items: AsyncIterable[Any] | Iterable[Any] | None = None) -> AsyncIterator[Any]:
         """As `stream`, for ``async for``. To be able to leave the loop early, put the iterator into `contextlib.aclosing`.
@@ -370,6 +374,23 @@ class Node:
         services = self._sandbox.services
         return services.records if services else ()
 
+    def interrupt(self) -> bool:
+        """End the call that is under way on this node. Any thread may call this at any time, a task, and a handler of a signal.
+
+        The call raises `CallInterruptedError`, and the node stays usable: ``cloche_guest.Cancelled`` is raised in its Python code,
+        wherever that is, in a sleep too, and its ``finally`` blocks run. A node that is still running `Limits.grace_s` later is
+        stopped: then the call raises `HardInterruptedError`, and the node is broken (see ``on_break`` of `Runtime.load`). A step of
+        a stream is a call, and its interruption ends the stream. A service with a deadline and an ``async def`` service are given
+        up at once; any other service runs on the caller's own thread, so the call ends when the service returns.
+
+        Calls that wait for their turn, and the next call, are not touched. A node that is at rest is not touched.
+
+        Returns:
+            whether a call was under way, and was told to end. A call whose arguments are still being encoded has not begun. A call
+            that was about to return when it was told may still return its value.
+        """
+        return self.__cloche__.interrupt()
+
     def where(self) -> str:
         """The node's current position in its code, as a Python traceback; "" if none of its Python code is running.
 
@@ -384,16 +405,26 @@ class Node:
         """Whether a `BrokenInstanceError` has ended the node."""
         return self.__cloche__.broken
 
-    def close(self) -> None:
-        """Run the node's ``cleanup``, if it has one, and free its instance. Calling it again does nothing.
+    def close(self, timeout: float | None = None) -> None:
+        """Wait for the call under way, run the node's ``cleanup``, if it has one, and free its instance. Again: does nothing.
 
-        If an interrupt ends `close` early, calling it again frees the instance; ``cleanup`` is not run twice.
+        If an interrupt ends `close` early, calling it again frees the instance; ``cleanup`` is not run twice. Close every node, or
+        its runtime, best by ``with``. A node with a ``cleanup`` that is still open when the interpreter exits is closed then,
+        within 5 seconds for all of them, with a ResourceWarning that names it; one that is collected as garbage before that is
+        freed without ``cleanup``, with a ResourceWarning as well. The child of a fork does not close the nodes of its parent.
+
+        Args:
+            timeout: seconds for which the call under way is waited for; then it is interrupted (see `interrupt`), and calls that
+                wait for their turn raise `ClosedError`. ``cleanup`` may take what is left of that time, and one second more.
+                `Limits.deadline_s` bounds it as well. None: as long as the call takes.
 
         Raises:
             NodeRaisedError: ``cleanup`` raised; the instance is freed nevertheless.
-            ClocheError: `close` was called from inside the node's own call.
+            DeadlineError: ``cleanup`` took too long; the instance is freed nevertheless.
+            ClocheError: `close` was called from inside the node's own call; or, with a `timeout`, the call is in a service that
+                does not return. The node is not freed then, and takes no more calls; call `close` again later.
         """
-        self.__cloche__.close()
+        self.__cloche__.close(Closing(checked_seconds("timeout", timeout)))
 
     def __enter__(self) -> Self:
         return self

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from cloche._arguments import checked_seconds
+from cloche._arguments import checked_method, checked_seconds
 from cloche._html import table
 from cloche._keywords import teaches
 from cloche._pickles import handle
+from cloche._requests import ASYNC_PORTAL
 from cloche._runtime.call_options import NO_OPTIONS, CallOptions
+from cloche._runtime.loop_portal import LoopPortal
 from cloche._runtime.node import NodeView
-from cloche._runtime.pool_items import PoolFuture, PoolItem
+from cloche._runtime.pool_items import HELD, PoolFuture, PoolItem
 from cloche._runtime.pool_workers import PoolStats, PoolWorkers
 from cloche.errors import ClocheError, ClosedError, name_item
 
@@ -126,13 +130,16 @@ class Pool:
         """
         return self._submit(lambda node: node.process(*data, **keywords)).future
 
+    def _seen(self, node: Node) -> Node:
+        return node if self._options is NO_OPTIONS else NodeView(node, self._options)
+
     def _submit(self, work: Callable[[Node], Any] | None, *, may_block: bool = True) -> PoolItem:
         chosen = work
         if work is not None and self._options is not NO_OPTIONS:
-            given, options = work, self._options
+            given = work
 
             def chosen(node: Node) -> Any:
-                return given(NodeView(node, options))
+                return given(self._seen(node))
 
         item = PoolItem(self._workers, chosen, self._acquire_timeout_s)
         self._workers.submit(item, self._queue_timeout_s, may_block=may_block)
@@ -156,38 +163,150 @@ class Pool:
         """As `map`, but yield the results in the order in which the items finish."""
         return self._results(items, progress, _next_to_finish)
 
-    async def asubmit(self, /, *data: Any, **keywords: Any) -> Any:
-        """As `submit`, awaited under asyncio or trio. Cancelling the task cancels the item, and interrupts its node if it runs."""
-        from cloche._runtime.async_calls import settled  # late: importing anyio takes 30 ms
+    def call(self, method: str, /, *arguments: Any, **keywords: Any) -> Any:
+        """Run one item that calls another public method than ``process``, and wait for its result.
 
-        item = self._submit(lambda node: node.process(*data, **keywords), may_block=False)
+        Which of the nodes gets it is left to chance, so what it changes there is seen by some of the later items and not by others.
+
+        Args:
+            method: as for `Node.call`.
+            arguments: its positional arguments.
+            keywords: its keyword arguments.
+
+        Raises:
+            ClocheError: as for `Node.call`, and as `submit` and its future.
+        """
+        name = checked_method(method)
+        item = self._submit(lambda node: node.call(name, *arguments, **keywords))
         try:
-            await settled(item.future)
             return item.future.result()
         finally:
             item.future.cancel()
 
+    @contextmanager
+    def acquire(self) -> Iterator[Node]:
+        """Have one of the nodes for yourself inside the ``with`` block, for several calls in a row, or for a stream.
+
+        It waits for its turn like an item, for ``acquire_timeout_s`` at most. After the block the node goes back to the pool, and
+        must not be used any more. With ``reset=True`` it is replaced then, as after an item; a node that breaks is replaced, too.
+
+        Raises:
+            PoolTimeoutError: no node was free in time.
+            ClosedError: the pool is closed.
+            ClocheError: as for the future of `submit`, if a node has to be made.
+        """
+        item, held = self._submit(None), HELD.get()
+        try:
+            try:
+                node = item.future.result()
+                HELD.set((*held, item))
+                yield self._seen(node)
+            finally:
+                HELD.set(held)
+                self._workers.release(item)
+        finally:
+            HELD.set(held)
+            self._workers.release(item)  # again: an interrupt may have prevented the first one
+
+    @asynccontextmanager
+    async def aacquire(self) -> AsyncIterator[Node]:
+        """As `acquire`, for ``async with`` under asyncio or trio. Waiting for a node holds no thread."""
+        from cloche._runtime.async_calls import settled  # late: importing anyio takes 30 ms
+
+        item, held = self._submit(None, may_block=False), HELD.get()
+        try:
+            await settled(item.future)
+            HELD.set((*held, item))
+            yield self._seen(item.future.result())
+        finally:
+            HELD.set(held)
+            self._workers.release(item)
+
+    async def asubmit(self, /, *data: Any, **keywords: Any) -> Any:
+        """As `submit`, and wait for the result, under asyncio or trio. Waiting holds no thread of the event loop.
+
+        Cancelling the task cancels the item. If it runs, its node is interrupted, and the task ends when the node has unwound.
+        ``async def`` services of the node run on this event loop.
+        """
+        return await self._await(lambda node: node.process(*data, **keywords))
+
+    async def acall(self, method: str, /, *arguments: Any, **keywords: Any) -> Any:
+        """As `call`, awaitable like `asubmit`."""
+        name = checked_method(method)
+        return await self._await(lambda node: node.call(name, *arguments, **keywords))
+
+    async def _await(self, work: Callable[[Node], Any]) -> Any:
+        from cloche._runtime.async_calls import ended, settled  # late: importing anyio takes 30 ms
+
+        with self._on_this_loop():
+            item = self._submit(work, may_block=False)
+        try:
+            await settled(item.future)
+            return item.future.result()
+        finally:
+            if item.future.cancel():
+                await ended(item)
+
+    @contextmanager
+    def _on_this_loop(self) -> Iterator[None]:
+        """Inside the ``with`` block, items are submitted whose ``async def`` services run on the current event loop."""
+        if not self._workers.has_async:
+            yield
+            return
+        before = ASYNC_PORTAL.set(LoopPortal())
+        try:
+            yield
+        finally:
+            ASYNC_PORTAL.reset(before)
+
     def amap(self, items: Iterable[Any], *, progress: Progress | None = None) -> AsyncIterator[Any]:
         """As `map`, for ``async for``."""
-        return _awaited(self.map(items, progress=progress))
+        return self._awaited(self.map(items, progress=progress))
 
     def aimap_unordered(self, items: Iterable[Any], *, progress: Progress | None = None) -> AsyncIterator[Any]:
         """As `imap_unordered`, for ``async for``."""
-        return _awaited(self.imap_unordered(items, progress=progress))
+        return self._awaited(self.imap_unordered(items, progress=progress))
 
-    def close(self, *, cancel: bool = False) -> None:
+    async def _awaited(self, results: Iterator[Any]) -> AsyncIterator[Any]:
+        """Wait for each result on a worker thread that counts against no limit of the event loop."""
+        import anyio.to_thread
+
+        end, limiter = object(), anyio.CapacityLimiter(1)
+        portal = LoopPortal() if self._workers.has_async else None
+
+        def step() -> Any:
+            ASYNC_PORTAL.set(portal)  # in the copied context of this step, in which items are submitted
+            return next(results, end)
+
+        try:
+            while (result := await anyio.to_thread.run_sync(step, limiter=limiter)) is not end:
+                yield result
+        finally:
+            results.close()  # type: ignore[attr-defined]  # a generator
+
+    def close(self, timeout: float | None = None, *, cancel: bool = False) -> None:
         """Wait for the items under way and in the queue, then close every node.
 
         Calling `close` again does nothing; if an interrupt ended the first attempt, the next one continues it.
 
         Args:
-            cancel: cancel the items that have not begun.
+            timeout: seconds for which the items are waited for; then those that wait are cancelled, and those that run are
+                interrupted, as by `Node.close`. The ``cleanup``s together may take what is left of that time, and one second more.
+                None: as long as the items take.
+            cancel: cancel the items that have not begun, at once.
 
         Raises:
-            ExceptionGroup: the errors of one or more ``cleanup``s that raised; the nodes are closed nevertheless.
+            ExceptionGroup: the errors of one or more ``cleanup``s that raised; the nodes are closed nevertheless. With a `timeout`,
+                one of a node in a service that does not return: that node stays open, and is closed by the next `close`.
             ClocheError: `close` was called from inside one of the pool's own items; nothing is closed.
         """
-        self._workers.close(cancel=cancel)
+        self._workers.close(cancel=cancel, timeout_s=checked_seconds("timeout", timeout))
+
+    async def aclose(self, timeout: float | None = None, *, cancel: bool = False) -> None:
+        """As `close`, awaitable under asyncio and trio: the event loop goes on meanwhile. Cancelling the task does not end it."""
+        from cloche._runtime.async_calls import on_a_thread
+
+        await on_a_thread(partial(self.close, timeout, cancel=cancel))
 
     def _results(self, items: Iterable[Any], progress: Progress | None, take: _Take) -> Iterator[Any]:
         window: deque[_Job] = deque()
@@ -234,6 +353,14 @@ class Pool:
     ) -> None:
         self.close(cancel=kind is not None)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose(cancel=kind is not None)
+
     def __repr__(self) -> str:
         options = f", {self._options}" if str(self._options) else ""
         return f"<cloche.Pool of {self.size} {'closed' if self._workers.is_closed else 'open'}{options}>"
@@ -278,15 +405,3 @@ def _next_to_finish(window: deque[_Job]) -> list[_Job]:
     window.clear()
     window.extend(job for job in jobs if job.future not in finished)
     return [job for job in jobs if job.future in finished]
-
-
-async def _awaited(results: Iterator[Any]) -> AsyncIterator[Any]:
-    """Wait for each result on a worker thread with a limiter of its own: the event loop's shared threads stay free for others."""
-    import anyio.to_thread
-
-    end, limiter = object(), anyio.CapacityLimiter(1)
-    try:
-        while (result := await anyio.to_thread.run_sync(next, results, end, limiter=limiter)) is not end:
-            yield result
-    finally:
-        results.close()  # type: ignore[attr-defined]  # a generator

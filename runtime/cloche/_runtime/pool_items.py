@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -30,8 +30,10 @@ from cloche.errors import ClocheError, PoolTimeoutError
 if TYPE_CHECKING:
     from cloche._runtime.node import Node
 
-__all__ = ["PoolFuture", "PoolItem", "Slot", "clock"]
+__all__ = ["HELD", "PoolFuture", "PoolItem", "Slot", "clock"]
 
+HELD: ContextVar[tuple[PoolItem, ...]] = ContextVar("cloche_held", default=())
+"""The items whose nodes the current code holds, by `Pool.acquire`."""
 _AGAIN_S: Final = 0.005
 """Seconds between two attempts to end an item."""
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Final
 
 from cloche import _forks
 from cloche._requests import hold, is_inside
-from cloche._runtime.pool_items import PoolItem, Slot
+from cloche._runtime.closing import LATE_S, Closing
+from cloche._runtime.pool_items import HELD, PoolItem, Slot
 from cloche._wasm import no_thread
 from cloche.errors import ClocheError, ClosedError, PoolTimeoutError
 
@@ -102,7 +103,7 @@ class PoolWorkers:
         self._max_age_s = max_age_s
         self._max_queue = math.inf if max_queue is None else max_queue
         self._slots = [Slot() for _ in range(size)]
-        self.is_closed = self._is_over = False
+        self.is_closed = False
         self._counts = dict.fromkeys(("done", "failed", "cancelled", "timed_out"), 0)
         self.replaced = self._begun = 0
         self._waited_s = self._ran_s = 0.0
@@ -125,6 +126,7 @@ class PoolWorkers:
         self._queue: deque[PoolItem] = deque()
         self._returned: deque[PoolItem] = deque()
         self._items: set[PoolItem] = set()
+        self._busy: set[Slot] = set()
         for slot in self._slots:
             if slot.node is not None and (slot.node.broken or slot.node.__cloche__.lock.is_lost):
                 slot.node = None  # it is in a call of the parent, or in a worker process of the parent's
@@ -264,6 +266,7 @@ class PoolWorkers:
         """Run one item, or hand out the node that it wants. Nothing that the item raises is raised here."""
         began = time.monotonic()
         result, failure = None, None
+        self._busy.add(slot)
         try:
             item.slot = slot
             if (
@@ -308,11 +311,12 @@ class PoolWorkers:
         slot.calls += 1
         old = self._max_age_s is not None and time.monotonic() - slot.made > self._max_age_s
         worn = self._max_calls is not None and slot.calls >= self._max_calls
-        if node is not None and (node.broken or old or worn or self._is_over):
+        if node is not None and (node.broken or old or worn):
             with self._lock:
                 self.replaced += 1
             slot.node = None
             node.__cloche__.discard()
+        self._busy.discard(slot)
         if slot.node is None:
             self._free.appendleft(slot)
         else:
@@ -336,11 +340,11 @@ class PoolWorkers:
 
     def _stats(self) -> PoolStats:
         begun = self._begun
-        idle = min(len(self._free), self.size)
+        busy = len(self._busy)  # not what `_free` lacks: a thread that finds no item takes a slot for a moment
         return PoolStats(
             size=self.size,
-            idle=idle,
-            busy=self.size - idle,
+            idle=self.size - busy,
+            busy=busy,
             queued=sum(not item.claim.locked() for item in list(self._queue)),
             replaced=self.replaced,
             mean_wait_s=self._waited_s / begun if begun else 0.0,
@@ -348,27 +352,47 @@ class PoolWorkers:
             **self._counts,
         )
 
-    def close(self, *, cancel: bool = False) -> None:
+    def close(self, *, cancel: bool = False, timeout_s: float | None = None) -> None:
         """See `Pool.close`."""
+        closing = Closing(timeout_s)
         busy = [item.slot.node for item in list(self._items) if item.slot is not None and item.slot.node is not None]
         if is_inside([node.__cloche__.lock for node in busy]):
             raise ClocheError("the pool cannot be closed from inside one of its own items")
+        if any(item in self._items for item in HELD.get()):
+            raise ClocheError(
+                "the pool cannot be closed while this code holds one of its nodes: leave the block of `acquire` first"
+            )
         self.is_closed = True
         if cancel:
             for item in list(self._queue):
                 item.future.cancel()
-        for item in list(self._items):
-            item.wait(None)
-        self._executor.shutdown(wait=True)
+        if not all(item.wait(closing.left_s) for item in list(self._items)):
+            self._stop(closing)
         failures: list[Exception] = []
         for slot in self._slots:
-            if slot.node is None:
+            node = slot.node
+            if node is None:
                 continue
             try:
-                slot.node.close()
+                node.__cloche__.close(closing)
             except Exception as error:
                 failures.append(error)
-            if slot.node.__cloche__.closed:  # otherwise an interrupt came, and the next `close` finds it here
+            if node.__cloche__.sandbox.closed:  # otherwise an interrupt came, and the next `close` finds it here
                 slot.node = None
+        self._executor.shutdown(wait=not self._items)
         if failures:
             raise ExceptionGroup("not all nodes of the pool could be closed cleanly", failures)
+
+    def _stop(self, closing: Closing) -> None:
+        """Cancel the items that wait, interrupt those that run, and wait until these have ended or are seen to be stuck."""
+        for item in list(self._queue):
+            item.future.cancel()
+        items = list(self._items)
+        for item in items:
+            item.stop()
+        for item in items:
+            if item.work is None:  # its holder may keep it for ever; closing the node ends the call that it makes
+                continue
+            slot = item.slot
+            grace_s = slot.node.__cloche__.sandbox.limits.grace_s if slot is not None and slot.node is not None else 0.0
+            item.wait(max(0.0, grace_s + LATE_S - closing.late_s))

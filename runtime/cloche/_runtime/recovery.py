@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar, get_args
 
 from cloche._arguments import checked_count
-from cloche._sandbox import Cancelled
-from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
+from cloche.errors import BrokenInstanceError, CallInterruptedError, ClocheError, ClosedError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ class Supervisor:
         """See `Sandbox`."""
         return self._sandbox.where()
 
-    def canceller(self) -> Callable[[], None]:
+    def canceller(self) -> Callable[[], bool]:
         """See `Sandbox`."""
         return self._sandbox.canceller()
 
@@ -269,7 +268,9 @@ class Supervisor:
         broken = error if isinstance(error, BrokenInstanceError) else None
         if broken is not None:
             broken.lost_calls = self._since
-        if not isinstance(error, Cancelled):  # a cancellation is the caller's doing: it does not count against the node
+        if not isinstance(
+            error, CallInterruptedError
+        ):  # an interruption is the caller's doing: it does not count against the node
             self._in_a_row += 1
         most = self._policy.max_restarts
         if self._in_a_row > most:

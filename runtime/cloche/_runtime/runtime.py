@@ -33,6 +33,7 @@ from cloche._records import BreakRecord, CallRecord, LogRecord
 from cloche._requests import NodeLock, ServiceHandler, is_inside, run_inside
 from cloche._runtime.call_options import NO_OPTIONS
 from cloche._runtime.calls import NodeCalls
+from cloche._runtime.closing import LATE_S, Closing, close_at_exit
 from cloche._runtime.compiled_packages import COMPILER, LIMITS, CompiledPackages, imported_names
 from cloche._runtime.figures import RuntimeStats, SandboxWatch, Tally
 from cloche._runtime.hooks import Hooks, ReportingWatch
@@ -40,7 +41,6 @@ from cloche._runtime.load_options import ELSEWHERE, ELSEWHERE_FOR_POOL, LoadOpti
 from cloche._runtime.node import Node
 from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
 from cloche._sandbox import (
-    Cancelled,
     Instance,
     Sink,
     Snapshot,
@@ -57,6 +57,7 @@ from cloche._wasm import image as _image
 from cloche._wasm.engine import options
 from cloche.errors import (
     BrokenInstanceError,
+    CallInterruptedError,
     ClocheError,
     ClosedError,
     ImageError,
@@ -168,6 +169,13 @@ class Runtime:
         """The loads and restores under way, each with its instance once there is one. A load holds its lock until it has ended."""
         self._ending = NodeLock("the runtime's engine")
         self._closed = False
+        self.closes_in = os.getpid()
+        close_at_exit(self)
+
+    @property
+    def logger(self) -> Any:
+        """The logger for the nodes' log records."""
+        return self._logger
 
     @property
     def metering(self) -> Metering:
@@ -456,6 +464,7 @@ class Runtime:
             if initialize:
                 node.initialize()
             pristine = node.snapshot()
+            has_async = node.__cloche__.has_async_services
         finally:
             node.__cloche__.discard()
         limits, grants, number = options.get("limits"), options.get("grants"), itertools.count(1)
@@ -477,6 +486,7 @@ class Runtime:
             max_calls=1 if reset else most,
             max_age_s=max_age_s,
             max_queue=room,
+            has_async=has_async,
         )
         return Pool(made, NO_OPTIONS, *timeouts)
 
@@ -552,14 +562,14 @@ class Runtime:
             raised = interruption(failed, told, usage, limits, usable=False)
             if instance.watch is not None:
                 raised = instance.watch.explained(raised)
-            if isinstance(raised, Cancelled):
+            if isinstance(raised, CallInterruptedError):
                 self._check_open()
             raise raised from None
         except BaseException as error:
             instance.close()
             if isinstance(error, BrokenInstanceError):
                 error.at_load = True
-            if isinstance(error, Cancelled):
+            if isinstance(error, CallInterruptedError):
                 self._check_open()  # raises ClosedError if `close` has cancelled the load
             raise
         if not options.is_named:
@@ -679,7 +689,7 @@ class Runtime:
             self._tally.count_load()
         return node
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Close every node that is still open, then the engine.
 
         Loads under way are cancelled, and raise ClosedError. Calls under way are waited for.
@@ -687,13 +697,20 @@ class Runtime:
         Calling `close` again does nothing; if an interrupt or a failing node ended the first attempt, the next one continues it.
         Several threads may call it: each returns when everything is closed.
 
+        Args:
+            timeout: seconds for which calls under way are waited for, on all nodes together; then they are interrupted, as by
+                `Node.close`. The ``cleanup``s together may take what is left of that time, and one second more; a node whose turn
+                comes later is freed without. None: as long as the calls take.
+
         Raises:
             ExceptionGroup: one or more nodes failed to close cleanly, for example because ``cleanup`` raised; all nodes are closed
-                nevertheless. The exception is a node in whose call the calling thread is waiting (through a service): that node
-                and the engine stay open; call `close` again later.
+                nevertheless. The exceptions are a node in whose call the calling thread is waiting (through a service), and, with
+                a `timeout`, one whose call is in a service that does not return: those nodes and the engine stay open; call
+                `close` again later.
             ClocheError: `close` was called from inside a call of one of the runtime's own nodes; nothing is closed.
         """
-        if is_inside([*self._loads, *(node.lock for node in self._living())]):
+        closing = Closing(checked_seconds("timeout", timeout), self._interrupt_all)
+        if is_inside([*self._loads, *(node.lock for node in self.living())]):
             raise ClocheError("the runtime cannot be closed from inside a call of one of its own nodes")
         self._closed = True
         failures: list[Exception] = []
@@ -704,16 +721,16 @@ class Runtime:
             if lock.is_lost:  # in the child of a fork: the load is the parent's
                 continue
             try:
-                lock.run_unless(partial(self._cancel_load, lock), _nothing)
+                lock.run_unless(partial(self._cancel_load, lock, closing), _nothing)
             except ClocheError as error:
                 failures.append(error)
                 may_end = False
-        for node in self._living():
+        for node in self.living():
             try:
-                node.close()
+                node.close(closing)
             except Exception as error:
                 failures.append(error)
-                may_end = may_end and node.closed
+                may_end = may_end and node.sandbox.closed
         if may_end:
             try:
                 self._ending.run(self._engine.close)
@@ -722,16 +739,31 @@ class Runtime:
         if failures:
             raise ExceptionGroup("not all nodes of the runtime could be closed cleanly", failures)
 
-    def _cancel_load(self, lock: NodeLock) -> bool:
-        """Cancel a load under way. Called until the load has ended, because a cancellation before the guest runs has no effect."""
+    async def aclose(self, timeout: float | None = None) -> None:
+        """As `close`, awaitable under asyncio and trio: the event loop goes on meanwhile. Cancelling the task does not end it."""
+        from cloche._runtime.async_calls import on_a_thread  # late: importing anyio takes 30 ms
+
+        await on_a_thread(partial(self.close, timeout))
+
+    def _interrupt_all(self) -> None:
+        for node in self.living():
+            node.interrupt()
+
+    def _cancel_load(self, lock: NodeLock, closing: Closing) -> bool:
+        """Cancel a load under way. Called until the load has ended, because a cancellation before the guest runs has no effect.
+
+        Returns:
+            whether to wait no longer: the load is in a service that does not return.
+        """
         instance = self._loads.get(lock)
         if instance is not None:
             instance.cancel()
         else:
             self._engine.end_starts()
-        return False
+        return closing.late_s > self.limits.grace_s + LATE_S
 
-    def _living(self) -> list[NodeCalls]:
+    def living(self) -> list[NodeCalls]:
+        """The runtime's nodes that have not been collected as garbage. Cloche's own: `nodes` is public."""
         return _listed(self._nodes.__iter__)
 
     def __enter__(self) -> Self:
@@ -741,6 +773,14 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -756,7 +796,7 @@ class Runtime:
         )
 
     def _repr_html_(self) -> str:
-        nodes = [] if self._closed else self._living()
+        nodes = [] if self._closed else self.living()
         rows: list[tuple[Any, ...]] = [
             ("state", "closed" if self._closed else "open"),
             ("metering", self.metering),

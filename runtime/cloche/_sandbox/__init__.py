@@ -8,7 +8,7 @@ from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.sinks import Sink, report
 from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
-from cloche._sandbox.termination import CallUsage, Cancelled, CancelledHard, interruption, name_limit
+from cloche._sandbox.termination import CallUsage, interruption, name_limit
 from cloche._sandbox.watched import Watched, WatchedInstance
 
 __all__ = [
@@ -16,8 +16,6 @@ __all__ = [
     "PAGE_BYTES",
     "PHASES",
     "CallUsage",
-    "Cancelled",
-    "CancelledHard",
     "CheckedSandbox",
     "Exchange",
     "Instance",

@@ -438,10 +438,17 @@ class Instance(CheckedSandbox):
             clocks.state_of(self._words, host.outside),
         )
 
-    def cancel(self, serial: int = 0) -> None:
+    def cancel(self, serial: int = 0, number: int = 0) -> bool:
         """See `CheckedSandbox`."""
-        if core().cancel(self._handle, serial, _CANCELLED, 0) == Status.DONE:
-            self.host.cancel()
+        number = number or self.calls
+        if core().cancel(self._handle, serial, _CANCELLED, 0) != Status.DONE:
+            return False
+        self.host.cancel(number)
+        return True
+
+    def skip_serial(self) -> None:
+        """Leave out the next serial number, so that a cancel for it meets no call. The guest is at rest."""
+        self._words[Word.SERIAL] += 1
 
     def where(self) -> tuple[FrameInfo, ...]:
         """See `Sandbox`."""

@@ -206,7 +206,7 @@ class Sandbox(Protocol):
         Raises:
             NodeRaisedError: the reply is a failure of the node.
             DeadlineError: the failure is the exception with which the node was interrupted at its deadline.
-            Cancelled: the same, after a cancellation.
+            CallInterruptedError: the same, after an interruption.
             ProtocolError: the reply does not answer that message, or is a malformed failure. The sandbox is closed.
         """
 
@@ -251,8 +251,11 @@ class Sandbox(Protocol):
     def where(self) -> tuple[FrameInfo, ...]:
         """The current Python frames of the guest, the outermost first; empty if the sandbox is closed. Thread-safe."""
 
-    def canceller(self) -> Callable[[], None]:
-        """A function that cancels the current call, and does nothing once that call has ended. Thread-safe."""
+    def canceller(self) -> Callable[[], bool]:
+        """A function that interrupts the current call, and does nothing once that call has ended. Thread-safe.
+
+        It returns whether the guest was in that call and has been told. Before the guest is entered there is nothing to tell.
+        """
 
     def observe(self, observer: Observer) -> None:
         """Notify an observer of all further calls.

@@ -37,7 +37,7 @@ _FAILURE: Final = Reply.FAILURE
 _STREAM_OPEN, _STREAM_FEED, _STREAM_CLOSE = int(Op.STREAM_OPEN), int(Op.STREAM_FEED), int(Op.STREAM_CLOSE)
 _BEGINNING: Final = StreamPosition(0, 0, False)
 _GOES_ON: Final = (Reply.YIELD, Reply.YIELD_NEED, Reply.NEED)
-_STOPPED: Final = {Stop.DEADLINE: "DeadlineError", Stop.CANCELLED: "Cancelled", Stop.BUDGET: "BudgetError"}
+_STOPPED: Final = {Stop.DEADLINE: "DeadlineError", Stop.CANCELLED: "CallInterruptedError", Stop.BUDGET: "BudgetError"}
 
 
 def _advanced(position: StreamPosition | None, op: int, kind: Reply) -> StreamPosition | None:
@@ -177,8 +177,16 @@ class CheckedSandbox(HasCallState, ABC):
         """See `Sandbox`."""
 
     @abstractmethod
-    def cancel(self, serial: int = 0) -> None:
-        """Interrupt the call with that serial number, or with 0 the current one. Called from another thread."""
+    def cancel(self, serial: int = 0, number: int = 0) -> bool:
+        """Interrupt a call. Called from another thread.
+
+        Args:
+            serial: serial number of the call; 0: the current one.
+            number: the value of `calls` during that call; 0: the present value.
+
+        Returns:
+            whether the guest was in that call, and has been told.
+        """
 
     @abstractmethod
     def close(self, *, keep: bool = False) -> None:
@@ -272,9 +280,12 @@ class CheckedSandbox(HasCallState, ABC):
         if other.observer is not None:
             self.observe(other.observer)
 
-    def canceller(self) -> Callable[[], None]:
+    def canceller(self) -> Callable[[], bool]:
         """See `Sandbox`."""
-        return partial(self.cancel, self.serial)
+        while True:
+            number, serial = self.calls, self.serial
+            if number == self.calls:  # otherwise a call has begun meanwhile, and the two may belong to different calls
+                return partial(self.cancel, serial, number)
 
     def observe(self, observer: Observer) -> None:
         """See `Sandbox`. Only an `Instance` can be observed."""

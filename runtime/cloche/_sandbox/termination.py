@@ -13,12 +13,14 @@ from cloche._sandbox.interface import GIVEN
 from cloche._wasm import Reason, Stop
 from cloche.errors import (
     BrokenInstanceError,
+    CallInterruptedError,
     ClocheError,
     DeadlineError,
     FuelError,
     GuestExitError,
     GuestTrapError,
     HardDeadlineError,
+    HardInterruptedError,
     NodeError,
     OutputError,
     ProtocolError,
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ADVISED",
     "CallUsage",
-    "Cancelled",
-    "CancelledHard",
     "interruption",
     "name_limit",
     "termination_error",
@@ -50,26 +50,6 @@ ADVISED: Final = frozenset(
 _INTERRUPTIONS: Final = frozenset({"cloche_guest.DeadlineExceeded", "cloche_guest.Cancelled", "BaseExceptionGroup"})
 """Exceptions with which an interrupted node ends. A task group wraps them in a group, a `BaseExceptionGroup` as they are no
 `Exception`."""
-
-
-class Cancelled(ClocheError):
-    """The host cancelled the call. The node was interrupted, unwound, and stays usable.
-
-    Args:
-        begun: whether the call had begun; if not, the node was not touched.
-    """
-
-    def __init__(
-        self, message: str, *, node: str = "", last_logs: Sequence[LogRecord] = (), begun: bool = True
-    ) -> None:
-        super().__init__(message)
-        self.node = node
-        self.last_logs = tuple(last_logs)
-        self.begun = begun
-
-
-class CancelledHard(Cancelled, BrokenInstanceError):
-    """The host cancelled the call, and the node did not unwind in time: it was stopped, and is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +97,9 @@ def termination_error(usage: CallUsage, limits: Limits, node: str, logs: Sequenc
                 guest_traceback=traceback,
             )
         case Reason.CANCELLED:
-            return CancelledHard(f"the call on node {node!r} was cancelled", node=node, last_logs=logs)
+            went_on = f", and went on for {limits.grace_s:g} s of grace" if limits.grace_s else ""
+            message = f"the call on node {node!r} was interrupted by its caller{went_on}; it was stopped"
+            return HardInterruptedError(message, node=node, last_logs=logs)
         case Reason.REENTERED:
             return ProtocolError(
                 "the guest asked the host again from inside node_alloc or node_check", node=node, last_logs=logs
@@ -178,8 +160,8 @@ def interruption(
 ) -> ClocheError:
     """The error to raise for a failure of a guest that may have been interrupted.
 
-    If the failure is, or was caused by, the exception with which the node was interrupted, the error is a `DeadlineError` or
-    `Cancelled`. Otherwise it is the node's own failure, and `error` is returned.
+    If the failure is, or was caused by, the exception with which the node was interrupted, the error is a `DeadlineError` or a
+    `CallInterruptedError`. Otherwise it is the node's own failure, and `error` is returned.
 
     Args:
         error: the failure.
@@ -192,7 +174,10 @@ def interruption(
         return error
     node = error.node
     if told is Stop.CANCELLED:
-        return Cancelled(f"the call on node {node!r} was cancelled", node=node)
+        what = "call on" if usable else "load of"
+        return CallInterruptedError(
+            f"the {what} node {node!r} was interrupted by its caller", node=node, failure=error.failure
+        )
     outcome = "and is usable" if usable else f"so there is no node to use: raise Limits.{usage.limited_by}"
     made = DeadlineError(
         f"node {node!r} {_time(usage, limits)} ({_limit(usage, limits)}); it was interrupted, {outcome}",

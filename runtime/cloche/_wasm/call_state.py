@@ -63,11 +63,10 @@ class CallState:
         calls: number of calls on the node so far, the current one included.
         router: carries out the guest's requests; None if nothing is granted to the guest.
         deadline: time of `time.monotonic` at which the current call is told to stop; None if it has no deadline.
-        cancelled: whether the current call was cancelled.
         in_pool: whether the node is one of a pool's.
     """
 
-    __slots__ = ("_wake", "calls", "cancelled", "deadline", "in_pool", "node", "outside", "router")
+    __slots__ = ("_cancelled", "_wake", "calls", "deadline", "in_pool", "node", "outside", "router")
 
     def __init__(self, node: str = "", outside: ClockAndRandomState = REAL) -> None:
         self.node = node
@@ -75,19 +74,27 @@ class CallState:
         self.calls = 0
         self.in_pool = False
         self.deadline: float | None = None
-        self.cancelled = False
+        self._cancelled = -1
         self.router: Router | None = None
         self._wake: threading.Event | None = None
 
     def begin(self) -> None:
         """Begin a call. Forgets a cancel that came too late for the previous call."""
-        self.cancelled = False
         if self._wake is not None:
             self._wake.clear()
 
-    def cancel(self) -> None:
-        """Cancel the current call, and wake the thread that waits in `wait`. Called by another thread."""
-        self.cancelled = True
+    @property
+    def cancelled(self) -> bool:
+        """Whether the current call was cancelled."""
+        return self._cancelled == self.calls
+
+    def cancel(self, number: int) -> None:
+        """Cancel a call, and wake the thread that waits in `wait`. Called by another thread.
+
+        Args:
+            number: the value of `calls` during that call. If another one is under way meanwhile, that is not cancelled.
+        """
+        self._cancelled = number
         # without an event no thread waits yet, and `wait` looks at `cancelled` before it waits
         if self._wake is not None:
             self._wake.set()

@@ -145,8 +145,9 @@ class LocalInstance(CheckedSandbox):
         error.node, error.last_logs = self.name, tuple(self.records)
         return error
 
-    def cancel(self, serial: int = 0) -> None:
+    def cancel(self, serial: int = 0, number: int = 0) -> bool:
         """Does nothing: a node in this process cannot be stopped."""
+        return False
 
     def where(self) -> tuple[()]:
         """Always empty: use a debugger of this process."""
