@@ -22,6 +22,7 @@ VERBS = [
     ["bench"],
     ["image", "build"],
     ["image", "prepare"],
+    ["image", "prune"],
     ["image", "verify"],
     ["image", "info"],
 ]

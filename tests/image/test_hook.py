@@ -77,3 +77,18 @@ def test_wasmtime_is_asked_for_only_to_build(module: ModuleType, tree: Path, tmp
     assert asked.startswith("wasmtime>=")
     cached(tree, tmp_path)
     assert hook(module, tree).dependencies() == []
+
+
+@pytest.mark.parametrize("version", ["standard", "editable"])
+@pytest.mark.parametrize(("system", "machine"), [("win32", "AMD64"), ("linux", "riscv64"), ("freebsd14", "amd64")])
+def test_other_systems_are_refused_when_it_is_installed(
+    module: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch, version: str, system: str, machine: str
+) -> None:
+    """In one line, before anything is built."""
+    monkeypatch.setattr(module.sys, "platform", system)
+    monkeypatch.setattr(module.platform, "machine", lambda: machine)
+    with pytest.raises(SystemExit) as refused:
+        hook(module, tree).initialize(version, {"force_include": {}})
+    assert refused.value.code == (
+        f"cloche does not run on {system} on {machine}: it needs Linux or macOS, on x86-64 or arm64. On Windows, use WSL 2"
+    )
