@@ -21,6 +21,9 @@ class Host(Protocol):
     def count_output(self, size: int, /) -> None:
         """Charge `size` bytes to the call's ``output_bytes``. Once that is exceeded, the instance ends and this does not return."""
 
+    def begin_item(self, number: int, /) -> None:
+        """Note that work on that item of a batch begins: it has its own deadline and ``output_bytes``, and log records name it."""
+
     def configure(
         self, reply_bytes: int, output_bytes: int, value_nodes: int, value_depth: int, stack_depth: int, /
     ) -> None:

@@ -33,6 +33,10 @@ _STREAM_OPEN: Final = int(Op.STREAM_OPEN)
 _STREAM_FEED: Final = int(Op.STREAM_FEED)
 _STREAM_NEXT: Final = int(Op.STREAM_NEXT)
 _CALL: Final = int(Op.CALL)
+_STREAM_BATCH: Final = int(Op.STREAM_BATCH)
+_STREAM_TAKE: Final = int(Op.STREAM_TAKE)
+_APART: Final = frozenset({_CALL, _STREAM_BATCH, _STREAM_TAKE})
+"""Operations above STREAM_OPEN whose failure does not end a stream, but for an item that fails in a batch."""
 _MOST_NAMES: Final = 2000
 """Modules without compiled code that the reply to LOAD names at most."""
 _NAME_BYTES, _ROOM_NAMES = 1000, 50
@@ -67,6 +71,7 @@ class Guest:
         self._node: Node | None = None
         self._call: Any = _not_loaded
         self._stream: Stream | None = None
+        self._batched: Stream | None = None
         self._max_items = 1_000_000
         self._room: tuple[int, int, int] | None = None
         self._profiler: Profiler | None = None
@@ -114,7 +119,8 @@ class Guest:
     def fail(self, exc: BaseException, phase: str, op: int = -1, last: bool = False) -> _Reply:
         """Make the reply for an exception. The shim calls this too, for exceptions raised outside of `handle`.
 
-        If the message belonged to a stream, the stream is closed: a failure ends it.
+        If the message belonged to a stream, the stream is closed: a failure ends it. After a batch, a node that works item by item
+        goes on with the next item; and a batch whose outcomes cannot be encoded together can be taken apart (STREAM_TAKE).
 
         Args:
             exc: the exception.
@@ -127,16 +133,21 @@ class Guest:
         """
         self._phase = "call"
         failed = self._op if op < 0 else op
-        if failed >= _STREAM_OPEN and failed != _CALL and self._stream is not None:
+        stream, batched = self._stream, self._batched
+        in_batch = failed == _STREAM_BATCH and batched is not None and batched.in_batch
+        if stream is not None and (in_batch or (failed >= _STREAM_OPEN and failed not in _APART)):
             try:
-                self._stream.close()
+                stream.close()
             except BaseException as later:  # the first exception is reported, this one only noted
                 with suppress(Exception):  # __notes__ can be anything
                     exc.add_note(f"closing the stream raised as well: {type_name(later)}")
-            self._stream = None
+            if not (in_batch and stream.goes_on):
+                self._stream = None
         failure = describe(exc, phase, last=last)
         if self._room is not None:
             failure = failure.fitted(*self._room)
+        if in_batch and batched is not None:
+            return batched.fail_item(failure.to_wire())
         return FAILURE, failure.to_wire()
 
     def recover(self) -> None:
@@ -163,14 +174,21 @@ class Guest:
             if stream is not None:  # a reply and not an exception, which would close the open stream
                 refused = RuntimeError("a stream is open on this node: close it first")
                 return FAILURE, describe(refused, "call").to_wire()
-            self._stream = stream = Stream(self._loaded(), self.loop)
+            self._stream = stream = Stream(self._loaded(), self.loop, self.host, self._max_items)
             reply = stream.open(alone=len(message) > 2 and message[2])
         elif op == Op.STREAM_CLOSE:
             if stream is not None:
                 self._close(stream)
             return RESULT, None
+        elif op == _STREAM_TAKE:
+            return self._taken(message[2], message[3])
         elif stream is None:
             raise RuntimeError("no stream is open on this node")
+        elif op == _STREAM_BATCH:
+            self._batched = stream
+            reply = stream.batch(*message[1:])
+            if stream.ended:
+                self._stream = None
         elif op == Op.STREAM_END:
             reply = stream.end()
         elif op == Op.STREAM_THROW:
@@ -178,6 +196,17 @@ class Guest:
         else:
             raise ValueError(f"unknown operation {op!r}")
         return reply
+
+    def _taken(self, call: int, number: int) -> _Reply:
+        """STREAM_TAKE: an outcome of the batch of that call."""
+        batched = self._batched
+        if batched is None or batched.batch_call != call:
+            return RESULT, None
+        if number < len(batched.outcomes):
+            return RESULT, batched.outcomes[number]
+        if batched.failure is not None and number == len(batched.outcomes):
+            return FAILURE, batched.failure
+        return RESULT, batched.ended
 
     def _close(self, stream: Stream) -> None:
         try:

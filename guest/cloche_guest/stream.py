@@ -16,12 +16,14 @@ from cloche_wire.messages import Reply
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cloche_guest._host import Host
     from cloche_guest.loop import Loop
     from cloche_guest.node import Node
 
 _Reply = tuple[int, Any]
 
 END: Final = (int(Reply.END), None)
+BATCH: Final = int(Reply.BATCH)
 
 
 class InputError(RuntimeError):
@@ -29,11 +31,32 @@ class InputError(RuntimeError):
 
 
 class Stream:
-    """One open stream of a node. Each method returns the reply to its message."""
+    """One open stream of a node. Each method returns the reply to its message.
 
-    def __init__(self, node: Node, loop: Loop) -> None:
+    Args:
+        node: the node.
+        loop: event loop on which its coroutines run.
+        host: functions of the host.
+        most: the outputs that one item of a batch may have.
+
+    Attributes:
+        batch_call: number of the call of the last batch.
+        in_batch: whether a batch is under way.
+        outcomes: for each item of the last batch that was worked on, the list of its outputs.
+        failure: the failure of the item after those, as it is sent; None: it has none.
+        ended: whether the last batch has ended the stream.
+    """
+
+    def __init__(self, node: Node, loop: Loop, host: Host, most: int) -> None:
+        self._most = most
         self._node = node
         self._loop = loop
+        self._host = host
+        self.batch_call = 0
+        self.in_batch = False
+        self.outcomes: list[list[Any]] = []
+        self.failure: dict[str, Any] | None = None
+        self.ended = False
         self._outputs: _Outputs | AsyncOutputs | None = None
         self._whole: AsyncOutputs | None = None
         self._open_input = not node.takes_stream
@@ -86,6 +109,53 @@ class Stream:
         if self._whole is not None:
             return self._answer(self._whole.end(_input_error(type_name, message)))
         return END
+
+    def batch(self, call: int, items: list[Any], end: bool) -> _Reply:
+        """STREAM_BATCH: process the items one after the other, each to its last output; with `end`, flush after them.
+
+        An exception leaves the outcomes of the items before: `fail_item` makes the reply of them.
+        """
+        self.outcomes = outcomes = []
+        self.failure = None
+        self.batch_call, self.in_batch = call, True
+        loop, begin_item, feed = self._loop, self._host.begin_item, self.feed
+        for number, item in enumerate(items):
+            begin_item(number)
+            reply = feed(item)
+            outcomes.append([] if reply is NEED else self._all_outputs(reply))
+            if self.ended:
+                break
+            if loop._ready or loop._scheduled:
+                loop.tick()
+        if end and not self.ended:
+            begin_item(len(items))
+            outcomes.append(self._all_outputs(self.end()))
+        self.in_batch = False
+        return BATCH, [outcomes, None, self.ended]
+
+    def fail_item(self, failure: dict[str, Any]) -> _Reply:
+        """The reply to STREAM_BATCH after an exception in the item that follows the outcomes. The stream has been closed."""
+        self.failure, self.ended, self.in_batch = failure, not self.goes_on, False
+        return BATCH, [self.outcomes, failure, self.ended]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the node can work on the next item after one has failed: not if it takes the whole stream."""
+        return self._open_input
+
+    def _all_outputs(self, reply: _Reply) -> list[Any]:
+        """All outputs up to the next need of an item, from the reply that has the first one. Sets `ended` at the stream's end."""
+        outputs: list[Any] = []
+        while True:
+            kind, value = reply
+            if kind == YIELD or kind == YIELD_NEED:
+                outputs.append(value)
+                if len(outputs) > self._most:
+                    raise ValueError(f"more than {self._most} outputs for one item; the limit value_nodes is {self._most}")
+            if kind != YIELD:
+                self.ended = reply is END
+                return outputs
+            reply = self.next()
 
     def close(self) -> None:
         """STREAM_CLOSE: close the node's generators, without flushing. After an interruption, calling this again goes on closing.

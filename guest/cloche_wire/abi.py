@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Version of the ABI: increased whenever anything below changes its meaning. It is part of the import module's name."""
 
 IMPORT_MODULE: Final = f"cloche_v{VERSION}"
@@ -69,6 +69,8 @@ RING_MAGIC: Final = 0x676F6C63  # b"clog"
 RING_CAPACITY: Final = 256 * 1024
 RING_WORDS: Final = ("magic", "capacity", "head", "used", "records", "dropped", "held1", "held2")
 RING_HEADER_BYTES: Final = 4 * len(RING_WORDS)
+RING_ITEM: Final = 3
+"""First number of the record ``[RING_ITEM, number]``: the records behind it belong to that item of a batch (STREAM_BATCH)."""
 RING_HELD_BYTES: Final = 4096
 """Size of each of the two places behind the ring, for a line of stdout (1) and one of stderr (2) that was flushed before its end.
 ``held1`` and ``held2`` are the lengths of the records there; 0: none."""
@@ -95,9 +97,10 @@ NOTICE_NONE: Final = 0
 NOTICE_DEADLINE: Final = 1  # raises cloche_guest.DeadlineExceeded
 NOTICE_CANCEL: Final = 2  # raises cloche_guest.Cancelled
 NOTICE_POLL: Final = 3  # the guest calls the import `poll`, which returns the notice to act on
-NOTICE_WORDS: Final = ("request", "live", "reserved1", "reserved2")
+NOTICE_WORDS: Final = ("request", "live", "begun", "reserved")
 """``live``: the host sets it before a call whose log records it wants at once. Then the guest calls the import `poll` after each
-record, and sends a line that the node flushes before its end, instead of holding it."""
+record, and sends a line that the node flushes before its end, instead of holding it.
+``begun``: how many items of a batch (STREAM_BATCH) the guest has begun, so that each of them gets a deadline of its own."""
 
 LAYOUT_WORDS: Final = (
     "breaker",  # address of the main thread state's eval_breaker

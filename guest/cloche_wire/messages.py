@@ -41,6 +41,11 @@ class Op(IntEnum):
     """[] close the node's generators now, running their finally blocks -> RESULT null"""
     CALL = 12
     """[method or null, [*arguments], {keyword arguments}] null: what PROCESS calls -> RESULT what it returned, awaited"""
+    STREAM_BATCH = 13
+    """[[*items], end] the next inputs of the open stream, one after the other; end: no more follow -> BATCH"""
+    STREAM_TAKE = 14
+    """[call, number] -> RESULT the outputs of that item of the batch with that call number, if they cannot all be sent together;
+    null if the last batch was another one"""
 
 
 class Reply(IntEnum):
@@ -58,6 +63,9 @@ class Reply(IntEnum):
     """null: the next input is wanted (STREAM_FEED, STREAM_END or STREAM_THROW)"""
     END = 5
     """null: the stream has ended"""
+    BATCH = 6
+    """[outcomes, failure, ended]: for each item that was worked on the list of its outputs, and after the input's end that of what
+    flush gives; the `Failure` of the item after those, or null; whether the stream has ended"""
 
 
 class Ask(IntEnum):

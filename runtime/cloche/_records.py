@@ -23,6 +23,7 @@ class LogRecord:
         fields: the guest's ``extra=`` fields, as plain values.
         exception: text of the logged traceback; None without one.
         time_ns: nanoseconds since the Unix epoch by the guest's clock; 0 for printed text.
+        item: in a pipeline, the index of the item in the batch of that call, from 0; None for other calls.
     """
 
     level: str
@@ -32,6 +33,7 @@ class LogRecord:
     fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
     exception: str | None = None
     time_ns: int = 0
+    item: int | None = None
 
     def __repr__(self) -> str:
         """The record, with the beginning of each long text: a node may log kilobytes."""

@@ -108,6 +108,8 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
     words[WORD_STOPPED] = words[WORD_EXIT_CODE] = 0;
     words[WORD_TRAP_CODE] = UINT64_MAX;
     guest->noticed = 0;
+    guest->items_begun = 1; /* the first one is under the deadline that is armed here */
+    if (words[WORD_ITEMS]) memset(guest->base + words[WORD_NOTICE] + 4 * NOTICE_BEGUN, 0, sizeof(uint32_t));
     STORE(guest->cancelled, 0);
     STORE(words[WORD_SERIAL], words[WORD_SERIAL] + 1);
     uint64_t metering = guest->image->metering;

@@ -47,6 +47,7 @@ struct guest {
     struct guest *next, *previous;
     int linked;
     int64_t tell_at, stop_at, poll_at, again_at; /* 0: never */
+    uint64_t items_begun;                        /* of a batch, when its deadline was last armed */
     uint64_t stop;                               /* enum cloche_reason: if set, the guest must not run on */
     uint64_t early;                              /* the serial number of a call that was cancelled before it began */
     int cancelled;                               /* whether this call was cancelled, whatever the guest was told before */

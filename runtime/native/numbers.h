@@ -120,5 +120,6 @@ enum cloche_word {
 #define STOP_PAGE_BYTES 65536
 #define WASI_EINTR 27
 #define NOTICE_BYTES 16
+#define NOTICE_BEGUN 1
 
 #endif

@@ -113,6 +113,24 @@ static void tell(struct guest *guest, uint64_t reason, int64_t now) {
     pthread_cond_broadcast(&guest->wake);
 }
 
+/* Each item of a batch has the deadline for itself: if that has passed, and the guest has begun further items since it was armed,
+   arm it anew. The guest could lie about that, so this happens no more often than the batch has items. Under the lock. */
+static int is_armed_anew(struct guest *guest, int64_t now) {
+    int64_t first = LOAD(guest->tell_at) ? LOAD(guest->tell_at) : LOAD(guest->stop_at);
+    if (!first || first > now) return 0;
+    uint64_t items = guest->words[WORD_ITEMS];
+    if (!items || LOAD(guest->words[WORD_TOLD])) return 0;
+    uint64_t begun = __atomic_load_n((uint32_t *)(guest->base + guest->words[WORD_NOTICE]) + NOTICE_BEGUN, __ATOMIC_RELAXED);
+    if (begun > items) begun = items;
+    if (begun <= guest->items_begun) return 0;
+    guest->items_begun = begun;
+    int64_t tell_at = LOAD(guest->tell_at), until = later(now, span_of(guest->words[WORD_DEADLINE_NS]));
+    int64_t stop_at = later(until, span_of(guest->words[WORD_GRACE_NS]));
+    if (tell_at) STORE(guest->tell_at, until), STORE(guest->words[WORD_TELL_AT], (uint64_t)until);
+    STORE(guest->stop_at, stop_at), STORE(guest->words[WORD_STOP_AT], (uint64_t)stop_at);
+    return 1;
+}
+
 static uint64_t reason_to_stop(const struct guest *guest) {
     uint64_t told = LOAD(guest->words[WORD_TOLD]);
     return told ? told : CLOCHE_DEADLINE;
@@ -183,9 +201,9 @@ static void look_at_account(struct guest *guest, int64_t now) {
 static void look_at(struct guest *guest, int64_t now) {
     if (earliest(guest) > now) return;
     STORE(guest->handled, 1);
+    int kept = is_kept(guest) && !is_armed_anew(guest, now);
     int64_t tell_at = LOAD(guest->tell_at), stop_at = LOAD(guest->stop_at), poll_at = LOAD(guest->poll_at),
             cpu_at = LOAD(guest->cpu_at);
-    int kept = is_kept(guest);
     if (kept && tell_at && tell_at <= now) tell(guest, CLOCHE_DEADLINE, now);
     if (kept && stop_at && stop_at <= now) stop(guest, now);
     if (kept && cpu_at && cpu_at <= now) look_at_account(guest, now);
@@ -382,7 +400,9 @@ enum woken timer_sleep(struct guest *guest, int64_t until) {
     pthread_mutex_lock(&timer_lock);
     account_pause(guest);
     for (;;) {
-        int64_t now = clock_now(), stop_at = LOAD(guest->stop_at), tell_at = LOAD(guest->tell_at);
+        int64_t now = clock_now();
+        if (is_armed_anew(guest, now)) STORE(guest->handled, 1);
+        int64_t stop_at = LOAD(guest->stop_at), tell_at = LOAD(guest->tell_at);
         if (tell_at && tell_at <= now) STORE(guest->handled, 1), tell(guest, CLOCHE_DEADLINE, now);
         if (stop_at && stop_at <= now) set_stop(guest, reason_to_stop(guest));
         woken = LOAD(guest->stop)          ? WOKEN_STOP

@@ -10,9 +10,9 @@ PAGE = 64 * 1024
 
 # Has what the snapshot needs: a stack that comes first, mutable globals, an initialiser that leaves traces everywhere.
 IMAGE = """(module
-  (import "cloche_v3" "exit" (func $exit (param i32)))
-  (import "cloche_v3" "random" (func $random (result i64)))
-  (import "cloche_v3" "clock" (func $clock (param i32) (result i64)))
+  (import "cloche_v4" "exit" (func $exit (param i32)))
+  (import "cloche_v4" "random" (func $random (result i64)))
+  (import "cloche_v4" "clock" (func $clock (param i32) (result i64)))
   (memory (export "memory") 1 16)
   (global $sp (export "__stack_pointer") (mut i32) (i32.const 1024))
   (global $ring (export "cloche_ring") i32 (i32.const 2048))

@@ -21,7 +21,7 @@ EVAL = "class N:\n    def process(self, code):\n        env = {}\n        exec('
 def test_imports_of_the_image_are_these_six(runtime):
     """No file, socket, environment or argument call exists to be misused."""
     found, _, _ = types_of(runtime._engine.module.address)
-    assert set(found) == {("cloche_v3", name) for name in ("clock", "random", "sleep", "poll", "exit", "call")}
+    assert set(found) == {("cloche_v4", name) for name in ("clock", "random", "sleep", "poll", "exit", "call")}
     assert set(abi.IMPORTS) == {name for _, name in found}
     assert all(isinstance(signature, tuple) for signature in found.values()), "all of them are functions"
 

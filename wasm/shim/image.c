@@ -11,6 +11,7 @@
 #include "nursery.h"
 #include "output.h"
 #include "queries.h"
+#include "ring.h"
 #include "settle.h"
 
 extern const struct _frozen image_frozen[], image_frozen_boot[]; /* generated: the standard library and the guest */
@@ -117,6 +118,7 @@ static uint64_t answer_message(const uint8_t *p, uint32_t n) {
 static __attribute__((noinline)) uint64_t answer(const uint8_t *p, uint32_t n, int hold) {
     if (!hold) codec_release();
     output_begin_call();
+    ring_begin_call();
     uint64_t packed = answer_message(p, n);
     if (notice_raised() && guest_hooks.recover) {
         int before = notice_deaf(1);

@@ -66,6 +66,14 @@ static PyObject *m_count_output(PyObject *m, PyObject *arg) {
     output_count(n > UINT32_MAX ? UINT32_MAX : n);
     Py_RETURN_NONE;
 }
+static PyObject *m_begin_item(PyObject *m, PyObject *arg) {
+    unsigned long number = PyLong_AsUnsignedLong(arg);
+    if (number == (unsigned long)-1 && PyErr_Occurred()) return NULL;
+    notice_begin_item((uint32_t)number);
+    ring_mark((uint32_t)number);
+    output_begin_call();
+    Py_RETURN_NONE;
+}
 static PyObject *m_loads(PyObject *m, PyObject *arg) {
     Py_buffer b;
     if (PyObject_GetBuffer(arg, &b, PyBUF_SIMPLE) < 0) return NULL;
@@ -167,6 +175,7 @@ static PyMethodDef methods[] = {
     {"raise_again", m_raise_again, METH_O,
      "raise_again(error): a notice was raised where nothing can be: raise it at the next check."},
     {"count_output", m_count_output, METH_O, "Add to this call's output; above the limit the guest ends."},
+    {"begin_item", m_begin_item, METH_O, "begin_item(number): work on that item of a batch begins."},
     {"loads", m_loads, METH_O, "Decode one CBOR item."},
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},
     {"emit", m_emit, METH_O, "Encode a record into the log ring."},

@@ -22,6 +22,7 @@ static PyObject *exceptions[NOTICE_POLL]; /* the class for each NOTICE_*; NULL: 
 static int deaf, raised;                  /* see notice_deaf, notice_raised */
 static int put_off;                       /* checks that have left the notice pending, one after the other */
 
+void notice_begin_item(uint32_t number) { cloche_notice[NOTICE_begun] = number + 1; }
 void notice_clear(void) { cloche_notice[NOTICE_request] = NOTICE_NONE; }
 int notice_deaf(int now) {
     int before = deaf;

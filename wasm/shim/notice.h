@@ -9,6 +9,7 @@
 void notice_init(void);                                             /* before the snapshot: fills cloche_layout */
 int notice_set_exceptions(PyObject *deadline, PyObject *cancelled); /* the classes to raise; -1 with an exception set */
 
+void notice_begin_item(uint32_t number); /* tell the host that work on that item of a batch has begun */
 void notice_clear(void);   /* forget a notice that is pending */
 int notice_deaf(int deaf); /* while deaf, notices are cleared and not raised; returns the state before */
 void notice_again(

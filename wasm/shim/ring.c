@@ -1,5 +1,7 @@
 /* A record is its length in 4 bytes, little-endian, and its bytes; both may wrap around the end of the ring. */
 #include "ring.h"
+#include "cbor.h"
+#include "hot.h"
 #include <stddef.h>
 #include <string.h>
 
@@ -14,6 +16,9 @@ WORD_IS_AT(used);
 WORD_IS_AT(records);
 WORD_IS_AT(dropped);
 #define WRAP(offset) ((offset) & (RING_CAPACITY - 1))
+
+static uint32_t item HOT;
+static int has_item HOT; /* whether `item` is still to be put, before the next record */
 
 struct ring cloche_ring = {.magic = RING_MAGIC, .capacity = RING_CAPACITY};
 
@@ -40,8 +45,23 @@ static void drop(void) {
     r->records--;
 }
 
+void ring_begin_call(void) { has_item = 0; }
+void ring_mark(uint32_t number) {
+    item = number;
+    has_item = 1;
+}
+static void put_mark(void) {
+    uint8_t record[3 * CBOR_HEAD_BYTES];
+    has_item = 0;
+    uint32_t size = cbor_put_head(record, ARRAY, 2, 0);
+    size += cbor_put_head(record + size, UINT, RING_ITEM, 0);
+    size += cbor_put_head(record + size, UINT, item, cbor_width(item));
+    ring_put(record, size);
+}
+
 void ring_put(const uint8_t *p, uint32_t n) {
     struct ring *r = &cloche_ring;
+    if (has_item) put_mark();
     if (n > RING_CAPACITY - 4) {
         r->dropped++;
         return;

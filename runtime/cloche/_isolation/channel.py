@@ -121,6 +121,7 @@ class Channel:
         area: shared memory for messages, as large as needed so far; None if there is none, or if the worker may use another one.
         allowed_us: microseconds that a call may take, if something else than `Limits.deadline_s` bounds it; otherwise 0.
         limited_by: index in `LIMITED_BY` of the limit that bounds a call's time.
+        items: the items of the batch that comes next, each of which has that time; 0: it is no batch.
         patience_s: seconds until a worker that does not answer is killed; None: never.
         node: number of the node in the worker.
         number: number of the last request that expects an answer.
@@ -138,7 +139,7 @@ class Channel:
         self._inbox = memoryview(bytearray(INBOX))
         self.area: SharedMemory | None = None
         self._settled = True
-        self.allowed_us = self.limited_by = 0
+        self.allowed_us = self.limited_by = self.items = 0
         self.number = self.pending = 0
         self.turn = Turn.UNKNOWN
         self._reading = 0
@@ -173,6 +174,13 @@ class Channel:
         self.patience_s = None if seconds is None or is_endless else seconds + self._grace_s
         if self._socket.fileno() >= 0:  # it is closed if the node broke in a stream
             self._socket.settimeout(self.patience_s)
+
+    def expect(self, items: int) -> None:
+        """Say that the next request is a batch of so many items; 0: it is none."""
+        self.items = items
+        if self.patience_s is not None and self._socket.fileno() >= 0:
+            allowed_s = self.patience_s - self._grace_s
+            self._socket.settimeout(allowed_s * max(1, items) + self._grace_s)
 
     @property
     def busy_until_now_s(self) -> float:
@@ -218,7 +226,7 @@ class Channel:
             number = self._begin(kind) if kind == _CALL else self.pending
             self._transmit(
                 REQUEST.pack(
-                    kind, 0, number, 0, 0, len(frame), self.allowed_us, b if kind == _ANSWER else self.limited_by | b
+                    kind, 0, number, 0, 0, len(frame), self.allowed_us, b if kind == _ANSWER else self.limited_by | b | self.items << 16
                 )
                 + frame
             )
@@ -248,7 +256,7 @@ class Channel:
             len(uses),
             len(frame),
             self.allowed_us,
-            b if kind == _ANSWER else self.limited_by | b,
+            b if kind == _ANSWER else self.limited_by | b | self.items << 16,
         )
         if outside:
             area[:inside] = payload

@@ -65,7 +65,8 @@ class Request(IntEnum):
     CALL = 2
     """frame: a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds
     that the call may take, 0 for `Limits.deadline_s`, ENDLESS_US for as long as it takes; `b`: index in `LIMITED_BY` of what bounds
-    it, or'ed with LIVE if log records are wanted at once"""
+    it, or'ed with LIVE if log records are wanted at once, and with
+    65,536 times the items of a batch, each of which may take that long"""
     READ = 3
     """copy `b` bytes at guest address `a` to the shared memory that comes as a descriptor. Changes nothing in the guest"""
     SHARE = 4

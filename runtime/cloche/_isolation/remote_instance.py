@@ -159,7 +159,7 @@ class RemoteInstance(CheckedSandbox):
         if self._router is not None:
             self.host.begin()
             endless = self._limit_s is None or math.isinf(self._limit_s)
-            self.host.deadline = None if endless else time.monotonic() + self._limit_s  # type: ignore[operator]  # it has an end
+            self.host.deadline = None if endless else time.monotonic() + self._limit_s * max(1, self._channel.items)  # type: ignore[operator]  # it has an end
         self.last_fuel = self._told = self._spent_ns = 0
         self._ran_under = self._limited_by, self._limit_s
         codec, channel = self._codec, self._channel
@@ -297,6 +297,10 @@ class RemoteInstance(CheckedSandbox):
             seconds, field = self.limits.deadline_s, "deadline_s"
         self._limited_by, self._limit_s = field, seconds
         self._channel.allow(field, seconds if field == GIVEN else getattr(self.limits, field), seconds)
+
+    def expect_items(self, items: int) -> None:
+        """See `Sandbox`."""
+        self._channel.expect(items)
 
     @property
     def told(self) -> Stop | None:

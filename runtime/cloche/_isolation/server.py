@@ -354,8 +354,9 @@ class NodeServer:
         match kind:
             case Request.CALL:
                 seconds = math.inf if a == ENDLESS_US else a / 1e6 if a else None
-                instance.limit_next_calls(seconds, LIMITED_BY[b & ~LIVE])
+                instance.limit_next_calls(seconds, LIMITED_BY[b & 0xFFFF & ~LIVE])
                 instance.on_record = _not_here if b & LIVE else None
+                instance.expect_items(b >> 16)
                 message = self._message(payload, bodies, shared, length)._replace(begun=self._begun)
                 try:
                     frame = instance.relay(message)

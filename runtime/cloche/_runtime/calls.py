@@ -154,6 +154,19 @@ class NodeCalls:
             limit(None)  # again: an interrupt may have prevented the first one, and the next call is another caller's
 
     @exclusive
+    def exchange_batch(self, op: Op, operands: list[Any], root: str, items: int) -> tuple[Reply, Any]:
+        """As `exchange`, for a message with so many items: each of them has the deadline for itself."""
+        expect = self.sandbox.expect_items
+        try:
+            try:
+                expect(items)
+                return self.exchange(op, operands, root)
+            finally:
+                expect(0)
+        finally:
+            expect(0)  # again: an interrupt may have prevented the first one
+
+    @exclusive
     def call(self, op: Op, operands: list[Any], root: str) -> Any:
         """Send one message that a RESULT answers, and return its value. Raises as `Node.process` does."""
         kind, value = self.exchange(op, operands, root)

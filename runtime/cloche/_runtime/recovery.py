@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 OnBreak = Literal["raise", "restart", "restore"]
 MAX_RESTARTS: Final = 3
-_STEPS: Final = frozenset({Reply.NEED, Reply.YIELD, Reply.YIELD_NEED, Reply.END})
+_STEPS: Final = frozenset({Reply.NEED, Reply.YIELD, Reply.YIELD_NEED, Reply.END, Reply.BATCH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class Supervisor:
         self._check_open()
         try:
             kind, value = self._sandbox.exchange(op, operands, root)
-            in_stream = Op.STREAM_OPEN <= op < Op.STREAM_CLOSE
+            in_stream = Op.STREAM_OPEN <= op < Op.STREAM_CLOSE or op == Op.STREAM_BATCH
             if kind in _STEPS if in_stream else kind is Reply.RESULT:  # for other replies the caller calls `finish`
                 self._answered()
         except BaseException as error:
@@ -194,6 +194,10 @@ class Supervisor:
         """See `Sandbox`."""
         self._sandbox.limit_next_calls(seconds, field)
         self._bound = seconds, field
+
+    def expect_items(self, items: int) -> None:
+        """See `Sandbox`."""
+        self._sandbox.expect_items(items)
 
     def stats(self) -> Stats:
         """See `Sandbox`. Counts all sandboxes that the node has had."""

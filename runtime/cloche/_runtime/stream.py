@@ -76,6 +76,14 @@ class StreamSession:
         self._fed += 1
         self._step(Op.STREAM_FEED, [item])
 
+    def batch(self, items: list[Any], end: bool) -> tuple[Reply, Any]:
+        """Send several items, and with `end` that there are no more. Returns the reply, which is still to be checked.
+
+        Each item has the deadline for itself. Items count as fed when the caller sets `fed`.
+        """
+        self._check_generation()
+        return self._node.exchange_batch(Op.STREAM_BATCH, [items, end], "items", len(items) + end)
+
     def end(self) -> None:
         """Tell the node that there are no more items."""
         self._step(Op.STREAM_END, [])
@@ -95,13 +103,16 @@ class StreamSession:
         """Whether the instance with this stream has broken, and the node continues in another one."""
         return self._generation != self._node.sandbox.generation
 
-    @exclusive
-    def _step(self, op: Op, operands: list[Any]) -> None:
+    def _check_generation(self) -> None:
         if self._is_lost:
             self.ended = True
             raise ClocheError(
                 f"node {self._node.name!r} broke and was brought back: this stream has ended, see Node.resume"
             )
+
+    @exclusive
+    def _step(self, op: Op, operands: list[Any]) -> None:
+        self._check_generation()
         try:
             if self._options is NO_OPTIONS and self._limits.stream_s is None:
                 kind, value = self._node.exchange(op, operands, "item")  # as `_exchange` would, but with one frame less

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from ctypes import ArgumentError
 from functools import partial
@@ -337,15 +338,16 @@ class Instance(CheckedSandbox):
 
         Python code runs between two requests, so the handlers of signals are called here.
         """
-        host, words, calls = self.host, self._words, core()
-        stop_at = words[Word.TELL_AT] or words[Word.STOP_AT]
-        host.deadline = stop_at / 1e9 if stop_at else None
+        words, calls = self._words, core()
+        self._set_deadline()
         while status in _WAITS:
             if status == _POLLS:
                 if self._live is not None:
                     self._take_live()
                 status = calls.go_on(self._handle)
                 continue
+            if words[Word.ITEMS]:
+                self._set_deadline()
             answer = self._answer()
             if type(answer) is bytes:
                 status = calls.answer(self._handle, answer, len(answer), 0)
@@ -357,6 +359,14 @@ class Instance(CheckedSandbox):
                     continue
             status = calls.answer(self._handle, None, 0, answer)
         return status
+
+    def _set_deadline(self) -> None:
+        """Tell the handlers of requests until when they may take. The present item of a batch may have all of its time before it."""
+        words = self._words
+        stop_at = words[Word.TELL_AT] or words[Word.STOP_AT]
+        if stop_at and words[Word.ITEMS]:
+            stop_at = max(stop_at, time.monotonic_ns() + words[Word.DEADLINE_NS])
+        self.host.deadline = stop_at / 1e9 if stop_at else None
 
     def _answer(self) -> bytes | int:
         router = self.host.router
@@ -416,6 +426,10 @@ class Instance(CheckedSandbox):
             seconds, field = self.limits.deadline_s, "deadline_s"
         nanoseconds = 0 if seconds is None or isinf(seconds) else max(1, round(seconds * 1e9))
         self._bound, self._words[Word.DEADLINE_NS] = (field, seconds or 0.0), nanoseconds
+
+    def expect_items(self, items: int) -> None:
+        """See `Sandbox`."""
+        self._words[Word.ITEMS] = items
 
     def _count_fuel(self) -> None:
         self.last_fuel = int(self._words[Word.BURNED])

@@ -241,6 +241,9 @@ class Sandbox(Protocol):
             field: the field of `Limits` that the error names; GIVEN: the option ``deadline_s`` of `Node.with_options`.
         """
 
+    def expect_items(self, items: int) -> None:
+        """Say that the next call sends a batch of so many items: each of them has the deadline for itself. 0: it sends none."""
+
     def stats(self) -> Stats:
         """What the node has used so far."""
 

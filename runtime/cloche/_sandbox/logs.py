@@ -20,6 +20,8 @@ MAX_CHARACTERS: Final = 64 * 1024
 """Characters kept of all extra fields of a record together, escapes included."""
 MAX_PARTIAL: Final = 8192
 """Bytes of a line without an end that are joined to one record."""
+_ITEM: Final = bytes((0x82, abi.RING_ITEM))  # an array of two, beginning with that number
+_MOST_ITEMS: Final = 1 << 20
 _LEVELS: Final = (
     (50, "critical"),
     (40, "error"),
@@ -65,10 +67,17 @@ class _Output:
     """What a guest has written to descriptors 1 and 2 past `sys.stdout`, in pieces of any size: C prints a line word by word.
 
     A record ends where a piece has a line's end, so that there are never more records than pieces.
+
+    Args:
+        call: number of the call on the node.
+
+    Attributes:
+        item: index of the item of a batch to which the records belong; None: there is no batch.
     """
 
     def __init__(self, call: int) -> None:
         self._call = call
+        self.item: int | None = None
         self._parts: dict[int, list[bytes]] = {1: [], 2: []}
 
     def add(self, stream: int, piece: bytes) -> LogRecord | None:
@@ -91,7 +100,7 @@ class _Output:
     def _record(self, stream: int) -> LogRecord:
         text = b"".join(self._parts[stream]).decode(errors="replace")
         self._parts[stream].clear()
-        return LogRecord("info", "stdout" if stream == 1 else "stderr", clean(text.rstrip("\n")), self._call)
+        return LogRecord("info", "stdout" if stream == 1 else "stderr", clean(text.rstrip("\n")), self._call, item=self.item)
 
 
 def _parse_one(frame: bytes, call: int, output: _Output) -> LogRecord | None:
@@ -112,6 +121,7 @@ def _parse_one(frame: bytes, call: int, output: _Output) -> LogRecord | None:
                 _Fields().plain(extra or {}),
                 None if exception is None else clean(exception),
                 time_ns,
+                output.item,
             )
         case [(1 | 2) as stream, bytes(piece)]:
             return output.add(stream, piece)
@@ -122,17 +132,34 @@ def _parse_one(frame: bytes, call: int, output: _Output) -> LogRecord | None:
 def parse(frames: Iterable[bytes], call: int) -> tuple[list[LogRecord], int]:
     """Decode untrusted records.
 
+    Args:
+        frames: the records.
+        call: number of the call on the node.
+
     Returns:
         the valid records in order, and the number of malformed ones.
     """
     records, refused, output = [], 0, _Output(call)
     for frame in frames:
         try:
-            if (record := _parse_one(frame, call, output)) is not None:
+            if frame[:2] == _ITEM:
+                number = _item(frame)
+                records += output.finish()
+                output.item = number
+            elif (record := _parse_one(frame, call, output)) is not None:
                 records.append(record)
         except Exception:  # hostile bytes may raise anything: the guest loses this record and nothing else
             refused += 1
     return records + output.finish(), refused
+
+
+def _item(frame: bytes) -> int:
+    """The number in a mark, which says that the records behind it are of that item of a batch."""
+    match decode_record(frame):
+        case [abi.RING_ITEM, int(number)] if 0 <= number < _MOST_ITEMS:
+            return number
+        case _:
+            raise ValueError("not a mark")
 
 
 def collect(frames: list[bytes], dropped: int, most: int, call: int) -> tuple[list[LogRecord], int]:

@@ -35,9 +35,22 @@ _REPLIES: Final = tuple(Reply)
 _KINDS: Final = len(_REPLIES)
 _FAILURE: Final = Reply.FAILURE
 _STREAM_OPEN, _STREAM_FEED, _STREAM_CLOSE = int(Op.STREAM_OPEN), int(Op.STREAM_FEED), int(Op.STREAM_CLOSE)
+_STREAM_BATCH = int(Op.STREAM_BATCH)
 _BEGINNING: Final = StreamPosition(0, 0, False)
 _GOES_ON: Final = (Reply.YIELD, Reply.YIELD_NEED, Reply.NEED)
 _STOPPED: Final = {Stop.DEADLINE: "DeadlineError", Stop.CANCELLED: "CallInterruptedError", Stop.BUDGET: "BudgetError"}
+
+
+def _after_batch(position: StreamPosition | None, kind: Reply, value: Any) -> StreamPosition | None:
+    """The position after a batch. One that is malformed or could not be sent leaves it; whoever asked for it looks at it."""
+    match value:
+        case [list(outcomes), failure, bool(ended)] if kind is Reply.BATCH:
+            items, outputs, _ = _BEGINNING if position is None else position
+            done = len(outcomes) + (failure is not None)
+            given = sum(len(outcome) for outcome in outcomes if isinstance(outcome, list))
+            return None if ended else StreamPosition(items + done, outputs + given, True)
+        case _:
+            return position
 
 
 def _advanced(position: StreamPosition | None, op: int, kind: Reply) -> StreamPosition | None:
@@ -173,6 +186,10 @@ class CheckedSandbox(HasCallState, ABC):
         """See `Sandbox`."""
 
     @abstractmethod
+    def expect_items(self, items: int) -> None:
+        """See `Sandbox`."""
+
+    @abstractmethod
     def where(self) -> tuple[FrameInfo, ...]:
         """See `Sandbox`."""
 
@@ -215,7 +232,9 @@ class CheckedSandbox(HasCallState, ABC):
             raise
         if observer is not None:
             observer.end(op, self.calls, _STOPPED[self.told] if kind is _FAILURE and self.told is not None else "")
-        if _STREAM_OPEN <= op <= _STREAM_CLOSE:
+        if op == _STREAM_BATCH:
+            self.position = _after_batch(self.position, kind, value)
+        elif _STREAM_OPEN <= op <= _STREAM_CLOSE:
             self.position = _advanced(self.position, op, kind)
             if is_refused and op != _STREAM_CLOSE:
                 self.exchange(

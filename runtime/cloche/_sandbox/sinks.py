@@ -69,6 +69,8 @@ class Sink:
         """Log the records of a guest. Extra fields nest under the key ``guest``, so that they cannot forge another."""
         for record in records:
             fields: dict[str, Any] = {"node": node, "call": record.call, "logger": record.logger}
+            if record.item is not None:
+                fields["item"] = record.item
             if record.fields:
                 fields["guest"] = dict(record.fields)
             if record.exception is not None:

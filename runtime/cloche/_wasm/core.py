@@ -116,6 +116,7 @@ class Word(IntEnum):
     KEY = 14  # 4 words: 32 bytes of key
     GRANTED = 18  # whether the import `call` asks Python; 0: it answers that nothing is granted
     ACCOUNT = 19  # address of the struct cloche_account that pays for the processor time of calls; 0: none
+    ITEMS = 20  # items of the batch in the next message, each of which has a deadline of its own; 0: it is no batch
     # set by the core
     STATE = 24  # enum cloche_state
     ADDRESS = 25  # of a request of the guest

@@ -139,6 +139,9 @@ class LocalInstance(CheckedSandbox):
     def limit_next_calls(self, seconds: float | None, field: str = "deadline_s") -> None:
         """Does nothing: a node in this process cannot be stopped. Limits of streams are checked between steps, elsewhere."""
 
+    def expect_items(self, items: int) -> None:
+        """Does nothing, as `limit_next_calls`."""
+
     def fail(self, error: ProtocolError) -> ProtocolError:
         """See `CheckedSandbox`."""
         self.close()
@@ -173,6 +176,11 @@ class LocalInstance(CheckedSandbox):
             self._frames.append(write_cbor(record))
         else:
             self._live.take((write_cbor(record),), 0, self.calls)
+
+    def begin_item(self, number: int) -> None:
+        """Note for the log records that follow which item of a batch they belong to, and count its output anew."""
+        self._output = 0
+        self._frames.append(write_cbor([abi.RING_ITEM, number]))
 
     def hold(self, stream: int, record: list[Any] | None) -> bool:
         """Does nothing: in this process nothing breaks before the line is sent. Returns whether it may wait for its end."""

@@ -1,0 +1,130 @@
+"""Batches: several items of an open stream in one crossing, with an outcome for each of them.
+
+A crossing costs as much as some twenty small items. What an item costs beyond it is its own: encoding, the node's work, decoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cloche._requests import exclusive
+from cloche.errors import BrokenInstanceError, ClocheError, EncodeError
+from cloche_wire import Op, Reply
+
+if TYPE_CHECKING:
+    from cloche._requests import NodeLock
+    from cloche._runtime.calls import NodeCalls
+    from cloche._runtime.stream import StreamSession
+
+__all__ = ["BatchResult", "Batches"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch.
+
+    Attributes:
+        outcomes: for each item that was worked on, in order, the list of its outputs, or its error. If the batch ended the input,
+            and the stream went on to its end, one more has what the node gave then. An item that raised ends the batch: those
+            after it have not been begun.
+        ended: whether the stream has ended.
+    """
+
+    outcomes: list[list[Any] | ClocheError]
+    ended: bool
+
+
+class Batches:
+    """Sends batches to one node, whose stream is open and wants an item.
+
+    Args:
+        node: the node.
+        stream: its open stream.
+    """
+
+    def __init__(self, node: NodeCalls, stream: StreamSession) -> None:
+        self._node = node
+        self._stream = stream
+        self.lock: NodeLock = node.lock
+
+    @exclusive
+    def send(self, items: list[Any], end: bool = False) -> BatchResult:
+        """Have the node work on the items, one after the other.
+
+        Args:
+            items: the items.
+            end: whether the input ends behind them.
+
+        Raises:
+            BrokenInstanceError: the sandbox broke. What the node has made of the items before is lost with it.
+            ClosedError: the node is closed.
+        """
+        try:
+            kind, value = self._stream.batch(items, end)
+        except EncodeError as error:  # the guest was not entered
+            if isinstance(error, BrokenInstanceError) or len(items) + end <= 1:
+                return BatchResult([error], False)
+            return self._one_by_one(items, end)
+        if kind is Reply.FAILURE:
+            return self._taken_apart(value, len(items) + end)
+        match value:
+            case [list(outcomes), (dict() | None) as failure, bool(ended)] if kind is Reply.BATCH and all(
+                type(outcome) is list for outcome in outcomes
+            ):
+                return self._checked(outcomes, failure, ended, len(items) + end)
+        self._node.sandbox.finish(kind, value, Op.STREAM_BATCH)
+
+    def _checked(
+        self, outcomes: list[Any], failure: dict[Any, Any] | None, ended: bool, most: int
+    ) -> BatchResult:
+        if failure is not None and len(outcomes) < most:
+            outcomes.append(self._error(failure))
+        elif len(outcomes) != most and not (ended and len(outcomes) < most):
+            self._node.sandbox.finish(Reply.BATCH, outcomes, Op.STREAM_BATCH)
+        return BatchResult(outcomes, ended)
+
+    def _one_by_one(self, items: list[Any], end: bool) -> BatchResult:
+        """Send each item alone, because one of them cannot be sent."""
+        outcomes: list[list[Any] | ClocheError] = []
+        for item in items:
+            result = self.send([item])
+            outcomes += result.outcomes
+            if result.ended or isinstance(result.outcomes[-1], ClocheError):
+                return BatchResult(outcomes, result.ended)
+        if end:
+            result = self.send([], True)
+            return BatchResult(outcomes + result.outcomes, result.ended)
+        return BatchResult(outcomes, False)
+
+    def _taken_apart(self, failure: Any, most: int) -> BatchResult:
+        """Take the outcomes one by one, because they cannot be sent together: one has no form on the wire, or all are too large."""
+        outcomes: list[list[Any] | ClocheError] = []
+        first = self._error(failure)  # under the number of its call
+        call = self._node.sandbox.stats().calls
+        while len(outcomes) <= most:
+            kind, value = self._node.exchange(Op.STREAM_TAKE, [call, len(outcomes)], "")
+            if kind is Reply.FAILURE and len(outcomes) < most:
+                outcomes.append(self._error(value))
+            elif kind is Reply.RESULT and type(value) is list and len(outcomes) < most:
+                outcomes.append(value)
+            elif kind is Reply.RESULT and type(value) is bool:
+                return BatchResult(outcomes, value)
+            elif kind is Reply.RESULT and value is None and not outcomes:  # interrupted before the batch began
+                return BatchResult([first], False)
+            else:
+                break
+        self._node.sandbox.finish(Reply.BATCH, None, Op.STREAM_TAKE)
+
+    def _error(self, failure: Any) -> ClocheError:
+        """The error of an item, from its failure.
+
+        Raises:
+            BrokenInstanceError: the failure is malformed.
+        """
+        try:
+            self._node.sandbox.finish(Reply.FAILURE, failure, Op.STREAM_BATCH)
+        except BrokenInstanceError:
+            raise
+        except ClocheError as error:
+            return error

@@ -1,0 +1,193 @@
+"""`Channel`: a bounded queue of packets from one thread to another; `Joined`: several channels, read as one.
+
+Every channel of a pipeline carries the same item numbers in the same order, those without outputs as well. So channels can be joined
+in an order that does not depend on time, and a marker means the same place in all of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+__all__ = ["Barrier", "Channel", "End", "Failed", "Inbox", "Joined", "Marker", "Packet"]
+
+Packet: TypeAlias = tuple[int, list[Any]]
+"""Number of an item of the pipeline's input, and the values on this channel that were made of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The pipeline ends here with this error. What came before is complete."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """There are no more items.
+
+    Attributes:
+        values: what the nodes gave at the end of their input.
+    """
+
+    values: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """A place at which every node saves its state.
+
+    Attributes:
+        items: number of items before it.
+        states: id of a node, or of a copy -> its state; each node adds its own before it passes the barrier on.
+    """
+
+    items: int
+    states: dict[str, bytes] = field(default_factory=dict)
+
+
+Marker: TypeAlias = Failed | End | Barrier
+_MARKERS = (Failed, End, Barrier)
+
+
+class Channel:
+    """A queue of packets and markers. One thread puts, another one takes, and any thread may close it.
+
+    Args:
+        room: packets that it holds. Whoever puts more of them waits.
+        select: makes the values on this channel from those that were put; None: they are the same.
+    """
+
+    def __init__(self, room: int, select: Callable[[list[Any]], list[Any]] | None = None) -> None:
+        self._room = room
+        self._select = select
+        self._waiting: deque[Packet | Marker] = deque()
+        self._condition = threading.Condition(threading.Lock())
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, packets: Sequence[Packet]) -> bool:
+        """Add packets, in order; wait while there is no room. Returns False if nobody wants more."""
+        if self._select is not None:
+            select = self._select
+            packets = [(number, select(values)) for number, values in packets]
+        added = 0
+        with self._condition:
+            while added < len(packets):
+                if self._is_closed:
+                    return False
+                free = self._room - len(self._waiting)
+                if free <= 0:
+                    self._condition.wait()
+                    continue
+                self._waiting.extend(packets[added : added + free])
+                added += free
+                self._condition.notify_all()
+        return not self._is_closed
+
+    def mark(self, marker: Marker) -> bool:
+        """Add a marker, for which there is always room. Returns False if nobody wants it."""
+        if type(marker) is End and self._select is not None:
+            marker = End(self._select(marker.values))
+        with self._condition:
+            if not self._is_closed:
+                self._waiting.append(marker)
+                self._condition.notify_all()
+            return not self._is_closed
+
+    def take(self, most: int) -> list[Packet] | Marker | None:
+        """The next packets, as many as there are, `most` at most; or the marker that comes next; None once it is closed."""
+        with self._condition:
+            while not self._waiting:
+                if self._is_closed:
+                    return None
+                self._condition.wait()
+            if self._is_closed:
+                return None
+            waiting = self._waiting
+            if isinstance(waiting[0], _MARKERS):
+                return waiting.popleft()  # type: ignore[return-value]  # a marker
+            packets: list[Packet] = []
+            while waiting and len(packets) < most and type(waiting[0]) is tuple:
+                packets.append(waiting.popleft())  # type: ignore[arg-type]  # a packet
+            self._condition.notify_all()
+            return packets
+
+    def close(self) -> None:
+        """Want no more: what is in the channel is dropped, and whoever waits for it goes on."""
+        with self._condition:
+            self._is_closed = True
+            self._waiting.clear()
+            self._condition.notify_all()
+
+
+class Joined:
+    """Several channels, read as one: of each item the values of the first channel, then those of the second, and so on.
+
+    Args:
+        channels: the channels.
+        combine: makes the values of an item from those of each channel; None: one list after the other.
+    """
+
+    def __init__(
+        self, channels: Sequence[Channel], combine: Callable[[list[list[Any]]], list[Any]] | None = None
+    ) -> None:
+        self._channels = list(channels)
+        self._combine = combine or _chain
+        self._held: list[deque[Packet]] = [deque() for _ in self._channels]
+        """Packets that have been taken from each channel, and not from this one."""
+        self._marked: list[Marker | None] = [None] * len(self._channels)
+        """The marker that comes next on each channel, if it has come to one."""
+
+    def __len__(self) -> int:
+        return max(map(len, self._channels))
+
+    def take(self, most: int) -> list[Packet] | Marker | None:
+        """As `Channel.take`."""
+        for index, channel in enumerate(self._channels):
+            if not self._held[index] and self._marked[index] is None:
+                got = channel.take(most)
+                if got is None:
+                    return None
+                if isinstance(got, list):
+                    self._held[index].extend(got)
+                else:
+                    self._marked[index] = got
+        ended = [isinstance(marker, End) for marker in self._marked]
+        going_on = [len(held) for held, has_ended in zip(self._held, ended, strict=True) if not has_ended]
+        count = min(going_on) if going_on else max(map(len, self._held))
+        return [self._next() for _ in range(min(count, most))] if count else self._passed()
+
+    def _next(self) -> Packet:
+        """The next item; a channel that has ended before it has no values of it."""
+        packets = [held.popleft() if held else None for held in self._held]
+        number = next(packet[0] for packet in packets if packet is not None)
+        return number, self._combine([[] if packet is None else packet[1] for packet in packets])
+
+    def _passed(self) -> Marker:
+        """The marker to which the channels have come."""
+        failed = next((marker for marker in self._marked if isinstance(marker, Failed)), None)
+        if failed is not None:
+            return failed
+        barrier = next((marker for marker in self._marked if isinstance(marker, Barrier)), None)
+        if barrier is not None:
+            self._marked = [None if isinstance(marker, Barrier) else marker for marker in self._marked]
+            return barrier
+        return End(self._combine([marker.values for marker in self._marked if isinstance(marker, End)]))
+
+    def close(self) -> None:
+        """As `Channel.close`."""
+        for channel in self._channels:
+            channel.close()
+
+
+Inbox: TypeAlias = Channel | Joined
+
+
+def _chain(lists: list[list[Any]]) -> list[Any]:
+    return [value for values in lists for value in values]

@@ -1,0 +1,384 @@
+"""`Stage`: one node of a running pipeline. Takes items from its inbox, has the node work on them, and sends its outputs on.
+
+A stage decides what becomes of an item that fails, and nothing else does: `NodeSpec` says how. Everything that it sends on keeps the
+numbers and the order of the items.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from cloche.errors import ClocheError
+from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
+from cloche.pipeline._digest import digest
+from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError
+from cloche.pipeline.placement import BatchResult, Placement
+from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, Retry
+
+__all__ = ["Outlet", "Rejected", "Stage", "StageCounts", "Surroundings"]
+
+BATCH_S: Final = 0.005
+"""Batches grow while one takes less than this, and shrink when one takes four times as long: so that outputs are not held up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An item that a node could not work on, for the ``dead_letters`` of `Pipeline.run`.
+
+    Attributes:
+        node: id of the node.
+        item: number of the pipeline's item that it was, or was made of; None: it was made at the end of the input.
+        value: the item, as the node got it.
+        error: what the node raised.
+    """
+
+    node: str
+    item: int | None
+    value: Any
+    error: Exception
+
+
+@dataclass(slots=True)
+class StageCounts:
+    """What a stage has done so far.
+
+    Attributes:
+        items: items that the node has worked on.
+        outputs: outputs that it has made.
+        failed: items for which it raised, retries not counted.
+        retried: calls again after a failure.
+        rejected: items that were skipped or handed to ``dead_letters``.
+        breaks: how often its sandbox or process broke.
+        batches: crossings.
+        busy_s: seconds in which the node worked.
+    """
+
+    items: int = 0
+    outputs: int = 0
+    failed: int = 0
+    retried: int = 0
+    rejected: int = 0
+    breaks: int = 0
+    batches: int = 0
+    busy_s: float = 0.0
+
+
+class Surroundings(Protocol):
+    """What a stage needs of the run that it is a part of."""
+
+    stopping: threading.Event
+
+    def warn(self, node: str, message: str, **facts: Any) -> None:
+        """Log a warning."""
+
+    def reject(self, rejected: Rejected) -> None:
+        """Take an item that was handed to ``dead_letters``."""
+
+
+class Outlet(Protocol):
+    """Where a stage sends its outputs: a `Channel`, or a `Stage` that runs in the same thread."""
+
+    def put(self, packets: Sequence[Packet]) -> bool:
+        """Take packets. Returns False if no more are wanted."""
+
+    def mark(self, marker: Marker) -> bool:
+        """Take a marker. Returns False if no more are wanted."""
+
+
+class _Ends(Exception):
+    """Ends the stage with an error for the caller."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+class Stage:
+    """One node, or one copy of it, at work.
+
+    Args:
+        name: the node's id.
+        state_name: what the state of this copy is called in a checkpoint.
+        spec: its specification.
+        placement: the node in its place, started.
+        outlets: where its outputs go.
+        around: the run.
+        first: what the node gave before its first item.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        state_name: str,
+        spec: NodeSpec,
+        placement: Placement,
+        outlets: Sequence[Outlet],
+        around: Surroundings,
+        first: Sequence[Any] = (),
+    ) -> None:
+        self.name = name
+        self.counts = StageCounts()
+        self._state_name = state_name
+        self._spec = spec
+        self._placement = placement
+        self._outlets = list(outlets)
+        self._around = around
+        self._first = list(first)
+        self._most = spec.batch
+        self._size = 1
+        self._alone = 0
+        """Items that are sent alone, because the batch that they were in broke the node."""
+        self._saves = isinstance(_last(spec.on_error), Restore)
+        self._failures = 0
+        self._opened_at: float | None = None
+        self._ended = False
+        """Whether the node wants no more items."""
+        self._done = False
+
+    def run(self, inbox: Inbox) -> None:
+        """Work until the inbox ends. The target of the stage's thread."""
+        try:
+            while not self._done:
+                got = inbox.take(self._size if self._alone == 0 else 1)
+                if got is None:
+                    return
+                if isinstance(got, list):
+                    self.put(got)
+                else:
+                    self.mark(got)
+        finally:
+            inbox.close()
+
+    def put(self, packets: Sequence[Packet]) -> bool:
+        """Work on items, and send on what the node makes of them. Returns False if the stage wants no more."""
+        if self._done:
+            return False
+        values = [value for _, of_item in packets for value in of_item]
+        made: list[list[Any]] = []
+        ends: BaseException | None = None
+        try:
+            self._work(values, [number for number, of_item in packets for _ in of_item], made)
+        except _Ends as end:
+            ends = end.error
+        except BaseException as error:
+            ends = error
+        self._send(self._regrouped(packets, made, complete=ends is None))
+        if ends is not None:
+            self._finish(Failed(ends))
+        elif self._ended:
+            self._finish(End([]))
+        return not self._done
+
+    def mark(self, marker: Marker) -> bool:
+        """Do what a marker asks for, and send it on. Returns False if the stage wants no more."""
+        if self._done:
+            return False
+        try:
+            if isinstance(marker, Barrier):
+                marker.states[self._state_name] = self._placement.snapshot()
+                self._pass(marker)
+            elif isinstance(marker, End):
+                self._finish(End(self._last_outputs(marker.values)))
+            else:
+                self._finish(marker)
+        except _Ends as end:
+            self._finish(Failed(end.error))
+        except BaseException as error:
+            self._finish(Failed(error))
+        return not self._done
+
+    def _finish(self, marker: Marker) -> None:
+        self._done = True
+        if isinstance(marker, End) and self._first:
+            marker = End(self._first + marker.values)
+            self._first = []
+        self._pass(marker)
+
+    def _pass(self, marker: Marker) -> None:
+        for outlet in self._outlets:
+            outlet.mark(marker)
+
+    def _send(self, packets: list[Packet]) -> None:
+        if not packets:
+            return
+        if self._first:
+            number, values = packets[0]
+            packets[0] = number, self._first + values
+            self._first = []
+        wanted = [outlet.put(packets) for outlet in self._outlets]
+        if not any(wanted):
+            self._done = True  # nobody wants more: whoever is before this stage learns it by its next `put`
+
+    def _regrouped(self, packets: Sequence[Packet], made: list[list[Any]], *, complete: bool) -> list[Packet]:
+        """The outputs by the items that they were made of. What is incomplete is the last item's, and nothing follows it."""
+        grouped: list[Packet] = []
+        at = 0
+        for number, values in packets:
+            if at + len(values) > len(made):
+                if not (complete and not self._ended) and at < len(made):
+                    grouped.append((number, [output for outputs in made[at:] for output in outputs]))
+                break
+            grouped.append((number, [output for outputs in made[at : at + len(values)] for output in outputs]))
+            at += len(values)
+        return grouped
+
+    def _last_outputs(self, values: list[Any]) -> list[Any]:
+        """Work on what the nodes before gave at their end, then end this node's input: its outputs."""
+        made: list[list[Any]] = []
+        self._work(values, [None] * len(values), made)
+        outputs = [output for of_item in made for output in of_item]
+        if self._ended:
+            return outputs
+        try:
+            result = self._call([], end=True)
+        except BrokenError as error:
+            raise _Ends(self._error(error, "at the end of its input", None, None)) from None
+        for outcome in result.outcomes[:1]:
+            if isinstance(outcome, Exception):
+                raise _Ends(self._error(outcome, "at the end of its input", None, None))
+            outputs += outcome
+            self.counts.outputs += len(outcome)
+        return outputs
+
+    def _work(self, values: list[Any], numbers: Sequence[int | None], made: list[list[Any]]) -> None:
+        """Have the node work on values, and add a list of outputs for each to `made`.
+
+        Raises:
+            _Ends: the pipeline ends.
+        """
+        while len(made) < len(values) and not self._ended:
+            at = len(made)
+            size = 1 if self._alone or self._saves or self._opened_at is not None else max(self._size, 1)
+            batch = values[at : at + size]
+            for outcome in self._outcomes(batch, numbers[at : at + size]):
+                if isinstance(outcome, Exception):
+                    self.counts.failed += 1
+                    outcome = self._decided(values[len(made)], numbers[len(made)], outcome)
+                made.append(outcome)
+                self.counts.items += 1
+                self.counts.outputs += len(outcome)
+            self._alone = max(0, self._alone - len(batch))
+
+    def _outcomes(self, batch: list[Any], numbers: Sequence[int | None]) -> list[list[Any] | Exception]:
+        """The outcomes of at least one item of a batch; none if the batch has to be sent anew, item by item."""
+        if self._opened_at is not None and time.monotonic() - self._opened_at < self._reset_s:
+            return [CircuitOpenError(f"node {self.name!r} was not called: it has failed {self._failures} times in a row")]
+        try:
+            result = self._call(batch)
+        except BrokenError as error:
+            self.counts.breaks += 1
+            cause = error.__cause__ or error
+            if not error.recovered:
+                of = _span(numbers)
+                raise _Ends(self._error(cause, f"while it worked on {of}", numbers[0], batch[0] if len(batch) == 1 else None)) from None
+            if len(batch) > 1:
+                self._around.warn(self.name, "broke, and was brought back: the items of its batch are sent again, one by one")
+                self._alone = len(batch)
+                return []
+            outcomes: list[list[Any] | Exception] = [cause if isinstance(cause, Exception) else error]
+        else:
+            outcomes = result.outcomes
+            self._ended = result.ended
+        self._count_failures(outcomes)
+        return outcomes
+
+    def _count_failures(self, outcomes: list[list[Any] | Exception]) -> None:
+        for outcome in outcomes:
+            self._failures = self._failures + 1 if isinstance(outcome, Exception) else 0
+        if (breaker := self._spec.breaker) is None:
+            return
+        if self._failures < breaker.failures:
+            self._opened_at = None
+            return
+        if self._opened_at is None:
+            self._around.warn(self.name, f"is not called for {breaker.reset_s} s: it has failed {self._failures} times in a row")
+        self._opened_at = time.monotonic()
+
+    @property
+    def _reset_s(self) -> float:
+        return 0.0 if self._spec.breaker is None else self._spec.breaker.reset_s
+
+    def _call(self, batch: list[Any], *, end: bool = False) -> BatchResult:
+        if self._around.stopping.is_set():
+            raise _Ends(ClocheError("the pipeline was stopped"))
+        saved = self._placement.snapshot() if self._saves and not end else None
+        began = time.perf_counter()
+        try:
+            result = self._placement.call(batch, end=end)
+        finally:
+            took = time.perf_counter() - began
+            self.counts.batches += 1
+            self.counts.busy_s += took
+        if saved is not None and any(isinstance(outcome, Exception) for outcome in result.outcomes):
+            self._saved = saved
+        self._fit(len(batch), took)
+        return result
+
+    def _fit(self, items: int, took: float) -> None:
+        """Choose the size of the next batch by the time of the last one."""
+        if took < BATCH_S and items >= self._size:
+            self._size = min(2 * self._size, self._most)
+        elif took > 4 * BATCH_S:
+            self._size = max(1, self._size // 2)
+
+    def _decided(self, value: Any, number: int | None, error: Exception) -> list[Any]:
+        """What becomes of an item for which the node has raised: its outputs after all, or none.
+
+        Raises:
+            _Ends: the pipeline ends.
+        """
+        rule: OnError = self._spec.on_error
+        if isinstance(error, CircuitOpenError) and isinstance(rule, Retry):
+            rule = rule.then
+        if isinstance(rule, Retry):
+            outputs = self._retried(rule, value, error)
+            if isinstance(outputs, list):
+                return outputs
+            error, rule = outputs, rule.then
+        if isinstance(rule, Restore):
+            if not isinstance(error, CircuitOpenError):
+                self._placement.restore(self._saved)
+            rule = rule.then
+        if isinstance(rule, Fail):
+            raise _Ends(self._error(error, "", number, value))
+        self.counts.rejected += 1
+        self._around.warn(self.name, f"item {number} was left out: {error}", item=number, digest=digest(value))
+        if isinstance(rule, DeadLetter):
+            self._around.reject(Rejected(self.name, number, value, error))
+        return []
+
+    def _retried(self, rule: Retry, value: Any, error: Exception) -> list[Any] | Exception:
+        for attempt in range(1, rule.times + 1):
+            if self._around.stopping.wait(rule.wait_s(attempt)):
+                raise _Ends(ClocheError("the pipeline was stopped"))
+            self.counts.retried += 1
+            outcomes = self._outcomes([value], [None])
+            if outcomes and isinstance(outcomes[0], list):
+                return outcomes[0]
+            if outcomes and isinstance(outcomes[0], Exception):
+                error = outcomes[0]
+        return error
+
+    def _error(self, error: BaseException, what: str, number: int | None, value: Any) -> PipelineError:
+        name = f"node {self.name!r}"
+        shown = digest(value) if value is not None and number is not None else ""
+        where = what or (f"on item {number}" if number is not None else "on what came at the end of the input")
+        told = f" (SHA-256 {shown})" if shown else ""
+        failed = PipelineError(f"{name} failed {where}{told}: {error}", node=self.name, item=number, digest=shown)
+        failed.__cause__ = error
+        return failed
+
+
+def _last(rule: OnError) -> OnError:
+    return rule.then if isinstance(rule, Retry) else rule
+
+
+def _span(numbers: Sequence[int | None]) -> str:
+    known = [number for number in numbers if number is not None]
+    if not known:
+        return "what came at the end of the input"
+    return f"item {known[0]}" if known[0] == known[-1] else f"items {known[0]} to {known[-1]}"

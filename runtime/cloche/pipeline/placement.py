@@ -1,0 +1,78 @@
+"""`Placement`: the five verbs of a node wherever it runs: start, call a batch, snapshot, restore, stop.
+
+The engine of a pipeline knows nothing else of a node. `_placements` has one implementation for each `Place`; a program can pass its
+own (another machine, a container) by a `Place` of a registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["BatchResult", "Placement"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch.
+
+    Attributes:
+        outcomes: for each item that was worked on, in order, the list of its outputs, or its error. If the batch ended the input,
+            one more has what the node gave then (its last outputs, and what ``flush`` returned). An item that failed may end the
+            batch: the items behind the last outcome have not been begun.
+        ended: whether the node wants no more items.
+    """
+
+    outcomes: list[list[Any] | Exception]
+    ended: bool = False
+
+
+class Placement(Protocol):
+    """One node, or one copy of it, in its place. The engine calls one method at a time, each on any thread; `interrupt` at any time."""
+
+    def start(self) -> BatchResult:
+        """Load the node, call ``initialize``, and begin its stream.
+
+        Returns:
+            a result with one outcome: what the node gave before its first item.
+
+        Raises:
+            ClocheError: the node could not be loaded; nothing is left behind.
+        """
+
+    def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
+        """Have the node work on items, one after the other.
+
+        Args:
+            items: the items.
+            end: whether there are no more behind them.
+
+        Raises:
+            BrokenError: the place broke: nothing is known of the outcomes of these items. The node has been brought back if its
+                specification says so, in the state in which it was before these items ("restore"), or after ``initialize``.
+        """
+
+    def snapshot(self) -> bytes:
+        """The node's state between two calls, with the position of its stream.
+
+        Raises:
+            ClocheError: the state cannot be saved.
+        """
+
+    def restore(self, state: bytes) -> None:
+        """Go on from a state that `snapshot` has given, here or elsewhere. It takes the place of `start`, or sets the node back.
+
+        Raises:
+            ClocheError: the state is of another node or version.
+        """
+
+    def stop(self) -> None:
+        """Call ``cleanup``, and free everything. A second time it does nothing.
+
+        Raises:
+            Exception: ``cleanup`` raised; everything is free nevertheless.
+        """
+
+    def interrupt(self) -> None:
+        """End the call under way, if there is one: it raises. Called on another thread."""
