@@ -46,7 +46,7 @@ class Barrier:
     """
 
     items: int
-    states: dict[str, bytes] = field(default_factory=dict)
+    states: dict[str, Any] = field(default_factory=dict)
 
 
 Marker: TypeAlias = Failed | End | Barrier

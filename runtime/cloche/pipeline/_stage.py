@@ -16,7 +16,7 @@ from cloche.errors import ClocheError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
 from cloche.pipeline._digest import digest
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError
-from cloche.pipeline.placement import BatchResult, Placement
+from cloche.pipeline.placement import BatchResult, Placement, State
 from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, Retry
 
 __all__ = ["Outlet", "Rejected", "Stage", "StageCounts", "Surroundings"]
@@ -138,6 +138,8 @@ class Stage:
         self._ended = False
         """Whether the node wants no more items."""
         self._done = False
+        self._saved: State = b""
+        """The state before the item under way, if `Restore` may need it."""
 
     def run(self, inbox: Inbox) -> None:
         """Work until the inbox ends. The target of the stage's thread."""
@@ -150,6 +152,8 @@ class Stage:
                     self.put(got)
                 else:
                     self.mark(got)
+        except BaseException as error:  # what joins the channels has refused an item
+            self._finish(Failed(error))
         finally:
             inbox.close()
 
@@ -305,7 +309,8 @@ class Stage:
     def _call(self, batch: list[Any], *, end: bool = False) -> BatchResult:
         if self._around.stopping.is_set():
             raise _Ends(ClocheError("the pipeline was stopped"))
-        saved = self._placement.snapshot() if self._saves and not end else None
+        if self._saves and not end:
+            self._saved = self._placement.snapshot()
         began = time.perf_counter()
         try:
             result = self._placement.call(batch, end=end)
@@ -313,8 +318,6 @@ class Stage:
             took = time.perf_counter() - began
             self.counts.batches += 1
             self.counts.busy_s += took
-        if saved is not None and any(isinstance(outcome, Exception) for outcome in result.outcomes):
-            self._saved = saved
         self._fit(len(batch), took)
         return result
 

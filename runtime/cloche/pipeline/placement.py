@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-__all__ = ["BatchResult", "Placement"]
+from cloche._sandbox import Snapshot
+
+__all__ = ["BatchResult", "Placement", "State"]
+
+State: TypeAlias = "Snapshot | bytes"
+"""The state of a node: a sandbox's snapshot, or bytes that only the same kind of placement reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +58,14 @@ class Placement(Protocol):
                 specification says so, in the state in which it was before these items ("restore"), or after ``initialize``.
         """
 
-    def snapshot(self) -> bytes:
+    def snapshot(self) -> State:
         """The node's state between two calls, with the position of its stream.
 
         Raises:
             ClocheError: the state cannot be saved.
         """
 
-    def restore(self, state: bytes) -> None:
+    def restore(self, state: State) -> None:
         """Go on from a state that `snapshot` has given, here or elsewhere. It takes the place of `start`, or sets the node back.
 
         Raises:

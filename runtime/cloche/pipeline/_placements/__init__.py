@@ -1,0 +1,1 @@
+"""Where nodes run: one implementation of `Placement` for each `Place`."""

@@ -1,0 +1,298 @@
+"""`Native`: a node as ordinary Python of this process (placements "native" and "inline"). It has all rights of this user."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pickle
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+from cloche._pickles import refuses_to_pickle
+from cloche.errors import ClocheError
+from cloche.pipeline.placement import BatchResult, State
+from cloche.pipeline.spec import NodeSpec
+from cloche.source import Source
+from cloche_guest import entry
+from cloche_guest.node import Node, is_async_iterator, is_iterator
+
+__all__ = ["Native", "found_target"]
+
+
+class Native:
+    """One copy of a node in this process.
+
+    Args:
+        spec: the node's specification.
+        target: its class or function.
+        name: its name in errors.
+        session_id: as for `Runtime.load`.
+    """
+
+    def __init__(self, spec: NodeSpec, target: Any, name: str, session_id: str | None) -> None:
+        self._spec = spec
+        self._target = target
+        self._name = name
+        self._session_id = session_id
+        self._node: Node | None = None
+        self._whole: _WholeStream | None = None
+        self._runner: asyncio.Runner | None = None
+        self._is_over = False
+
+    def start(self) -> BatchResult:
+        """See `Placement`."""
+        built = entry.build(self._target, dict(self._spec.params), self._session_id)
+        self._node = Node(built, getattr(self._target, "__qualname__", self._name))
+        self._finished(self._method("initialize"))
+        return BatchResult([self._open()])
+
+    def _open(self) -> list[Any]:
+        assert self._node is not None
+        if not self._node.takes_stream:
+            return []
+        self._whole = _WholeStream(self._node.process, self._loop)
+        outputs = self._whole.advance()
+        self._is_over = self._whole.ended
+        return outputs
+
+    @property
+    def _loop(self) -> asyncio.Runner:
+        """The event loop of this node, made when a coroutine needs it."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner
+
+    def _method(self, name: str) -> Any:
+        assert self._node is not None
+        method = self._node.method(name)
+        return None if method is None else method()
+
+    def _finished(self, result: Any) -> Any:
+        """A result of the node, awaited if it can be. Iterators of outputs are returned unchanged."""
+        if inspect.isawaitable(result):
+            return self._loop.run(_awaited(result))
+        return result
+
+    def _outputs(self, result: Any) -> list[Any]:
+        """The outputs that a result of process or flush stands for: None is none, an iterator has several."""
+        result = self._finished(result)
+        if is_iterator(result):
+            return [output for output in result if output is not None]
+        if is_async_iterator(result):
+            return self._loop.run(_collected(result))
+        return [] if result is None else [result]
+
+    def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
+        """See `Placement`."""
+        outcomes: list[list[Any] | Exception] = []
+        for item in items:
+            if self._is_over:
+                break
+            try:
+                outcomes.append(self._one(item))
+            except Exception as error:
+                outcomes.append(error)
+                if self._whole is not None:
+                    self._open()
+                return BatchResult(outcomes)
+        if end and not self._is_over:
+            self._is_over = True
+            try:
+                last = [] if self._whole is None else self._whole.end()
+                outcomes.append(last + self._outputs(self._method("flush")))
+            except Exception as error:
+                outcomes.append(error)
+        return BatchResult(outcomes, self._is_over)
+
+    def _one(self, item: Any) -> list[Any]:
+        node = self._node
+        assert node is not None
+        if self._whole is not None:
+            outputs = self._whole.feed(item)
+            if self._whole.ended:
+                self._is_over = True
+                outputs += self._outputs(self._method("flush"))
+            return outputs
+        result = node.process(*item) if node.spread and type(item) is tuple else node.process(item)
+        return self._outputs(result)
+
+    def snapshot(self) -> State:
+        """See `Placement`. The node is pickled."""
+        if self._whole is not None:
+            raise ClocheError(f"node {self._name!r} takes the whole stream, so its state cannot be saved natively: run it in a sandbox")
+        assert self._node is not None
+        try:
+            return pickle.dumps(self._node.target)
+        except Exception as error:
+            why = refuses_to_pickle(self._node.target) or str(error)
+            raise ClocheError(
+                f"the state of node {self._name!r} cannot be saved: it cannot be pickled ({why}). Give it __getstate__, or run it in a sandbox"
+            ) from error
+
+    def restore(self, state: State) -> None:
+        """See `Placement`. The state is unpickled: it has to come from somebody whom you trust as much as the node's code."""
+        if not isinstance(state, bytes):
+            raise ClocheError(f"the state of {self._name!r} is not that of a native node")
+        self._node = Node(pickle.loads(state), getattr(self._target, "__qualname__", self._name))
+
+    def stop(self) -> None:
+        """See `Placement`."""
+        node, whole, self._whole = self._node, self._whole, None
+        try:
+            if whole is not None:
+                whole.close()
+            if node is not None:
+                self._finished(self._method("cleanup"))
+        finally:
+            self._node = None
+            runner, self._runner = self._runner, None
+            if runner is not None:
+                runner.close()
+
+    def interrupt(self) -> None:
+        """See `Placement`. Does nothing: Python code of this process cannot be ended from outside."""
+
+
+class _WholeStream:
+    """A node that takes the whole input as an async iterator, fed item by item.
+
+    Attributes:
+        ended: whether the node has returned.
+    """
+
+    def __init__(self, process: Callable[..., Any], runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._process = process
+        self._outputs: list[Any] = []
+        self._items: list[Any] = []
+        self._input_ended = False
+        self._wakes: asyncio.Event | None = None
+        self._rests: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.ended = False
+
+    def advance(self) -> list[Any]:
+        """Run until the node wants an item that is not there, or returns. Its outputs meanwhile."""
+        self._runner.run(self._until_it_rests())
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def feed(self, item: Any) -> list[Any]:
+        """Give it an item."""
+        self._items.append(item)
+        return self.advance()
+
+    def end(self) -> list[Any]:
+        """End its input."""
+        self._input_ended = True
+        return self.advance()
+
+    def close(self) -> None:
+        """Close the node's generator."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            self._runner.run(_settled(self._task))
+
+    async def _until_it_rests(self) -> None:
+        if self._task is None:
+            self._wakes, self._rests = asyncio.Event(), asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._run())
+        assert self._wakes is not None
+        assert self._rests is not None
+        self._rests.clear()
+        self._wakes.set()
+        rests = asyncio.ensure_future(self._rests.wait())
+        await asyncio.wait({self._task, rests}, return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            self.ended = True
+            rests.cancel()
+            self._task.result()
+
+    async def _run(self) -> None:
+        result = self._process(self._input())
+        if inspect.isawaitable(result):
+            result = await result
+        if is_async_iterator(result):
+            async for output in result:
+                if output is not None:
+                    self._outputs.append(output)
+        elif is_iterator(result):
+            self._outputs += [output for output in result if output is not None]
+        elif result is not None:
+            self._outputs.append(result)
+
+    async def _input(self) -> AsyncIterator[Any]:
+        assert self._wakes is not None
+        assert self._rests is not None
+        while True:
+            if self._items:
+                yield self._items.pop(0)
+            elif self._input_ended:
+                return
+            else:
+                self._wakes.clear()
+                self._rests.set()
+                await self._wakes.wait()
+
+
+async def _awaited(result: Any) -> Any:
+    while inspect.isawaitable(result):
+        result = await result
+    return result
+
+
+async def _collected(result: AsyncIterator[Any]) -> list[Any]:
+    return [output async for output in result if output is not None]
+
+
+async def _settled(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait({task})
+
+
+def found_target(spec: NodeSpec, source: Any, name: str) -> Any:
+    """The class or function of a node that runs natively.
+
+    Args:
+        spec: its specification.
+        source: a class, a function, a `Source`, the path of a .py file or package, or the dotted name of a module.
+        name: the node's name, for its module.
+
+    Raises:
+        ImportError: the code cannot be imported.
+        LookupError: it has no such entry.
+    """
+    if not isinstance(source, (str, Source)) and not hasattr(source, "__fspath__"):
+        return source
+    return entry.find(_module(source, name), spec.entry)
+
+
+def _module(source: Any, name: str) -> ModuleType:
+    import importlib
+    import importlib.util
+    import linecache
+    from pathlib import Path
+
+    if isinstance(source, Source):
+        module = ModuleType(f"cloche_node_{name}")
+        module.__file__ = source.filename
+        linecache.cache[source.filename] = (len(source.text), None, source.text.splitlines(True), source.filename)
+        sys.modules[module.__name__] = module
+        exec(compile(source.text, source.filename, "exec"), module.__dict__)
+        return module
+    path = Path(source).resolve()
+    if not path.exists():
+        return importlib.import_module(str(source))
+    if path.is_dir():
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))
+        return importlib.import_module(path.name)
+    own = f"cloche_node_{path.stem}"  # not the file's own name, which may be that of another module
+    spec = importlib.util.spec_from_file_location(own, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[own] = module  # so that its classes can be pickled
+    spec.loader.exec_module(module)
+    return module

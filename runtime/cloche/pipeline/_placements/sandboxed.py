@@ -1,0 +1,137 @@
+"""`Sandboxed`: a node in a sandbox (placement "wasm")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from cloche._runtime.batches import Batches
+from cloche._runtime.node import Node
+from cloche._runtime.runtime import Runtime
+from cloche._runtime.stream import StreamSession
+from cloche._sandbox import Snapshot
+from cloche.errors import BrokenInstanceError, ClocheError
+from cloche.grants import Grants
+from cloche.pipeline.errors import BrokenError
+from cloche.pipeline.placement import BatchResult, State
+from cloche.pipeline.spec import NodeSpec
+from cloche.source import Source
+
+__all__ = ["Sandboxed"]
+
+
+class Sandboxed:
+    """One copy of a node in a sandbox of its own.
+
+    Args:
+        runtime: makes the sandbox.
+        spec: the node's specification.
+        source: its code.
+        name: its name in logs and errors.
+        session_id: as for `Runtime.load`.
+    """
+
+    def __init__(
+        self, runtime: Runtime, spec: NodeSpec, source: Source | str, name: str, session_id: str | None
+    ) -> None:
+        self._runtime = runtime
+        self._spec = spec
+        self._source = source
+        self._name = name
+        self._session_id = session_id
+        self._node: Node | None = None
+        self._batches: Batches | None = None
+        self._stream: StreamSession | None = None
+
+    def start(self) -> BatchResult:
+        """See `Placement`."""
+        spec = self._spec
+        self._node = node = self._runtime.load(
+            self._source,
+            spec.entry,
+            spec.params,
+            name=self._name,
+            limits=spec.limits,
+            grants=spec.grants,
+            session_id=self._session_id,
+            on_break="raise" if spec.on_break == "fail" else spec.on_break,
+        )
+        node.initialize()
+        return BatchResult([self._open()])
+
+    def _open(self, *, resume: bool = False) -> list[Any]:
+        """Begin the node's stream, or go on with the one of its restored state. Returns what the node gave before its first item."""
+        assert self._node is not None
+        calls = self._node.__cloche__
+        self._stream = stream = StreamSession(calls, resume=resume)
+        self._batches = Batches(calls, stream)
+        stream.open()
+        outputs = []
+        while not stream.ended and (stream.output or not stream.wants):
+            if stream.output:
+                outputs.append(stream.value)
+            if stream.wants:
+                break
+            stream.next()
+        return outputs
+
+    def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
+        """See `Placement`."""
+        assert self._batches is not None
+        try:
+            result = self._batches.send(list(items), end)
+        except BrokenInstanceError as error:
+            raise self._brought_back(error) from error
+        if result.ended and not end and isinstance(result.outcomes[-1], ClocheError):
+            # a node that takes the whole stream ends with an item that fails: it gets a new one for the items behind it
+            self._open()
+            return BatchResult(list(result.outcomes))
+        return BatchResult(list(result.outcomes), result.ended)
+
+    def _brought_back(self, error: BrokenInstanceError) -> BrokenError:
+        node = self._node
+        assert node is not None
+        if node.broken:
+            return BrokenError(f"{self._name}: {error}")
+        try:
+            self._open(resume=node.stream_position is not None)
+        except ClocheError as later:
+            error.add_note(f"and it could not be brought back: {later}")
+            return BrokenError(f"{self._name}: {error}")
+        return BrokenError(f"{self._name}: {error}", recovered=True)
+
+    def snapshot(self) -> State:
+        """See `Placement`."""
+        assert self._node is not None
+        return self._node.snapshot()
+
+    def restore(self, state: State) -> None:
+        """See `Placement`."""
+        if not isinstance(state, Snapshot):
+            raise ClocheError(f"the state of {self._name!r} is not that of a sandbox")
+        if self._node is not None:
+            self._node.__cloche__.discard()
+        spec = self._spec
+        grants = spec.grants if spec.grants is not None else Grants()
+        self._node = node = self._runtime.restore(
+            state,
+            name=self._name,
+            limits=spec.limits,
+            grants=replace(grants),
+            reseed=False,
+            on_break="raise" if spec.on_break == "fail" else spec.on_break,
+        )
+        self._open(resume=node.stream_position is not None)
+
+    def stop(self) -> None:
+        """See `Placement`."""
+        node, self._node = self._node, None
+        if node is not None:
+            node.close()
+
+    def interrupt(self) -> None:
+        """See `Placement`."""
+        node = self._node
+        if node is not None and node.__cloche__.busy:
+            node.__cloche__.sandbox.canceller()()

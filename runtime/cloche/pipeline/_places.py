@@ -1,0 +1,109 @@
+"""`Places`: makes the placements of a pipeline's nodes. What was asked to be sandboxed is, or the pipeline is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cloche._runtime.runtime import Runtime
+from cloche.pipeline._placements.native import Native, found_target
+from cloche.pipeline._placements.process import Separate
+from cloche.pipeline._placements.sandboxed import Sandboxed
+from cloche.pipeline.errors import PlacementError
+from cloche.pipeline.graph import Graph
+from cloche.pipeline.placement import Placement
+from cloche.pipeline.spec import NodeSpec
+from cloche.source import Source
+
+__all__ = ["Places"]
+
+
+class Places:
+    """Makes placements for each run of a pipeline.
+
+    Args:
+        graph: the nodes.
+        runtime: makes the sandboxes; None: one is made when it is needed.
+        logger: the logger of that runtime.
+        allow_native: whether nodes may run outside of a sandbox.
+
+    Raises:
+        PlacementError: a node cannot run where it was asked to.
+    """
+
+    def __init__(self, graph: Graph, runtime: Runtime | None, logger: Any, *, allow_native: bool) -> None:
+        self._graph = graph
+        self._runtime = runtime
+        self._own: Runtime | None = None
+        self._logger = logger
+        for name, spec in graph.nodes.items():
+            if spec.placement != "wasm" and not allow_native:
+                raise PlacementError(
+                    f"node {name!r} asks for the placement {spec.placement!r}, which runs its code with all your rights: "
+                    "give allow_native=True if you trust it, or placement='wasm'",
+                    node=name,
+                )
+        self._sources = {name: _code(name, spec) for name, spec in graph.nodes.items()}
+
+    @property
+    def identity(self) -> str:
+        """A digest of what a checkpoint depends on: the nodes' ids, code, parameters, copies and places, and the connections."""
+        described = [
+            [name, _described(self._sources[name]), spec.entry, repr(sorted(spec.params.items())), spec.workers, spec.placement]
+            for name, spec in self._graph.nodes.items()
+        ]
+        edges = [[edge.source, edge.key, edge.target, edge.port] for edge in self._graph.edges]
+        return hashlib.sha256(json.dumps([described, edges]).encode()).hexdigest()
+
+    def made(self, session_id: str | None) -> Mapping[str, Sequence[Placement]]:
+        """The placements of a new run, not started: id -> one for each copy."""
+        return {
+            name: [self._made(name, spec, copy, session_id) for copy in range(spec.workers)]
+            for name, spec in self._graph.nodes.items()
+        }
+
+    def _made(self, name: str, spec: NodeSpec, copy: int, session_id: str | None) -> Placement:
+        source = self._sources[name]
+        label = name if spec.workers == 1 else f"{name}.{copy}"
+        if spec.placement == "wasm":
+            return Sandboxed(self._sandboxes, spec, source, label, session_id)
+        if spec.placement == "process":
+            return Separate(spec, source, label, session_id)
+        return Native(spec, found_target(spec, source, name), label, session_id)
+
+    @property
+    def _sandboxes(self) -> Runtime:
+        if self._runtime is not None:
+            return self._runtime
+        if self._own is None:
+            self._own = Runtime(logger=self._logger)
+        return self._own
+
+    def close(self) -> None:
+        """Close the runtime that was made here."""
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
+
+
+def _code(name: str, spec: NodeSpec) -> Any:
+    """The code of a node as its place takes it: a class or function by its source text for a sandbox."""
+    source = spec.source
+    if isinstance(source, (str, os.PathLike, Source)):
+        return source
+    if not callable(source):
+        raise TypeError(f"the source of node {name!r} is of type {type(source).__name__}: give a path, a cloche.Source, a class or a function")
+    if spec.placement != "wasm":
+        return source
+    return Source.of(source)
+
+
+def _described(source: Any) -> str:
+    if isinstance(source, Source):
+        return hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).hexdigest()
+    if callable(source):
+        return f"{getattr(source, '__module__', '')}.{getattr(source, '__qualname__', '')}"
+    return os.fspath(source)
