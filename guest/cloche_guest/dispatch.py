@@ -186,7 +186,7 @@ class Guest:
             raise RuntimeError("no stream is open on this node")
         elif op == _STREAM_BATCH:
             self._batched = stream
-            reply = stream.batch(*message[1:])
+            reply = stream.batch(message[1], *message[2])
             if stream.ended:
                 self._stream = None
         elif op == Op.STREAM_END:

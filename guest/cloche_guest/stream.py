@@ -151,7 +151,9 @@ class Stream:
             if kind == YIELD or kind == YIELD_NEED:
                 outputs.append(value)
                 if len(outputs) > self._most:
-                    raise ValueError(f"more than {self._most} outputs for one item; the limit value_nodes is {self._most}")
+                    raise ValueError(
+                        f"more than {self._most} outputs for one item; the limit value_nodes is {self._most}"
+                    )
             if kind != YIELD:
                 self.ended = reply is END
                 return outputs

@@ -81,6 +81,9 @@ class _Quiet:
     def emit(self, record: list[Any], /) -> None:
         self._dumps(record)
 
+    def begin_item(self, number: int, /) -> None:
+        pass
+
     def hold(self, stream: int, record: list[Any] | None, /) -> bool:
         return True
 
@@ -136,7 +139,13 @@ def _messages() -> list[list[Any]]:
         [Op.STREAM_FEED, 2, "yield"],
         [Op.STREAM_NEXT, 2],
     ]
-    stream += [[Op.STREAM_NEXT, 2], [Op.STREAM_END, 2], [Op.STREAM_OPEN, 2], [Op.STREAM_CLOSE, 2]]
+    stream += [
+        [Op.STREAM_NEXT, 2],
+        [Op.STREAM_BATCH, 2, [[1, 2.5, "text"], False]],
+        [Op.STREAM_END, 2],
+        [Op.STREAM_OPEN, 2],
+        [Op.STREAM_CLOSE, 2],
+    ]
     return [
         [Op.LOAD, 1, load],
         [Op.INVOKE, 2, "initialize"],

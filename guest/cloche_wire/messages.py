@@ -42,7 +42,7 @@ class Op(IntEnum):
     CALL = 12
     """[method or null, [*arguments], {keyword arguments}] null: what PROCESS calls -> RESULT what it returned, awaited"""
     STREAM_BATCH = 13
-    """[[*items], end] the next inputs of the open stream, one after the other; end: no more follow -> BATCH"""
+    """[[[*items], end]] the next inputs of the open stream, one after the other; end: no more follow -> BATCH"""
     STREAM_TAKE = 14
     """[call, number] -> RESULT the outputs of that item of the batch with that call number, if they cannot all be sent together;
     null if the last batch was another one"""

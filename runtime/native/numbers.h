@@ -84,6 +84,7 @@ enum cloche_word {
     WORD_KEY = 14, /* 4 words: 32 bytes of key */
     WORD_GRANTED = 18, /* whether the import `call` asks Python; 0: it answers that nothing is granted */
     WORD_ACCOUNT = 19, /* address of the struct cloche_account that pays for the processor time of calls; 0: none */
+    WORD_ITEMS = 20, /* items of the batch in the next message, each of which has a deadline of its own; 0: it is no batch */
     /* set by the core */
     WORD_STATE = 24, /* enum cloche_state */
     WORD_ADDRESS = 25, /* of a request of the guest */
@@ -120,6 +121,6 @@ enum cloche_word {
 #define STOP_PAGE_BYTES 65536
 #define WASI_EINTR 27
 #define NOTICE_BYTES 16
-#define NOTICE_BEGUN 1
+#define NOTICE_BEGUN 2
 
 #endif

@@ -37,7 +37,9 @@ def text() -> str:
         lines += [f"/* {kind.__doc__.split(' (``')[0]}. */", *header.enum(tag, prefix, rows)]
     lines += header.defines("", {"CLOCHE_WORDS": core.WORDS})
     lines += header.defines("", {name: getattr(abi, name) for name in FOR_THE_CORE})
-    lines += header.defines("", {"NOTICE_BYTES": 4 * len(abi.NOTICE_WORDS), "NOTICE_BEGUN": abi.NOTICE_WORDS.index("begun")})
+    lines += header.defines(
+        "", {"NOTICE_BYTES": 4 * len(abi.NOTICE_WORDS), "NOTICE_BEGUN": abi.NOTICE_WORDS.index("begun")}
+    )
     return header.header("cloche/_wasm/core.py and cloche_wire/abi.py by write_numbers.py", "CLOCHE_NUMBERS_H", lines)
 
 

@@ -64,7 +64,7 @@ class Batches:
             kind, value = self._stream.batch(items, end)
         except EncodeError as error:  # the guest was not entered
             if isinstance(error, BrokenInstanceError) or len(items) + end <= 1:
-                return BatchResult([error], False)
+                return BatchResult([_of_item(error)], False)
             return self._one_by_one(items, end)
         if kind is Reply.FAILURE:
             return self._taken_apart(value, len(items) + end)
@@ -75,9 +75,7 @@ class Batches:
                 return self._checked(outcomes, failure, ended, len(items) + end)
         self._node.sandbox.finish(kind, value, Op.STREAM_BATCH)
 
-    def _checked(
-        self, outcomes: list[Any], failure: dict[Any, Any] | None, ended: bool, most: int
-    ) -> BatchResult:
+    def _checked(self, outcomes: list[Any], failure: dict[Any, Any] | None, ended: bool, most: int) -> BatchResult:
         if failure is not None and len(outcomes) < most:
             outcomes.append(self._error(failure))
         elif len(outcomes) != most and not (ended and len(outcomes) < most):
@@ -128,3 +126,13 @@ class Batches:
             raise
         except ClocheError as error:
             return error
+
+
+def _of_item(error: EncodeError) -> EncodeError:
+    """The error for a batch of one item, with a path that begins at the item."""
+    path = error.path.replace("items[0][0]", "item", 1)
+    named = EncodeError(
+        str(error).removeprefix(f"{error.path}: "), path, limit=error.limit, value=error.value, reached=error.reached
+    )
+    named.__notes__ = getattr(error, "__notes__", [])
+    return named

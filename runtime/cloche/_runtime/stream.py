@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamSession", "run"]
 
+_STREAM_BATCH = int(Op.STREAM_BATCH)  # an enum takes cbor2 far longer
+
 
 class StreamSession:
     """One open stream of a node. Each method makes one step in the guest, and sets the attributes from its reply.
@@ -81,8 +83,9 @@ class StreamSession:
 
         Each item has the deadline for itself. Items count as fed when the caller sets `fed`.
         """
-        self._check_generation()
-        return self._node.exchange_batch(Op.STREAM_BATCH, [items, end], "items", len(items) + end)
+        if self._is_lost:
+            self._check_generation()
+        return self._node.exchange_batch(_STREAM_BATCH, [[items, end]], "items", len(items) + end)
 
     def end(self) -> None:
         """Tell the node that there are no more items."""

@@ -70,7 +70,9 @@ class Splitter:
             return next(self._turns)
         found = value[key] if isinstance(key, str) else key(value)
         if not isinstance(found, Hashable):
-            raise TypeError(f"the key of an item is of type {type(found).__name__}: it has to be hashable, e.g. a text or number")
+            raise TypeError(
+                f"the key of an item is of type {type(found).__name__}: it has to be hashable, e.g. a text or number"
+            )
         return _stable_hash(found) % len(self._copies)
 
     def _mark(self, marker: Marker) -> None:

@@ -52,7 +52,14 @@ class Places:
     def identity(self) -> str:
         """A digest of what a checkpoint depends on: the nodes' ids, code, parameters, copies and places, and the connections."""
         described = [
-            [name, _described(self._sources[name]), spec.entry, repr(sorted(spec.params.items())), spec.workers, spec.placement]
+            [
+                name,
+                _described(self._sources[name]),
+                spec.entry,
+                repr(sorted(spec.params.items())),
+                spec.workers,
+                spec.placement,
+            ]
             for name, spec in self._graph.nodes.items()
         ]
         edges = [[edge.source, edge.key, edge.target, edge.port] for edge in self._graph.edges]
@@ -95,7 +102,9 @@ def _code(name: str, spec: NodeSpec) -> Any:
     if isinstance(source, (str, os.PathLike, Source)):
         return source
     if not callable(source):
-        raise TypeError(f"the source of node {name!r} is of type {type(source).__name__}: give a path, a cloche.Source, a class or a function")
+        raise TypeError(
+            f"the source of node {name!r} is of type {type(source).__name__}: give a path, a cloche.Source, a class or a function"
+        )
     if spec.placement != "wasm":
         return source
     return Source.of(source)

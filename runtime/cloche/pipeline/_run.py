@@ -103,7 +103,9 @@ class Run:
         first: dict[str, list[list[Any]]] = {}
         try:
             for name in self._graph.nodes:
-                first[name] = [self._begin(place, copy, states) for copy, place in _named_copies(name, self._places[name])]
+                first[name] = [
+                    self._begin(place, copy, states) for copy, place in _named_copies(name, self._places[name])
+                ]
         except BaseException:
             self._stop_places([])
             raise
@@ -219,7 +221,10 @@ class Run:
     def put(self, number: int, item: Any) -> bool:
         """Give the nodes at the beginning an item. Returns False if none of them wants more."""
         packet: list[Packet] = [(number, [item])]
-        return any([channel.put(packet) for channel in self._entries])
+        is_wanted = False
+        for channel in self._entries:
+            is_wanted = channel.put(packet) or is_wanted
+        return is_wanted
 
     def mark(self, marker: Barrier | End | Failed) -> None:
         """Give the nodes at the beginning a marker."""
@@ -321,7 +326,9 @@ def _zipped(node: str, inputs: Sequence[str], ports: Sequence[str]) -> Callable[
         counts = {name: len(values) for name, values in by_port.items()}
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-            raise ValueError(f"node {node!r} needs one value at each of its ports for each call, and of one item {told}")
+            raise ValueError(
+                f"node {node!r} needs one value at each of its ports for each call, and of one item {told}"
+            )
         return list(zip(*by_port.values(), strict=True))
 
     return combine

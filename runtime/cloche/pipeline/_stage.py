@@ -1,14 +1,14 @@
 """`Stage`: one node of a running pipeline. Takes items from its inbox, has the node work on them, and sends its outputs on.
 
-A stage decides what becomes of an item that fails, and nothing else does: `NodeSpec` says how. Everything that it sends on keeps the
-numbers and the order of the items.
+A stage decides what becomes of an item that fails, and nothing else does: `NodeSpec` says how. What it sends on keeps the numbers
+and the order of the items.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -270,7 +270,9 @@ class Stage:
     def _outcomes(self, batch: list[Any], numbers: Sequence[int | None]) -> list[list[Any] | Exception]:
         """The outcomes of at least one item of a batch; none if the batch has to be sent anew, item by item."""
         if self._opened_at is not None and time.monotonic() - self._opened_at < self._reset_s:
-            return [CircuitOpenError(f"node {self.name!r} was not called: it has failed {self._failures} times in a row")]
+            return [
+                CircuitOpenError(f"node {self.name!r} was not called: it has failed {self._failures} times in a row")
+            ]
         try:
             result = self._call(batch)
         except BrokenError as error:
@@ -278,9 +280,12 @@ class Stage:
             cause = error.__cause__ or error
             if not error.recovered:
                 of = _span(numbers)
-                raise _Ends(self._error(cause, f"while it worked on {of}", numbers[0], batch[0] if len(batch) == 1 else None)) from None
+                alone = batch[0] if len(batch) == 1 else None
+                raise _Ends(self._error(cause, f"while it worked on {of}", numbers[0], alone)) from None
             if len(batch) > 1:
-                self._around.warn(self.name, "broke, and was brought back: the items of its batch are sent again, one by one")
+                self._around.warn(
+                    self.name, "broke, and was brought back: the items of its batch are sent again, one by one"
+                )
                 self._alone = len(batch)
                 return []
             outcomes: list[list[Any] | Exception] = [cause if isinstance(cause, Exception) else error]
@@ -299,7 +304,9 @@ class Stage:
             self._opened_at = None
             return
         if self._opened_at is None:
-            self._around.warn(self.name, f"is not called for {breaker.reset_s} s: it has failed {self._failures} times in a row")
+            self._around.warn(
+                self.name, f"is not called for {breaker.reset_s} s: it has failed {self._failures} times in a row"
+            )
         self._opened_at = time.monotonic()
 
     @property

@@ -49,15 +49,17 @@ class Checkpoint:
     def from_bytes(cls, data: bytes) -> Self:
         """Check and read the bytes of `to_bytes`.
 
-        The states of sandboxed nodes are data that a sandbox contains. Those of native nodes are pickles, which `Pipeline.resume` loads:
-        they have to come from somebody whom you trust as much as the nodes' code.
+        The states of sandboxed nodes are data that a sandbox contains. Those of native nodes are pickles, which `Pipeline.resume`
+        loads: they have to come from somebody whom you trust as much as the nodes' code.
 
         Raises:
             ClocheError: the bytes are truncated, altered or of another version.
         """
         body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
         if not body.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest or len(data) > _MOST_BYTES:
-            raise ClocheError("these bytes are no checkpoint of a pipeline, or are damaged: take them from Checkpoint.to_bytes")
+            raise ClocheError(
+                "these bytes are no checkpoint of a pipeline, or are damaged: take them from Checkpoint.to_bytes"
+            )
         try:
             return cls(*_checked(cbor2.loads(body[len(_MAGIC) :])))
         except (ValueError, TypeError, cbor2.CBORError) as error:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from typing import Any
 
 from cloche._arguments import checked
@@ -59,7 +60,7 @@ class Graph:
         named = _named(list(nodes))
         if connections is None:
             ids = list(named)
-            edges = tuple(Edge(one, "", other, "") for one, other in zip(ids, ids[1:], strict=False))
+            edges = tuple(Edge(one, "", other, "") for one, other in pairwise(ids))
         else:
             edges = tuple(_edge(connection, named) for connection in connections)
         for name, spec in named.items():
@@ -107,10 +108,11 @@ def _named(specs: Sequence[Any]) -> dict[str, NodeSpec]:
         if name is not None and name in named:
             raise ValueError(f"two nodes have the id {name!r}: give each its own NodeSpec(id=)")
         if name is None:
-            wanted = re.sub(r"[^a-zA-Z0-9_-]", "_", spec.entry or getattr(spec.source, "__name__", "") or f"node{number}")
-            name = next(
-                one for one in (wanted, *(f"{wanted}{count}" for count in range(2, len(specs) + 2))) if one not in named and one not in given
+            wanted = re.sub(
+                r"[^a-zA-Z0-9_-]", "_", spec.entry or getattr(spec.source, "__name__", "") or f"node{number}"
             )
+            numbered = (wanted, *(f"{wanted}{count}" for count in range(2, len(specs) + 2)))
+            name = next(one for one in numbered if one not in named and one not in given)
         named[name] = spec
     return named
 

@@ -115,7 +115,7 @@ class Pipeline:
         Raises:
             PipelineError: a node failed, and its specification ends the pipeline. All outputs of the items before have been yielded.
             Exception: what `items` raised; the outputs of the items before have been yielded.
-            ExceptionGroup: everything was processed, but one or more nodes could not be stopped cleanly.
+            ExceptionGroup: everything was processed, but nodes could not be stopped cleanly.
         """
         return self._outputs(items, None, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters)
 
@@ -225,7 +225,8 @@ class Pipeline:
             self._runs.discard(run)
 
     def _warn(self, node: str, message: str, **facts: Any) -> None:
-        self._logger.warning(f"node {node!r} {message}", pipeline=self.name, node=node, **facts)
+        told = f"node {node!r} {message}"
+        self._logger.warning(told, pipeline=self.name, node=node, **facts)
 
     def _letter_lost(self, rejected: Rejected) -> None:
         self._warn(rejected.node, f"item {rejected.item} is a dead letter, and run() was given no dead_letters")

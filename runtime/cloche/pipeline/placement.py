@@ -34,7 +34,7 @@ class BatchResult:
 
 
 class Placement(Protocol):
-    """One node, or one copy of it, in its place. The engine calls one method at a time, each on any thread; `interrupt` at any time."""
+    """One node, or one copy of it, in its place. One method is called at a time, on any thread; `interrupt` at any time."""
 
     def start(self) -> BatchResult:
         """Load the node, call ``initialize``, and begin its stream.

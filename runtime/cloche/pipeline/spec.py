@@ -31,7 +31,7 @@ __all__ = [
 
 Place = Literal["wasm", "process", "native", "inline"]
 """Where a node runs. "wasm": in a sandbox. "process": natively, in a process of its own. "native": natively, in a thread of this
-process. "inline": natively, in the thread of the node before it. The last three run the node's code with all rights of this user."""
+process. "inline": natively, in the thread of the node before it. The last three run its code with all rights of this user."""
 
 OnBreak = Literal["fail", "restart", "restore"]
 """What happens when a node's sandbox or process breaks. "fail": the pipeline fails. "restart": the node goes on in a new one, with
@@ -70,7 +70,7 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The node is called with the item again, in the state in which the failed call has left it; if it fails each time, `then` applies.
+    """The node is called with the item again, in the state that the failed call has left; if it fails each time, `then` applies.
 
     Attributes:
         times: how often it is called again.
@@ -177,7 +177,9 @@ class NodeSpec:
             raise ValueError(f"NodeSpec.on_break is {self.on_break!r}: give one of {', '.join(get_args(OnBreak))}")
         if isinstance(self.on_error, str):
             if self.on_error not in _NAMED:
-                raise ValueError(f"NodeSpec.on_error is {self.on_error!r}: give one of {', '.join(_NAMED)}, or an object")
+                raise ValueError(
+                    f"NodeSpec.on_error is {self.on_error!r}: give one of {', '.join(_NAMED)}, or an object"
+                )
             object.__setattr__(self, "on_error", _NAMED[self.on_error])
         checked("NodeSpec.on_error", self.on_error, OnError, "Fail(), Skip(), DeadLetter(), Restore() or Retry()")  # type: ignore[arg-type]
         if self.breaker is not None:
@@ -190,7 +192,9 @@ class NodeSpec:
             raise TypeError(f"NodeSpec.key is {self.key!r}: give a name, a function of the item, or None")
         if self.key is not None and self.workers == 1:
             raise ValueError("NodeSpec.key chooses among copies of the node: give workers=2 or more as well")
-        if isinstance(self.inputs, str) or not all(isinstance(name, str) and _ID.fullmatch(name) for name in self.inputs):
+        if isinstance(self.inputs, str) or not all(
+            isinstance(name, str) and _ID.fullmatch(name) for name in self.inputs
+        ):
             raise TypeError(f"NodeSpec.inputs is {self.inputs!r}: give names of letters, digits, _ and -")
         if len(set(self.inputs)) != len(self.inputs):
             raise ValueError(f"NodeSpec.inputs is {self.inputs!r}: two ports have the same name")

@@ -121,14 +121,17 @@ class Native:
     def snapshot(self) -> State:
         """See `Placement`. The node is pickled."""
         if self._whole is not None:
-            raise ClocheError(f"node {self._name!r} takes the whole stream, so its state cannot be saved natively: run it in a sandbox")
+            raise ClocheError(
+                f"node {self._name!r} takes the whole stream, so its state cannot be saved natively: run it in a sandbox"
+            )
         assert self._node is not None
         try:
             return pickle.dumps(self._node.target)
         except Exception as error:
             why = refuses_to_pickle(self._node.target) or str(error)
             raise ClocheError(
-                f"the state of node {self._name!r} cannot be saved: it cannot be pickled ({why}). Give it __getstate__, or run it in a sandbox"
+                f"the state of node {self._name!r} cannot be saved: it cannot be pickled ({why}). "
+                "Give it __getstate__, or run it in a sandbox"
             ) from error
 
     def restore(self, state: State) -> None:

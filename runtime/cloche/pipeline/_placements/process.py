@@ -1,6 +1,6 @@
 """`Separate`: a node as ordinary Python of a process of its own (placement "process"). It has all rights of this user.
 
-What the process adds to "native" is that the node can crash, hang or leak without harm to the host, and that it has a GIL of its own.
+What the process adds to "native" is that the node can crash, hang or leak without harm to the host, and that it has its own GIL.
 It is no protection against a stranger's code: that is what sandboxes are for.
 """
 
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final
 
 from cloche._pickles import refuses_to_pickle
@@ -193,7 +194,7 @@ def _importable(source: Any, entry: str | None) -> tuple[Any, str | None]:
     file = getattr(main, "__file__", None)
     if getattr(source, "__module__", None) != "__main__" or file is None:
         return source, entry
-    return os.path.abspath(file), source.__qualname__
+    return Path(file).resolve(), source.__qualname__
 
 
 def _told(code: int) -> str:

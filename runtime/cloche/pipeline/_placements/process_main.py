@@ -44,7 +44,8 @@ def _done(node: Native | None, order: Order) -> Any:
         items, end = order.arguments
         result = node.call(items, end=end)
         return BatchResult(
-            [portable(outcome) if isinstance(outcome, Exception) else outcome for outcome in result.outcomes], result.ended
+            [portable(outcome) if isinstance(outcome, Exception) else outcome for outcome in result.outcomes],
+            result.ended,
         )
     return getattr(node, order.verb)(*order.arguments)
 

@@ -61,7 +61,7 @@ class Sandboxed:
         return BatchResult([self._open()])
 
     def _open(self, *, resume: bool = False) -> list[Any]:
-        """Begin the node's stream, or go on with the one of its restored state. Returns what the node gave before its first item."""
+        """Begin the node's stream, or go on with that of its restored state. Returns what the node gave before its first item."""
         assert self._node is not None
         calls = self._node.__cloche__
         self._stream = stream = StreamSession(calls, resume=resume)
