@@ -24,6 +24,7 @@ _Reply = tuple[int, Any]
 
 END: Final = (int(Reply.END), None)
 BATCH: Final = int(Reply.BATCH)
+_GIVES: Final = (YIELD, YIELD_NEED)
 
 
 class InputError(RuntimeError):
@@ -148,7 +149,7 @@ class Stream:
         outputs: list[Any] = []
         while True:
             kind, value = reply
-            if kind == YIELD or kind == YIELD_NEED:
+            if kind in _GIVES:
                 outputs.append(value)
                 if len(outputs) > self._most:
                     raise ValueError(

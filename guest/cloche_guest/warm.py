@@ -139,13 +139,8 @@ def _messages() -> list[list[Any]]:
         [Op.STREAM_FEED, 2, "yield"],
         [Op.STREAM_NEXT, 2],
     ]
-    stream += [
-        [Op.STREAM_NEXT, 2],
-        [Op.STREAM_BATCH, 2, [[1, 2.5, "text"], False]],
-        [Op.STREAM_END, 2],
-        [Op.STREAM_OPEN, 2],
-        [Op.STREAM_CLOSE, 2],
-    ]
+    stream += [[Op.STREAM_NEXT, 2], [Op.STREAM_BATCH, 2, [[1, 2.5, "text"], False]]]
+    stream += [[Op.STREAM_END, 2], [Op.STREAM_OPEN, 2], [Op.STREAM_CLOSE, 2]]
     return [
         [Op.LOAD, 1, load],
         [Op.INVOKE, 2, "initialize"],

@@ -73,7 +73,7 @@ class Batches:
                 type(outcome) is list for outcome in outcomes
             ):
                 return self._checked(outcomes, failure, ended, len(items) + end)
-        self._node.sandbox.finish(kind, value, Op.STREAM_BATCH)
+        return self._node.sandbox.finish(kind, value, Op.STREAM_BATCH)
 
     def _checked(self, outcomes: list[Any], failure: dict[Any, Any] | None, ended: bool, most: int) -> BatchResult:
         if failure is not None and len(outcomes) < most:
@@ -112,7 +112,7 @@ class Batches:
                 return BatchResult([first], False)
             else:
                 break
-        self._node.sandbox.finish(Reply.BATCH, None, Op.STREAM_TAKE)
+        return self._node.sandbox.finish(Reply.BATCH, None, Op.STREAM_TAKE)
 
     def _error(self, failure: Any) -> ClocheError:
         """The error of an item, from its failure.

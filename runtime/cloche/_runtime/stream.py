@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamSession", "run"]
 
-_STREAM_BATCH = int(Op.STREAM_BATCH)  # an enum takes cbor2 far longer
-
 
 class StreamSession:
     """One open stream of a node. Each method makes one step in the guest, and sets the attributes from its reply.
@@ -85,7 +83,7 @@ class StreamSession:
         """
         if self._is_lost:
             self._check_generation()
-        return self._node.exchange_batch(_STREAM_BATCH, [[items, end]], "items", len(items) + end)
+        return self._node.exchange_batch(Op.STREAM_BATCH, [[items, end]], "items", len(items) + end)
 
     def end(self) -> None:
         """Tell the node that there are no more items."""

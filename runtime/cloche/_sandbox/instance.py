@@ -361,7 +361,7 @@ class Instance(CheckedSandbox):
         return status
 
     def _set_deadline(self) -> None:
-        """Tell the handlers of requests until when they may take. The present item of a batch may have all of its time before it."""
+        """Tell the handlers of requests until when they may take. An item of a batch may have all of its time before it."""
         words = self._words
         stop_at = words[Word.TELL_AT] or words[Word.STOP_AT]
         if stop_at and words[Word.ITEMS]:

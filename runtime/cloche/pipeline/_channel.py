@@ -1,7 +1,7 @@
 """`Channel`: a bounded queue of packets from one thread to another; `Joined`: several channels, read as one.
 
-Every channel of a pipeline carries the same item numbers in the same order, those without outputs as well. So channels can be joined
-in an order that does not depend on time, and a marker means the same place in all of them.
+Every channel of a pipeline carries the same item numbers in the same order, those without outputs as well. So channels can be
+joined in an order that does not depend on time, and a marker means the same place in all of them.
 """
 
 from __future__ import annotations

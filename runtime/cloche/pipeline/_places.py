@@ -115,4 +115,4 @@ def _described(source: Any) -> str:
         return hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).hexdigest()
     if callable(source):
         return f"{getattr(source, '__module__', '')}.{getattr(source, '__qualname__', '')}"
-    return os.fspath(source)
+    return str(source)

@@ -75,7 +75,7 @@ class Run:
         graph: Graph,
         places: Mapping[str, Sequence[Placement]],
         warn: Callable[..., None],
-        reject: Callable[[Rejected], None],
+        reject: Callable[[Rejected], object],
     ) -> None:
         self.stopping = threading.Event()
         self.warn = warn
@@ -201,7 +201,7 @@ class Run:
         self._feeder.start()
 
     def _feed(self, items: Iterable[Any], begin: int, every: int | None) -> None:
-        iterator = iter(())
+        iterator: Iterator[Any] = iter(())
         try:
             iterator = iter(items)
             for number, item in enumerate(iterator, begin):

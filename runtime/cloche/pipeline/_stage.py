@@ -75,7 +75,7 @@ class Surroundings(Protocol):
     def warn(self, node: str, message: str, **facts: Any) -> None:
         """Log a warning."""
 
-    def reject(self, rejected: Rejected) -> None:
+    def reject(self, rejected: Rejected) -> object:
         """Take an item that was handed to ``dead_letters``."""
 
 

@@ -113,7 +113,7 @@ class Pipeline:
             the outputs of the last nodes, in the order of the items.
 
         Raises:
-            PipelineError: a node failed, and its specification ends the pipeline. All outputs of the items before have been yielded.
+            PipelineError: a node failed, and its specification ends the pipeline. All outputs before have been yielded.
             Exception: what `items` raised; the outputs of the items before have been yielded.
             ExceptionGroup: everything was processed, but nodes could not be stopped cleanly.
         """

@@ -39,7 +39,15 @@ the state that it had after ``initialize``. "restore": with the state that it ha
 
 SourceLike: TypeAlias = "Source | str | os.PathLike[str] | type | Callable[..., Any]"
 
+_DAY_S: Final = 86400
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is {value!r}: give a number of seconds")
+    if not 0 <= value <= _DAY_S:
+        raise ValueError(f"{name} is {value!r}: give seconds from 0 to {_DAY_S}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +95,7 @@ class Retry:
     def __post_init__(self) -> None:
         checked_count("Retry.times", self.times)
         for name in ("backoff_s", "most_s"):
-            value = checked(f"Retry.{name}", getattr(self, name), (int, float), "a number of seconds")  # type: ignore[arg-type]
-            if not 0 <= value <= 86400:
-                raise ValueError(f"Retry.{name} is {value!r}: give seconds from 0 to 86400")
+            _check_seconds(f"Retry.{name}", getattr(self, name))
 
     def wait_s(self, attempt: int) -> float:
         """Seconds to wait before the call again with that number, from 1."""
@@ -117,9 +123,7 @@ class CircuitBreaker:
 
     def __post_init__(self) -> None:
         checked_count("CircuitBreaker.failures", self.failures)
-        seconds = checked("CircuitBreaker.reset_s", self.reset_s, (int, float), "a number of seconds")  # type: ignore[arg-type]
-        if not 0 <= seconds <= 365 * 86400:
-            raise ValueError(f"CircuitBreaker.reset_s is {seconds!r}: give seconds from 0 to {365 * 86400}")
+        _check_seconds("CircuitBreaker.reset_s", self.reset_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +196,7 @@ class NodeSpec:
             raise TypeError(f"NodeSpec.key is {self.key!r}: give a name, a function of the item, or None")
         if self.key is not None and self.workers == 1:
             raise ValueError("NodeSpec.key chooses among copies of the node: give workers=2 or more as well")
-        if isinstance(self.inputs, str) or not all(
-            isinstance(name, str) and _ID.fullmatch(name) for name in self.inputs
-        ):
+        if isinstance(self.inputs, str) or not all(_ID.fullmatch(str(name)) for name in self.inputs):
             raise TypeError(f"NodeSpec.inputs is {self.inputs!r}: give names of letters, digits, _ and -")
         if len(set(self.inputs)) != len(self.inputs):
             raise ValueError(f"NodeSpec.inputs is {self.inputs!r}: two ports have the same name")
