@@ -110,12 +110,12 @@ class Channel:
             if self._is_closed:
                 return None
             waiting = self._waiting
+            self._condition.notify_all()  # there is room once the lock is given back
             if isinstance(waiting[0], _MARKERS):
                 return waiting.popleft()  # type: ignore[return-value]  # a marker
             packets: list[Packet] = []
             while waiting and len(packets) < most and type(waiting[0]) is tuple:
                 packets.append(waiting.popleft())  # type: ignore[arg-type]  # a packet
-            self._condition.notify_all()
             return packets
 
     def close(self) -> None:

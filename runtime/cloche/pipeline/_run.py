@@ -237,14 +237,15 @@ class Run:
         Raises:
             BaseException: the error that has ended the run.
         """
-        assert self._out is not None
+        if self._out is None:
+            return None
         got = self._out.take(_OUT)
         if isinstance(got, list):
             return [(number, *self._names(value)) for number, values in got for value in values]
         if isinstance(got, Failed):
             raise got.error
         if isinstance(got, End):
-            self._out.close()
+            self._out = None
             return [(-1, *self._names(value)) for value in got.values]
         return got
 

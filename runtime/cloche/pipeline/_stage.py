@@ -138,6 +138,7 @@ class Stage:
         self._ended = False
         """Whether the node wants no more items."""
         self._done = False
+        self._retrying = False
         self._saved: State = b""
         """The state before the item under way, if `Restore` may need it."""
 
@@ -316,7 +317,7 @@ class Stage:
     def _call(self, batch: list[Any], *, end: bool = False) -> BatchResult:
         if self._around.stopping.is_set():
             raise _Ends(ClocheError("the pipeline was stopped"))
-        if self._saves and not end:
+        if self._saves and not end and not self._retrying:
             self._saved = self._placement.snapshot()
         began = time.perf_counter()
         try:
@@ -366,7 +367,11 @@ class Stage:
             if self._around.stopping.wait(rule.wait_s(attempt)):
                 raise _Ends(ClocheError("the pipeline was stopped"))
             self.counts.retried += 1
-            outcomes = self._outcomes([value], [None])
+            self._retrying = True
+            try:
+                outcomes = self._outcomes([value], [None])
+            finally:
+                self._retrying = False
             if outcomes and isinstance(outcomes[0], list):
                 return outcomes[0]
             if outcomes and isinstance(outcomes[0], Exception):

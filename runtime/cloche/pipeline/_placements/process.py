@@ -102,10 +102,10 @@ class Separate:
                 self._kill()
                 raise BrokenError(f"node {self._name!r} did not answer within Limits.deadline_s={deadline_s}")
             is_answer, value = connection.recv()
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError):
             code = self._kill()
             why = "was stopped" if self._is_interrupted else f"ended with {_told(code)}"
-            raise BrokenError(f"the process of node {self._name!r} {why}") from error
+            raise BrokenError(f"the process of node {self._name!r} {why}") from None
         if is_answer:
             return value
         raise value
@@ -122,7 +122,8 @@ class Separate:
             except Exception as later:
                 error.add_note(f"and it could not be brought back: {later}")
                 raise error from None
-            raise BrokenError(str(error), recovered=True) from error
+            error.recovered = True
+            raise
         self._save()
         return result
 
