@@ -266,7 +266,7 @@ class Stage:
                 made.append(outcome)
                 self.counts.items += 1
                 self.counts.outputs += len(outcome)
-            self._alone = max(0, self._alone - len(batch))
+            self._alone = max(0, self._alone - (len(made) - at)) if self._alone else 0
 
     def _outcomes(self, batch: list[Any], numbers: Sequence[int | None]) -> list[list[Any] | Exception]:
         """The outcomes of at least one item of a batch; none if the batch has to be sent anew, item by item."""
