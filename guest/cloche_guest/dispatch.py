@@ -96,6 +96,11 @@ class Guest:
                 reply = self._stream.feed(message[2])
             elif op == _STREAM_NEXT and self._stream is not None:
                 reply = self._stream.next()
+            elif op == _STREAM_BATCH and self._stream is not None:
+                self._batched = stream = self._stream
+                reply = stream.batch(message[1], *message[2])
+                if stream.ended:
+                    self._stream = None
             elif op == _CALL:
                 result = self._loaded().callable(message[2])(*message[3], **message[4])
                 reply = RESULT, settle(result, loop, self._max_items)
@@ -184,11 +189,6 @@ class Guest:
             return self._taken(message[2], message[3])
         elif stream is None:
             raise RuntimeError("no stream is open on this node")
-        elif op == _STREAM_BATCH:
-            self._batched = stream
-            reply = stream.batch(message[1], *message[2])
-            if stream.ended:
-                self._stream = None
         elif op == Op.STREAM_END:
             reply = stream.end()
         elif op == Op.STREAM_THROW:

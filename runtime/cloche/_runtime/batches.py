@@ -6,7 +6,7 @@ A crossing costs as much as some twenty small items. What an item costs beyond i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cloche._requests import exclusive
 from cloche.errors import BrokenInstanceError, ClocheError, EncodeError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cloche._runtime.stream import StreamSession
 
 __all__ = ["BatchResult", "Batches"]
+
+_LISTS: Final = frozenset({list})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ class Batches:
         if kind is Reply.FAILURE:
             return self._taken_apart(value, len(items) + end)
         match value:
-            case [list(outcomes), (dict() | None) as failure, bool(ended)] if kind is Reply.BATCH and all(
-                type(outcome) is list for outcome in outcomes
+            case [list(outcomes), (dict() | None) as failure, bool(ended)] if kind is Reply.BATCH and (
+                set(map(type, outcomes)) <= _LISTS
             ):
                 return self._checked(outcomes, failure, ended, len(items) + end)
         return self._node.sandbox.finish(kind, value, Op.STREAM_BATCH)

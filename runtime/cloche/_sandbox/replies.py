@@ -43,14 +43,16 @@ _STOPPED: Final = {Stop.DEADLINE: "DeadlineError", Stop.CANCELLED: "CallInterrup
 
 def _after_batch(position: StreamPosition | None, kind: Reply, value: Any) -> StreamPosition | None:
     """The position after a batch. One that is malformed or could not be sent leaves it; whoever asked for it looks at it."""
-    match value:
-        case [list(outcomes), failure, bool(ended)] if kind is Reply.BATCH:
-            items, outputs, _ = _BEGINNING if position is None else position
-            done = len(outcomes) + (failure is not None)
-            given = sum(len(outcome) for outcome in outcomes if isinstance(outcome, list))
-            return None if ended else StreamPosition(items + done, outputs + given, True)
-        case _:
-            return position
+    try:
+        outcomes, failure, ended = value
+        given = sum(map(len, outcomes))
+        done = len(outcomes) + (failure is not None)
+    except (TypeError, ValueError):
+        return position
+    if kind is not Reply.BATCH:
+        return position
+    items, outputs, _ = _BEGINNING if position is None else position
+    return None if ended else StreamPosition(items + done, outputs + given, True)
 
 
 def _advanced(position: StreamPosition | None, op: int, kind: Reply) -> StreamPosition | None:
