@@ -1,0 +1,116 @@
+"""Where a value stands in a file: the line of each path, for JSON, YAML and TOML."""
+
+from __future__ import annotations
+
+import json
+import json.scanner
+import re
+from typing import Any, Final, TypeAlias
+
+__all__ = ["Path", "json_lines", "toml_lines", "yaml_lines"]
+
+Path: TypeAlias = tuple[str | int, ...]
+_HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]#]+?)\s*\]\]?\s*(#.*)?$")
+_KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
+
+
+def json_lines(text: str) -> tuple[Any, dict[Path, int]]:
+    """The value of a JSON document, and the line of each path in it.
+
+    Raises:
+        json.JSONDecodeError: the text is no JSON document.
+    """
+    value = json.loads(text, object_pairs_hook=_without_doubles)
+    lines: dict[Path, int] = {}
+    decoder = json.JSONDecoder()
+    skip = re.compile(r"[ \t\n\r]*")
+
+    def visit(at: int, path: Path) -> int:
+        """Note the lines of the value that begins at or behind a place. Returns the place behind it."""
+        at = skip.match(text, at).end()  # type: ignore[union-attr]  # it always matches
+        lines[path] = text.count("\n", 0, at) + 1
+        if text[at] not in "[{":
+            return decoder.raw_decode(text, at)[1]
+        is_object, close = text[at] == "{", "}" if text[at] == "{" else "]"
+        at, index = skip.match(text, at + 1).end(), 0  # type: ignore[union-attr]  # as above
+        while text[at] != close:
+            key: str | int = index
+            if is_object:
+                key, at = decoder.raw_decode(text, at)
+                at = skip.match(text, at).end() + 1  # type: ignore[union-attr]  # as above
+            at = skip.match(text, visit(at, (*path, key))).end()  # type: ignore[union-attr]  # as above
+            if text[at] == ",":
+                at = skip.match(text, at + 1).end()  # type: ignore[union-attr]  # as above
+            index += 1
+        return at + 1
+
+    visit(0, ())
+    return value, lines
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return made
+
+
+def yaml_lines(text: str) -> tuple[Any, dict[Path, int]]:
+    """The value of a YAML document, and the line of each path in it.
+
+    Raises:
+        yaml.YAMLError: the text is no YAML document.
+        ImportError: PyYAML is not installed.
+    """
+    import yaml
+
+    lines: dict[Path, int] = {}
+
+    def visit(node: Any, path: Path) -> None:
+        lines[path] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            for key, inner in node.value:
+                visit(inner, (*path, str(key.value)))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, inner in enumerate(node.value):
+                visit(inner, (*path, index))
+
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if root is not None:
+        visit(root, ())
+    return yaml.safe_load(text), lines
+
+
+def toml_lines(text: str) -> tuple[Any, dict[Path, int]]:
+    """The value of a TOML document, and the line of each table and key in it; a value inside of another has the line of that one.
+
+    Raises:
+        tomllib.TOMLDecodeError: the text is no TOML document.
+    """
+    import tomllib
+
+    value = tomllib.loads(text)
+    lines: dict[Path, int] = {(): 1}
+    table: Path = ()
+    counts: dict[Path, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            names = _names(header.group(2))
+            table = ()
+            for name in names:
+                table = (*table, name)
+                if table in counts:
+                    table = (*table, counts[table])
+            if header.group(1) == "[[":
+                of = tuple(table[:-1]) if names and table and isinstance(table[-1], int) else table
+                counts[of] = counts.get(of, -1) + 1
+                table = (*of, counts[of])
+            lines.setdefault(table, number)
+        elif key := _KEY.match(line):
+            lines.setdefault((*table, *_names(key.group(1))), number)
+    return value, lines
+
+
+def _names(dotted: str) -> list[str]:
+    return [name.strip().strip("\"'") for name in dotted.split(".")]
