@@ -127,7 +127,9 @@ def test_channels_are_joined_in_the_same_order_however_they_are_filled(seed: int
     for number in range(count):
         if number in barriers:
             wanted.append(barriers[number])
-        wanted.append((number, [value for index in range(width) for value in (made[index][number : number + 1] or [[]])[0]]))
+        wanted.append(
+            (number, [value for index in range(width) for value in (made[index][number : number + 1] or [[]])[0]])
+        )
     if count in barriers:
         wanted.append(barriers[count])
     wanted.append(End([("end", index) for index in range(width)]))

@@ -67,7 +67,9 @@ def double(x: int) -> int:
     return 2 * x
 
 
-REGISTRY = Registry({"Double": double, "Sum": NodeType(cloche.Source("class Sum: ..."), "Sum", {"first": 1})}, installed=False)
+REGISTRY = Registry(
+    {"Double": double, "Sum": NodeType(cloche.Source("class Sum: ..."), "Sum", {"first": 1})}, installed=False
+)
 
 
 @pytest.mark.parametrize("kind", TEXTS)
@@ -125,7 +127,15 @@ def test_a_fault_is_told_with_its_line_and_field(kind: Any, right: str, wrong: s
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("", "json"), ("[", "json"), ("{", "yaml"), ("a = ", "toml"), ("[" * 100_000, "json"), ('{"a": 1, "a": 2}', "json"), ("3", "json")],
+    [
+        ("", "json"),
+        ("[", "json"),
+        ("{", "yaml"),
+        ("a = ", "toml"),
+        ("[" * 100_000, "json"),
+        ('{"a": 1, "a": 2}', "json"),
+        ("3", "json"),
+    ],
 )
 def test_what_is_no_document_is_refused(text: str, kind: Any) -> None:
     pytest.importorskip("yaml")
@@ -183,7 +193,10 @@ def test_what_was_to_be_sandboxed_is_never_run_elsewhere_unasked() -> None:
 def test_needs_are_checked_before_the_start(needs: dict[str, Any], text: str) -> None:
     with pytest.raises(PlacementError, match=text):
         first(manifest(capabilities=needs))
-    assert first(manifest(capabilities={"memory_gb": 0.1, "cpu": {"cores": 1}, "gpu": {"required": False}})).spec.placement == "wasm"
+    assert (
+        first(manifest(capabilities={"memory_gb": 0.1, "cpu": {"cores": 1}, "gpu": {"required": False}})).spec.placement
+        == "wasm"
+    )
 
 
 def test_an_unknown_type_is_named() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from typing import Any
 
+import anyio
 import pytest
 
 import cloche
@@ -106,7 +108,12 @@ def test_a_node_over_the_whole_stream() -> None:
 
 
 def test_branches_are_joined_by_item_and_by_the_order_of_the_connections() -> None:
-    nodes = [spec(double, id="a"), spec(repeat, id="b"), spec(lambda x: x, id="c", placement="inline"), spec(repr, id="d")]
+    nodes = [
+        spec(double, id="a"),
+        spec(repeat, id="b"),
+        spec(lambda x: x, id="c", placement="inline"),
+        spec(repr, id="d"),
+    ]
     got = run(*nodes, connections=[("a", "b"), ("a", "c"), ("c", "d"), ("b", "d")], items=[1, 2, 3])
     assert got == ["2", "(2, 0)", "(2, 1)", "4", "(4, 0)", "6"]
 
@@ -397,3 +404,83 @@ def test_a_process_that_dies_is_an_error_or_comes_back() -> None:
     assert run(restored, items=[1, 2, 13, 4]) == [1, 3, 7]
     restarted = NodeSpec(source, "Dies", on_break="restart", on_error="skip", **node)  # type: ignore[arg-type]
     assert run(restarted, items=[1, 2, 13, 4])[-1] == 4
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        await anyio.sleep(0)
+        yield number
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_run_can_be_awaited(backend: str) -> None:
+    async def main() -> tuple[list[Any], list[Any], list[Any]]:
+        with Pipeline([spec(double), spec(Later)]) as pipeline:
+            awaited = [output async for output in pipeline.arun(numbers(5))]
+            plain = [output async for output in pipeline.arun(range(5), numbered=True)]
+            some = []
+            async with aclosing(pipeline.arun(numbers(10**9))) as outputs:  # type: ignore[type-var]  # a generator
+                async for output in outputs:
+                    some.append(output)
+                    if len(some) == 3:
+                        break
+            return awaited, [output.value for output in plain], some
+
+    awaited, plain, some = anyio.run(main, backend=backend)
+    assert awaited == plain == [1, 3, 5, 7, 9]
+    assert some == [1, 3, 5]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_awaited_run_can_be_cancelled(backend: str) -> None:
+    """While it waits for an output, and its input for an item."""
+    cleaned: list[str] = []
+
+    class Node:
+        def process(self, x: int) -> int:
+            return x
+
+        def cleanup(self) -> None:
+            cleaned.append("cleanup")
+
+    async def main() -> None:
+        asked = anyio.Event()
+
+        async def items() -> AsyncIterator[int]:
+            yield 1
+            asked.set()
+            await anyio.sleep_forever()
+
+        async def consume() -> None:
+            with Pipeline([spec(Node)]) as pipeline:
+                async with aclosing(pipeline.arun(items())) as outputs:  # type: ignore[type-var]  # a generator
+                    async for _ in outputs:
+                        pass
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume)
+            await asked.wait()
+            group.cancel_scope.cancel()
+
+    anyio.run(main, backend=backend)
+    assert cleaned == ["cleanup"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_awaited_runs_errors(backend: str) -> None:
+    async def bad() -> AsyncIterator[int]:
+        yield 1
+        raise KeyError("input")
+
+    async def main(items: Any) -> list[Any]:
+        found: list[Any] = []
+        with Pipeline([spec(Sum)]) as pipeline:
+            try:
+                async for output in pipeline.arun(items):
+                    found.append(output)
+            except Exception as error:
+                found.append(type(error).__name__)
+        return found
+
+    assert anyio.run(main, bad(), backend=backend) == [1, "KeyError"]
+    assert anyio.run(main, [1, 13, 2], backend=backend) == [1, "PipelineError"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
@@ -117,7 +117,9 @@ class Pipeline:
             Exception: what `items` raised; the outputs of the items before have been yielded.
             ExceptionGroup: everything was processed, but nodes could not be stopped cleanly.
         """
-        return self._outputs(items, None, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters)
+        iter(items)  # raises here for what is no iterable
+        taking = _Taking(None, numbered, checkpoint_every, on_checkpoint)
+        return self._run(taking, items, session_id, dead_letters)
 
     def resume(
         self,
@@ -146,56 +148,95 @@ class Pipeline:
             ClocheError: the checkpoint is of a pipeline with other nodes. Other errors as for `run`.
         """
         checked("checkpoint", checkpoint, Checkpoint, "one that on_checkpoint got, or Checkpoint.from_bytes(...)")
-        return self._outputs(items, checkpoint, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters)
-
-    def _outputs(
-        self,
-        items: Iterable[Any],
-        checkpoint: Checkpoint | None,
-        numbered: bool,
-        session_id: str | None,
-        every: int | None,
-        on_checkpoint: Callable[[Checkpoint], object] | None,
-        dead_letters: Callable[[Rejected], object] | None,
-    ) -> Iterator[Any]:
-        if every is not None:
-            checked_count("checkpoint_every", every)
-            if on_checkpoint is None:
-                raise ValueError("checkpoint_every makes checkpoints for on_checkpoint: give that as well")
-        elif on_checkpoint is not None:
-            raise ValueError("on_checkpoint gets checkpoints: give checkpoint_every as well")
         iter(items)  # raises here for what is no iterable
-        return self._run(items, checkpoint, numbered, session_id, every, on_checkpoint, dead_letters)
+        taking = _Taking(checkpoint, numbered, checkpoint_every, on_checkpoint)
+        return self._run(taking, items, session_id, dead_letters)
+
+    def arun(
+        self,
+        items: AsyncIterable[Any] | Iterable[Any],
+        *,
+        numbered: bool = False,
+        session_id: str | None = None,
+        checkpoint_every: int | None = None,
+        on_checkpoint: Callable[[Checkpoint], object] | None = None,
+        dead_letters: Callable[[Rejected], object] | None = None,
+    ) -> AsyncIterator[Any]:
+        """As `run`, for ``async for``, under asyncio and trio. To be able to leave the loop early, use `contextlib.aclosing`.
+
+        Args:
+            items: an async iterable, which is iterated on the event loop, or a plain one, which is on a thread of its own.
+            numbered: as for `run`.
+            session_id: as for `run`.
+            checkpoint_every: as for `run`.
+            on_checkpoint: as for `run`; called on the event loop.
+            dead_letters: as for `run`.
+        """
+        taking = _Taking(None, numbered, checkpoint_every, on_checkpoint)
+        return self._arun(taking, items, session_id, dead_letters)
+
+    def aresume(
+        self,
+        checkpoint: Checkpoint,
+        items: AsyncIterable[Any] | Iterable[Any],
+        *,
+        numbered: bool = False,
+        session_id: str | None = None,
+        checkpoint_every: int | None = None,
+        on_checkpoint: Callable[[Checkpoint], object] | None = None,
+        dead_letters: Callable[[Rejected], object] | None = None,
+    ) -> AsyncIterator[Any]:
+        """As `resume`, for ``async for``; all else is as for `arun`."""
+        checked("checkpoint", checkpoint, Checkpoint, "one that on_checkpoint got, or Checkpoint.from_bytes(...)")
+        taking = _Taking(checkpoint, numbered, checkpoint_every, on_checkpoint)
+        return self._arun(taking, items, session_id, dead_letters)
 
     def _run(
         self,
+        taking: _Taking,
         items: Iterable[Any],
-        checkpoint: Checkpoint | None,
-        numbered: bool,
         session_id: str | None,
-        every: int | None,
-        on_checkpoint: Callable[[Checkpoint], object] | None,
         dead_letters: Callable[[Rejected], object] | None,
     ) -> Iterator[Any]:
-        run = self._started(checkpoint, session_id, dead_letters)
+        run = self._started(taking.checkpoint, session_id, dead_letters)
         failed: BaseException | None = None
         try:
-            count = 0 if checkpoint is None else checkpoint.outputs
-            run.feed(items, 0 if checkpoint is None else checkpoint.items, every)
+            run.feed(items, taking.begin, taking.every)
             while (got := run.take()) is not None:
-                if isinstance(got, Barrier):
-                    if on_checkpoint is not None:
-                        on_checkpoint(Checkpoint(self._places.identity, got.items, count, got.states))
-                    continue
-                for number, node, value in got:
-                    output = Output(count, None if number < 0 else number, node, value) if numbered else value
-                    count += 1
-                    yield output
+                yield from taking.outputs(got, self._places.identity)
         except BaseException as error:
             failed = error
             raise
         finally:
             self._end(run, failed)
+
+    async def _arun(
+        self,
+        taking: _Taking,
+        items: AsyncIterable[Any] | Iterable[Any],
+        session_id: str | None,
+        dead_letters: Callable[[Rejected], object] | None,
+    ) -> AsyncIterator[Any]:
+        import anyio  # slow to import
+
+        from cloche.pipeline._awaited import feedable, in_thread
+
+        source = feedable(items)
+        run = await in_thread(self._started, taking.checkpoint, session_id, dead_letters)
+        failed: BaseException | None = None
+        try:
+            run.feed(source, taking.begin, taking.every)
+            while (got := await in_thread(run.take)) is not None:
+                for output in taking.outputs(got, self._places.identity):
+                    yield output
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            if source is not items:
+                source.close()  # type: ignore[attr-defined]  # a bridge
+            with anyio.CancelScope(shield=True):
+                await in_thread(self._end, run, failed)
 
     def _started(
         self, checkpoint: Checkpoint | None, session_id: str | None, dead_letters: Callable[[Rejected], object] | None
@@ -254,3 +295,46 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<cloche.Pipeline {self.name!r} of {', '.join(self.graph.nodes)}>"
+
+
+class _Taking:
+    """What is done with what a run gives: outputs are numbered, and checkpoints are made at barriers.
+
+    Args:
+        checkpoint: where the run begins; None: at the beginning.
+        numbered: whether outputs are given as `Output`.
+        every: items between two checkpoints.
+        on_checkpoint: gets them.
+
+    Raises:
+        ValueError: one of the last two is missing.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        numbered: bool,
+        every: int | None,
+        on_checkpoint: Callable[[Checkpoint], object] | None,
+    ) -> None:
+        if every is not None:
+            checked_count("checkpoint_every", every)
+        if (every is None) != (on_checkpoint is None):
+            raise ValueError("checkpoint_every makes checkpoints, and on_checkpoint gets them: give both, or neither")
+        self.checkpoint = checkpoint
+        self.begin = 0 if checkpoint is None else checkpoint.items
+        self.every = every
+        self._numbered = numbered
+        self._on_checkpoint = on_checkpoint
+        self._count = 0 if checkpoint is None else checkpoint.outputs
+
+    def outputs(self, got: list[tuple[int, str, Any]] | Barrier, pipeline: str) -> Iterator[Any]:
+        """The outputs for the caller, of what `Run.take` has given; at a barrier a checkpoint is made, and there is none."""
+        if isinstance(got, Barrier):
+            if self._on_checkpoint is not None:
+                self._on_checkpoint(Checkpoint(pipeline, got.items, self._count, got.states))
+            return
+        for number, node, value in got:
+            output = Output(self._count, None if number < 0 else number, node, value) if self._numbered else value
+            self._count += 1
+            yield output
