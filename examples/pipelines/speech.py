@@ -43,13 +43,14 @@ class Voice:
     Args:
         rate: samples per second.
         margin_db: how much louder than the background speech is, in decibels.
+        least_db: the least level of speech, in decibels of full scale.
         frame: length of a frame, in seconds.
         hangover: seconds without speech that end a segment.
         shortest: least length of a segment, in seconds.
     """
 
-    def __init__(self, rate=16000, margin_db=12.0, frame=0.02, hangover=0.3, shortest=0.2):
-        self.frame, self.margin = int(rate * frame), margin_db
+    def __init__(self, rate=16000, margin_db=12.0, least_db=-40.0, frame=0.02, hangover=0.2, shortest=0.2):
+        self.frame, self.margin, self.least = int(rate * frame), margin_db, least_db
         self.rate, self.patience, self.shortest = rate, int(hangover / frame), shortest
         self.rest = np.zeros(0, np.float32)
         self.background, self.quiet, self.now = None, 0, 0
@@ -62,7 +63,7 @@ class Voice:
         for frame in samples[: count * self.frame].reshape(count, self.frame):
             level = 10 * np.log10(np.mean(np.square(frame, dtype=np.float64)) + 1e-10)
             self.background = level if self.background is None else min(self.background + 0.01, level)
-            if level > self.background + self.margin:
+            if level > max(self.background + self.margin, self.least):
                 if not self.frames:
                     self.began = self.now
                 self.quiet = 0
