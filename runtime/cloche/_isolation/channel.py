@@ -226,7 +226,14 @@ class Channel:
             number = self._begin(kind) if kind == _CALL else self.pending
             self._transmit(
                 REQUEST.pack(
-                    kind, 0, number, 0, 0, len(frame), self.allowed_us, b if kind == _ANSWER else self.limited_by | b | self.items << 16
+                    kind,
+                    0,
+                    number,
+                    0,
+                    0,
+                    len(frame),
+                    self.allowed_us,
+                    b if kind == _ANSWER else self.limited_by | b | self.items << 16,
                 )
                 + frame
             )

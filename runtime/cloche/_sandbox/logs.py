@@ -100,7 +100,9 @@ class _Output:
     def _record(self, stream: int) -> LogRecord:
         text = b"".join(self._parts[stream]).decode(errors="replace")
         self._parts[stream].clear()
-        return LogRecord("info", "stdout" if stream == 1 else "stderr", clean(text.rstrip("\n")), self._call, item=self.item)
+        return LogRecord(
+            "info", "stdout" if stream == 1 else "stderr", clean(text.rstrip("\n")), self._call, item=self.item
+        )
 
 
 def _parse_one(frame: bytes, call: int, output: _Output) -> LogRecord | None:

@@ -91,9 +91,10 @@ class _TrioBridge:
         self._scope = self._trio.CancelScope()
         if self._closed:
             return []
+        item: list[Any] = []
         with self._scope:
-            return await _next(self._items)
-        return []
+            item = await _next(self._items)
+        return item
 
     def __next__(self) -> Any:
         try:

@@ -68,6 +68,7 @@ class Run:
         places: id -> the placements of the node, one for each copy, not started.
         warn: logs a warning of a node.
         reject: takes the items that are handed to ``dead_letters``.
+        session_id: the session that the items are of, for logs.
     """
 
     def __init__(
@@ -76,10 +77,12 @@ class Run:
         places: Mapping[str, Sequence[Placement]],
         warn: Callable[..., None],
         reject: Callable[[Rejected], object],
+        session_id: str | None = None,
     ) -> None:
         self.stopping = threading.Event()
         self.warn = warn
         self.reject = reject
+        self.session_id = session_id
         self._graph = graph
         self._places = places
         self._threads: list[threading.Thread] = []

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from cloche.errors import ClocheError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
 from cloche.pipeline._digest import digest
+from cloche.pipeline._log import working_on
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError
 from cloche.pipeline.placement import BatchResult, Placement, State
 from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, Retry
@@ -71,6 +72,7 @@ class Surroundings(Protocol):
     """What a stage needs of the run that it is a part of."""
 
     stopping: threading.Event
+    session_id: str | None
 
     def warn(self, node: str, message: str, **facts: Any) -> None:
         """Log a warning."""
@@ -275,7 +277,7 @@ class Stage:
                 CircuitOpenError(f"node {self.name!r} was not called: it has failed {self._failures} times in a row")
             ]
         try:
-            result = self._call(batch)
+            result = self._call(batch, numbers)
         except BrokenError as error:
             self.counts.breaks += 1
             cause = error.__cause__ or error
@@ -314,11 +316,12 @@ class Stage:
     def _reset_s(self) -> float:
         return 0.0 if self._spec.breaker is None else self._spec.breaker.reset_s
 
-    def _call(self, batch: list[Any], *, end: bool = False) -> BatchResult:
+    def _call(self, batch: list[Any], numbers: Sequence[int | None] = (), *, end: bool = False) -> BatchResult:
         if self._around.stopping.is_set():
             raise _Ends(ClocheError("the pipeline was stopped"))
         if self._saves and not end and not self._retrying:
             self._saved = self._placement.snapshot()
+        working_on(self._around.session_id, numbers)
         began = time.perf_counter()
         try:
             result = self._placement.call(batch, end=end)
@@ -346,7 +349,7 @@ class Stage:
         if isinstance(error, CircuitOpenError) and isinstance(rule, Retry):
             rule = rule.then
         if isinstance(rule, Retry):
-            outputs = self._retried(rule, value, error)
+            outputs = self._retried(rule, value, number, error)
             if isinstance(outputs, list):
                 return outputs
             error, rule = outputs, rule.then
@@ -362,14 +365,14 @@ class Stage:
             self._around.reject(Rejected(self.name, number, value, error))
         return []
 
-    def _retried(self, rule: Retry, value: Any, error: Exception) -> list[Any] | Exception:
+    def _retried(self, rule: Retry, value: Any, number: int | None, error: Exception) -> list[Any] | Exception:
         for attempt in range(1, rule.times + 1):
             if self._around.stopping.wait(rule.wait_s(attempt)):
                 raise _Ends(ClocheError("the pipeline was stopped"))
             self.counts.retried += 1
             self._retrying = True
             try:
-                outcomes = self._outcomes([value], [None])
+                outcomes = self._outcomes([value], [number])
             finally:
                 self._retrying = False
             if outcomes and isinstance(outcomes[0], list):

@@ -8,10 +8,10 @@ from typing import Any, Literal, Self, overload
 
 from cloche._arguments import check_text, checked, checked_count
 from cloche._runtime.runtime import Runtime
-from cloche._sandbox import logs as _logs
 from cloche.errors import ClocheError
 from cloche.pipeline import _places
 from cloche.pipeline._channel import Barrier
+from cloche.pipeline._log import PipelineLogger
 from cloche.pipeline._run import Output, Run, StageStatus
 from cloche.pipeline._stage import Rejected
 from cloche.pipeline.checkpoint import Checkpoint
@@ -59,7 +59,7 @@ class Pipeline:
             checked("runtime", runtime, Runtime, "a cloche.Runtime, or None")
         self.name = name
         self.graph = Graph.of(nodes, connections)
-        self._logger = logger if logger is not None else _logs.DefaultLogger()
+        self._logger = PipelineLogger(name, logger)
         self._places = _places.Places(self.graph, runtime, self._logger, allow_native=allow_native)
         self._runs: set[Run] = set()
         self._closed = False
@@ -246,7 +246,7 @@ class Pipeline:
         if checkpoint is not None and checkpoint.pipeline != self._places.identity:
             raise ClocheError("the checkpoint is of a pipeline with other nodes: resume it with the one that made it")
         states: Mapping[str, Any] | None = None if checkpoint is None else checkpoint.states
-        run = Run(self.graph, self._places.made(session_id), self._warn, dead_letters or self._letter_lost)
+        run = Run(self.graph, self._places.made(session_id), self._warn, dead_letters or self._letter_lost, session_id)
         self._runs.add(run)
         try:
             run.start(states)
@@ -266,8 +266,7 @@ class Pipeline:
             self._runs.discard(run)
 
     def _warn(self, node: str, message: str, **facts: Any) -> None:
-        told = f"node {node!r} {message}"
-        self._logger.warning(told, pipeline=self.name, node=node, **facts)
+        self._logger.tell(node, f"node {node!r} {message}", facts)
 
     def _letter_lost(self, rejected: Rejected) -> None:
         self._warn(rejected.node, f"item {rejected.item} is a dead letter, and run() was given no dead_letters")
