@@ -91,10 +91,10 @@ class _TrioBridge:
         self._scope = self._trio.CancelScope()
         if self._closed:
             return []
-        item: list[Any] = []
-        with self._scope:
-            item = await _next(self._items)
-        return item
+        found: list[Any] = []
+        with self._scope:  # a cancellation ends the block, and there is no item
+            found += await _next(self._items)
+        return found
 
     def __next__(self) -> Any:
         try:
