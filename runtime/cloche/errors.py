@@ -49,14 +49,14 @@ _MAX_SHOWN: Final = MAX_TEXT
 """Characters of a guest's traceback that are shown with an error; of a longer one the beginning and the end."""
 
 
-def _add_traceback(error: BaseException, node: str, traceback: str) -> None:
-    """Add a guest's traceback as a note (PEP 678), which Python prints with an error that nobody catches."""
+def _as_note(node: str, traceback: str) -> str:
+    """A guest's traceback as a note (PEP 678), which Python prints with an error that nobody catches."""
     text = clean(traceback.rstrip("\n"), len(traceback))
     if len(text) > _MAX_SHOWN:
         first = _MAX_SHOWN // 4
         last = _MAX_SHOWN - first
         text = f"{text[:first]}\n  [{len(text) - _MAX_SHOWN} characters left out]\n{text[-last:]}"
-    error.add_note(f"In node {line(node, 200)!r}:\n{text}" if node else f"In the node:\n{text}")
+    return f"In node {line(node, 200)!r}:\n{text}" if node else f"In the node:\n{text}"
 
 
 def name_item(error: BaseException, item: int | None) -> None:
@@ -85,8 +85,22 @@ class ClocheError(Exception):
     value: float | None = None
     reached: float | None = None
 
+    if not TYPE_CHECKING:  # a checker would take every misspelt attribute for one that this method makes
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the first note when somebody looks at the notes: most errors are caught, and it takes a tenth of a call."""
+            if name == "__notes__" and (traceback := self._traceback()):
+                notes = self.__dict__["__notes__"] = [_as_note(getattr(self, "node", ""), traceback)]
+                return notes
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def _traceback(self) -> str:
+        """The guest's traceback that is shown as a note; "": none."""
+        return ""
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the error with all its attributes, notes and causes; what cannot be pickled of them is left out, with a note."""
+        getattr(self, "__notes__", None)  # makes the first one, which is the first in the other process as well
         return _pickles.reduced(self, super().__reduce__(), ClocheError)
 
     def __copy__(self) -> Self:
@@ -148,8 +162,10 @@ class NodeError(ClocheError):
         self.failure = failure
         self.node = node
         self.remedy = remedy
-        if failure.frames or failure.cause or failure.notes:
-            _add_traceback(self, node, failure.format())
+
+    def _traceback(self) -> str:
+        failure: Failure | None = self.__dict__.get("failure")  # missing while the error is being unpickled
+        return failure.format() if failure and (failure.frames or failure.cause or failure.notes) else ""
 
     def __str__(self) -> str:
         return f"{super().__str__()}\n{self.remedy}" if self.remedy else super().__str__()
@@ -331,8 +347,9 @@ class DeadlineError(LimitError, TimeoutError):
     def __init__(self, message: str, *, guest_traceback: str = "", **facts: Any) -> None:
         super().__init__(message, **facts)
         self.guest_traceback = guest_traceback
-        if guest_traceback:
-            _add_traceback(self, self.node, guest_traceback)
+
+    def _traceback(self) -> str:
+        return str(self.__dict__.get("guest_traceback", ""))
 
 
 class HardDeadlineError(DeadlineError, BrokenInstanceError):
@@ -409,8 +426,9 @@ class GuestTrapError(BrokenInstanceError):
         super().__init__(message, node=node, last_logs=last_logs)
         self.trap_code = trap_code
         self.guest_traceback = guest_traceback
-        if guest_traceback:
-            _add_traceback(self, node, guest_traceback)
+
+    def _traceback(self) -> str:
+        return str(self.__dict__.get("guest_traceback", ""))
 
 
 class GuestExitError(BrokenInstanceError):
