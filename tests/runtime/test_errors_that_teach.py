@@ -227,7 +227,7 @@ OPTIONS: dict[str, tuple[Callable[[cloche.Runtime, Any], object], str]] = {
     ),
     "long": (
         lambda r, s: r.load(s, **{"q" * 10**6: 1}),
-        f"Runtime.load has no option '{'q' * 60}...': it has checkpoint_every",
+        f"Runtime.load has no option '{'q' * 60}...': it has budget",
     ),
 }
 

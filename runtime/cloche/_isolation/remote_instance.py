@@ -167,7 +167,9 @@ class RemoteInstance(CheckedSandbox):
         self._records = records = []
         try:
             frame = codec.encode([op, self.calls, *operands], root)
-            self._live = None if self.on_record is None else LiveRecords(self.on_record, self.limits.log_records)
+            self._live = (
+                None if self.on_record is None else LiveRecords(self.on_record, self.limits.log_records, self.calls)
+            )
             channel.call(frame, codec.bodies, self._remote_memory.uses, b=0 if self._live is None else LIVE)
             received = self._receive(self._most)
             if received.records or received.dropped or self._live is not None:
@@ -480,20 +482,20 @@ class RemoteInstance(CheckedSandbox):
         """Take the log records of a call that goes on."""
         if self._live is None or self._is_overdue():
             raise self._channel.refuse("it sends log records that nobody wants, or after its deadline")
-        self._live.take(received.records, received.dropped, self.calls)
+        self._live.take(received.records, received.dropped)
 
     def _rest(self) -> list[LogRecord]:
         """The log records that came during a call whose end did not come: its worker has died."""
         live, self._live = self._live, None
-        return live.end(self.calls)[0] if live is not None else []
+        return live.end()[0] if live is not None else []
 
     def _parse(self, received: Received) -> list[LogRecord]:
         live, self._live = self._live, None
         if live is None:
             records, dropped = logs.collect(received.records, received.dropped, self.limits.log_records, self.calls)
         else:
-            live.take(received.records, received.dropped, self.calls)
-            records, dropped = live.end(self.calls)
+            live.take(received.records, received.dropped)
+            records, dropped = live.end()
         self.dropped_records += dropped
         return records
 

@@ -479,8 +479,8 @@ class Instance(CheckedSandbox):
         if live is None:
             records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)
         else:
-            live.take(frames, dropped, self.calls)
-            records, dropped = live.end(self.calls)
+            live.take(frames, dropped)
+            records, dropped = live.end()
         self.dropped_records += dropped
         if records:
             self._on_records(records, self.name)
@@ -491,12 +491,12 @@ class Instance(CheckedSandbox):
     def _begin_live(self, put: Callable[[LogRecord], object]) -> None:
         """Have the guest wait after each log record of this call until the host has taken it."""
         self._memory.want_live(True)
-        self._live = LiveRecords(put, self.limits.log_records)
+        self._live = LiveRecords(put, self.limits.log_records, self.calls)
 
     def _take_live(self) -> None:
         """Take log records while the guest waits."""
         assert self._live is not None  # the caller has looked
-        self._live.take(*self._memory.drain(), self.calls)
+        self._live.take(*self._memory.drain())
 
     def _end_live(self) -> LiveRecords | None:
         """The live records of the call that has ended; None: they were not wanted live."""

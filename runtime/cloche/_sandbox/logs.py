@@ -10,7 +10,7 @@ from cloche._records import LogRecord
 from cloche.texts import MAX_NAME, MAX_TEXT, clean, name
 from cloche_wire import abi
 
-__all__ = ["about_missing", "collect", "parse"]
+__all__ = ["Parser", "about_missing", "collect", "parse"]
 
 MAX_FIELDS: Final = 64
 """Items kept of each dict and list in a record's extra fields."""
@@ -141,18 +141,46 @@ def parse(frames: Iterable[bytes], call: int) -> tuple[list[LogRecord], int]:
     Returns:
         the valid records in order, and the number of malformed ones.
     """
-    records, refused, output = [], 0, _Output(call)
-    for frame in frames:
+    parser = Parser(call)
+    records = [record for frame in frames for record in parser.take(frame)]
+    return records + parser.finish(), parser.refused
+
+
+class Parser:
+    """Decodes the untrusted records of one call, one after the other.
+
+    Args:
+        call: number of the call on the node.
+
+    Attributes:
+        refused: number of malformed records so far.
+    """
+
+    __slots__ = ("_call", "_output", "refused")
+
+    def __init__(self, call: int) -> None:
+        self._call = call
+        self._output = _Output(call)
+        self.refused = 0
+
+    def take(self, frame: bytes) -> list[LogRecord]:
+        """The records that are complete with this one: none, if it is a piece of a line, or malformed."""
+        output = self._output
         try:
             if frame[:2] == _ITEM:
                 number = _item(frame)
-                records += output.finish()
+                records = output.finish()
                 output.item = number
-            elif (record := _parse_one(frame, call, output)) is not None:
-                records.append(record)
+                return records
+            record = _parse_one(frame, self._call, output)
         except Exception:  # hostile bytes may raise anything: the guest loses this record and nothing else
-            refused += 1
-    return records + output.finish(), refused
+            self.refused += 1
+            return []
+        return [] if record is None else [record]
+
+    def finish(self) -> list[LogRecord]:
+        """The records of lines that have no end."""
+        return self._output.finish()
 
 
 def _item(frame: bytes) -> int:

@@ -91,7 +91,9 @@ class LocalInstance(CheckedSandbox):
             raise ClosedError(f"node {self.name!r} is closed")
         self.host.calls += 1
         self._output = 0
-        self._live = None if self.on_record is None else LiveRecords(self.on_record, self.limits.log_records)
+        self._live = (
+            None if self.on_record is None else LiveRecords(self.on_record, self.limits.log_records, self.calls)
+        )
         message = self._across([op, self.calls, *operands], root)
         began = time.perf_counter()
         with self._surroundings.lent():
@@ -175,7 +177,7 @@ class LocalInstance(CheckedSandbox):
         if self._live is None:
             self._frames.append(write_cbor(record))
         else:
-            self._live.take((write_cbor(record),), 0, self.calls)
+            self._live.take((write_cbor(record),), 0)
 
     def begin_item(self, number: int) -> None:
         """Note for the log records that follow which item of a batch they belong to, and count its output anew."""
@@ -238,7 +240,7 @@ class LocalInstance(CheckedSandbox):
     def _drain(self) -> None:
         live, self._live = self._live, None
         if live is not None:
-            records, missing = live.end(self.calls)
+            records, missing = live.end()
             self.records += records
             self.dropped_records += missing
             return
