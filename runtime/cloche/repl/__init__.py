@@ -23,8 +23,8 @@ from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from cloche._arguments import checked_count
-from cloche._runtime.recovery import OnBreak
-from cloche.errors import BrokenInstanceError, ClocheError, DeadlineError, NodeRaisedError
+from cloche._runtime.recovery import MAX_RESTARTS, OnBreak
+from cloche.errors import BrokenInstanceError, CallInterruptedError, ClocheError, DeadlineError, NodeRaisedError
 from cloche.source import Source
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _RESTARTS: Final = 1_000_000
 _ROOM: Final = 100
 """Characters beyond `output_bytes` for the line that says how much was left out."""
 
-Kind = Literal["raised", "deadline", "broken"]
+Kind = Literal["raised", "deadline", "interrupted", "broken"]
 State = Literal["kept", "before", "lost"]
 
 
@@ -49,7 +49,8 @@ class Failure:
     """How a snippet failed.
 
     Attributes:
-        kind: "raised": it raised an exception. "deadline": it was interrupted at its deadline. "broken": it crashed the sandbox, or
+        kind: "raised": it raised an exception. "deadline": it was interrupted at its deadline. "interrupted": by
+            `Repl.interrupt`, or because the session was closed. "broken": it crashed the sandbox, or
             did not stop at its deadline, or passed a limit whose end is a break.
         type: the exception's class, e.g. "ZeroDivisionError". Untrusted text, as all that comes from a snippet.
         message: the exception's text.
@@ -145,6 +146,7 @@ class Repl:
         snapshot: Snapshot | None = None,
     ) -> None:
         self._output_bytes = checked_count("output_bytes", output_bytes)
+        restarts = MAX_RESTARTS if on_break == "raise" else _RESTARTS
         if snapshot is None:
             source = Source(Path(__file__).with_name("session.py").read_text("utf-8"), "cloche/repl/session.py")
             self.node = runtime.load(
@@ -154,11 +156,11 @@ class Repl:
                 limits=limits,
                 grants=grants,
                 on_break=on_break,
-                max_restarts=_RESTARTS,
+                max_restarts=restarts,
             )
         else:
             self.node = runtime.restore(
-                snapshot, name=name, limits=limits, grants=grants, on_break=on_break, max_restarts=_RESTARTS
+                snapshot, name=name, limits=limits, grants=grants, on_break=on_break, max_restarts=restarts
             )
         self._tickets = itertools.count(1)
         self._under_way: set[int] = set()
@@ -253,13 +255,25 @@ class Repl:
         """The session's whole state: names, imports and files. ``Repl(runtime, snapshot=...)`` goes on from there."""
         return self.node.snapshot()
 
-    def close(self) -> None:
-        """End the session. Calling it again does nothing."""
-        self.node.close()
+    def interrupt(self) -> bool:
+        """End the snippet that runs, from any thread: a stop button. The session goes on.
 
-    async def aclose(self) -> None:
+        Returns:
+            whether a snippet was running. Its execution has a failure of the kind "interrupted", or "broken" if it did not stop.
+        """
+        return self.node.interrupt()
+
+    def close(self, timeout: float | None = None) -> None:
+        """End the session. Calling it again does nothing.
+
+        Args:
+            timeout: seconds for which a snippet that runs is waited for; then it is interrupted. None: as long as it takes.
+        """
+        self.node.close(timeout)
+
+    async def aclose(self, timeout: float | None = None) -> None:
         """As `close`, awaitable."""
-        await self.node.aclose()
+        await self.node.aclose(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -313,7 +327,7 @@ class Repl:
 
 
 def _kind(name: str) -> Kind:
-    return "deadline" if name == "DeadlineExceeded" else "raised"
+    return "deadline" if name == "DeadlineExceeded" else "interrupted" if name == "Cancelled" else "raised"
 
 
 def _unsent(error: ClocheError) -> str | None:
@@ -335,6 +349,8 @@ def _failed(error: ClocheError) -> Execution:
             return Execution(failure=Failure("broken", type(error).__name__, str(error), state=state))
         case DeadlineError():
             return Execution(failure=Failure("deadline", "DeadlineExceeded", str(error), error.guest_traceback))
+        case CallInterruptedError():
+            return Execution(failure=Failure("interrupted", "Cancelled", str(error), error.guest_traceback))
         case NodeRaisedError():
             return Execution(failure=Failure("raised", error.exc_type, error.message, error.guest_traceback))
     raise error

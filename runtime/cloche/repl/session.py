@@ -21,7 +21,7 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cloche_guest import DeadlineExceeded, Interrupted, services
+from cloche_guest import services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,7 +89,7 @@ class Session:
                     if is_last:
                         value = found
                 text = self._shown(value)
-            except BaseException as error:  # also SystemExit, and the deadline
+            except BaseException as error:  # also SystemExit, and what the host raises here to end the call
                 failure, text = self._described(error), None
         return self._outcome(ticket, value, text, failure)
 
@@ -177,9 +177,7 @@ class Session:
         return _cut(repr(value), self._limit)
 
     def _described(self, error: BaseException) -> list[str]:
-        """``[type, message, traceback]`` of an exception. Those with which the host ends a call are raised again."""
-        if isinstance(error, Interrupted) and not isinstance(error, DeadlineExceeded):
-            raise error
+        """``[type, message, traceback]`` of an exception, also of those with which the host ends a call."""
         name = type(error).__name__
         try:
             message = str(error)
