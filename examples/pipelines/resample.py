@@ -1,4 +1,4 @@
-"""Changes the sample rate of a recording, chunk by chunk. It runs natively: it is ours, and it is the first to touch every sample."""
+"""Changes the sample rate of a recording, chunk by chunk. It runs natively: it is ours, and touches every sample."""
 
 from fractions import Fraction
 
