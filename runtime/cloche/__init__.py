@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from cloche.isolation import WorkerInfo
     from cloche.limits import Limits
     from cloche.mounts import Mount
+    from cloche.pipeline import NodeSpec, Pipeline
     from cloche.services import Service, ServiceCall, ServiceRecord
     from cloche.source import Source
     from cloche_wire.array import Array
@@ -95,8 +96,10 @@ __all__ = [
     "NodeError",
     "NodeLoadError",
     "NodeRaisedError",
+    "NodeSpec",
     "Opaque",
     "OutputError",
+    "Pipeline",
     "Pool",
     "PoolStats",
     "PoolTimeoutError",
@@ -162,6 +165,7 @@ _NAMES = {
     "cloche.grants": ("Grants",),
     "cloche.isolation": ("WorkerInfo",),
     "cloche.limits": ("Limits",),
+    "cloche.pipeline": ("NodeSpec", "Pipeline"),
     "cloche.services": ("Service", "ServiceCall", "ServiceRecord"),
     "cloche_wire.array": ("Array",),
     "cloche_wire.record": ("Record",),
@@ -179,6 +183,7 @@ _MODULES = (
     "limits",
     "metering",
     "mounts",
+    "pipeline",
     "profiling",
     "remedies",
     "repl",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import cloche
+from cloche import pipeline, repl
 from cloche._profiling.call_tree import Function, Tree
 from cloche._profiling.profile import Collected
+from cloche._wasm.prune import Pruned
 from cloche.image import Image
 from cloche.profiling import CallPhases, FunctionTime, Phase, Profile, ProfiledCall
 from cloche.remedies import Surroundings
@@ -86,6 +89,26 @@ VALUES: dict[str, Callable[[], Any]] = {
     "ServiceRecord": lambda: cloche.ServiceRecord("plain", "meter", 2, 9, 0.25, "returned"),
     "Snapshot": snapshot,
     "Source": lambda: cloche.Source("def f(x): return x", "f.py"),
+    "Execution": lambda: repl.Execution("out", "1", 1, "", repl.Failure("raised", "KeyError", "'a'")),
+    "Failure": lambda: repl.Failure("broken", "GuestTrapError", "crashed", "T", "before"),
+    "Pruned": lambda: Pruned("image", Path("images/ab"), 41, 2.5),
+    "Checkpoint": lambda: pipeline.Checkpoint("ab" * 32, 3, 4, {"a": snapshot(), "b": b"state"}),
+    "CircuitBreaker": lambda: pipeline.CircuitBreaker(failures=2, reset_s=1.5),
+    "Connection": lambda: pipeline.Connection("a.left", "b"),
+    "DeadLetter": pipeline.DeadLetter,
+    "Fail": pipeline.Fail,
+    "NodeSpec": lambda: pipeline.NodeSpec(
+        cloche.Source(""), "f", {"a": 1}, id="a", on_error=pipeline.Retry(2), grants=grants()
+    ),
+    "Output": lambda: pipeline.Output(3, None, "a", [1]),
+    "Rejected": lambda: pipeline.Rejected("a", 3, [1], ValueError("x")),
+    "Restore": lambda: pipeline.Restore(pipeline.DeadLetter()),
+    "Retry": lambda: pipeline.Retry(2, 0.5, then=pipeline.Restore()),
+    "Skip": pipeline.Skip,
+    "StageCounts": lambda: pipeline.StageCounts(1, 2),
+    "StageStatus": lambda: pipeline.StageStatus("a", "wasm", 3, pipeline.StageCounts(1)),
+    "Graph": lambda: pipeline.Graph.of([pipeline.NodeSpec(cloche.Source(""), id="a")], None),
+    "BatchResult": lambda: pipeline.BatchResult([[1], []], True),
     "Stats": lambda: cloche.Stats(1, 0.5, 41, 0, breaks=2),
     "BudgetStats": lambda: cloche.BudgetStats(
         processor_s=0.5, processor_left_s=None, memory_bytes=41, nodes=1, calls=2, refused=0
@@ -116,11 +139,16 @@ HANDLES = {
     "Budget": "a Budget cannot be pickled or copied, because it belongs to this process: make one in the other process",
     "Node": "the node 'f' cannot be pickled or copied, because it belongs to this process: take its `snapshot`",
     "LocalGuest": "the node 'f' cannot be pickled or copied, because it belongs to this process: take its `snapshot`",
+    "Pipeline": "a Pipeline cannot be pickled or copied, because it belongs to this process: make one in the other process",
     "Pool": "a Pool cannot be pickled or copied, because it belongs to this process: make one in the other process",
     "Runtime": "a Runtime cannot be pickled or copied, because it belongs to this process: make one in the other process",
 }
 """Each refuses with a TypeError that begins so."""
-NEITHER = {"Recorder": "it has callbacks of the program that records, and is pickled if they are"}
+NEITHER = {
+    "Placement": "it is an interface",
+    "Recorder": "it has callbacks of the program that records, and is pickled if they are",
+    "Repl": "it holds a node, which refuses",
+}
 
 
 def public_classes() -> Iterator[type]:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import cloche
-from cloche import errors
+from cloche import errors, pipeline
 from cloche._wasm import NoRoomError
 from cloche.errors import CallInterruptedError, HardInterruptedError
+from cloche.pipeline.manifest import ManifestError
 
 from .samples import FAILURE, RECORD, facts
 from .test_values import WAYS
@@ -53,6 +54,11 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.ServiceError: lambda: errors.ServiceError("no such customer", 17),
     CallInterruptedError: lambda: CallInterruptedError("interrupted", **BROKEN),
     HardInterruptedError: lambda: HardInterruptedError("interrupted", **BROKEN),
+    pipeline.BrokenError: lambda: pipeline.BrokenError("it died", recovered=True),
+    pipeline.CircuitOpenError: lambda: pipeline.CircuitOpenError("not called"),
+    pipeline.PipelineError: lambda: pipeline.PipelineError("failed", node="a", item=3, digest="ab"),
+    pipeline.PlacementError: lambda: pipeline.PlacementError("cannot", node="a"),
+    ManifestError: lambda: ManifestError("malformed", [(3, "nodes", "missing")]),
     NoRoomError: lambda: NoRoomError("no room", "data", limit="memory_bytes", value=1, reached=2),
 }
 

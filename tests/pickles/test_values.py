@@ -26,6 +26,9 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 IDENTICAL = {"Array", "Profile", "ProfiledCall"}
 """Two of these are equal only if they are the same object."""
 
+CHANGING = {"StageCounts"}
+"""These change, and so have no hash."""
+
 
 def test_every_public_class_has_a_place_in_the_table() -> None:
     """A new class is pickled, or is named as a handle, or there is a reason why it is neither."""
@@ -44,7 +47,7 @@ def test_a_value_arrives_as_it_was(name: str, way: str) -> None:
         assert made == value
 
 
-@pytest.mark.parametrize("name", [name for name in VALUES if name not in {*IDENTICAL, "Modules"}])
+@pytest.mark.parametrize("name", [name for name in VALUES if name not in {*IDENTICAL, *CHANGING, "Modules"}])
 def test_equal_values_have_equal_hashes(name: str) -> None:
     """Values that never change can be keys, whatever their fields hold."""
     assert hash(VALUES[name]()) == hash(VALUES[name]())
@@ -62,6 +65,7 @@ def test_a_handle_says_what_to_pickle_instead(runtime: cloche.Runtime, name: str
         "Pool": lambda: runtime.pool(source, size=1),
         "Runtime": lambda: runtime,
         "Budget": lambda: cloche.Budget(calls_per_s=1),
+        "Pipeline": lambda: cloche.Pipeline([cloche.NodeSpec(source)]),
     }
     thing = made[name]()
     try:

@@ -190,7 +190,7 @@ def test_the_path_of_another_argument_has_its_name(runtime: cloche.Runtime) -> N
         ("deadline_s", np.int64(2), 2),
         ("deadline_s", Fraction(1, 2), 0.5),
         ("memory_bytes", np.int64(64 << 20), 64 << 20),
-        ("value_nodes", np.uint8(9), 9),
+        ("value_nodes", np.uint8(90), 90),
     ],
     ids=repr,
 )
@@ -251,9 +251,9 @@ def test_keywords_of_one_name_mean_the_same_everywhere() -> None:
 
 def test_a_pool_takes_the_keywords_of_load_that_make_sense_for_clones(runtime: cloche.Runtime) -> None:
     """They are typed, so a type checker knows them; one that recovers a broken node is refused by name."""
-    load = typing.get_type_hints(cloche.Runtime.load)
+    load = typing.get_type_hints(cloche.Runtime.load, localns={"Budget": cloche.Budget})
     assert typing.get_type_hints(PoolKeywords) == {
-        name: load[name] for name in ("name", "limits", "grants", "session_id")
+        name: load[name] for name in ("name", "limits", "grants", "session_id", "budget")
     }
     with pytest.raises(
         TypeError, match=r"^Runtime\.pool has no option 'max_restarts': a pool always replaces.*option 'on_break'"

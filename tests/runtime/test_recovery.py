@@ -581,11 +581,13 @@ def test_broken_instances_are_freed_without_the_garbage_collector(runtime, on_br
         "import os\nclass N:\n    def process(self, x):\n        self.big = bytearray(os.urandom(1)) * (20 << 20)\n        os.abort()\n"
     )
 
+    options = {} if on_break == "raise" else {"max_restarts": 1000}
+
     def one(node: cloche.Node) -> cloche.Node:
         _break(node, 1)
-        return node if not node.broken else runtime.load(source, "N", on_break=on_break, max_restarts=1000)
+        return node if not node.broken else runtime.load(source, "N", on_break=on_break, **options)
 
-    node = runtime.load(source, "N", on_break=on_break, max_restarts=1000)
+    node = runtime.load(source, "N", on_break=on_break, **options)
     for _ in range(5):
         node = one(node)
     gc.collect()

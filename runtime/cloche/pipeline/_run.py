@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloche.pipeline._channel import Barrier, Channel, End, Failed, Inbox, Joined, Packet
@@ -40,7 +40,7 @@ class Output:
     number: int
     item: int | None
     node: str
-    value: Any
+    value: Any = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class StageStatus:
     node: str
     place: str
     waiting: int
-    counts: StageCounts
+    counts: StageCounts = field(hash=False)
 
 
 class Run:

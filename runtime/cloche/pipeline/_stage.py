@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from cloche.errors import ClocheError
@@ -39,8 +39,8 @@ class Rejected:
 
     node: str
     item: int | None
-    value: Any
-    error: Exception
+    value: Any = field(hash=False)
+    error: Exception = field(hash=False, compare=False)
 
 
 @dataclass(slots=True)

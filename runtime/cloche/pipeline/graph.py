@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import Any
@@ -41,7 +41,7 @@ class Graph:
         edges: the connections, in the order in which they were given.
     """
 
-    nodes: dict[str, NodeSpec]
+    nodes: dict[str, NodeSpec] = field(hash=False)
     edges: tuple[Edge, ...]
 
     @classmethod

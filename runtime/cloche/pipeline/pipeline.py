@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, NoReturn, Self, overload
 
 from cloche._arguments import check_text, checked, checked_count
+from cloche._pickles import handle
 from cloche._runtime.runtime import Runtime
 from cloche.errors import ClocheError
 from cloche.pipeline import _places
@@ -291,6 +292,9 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(handle("a Pipeline", "make one in the other process, from the same NodeSpecs or manifest"))
 
     def __repr__(self) -> str:
         return f"<cloche.Pipeline {self.name!r} of {', '.join(self.graph.nodes)}>"

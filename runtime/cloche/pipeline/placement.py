@@ -7,7 +7,7 @@ own (another machine, a container) by a `Place` of a registry.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from cloche._sandbox import Snapshot
@@ -29,7 +29,7 @@ class BatchResult:
         ended: whether the node wants no more items.
     """
 
-    outcomes: list[list[Any] | Exception]
+    outcomes: list[list[Any] | Exception] = field(hash=False)
     ended: bool = False
 
 

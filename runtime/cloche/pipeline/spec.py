@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -156,7 +156,7 @@ class NodeSpec:
 
     source: SourceLike
     entry: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
     id: str | None = field(default=None, kw_only=True)
     placement: Place = field(default="wasm", kw_only=True)
     limits: Limits | None = field(default=None, kw_only=True)
@@ -202,6 +202,17 @@ class NodeSpec:
             raise ValueError(f"NodeSpec.inputs is {self.inputs!r}: two ports have the same name")
         object.__setattr__(self, "inputs", tuple(self.inputs))
         object.__setattr__(self, "params", MappingProxyType(dict(checked_params(self.params))))
+
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the specification. A class or function is pickled by its name, as always."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _specified, ({**plain, "params": dict(self.params)},)
+
+
+def _specified(values: dict[str, Any]) -> NodeSpec:
+    """Unpickle a `NodeSpec`: its fields are checked as those of any other."""
+    return NodeSpec(**values)
 
 
 @dataclass(frozen=True, slots=True)
