@@ -258,8 +258,8 @@ class Run:
         for name, stages in self._stages.items():
             total = StageCounts()
             for stage in stages:
-                for key in StageCounts.__slots__:
-                    setattr(total, key, getattr(total, key) + getattr(stage.counts, key))
+                for key, count in vars(stage.counts).items():
+                    setattr(total, key, getattr(total, key) + count)
             inbox = self._inboxes.get(name)
             waiting = 0 if inbox is None else len(inbox)
             found.append(StageStatus(name, self._graph.nodes[name].placement, waiting, total))

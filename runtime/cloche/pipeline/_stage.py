@@ -43,7 +43,7 @@ class Rejected:
     error: Exception = field(hash=False, compare=False)
 
 
-@dataclass(slots=True)
+@dataclass
 class StageCounts:
     """What a stage has done so far.
 
