@@ -203,7 +203,6 @@ class NodeSpec:
         object.__setattr__(self, "inputs", tuple(self.inputs))
         object.__setattr__(self, "params", MappingProxyType(dict(checked_params(self.params))))
 
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the specification. A class or function is pickled by its name, as always."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
