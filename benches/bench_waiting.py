@@ -3,7 +3,7 @@
 Timed: from the event loop to one of the shared threads and back, as `anyio.to_thread.run_sync` does it. Meanwhile 100 tasks await a
 pool of two nodes, each of which computes for some 5 ms a request; or, for comparison without Cloche, sleep as long as such a request
 takes. Not timed: loading, the requests themselves.
-Level: the slowest of a thousand <= 50 ms later than beside tasks that sleep.
+Level: 99 in 100 <= 50 ms later than beside tasks that sleep.
 """
 
 from __future__ import annotations
