@@ -19,6 +19,9 @@ pa = pytest.importorskip("pyarrow")
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
 
+MAJOR = int(pd.__version__.split(".")[0])
+UNIT = "us" if MAJOR >= 3 else "ns"
+"""In what pandas keeps times that come from Python's."""
 TABLE = pa.table({
     "int": [1, 2, 3, 4],
     "small": pa.array([1, -2, 3, 4], pa.int8()),
@@ -198,7 +201,7 @@ def test_times_with_a_zone_keep_it() -> None:
     first, second = frames.from_pandas(pd.DataFrame({"t": times}))["t"]
     assert (first.isoformat(), first.tzinfo.key, second) == ("2020-07-01T12:00:00+02:00", "Europe/Berlin", None)
     back = frames.to_pandas({"t": [first, second]})
-    assert str(back["t"].dtype) == "datetime64[us, Europe/Berlin]"
+    assert str(back["t"].dtype) == f"datetime64[{UNIT}, Europe/Berlin]"
 
 
 @pytest.mark.parametrize(
@@ -223,8 +226,8 @@ def test_what_a_frame_would_lose_is_refused(frame: Any, text: str) -> None:
     ("values", "dtype"),
     [
         ([1, 2], "int64"), ([1, None], "Int64"), ([(1 << 63) - 1, None], "Int64"), ([1 << 63], "object"), ([1.5, 2.0], "float64"),
-        ([1.5, None, float("nan")], "Float64"), ([True], "bool"), ([True, None], "boolean"), (["a", None], "str"),
-        ([dt.datetime(2020, 1, 1), None], "datetime64[us]"), ([dt.timedelta(1)], "timedelta64[us]"), ([1, 1.5], "object"),
+        ([1.5, None, float("nan")], "Float64"), ([True], "bool"), ([True, None], "boolean"), (["a", None], "str" if MAJOR >= 3 else "object"),
+        ([dt.datetime(2020, 1, 1), None], f"datetime64[{UNIT}]"), ([dt.timedelta(1)], f"timedelta64[{UNIT}]"), ([1, 1.5], "object"),
         ([True, 1], "object"), ([None, None], "object"), ([], "object"), ([[1], {"a": 2}], "object"),
     ],
 )  # fmt: skip
@@ -234,7 +237,7 @@ def test_a_list_becomes_what_its_values_are(values: list[Any], dtype: str) -> No
     assert str(found.dtype) == dtype
     assert [None if item is pd.NA or item is pd.NaT or item is None else item for item in found][:2] == [
         None if value is None or value is pd.NaT else value for value in values
-    ][:2] or dtype == "str"
+    ][:2] or values[0] == "a"
 
 
 def test_missing_floats_are_not_nan() -> None:

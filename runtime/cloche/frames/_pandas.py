@@ -45,6 +45,10 @@ def _column(series: Any) -> Any:
             raise TypeError(
                 'its times have nanoseconds, which Python\'s do not: round them (x.dt.floor("us")), or drop the time zone'
             )
+        if (zone := getattr(dtype.tz, "zone", None)) is not None:  # of pytz: only its offset would arrive
+            from zoneinfo import ZoneInfo
+
+            series = series.dt.tz_convert(ZoneInfo(zone))
         return [_plain(item) for item in series.array]
     if isinstance(dtype, pd.CategoricalDtype):
         found = _column(dtype.categories.to_series())
