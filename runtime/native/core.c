@@ -111,6 +111,7 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
     guest->items_begun = 1; /* the first one is under the deadline that is armed here */
     if (words[WORD_ITEMS]) memset(guest->base + words[WORD_NOTICE] + 4 * NOTICE_BEGUN, 0, sizeof(uint32_t));
     STORE(guest->cancelled, 0);
+    STORE(guest->beginning, words[WORD_SERIAL] + 1); /* before the number can be known */
     STORE(words[WORD_SERIAL], words[WORD_SERIAL] + 1);
     uint64_t metering = guest->image->metering;
     if (metering == CLOCHE_EPOCH) engine.set_epoch_deadline(guest->context, 1);
@@ -134,11 +135,13 @@ static int begin(uint64_t handle, int hears, struct guest **found) {
         timer_disarm(guest);
         account_settle(guest, waiting);
         stack_give_back(guest->fiber.stack, 0);
+        STORE(guest->beginning, 0);
         STORE(words[WORD_STATE], CLOCHE_AT_REST);
         return CLOCHE_NO_THREAD;
     }
     STORE(words[WORD_STATE], CLOCHE_RUNNING); /* last: what is armed above would overwrite a cancel that came before */
     if (LOAD(guest->early) == words[WORD_SERIAL]) timer_cancel(guest, handle, words[WORD_SERIAL], CLOCHE_CANCELLED, 0);
+    STORE(guest->beginning, 0);
     return CLOCHE_DONE;
 }
 

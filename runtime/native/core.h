@@ -50,6 +50,7 @@ struct guest {
     uint64_t items_begun;                        /* of a batch, when its deadline was last armed */
     uint64_t stop;                               /* enum cloche_reason: if set, the guest must not run on */
     uint64_t early;                              /* the serial number of a call that was cancelled before it began */
+    uint64_t beginning;                          /* the serial number of the call that begins, and looks at `early` yet; or 0 */
     int cancelled;                               /* whether this call was cancelled, whatever the guest was told before */
     int noticed;                                 /* a notice was written in this call */
     int handled; /* another thread has changed what is armed since this guest last disarmed under the lock */

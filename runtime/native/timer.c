@@ -379,7 +379,10 @@ int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t
     pthread_mutex_lock(&timer_lock);
     if (guest->linked && LOAD(guest->handle) == handle) {
         STORE(guest->handled, 1); /* before the state is read: so the guest cannot end its call before this function has returned */
-        if (serial && !is_meant(guest, serial) && serial - LOAD(guest->words[WORD_SERIAL]) <= 1) STORE(guest->early, serial);
+        if (serial && !is_meant(guest, serial) && serial - LOAD(guest->words[WORD_SERIAL]) <= 1) {
+            STORE(guest->early, serial);
+            if (LOAD(guest->beginning) == serial) status = CLOCHE_DONE; /* it looks at `early` when it runs */
+        }
         if (is_meant(guest, serial)) {
             int64_t now = clock_now();
             if (reason == CLOCHE_CANCELLED) STORE(guest->cancelled, 1);
@@ -387,7 +390,7 @@ int timer_cancel(struct guest *guest, uint64_t handle, uint64_t serial, uint64_t
             int64_t first = earliest(guest);
             if (first != NEVER && !look_by(first) && !LOAD(guest->stop))
                 stop(guest, now); /* without a thread nothing would stop it after the grace */
-            if (told) status = CLOCHE_DONE;
+            status = told ? CLOCHE_DONE : CLOCHE_BUSY;
         }
     }
     pthread_mutex_unlock(&timer_lock);
