@@ -279,7 +279,7 @@ class NodeServer:
         instance = self._instance
         if instance is not None:
             serial = instance.serial
-            if not instance.cancel():
+            if not instance.cancel(serial):  # not whichever runs: the call of that number may be about to
                 instance.cancel(serial + 1)
                 self._is_early = True
 
