@@ -238,7 +238,10 @@ def test_a_report_that_cannot_be_written_is_refused_before_measuring(tmp_path: P
     """A full run takes a quarter of an hour."""
     command = [sys.executable, "-m", "cloche.cli", "bench", "--html", "missing/page.html"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert (done.returncode, done.stderr) == (1, "error: there is no folder for missing/page.html\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: --html: there is no folder {tmp_path}/missing for missing/page.html\n",
+    )
 
 
 def test_the_results_are_not_changed(tmp_path: Path) -> None:

@@ -30,21 +30,22 @@ LOCK = threading.Lock()
 ARRAY_OF = "cannot encode an array of dtype"
 MASKED = "cannot encode a masked array: send .filled(), or .data and .mask"
 DOUBLES = "two keys would be the same on the other side: an enum arrives as its value"
+CALLED = "cannot encode function: pass its result: x(...)"
 MORE = ", an object as its fields, a subclass as its base"
 """The host compares what arrives, whatever the kind; the guest looks at enums, and leaves the rest to the host."""
 BAD = {
-    "bare": (function, "", "cannot encode function"),
-    "issue's example": ({"filters": [0, 1, 2, {"fn": function}]}, ".filters[3].fn", "cannot encode function"),
-    "key with a space": ({"a b": [function]}, "['a b'][0]", "cannot encode function"),
-    "long key": ({"k" * 100: function}, f"['{'k' * 40}'...]", "cannot encode function"),
-    "int key": ({3: function}, "[3]", "cannot encode function"),
-    "tuple key": ({(1, 2): function}, "[tuple]", "cannot encode function"),
-    "set": ({"s": {function}}, ".s{}", "cannot encode function"),
-    "namedtuple": ([s.Point(1, {"deep": function})], "[0].y.deep", "cannot encode function"),
-    "dataclass": (s.Config("n", [function]), ".options[0]", "cannot encode function"),
-    "enum key beside": ({s.Color.RED: 1, "x": [function]}, ".x[0]", "cannot encode function"),
-    "dict subclass": (s.Mapping(a=function), ".a", "cannot encode function"),
-    "class": ([int], "[0]", "cannot encode type"),
+    "bare": (function, "", CALLED),
+    "issue's example": ({"filters": [0, 1, 2, {"fn": function}]}, ".filters[3].fn", CALLED),
+    "key with a space": ({"a b": [function]}, "['a b'][0]", CALLED),
+    "long key": ({"k" * 100: function}, f"['{'k' * 40}'...]", CALLED),
+    "int key": ({3: function}, "[3]", CALLED),
+    "tuple key": ({(1, 2): function}, "[tuple]", CALLED),
+    "set": ({"s": {function}}, ".s{}", CALLED),
+    "namedtuple": ([s.Point(1, {"deep": function})], "[0].y.deep", CALLED),
+    "dataclass": (s.Config("n", [function]), ".options[0]", CALLED),
+    "enum key beside": ({s.Color.RED: 1, "x": [function]}, ".x[0]", CALLED),
+    "dict subclass": (s.Mapping(a=function), ".a", CALLED),
+    "class": ([int], "[0]", "cannot encode type: pass x.__name__"),
     "foreign type": ([LOCK], "[0]", "cannot encode _thread.lock"),
     "generator": ((x for x in ()), "", "cannot encode generator: pass list(x)"),
     "range": ([range(3)], "[0]", "cannot encode range: pass list(x)"),

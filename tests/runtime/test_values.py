@@ -138,7 +138,7 @@ def test_large_values_leave_nothing_behind(load: Callable[..., cloche.Node]) -> 
     [
         (
             "{'filters': [0, {'fn': print}]}",
-            "TypeError: result.filters[1].fn: cannot encode builtin_function_or_method",
+            "TypeError: result.filters[1].fn: cannot encode builtin_function_or_method: pass its result: x(...)",
         ),
         ("(lambda l: (l.append(l), l)[1])([])", "ValueError: result[0]: a cycle: this list contains itself"),
         ("[object()]", "TypeError: result[0]: cannot encode object"),

@@ -68,7 +68,7 @@ def test_the_remedy_of_a_value_that_cannot_be_compared_works(value: Any, remedy:
         (types.SimpleNamespace(a=1), "vars(x)"),
         (collections.UserString("a"), "str(x)"),
         (type("Keys", (), {"keys": lambda self: [1], "__getitem__": lambda self, key: key})(), "dict(x)"),
-        (type("Named", (), {"keys": [1]})(), ""),
+        (type("Named", (), {"keys": [1]})(), "vars(x), or make its class a dataclass"),
         (type("NoItems", (collections.UserList,), {"__iter__": None})(), ""),
         (slice(1), "(x.start, x.stop, x.step)"),
         (object(), ""),

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 import cbor2
 
+from cloche._codec import write_cbor
 from cloche._sandbox import Snapshot
 from cloche.errors import ClocheError
 from cloche.pipeline.placement import State
@@ -42,7 +43,7 @@ class Checkpoint:
             name: [True, state.to_bytes()] if isinstance(state, Snapshot) else [False, state]
             for name, state in self.states.items()
         }
-        body = _MAGIC + cbor2.dumps([self.pipeline, self.items, self.outputs, states])
+        body = _MAGIC + write_cbor([self.pipeline, self.items, self.outputs, states])
         return body + hashlib.sha256(body).digest()
 
     @classmethod
