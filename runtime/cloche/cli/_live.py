@@ -1,0 +1,67 @@
+"""The live view of a pipeline on the terminal: a table that is drawn anew a few times a second."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from cloche.cli._watch import HEADS, cells
+from cloche.texts import name
+
+if TYPE_CHECKING:
+    from cloche.cli._watch import Watch
+
+__all__ = ["LiveView"]
+
+_A_SECOND: Final = 4
+"""How often it is drawn."""
+
+
+class LiveView:
+    """Shows a pipeline on stderr while the block runs. If stderr is no terminal, nothing is shown.
+
+    Args:
+        watch: the pipeline.
+        title: what is above the table.
+        quiet: show nothing.
+    """
+
+    def __init__(self, watch: Watch, title: str, quiet: bool) -> None:
+        self._watch = watch
+        self._title = title
+        self._live: Any = None
+        self._shows = not quiet and sys.stderr.isatty()
+
+    def _table(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        caption = Text(f"{self._watch.seconds:.0f} s")
+        table = Table(title=Text(name(self._title)), caption=caption, title_justify="left", caption_justify="left")
+        for head in HEADS:
+            table.add_column(head, justify="left" if head in ("node", "place") else "right", no_wrap=True)
+        for figures in self._watch.look():
+            table.add_row(*(Text(cell) for cell in cells(figures)))  # Text: a name is no markup
+        return table
+
+    def __enter__(self) -> Self:
+        if self._shows:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(
+                get_renderable=self._table,
+                console=Console(stderr=True),
+                refresh_per_second=_A_SECOND,
+                transient=True,
+                redirect_stdout=False,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
