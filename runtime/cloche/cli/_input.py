@@ -58,7 +58,7 @@ class Input(ExitStack, ABC):
         if path == "-":
             file: IO[bytes] = sys.stdin.buffer
         else:
-            file = self.enter_context(Path(path).open("rb"))
+            file = self.enter_context(Path(path).open("rb"))  # noqa: SIM115  # closed with this input
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return file
         self._pipe = _Pipe(file.fileno())

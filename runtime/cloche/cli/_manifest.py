@@ -69,7 +69,7 @@ class Decided:
         found = {self.path: "the pipeline's manifest"}
         for node in self.manifest.nodes:
             if node.source is not None:
-                found[os.fspath(folder / node.source)] = f"the source of node {node.id}"
+                found.setdefault(os.fspath(folder / node.source), f"the source of node {node.id}")
         return found
 
 

@@ -84,8 +84,13 @@ function layers(status) {
 }
 
 function draw(status) {
-  const found = layers(status), most = Math.max(...found.map(one => one.length));
-  const across = graph.parentElement.clientWidth >= 700 && found.length * (WIDE + 56) <= 1400;
+  let found = layers(status);
+  const room = graph.parentElement.clientWidth, across = room >= 700 && found.length * (WIDE + 56) <= 1400;
+  if (!across) { // so many side by side that names can be read
+    const beside = Math.max(1, Math.floor((room + 16) / (WIDE + 16)));
+    found = found.flatMap(one => one.flatMap((_, at) => at % beside ? [] : [one.slice(at, at + beside)]));
+  }
+  const most = Math.max(...found.map(one => one.length));
   const step = across ? WIDE + 56 : HIGH + 46, side = across ? HIGH + 22 : WIDE + 16;
   const long = found.length * step - (across ? 56 : 46), broad = most * side - (across ? 22 : 16);
   const width = (across ? long : broad) + 8, height = (across ? broad : long) + 8, places = new Map();
@@ -115,8 +120,8 @@ function draw(status) {
       rate: make("text", {x: 10, y: 38}), more: make("text", {class: "faint", x: 10, y: 54}),
     };
     box.append(make("rect", {class: "box", width: WIDE, height: HIGH, rx: 7}), parts.queue,
-      make("text", {class: "name", x: 10, y: 20}, cut(n.id, 14)),
-      make("text", {class: "faint", x: WIDE - 10, y: 20, "text-anchor": "end"}, n.place), parts.rate, parts.more,
+      make("text", {class: "name", x: 10, y: 20}, cut(n.id, 20)),
+      make("text", {class: "faint", x: WIDE - 10, y: 38, "text-anchor": "end"}, n.place), parts.rate, parts.more,
       make("title", {}, n.id));
     graph.append(box);
     boxes.set(n.id, parts);

@@ -114,7 +114,7 @@ class _Pages:
         self._host = address.host.lower()
         self._watch = watch
         self._graph = graph
-        self._title = title
+        self._title = name(title)
 
     def allows(self, given: list[str]) -> bool:
         """Whether a request's Host headers name this server.
