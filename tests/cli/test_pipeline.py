@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -305,6 +308,40 @@ def test_a_signal_ends_a_run_with_every_cleanup(folder: Path, number: signal.Sig
         process.stdin.close()
         assert process.wait(60) == (130 if number == signal.SIGINT else -number), rest
     assert (folder / "marks").read_text() == "cleaned up\n"
+
+
+@pytest.mark.image
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_the_nodes_while_they_work(folder: Path, width: int) -> None:
+    """Drawn anew, in as many columns as there is room for; the records of the nodes and the summary stay. A name is no markup."""
+    (folder / "p.json").write_text(
+        manifest({"node_type": "parse"}, {"node_type": "Total"}, metadata={"name": "[red]p\x1b[31m"})
+    )
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "cloche.cli", *"run p.json --input ten.jsonl --output out.jsonl".split()],
+            {**os.environ, "COLUMNS": str(width), "TERM": "xterm"},
+        )
+    seen = b""
+    while True:
+        try:
+            seen += os.read(terminal, 1 << 16)
+        except OSError:  # what a closed terminal gives on Linux
+            break
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, seen.decode()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()).replace("\r", "")
+    drawn = text.split("items in, out")[0]
+    assert "[red]p\\x1b[31m" in drawn
+    assert "\x1b[31m" not in seen.decode().replace("[info", "")
+    head = next(line for line in drawn.splitlines() if "rejected" in line)
+    assert ("retries" in head) == (width >= 100)
+    assert "…" not in drawn
+    assert "parse" in drawn and "total 45" in text
+    assert "items in, out: 10, 11" in text
 
 
 def until_the_node(url: str, node: str, items: int) -> None:

@@ -59,7 +59,10 @@ class Input(ExitStack, ABC):
             file: IO[bytes] = sys.stdin.buffer
         else:
             file = self.enter_context(Path(path).open("rb"))  # noqa: SIM115  # closed with this input
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        try:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file
+        except io.UnsupportedOperation:  # a stdin that a program has put there
             return file
         self._pipe = _Pipe(file.fileno())
         return self.enter_context(io.BufferedReader(self._pipe, _BUFFER))

@@ -16,6 +16,10 @@ __all__ = ["LiveView"]
 
 _A_SECOND: Final = 4
 """How often it is drawn."""
+_WIDE: Final = 100
+"""Characters of a terminal that shows all columns."""
+_SPARED: Final = ("place", "p50", "retries")
+"""Columns that a narrower one does not show."""
 
 
 class LiveView:
@@ -31,18 +35,29 @@ class LiveView:
         self._watch = watch
         self._title = title
         self._live: Any = None
+        self._console: Any = None
         self._shows = not quiet and sys.stderr.isatty()
 
     def _table(self) -> Any:
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
 
-        caption = Text(f"{self._watch.seconds:.0f} s")
-        table = Table(title=Text(name(self._title)), caption=caption, title_justify="left", caption_justify="left")
+        spared = () if self._console.width >= _WIDE else _SPARED
+        table = Table(
+            title=Text(name(self._title)),
+            caption=Text(f"{self._watch.seconds:.0f} s"),
+            title_justify="left",
+            caption_justify="left",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+        )
         for head in HEADS:
-            table.add_column(head, justify="left" if head in ("node", "place") else "right", no_wrap=True)
+            if head not in spared:
+                table.add_column(head, justify="left" if head in ("node", "place") else "right", no_wrap=True)
         for figures in self._watch.look():
-            table.add_row(*(Text(cell) for cell in cells(figures)))  # Text: a name is no markup
+            shown = [cell for head, cell in zip(HEADS, cells(figures), strict=True) if head not in spared]
+            table.add_row(*map(Text, shown))  # Text: a name is no markup
         return table
 
     def __enter__(self) -> Self:
@@ -50,9 +65,10 @@ class LiveView:
             from rich.console import Console
             from rich.live import Live
 
+            self._console = Console(stderr=True)
             self._live = Live(
                 get_renderable=self._table,
-                console=Console(stderr=True),
+                console=self._console,
                 refresh_per_second=_A_SECOND,
                 transient=True,
                 redirect_stdout=False,
