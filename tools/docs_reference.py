@@ -1,15 +1,19 @@
-"""Writes the parts of the reference that the code knows best: the command line, the limits, the tree of errors.
+"""Writes the parts of the reference that the code knows best: the command line, the limits, the tree of errors, the manifest.
 
 A hook of mkdocs: a page has ``<!-- reference: cli -->`` where the part belongs. The part is made anew in each build, so it cannot
 be out of date. A reader of the page's source sees the comment alone, as with the API, which mkdocstrings fills in.
+
+Run as a script, it writes the JSON Schema of manifests anew, which is a file that others fetch.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -17,7 +21,9 @@ from typer.models import ArgumentInfo, OptionInfo
 
 import cloche
 from cloche.cli._app import app
+from cloche.pipeline.manifest import Manifest
 
+SCHEMA: Final = Path(__file__).parents[1] / "docs" / "reference" / "manifest-v1.schema.json"
 _PLACE: Final = re.compile(r"^<!-- reference: (\w+) -->$", re.MULTILINE)
 _PAGE: Final = re.compile(r"docs/([\w/-]+\.md)")
 _RANGE: Final = re.compile(r"give a number from (\S+) to (\S+)$")
@@ -158,6 +164,59 @@ def _afterwards(kind: type[cloche.ClocheError]) -> str:
     return "" if kind in (cloche.ClocheError, cloche.InternalError, cloche.ServiceError) else "usable"
 
 
+def manifest() -> str:
+    """A table for each object of a manifest, from its JSON Schema, in the order in which they are met."""
+    schema = Manifest.model_json_schema()
+    parts, left, seen = [], [("", schema)], set()
+    while left:
+        path, found = left.pop(0)
+        required = found.get("required", ())
+        rows = []
+        for name, field in found["properties"].items():
+            inner = f"{path}.{name}".lstrip(".")
+            for reference, is_list in _references(field):
+                if reference not in seen:
+                    seen.add(reference)
+                    left.append((inner + "[]" * is_list, schema["$defs"][reference]))
+            default = (
+                "required" if name in required else f"`{json.dumps(field['default'])}`" if field.get("default") else ""
+            )
+            rows.append((f"`{name}`", _kind(field), default, " ".join(field["description"].split())))
+        about = re.sub(r"``(.+?)``", r"`\1`", " ".join(found["description"].split()))
+        table = _table(("field", "what", "default", "what it says"), rows) if rows else ""
+        parts.append(f"## {f'`{path}`' if path else 'The document'}\n\n{about}\n\n{table}")
+    return "\n".join(parts)
+
+
+def _references(field: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """The objects that a field may have, and whether it has a list of them."""
+    for one in (field, *field.get("anyOf", ())):
+        if "$ref" in one:
+            yield one["$ref"].rpartition("/")[2], False
+        elif "$ref" in one.get("items", {}):
+            yield one["items"]["$ref"].rpartition("/")[2], True
+
+
+def _kind(field: dict[str, Any]) -> str:
+    """What a field may be, in words."""
+    if "anyOf" in field:
+        return " or ".join(_kind(one) for one in field["anyOf"] if one.get("type") != "null")
+    if "$ref" in field:
+        return "object"
+    if "const" in field:
+        return f'`"{field["const"]}"`'
+    if "enum" in field:
+        return ", ".join(f'`"{one}"`' for one in field["enum"])
+    if field["type"] == "array":
+        return f"list: {_kind(field['items'])}"
+    least = {
+        key: f"{word} {field[key]:g}"
+        for key, word in (("minimum", "from"), ("exclusiveMinimum", "above"))
+        if key in field
+    }
+    return " ".join([{"string": "text"}.get(field["type"], field["type"]), *least.values()])
+
+
 def _attributes(kind: type) -> dict[str, str]:
     """The texts of a docstring's ``Attributes:``, each on one line."""
     _, _, section = (inspect.getdoc(kind) or "").partition("Attributes:\n")
@@ -170,4 +229,13 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines) + "\n"
 
 
-PARTS: Final[dict[str, Callable[[], str]]] = {"cli": command_line, "limits": limits, "errors": errors}
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "cli": command_line,
+    "limits": limits,
+    "errors": errors,
+    "manifest": manifest,
+}
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json.dumps(Manifest.model_json_schema(), indent=2) + "\n", "utf-8")

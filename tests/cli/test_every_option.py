@@ -6,6 +6,7 @@ terminal's two streams, in a file, or in the exit code.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +72,31 @@ def rows(item):
     return len(item)
 def year_2001(item):
     assert time.gmtime().tm_year == 2001
+def bad(item):
+    raise ValueError(item)
+class Session:
+    def __init__(self, session_id=None):
+        self.session_id = session_id
+    def process(self, item):
+        return [self.session_id]
 def draw_seven(item, drawn=[]):
     assert drawn or random.randrange(10**9) == 148641422
     drawn.append(item)
 """
+
+
+def manifest(entry: str, **more: Any) -> str:
+    """A pipeline of one node, of the file nodes.py."""
+    node = {"id": entry, "node_type": entry, "source": "nodes.py", **more}
+    return json.dumps({"version": "v1", "metadata": {"name": "p"}, "nodes": [node], "connections": []})
+
+
+PIPELINES = {
+    "echo.json": manifest("echo"),
+    "native.json": manifest("echo", execution={"placement": "process", "fallback": ["wasm"]}),
+    "session.json": manifest("Session"),
+    "letters.json": manifest("bad", on_error="dead_letter"),
+}
 CHECKED = {
     "needs_param.py": "class N:\n    def __init__(self, p): pass\n    def process(self, x): pass\n",
     "needs_package.py": "import granted\ndef f(x): pass\n",
@@ -113,6 +135,7 @@ OWN = "bench nodes.py:{} --seconds 0.001 --quiet --contenders {} --input one.jso
 OWN_RAW = "bench nodes.py:{} --seconds 0.001 --quiet --contenders {} --input in.raw"
 FAILED = "error:"
 OURS = "bench --seconds 0.001 --contenders native --only transform --quiet"
+PIPED = "run echo.json --input one.jsonl --quiet --output out.jsonl"
 OPTIONS: dict[str, Effect] = {
     "--version": Effect("", "--version", f"cloche {cloche.__version__}\n", "Usage:"),
     "--show-completion": Effect("", "--show-completion bash", "complete -o default -F _cloche_completion cloche", "Usage:"),
@@ -147,6 +170,17 @@ OPTIONS: dict[str, Effect] = {
     "run --isolation": Effect(RUN.format("echo"), "--isolation process", "isolation: process", "isolation: none"),
     "run --log-level": Effect(RUN.format("log"), "--log-level debug", "a word in passing"),
     "run --profile": Effect(RUN.format("echo"), "--profile p.json", "p.json: {"),
+    "run --allow-native": Effect("run native.json --input one.jsonl --quiet", "--allow-native echo", "41\n", "give it the placement", 0),
+    "run --fallback": Effect("run native.json --input one.jsonl --quiet", "--fallback wasm", "41\n", "give it the placement", 0),
+    "run --session": Effect("run session.json --input one.jsonl --quiet", "--session s1", '"s1"', "null"),
+    "run --checkpoint": Effect(PIPED, "--checkpoint at --checkpoint-every 1", "at: cloche run 1"),
+    "run --checkpoint-every": Effect(f"{PIPED} --checkpoint at", "--checkpoint-every 1", "at: cloche run 1"),
+    "run --resume": Effect(PIPED, "--resume one.jsonl", "is no checkpoint of cloche run", code=1),
+    "run --dead-letters": Effect("run letters.json --input one.jsonl --quiet", "--dead-letters bad.jsonl", 'bad.jsonl: {"node": "bad"'),
+    "run --serve": Effect("run echo.json --input one.jsonl --quiet", "--serve 0", "serving http://127.0.0.1:"),
+    "plan --allow-native": Effect("plan native.json", "--allow-native echo", hides="refused"),
+    "plan --fallback": Effect("plan native.json", "--fallback wasm", "runs as 'wasm'", "refused"),
+    "plan --json": Effect("plan echo.json", "--json", '"ok": true', "┃"),
     "run --quiet": Effect("run nodes.py:echo --input one.jsonl", "--quiet", hides="items in, out"),
     "check --param": Effect("check needs_param.py", "--param p=1", hides="does not load"),
     "check --package": Effect("check needs_package.py", "--package lib", hides="missing:"),
@@ -243,7 +277,7 @@ OPTIONS: dict[str, Effect] = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the commands are given, as the current folder."""
     (tmp_path / "nodes.py").write_text(NODES)
-    for name, text in CHECKED.items():
+    for name, text in {**CHECKED, **PIPELINES}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "one.jsonl").write_text("41\n")
     (tmp_path / "odd.name").write_text("43\n")
@@ -290,7 +324,7 @@ def seen(
         texts = [printed.out, printed.err, *made]
         for path in sorted({*folder.rglob("*")} - before):
             if path.is_file():
-                texts.append(f"{path.relative_to(folder)}: {path.read_text()}")
+                texts.append(f"{path.relative_to(folder)}: {path.read_text(errors='replace')}")
                 path.unlink()
         return int(ended.value.code or 0), "\n".join(texts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -13,11 +14,13 @@ from typer.testing import CliRunner
 
 import cloche
 from cloche.cli._app import app
+from cloche.pipeline import manifest
 
 TREE = Path(__file__).parents[2]
 REFERENCE = TREE / "docs" / "reference"
 VERBS = [
     ["run"],
+    ["plan"],
     ["check"],
     ["bench"],
     ["image", "build"],
@@ -107,6 +110,28 @@ def test_every_error_says_what_becomes_of_the_node() -> None:
 def test_every_grant_is_on_its_page() -> None:
     """With the page that says how to use it."""
     assert {field.name for field in fields(cloche.Grants)} <= names_in("grants.md")
+
+
+def test_the_schema_of_manifests_is_the_one_that_is_checked() -> None:
+    """Others validate with the published file. `python tools/docs_reference.py` writes it anew."""
+    published = json.loads((REFERENCE / "manifest-v1.schema.json").read_text("utf-8"))
+    assert published == manifest.Manifest.model_json_schema()
+
+
+def test_every_field_of_a_manifest_is_on_its_page() -> None:
+    """In the table of its object, with what it says."""
+    page = generated.manifest()
+    models = [
+        kind
+        for kind in vars(manifest).values()
+        if isinstance(kind, type) and issubclass(kind, manifest.Manifest.__base__)
+    ]
+    names = {field.alias or name for kind in models for name, field in kind.model_fields.items()}
+    rows = [row for table in page.split("## ")[1:] for row in cells(table)]
+    assert len(names) > 40
+    assert {row[0].strip("`") for row in rows} == names
+    assert all(row[3].endswith(".") for row in rows), [row for row in rows if not row[3].endswith(".")]
+    assert "## `nodes[].capabilities.gpu`" in page
 
 
 def test_every_public_name_is_in_the_reference() -> None:

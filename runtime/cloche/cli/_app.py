@@ -182,6 +182,70 @@ class Reading:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusting:
+    """What whoever runs a pipeline allows its nodes. Options of every command that takes a manifest."""
+
+    allow_native: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-native",
+            metavar="ID|all",
+            help="A pipeline's node that may run outside of a sandbox, with all your rights, if it asks to; may be repeated.",
+        ),
+    ] = None
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fallback",
+            metavar="PLACE",
+            help="Where a pipeline's node may run instead, if it names that place as well (wasm, process ...); may be repeated.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piped:
+    """Options of a run of a pipeline, which has several nodes."""
+
+    session: Annotated[
+        str | None, typer.Option(metavar="ID", help="Session of the items, which a pipeline's nodes and logs are told.")
+    ] = None
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Save the states of a pipeline's nodes there as it goes. The output is written in place then.",
+        ),
+    ] = None
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, metavar="ITEMS", help="Items of the input between two checkpoints.")
+    ] = 1000
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Go on from a checkpoint, with the same pipeline, input and output."),
+    ] = None
+    dead_letters: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.jsonl", help="Write the items there that nodes with on_error dead_letter reject."),
+    ] = None
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Show the running pipeline as a web page that can only be read; to this machine alone, unless HOST is given.",
+        ),
+    ] = None
+
+
+_OF_ONE_NODE = (
+    "method", "param", "package", "mount", "scratch", "env", "clock", "seed", "deadline", "memory", "metering", "fuel", "profile",
+)  # fmt: skip
+"""Parameters of ``cloche run`` that only apply to a single node: a pipeline's manifest says such things of each of its nodes."""
+_OF_A_PIPELINE = (
+    "allow_native", "fallback", "session", "checkpoint", "checkpoint_every", "resume", "dead_letters", "serve",
+)  # fmt: skip
+"""Parameters of ``cloche run`` that only apply to a pipeline."""
 _OF_A_NODE = (
     "inputs", "native", "param", "package", "mount", "scratch", "env", "clock", "seed", "deadline", "memory", "chunk", "shape",
     "input_format", "dtype", "rate", "channels",
@@ -210,7 +274,13 @@ def program(
 @sharing()
 def run(
     context: typer.Context,
-    node: NodeArgument,
+    node: Annotated[
+        str,
+        typer.Argument(
+            metavar="NODES.py[:Entry]|PIPELINE",
+            help="File or package folder, and the class or function; or a pipeline's manifest (.json, .yaml, .toml).",
+        ),
+    ],
     *,
     source: Input = None,
     target: Annotated[str, typer.Option("--output", help="File to write, - for stdout.")] = "-",
@@ -233,14 +303,23 @@ def run(
     profile: Annotated[
         str | None, typer.Option(metavar="PATH.json", help="Write a profile of the calls, for speedscope or Perfetto.")
     ] = None,
+    trusting: Trusting,
+    piped: Piped,
     quiet: Quiet = False,
 ) -> None:
-    """Feed a file through a node, item by item, and write what comes out."""
-    from cloche.cli import _console, _formats, _paths, _run
+    """Feed a file through a node or a pipeline, item by item, and write what comes out."""
+    from cloche.cli import _console, _formats, _manifest, _paths, _run
 
     with _console.reporting_errors():
         writes_sound = _formats.output_format_of(target, output_format) == "audio"
         reading.check(context, [] if source is None else [source], needs_rate=writes_sound)
+        if _manifest.is_manifest(node):
+            _options.refuse(context, _OF_ONE_NODE, "is for one node: a manifest says it of each of its nodes")
+            _run_pipeline(
+                context, node, source, target, reading, chunk, output_format, trusting, piped, placed.isolation, log_level, quiet
+            )  # fmt: skip
+            return
+        _options.refuse(context, _OF_A_PIPELINE, "is for a pipeline: a manifest .json, .yaml or .toml")
         placed.check(context)
         if quiet and "log_level" not in _options.given(context):
             log_level = "warning"
@@ -265,6 +344,104 @@ def run(
         _paths.check_node(job.node)
         _paths.check_outputs({"--output": None if target == "-" else target, "--profile": profile}, job.node)
         _run.run(job)
+
+
+def _run_pipeline(
+    context: typer.Context,
+    manifest: str,
+    source: str | None,
+    target: str,
+    reading: Reading,
+    chunk: int,
+    output_format: OutputFormat | None,
+    trusting: Trusting,
+    piped: Piped,
+    isolation: Isolation,
+    log_level: Level,
+    quiet: bool,
+) -> None:
+    """``cloche run`` with a manifest: check every path, then run the pipeline."""
+    from cloche.cli import _console, _manifest, _paths
+
+    address = _options.address(piped.serve)
+    if source is None:
+        raise _console.InputError("a pipeline needs items: give --input FILE, or - for stdin")
+    if piped.checkpoint is None:
+        _options.refuse(context, ["checkpoint_every"], "is for --checkpoint")
+    decided = _manifest.decided(manifest, trusting.allow_native or (), _options.places(trusting.fallback or ()))
+
+    from cloche.cli import _pipeline
+
+    if piped.checkpoint is not None or piped.resume is not None:
+        _pipeline.check_appends(target, output_format)
+    if piped.checkpoint is not None and piped.resume is None and Path(piped.checkpoint).exists():
+        raise _console.InputError(
+            f"--checkpoint: {piped.checkpoint} is there already: go on from it with --resume {piped.checkpoint}, or remove it"
+        )
+    _paths.check_outputs(
+        {
+            "--output": None if target == "-" else target,
+            "--checkpoint": piped.checkpoint,
+            "--dead-letters": piped.dead_letters,
+        },
+        None,
+        others={**decided.files(), **_read_while_written(source, piped)},
+    )
+    level = _options.level("warning" if quiet else log_level)
+    _pipeline.run(
+        _pipeline.Job(
+            pipeline=decided,
+            source=source,
+            target=target,
+            chunk=chunk,
+            shape=reading.shape,
+            input_format=reading.input_format,
+            output_format=output_format,
+            dtype=reading.dtype,
+            rate=reading.rate,
+            channels=reading.channels,
+            isolation=isolation,
+            level=level if quiet or "log_level" in _options.given(context) else None,
+            session=piped.session,
+            checkpoint=piped.checkpoint,
+            checkpoint_every=piped.checkpoint_every,
+            resume=piped.resume,
+            dead_letters=piped.dead_letters,
+            serve=address,
+            quiet=quiet,
+        )
+    )
+
+
+def _read_while_written(source: str, piped: Piped) -> dict[str, str]:
+    """The input, if outputs are written in place: one that was the input as well would destroy it."""
+    in_place = piped.checkpoint is not None or piped.resume is not None or piped.dead_letters is not None
+    return {source: "the input"} if in_place and source != "-" else {}
+
+
+@app.command()
+@sharing()
+def plan(
+    manifest: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline's manifest: .json, .yaml or .toml.")],
+    trusting: Trusting,
+    json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object.")] = False,
+) -> None:
+    """Say where each node of a pipeline would run, and why. Nothing is started, and no node's code is run.
+
+    The exit code is 1 if a node can run nowhere where it may.
+    """
+    from cloche.cli import _console, _manifest
+
+    with _console.reporting_errors():
+        decided = _manifest.decided(manifest, trusting.allow_native or (), _options.places(trusting.fallback or ()))
+
+        from cloche.cli import _plan
+
+        if json:
+            print(_plan.to_json(decided))
+        else:
+            _plan.show(decided)
+    raise typer.Exit(1 if _plan.fails(decided) else 0)
 
 
 @app.command()

@@ -88,8 +88,14 @@ class _Stderr:
     debug = info = warning = error = critical = msg
 
 
-def logger() -> Any:
-    """A structlog logger that writes one line to stderr for each record."""
+def logger(*, warnings_only: bool = False) -> Any:
+    """A structlog logger that writes one line to stderr for each record.
+
+    Args:
+        warnings_only: leave out what is less than a warning.
+    """
+    import logging
+
     import structlog
 
     return structlog.wrap_logger(
@@ -99,6 +105,7 @@ def logger() -> Any:
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if warnings_only else logging.DEBUG),
     )
 
 

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import json
+import os
+import select
 import stat
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from cloche.cli import _formats
 from cloche.cli._console import InputError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 __all__ = ["Input", "open_input"]
+
+_BUFFER: Final = 1 << 16
 
 _SEPARATORS: Final = ",;\t"
 _MOST_OF_A_CELL: Final = (1 << 31) - 1
@@ -35,9 +43,29 @@ class Input(ExitStack, ABC):
     total: int | None = None
     rate: int | None = None
     subtype: str | None = None
+    _pipe: _Pipe | None = None
 
     @abstractmethod
     def __iter__(self) -> Iterator[tuple[Any, int]]: ...
+
+    def interrupt(self) -> None:
+        """End the wait of another thread for what comes out of a pipe: the input ends there."""
+        if self._pipe is not None:
+            self._pipe.interrupt()
+
+    def _open(self, path: str) -> IO[bytes]:
+        """The file, or stdin for ``-``."""
+        if path == "-":
+            file: IO[bytes] = sys.stdin.buffer
+        else:
+            file = self.enter_context(Path(path).open("rb"))  # noqa: SIM115  # closed with this input
+        try:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file
+        except io.UnsupportedOperation:  # a stdin that a program has put there
+            return file
+        self._pipe = _Pipe(file.fileno())
+        return self.enter_context(io.BufferedReader(self._pipe, _BUFFER))
 
 
 class _Audio(Input):
@@ -91,7 +119,7 @@ class _Raw(Input):
             raise InputError(f"{dtype!r} is no type of samples: {error}") from error
         if self._dtype.hasobject or not self._dtype.itemsize:
             raise InputError(f"raw input has no {dtype} samples")
-        self._file = self.enter_context(_binary(path))
+        self._file = self._open(path)
         self._path, self._chunk, self._channels, self.rate = path, chunk, channels, rate
         if path != "-" and stat.S_ISREG((found := Path(path).stat()).st_mode):
             self.total = found.st_size // (self._dtype.itemsize * channels)
@@ -110,7 +138,7 @@ class _Jsonl(Input):
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
-        self._file = self.enter_context(_binary(path))
+        self._file = self._open(path)
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         for number, line in enumerate(self._file, 1):
@@ -130,7 +158,7 @@ class _Json(Input):
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
-        self._file = self.enter_context(_binary(path))
+        self._file = self._open(path)
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         try:
@@ -148,7 +176,7 @@ class _Csv(Input):
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
-        self._file = self.enter_context(_binary(path))
+        self._file = self._open(path)
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         csv.field_size_limit(_MOST_OF_A_CELL)
@@ -207,8 +235,37 @@ def _check_file(path: str) -> None:
         pass
 
 
-def _binary(path: str) -> AbstractContextManager[IO[bytes]]:
-    return nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb")
+class _Pipe(io.RawIOBase):
+    """Reads from a descriptor until the end, or until another thread says that nobody wants more. It does not close the descriptor.
+
+    A thread that waits in a plain ``read`` cannot be ended, and at exit Python waits for the lock that it holds.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._ended, self._end = os.pipe()
+        self._poll = select.poll()
+        for one in (descriptor, self._ended):
+            self._poll.register(one, select.POLLIN)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while not (ready := [one for one, _ in self._poll.poll()]):
+            pass
+        return 0 if self._ended in ready else os.readv(self._descriptor, [buffer])
+
+    def interrupt(self) -> None:
+        """End the wait, and the stream."""
+        if not self.closed:
+            os.write(self._end, b".")
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._ended)
+            os.close(self._end)
+        super().close()
 
 
 def open_input(

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
@@ -16,8 +16,23 @@ if TYPE_CHECKING:
     from cloche.grants import Grants
     from cloche.limits import Limits
     from cloche.mounts import Mount
+    from cloche.pipeline import Place
 
-__all__ = ["NodeOptions", "given", "grants", "limits", "method", "node", "params", "refuse", "size"]
+__all__ = [
+    "Address",
+    "NodeOptions",
+    "address",
+    "given",
+    "grants",
+    "level",
+    "limits",
+    "method",
+    "node",
+    "params",
+    "places",
+    "refuse",
+    "size",
+]
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]+)(?:([kmg])(?:ib)?)?", re.IGNORECASE)
@@ -31,6 +46,29 @@ class NodeOptions:
     entry: str | None
     params: dict[str, Any]
     grants: Grants
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens.
+
+    Attributes:
+        host: a name or an address.
+        port: 0: one that is free.
+    """
+
+    host: str
+    port: int
+
+
+def address(text: str | None, option: str = "--serve") -> Address | None:
+    """``[HOST:]PORT``; without HOST the loopback's address, so that nobody elsewhere can connect."""
+    if text is None:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 1 << 16) or (colon and not host):
+        raise typer.BadParameter(f"{text!r} is not PORT or HOST:PORT, with a port from 0 to 65535", param_hint=option)
+    return Address(host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port))
 
 
 def given(context: typer.Context) -> frozenset[str]:
@@ -88,6 +126,17 @@ def params(items: Iterable[str]) -> dict[str, Any]:
                 param_hint="--param",
             ) from None
     return result
+
+
+def places(names: Iterable[str]) -> tuple[Place, ...]:
+    """Places of nodes."""
+    from cloche.pipeline import Place
+
+    known = get_args(Place)
+    for one in names:
+        if one not in known:
+            raise typer.BadParameter(f"{one!r} is no place: give one of {', '.join(known)}", param_hint="--fallback")
+    return tuple(names)  # type: ignore[arg-type]  # each is one
 
 
 def size(text: str, option: str = "--memory") -> int:
@@ -169,6 +218,11 @@ def _mount(text: str) -> tuple[str, Mount]:
     return point, Mount(folder, writable=mode == "rw")
 
 
+def level(text: str) -> int:
+    """A level of log records as `logging` numbers it."""
+    return logging.getLevelNamesMapping()[text.upper()]
+
+
 def limits(deadline: str, memory: str, fuel: int | None, log_level: str) -> Limits:
     """The limits that the options set; the other limits have their defaults."""
     from cloche.limits import Limits
@@ -177,8 +231,7 @@ def limits(deadline: str, memory: str, fuel: int | None, log_level: str) -> Limi
         deadline_s = None if deadline == "none" else float(deadline)
     except ValueError:
         raise typer.BadParameter(f"{deadline!r} is neither seconds nor none", param_hint="--deadline") from None
-    level = logging.getLevelNamesMapping()[log_level.upper()]
     try:
-        return Limits(deadline_s=deadline_s, memory_bytes=size(memory), fuel=fuel, log_level=level)
+        return Limits(deadline_s=deadline_s, memory_bytes=size(memory), fuel=fuel, log_level=level(log_level))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

@@ -8,14 +8,15 @@ import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Self, cast
 
 from cloche._atomic_file import AtomicFile
 from cloche.cli import _formats
 from cloche.cli._console import InputError
+from cloche.cli._journal import Journal
 from cloche_wire.record import Record
 
-__all__ = ["Output", "open_output"]
+__all__ = ["APPENDED", "Output", "open_output", "plain"]
 
 
 class Output(ABC):
@@ -29,12 +30,15 @@ class Output(ABC):
     _is_patched = False
     """Whether the format's header is written last, when the length is known."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, journal: Journal | None = None) -> None:
         self.count = 0
         self.note = ""
         self._path = path
-        self._draft = None if path == "-" else AtomicFile(path)
+        self._journal = journal
+        self._draft = None if path == "-" or journal is not None else AtomicFile(path)
         self._file: IO[bytes] = sys.stdout.buffer if self._draft is None else self._draft.file
+        if journal is not None:
+            self._file = cast("IO[bytes]", journal)  # it has the methods that formats of APPENDED use
         if self._is_patched and not self._file.seekable():
             self._discard()
             raise InputError(
@@ -52,6 +56,8 @@ class Output(ABC):
     def finish(self) -> None:
         """Give the complete file its name."""
         self._file.flush()
+        if self._journal is not None:
+            self._journal.sync()
         if self._draft is not None:
             self._draft.commit()
 
@@ -67,6 +73,8 @@ class Output(ABC):
         self._discard()
 
     def _discard(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
         if self._draft is not None:
             self._draft.discard()
 
@@ -74,7 +82,7 @@ class Output(ABC):
 class _Jsonl(Output):
     def write(self, value: Any) -> None:
         try:
-            line = json.dumps(value, default=_plain)  # ASCII: no terminal can be repainted by it
+            line = json.dumps(value, default=plain)  # ASCII: no terminal can be repainted by it
         except (TypeError, ValueError, RecursionError) as error:
             raise self._unfit(value, f"what JSON can say ({error})") from error
         self._file.write(line.encode() + b"\n")
@@ -91,7 +99,7 @@ class _Json(Output):
                 f"output 2 of the node: {self._path} takes one JSON document. For one a line, write .jsonl"
             )
         try:
-            text = json.dumps(value, default=_plain)
+            text = json.dumps(value, default=plain)
         except (TypeError, ValueError, RecursionError) as error:
             raise self._unfit(value, f"what JSON can say ({error})") from error
         self._file.write(text.encode() + b"\n")
@@ -245,7 +253,7 @@ _MAX_EMPTY: Final = 1 << 16
 """Empty lists that an array without items may become: a shape of a few bytes, (2**25, 0), asks for 33 million."""
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON has no word for, said with what it has."""
     shape = getattr(value, "shape", ())
     if 0 in shape and math.prod(shape[: shape.index(0)]) > _MAX_EMPTY:
@@ -259,13 +267,19 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"JSON has no form for {type(value).__name__}")
 
 
+APPENDED: Final = ("jsonl", "raw")
+"""Formats whose files grow at their end."""
+
+
 def _described(value: Any) -> str:
     if hasattr(value, "dtype"):
         return f"an array of {value.dtype}, shape {value.shape}"
     return f"a value of type {type(value).__name__}"
 
 
-def open_output(path: str, chosen: str | None, *, rate: int | None, subtype: str | None) -> Output:
+def open_output(
+    path: str, chosen: str | None, *, rate: int | None, subtype: str | None, journal: Journal | None = None
+) -> Output:
     """Open a file, or stdout for ``-``.
 
     Args:
@@ -273,6 +287,7 @@ def open_output(path: str, chosen: str | None, *, rate: int | None, subtype: str
         chosen: the format; None: the suffix decides.
         rate: samples per second, for sound.
         subtype: libsndfile's name for how the samples should be stored; ignored if the format has no such samples.
+        journal: the file, if it is written in place, which few formats can be (`APPENDED`).
 
     Raises:
         InputError: the file cannot have this format.
@@ -284,8 +299,8 @@ def open_output(path: str, chosen: str | None, *, rate: int | None, subtype: str
         case "npy":
             return _Npy(path)
         case "raw":
-            return _Raw(path)
+            return _Raw(path, journal)
         case "json":
             return _Json(path)
         case _:
-            return _Jsonl(path)
+            return _Jsonl(path, journal)

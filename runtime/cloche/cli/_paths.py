@@ -37,18 +37,22 @@ def check_node(node: NodeOptions) -> None:
             raise InputError(f"--mount: {folder} cannot be written by this user: leave :rw out")
 
 
-def check_outputs(outputs: Mapping[str, str | Path | None], node: NodeOptions | None) -> None:
+def check_outputs(
+    outputs: Mapping[str, str | Path | None], node: NodeOptions | None, *, others: Mapping[str, str] | None = None
+) -> None:
     """Check that each output can be written, and that none is another one, or the node itself.
 
     Args:
         outputs: option -> path; None: the option was not given, or is stdout.
         node: the node.
+        others: files that no output may be -> what they are.
 
     Raises:
         InputError: an output cannot be written as it is given.
         OSError: likewise.
     """
     taken = {} if node is None else {os.path.realpath(path): "the node's own" for path in _own(node)}
+    taken |= {os.path.realpath(path): what for path, what in (others or {}).items()}
     for option, path in outputs.items():
         if path is None:
             continue

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cloche._runtime.runtime import Runtime
+from cloche.isolation import Isolation
 from cloche.pipeline._placements.native import Native, found_target
 from cloche.pipeline._placements.process import Separate
 from cloche.pipeline._placements.sandboxed import Sandboxed
@@ -18,7 +20,16 @@ from cloche.pipeline.placement import Placement
 from cloche.pipeline.spec import NodeSpec
 from cloche.source import Source
 
-__all__ = ["Places"]
+__all__ = ["Places", "RuntimeOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """Options of the runtime that a pipeline makes, as `Runtime` describes them."""
+
+    logger: Any
+    isolation: Isolation = "none"
+    progress: Callable[[str], None] | None = None
 
 
 class Places:
@@ -27,18 +38,18 @@ class Places:
     Args:
         graph: the nodes.
         runtime: makes the sandboxes; None: one is made when it is needed.
-        logger: the logger of that runtime.
+        options: of that runtime.
         allow_native: whether nodes may run outside of a sandbox.
 
     Raises:
         PlacementError: a node cannot run where it was asked to.
     """
 
-    def __init__(self, graph: Graph, runtime: Runtime | None, logger: Any, *, allow_native: bool) -> None:
+    def __init__(self, graph: Graph, runtime: Runtime | None, options: RuntimeOptions, *, allow_native: bool) -> None:
         self._graph = graph
         self._runtime = runtime
         self._own: Runtime | None = None
-        self._logger = logger
+        self._options = options
         for name, spec in graph.nodes.items():
             if spec.placement != "wasm" and not allow_native:
                 raise PlacementError(
@@ -86,7 +97,8 @@ class Places:
         if self._runtime is not None:
             return self._runtime
         if self._own is None:
-            self._own = Runtime(logger=self._logger)
+            given = self._options
+            self._own = Runtime(logger=given.logger, isolation=given.isolation, progress=given.progress)
         return self._own
 
     def close(self) -> None:

@@ -15,8 +15,9 @@ from typing import Any, Final
 from cloche.pipeline._channel import Barrier, Channel, End, Failed, Inbox, Joined, Packet
 from cloche.pipeline._partition import Joiner, Splitter
 from cloche.pipeline._stage import Outlet, Rejected, Stage, StageCounts
+from cloche.pipeline._times import percentile
 from cloche.pipeline.graph import Edge, Graph
-from cloche.pipeline.placement import Placement, State
+from cloche.pipeline.placement import Measured, Placement, State
 from cloche.pipeline.spec import NodeSpec
 
 __all__ = ["Output", "Run", "StageStatus"]
@@ -51,13 +52,21 @@ class StageStatus:
         node: its id.
         place: where it runs.
         waiting: items that wait for it.
+        room: how many may wait (`NodeSpec.queue`).
         counts: what it has done so far, all copies together.
+        p50_s: seconds that half of its last items did not exceed; None: there were none.
+        p99_s: seconds that 99 of 100 of them did not exceed.
+        memory_bytes: memory that is its own, all copies together; None: it is a part of this process.
     """
 
     node: str
     place: str
     waiting: int
+    room: int
     counts: StageCounts = field(hash=False)
+    p50_s: float | None = None
+    p99_s: float | None = None
+    memory_bytes: int | None = None
 
 
 class Run:
@@ -253,7 +262,7 @@ class Run:
         return got
 
     def status(self) -> tuple[StageStatus, ...]:
-        """How each node is doing. Any thread may ask."""
+        """How each node is doing. Any thread may ask. It takes a look at each node's memory, which is no business of each item."""
         found = []
         for name, stages in self._stages.items():
             total = StageCounts()
@@ -262,7 +271,20 @@ class Run:
                     setattr(total, key, getattr(total, key) + count)
             inbox = self._inboxes.get(name)
             waiting = 0 if inbox is None else len(inbox)
-            found.append(StageStatus(name, self._graph.nodes[name].placement, waiting, total))
+            times = [time for stage in stages for time in stage.times.read()]
+            spec = self._graph.nodes[name]
+            found.append(
+                StageStatus(
+                    name,
+                    spec.placement,
+                    waiting,
+                    spec.queue,
+                    total,
+                    percentile(times, 0.5),
+                    percentile(times, 0.99),
+                    _memory(self._places[name]),
+                )
+            )
         return tuple(found)
 
     def stop(self) -> None:
@@ -290,6 +312,12 @@ class Run:
                 self._started.pop().stop()
             except Exception as error:
                 failures.append(error)
+
+
+def _memory(places: Sequence[Placement]) -> int | None:
+    """What the copies of a node have of their own, if their place can say it."""
+    sizes = [place.memory_bytes() for place in places if isinstance(place, Measured)]
+    return sum(sizes) if sizes else None
 
 
 class _Selected:

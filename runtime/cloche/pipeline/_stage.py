@@ -16,6 +16,7 @@ from cloche.errors import ClocheError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
 from cloche.pipeline._digest import digest
 from cloche.pipeline._log import working_on
+from cloche.pipeline._times import ItemTimes
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError
 from cloche.pipeline.placement import BatchResult, Placement, State
 from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, Retry
@@ -41,6 +42,11 @@ class Rejected:
     item: int | None
     value: Any = field(hash=False)
     error: Exception = field(hash=False, compare=False)
+
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the item's encoded form, as in `PipelineError.digest` and in logs."""
+        return digest(self.value)
 
 
 @dataclass
@@ -124,6 +130,7 @@ class Stage:
     ) -> None:
         self.name = name
         self.counts = StageCounts()
+        self.times = ItemTimes()
         self._state_name = state_name
         self._spec = spec
         self._placement = placement
@@ -329,6 +336,8 @@ class Stage:
             took = time.perf_counter() - began
             self.counts.batches += 1
             self.counts.busy_s += took
+            if batch:
+                self.times.add(len(batch), took)
         self._fit(len(batch), took)
         return result
 

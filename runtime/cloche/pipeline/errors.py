@@ -12,11 +12,13 @@ class PlacementError(ClocheError):
 
     Attributes:
         node: the node's id.
+        asked: where it asked to run; "" if that is not the reason.
     """
 
-    def __init__(self, message: str, *, node: str = "") -> None:
+    def __init__(self, message: str, *, node: str = "", asked: str = "") -> None:
         super().__init__(message)
         self.node = node
+        self.asked = asked
 
 
 class BrokenError(ClocheError):

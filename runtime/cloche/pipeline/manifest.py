@@ -50,44 +50,55 @@ class ManifestError(ClocheError):
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True, use_attribute_docstrings=True)
 
 
 class Gpu(_Model):
     """A graphics processor that a node needs."""
 
     type: str = "any"
+    """Which one; for whoever reads it."""
     min_memory_gb: Annotated[float, Field(ge=0)] = 0
+    """GiB of its memory; for whoever reads it."""
     required: bool = True
+    """Whether the node cannot do without. A sandbox has none."""
 
 
 class Cpu(_Model):
     """The processor that a node needs."""
 
     cores: Annotated[float, Field(gt=0)] = 1
+    """How many of them."""
     arch: str | None = None
+    """Architecture that a native node needs, such as "x86_64"."""
 
 
 class Capabilities(_Model):
     """What a node needs of the machine."""
 
     gpu: Gpu | None = None
+    """The graphics processor."""
     cpu: Cpu | None = None
+    """The processor."""
     memory_gb: Annotated[float, Field(ge=0)] | None = None
+    """GiB of memory. A sandbox has at most 4."""
 
 
 class Execution(_Model):
     """Where a node asks to run. Whether it may is decided by whoever runs the pipeline."""
 
     placement: Literal["auto", "wasm", "process", "native", "inline"] = "auto"
+    """Where: see `NodeSpec.placement`. "auto": as `runtime_hint` says."""
     reason: str = ""
+    """Why; shown by `cloche plan`."""
     fallback: list[Literal["wasm", "process", "native", "inline"]] = []
+    """Places that would do as well, the best first. The caller must allow them, too."""
 
 
 class LimitsModel(_Model):
     """Limits of a sandboxed node: those of `cloche.Limits` that differ from the default ones."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -96,66 +107,99 @@ class LimitsModel(_Model):
 
 
 class RetryModel(_Model):
-    """`cloche.pipeline.Retry`."""
+    """The node is called with the item again: `cloche.pipeline.Retry`."""
 
     retry: Annotated[int, Field(ge=1)]
+    """How often the node is called again."""
     backoff_s: Annotated[float, Field(ge=0, le=86400)] = 0.1
+    """Seconds before the first of these calls; twice as many before each further one."""
     then: Literal["fail", "skip", "dead_letter", "restore"] = "fail"
+    """What becomes of an item that has failed each time."""
 
 
 class BreakerModel(_Model):
-    """`cloche.pipeline.CircuitBreaker`."""
+    """When a node is not called any more: `cloche.pipeline.CircuitBreaker`."""
 
     failures: Annotated[int, Field(ge=1)] = 5
+    """So many items in a row fail, and the node is not called any more."""
     reset_s: Annotated[float, Field(ge=0, le=86400)] = 30.0
+    """After so many seconds it gets one item as a trial."""
 
 
 class NodeModel(_Model):
     """One node. ``node_type`` names a type of the registry, unless ``source`` names the file or package of the node's code."""
 
     id: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]+$")]
+    """The node's name in connections, logs and errors."""
     node_type: str
+    """A type of the registry; with `source`, the name of the class or function in it."""
     params: dict[str, Any] = {}
+    """Keyword arguments of `__init__`."""
     is_streaming: bool = False
+    """Whether the node takes a stream; for whoever reads it: Cloche sees it in the code."""
     capabilities: Capabilities | None = None
+    """What the node needs of the machine."""
     host: str | None = None
+    """A machine. Not used: a warning of the plan says so."""
     runtime_hint: Literal["rust_python", "cpython", "cpython_wasm", "auto"] = "auto"
+    """An interpreter that the node was made for. "cpython" asks for the placement "native", the others for "wasm"."""
     execution: Execution = Execution()
+    """Where the node asks to run."""
     source: str | None = None
+    """Path of the .py file or package of the node's code, from the manifest's folder."""
     entry: str | None = None
+    """Name of the class or function; by default `node_type`."""
     limits: LimitsModel | None = None
+    """Limits of its sandbox that are not the default ones: fields of `cloche.Limits`."""
     on_error: Literal["fail", "skip", "dead_letter", "restore", "retry"] | RetryModel = "fail"
+    """What becomes of an item for which the node raises."""
     on_break: OnBreak = "fail"
+    """What happens when its sandbox or process breaks."""
     breaker: BreakerModel | None = None
+    """Stops calling the node if it fails each time."""
     workers: Annotated[int, Field(ge=1)] = 1
+    """Copies that work in parallel; outputs keep their order."""
     key: str | None = None
+    """Key of items that are dicts: items of the same value meet the same copy."""
     batch: Annotated[int, Field(ge=1)] = 64
+    """Items that may be sent in one crossing."""
     queue: Annotated[int, Field(ge=1)] = 128
+    """Items that may wait for the node."""
     inputs: list[str] = []
+    """Names of its input ports, in the order of the parameters of `process`."""
 
 
 class ConnectionModel(_Model):
     """A connection of two nodes, or of ports of them: ``{"from": "vad.speech", "to": "mix.left"}``."""
 
     source: Annotated[str, Field(alias="from")]
+    """Id of the node whose outputs are sent; "id.key": the values of that key."""
     target: Annotated[str, Field(alias="to")]
+    """Id of the node that gets them; "id.port": at that port."""
 
 
 class Metadata(_Model):
     """What a pipeline is."""
 
     name: str
+    """The pipeline's name, in logs and tables."""
     description: str = ""
+    """What it does."""
     created_at: str | None = None
+    """When it was made; not read."""
 
 
 class Manifest(_Model):
     """A pipeline as a document."""
 
     version: Literal["v1"]
+    """The version of this format."""
     metadata: Metadata
+    """What the pipeline is."""
     nodes: Annotated[list[NodeModel], Field(min_length=1)]
+    """The nodes."""
     connections: list[ConnectionModel]
+    """How they are connected. A node to which none leads gets the pipeline's items; one from which none leads gives its outputs."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

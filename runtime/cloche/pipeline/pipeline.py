@@ -10,9 +10,11 @@ from cloche._arguments import check_text, checked, checked_count
 from cloche._pickles import handle
 from cloche._runtime.runtime import Runtime
 from cloche.errors import ClocheError
+from cloche.isolation import Isolation
 from cloche.pipeline import _places
 from cloche.pipeline._channel import Barrier
 from cloche.pipeline._log import PipelineLogger
+from cloche.pipeline._places import RuntimeOptions
 from cloche.pipeline._run import Output, Run, StageStatus
 from cloche.pipeline._stage import Rejected
 from cloche.pipeline.checkpoint import Checkpoint
@@ -38,6 +40,8 @@ class Pipeline:
         allow_native: whether nodes may run outside of a sandbox ("process", "native", "inline"). False: a pipeline with such a node
             is refused. It is for pipelines whose nodes were not written here, but read.
         logger: gets the nodes' log records and the pipeline's warnings, as `Runtime` describes; None: the runtime's.
+        isolation: of the pipeline's own runtime, as `Runtime` describes.
+        progress: likewise.
 
     Raises:
         TypeError: something is of the wrong class.
@@ -54,14 +58,22 @@ class Pipeline:
         runtime: Runtime | None = None,
         allow_native: bool = True,
         logger: Any = None,
+        isolation: Isolation = "none",
+        progress: Callable[[str], None] | None = None,
     ) -> None:
+        if runtime is not None and (isolation != "none" or progress is not None):
+            raise ValueError(
+                "isolation and progress are of the pipeline's own runtime: give them to the runtime that you pass"
+            )
         check_text("Pipeline name", name, "a name for logs")
         if runtime is not None:
             checked("runtime", runtime, Runtime, "a cloche.Runtime, or None")
         self.name = name
         self.graph = Graph.of(nodes, connections)
         self._logger = PipelineLogger(name, logger)
-        self._places = _places.Places(self.graph, runtime, self._logger, allow_native=allow_native)
+        options = RuntimeOptions(self._logger, isolation, progress)
+        self._places = _places.Places(self.graph, runtime, options, allow_native=allow_native)
+        self._last: tuple[StageStatus, ...] = ()
         self._runs: set[Run] = set()
         self._closed = False
 
@@ -257,6 +269,7 @@ class Pipeline:
         return run
 
     def _end(self, run: Run, failed: BaseException | None) -> None:
+        self._last = run.status()
         try:
             run.stop()
         except ExceptionGroup as error:
@@ -274,9 +287,9 @@ class Pipeline:
 
     @property
     def status(self) -> tuple[StageStatus, ...]:
-        """How each node of the run under way is doing; empty if there is none. Any thread may ask."""
+        """How each node of the run under way is doing, or how it was at the end of the last run. Any thread may ask."""
         run = next(iter(self._runs), None)
-        return () if run is None else run.status()
+        return self._last if run is None else run.status()
 
     def close(self) -> None:
         """End the runs under way, and close the runtime that the pipeline made."""

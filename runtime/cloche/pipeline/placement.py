@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from cloche._sandbox import Snapshot
 
-__all__ = ["BatchResult", "Placement", "State"]
+__all__ = ["BatchResult", "Measured", "Placement", "State"]
 
 State: TypeAlias = "Snapshot | bytes"
 """The state of a node: a sandbox's snapshot, or bytes that only the same kind of placement reads."""
@@ -81,3 +81,11 @@ class Placement(Protocol):
 
     def interrupt(self) -> None:
         """End the call under way, if there is one: it raises. Called on another thread."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A placement that can say how much memory is its own."""
+
+    def memory_bytes(self) -> int:
+        """Memory that is the node's alone; 0 if it is stopped. Called on any thread, some times a second."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloche.pipeline.manifest import Capabilities, Manifest, NodeModel
     from cloche.pipeline.registry import Registry
 
-__all__ = ["PlannedNode", "Policy", "plan"]
+__all__ = ["PlannedNode", "Policy", "decide", "plan"]
 
 _GIB: Final = 1 << 30
 _SANDBOX_GIB: Final = 4
@@ -88,9 +88,36 @@ def plan(
         PlacementError: a node can run nowhere where it may; the message says why, and what would do.
         ClocheError: a node_type is unknown.
     """
+    planned = []
+    for decision in decide(manifest, policy, registry=registry, folder=folder):
+        if isinstance(decision, PlacementError):
+            raise decision
+        planned.append(decision)
+    return planned
+
+
+def decide(
+    manifest: Manifest,
+    policy: Policy | None = None,
+    *,
+    registry: Registry | None = None,
+    folder: str | os.PathLike[str] = ".",
+) -> list[PlannedNode | PlacementError]:
+    """As `plan`, with the error of each node that can run nowhere in its place, so that all of them can be shown.
+
+    Raises:
+        ClocheError: a node_type is unknown.
+    """
     rules = Policy() if policy is None else policy
     specs = manifest.specs(registry, folder)
-    return [_planned(node, spec, rules) for node, spec in zip(manifest.nodes, specs, strict=True)]
+    return [_decided(node, spec, rules) for node, spec in zip(manifest.nodes, specs, strict=True)]
+
+
+def _decided(node: NodeModel, spec: NodeSpec, policy: Policy) -> PlannedNode | PlacementError:
+    try:
+        return _planned(node, spec, policy)
+    except PlacementError as error:
+        return error
 
 
 def _planned(node: NodeModel, spec: NodeSpec, policy: Policy) -> PlannedNode:
@@ -109,7 +136,7 @@ def _planned(node: NodeModel, spec: NodeSpec, policy: Policy) -> PlannedNode:
         if place in policy.fallback and not _problems(node, place, policy):
             warnings.append(f"runs as {place!r}, not as {asked!r}: {problems[0]}")
             return PlannedNode(replace(spec, placement=place), asked, "execution.fallback", tuple(warnings))
-    raise PlacementError(f"node {node.id!r} cannot run as {asked!r}: {'; '.join(problems)}", node=node.id)
+    raise PlacementError(f"node {node.id!r} cannot run as {asked!r}: {'; '.join(problems)}", node=node.id, asked=asked)
 
 
 def _problems(node: NodeModel, place: Place, policy: Policy) -> list[str]:

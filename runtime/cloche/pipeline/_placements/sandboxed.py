@@ -124,6 +124,11 @@ class Sandboxed:
         )
         self._open(resume=node.stream_position is not None)
 
+    def memory_bytes(self) -> int:
+        """See `Measured`."""
+        node = self._node
+        return 0 if node is None else node.__cloche__.sandbox.private_bytes
+
     def stop(self) -> None:
         """See `Placement`."""
         node, self._node = self._node, None
