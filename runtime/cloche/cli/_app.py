@@ -206,7 +206,7 @@ def program(
     """Run Python nodes under glass."""
 
 
-@app.command()
+@app.command(cls=_options.Command)
 @sharing()
 def run(
     context: typer.Context,
@@ -267,7 +267,7 @@ def run(
         _run.run(job)
 
 
-@app.command()
+@app.command(cls=_options.Command)
 @sharing(deadline="10")
 def check(
     context: typer.Context,
@@ -317,7 +317,7 @@ def check(
     raise typer.Exit(1 if report.fails(strict=strict) else 0)
 
 
-@app.command()
+@app.command(cls=_options.Command)
 @sharing(deadline="120", memory="1G")
 def bench(
     context: typer.Context,
@@ -432,7 +432,7 @@ def bench(
         )  # fmt: skip
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def build(quiet: Quiet = False) -> None:
     """Build the image of this checkout, unless it is up to date (about three minutes)."""
     from cloche.cli import _console, _image
@@ -441,7 +441,7 @@ def build(quiet: Quiet = False) -> None:
         _image.build(quiet)
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def prepare(
     metering: MeteringOption = DEFAULT_METERING,
     target: Annotated[
@@ -462,7 +462,7 @@ def prepare(
         _image.prepare(metering, target, output, quiet)
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def prune(
     unused_days: Annotated[
         float,
@@ -478,7 +478,7 @@ def prune(
         _image.prune(unused_days, dry_run, quiet)
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def verify(image: Annotated[Path | None, typer.Option(help="Folder of the image.")] = None) -> None:
     """Check that the image has the digest that its manifest says."""
     from cloche.cli import _console, _image
@@ -487,7 +487,7 @@ def verify(image: Annotated[Path | None, typer.Option(help="Folder of the image.
         _image.verify(image)
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def info(image: Annotated[Path | None, typer.Option(help="Folder of the image.")] = None) -> None:
     """Print the manifest as JSON."""
     from cloche.cli import _console, _image

@@ -103,6 +103,7 @@ def _metadata(address: int | None) -> dict[bytes, bytes]:
     """The pairs at an address: their number, then each key and each value behind its length."""
     if not address:
         return {}
+    place = address
 
     def number() -> int:
         nonlocal place
@@ -115,7 +116,6 @@ def _metadata(address: int | None) -> dict[bytes, bytes]:
         place += size
         return ctypes.string_at(place - size, size)
 
-    place = address
     return {text(): text() for _ in range(number())}
 
 
