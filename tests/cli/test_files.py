@@ -337,6 +337,16 @@ def test_json_lines_say_what_they_can(tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").read_text("ascii") == '{"a": 1.5}\n[0, 1, 2]\n[1, "\\u009b2J"]\nInfinity\n'
 
 
+@pytest.mark.parametrize("value", [{1: "a", "1": "b"}, [({"true": 1, True: 2},)], {"x": {None: 1, "null": 2}}])
+def test_two_keys_that_json_would_make_one_are_refused(tmp_path: Path, value: Any) -> None:
+    with open_output(str(tmp_path / "x.jsonl"), None, rate=None, subtype=None) as out:
+        with pytest.raises(InputError, match="of one dict would be the same"):
+            out.write(value)
+        out.write({1: 1, "2": 2, None: 3, 1.5: 4})
+        out.finish()
+    assert (tmp_path / "x.jsonl").read_text() == '{"1": 1, "2": 2, "null": 3, "1.5": 4}\n'
+
+
 def test_json_lines_say_what_a_dataclass_had(tmp_path: Path) -> None:
     """A node's dataclass arrives as a record."""
     write(tmp_path / "out.jsonl", [Record("Point", ("x", "y"), (1, [2.5]))])

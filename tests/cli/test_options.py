@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from cloche.cli import _options
+from cloche.cli._app import app
 
 
 @pytest.mark.parametrize(
@@ -130,3 +132,22 @@ def test_variables_and_clocks_that_are_none_are_refused(env: list[str], clock: s
     """With what is wrong."""
     with pytest.raises(typer.BadParameter, match=message):
         _options.grants([], env=env, clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("run nodes.py --input a.jsonl --input b.jsonl", "--input is given twice"),
+        ("run nodes.py --deadline 1 --deadline=2", "--deadline is given twice"),
+        ("check nodes.py --seed 1 --seed 1", "--seed is given twice"),
+        ("image prepare --target x86-64 --target x86-64-v2", "--target is given twice"),
+        ("run nodes.py --param a=1 --param a=2", "a is given twice"),
+        ("run nodes.py --env A=1 --env A=2", "A is given twice"),
+        ("run nodes.py --mount a:/x --mount b:/x", "/x is given twice"),
+    ],
+)
+def test_what_is_given_twice_is_refused(line: str, message: str) -> None:
+    """One of the two would be ignored."""
+    done = CliRunner().invoke(app, line.split())
+    assert done.exit_code == 2
+    assert message in done.output

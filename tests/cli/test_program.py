@@ -220,6 +220,12 @@ def test_a_stream_that_is_closed_is_not_taken_by_a_file(folder: Path, closed: in
     assert (folder / "out.jsonl").read_text() == "41\n"
 
 
+def test_results_for_a_stdout_that_is_closed_are_an_error(folder: Path, run: Run) -> None:
+    done = run("run nodes.py:echo --input one.jsonl -q", stdout=None, preexec_fn=lambda: os.close(1))
+    assert done.returncode == 1
+    assert "Bad file descriptor" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize("kind", ["pipe", "file"])
 def test_stdout_by_another_name_is_written_in_place(folder: Path, name: str, kind: str) -> None:

@@ -143,12 +143,77 @@ def test_polars_needs_no_pyarrow() -> None:
         (pa.table({"a": pa.array([1], pa.timestamp("s", "Mars/Olympus"))}), "its time zone 'Mars/Olympus' is not known"),
         (pa.table({"a": pa.array([1 << 60], pa.timestamp("s", "UTC"))}), "beyond the years 1 to 9999"),
         (pa.table({"a": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}), "column 'a': Arrow's type 'tin' has no"),
+        (pa.table({"a": pa.array([(1 << 32) - 1], pa.uint32()).view(pa.time32("s"))}), "column 'a': .* beyond 23:59:59"),
+        (pa.table({"a": pa.array([86400], pa.int32()).view(pa.time32("s"))}), "column 'a': .* beyond 23:59:59"),
+        (pa.table({"a": pa.array([-1 << 63, 0]).view(pa.timestamp("us"))}), "column 'a': .* would arrive as a missing one"),
+        (pa.table({"a": pa.array([-1 << 63, None]).view(pa.duration("s"))}), "column 'a': .* would arrive as a missing one"),
+        (pa.table({"a": pa.array([-62135596800], pa.timestamp("s", "America/Lima"))}), "beyond the years 1 to 9999"),
+        (pa.table({"a": pa.array([1], pa.timestamp("s", "America"))}), "its time zone 'America' is not known"),
+        (pa.table({"a": pa.array([1], pa.timestamp("s", "-03"))}), "its time zone '-03' is not known"),
+        (pa.table({"a": pa.array([1], pa.timestamp("s", "+99:99"))}), r"its time zone '\+99:99' is not known"),
+        (pa.table({"a": pa.array([b"\xff"]).view(pa.string())}), "column 'a': it has a text that is no UTF-8"),
+        (pa.table({"a": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1], pa.int8()))}), "'arrow.bool8' has no"),
+        (pa.table({"a": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"a" * 16], pa.binary(16)))[:0]}), "'arrow.uuid'"),
+        (pd.DataFrame({"a": pd.period_range("2020", periods=2, freq="D")}), "column 'a': its type 'pandas.period' has no"),
+        (pl.DataFrame({"a": pl.Series([object()], dtype=pl.Object)}), "column 'a': it has Python's objects"),
+        (pa.array([{"a": 1}, None]), "some of its rows are null as a whole"),
+        (pl.Series([{"a": 1}, None]), "some of its rows are null as a whole"),
         (pa.table({"a": pa.RunEndEncodedArray.from_arrays([1], ["x"])}), r"column 'a': Arrow's type '\+r' has no"),
     ],
 )  # fmt: skip
 def test_what_would_be_lost_is_refused(table: Any, text: str) -> None:
     with pytest.raises(TypeError, match=text):
         frames.from_arrow(table)
+
+
+def test_a_part_of_rows_has_the_items_of_that_part() -> None:
+    """Arrow's offset of an array of structs is not in the arrays of its fields."""
+    rows = [
+        {"a": i, "b": [i, None] * i, "c": {"d": str(i)}, "e": [("k", i)], "f": None if i == 2 else i > 2}
+        for i in range(20)
+    ]
+    kind = pa.struct({
+        "a": pa.int64(), "b": pa.list_(pa.int64()), "c": pa.struct({"d": pa.string()}), "e": pa.map_(pa.string(), pa.int8()),
+        "f": pa.bool_(),
+    })  # fmt: skip
+    array = pa.array(rows, kind)
+    for table in (
+        array[9:17],
+        pa.chunked_array([array[9:12], array[12:12], array[12:17]]),
+        pl.Series([{**row, "e": None} for row in rows])[9:17],
+    ):
+        found = frames.from_arrow(table)
+        assert found["a"].tolist() == list(range(9, 17))
+        assert found["b"] == [row["b"] for row in rows[9:17]]
+        assert found["c"] == [row["c"] for row in rows[9:17]]
+        assert list(map(bool, found["f"])) == [True] * 8
+    assert frames.from_arrow(array[9:17])["e"] == [row["e"] for row in rows[9:17]]
+
+
+def test_a_table_without_rows_has_columns_of_the_same_kinds() -> None:
+    """Also if it has no batch: the node finds arrays where it finds them otherwise."""
+    with_rows, without = (
+        frames.from_arrow(TABLE.select(["int", "bools", "strings", "categories"])),
+        TABLE.schema.empty_table(),
+    )
+    found = frames.from_arrow(without.select(["int", "bools", "strings", "categories"]))
+    assert {name: getattr(column, "dtype", list) for name, column in found.items()} == {
+        name: getattr(column, "dtype", list) for name, column in with_rows.items()
+    }
+    times = pa.schema(
+        {"t": pa.timestamp("ms"), "d": pa.date32(), "s": pa.duration("ns"), "z": pa.timestamp("s", "UTC")}
+    )
+    found = frames.from_arrow(times.empty_table())
+    assert [str(getattr(column, "dtype", column)) for column in found.values()] == [
+        "datetime64[ms]", "datetime64[D]", "timedelta64[ns]", "[]"
+    ]  # fmt: skip
+
+
+def test_what_lies_under_a_null_is_not_read() -> None:
+    strings = pa.Array.from_buffers(pa.string(), 2, [
+        pa.py_buffer(b"\2"), pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xffa")
+    ])  # fmt: skip
+    assert frames.from_arrow(pa.table({"a": strings})) == {"a": [None, "a"]}
 
 
 FRAME = {
@@ -214,6 +279,10 @@ def test_times_with_a_zone_keep_it() -> None:
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns are called 'a'"),
         (pd.DataFrame({"a": pd.period_range("2020", periods=2, freq="D")}), "column 'a': period.* has no counterpart"),
         (pd.DataFrame({"a": pd.arrays.SparseArray([0, 1])}), "column 'a': it is sparse"),
+        (
+            pd.DataFrame({"a": np.array(["20000-01-01"], "M8[s]")})["a"].dt.tz_localize("UTC").to_frame(),
+            "'a': .* the years 1 to",
+        ),
         (pd.DataFrame({"a": pd.to_datetime([1], utc=True)}), "column 'a': its times have nanoseconds"),
     ],
 )
@@ -252,6 +321,8 @@ def test_missing_floats_are_not_nan() -> None:
         ([1], TypeError, "list is no dict of columns"),
         ({"a": 3}, TypeError, "column 'a' is int: a column is an array or a list"),
         ({"a": np.zeros((2, 2))}, TypeError, "column 'a' has 2 dimensions"),
+        ({"a": np.array([1], "M8[ps]")}, TypeError, "column 'a' is an array of datetime64.ps."),
+        ({"a": np.zeros(2, "i4,f4")}, TypeError, "column 'a' is an array of .* for which pandas has no column"),
         ({"a": [1], "b": [1, 2]}, ValueError, "column 'a' has 1 items, and column 'b' 2"),
     ],
 )
@@ -263,6 +334,9 @@ def test_what_a_node_returns_is_checked(columns: Any, kind: type[Exception], tex
 def test_labels_of_any_kind_stay() -> None:
     frame = frames.to_pandas({("a", 1): [1], 2: [2], None: [3]})
     assert list(frame.columns) == [("a", 1), 2, None]
+    for labels in ([1, 2.5], [1 << 63, 1.5], [None, 3], [True, 2]):
+        found = list(frames.to_pandas({label: [1] for label in labels}).columns)
+        assert found == labels and [type(label) for label in found] == [type(label) for label in labels]
     assert list(frames.from_pandas(frame)) == [("a", 1), 2, None]
 
 

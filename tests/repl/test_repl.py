@@ -368,3 +368,31 @@ kind._outcome = kind.names = kind.read_file = lambda *_: {reply}
     assert repl.names() == []
     with pytest.raises(cloche.ClocheError, match="returned no bytes"):
         repl.read_file("x")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["sys.stdout.close(); sys.stderr.close()", "sys.stdout.detach(); sys.stderr.detach()", "with sys.stdout: pass"],
+)
+def test_a_closed_stdout_does_not_silence_later_snippets(repl: Repl, code: str) -> None:
+    repl.run("import sys")
+    repl.run(code)
+    assert repl.run("print(2); print(3, file=sys.stderr)") == Execution("2\n3\n")
+
+
+def test_what_is_no_content_is_no_file(repl: Repl) -> None:
+    """``bytes(5)`` would be five zeros."""
+    for content in (5, [1], None):
+        with pytest.raises(TypeError, match="content is .*: give bytes or a text"):
+            repl.write_file("f", content)  # type: ignore[arg-type]
+    repl.write_file("f", memoryview(b"ab"))
+    assert repl.read_file("f") == b"ab"
+
+
+def test_options_that_it_has_not_are_named(repl: Repl, runtime: cloche.Runtime) -> None:
+    with pytest.raises(TypeError, match="runtime is 3: give a cloche.Runtime"):
+        Repl(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Repl has no option 'output': did you mean output_bytes?"):
+        Repl(runtime, output=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="Repl.run has no option 'deadline': did you mean deadline_s?"):
+        repl.run("1", deadline=3)  # type: ignore[call-arg]

@@ -270,7 +270,7 @@ def program(
     """Run Python nodes under glass."""
 
 
-@app.command()
+@app.command(cls=_options.Command)
 @sharing()
 def run(
     context: typer.Context,
@@ -444,7 +444,7 @@ def plan(
     raise typer.Exit(1 if _plan.fails(decided) else 0)
 
 
-@app.command()
+@app.command(cls=_options.Command)
 @sharing(deadline="10")
 def check(
     context: typer.Context,
@@ -494,7 +494,7 @@ def check(
     raise typer.Exit(1 if report.fails(strict=strict) else 0)
 
 
-@app.command()
+@app.command(cls=_options.Command)
 @sharing(deadline="120", memory="1G")
 def bench(
     context: typer.Context,
@@ -609,7 +609,7 @@ def bench(
         )  # fmt: skip
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def build(quiet: Quiet = False) -> None:
     """Build the image of this checkout, unless it is up to date (about three minutes)."""
     from cloche.cli import _console, _image
@@ -618,7 +618,7 @@ def build(quiet: Quiet = False) -> None:
         _image.build(quiet)
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def prepare(
     metering: MeteringOption = DEFAULT_METERING,
     target: Annotated[
@@ -639,7 +639,7 @@ def prepare(
         _image.prepare(metering, target, output, quiet)
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def prune(
     unused_days: Annotated[
         float,
@@ -655,7 +655,7 @@ def prune(
         _image.prune(unused_days, dry_run, quiet)
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def verify(image: Annotated[Path | None, typer.Option(help="Folder of the image.")] = None) -> None:
     """Check that the image has the digest that its manifest says."""
     from cloche.cli import _console, _image
@@ -664,7 +664,7 @@ def verify(image: Annotated[Path | None, typer.Option(help="Folder of the image.
         _image.verify(image)
 
 
-@image.command()
+@image.command(cls=_options.Command)
 def info(image: Annotated[Path | None, typer.Option(help="Folder of the image.")] = None) -> None:
     """Print the manifest as JSON."""
     from cloche.cli import _console, _image

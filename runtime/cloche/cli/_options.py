@@ -7,9 +7,10 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 if TYPE_CHECKING:
     from cloche.clock import Clock
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Address",
+    "Command",
     "NodeOptions",
     "address",
     "given",
@@ -34,8 +36,31 @@ __all__ = [
     "size",
 ]
 
+V = TypeVar("V")
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]+)(?:([kmg])(?:ib)?)?", re.IGNORECASE)
+
+
+class Command(TyperCommand):
+    """A command whose options of one value are given once: of two, one would be ignored."""
+
+    def parse_args(
+        self, ctx: Any, args: list[str]
+    ) -> list[str]:  # the types are those of click, which Typer may bring itself
+        """Read the command line.
+
+        Raises:
+            typer.BadParameter: an option is there twice.
+        """
+        if not ctx.resilient_parsing:  # completion
+            _, _, found = self.make_parser(ctx).parse_args(args=list(args))
+            seen: set[str | None] = set()
+            for option in found:
+                if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
+                    if option.name in seen:
+                        raise typer.BadParameter(f"{option.opts[0]} is given twice", ctx)
+                    seen.add(option.name)
+        return super().parse_args(ctx, args)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +143,8 @@ def params(items: Iterable[str]) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
             raise typer.BadParameter(f"{item!r} is not KEY=JSON", param_hint="--param")
+        if key in result:
+            raise typer.BadParameter(f"{key} is given twice", param_hint="--param")
         try:
             result[key] = json.loads(value)
         except ValueError as error:
@@ -173,14 +200,23 @@ def grants(
     try:
         return Grants(
             packages=tuple(packages),
-            mounts=dict(_mount(text) for text in mounts),
+            mounts=_unique(map(_mount, mounts), "--mount"),
             scratch_bytes=None if scratch is None else size(scratch, "--scratch"),
-            env=dict(_variable(text) for text in env),
+            env=_unique(map(_variable, env), "--env"),
             clock=_clock(clock),
             seed=seed,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _unique(pairs: Iterable[tuple[str, V]], option: str) -> dict[str, V]:
+    result: dict[str, V] = {}
+    for name, value in pairs:
+        if name in result:
+            raise typer.BadParameter(f"{name} is given twice", param_hint=option)
+        result[name] = value
+    return result
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -62,7 +62,8 @@ class Output(ABC):
             self._draft.commit()
 
     def _unfit(self, value: Any, what: str) -> InputError:
-        return InputError(f"output {self.count + 1} of the node is {_described(value)}; {self._path} takes {what}")
+        place = "stdout" if self._path == "-" else self._path
+        return InputError(f"output {self.count + 1} of the node is {_described(value)}; {place} takes {what}")
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +83,7 @@ class Output(ABC):
 class _Jsonl(Output):
     def write(self, value: Any) -> None:
         try:
-            line = json.dumps(value, default=plain)  # ASCII: no terminal can be repainted by it
+            line = _json(value)
         except (TypeError, ValueError, RecursionError) as error:
             raise self._unfit(value, f"what JSON can say ({error})") from error
         self._file.write(line.encode() + b"\n")
@@ -99,7 +100,7 @@ class _Json(Output):
                 f"output 2 of the node: {self._path} takes one JSON document. For one a line, write .jsonl"
             )
         try:
-            text = json.dumps(value, default=plain)
+            text = _json(value)
         except (TypeError, ValueError, RecursionError) as error:
             raise self._unfit(value, f"what JSON can say ({error})") from error
         self._file.write(text.encode() + b"\n")
@@ -251,6 +252,34 @@ def _samples(value: Any) -> Any:
 
 _MAX_EMPTY: Final = 1 << 16
 """Empty lists that an array without items may become: a shape of a few bytes, (2**25, 0), asks for 33 million."""
+
+
+def _json(value: Any) -> str:
+    """A value as JSON, in ASCII: no terminal can be repainted by it."""
+    text = json.dumps(value, default=plain)  # first: it refuses what contains itself
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if type(one) is Record:
+            todo += one._asdict().values()
+        elif isinstance(one, dict):
+            if not all(type(key) is str for key in one):  # json makes texts of numbers, None and booleans
+                _check_keys(one)
+            todo += one.values()
+        elif isinstance(one, (list, tuple)):
+            todo += one
+    return text
+
+
+def _check_keys(value: dict[Any, Any]) -> None:
+    seen: dict[str, Any] = {}
+    for key in value:
+        if key is not None and not isinstance(key, (str, int, float)):
+            continue  # json refuses it
+        text = key if isinstance(key, str) else json.dumps(key)
+        if text in seen:
+            raise ValueError(f"the keys {seen[text]!r} and {key!r} of one dict would be the same")
+        seen[text] = key
 
 
 def plain(value: Any) -> Any:

@@ -55,12 +55,17 @@ def main() -> NoReturn:
 
 
 def _open_what_is_closed() -> None:
-    """Open /dev/null in place of each standard stream that is closed. A file would take its number, and get what is printed."""
+    """Open /dev/null in place of each standard stream that is closed. A file would take its number, and get what is printed.
+
+    Results that go to a closed stdout are an error, as in other programs: it is open for reading.
+    """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            os.open(
+                os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR
+            )  # the lowest number that is free, which is this one
             if getattr(sys, name) is None:
                 setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False, encoding="utf-8"))  # noqa: SIM115  # as long as the process
 

@@ -7,9 +7,10 @@ comes here. Pointers are read in this module alone.
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Iterator
 from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_char, c_char_p, c_int, c_int64, c_void_p, py_object
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 __all__ = ["Column", "Type", "batches", "bits"]
@@ -78,12 +79,14 @@ class Type:
         name: the field's name.
         children: the types of its parts.
         dictionary: the type of the values, for a type of indices.
+        extension: the name of what the producer takes the type for, e.g. "arrow.uuid"; "" for Arrow's own.
     """
 
     format: str
     name: str
     children: tuple[Type, ...] = ()
     dictionary: Type | None = None
+    extension: str = ""
 
     @classmethod
     def read(cls, schema: Any) -> Self:
@@ -92,7 +95,28 @@ class Type:
             (schema.name or b"").decode("utf-8", "replace"),
             tuple(cls.read(schema.children[i].contents) for i in range(schema.n_children)),
             cls.read(schema.dictionary.contents) if schema.dictionary else None,
+            _metadata(schema.metadata).get(b"ARROW:extension:name", b"").decode("utf-8", "replace"),
         )
+
+
+def _metadata(address: int | None) -> dict[bytes, bytes]:
+    """The pairs at an address: their number, then each key and each value behind its length."""
+    if not address:
+        return {}
+    place = address
+
+    def number() -> int:
+        nonlocal place
+        place += 4
+        return int(struct.unpack("=i", ctypes.string_at(place - 4, 4))[0])
+
+    def text() -> bytes:
+        nonlocal place
+        size = number()
+        place += size
+        return ctypes.string_at(place - size, size)
+
+    return {text(): text() for _ in range(number())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +157,16 @@ class Column:
             owner,
         )
 
-    def buffer(self, index: int, size: int) -> memoryview:
-        """The first `size` bytes of a buffer, read-only, without a copy."""
+    def part(self, start: int, length: int) -> Column:
+        """`length` items from the item `start` on."""
+        return replace(self, offset=self.offset + start, length=length, null_count=-1 if self.null_count else 0)
+
+    def buffer(self, index: int, size: int, start: int = 0) -> memoryview:
+        """`size` bytes of a buffer from the byte `start` on, read-only, without a copy."""
         address = self.addresses[index]
         if not size or not address:
             return memoryview(bytes(size))
-        block = (c_char * size).from_address(address)
+        block = (c_char * size).from_address(address + start)
         block.owner = self.owner  # type: ignore[attr-defined]  # views of the block keep the block, and the block the memory
         return memoryview(block).cast("B").toreadonly()
 
@@ -146,7 +174,9 @@ class Column:
         """For each item whether it is not null; None if no item is null."""
         if not self.null_count or not self.addresses or not self.addresses[0]:
             return None
-        flags = bits(self.buffer(0, (self.offset + self.length + 7) // 8), self.offset, self.length)
+        first = self.offset // 8
+        end = self.offset + self.length
+        flags = bits(self.buffer(0, (end + 7) // 8 - first, first), self.offset % 8, self.length)
         return None if all(flags) else flags
 
 

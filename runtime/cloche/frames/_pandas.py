@@ -49,7 +49,10 @@ def _column(series: Any) -> Any:
             from zoneinfo import ZoneInfo
 
             series = series.dt.tz_convert(ZoneInfo(zone))
-        return [_plain(item) for item in series.array]
+        try:
+            return [_plain(item) for item in series.array]
+        except (ValueError, OverflowError):
+            raise TypeError("it has times beyond the years 1 to 9999: drop the time zone") from None
     if isinstance(dtype, pd.CategoricalDtype):
         found = _column(dtype.categories.to_series())
         values = found.tolist() if isinstance(found, np.ndarray) and found.dtype.kind not in "mM" else found
@@ -96,6 +99,10 @@ def frame(columns: Any) -> Any:
         if isinstance(values, np.ndarray):
             if values.ndim != 1:
                 raise TypeError(f"column {label!r} has {values.ndim} dimensions: a column has one")
+            if values.dtype.kind == "V":
+                raise TypeError(f"column {label!r} is an array of {values.dtype}, for which pandas has no column")
+            if values.dtype.kind in "mM" and np.datetime_data(values.dtype)[0] in ("ps", "fs", "as"):
+                raise TypeError(f"column {label!r} is an array of {values.dtype}: pandas' times have nanoseconds")
             made[label] = values if values.flags.writeable else values.copy()
         elif isinstance(values, list):
             made[label] = _series(values)
@@ -106,7 +113,9 @@ def frame(columns: Any) -> Any:
         (one, first), (other, second), *_ = lengths.items()
         raise ValueError(f"column {first!r} has {one} items, and column {second!r} {other}")
     table = pd.DataFrame(dict(enumerate(made.values())))
-    table.columns = pd.Index(list(made), tupleize_cols=False) if made else table.columns
+    if made:  # labels of several kinds would be made into one: integers into floats, None into NaN
+        same = len({type(label) for label in made}) == 1
+        table.columns = pd.Index(list(made), dtype=None if same else "object", tupleize_cols=False)
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import re
 import struct
 import sys
 from array import array
@@ -23,6 +24,9 @@ _NUMBERS: Final = {
 _UNITS: Final = {"s": "s", "m": "ms", "u": "us", "n": "ns"}
 _PER_SECOND: Final = {"s": 1, "m": 10**3, "u": 10**6, "n": 10**9}
 _NAT: Final = -(1 << 63)
+_DAY: Final = 86400 * 10**6
+_PLAIN_EXTENSIONS: Final = frozenset({"", "arrow.json"})
+"""Those whose values are what is stored: the others' numbers or bytes would arrive without their meaning."""
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -45,23 +49,70 @@ def check_labels(labels: Iterable[Any]) -> None:
 
 def columns(table: Any) -> dict[str, Any]:
     """See `cloche.frames.from_arrow`."""
+    _check_objects(table)
     kind, parts = batches(table)
     if kind.format != "+s":
         raise TypeError(f"{type(table).__name__} is one column and no table: give a table with columns")
     names = [child.name for child in kind.children]
     check_labels(names)
+    if any(part.valid() is not None for part in parts):
+        raise TypeError("some of its rows are null as a whole: drop or fill them first")
     found: dict[str, Any] = {}
     for index, name in enumerate(names):
         try:
-            found[name] = concatenated([values(part.children[index]) for part in parts]) if parts else []
+            found[name] = _column(kind.children[index], index, parts)
         except RefusedError as error:
             raise TypeError(f"column {name!r}: {error}") from None
     return found
 
 
+def _column(kind: Type, index: int, parts: Sequence[Column]) -> Any:
+    """The items of one field of all batches. The offset of a batch of rows is not in those of its fields."""
+    if not parts:
+        return _empty(kind)
+    return concatenated([values(part.children[index].part(part.offset, part.length)) for part in parts])
+
+
+def _empty(kind: Type) -> Any:
+    """A column without items: of the kind that it has with some."""
+    code = kind.format
+    if kind.dictionary is not None or kind.extension not in _PLAIN_EXTENSIONS:
+        _check(kind)
+        return []
+    if code in _NUMBERS or code == "b":
+        return _made(_NUMBERS.get(code, "|b1"), 0, b"")
+    if code[:2] in ("ts", "tD", "td") and not code.partition(":")[2]:
+        return _made(_dtype(code), 0, b"")
+    return []
+
+
+def _check_objects(table: Any) -> None:
+    """Refuse polars' columns of objects, which it exports as addresses in this process."""
+    if type(table).__module__.partition(".")[0] != "polars":
+        return
+    found = table.schema if hasattr(table, "schema") else {table.name: table.dtype} if hasattr(table, "dtype") else {}
+    for name, dtype in found.items():
+        if _has_objects(dtype):
+            raise TypeError(
+                f"column {name!r}: it has Python's objects: make values of them that have a type of their own"
+            )
+
+
+def _has_objects(dtype: Any) -> bool:
+    kind = dtype if isinstance(dtype, type) else type(dtype)
+    parts = [getattr(dtype, "inner", None), *(part.dtype for part in getattr(dtype, "fields", ()))]
+    return kind.__name__ == "Object" or any(_has_objects(part) for part in parts if part is not None)
+
+
+def _check(kind: Type) -> None:
+    if kind.extension not in _PLAIN_EXTENSIONS:
+        raise RefusedError(f"its type {kind.extension!r} has no counterpart: cast the column to what it stores")
+
+
 def values(column: Column) -> Any:
     """The items of a column: an array (a view of the column's memory, where that is possible), or a list."""
     kind = column.type
+    _check(kind)
     if column.dictionary is not None:
         return _taken(column, column.dictionary)
     code = kind.format
@@ -107,15 +158,15 @@ def _size(dtype: str) -> int:
 
 def _numbers(column: Column, dtype: str) -> Any:
     size = _size(dtype)
-    data = column.buffer(1, (column.offset + column.length) * size)[column.offset * size :]
-    found = _made(dtype, column.length, data)
+    found = _made(dtype, column.length, column.buffer(1, column.length * size, column.offset * size))
     valid = column.valid()
     return found if valid is None else [item if ok else None for item, ok in zip(found.tolist(), valid, strict=True)]
 
 
 def _booleans(column: Column) -> Any:
+    first = column.offset // 8
     end = column.offset + column.length
-    found = bits(column.buffer(1, (end + 7) // 8), column.offset, column.length)
+    found = bits(column.buffer(1, (end + 7) // 8 - first, first), column.offset % 8, column.length)
     valid = column.valid()
     if valid is not None:
         return [item if ok else None for item, ok in zip(found, valid, strict=True)]
@@ -124,7 +175,7 @@ def _booleans(column: Column) -> Any:
 
 def _integers(column: Column, index: int, count: int, size: int) -> memoryview:
     """`count` integers of a buffer, from the column's offset on."""
-    data = column.buffer(index, (column.offset + count) * size)[column.offset * size :]
+    data = column.buffer(index, count * size, column.offset * size)
     return data.cast("i") if size == 4 else data.cast("q")
 
 
@@ -136,15 +187,29 @@ def _times(column: Column) -> Any:
         return _nulled(column, [_time_of_day(number, code[2]) for number in _used(column, numbers)])
     if code.startswith("ts") and (zone := code.partition(":")[2]):
         tz = _zone(zone)
-        return _nulled(column, [_moment(number, code[2]).astimezone(tz) for number in _used(column, numbers)])
-    unit = "D" if code == "tdD" else "ms" if code == "tdm" else _UNITS[code[2]]
-    dtype = f"<{'m' if code.startswith('tD') else 'M'}8[{unit}]"
+        return _nulled(column, [_moment(number, code[2], tz) for number in _used(column, numbers)])
+    dtype = _dtype(code)
     valid = column.valid()
+    if size == 8 and column.length and _least(numbers if valid is None else _used(column, numbers)) == _NAT:
+        raise RefusedError(f"it has the value {_NAT}, which would arrive as a missing one: replace it")
     if valid is None and size == 8:
         return _made(dtype, column.length, numbers.cast("B"))
     flags = valid or [True] * column.length
     filled = array("q", [number if ok else _NAT for number, ok in zip(numbers, flags, strict=True)])
     return _made(dtype, column.length, memoryview(filled).cast("B").toreadonly())
+
+
+def _dtype(code: str) -> str:
+    unit = "D" if code == "tdD" else "ms" if code == "tdm" else _UNITS[code[2]]
+    return f"<{'m' if code.startswith('tD') else 'M'}8[{unit}]"
+
+
+def _least(numbers: memoryview | list[int]) -> int:
+    try:
+        import numpy as np
+    except ModuleNotFoundError:
+        return min(numbers)
+    return int(np.asarray(numbers, np.int64).min())
 
 
 def _used(column: Column, numbers: Iterable[int]) -> list[int]:
@@ -162,27 +227,29 @@ def _microseconds(number: int, unit: str) -> int:
     return whole
 
 
-def _moment(number: int, unit: str) -> dt.datetime:
+def _moment(number: int, unit: str, zone: dt.tzinfo) -> dt.datetime:
     try:
-        return _EPOCH + dt.timedelta(microseconds=_microseconds(number, unit))
+        return (_EPOCH + dt.timedelta(microseconds=_microseconds(number, unit))).astimezone(zone)
     except OverflowError:
         raise RefusedError("it has times beyond the years 1 to 9999: drop its time zone") from None
 
 
 def _time_of_day(number: int, unit: str) -> dt.time:
-    return (_EPOCH + dt.timedelta(microseconds=_microseconds(number, unit))).time()
+    whole = _microseconds(number, unit)
+    if not 0 <= whole < _DAY:
+        raise RefusedError("it has times of day beyond 23:59:59: cast it to integers")
+    return (_EPOCH + dt.timedelta(microseconds=whole)).time()
 
 
 def _zone(name: str) -> dt.tzinfo:
-    if name[0] in "+-":
-        hours, minutes = int(name[1:3]), int(name[-2:])
-        offset = dt.timedelta(hours=hours, minutes=minutes)
-        return dt.timezone(-offset if name[0] == "-" else offset)
+    if parts := re.fullmatch(r"([+-])([01]\d|2[0-3]):?([0-5]\d)", name):
+        offset = dt.timedelta(hours=int(parts[2]), minutes=int(parts[3]))
+        return dt.timezone(-offset if parts[1] == "-" else offset)
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder of zones
         raise RefusedError(f"its time zone {name!r} is not known here: convert it to UTC") from None
 
 
@@ -199,19 +266,20 @@ def _offsets(column: Column, size: int) -> list[int]:
 def _strings(column: Column) -> list[Any]:
     code = column.type.format
     offsets = _offsets(column, 4 if code in "uz" else 8)
-    ranges = itertools.pairwise(offsets)
-    data = bytes(column.buffer(2, offsets[-1]))
+    base = offsets[0]  # what is before it belongs to other batches
+    data = bytes(column.buffer(2, offsets[-1] - base, base))
+    ranges = ((start - base, end - base) for start, end in itertools.pairwise(offsets))
     if code in "zZ":
         return [data[start:end] for start, end in ranges]
     if data.isascii():  # decoded at once, since positions are the same
         text = data.decode("ascii")
         return [text[start:end] for start, end in ranges]
-    return [data[start:end].decode("utf-8") for start, end in ranges]
+    return _decoded(column, [data[start:end] for start, end in ranges])
 
 
 def _views(column: Column) -> list[Any]:
     """Strings of 12 bytes at most are in the view itself, others in a buffer that it names."""
-    views = bytes(column.buffer(1, (column.offset + column.length) * 16)[column.offset * 16 :])
+    views = bytes(column.buffer(1, column.length * 16, column.offset * 16))
     count = len(column.addresses)
     lengths = column.buffer(count - 1, (count - 3) * 8).cast("q").tolist()
     buffers = [column.buffer(2 + i, length) for i, length in enumerate(lengths)]
@@ -226,21 +294,30 @@ def _views(column: Column) -> list[Any]:
             range(0, len(views), 16), struct.iter_unpack("=i4sii", views), flags, strict=False
         )
     ]
-    return found if column.type.format == "vz" else [item.decode("utf-8") for item in found]
+    return found if column.type.format == "vz" else _decoded(column, found)
+
+
+def _decoded(column: Column, items: list[bytes]) -> list[str]:
+    """Texts; "" in the place of nulls, whose bytes say nothing."""
+    flags = column.valid() or itertools.repeat(True)
+    try:
+        return [item.decode("utf-8") if ok else "" for item, ok in zip(items, flags, strict=False)]
+    except UnicodeDecodeError as error:
+        raise RefusedError(f"it has a text that is no UTF-8 ({error}): cast it to binary") from None
 
 
 def _fixed(column: Column) -> list[bytes]:
     size = int(column.type.format[2:])
-    data = bytes(column.buffer(1, (column.offset + column.length) * size))
-    return [data[i * size : (i + 1) * size] for i in range(column.offset, column.offset + column.length)]
+    data = bytes(column.buffer(1, column.length * size, column.offset * size))
+    return [data[i * size : (i + 1) * size] for i in range(column.length)]
 
 
 def _decimals(column: Column) -> list[Decimal]:
     _, scale, *rest = (int(word) for word in column.type.format[2:].split(","))
     size = (rest[0] if rest else 128) // 8
-    data = column.buffer(1, (column.offset + column.length) * size)
+    data = column.buffer(1, column.length * size, column.offset * size)
     found = []
-    for i in range(column.offset, column.offset + column.length):
+    for i in range(column.length):
         number = int.from_bytes(data[i * size : (i + 1) * size], sys.byteorder, signed=True)
         digits = tuple(map(int, str(abs(number))))
         found.append(Decimal((int(number < 0), digits, -scale)))  # exact, whatever the context's precision
@@ -271,22 +348,34 @@ def _lists(column: Column) -> list[Any]:
         ranges = [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
     else:
         ranges = list(itertools.pairwise(_offsets(column, 8 if code == "+L" else 4)))
-    items = _items(column.children[0])
-    return [items[start:end] for start, end in ranges]
+    if (flags := column.valid()) is not None:  # where a null item would be says nothing
+        ranges = [place if ok else (0, 0) for place, ok in zip(ranges, flags, strict=True)]
+    return _ranges_of(_items, column.children[0], ranges)
+
+
+def _ranges_of(read: Callable[[Column], list[Any]], child: Column, ranges: list[tuple[int, int]]) -> list[list[Any]]:
+    """For each range the items of a child in it. What is outside of all of them may be another batch's, and is not read."""
+    used = [place for place in ranges if place[0] < place[1]]
+    base = min((start for start, _ in used), default=0)
+    items = read(child.part(base, max((end for _, end in used), default=0) - base))
+    return [items[start - base : end - base] if start < end else [] for start, end in ranges]
 
 
 def _structs(column: Column) -> list[dict[str, Any]]:
     names = [child.name for child in column.type.children]
     if len(set(names)) < len(names):
         raise RefusedError(f"it has two fields of one name: {sorted(names)}")
-    parts = [_items(child)[column.offset : column.offset + column.length] for child in column.children]
+    parts = [_items(child.part(column.offset, column.length)) for child in column.children]
     return [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)] if parts else [{}] * column.length
 
 
 def _maps(column: Column) -> list[list[tuple[Any, Any]]]:
-    keys, items = map(_items, column.children[0].children)
-    pairs = list(zip(keys, items, strict=False))
-    return [pairs[start:end] for start, end in itertools.pairwise(_offsets(column, 4))]
+    return _ranges_of(_pairs, column.children[0], list(itertools.pairwise(_offsets(column, 4))))
+
+
+def _pairs(entries: Column) -> list[tuple[Any, Any]]:
+    keys, items = (_items(child.part(entries.offset, entries.length)) for child in entries.children)
+    return list(zip(keys, items, strict=True))
 
 
 def _taken(column: Column, dictionary: Column) -> list[Any]:

@@ -23,6 +23,7 @@ from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from cloche._arguments import checked_count
+from cloche._keywords import teaches
 from cloche._runtime.recovery import MAX_RESTARTS, OnBreak
 from cloche.errors import BrokenInstanceError, CallInterruptedError, ClocheError, DeadlineError, NodeRaisedError
 from cloche.source import Source
@@ -134,6 +135,7 @@ class Repl:
         ValueError: `output_bytes` is less than 1.
     """
 
+    @teaches()
     def __init__(
         self,
         runtime: Runtime,
@@ -145,6 +147,8 @@ class Repl:
         on_break: OnBreak = "restore",
         snapshot: Snapshot | None = None,
     ) -> None:
+        if not hasattr(runtime, "load"):
+            raise TypeError(f"runtime is {reprlib.repr(runtime)}: give a cloche.Runtime")
         self._output_bytes = checked_count("output_bytes", output_bytes)
         restarts = MAX_RESTARTS if on_break == "raise" else _RESTARTS
         if snapshot is None:
@@ -166,6 +170,7 @@ class Repl:
         self._under_way: set[int] = set()
         self._lock = threading.Lock()
 
+    @teaches()
     def run(self, code: str, *, deadline_s: float | EllipsisType | None = ...) -> Execution:
         """Run a snippet. Whatever it does is in the result.
 
@@ -191,6 +196,7 @@ class Repl:
             except ClocheError as error:
                 return _failed(error)
 
+    @teaches()
     async def arun(self, code: str, *, deadline_s: float | EllipsisType | None = ...) -> Execution:
         """As `run`, awaitable under asyncio and trio. Cancelling the task interrupts the snippet."""
         node = self.node.with_options(deadline_s=deadline_s)
@@ -248,8 +254,13 @@ class Repl:
 
         Raises:
             NodeRaisedError: the file cannot be written (``exc_type`` "OSError" if the folder is full ...).
+            TypeError: `content` is neither bytes nor a text.
         """
-        self.node.call("write_file", path, content.encode() if isinstance(content, str) else bytes(content))
+        if isinstance(content, str):
+            content = content.encode()
+        elif not isinstance(content, (bytes, bytearray, memoryview)):
+            raise TypeError(f"content is {reprlib.repr(content)}: give bytes or a text")
+        self.node.call("write_file", path, bytes(content))
 
     def snapshot(self) -> Snapshot:
         """The session's whole state: names, imports and files. ``Repl(runtime, snapshot=...)`` goes on from there."""

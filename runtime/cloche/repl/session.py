@@ -44,9 +44,7 @@ class Session:
         self._limit = 0
         self._output = _Output()
         # The same streams for all snippets: a log handler that one snippet has made is used by the next
-        bytes_out: Any = self._output
-        self._stdout = io.TextIOWrapper(bytes_out, "utf-8", "backslashreplace", write_through=True)
-        self._stderr = io.TextIOWrapper(bytes_out, "utf-8", "backslashreplace", write_through=True)
+        self._stdout, self._stderr = self._stream(), self._stream()
         self._numbers = itertools.count(1)
         self._features = 0
         self._outcomes: dict[int, list[Any]] = {}
@@ -78,6 +76,7 @@ class Session:
             if not name.startswith("_"):
                 self._module.__dict__.setdefault(name, getattr(services, name))
         filename = self._remembered(code)
+        self._stdout, self._stderr = self._usable(self._stdout), self._usable(self._stderr)
         value, failure = None, None
         with redirect_stdout(self._stdout), redirect_stderr(self._stderr):
             try:
@@ -140,6 +139,18 @@ class Session:
         """Write a file, and make the folders on the way to it."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(data)
+
+    def _stream(self) -> io.TextIOWrapper:
+        bytes_out: Any = self._output
+        return io.TextIOWrapper(bytes_out, "utf-8", "backslashreplace", write_through=True)
+
+    def _usable(self, stream: io.TextIOWrapper) -> io.TextIOWrapper:
+        """A stream, or a new one in place of one that a snippet has detached."""
+        try:
+            stream.closed  # noqa: B018  # raises
+        except ValueError:
+            return self._stream()
+        return stream
 
     def _outcome(self, ticket: int, value: Any, text: str | None, failure: list[str] | None) -> list[Any]:
         outcome = [self._output.text(), text, failure]
@@ -205,6 +216,9 @@ class _Output(io.BufferedIOBase):
 
     def writable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        """Nothing: a snippet that closes its stdout, as with ``with sys.stdout:``, would silence the next ones."""
 
     def write(self, data: Any, /) -> int:
         view = memoryview(data).cast("B")
