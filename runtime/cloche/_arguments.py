@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import reprlib
 from collections.abc import Mapping
 from typing import Any, SupportsFloat, TypeVar
@@ -90,8 +91,11 @@ def checked_seconds(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
-        raise TypeError(f"{name} is {reprlib.repr(value)}: give a number of seconds, or None")
-    seconds = float(value)
+        raise TypeError(f"{name} is {short(value)}: give a number of seconds, or None")
+    try:
+        seconds = float(value)
+    except OverflowError:  # a whole number that no float can be
+        seconds = -math.inf if isinstance(value, int) and value < 0 else math.inf
     if not seconds >= 0:
         raise ValueError(f"{name} is {seconds}: give 0 or more")
     return seconds

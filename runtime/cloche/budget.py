@@ -8,14 +8,16 @@ import time
 import weakref
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from dataclasses import dataclass, fields
+from typing import Any, Final, NoReturn, SupportsFloat
 
 from cloche import _forks
+from cloche._html import table
 from cloche._pickles import handle
 from cloche._requests import hold
 from cloche.errors import BudgetError
 from cloche.limits import whole_number
+from cloche.texts import short
 
 __all__ = ["Budget", "BudgetStats"]
 
@@ -46,6 +48,9 @@ class BudgetStats:
     nodes: int
     calls: int
     refused: int
+
+    def _repr_html_(self) -> str:
+        return table("BudgetStats", ((each.name, getattr(self, each.name)) for each in fields(self)))
 
 
 class Seat:
@@ -101,7 +106,9 @@ class Budget:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"name is {name!r}: give a text")
+            raise TypeError(f"name is {short(name)}: give a text")
+        if not callable(clock):
+            raise TypeError(f"clock is {short(clock)}: give a function that returns seconds")
         if per_s is not None and processor_s is None:
             raise ValueError("per_s is for processor_s: give both")
         if burst is not None and calls_per_s is None:
@@ -286,12 +293,14 @@ def _seconds(name: str, value: Any) -> float | None:
     """A positive number, or None."""
     if value is None:
         return None
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{name} is {short(value)}: give a number, or None")
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}: give a number, or None") from None
+    except OverflowError:
+        number = math.inf
     if not 1e-6 <= number <= 1e9:
-        raise ValueError(f"{name} is {value!r}: give a number from 0.000001 to 1000000000")
+        raise ValueError(f"{name} is {short(value)}: give a number from 0.000001 to 1000000000")
     return number
 
 
@@ -301,7 +310,7 @@ def _count(name: str, value: Any) -> int | None:
         return None
     number = whole_number(value)
     if number is None:
-        raise TypeError(f"{name} is {value!r}: give a whole number, or None")
+        raise TypeError(f"{name} is {short(value)}: give a whole number, or None")
     if not 1 <= number <= 1 << 60:
-        raise ValueError(f"{name} is {value!r}: give a number from 1")
+        raise ValueError(f"{name} is {short(value)}: give a number from 1")
     return number

@@ -296,7 +296,7 @@ class BrokenInstanceError(ClocheError):
             remedy = f": raise Limits.{self.limit}" if isinstance(self, LimitError) else ""
             return f"{super().__str__()}; so there is no node to use{remedy}"
         if self.in_pool:
-            return f"{super().__str__()}; its instance is closed, and the pool puts a new node in its place"
+            return f"{super().__str__()}; its instance is closed, and the pool makes a new one for the next item"
         if self.recovered is None:
             return f"{super().__str__()}; its instance is closed: load it again"
         lost = f", and what {self.lost_calls} calls since then changed is lost" if self.lost_calls else ""

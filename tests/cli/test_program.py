@@ -105,19 +105,19 @@ def test_without_its_extra_the_command_says_what_to_install(missing: tuple[str, 
     assert done.stderr == "cloche: the command line needs typer: pip install 'cloche[cli]'\n"
 
 
-def begun(folder: Path, line: str, *, items: bytes) -> subprocess.Popen[bytes]:
-    """A run whose first item has passed the node. It was given the next one, or waits for it."""
+def begun(folder: Path, line: str, *, items: bytes, mark: bytes = b"it has begun") -> subprocess.Popen[bytes]:
+    """A run whose node has logged the mark. It was given a first item, and the others, if there are some."""
     process = subprocess.Popen(
         [*COMMAND, *line.split()], cwd=folder, env=ENVIRONMENT, stdin=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdin is not None and process.stderr is not None
     process.stdin.write(b"1\n")
     process.stdin.flush()
-    for text in process.stderr:
-        if b"it has begun" in text:
-            break
     process.stdin.write(items)
     process.stdin.flush()
+    for text in process.stderr:
+        if mark in text:
+            break
     return process
 
 
@@ -336,3 +336,22 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(folder: Path, 
     done = run(f"{line} --input one.jsonl")
     assert done.returncode == 1
     assert "cannot be written: this user cannot put files into" in done.stderr
+
+
+def test_a_node_s_prints_appear_while_it_works_and_once(folder: Path, run: Run) -> None:
+    """In order."""
+    (folder / "talks.py").write_text(
+        "import logging\ndef talk(x):\n    print('first', x)\n    logging.warning('second', extra={'x': x})\n"
+        "    while x == 2: pass\n    return x\n"
+    )
+    process = begun(folder, "run talks.py:talk --input - --deadline none", items=b"2\n", mark=b"first 2")
+    assert process.stderr is not None
+    assert b"second" in process.stderr.readline(), "the call still runs"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
+    assert b"first" not in errors and b"second" not in errors
+    (folder / "two.jsonl").write_text("1\n3\n")
+    said = run("run talks.py:talk --input two.jsonl").stderr
+    assert [line for line in ("first 1", "first 3") if said.count(line) != 1] == []
+    assert said.count("second") == 2
+    assert "guest={'x': 3}" in said

@@ -97,6 +97,7 @@ NUMBERS: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     "warm": ("pool", {"warm": -1}, ValueError, "warm is -1: give 0 or more"),
     "calls": ("pool", {"max_calls": 0}, ValueError, "max_calls is 0: give 1 or more"),
     "age": ("pool", {"max_age_s": "1"}, TypeError, "max_age_s is '1': give a number of seconds, or None"),
+    "no age": ("pool", {"max_age_s": float("nan")}, ValueError, "max_age_s is nan: give 0 or more"),
 }
 
 

@@ -121,7 +121,7 @@ def test_a_pool_does_not_say_load_it_again(runtime: cloche.Runtime) -> None:
         error = pool.submit("crash").exception()
         assert isinstance(error, cloche.GuestExitError)
         assert error.in_pool
-        assert str(error).endswith("; its instance is closed, and the pool puts a new node in its place")
+        assert str(error).endswith("; its instance is closed, and the pool makes a new one for the next item")
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
         assert pool.submit(4).result() == 0.25
 

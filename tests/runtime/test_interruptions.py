@@ -134,6 +134,28 @@ def test_after_a_live_call_that_is_interrupted_anywhere_nobody_is_heard(bench):
         assert [number + 1] == [one for one, _ in heard if one >= number], injected.place
 
 
+@pytest.mark.parametrize("options", [{}, {"on_log": print}], ids=["after", "live"])
+def test_records_of_an_interrupted_call_have_its_number(options):
+    """However late they come."""
+    found: list[tuple[int, str]] = []
+
+    class Logger(_Quiet):
+        def __getattr__(self, level: str) -> Callable[..., None]:
+            return lambda message, **fields: found.append((fields["call"], message))
+
+    if options:
+        options = {"on_log": lambda record: found.append((record.call, record.message))}
+    with cloche.Runtime(logger=Logger(), limits=patient()) as runtime:
+        node = runtime.load(cloche.Source("def f(x): print(x)"))
+        call = lambda: node.with_options(**options).process(node.stats.calls + 1)  # noqa: E731
+        where = within("/_sandbox/instance.py", "/_wasm/memory.py")
+        for injected in every(call, KeyboardInterrupt, where, step=1):
+            call()
+            assert all(str(number) == message for number, message in found), (injected.place, found)
+            assert found, "the next call is heard"
+            found.clear()
+
+
 def _counts() -> tuple[int, int]:
     gc.collect()
     return core().count_guests(), core().count_stacks()

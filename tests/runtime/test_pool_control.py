@@ -354,6 +354,88 @@ def test_a_node_that_breaks_while_it_is_held_is_replaced(pool):
     assert made.replaced == 1
 
 
+def test_a_node_that_is_kept_after_its_block_is_closed_for_its_holder(pool, gate):
+    """So are its views and its streams; and it interrupts and watches nobody else's calls."""
+    made = pool(size=1)
+    with made.acquire() as node:
+        view, stream = node.with_options(deadline_s=50), node.stream([1, 2])
+        assert next(stream) == 1
+        assert view.process("x") == "x"
+    item = made.submit("wait")
+    assert gate.entered.acquire(timeout=60)
+    assert not node.interrupt()
+    assert node.where() == ""
+    uses: list[Callable[[], Any]] = [
+        lambda: node.process(1),
+        lambda: view.process(1),
+        lambda: node.call("count"),
+        lambda: node.buffer(1),
+        node.snapshot,
+    ]
+    for use in uses:
+        with pytest.raises(cloche.ClosedError, match="was given back to its pool"):
+            use()
+    with pytest.raises(cloche.ClosedError, match="was given back to its pool"):
+        next(stream)
+    node.close()
+    gate.go.set()
+    assert item.result(60) == "waited"
+    assert made.submit(1).result(60) == 1
+    assert made.replaced == 0
+
+
+STREAMS = Source("""
+class N:
+    closed = 0
+    def process(self, x):
+        try:
+            yield x
+            yield x
+        finally:
+            self.closed += 1
+    def count(self):
+        return self.closed
+""")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_a_holder_leaves_open_is_closed(runtime, backend):
+    """The next one finds no stream and no lease; a buffer goes with its node."""
+    with runtime.pool(STREAMS, size=1) as made:
+        for count in range(3):
+            with made.acquire() as node:
+                assert node.call("count") == 2 * count
+                stream = node.stream([1])
+                assert next(stream) == 1
+                node.lease().__enter__()
+
+            async def main() -> None:
+                async with made.aacquire() as node:
+                    left = node.stream([2])
+                    assert next(left) == 2
+                    node.lease().__enter__()
+
+            anyio.run(main, backend=backend)
+        assert made.replaced == 0
+        with made.acquire() as node:
+            node.buffer(1000)
+        assert made.call("count") == 0
+        assert made.replaced == 1
+
+
+def test_a_node_that_was_closed_elsewhere_is_replaced(pool, runtime):
+    """By its holder, or through `Runtime.nodes`."""
+    made = pool(size=1)
+    with made.acquire() as node:
+        node.close()
+        with pytest.raises(cloche.ClosedError):
+            node.process(1)
+    assert made.submit(1).result(60) == 1
+    for node in runtime.nodes:
+        node.close()
+    assert made.submit(2).result(60) == 2
+
+
 def test_with_reset_a_held_node_is_pristine_and_used_once(pool):
     """Nothing crosses."""
     made = pool(size=1, reset=True)

@@ -71,7 +71,7 @@ def test_notebooks_show_tables_that_a_name_cannot_leave(runtime: cloche.Runtime)
     """A name is a stranger's, and a notebook runs what is in its HTML."""
     with runtime.load(cloche.Source("def f(x): return x"), name=HOSTILE) as node, profile(node) as profiled:
         node.process(1)
-        values: list[Any] = [runtime, node, node.snapshot(), node.stats, profiled]
+        values: list[Any] = [runtime, runtime.stats, node, node.snapshot(), node.stats, profiled]
         for value in values:
             text = shown(value)
             assert "<script" not in text
@@ -82,6 +82,9 @@ def test_notebooks_show_tables_that_a_name_cannot_leave(runtime: cloche.Runtime)
     assert "<td>closed</td>" in shown(node)
     with runtime.pool(cloche.Source("def f(x): return x"), size=2) as pool:
         assert "<tr><th>size</th><td>2</td></tr>" in shown(pool)
+        assert "<tr><th>idle</th><td>2</td></tr>" in shown(pool.stats)
+        assert "<tr><th>nodes</th><td>2</td></tr>" in shown(runtime.stats)
+        assert "<tr><th>refused</th><td>0</td></tr>" in shown(cloche.Budget(processor_s=1).stats)
     assert "<td>closed</td>" in shown(pool)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cloche._records import StreamPosition
     from cloche._runtime.log_calls import LogCalls
     from cloche._sandbox import Observer, Sandbox, Snapshot
+    from cloche._wasm import FrameInfo
 
 __all__ = ["NodeCalls"]
 
@@ -368,6 +369,10 @@ class NodeCalls:
         """
         cancel = self.sandbox.canceller()  # before the comparison: later, it might be bound to another caller's call
         return (token is None or self._token is token) and self.busy and cancel()
+
+    def where(self) -> tuple[FrameInfo, ...]:
+        """See `Node.where`. Any thread may call this."""
+        return self.sandbox.where()
 
     @exclusive
     def begin_stream(self, steps: object, resume: bool) -> StreamPosition | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloche import _forks
+from cloche._html import table
 from cloche._requests import hold
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class RuntimeStats:
     def private_bytes(self) -> int:
         """See the class."""
         return self._measure if isinstance(self._measure, int) else self._measure()
+
+    def _repr_html_(self) -> str:
+        names = (*(each.name for each in fields(self)[:-1]), "private_bytes")
+        return table("RuntimeStats", ((name, getattr(self, name)) for name in names))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy with the number that `private_bytes` has now."""

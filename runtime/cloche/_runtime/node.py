@@ -397,7 +397,7 @@ class Node:
         Any thread may call this at any time, also while the node computes or hangs: the host reads the interpreter's frames from
         the guest's memory, and the guest does not notice. The result is untrusted text.
         """
-        frames = self._sandbox.where()
+        frames = self.__cloche__.where()
         return "".join(["Traceback (most recent call last):\n", *map(str, frames)]) if frames else ""
 
     @property

@@ -17,15 +17,15 @@ from cloche._keywords import teaches
 from cloche._pickles import handle
 from cloche._requests import ASYNC_PORTAL
 from cloche._runtime.call_options import NO_OPTIONS, CallOptions
+from cloche._runtime.loans import Loan
 from cloche._runtime.loop_portal import LoopPortal
-from cloche._runtime.node import NodeView
+from cloche._runtime.node import Node, NodeView
 from cloche._runtime.pool_items import HELD, PoolFuture, PoolItem
 from cloche._runtime.pool_workers import PoolStats, PoolWorkers
 from cloche.errors import ClocheError, ClosedError, name_item
 
 if TYPE_CHECKING:
     from cloche._records import LogRecord
-    from cloche._runtime.node import Node
 
 __all__ = ["Pool"]
 
@@ -130,6 +130,11 @@ class Pool:
         """
         return self._submit(lambda node: node.process(*data, **keywords)).future
 
+    def _lent(self, item: PoolItem, node: Node) -> Node:
+        """The node for its holder, for whom it is closed once the item has ended."""
+        item.loan = Loan(node.__cloche__)
+        return self._seen(Node(item.loan, node._restore))  # noqa: SLF001  # of the same node
+
     def _seen(self, node: Node) -> Node:
         return node if self._options is NO_OPTIONS else NodeView(node, self._options)
 
@@ -187,8 +192,9 @@ class Pool:
     def acquire(self) -> Iterator[Node]:
         """Have one of the nodes for yourself inside the ``with`` block, for several calls in a row, or for a stream.
 
-        It waits for its turn like an item, for ``acquire_timeout_s`` at most. After the block the node goes back to the pool, and
-        must not be used any more. With ``reset=True`` it is replaced then, as after an item; a node that breaks is replaced, too.
+        It waits for its turn like an item, for ``acquire_timeout_s`` at most. After the block the node goes back to the pool: for
+        you it is closed then, with its views, and what you have left open (a stream, a lease) is closed. With ``reset=True`` it is
+        replaced, as after an item; so is a node that has broken, that you have closed, or that you have made a `Node.buffer` in.
 
         Raises:
             PoolTimeoutError: no node was free in time.
@@ -200,7 +206,7 @@ class Pool:
             try:
                 node = item.future.result()
                 HELD.set((*held, item))
-                yield self._seen(node)
+                yield self._lent(item, node)
             finally:
                 HELD.set(held)
                 self._workers.release(item)
@@ -211,15 +217,17 @@ class Pool:
     @asynccontextmanager
     async def aacquire(self) -> AsyncIterator[Node]:
         """As `acquire`, for ``async with`` under asyncio or trio. Waiting for a node holds no thread."""
-        from cloche._runtime.async_calls import settled  # late: importing anyio takes 30 ms
+        from cloche._runtime.async_calls import on_a_thread, settled  # late: importing anyio takes 30 ms
 
         item, held = self._submit(None, may_block=False), HELD.get()
         try:
             await settled(item.future)
             HELD.set((*held, item))
-            yield self._seen(item.future.result())
+            yield self._lent(item, item.future.result())
         finally:
             HELD.set(held)
+            if item.loan is not None and item.loan.has_stream:
+                await on_a_thread(item.loan.end)  # it calls the node
             self._workers.release(item)
 
     async def asubmit(self, /, *data: Any, **keywords: Any) -> Any:

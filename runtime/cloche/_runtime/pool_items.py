@@ -28,6 +28,7 @@ from cloche._wasm import no_thread
 from cloche.errors import ClocheError, PoolTimeoutError
 
 if TYPE_CHECKING:
+    from cloche._runtime.loans import Loan
     from cloche._runtime.node import Node
 
 __all__ = ["HELD", "PoolFuture", "PoolItem", "Slot", "clock"]
@@ -122,6 +123,7 @@ class PoolItem:
         slot: where the item runs; None: it has not begun.
         submitted: time of `time.monotonic` at which it was submitted.
         is_stopping: whether its node is to be interrupted as soon as it can be.
+        loan: the calls of the node's holder, see `Pool.acquire`; None: there is none.
     """
 
     __slots__ = (
@@ -134,6 +136,7 @@ class PoolItem:
         "context",
         "future",
         "is_stopping",
+        "loan",
         "returned",
         "slot",
         "submitted",
@@ -150,6 +153,7 @@ class PoolItem:
         self.slot: Slot | None = None
         self.submitted = time.monotonic()
         self.is_stopping = False
+        self.loan: Loan | None = None
         self.claim, self.returned, self._notified = threading.Lock(), threading.Lock(), threading.Lock()
         self.admitted, self._end = threading.Lock(), threading.Lock()
         self.admitted.acquire()

@@ -16,11 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cloche import _forks
+from cloche._html import table
 from cloche._requests import hold, is_inside
 from cloche._runtime.closing import LATE_S, Closing
 from cloche._runtime.pool_items import HELD, PoolItem, Slot
@@ -65,6 +66,9 @@ class PoolStats:
     replaced: int
     mean_wait_s: float
     mean_run_s: float
+
+    def _repr_html_(self) -> str:
+        return table("PoolStats", ((each.name, getattr(self, each.name)) for each in fields(self)))
 
 
 class PoolWorkers:
@@ -233,6 +237,8 @@ class PoolWorkers:
         if item.future.cancel():  # it was not granted yet
             return
         if item.slot is not None and not item.returned.locked():
+            if item.loan is not None:
+                item.loan.end()
             self._returned.append(item)
             try:
                 self._wake()
@@ -269,9 +275,7 @@ class PoolWorkers:
         self._busy.add(slot)
         try:
             item.slot = slot
-            if (
-                slot.node is None or slot.node.broken
-            ):  # after a fork, the node of a parent's worker process counts as broken
+            if slot.node is None or slot.node.__cloche__.sandbox.closed:
                 slot.fill(self._clone())
             node, work = slot.node, item.work
             assert node is not None  # it was filled
@@ -303,15 +307,16 @@ class PoolWorkers:
                 return
             if item.returned.acquire(False):
                 assert item.slot is not None  # it was granted one
-                self._give_back(item.slot)
+                self._give_back(item.slot, is_spent=item.loan is not None and item.loan.is_spent)
                 self._over(item)
 
-    def _give_back(self, slot: Slot) -> None:
+    def _give_back(self, slot: Slot, *, is_spent: bool = False) -> None:
+        """Free a slot. Its node is replaced if it has broken, is closed (`Runtime.nodes` has it, too), old or used up."""
         node = slot.node
         slot.calls += 1
         old = self._max_age_s is not None and time.monotonic() - slot.made > self._max_age_s
         worn = self._max_calls is not None and slot.calls >= self._max_calls
-        if node is not None and (node.broken or old or worn):
+        if node is not None and (node.__cloche__.sandbox.closed or old or worn or is_spent):
             with self._lock:
                 self.replaced += 1
             slot.node = None

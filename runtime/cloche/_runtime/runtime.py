@@ -18,7 +18,6 @@ from typing import (
     NoReturn,
     ParamSpec,
     Self,
-    SupportsFloat,
     TypeVar,
     Unpack,
     get_args,
@@ -445,11 +444,10 @@ class Runtime:
         workers = checked_count("size", size) if size is not None else os.cpu_count() or 1
         ready = checked_count("warm", warm, 0) if warm is not None else workers
         most = checked_count("max_calls", max_calls) if max_calls is not None else None
-        if max_age_s is not None:
-            checked("max_age_s", max_age_s, SupportsFloat, "a number of seconds, or None")  # type: ignore[type-abstract]  # a protocol that isinstance takes
+        oldest = checked_seconds("max_age_s", max_age_s)
         if ready > workers:
             raise ValueError(f"warm is {ready}, and the pool has {workers} nodes at most: give size={ready}, or less")
-        if reset and (most is not None or max_age_s is not None):
+        if reset and (most is not None or oldest is not None):
             taken = "max_calls" if most is not None else "max_age_s"
             raise ValueError(f"{taken} has no effect with reset=True, which makes a new clone for every item")
         room = checked_count("max_queue", max_queue) if max_queue is not None else None
@@ -484,7 +482,7 @@ class Runtime:
             workers,
             warm=ready,
             max_calls=1 if reset else most,
-            max_age_s=max_age_s,
+            max_age_s=oldest,
             max_queue=room,
             has_async=has_async,
         )

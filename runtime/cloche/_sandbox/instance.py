@@ -197,6 +197,8 @@ class Instance(CheckedSandbox):
         host, words, observer = self.host, self._words, self.observer
         if self.closed or words[_STATE] != _AT_REST:
             self._not_open()
+        if words[_RECORDS] or self._live is not None:  # an interrupt has prevented that the last call delivered them
+            self._drain()
         host.calls = number = host.calls + 1
         self._ran_under = self._bound
         if host.router is not None:
@@ -211,8 +213,6 @@ class Instance(CheckedSandbox):
                 observer.phase("guest")
             if self.on_record is not None:
                 self._begin_live(self.on_record)
-            elif self._live is not None:  # an interrupt has prevented that the last call ended it
-                self._end_live()
             status = self._call(self._handle, frame, len(frame))
             if status:
                 self._not_done(status, len(frame))
@@ -475,6 +475,7 @@ class Instance(CheckedSandbox):
         if observer is not None:
             observer.phase("logs")
         frames, dropped = self._taken_records()
+        self._words[_RECORDS] = 0  # last: after an interrupt, the next call looks again before it begins
         live = self._end_live()
         if live is None:
             records, dropped = _logs.collect(frames, dropped, self.limits.log_records, self.calls)

@@ -282,12 +282,17 @@ class Memory:
         _magic, _capacity, head, used, records, dropped, *_ = _RING_HEADER.unpack(
             self._view[start : start + abi.RING_HEADER_BYTES]
         )
+        is_damaged = (
+            used > abi.RING_CAPACITY or head >= abi.RING_CAPACITY
+        )  # the guest has overwritten the ring's header
+        data = b""
+        if not is_damaged:
+            ring = self._view[start + abi.RING_HEADER_BYTES : start + abi.RING_HEADER_BYTES + abi.RING_CAPACITY]
+            data = bytes(ring[head : head + used])
+            data += bytes(ring[: used - len(data)])
         self._view[start + _RING_OFFSETS["head"] : start + _RING_OFFSETS["held1"]] = _EMPTY_RING
-        if used > abi.RING_CAPACITY or head >= abi.RING_CAPACITY:  # the guest has overwritten the ring's header
+        if is_damaged:
             return [], dropped + max(1, min(records, abi.RING_CAPACITY))
-        ring = self._view[start + abi.RING_HEADER_BYTES : start + abi.RING_HEADER_BYTES + abi.RING_CAPACITY]
-        data = bytes(ring[head : head + used])
-        data += bytes(ring[: used - len(data)])
         taken: list[bytes] = []
         at = 0
         while at + 4 <= used:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +20,9 @@ from cloche.errors import BrokenInstanceError, ClocheError, NodeError
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["EXIT_BROKEN_PIPE", "Bar", "InputError", "abandon_stdout", "logger", "reporting_errors", "say"]
+    from cloche import LogRecord, Node
+
+__all__ = ["EXIT_BROKEN_PIPE", "Bar", "InputError", "LiveLog", "abandon_stdout", "logger", "reporting_errors", "say"]
 
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 """Exit code after the reader of a pipe has gone: what a shell reports of a program that SIGPIPE has ended."""
@@ -107,6 +111,60 @@ def logger(*, warnings_only: bool = False) -> Any:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if warnings_only else logging.DEBUG),
     )
+
+
+class LiveLog:
+    """Prints each log record once: while its call runs if it comes then (``on_log``), otherwise after the call (as the logger).
+
+    Both ways bring the same number of records of a call, so it is enough to count them: what the first has printed already, the
+    second leaves out. So a thread that prints late loses nothing, and an error comes after the records of its call.
+    """
+
+    def __init__(self) -> None:
+        self._logger = logger()
+        self._node = ""
+        self._lock = threading.Lock()
+        self._came: dict[bool, tuple[int, int]] = {True: (0, 0), False: (0, 0)}
+        self._printed = 0, 0
+
+    def attach(self, node: Node) -> Node:
+        """The node, seen so that its records are printed while it works."""
+        self._node = node.name
+        return node.with_options(on_log=self._on_log)
+
+    def _on_log(self, record: LogRecord) -> None:
+        fields: dict[str, Any] = {"node": self._node, "call": record.call, "logger": record.logger}
+        if record.fields:
+            fields["guest"] = dict(record.fields)
+        if record.exception is not None:
+            fields["exception"] = record.exception
+        method = getattr(self._logger, record.level)
+        self._print(True, record.call, lambda: method(record.message, **fields))
+
+    def _print(self, is_live: bool, call: int, write: Callable[[], object]) -> None:
+        """Print one record of a call, unless as many of that call have been printed already as have come this way."""
+        with self._lock:
+            last, count = self._came[is_live]
+            count = count + 1 if call == last else 1
+            self._came[is_live] = call, count
+            printed = self._printed[1] if self._printed[0] == call else 0
+            if count > printed and call >= self._printed[0]:
+                self._printed = call, count
+                write()
+
+    def _log(self, level: str, message: str, **fields: Any) -> None:
+        call = fields.get("call")
+        method = getattr(self._logger, level)
+        if self._node and isinstance(call, int):
+            self._print(False, call, lambda: method(message, **fields))
+        else:
+            method(message, **fields)
+
+    debug = partialmethod(_log, "debug")
+    info = partialmethod(_log, "info")
+    warning = partialmethod(_log, "warning")
+    error = partialmethod(_log, "error")
+    critical = partialmethod(_log, "critical")
 
 
 class Bar:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloche import Runtime, profile
-from cloche.cli._console import Bar, logger, say
+from cloche.cli._console import Bar, LiveLog, say
 from cloche.cli._input import open_input
 from cloche.cli._output import open_output
 from cloche.cli._profile import table
@@ -55,20 +55,20 @@ def run(job: Job) -> None:
     Raises:
         ClocheError, OSError: the node, the input or the output failed. No output file is left.
     """
+    log = LiveLog()
     with (
         open_input(
             job.source, job.input_format, chunk=job.chunk, dtype=job.dtype, channels=job.channels, rate=job.rate
         ) as source,
         open_output(job.target, job.output_format, rate=job.rate or source.rate, subtype=source.subtype) as target,
-        Runtime(
-            limits=job.limits, metering=job.metering, logger=logger(), isolation=job.isolation, progress=say
-        ) as runtime,
+        Runtime(limits=job.limits, metering=job.metering, logger=log, isolation=job.isolation, progress=say) as runtime,
         Bar(job.node.entry or job.node.path, source.total, job.quiet) as bar,
     ):
         progress = _Progress(source, job.shape, bar)
         began = time.perf_counter()
         try:
-            node = runtime.load(job.node.path, job.node.entry, job.node.params, grants=job.node.grants)
+            loaded = runtime.load(job.node.path, job.node.entry, job.node.params, grants=job.node.grants)
+            node = log.attach(loaded)
             with _profiled(node, job):
                 node.initialize()
                 for value in _outputs(node, job, progress):
