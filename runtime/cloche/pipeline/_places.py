@@ -79,7 +79,7 @@ class Places:
             return Sandboxed(self._sandboxes, spec, source, label, session_id)
         if spec.placement == "process":
             return Separate(spec, source, label, session_id)
-        return Native(spec, found_target(spec, source, name), label, session_id)
+        return Native(spec, found_target(spec, source), label, session_id)
 
     @property
     def _sandboxes(self) -> Runtime:

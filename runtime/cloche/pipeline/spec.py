@@ -27,6 +27,7 @@ __all__ = [
     "Retry",
     "Skip",
     "SourceLike",
+    "check_seconds",
 ]
 
 Place = Literal["wasm", "process", "native", "inline"]
@@ -43,7 +44,13 @@ _DAY_S: Final = 86400
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
 
 
-def _check_seconds(name: str, value: Any) -> None:
+def check_seconds(name: str, value: Any) -> None:
+    """Check a number of seconds.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative, or more than a day.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is {value!r}: give a number of seconds")
     if not 0 <= value <= _DAY_S:
@@ -95,7 +102,7 @@ class Retry:
     def __post_init__(self) -> None:
         checked_count("Retry.times", self.times)
         for name in ("backoff_s", "most_s"):
-            _check_seconds(f"Retry.{name}", getattr(self, name))
+            check_seconds(f"Retry.{name}", getattr(self, name))
 
     def wait_s(self, attempt: int) -> float:
         """Seconds to wait before the call again with that number, from 1."""
@@ -123,7 +130,7 @@ class CircuitBreaker:
 
     def __post_init__(self) -> None:
         checked_count("CircuitBreaker.failures", self.failures)
-        _check_seconds("CircuitBreaker.reset_s", self.reset_s)
+        check_seconds("CircuitBreaker.reset_s", self.reset_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +176,11 @@ class NodeSpec:
     batch: int = field(default=64, kw_only=True)
     queue: int = field(default=128, kw_only=True)
     inputs: Sequence[str] = field(default=(), kw_only=True)
+
+    @property
+    def place(self) -> str:
+        """Where it runs, for people: the placement, or the name of one of the caller's own."""
+        return self.placement if isinstance(self.placement, str) else getattr(self.placement, "__qualname__", repr(self.placement))
 
     def __post_init__(self) -> None:
         check_text("NodeSpec.entry", self.entry, "the name of a class or function")

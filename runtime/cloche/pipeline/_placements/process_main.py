@@ -25,7 +25,7 @@ def main(descriptor: int) -> None:
             if order.verb == "load":
                 entry, params, source, name, session_id = order.arguments
                 spec = NodeSpec(source, entry, params, placement="native")
-                node = Native(spec, found_target(spec, source, name), name, session_id)
+                node = Native(spec, found_target(spec, source), name, session_id)
                 value: Any = None
             else:
                 value = _done(node, order)
