@@ -38,9 +38,18 @@ class Native:
         target: its class or function.
         name: its name in errors.
         session_id: as for `Runtime.load`.
+        begin_item: called with the number of each item of a batch before it is worked on.
     """
 
-    def __init__(self, spec: NodeSpec, target: Any, name: str, session_id: str | None) -> None:
+    def __init__(
+        self,
+        spec: NodeSpec,
+        target: Any,
+        name: str,
+        session_id: str | None,
+        begin_item: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._begin_item = begin_item
         self._spec = spec
         self._target = target
         self._name = name
@@ -111,9 +120,10 @@ class Native:
     def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
         """See `Placement`."""
         outcomes: list[list[Any] | Exception] = []
-        for item in items:
+        for number, item in enumerate(items):
             if self._is_over:
                 break
+            self._begin_item(number)
             try:
                 outcomes.append(self._before + self._one(item))
                 self._before = []
@@ -123,6 +133,7 @@ class Native:
                     self._before += self._open()
                 return BatchResult(outcomes, self._is_over)
         if end and not self._is_over:
+            self._begin_item(len(items))
             self._is_over = True
             try:
                 last = [] if self._whole is None else self._whole.end()
