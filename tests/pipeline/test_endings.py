@@ -166,27 +166,24 @@ def test_closing_on_another_thread_ends_the_run_and_the_consumer_is_told() -> No
     never.set()
 
 
-def test_a_pipeline_can_be_closed_by_its_own_node_and_by_what_takes_its_checkpoints() -> None:
-    for where in ("node", "dead_letters", "on_checkpoint"):
-        Cleaned.count = 0
+@pytest.mark.parametrize("where", ["node", "dead_letters", "on_checkpoint"])
+def test_a_pipeline_can_be_closed_by_its_own_node_and_by_what_takes_its_checkpoints(where: str) -> None:
+    Cleaned.count = 0
 
-        def closes(x: int, where: str = where) -> int:
-            if x == 2 and where == "node":
-                pipeline.close()
-            if x == 2 and where == "dead_letters":
-                raise ValueError
-            return x
+    def closes(x: int) -> int:
+        if x == 2 and where == "node":
+            pipeline.close()
+        if x == 2 and where == "dead_letters":
+            raise ValueError
+        return x
 
-        pipeline = Pipeline([spec(Cleaned), spec(closes, on_error="dead_letter"), spec(Cleaned, id="last")])
-        with pytest.raises(cloche.ClosedError, match="closed while it ran"):
-            for _ in pipeline.run(
-                range(1000),
-                checkpoint_every=1 if where == "on_checkpoint" else None,
-                on_checkpoint=(lambda _: pipeline.close()) if where == "on_checkpoint" else None,
-                dead_letters=lambda _: pipeline.close(),
-            ):
-                pass
-        assert Cleaned.count == 2
+    pipeline = Pipeline([spec(Cleaned), spec(closes, on_error="dead_letter"), spec(Cleaned, id="last")])
+    options: dict[str, Any] = {"dead_letters": lambda _: pipeline.close()}
+    if where == "on_checkpoint":
+        options |= {"checkpoint_every": 1, "on_checkpoint": lambda _: pipeline.close()}
+    with pytest.raises(cloche.ClosedError, match="closed while it ran"):
+        list(pipeline.run(range(1000), **options))
+    assert Cleaned.count == 2
 
 
 def test_the_input_is_left_alone_after_the_end() -> None:
@@ -214,7 +211,9 @@ def test_an_input_that_blocks_does_not_hang_the_end() -> None:
     never.set()
 
 
-@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, anyio.get_cancelled_exc_class])
+@pytest.mark.parametrize(
+    "kind", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, anyio.get_cancelled_exc_class]
+)
 def test_what_a_node_raises_is_an_error_of_the_node(kind: Any) -> None:
     """It ends neither the consumer's thread nor its loop."""
 
@@ -293,9 +292,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing(thorough: bool) -> None:
 
     pipeline = Pipeline([spec(Counted), spec(Counted, id="second")])
     where = within("pipeline/pipeline.py", "pipeline/_run.py", "pipeline/_worker.py", "pipeline/_channel.py")
-    for injected in every(
-        lambda: list(pipeline.run([1, 2])), KeyboardInterrupt, where, step=1 if thorough else 23
-    ):
+    for injected in every(lambda: list(pipeline.run([1, 2])), KeyboardInterrupt, where, step=1 if thorough else 23):
         for thread in threading.enumerate():
             if thread.name.startswith("cloche-"):
                 thread.join(20)
@@ -364,7 +361,10 @@ def test_a_circuit_that_opens_between_retries_keeps_the_nodes_error() -> None:
     node = spec(down, on_error=Retry(5, 0, then=cloche.pipeline.DeadLetter()), breaker=CircuitBreaker(failures=3))
     with Pipeline([node]) as pipeline:
         assert list(pipeline.run([1, 2], dead_letters=rejected.append)) == []
-    assert [str(one.error) for one in rejected] == ["down", "node 'down' was not called: it has failed 3 times in a row"]
+    assert [str(one.error) for one in rejected] == [
+        "down",
+        "node 'down' was not called: it has failed 3 times in a row",
+    ]
 
 
 def test_an_item_that_fails_in_the_middle_gives_none_of_its_outputs() -> None:
@@ -380,7 +380,10 @@ def test_an_item_that_fails_in_the_middle_gives_none_of_its_outputs() -> None:
 
     nodes = [spec(thrice, id="a"), spec(bad, id="b"), spec(thrice, id="c"), spec(same, id="d")]
     found = []
-    with Pipeline(nodes, [("a", "b"), ("b", "d"), ("c", "d")]) as pipeline, pytest.raises(PipelineError, match="eleven"):
+    with (
+        Pipeline(nodes, [("a", "b"), ("b", "d"), ("c", "d")]) as pipeline,
+        pytest.raises(PipelineError, match="eleven"),
+    ):
         for output in pipeline.run([0, 1], numbered=True):
             found.append((output.number, output.value))
     assert found == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1), (5, 2)]
@@ -421,7 +424,9 @@ def test_equal_keys_meet_the_same_copy(keys: list[Any]) -> None:
         assert len(set(pipeline.run(keys * 3))) == 1
 
 
-@pytest.mark.parametrize("key", [object(), frozenset({1}), (1, object()), b"", [1], {1: 2}], ids=lambda key: type(key).__name__)
+@pytest.mark.parametrize(
+    "key", [object(), frozenset({1}), (1, object()), b"", [1], {1: 2}], ids=lambda key: type(key).__name__
+)
 def test_a_key_without_a_name_of_its_own_is_an_error(key: Any) -> None:
     """A hash of it would differ from process to process, and a run that is resumed would send its items elsewhere."""
     with Pipeline([spec(same, workers=2, key=lambda _: key)]) as pipeline:

@@ -408,9 +408,10 @@ class Stage:
                 self._retrying = False
             if outcomes and isinstance(outcomes[0], list):
                 return outcomes[0]
-            if not outcomes or isinstance(outcomes[0], CircuitOpenError):
+            failed = outcomes[0] if outcomes else None
+            if not isinstance(failed, Exception) or isinstance(failed, CircuitOpenError):
                 break
-            error = outcomes[0]
+            error = failed
         return error
 
     def _error(self, error: BaseException, what: str, number: int | None, value: Any) -> PipelineError:

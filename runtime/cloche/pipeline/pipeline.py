@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, overload
@@ -39,9 +39,9 @@ class Pipeline:
         allow_native: whether nodes may run outside of a sandbox ("process", "native", "inline"). False: a pipeline with such a node
             is refused. It is for pipelines whose nodes were not written here, but read.
         logger: gets the nodes' log records and the pipeline's warnings, as `Runtime` describes; None: the runtime's.
-        stop_s: seconds that a node may take to come back when a run ends: from its call, and from its ``cleanup``. A sandboxed node's
-            call is interrupted, and that of a "process" is ended. A "native" one that takes longer goes on in its thread, because
-            Python cannot end it, and the run's end tells of it.
+        stop_s: seconds that a node may take to come back when a run ends: from its call, and from its ``cleanup``. The call of a
+            sandboxed node is interrupted, and that of a "process" is ended. A "native" one that takes longer goes on in its thread,
+            as Python cannot end it, and the run's end tells of it.
 
     Raises:
         TypeError: something is of the wrong class.
@@ -295,10 +295,10 @@ class Pipeline:
         return runs[0].status() if runs else ()
 
     def close(self) -> None:
-        """End the runs under way, and close the runtime that the pipeline made. Whoever takes their outputs gets a `ClosedError`.
+        """End the runs under way, and close the runtime that the pipeline made. Who takes their outputs gets a `ClosedError`.
 
-        Any thread may close a pipeline. A node of it, or a service of a node, only begins to: the run then ends when the node's call
-        has returned.
+        Any thread may close a pipeline. A node of it, or a service of a node, only begins to: the run then ends when the call of
+        that node has returned.
 
         Raises:
             ExceptionGroup: one or more nodes could not be stopped cleanly.

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from cloche._pickles import refuses_to_pickle
 from cloche.errors import ClocheError
+from cloche.pipeline._needs import check_needs
 from cloche.pipeline.placement import BatchResult, State
 from cloche.pipeline.spec import NodeSpec
 from cloche.source import Source
@@ -73,6 +74,7 @@ class Native:
     def _started(self) -> BatchResult:
         built = entry.build(self._target, dict(self._spec.params), self._session_id)
         self._node = Node(built, getattr(self._target, "__qualname__", self._name))
+        check_needs(self._name, self._finished(self._method("get_capabilities")), self._spec.place)
         self._finished(self._method("initialize"))
         return BatchResult([self._open()], self._is_over)
 
@@ -173,7 +175,9 @@ class Native:
         if not isinstance(state, bytes):
             raise ClocheError(f"the state of {self._name!r} is not that of a native node")
         self._before = []
-        self._node = Node(pickle.loads(state) if state else self._target, getattr(self._target, "__qualname__", self._name))
+        self._node = Node(
+            pickle.loads(state) if state else self._target, getattr(self._target, "__qualname__", self._name)
+        )
 
     def stop(self) -> None:
         """See `Placement`."""
@@ -315,7 +319,7 @@ def found_target(spec: NodeSpec, source: Any) -> Any:
 
 
 def _module(source: Any) -> ModuleType:
-    """A module of a node's code. One of a text or file is named by its content: a pickle of its objects finds it, in each process."""
+    """A module of a node's code. One of a text or file is named by its content, so that pickles find it in each process."""
     if isinstance(source, Source):
         own = f"cloche_node_{sha256(source.text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
         module = ModuleType(own)

@@ -1,5 +1,6 @@
-"""What a host and the process of a native node send each other: an `Order`, and for each of them an answer, which is a `Kind` with a
-value. Both sides are trusted: they are pickles.
+"""What a host and the process of a native node send each other: an `Order`, and for each of them an answer: a `Kind` and a value.
+
+Both sides are trusted: these are pickles.
 """
 
 from __future__ import annotations
