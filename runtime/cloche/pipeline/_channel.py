@@ -83,14 +83,15 @@ class Channel:
         if self._select is not None:
             select = self._select
             packets = [(number, select(values)) for number, values in packets]
-        added = 0
-        while added < len(packets) and not self._is_closed:
+        while packets and not self._is_closed:
             free = self._room - len(self._waiting)
+            if free >= len(packets):
+                self._add(packets)
+                break
             if free > 0:
-                self._add(packets[added : added + free])
-                added += free
-            else:
-                self._wait_for_room()
+                self._add(packets[:free])
+                packets = packets[free:]
+            self._wait_for_room()
         return not self._is_closed
 
     def mark(self, marker: Marker) -> bool:

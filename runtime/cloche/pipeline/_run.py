@@ -247,15 +247,19 @@ class Run:
 
     def _feed(self, items: Iterable[Any], begin: int, every: int | None) -> None:
         iterator: Iterator[Any] = iter(())
+        number = begin
         try:
             iterator = iter(items)
-            number = begin
-            while (got := self._next(iterator)) is not None:
-                if not self.put(number, got[0]):
+            for item in iterator:
+                self._is_in_input = False
+                if not self.put(number, item):
                     return
                 number += 1
                 if every is not None and (number - begin) % every == 0:
                     self.mark(Barrier(number))
+                self._is_in_input = True  # before the look: `stop` sets the one, and then looks at the other
+                if self.stopping.is_set():
+                    return
         except BaseException as error:
             self.mark(Failed(error))
         else:
@@ -266,21 +270,10 @@ class Run:
             if close is not None and not isinstance(items, Iterator):  # made here, of the caller's iterable
                 close()
 
-    def _next(self, iterator: Iterator[Any]) -> tuple[Any] | None:
-        """The next item of the input; None: there is none, or the run ends, and the input is left alone."""
-        self._is_in_input = True  # before the look: `stop` sets the one and looks at the other
-        for item in iterator if not self.stopping.is_set() else ():
-            self._is_in_input = False
-            return (item,)
-        return None
-
     def put(self, number: int, item: Any) -> bool:
         """Give the nodes at the beginning an item. Returns False if none of them wants more."""
-        packet: list[Packet] = [(number, [item])]
-        is_wanted = False
-        for channel in self._entries:
-            is_wanted = channel.put(packet) or is_wanted
-        return is_wanted
+        wanted = [channel.put([(number, [item])]) for channel in self._entries]
+        return any(wanted)
 
     def mark(self, marker: Barrier | End | Failed) -> None:
         """Give the nodes at the beginning a marker."""

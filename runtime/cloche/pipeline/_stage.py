@@ -252,10 +252,13 @@ class Stage:
         grouped: list[Packet] = []
         at = 0
         for number, values in packets:
-            of_item = made[at : at + len(values)]
-            if len(of_item) < len(values) and not (self._ended and of_item):
-                break
-            grouped.append((number, [output for outputs in of_item for output in outputs]))
+            if len(values) == 1 and at < len(made):  # nearly always
+                grouped.append((number, made[at]))
+            else:
+                of_item = made[at : at + len(values)]
+                if len(of_item) < len(values) and not (self._ended and of_item):
+                    break
+                grouped.append((number, [output for outputs in of_item for output in outputs]))
             at += len(values)
         return grouped
 

@@ -23,7 +23,7 @@ from cloche.pipeline.placement import BatchResult, State
 from cloche.pipeline.spec import NodeSpec
 from cloche.source import Source
 from cloche_guest import entry
-from cloche_guest.node import Node, is_async_iterator, is_iterator
+from cloche_guest.node import PLAIN, Node, is_async_iterator, is_iterator
 
 __all__ = ["Native", "as_exception", "found_target"]
 
@@ -112,6 +112,8 @@ class Native:
 
     def _outputs(self, result: Any) -> list[Any]:
         """The outputs that a result of process or flush stands for: None is none, an iterator has several."""
+        if type(result) in PLAIN:  # nearly always, and far faster than the questions below
+            return [] if result is None else [result]
         result = self._finished(result)
         if is_iterator(result):
             return [output for output in result if output is not None]
