@@ -106,7 +106,9 @@ def main() -> None:
     """Measure, and print each figure with its level."""
     with cloche.Runtime() as runtime:
         calls, batch = batches(runtime)
-        print(f"16 calls {calls * 1e6:.1f} us, a batch of 16 {batch * 1e6:.1f} us: {batch / calls:.2f} of them (level: 0.33)")
+        print(
+            f"16 calls {calls * 1e6:.1f} us, a batch of 16 {batch * 1e6:.1f} us: {batch / calls:.2f} of them (level: 0.33)"
+        )
         loop = best(lambda: [small(x) for x in range(SMALL_ITEMS)]) / SMALL_ITEMS
         figures: dict[str, Any] = {
             "native": _native(),
