@@ -20,9 +20,10 @@ ROOT = Path(__file__).parents[2]
         (["dirty_pages.py", "--node", "small"], "dirty pages"),
         (["scaling.py", "--quick"], "10 ms    native"),
         (["costs.py", "--quick"], "sets of keys of one hash"),
+        (["pipelines.py", "--quick"], "sandboxed, 2,000 items"),
         (["loading.py", "--quick"], "later load / restore"),
     ],
-    ids=["marshal", "footprint", "dirty pages", "scaling", "costs", "loading"],
+    ids=["marshal", "footprint", "dirty pages", "scaling", "costs", "pipelines", "loading"],
 )
 def test_bench_script_runs(command: list[str], expected: str) -> None:
     """And prints its last row."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchResult", "Batches"]
 
 _LISTS: Final = frozenset({list})
+_BATCH: Final = Reply.BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,43 +60,27 @@ class Batches:
             end: whether the input ends behind them.
 
         Raises:
+            EncodeError: an item cannot be sent. The guest was not entered; with one item, the error's path begins there.
             BrokenInstanceError: the sandbox broke. What the node has made of the items before is lost with it.
             ClosedError: the node is closed.
         """
         try:
             kind, value = self._stream.batch(items, end)
-        except EncodeError as error:  # the guest was not entered
-            if isinstance(error, BrokenInstanceError) or len(items) + end <= 1:
-                return BatchResult([_of_item(error)], False)
-            return self._one_by_one(items, end)
+        except EncodeError as error:
+            if isinstance(error, BrokenInstanceError) or len(items) != 1:
+                raise
+            raise _of_item(error) from error.__cause__
+        if kind is _BATCH and type(value) is list and len(value) == 3:  # no `match`: it takes as long as three items
+            outcomes, failure, ended = value
+            if type(outcomes) is list and type(ended) is bool and set(map(type, outcomes)) <= _LISTS:
+                most = len(items) + end
+                if failure is None and (len(outcomes) == most or (ended and len(outcomes) < most)):
+                    return BatchResult(outcomes, ended)
+                if type(failure) is dict and len(outcomes) < most:
+                    return BatchResult([*outcomes, self._error(failure)], ended)
         if kind is Reply.FAILURE:
             return self._taken_apart(value, len(items) + end)
-        match value:
-            case [list(outcomes), (dict() | None) as failure, bool(ended)] if kind is Reply.BATCH and (
-                set(map(type, outcomes)) <= _LISTS
-            ):
-                return self._checked(outcomes, failure, ended, len(items) + end)
         return self._node.sandbox.finish(kind, value, Op.STREAM_BATCH)
-
-    def _checked(self, outcomes: list[Any], failure: dict[Any, Any] | None, ended: bool, most: int) -> BatchResult:
-        if failure is not None and len(outcomes) < most:
-            outcomes.append(self._error(failure))
-        elif len(outcomes) != most and not (ended and len(outcomes) < most):
-            self._node.sandbox.finish(Reply.BATCH, outcomes, Op.STREAM_BATCH)
-        return BatchResult(outcomes, ended)
-
-    def _one_by_one(self, items: list[Any], end: bool) -> BatchResult:
-        """Send each item alone, because one of them cannot be sent."""
-        outcomes: list[list[Any] | ClocheError] = []
-        for item in items:
-            result = self.send([item])
-            outcomes += result.outcomes
-            if result.ended or isinstance(result.outcomes[-1], ClocheError):
-                return BatchResult(outcomes, result.ended)
-        if end:
-            result = self.send([], True)
-            return BatchResult(outcomes + result.outcomes, result.ended)
-        return BatchResult(outcomes, False)
 
     def _taken_apart(self, failure: Any, most: int) -> BatchResult:
         """Take the outcomes one by one, because they cannot be sent together: one has no form on the wire, or all are too large."""

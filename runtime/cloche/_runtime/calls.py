@@ -154,18 +154,21 @@ class NodeCalls:
         finally:
             limit(None)  # again: an interrupt may have prevented the first one, and the next call is another caller's
 
-    @exclusive
     def exchange_batch(self, op: Op, operands: list[Any], root: str, items: int) -> tuple[Reply, Any]:
-        """As `exchange`, for a message with so many items: each of them has the deadline for itself."""
-        expect = self.sandbox.expect_items
+        """As `exchange`, for a message with so many items: each of them has the deadline for itself. Needs the lock."""
+        self.check_free()
+        lock, sandbox = self.lock, self.sandbox
         try:
             try:
-                expect(items)
-                return self.exchange(op, operands, root)
+                sandbox.expect_items(items)
+                lock.busy = True
+                return sandbox.exchange(op, operands, root)
             finally:
-                expect(0)
+                lock.busy = False
+                sandbox.expect_items(0)
         finally:
-            expect(0)  # again: an interrupt may have prevented the first one
+            lock.busy = False
+            sandbox.expect_items(0)  # again: an interrupt may have prevented the first one
 
     @exclusive
     def call(self, op: Op, operands: list[Any], root: str) -> Any:

@@ -79,7 +79,7 @@ class StreamSession:
     def batch(self, items: list[Any], end: bool) -> tuple[Reply, Any]:
         """Send several items, and with `end` that there are no more. Returns the reply, which is still to be checked.
 
-        Each item has the deadline for itself. Items count as fed when the caller sets `fed`.
+        Each item has the deadline for itself. Needs the node's lock.
         """
         if self._is_lost:
             self._check_generation()

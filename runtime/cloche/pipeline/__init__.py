@@ -14,7 +14,7 @@ from cloche.pipeline.checkpoint import Checkpoint
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError, PlacementError
 from cloche.pipeline.graph import Graph
 from cloche.pipeline.pipeline import Pipeline
-from cloche.pipeline.placement import BatchResult, Placement
+from cloche.pipeline.placement import BatchResult, Placement, State
 from cloche.pipeline.spec import (
     CircuitBreaker,
     Connection,
@@ -24,6 +24,7 @@ from cloche.pipeline.spec import (
     OnBreak,
     OnError,
     Place,
+    PlaceFactory,
     Restore,
     Retry,
     Skip,
@@ -46,6 +47,7 @@ __all__ = [
     "Pipeline",
     "PipelineError",
     "Place",
+    "PlaceFactory",
     "Placement",
     "PlacementError",
     "Rejected",
@@ -54,4 +56,5 @@ __all__ = [
     "Skip",
     "StageCounts",
     "StageStatus",
+    "State",
 ]

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
+from cloche.errors import ClocheError
+
 __all__ = ["feedable", "in_thread"]
 
 T = TypeVar("T")
@@ -44,6 +46,17 @@ async def _next(items: AsyncIterator[Any]) -> list[Any]:
         return []
 
 
+def _only(found: list[Any]) -> Any:
+    """The one item of what `_next` has found.
+
+    Raises:
+        StopIteration: there is none.
+    """
+    if not found:
+        raise StopIteration
+    return found[0]
+
+
 class _AsyncioBridge:
     def __init__(self, items: AsyncIterator[Any], loop: asyncio.AbstractEventLoop) -> None:
         self._items = items
@@ -60,14 +73,17 @@ class _AsyncioBridge:
             self._future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
             if self._closed:
                 self._future.cancel()
-            return self._future.result()[0]
-        except (IndexError, CancelledError):
+            found: list[Any] = self._future.result()
+        except CancelledError:
+            if not self._closed:
+                raise ClocheError("the input was cancelled") from None
             raise StopIteration from None
         except RuntimeError:
             coroutine.close()
             if self._loop.is_closed():
                 raise StopIteration from None
             raise
+        return _only(found)
 
     def close(self) -> None:
         """Take no more items, and end the wait for the next one."""
@@ -98,9 +114,10 @@ class _TrioBridge:
 
     def __next__(self) -> Any:
         try:
-            return self._trio.from_thread.run(self._next, trio_token=self._token)[0]
-        except (IndexError, self._trio.RunFinishedError):
+            found: list[Any] = self._trio.from_thread.run(self._next, trio_token=self._token)
+        except self._trio.RunFinishedError:
             raise StopIteration from None
+        return _only(found)
 
     def close(self) -> None:
         """Take no more items, and end the wait for the next one."""

@@ -56,6 +56,9 @@ _MARKERS = (Failed, End, Barrier)
 class Channel:
     """A queue of packets and markers. One thread puts, another one takes, and any thread may close it.
 
+    Neither takes a lock unless the other waits: a lock that is held while the interpreter changes threads makes both change at each
+    item. Whoever waits for room waits until half of it is free, for the same reason.
+
     Args:
         room: packets that it holds. Whoever puts more of them waits.
         select: makes the values on this channel from those that were put; None: they are the same.
@@ -67,6 +70,10 @@ class Channel:
         self._waiting: deque[Packet | Marker] = deque()
         self._condition = threading.Condition(threading.Lock())
         self._is_closed = False
+        self._is_awaited = False
+        """Whether somebody waits for a packet. It is set before the last look for one, so that no wake-up is lost."""
+        self._is_full = False
+        """Whether somebody waits for room. It is set before the last look for it."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -76,47 +83,65 @@ class Channel:
         if self._select is not None:
             select = self._select
             packets = [(number, select(values)) for number, values in packets]
-        added = 0
-        with self._condition:
-            while added < len(packets):
-                if self._is_closed:
-                    return False
-                free = self._room - len(self._waiting)
-                if free <= 0:
-                    self._condition.wait()
-                    continue
-                self._waiting.extend(packets[added : added + free])
-                added += free
-                self._condition.notify_all()
+        while packets and not self._is_closed:
+            free = self._room - len(self._waiting)
+            if free >= len(packets):
+                self._add(packets)
+                break
+            if free > 0:
+                self._add(packets[:free])
+                packets = packets[free:]
+            self._wait_for_room()
         return not self._is_closed
 
     def mark(self, marker: Marker) -> bool:
         """Add a marker, for which there is always room. Returns False if nobody wants it."""
         if type(marker) is End and self._select is not None:
             marker = End(self._select(marker.values))
-        with self._condition:
-            if not self._is_closed:
-                self._waiting.append(marker)
+        if not self._is_closed:
+            self._add([marker])
+        return not self._is_closed
+
+    def _add(self, added: Sequence[Packet | Marker]) -> None:
+        self._waiting.extend(added)
+        if self._is_awaited:
+            with self._condition:
                 self._condition.notify_all()
-            return not self._is_closed
+
+    def _wait_for_room(self) -> None:
+        with self._condition:
+            self._is_full = True
+            while 2 * len(self._waiting) > self._room and not self._is_closed:
+                self._condition.wait()
+            self._is_full = False
 
     def take(self, most: int) -> list[Packet] | Marker | None:
         """The next packets, as many as there are, `most` at most; or the marker that comes next; None once it is closed."""
-        with self._condition:
-            while not self._waiting:
-                if self._is_closed:
-                    return None
-                self._condition.wait()
-            if self._is_closed:
-                return None
-            waiting = self._waiting
-            self._condition.notify_all()  # there is room once the lock is given back
-            if isinstance(waiting[0], _MARKERS):
-                return waiting.popleft()  # type: ignore[return-value]  # a marker
-            packets: list[Packet] = []
-            while waiting and len(packets) < most and type(waiting[0]) is tuple:
-                packets.append(waiting.popleft())  # type: ignore[arg-type]  # a packet
-            return packets
+        if not self._waiting:
+            with self._condition:
+                self._is_awaited = True
+                while not self._waiting and not self._is_closed:
+                    self._condition.wait()
+                self._is_awaited = False
+        if self._is_closed:
+            return None
+        try:
+            got = self._taken(most)
+        except IndexError:  # closed meanwhile
+            return None
+        if self._is_full and 2 * len(self._waiting) <= self._room:
+            with self._condition:
+                self._condition.notify_all()
+        return got
+
+    def _taken(self, most: int) -> list[Packet] | Marker:
+        waiting = self._waiting
+        if isinstance(waiting[0], _MARKERS):
+            return waiting.popleft()  # type: ignore[return-value]  # a marker
+        packets: list[Packet] = []
+        while waiting and len(packets) < most and type(waiting[0]) is tuple:
+            packets.append(waiting.popleft())  # type: ignore[arg-type]  # a packet
+        return packets
 
     def close(self) -> None:
         """Want no more: what is in the channel is dropped, and whoever waits for it goes on."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+from numbers import Number
 from typing import Any
 from zlib import crc32
 
@@ -28,7 +28,7 @@ class Splitter:
     def __init__(self, copies: Sequence[Channel], key: str | Callable[[Any], Any] | None) -> None:
         self._copies = list(copies)
         self._key = key
-        self._turns = itertools.cycle(range(len(copies)))
+        self._turns = 0
         self.order = Channel(sys.maxsize)  # what waits in it waits in the copies as well, which are bounded
 
     def run(self, inbox: Inbox) -> None:
@@ -67,16 +67,13 @@ class Splitter:
     def _copy_for(self, value: Any) -> int:
         key = self._key
         if key is None:
-            return next(self._turns)
-        found = value[key] if isinstance(key, str) else key(value)
-        if not isinstance(found, Hashable):
-            raise TypeError(
-                f"the key of an item is of type {type(found).__name__}: it has to be hashable, e.g. a text or number"
-            )
-        return _stable_hash(found) % len(self._copies)
+            self._turns += 1
+            return self._turns % len(self._copies)
+        return _stable_hash(value[key] if isinstance(key, str) else key(value)) % len(self._copies)
 
     def _mark(self, marker: Marker) -> None:
         """End at the copies has what came at the input's end for the first of them: they have no order among each other."""
+        self._turns = 0  # as in a run that is resumed here
         self.order.mark(marker)
         for number, copy in enumerate(self._copies):
             copy.mark(marker if not isinstance(marker, End) or number == 0 else End([]))
@@ -141,8 +138,22 @@ class Joiner:
         return End(values) if isinstance(marker, End) else marker
 
 
-def _stable_hash(key: Hashable) -> int:
-    """A hash that is the same in each process: a run that goes on from a checkpoint sends keys to the same copies."""
-    if isinstance(key, int):
-        return int(key)
-    return crc32(repr(key).encode("utf-8", "surrogatepass"))
+def _stable_hash(key: Any) -> int:
+    """A hash that equal keys share, and that is the same in each process: a run that is resumed sends keys to the same copies.
+
+    Raises:
+        TypeError: there is none for a key of that type.
+    """
+    if key is None or key != key:  # NaN
+        return 0
+    if isinstance(key, Number):
+        return hash(key)
+    if isinstance(key, str):
+        return crc32(key.encode("utf-8", "surrogatepass"))
+    if isinstance(key, bytes):
+        return crc32(key)
+    if isinstance(key, tuple):
+        return crc32(repr([_stable_hash(part) for part in key]).encode())
+    raise TypeError(
+        f"the key of an item is of type {type(key).__name__}: give a text, bytes, a number, None, or a tuple of those"
+    )

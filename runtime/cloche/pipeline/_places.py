@@ -53,7 +53,7 @@ class Places:
         for name, spec in graph.nodes.items():
             if spec.placement != "wasm" and not allow_native:
                 raise PlacementError(
-                    f"node {name!r} asks for the placement {spec.placement!r}, which runs its code with all your rights: "
+                    f"node {name!r} asks for the placement {spec.place!r}, which runs its code with all your rights: "
                     "give allow_native=True if you trust it, or placement='wasm'",
                     node=name,
                 )
@@ -69,7 +69,7 @@ class Places:
                 spec.entry,
                 repr(sorted(spec.params.items())),
                 spec.workers,
-                spec.placement,
+                spec.place,
             ]
             for name, spec in self._graph.nodes.items()
         ]
@@ -86,11 +86,13 @@ class Places:
     def _made(self, name: str, spec: NodeSpec, copy: int, session_id: str | None) -> Placement:
         source = self._sources[name]
         label = name if spec.workers == 1 else f"{name}.{copy}"
+        if not isinstance(spec.placement, str):
+            return spec.placement(spec, label, session_id)
         if spec.placement == "wasm":
             return Sandboxed(self._sandboxes, spec, source, label, session_id)
         if spec.placement == "process":
             return Separate(spec, source, label, session_id)
-        return Native(spec, found_target(spec, source, name), label, session_id)
+        return Native(spec, found_target(spec, source), label, session_id)
 
     @property
     def _sandboxes(self) -> Runtime:

@@ -2,20 +2,28 @@
 
 A thread feeds the items, each stage has a thread of its own (or works in that of the stage before it, "inline"), and the caller
 takes the outputs. Every channel is bounded, so whoever is faster waits; nothing is collected.
+
+Only the caller's thread starts and stops the nodes, one after the other, each on its stage's thread. What happens on the other
+threads, and `stop` when it is called there, only signals it.
 """
 
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cloche.errors import ClocheError, ClosedError
 from cloche.pipeline._channel import Barrier, Channel, End, Failed, Inbox, Joined, Packet
 from cloche.pipeline._partition import Joiner, Splitter
 from cloche.pipeline._stage import Outlet, Rejected, Stage, StageCounts
 from cloche.pipeline._times import percentile
+from cloche.pipeline._worker import Worker
 from cloche.pipeline.graph import Edge, Graph
 from cloche.pipeline.placement import Measured, Placement, State
 from cloche.pipeline.spec import NodeSpec
@@ -24,6 +32,10 @@ __all__ = ["Output", "Run", "StageStatus"]
 
 _OUT: Final = 256
 """Outputs that may wait for the caller."""
+_INPUT_S: Final = 0.1
+"""Seconds for which the end of a run waits for an input that is about to give an item."""
+_AGAIN_S: Final = 0.05
+"""Seconds after which calls that have not ended are interrupted once more: one may have begun just after the last time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,7 @@ class Run:
         warn: logs a warning of a node.
         reject: takes the items that are handed to ``dead_letters``.
         session_id: the session that the items are of, for logs.
+        stop_s: seconds that a node may take to come back from its call when the run ends, and from its ``cleanup``.
     """
 
     def __init__(
@@ -87,92 +100,125 @@ class Run:
         warn: Callable[..., None],
         reject: Callable[[Rejected], object],
         session_id: str | None = None,
+        stop_s: float = 30.0,
     ) -> None:
         self.stopping = threading.Event()
         self.warn = warn
         self.reject = reject
         self.session_id = session_id
         self._graph = graph
-        self._places = places
-        self._threads: list[threading.Thread] = []
+        self._stop_s = stop_s
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._workers: list[Worker] = []
+        self._working: list[tuple[Worker, Callable[[], None]]] = []
+        """What each worker does while the run goes on."""
         self._stages: dict[str, list[Stage]] = {name: [] for name in graph.nodes}
+        self._owners: dict[Stage, Worker] = {}
+        self._begun: list[Stage] = []
         self._inboxes: dict[str, Inbox] = {}
         self._closed: list[Channel] = []
         self._entries: list[Channel] = []
-        self._started: list[Placement] = []
         self._feeder: threading.Thread | None = None
+        self._is_in_input = True
         self._out: Inbox | None = None
+        self._connect(places)
 
     def start(self, states: Mapping[str, State] | None = None) -> None:
-        """Start every node, then the threads.
+        """Start every node, one after the other, then the work.
 
         Args:
             states: the states of a checkpoint, with which the nodes begin; None: they begin anew.
 
         Raises:
-            ClocheError: a node could not be started; those that were are stopped.
+            ClocheError: a node could not be started. `stop` stops those that were.
         """
-        first: dict[str, list[list[Any]]] = {}
-        try:
-            for name in self._graph.nodes:
-                first[name] = [
-                    self._begin(place, copy, states) for copy, place in _named_copies(name, self._places[name])
-                ]
-        except BaseException:
-            self._stop_places([])
-            raise
-        self._connect(first)
-        for thread in self._threads:
-            thread.start()
+        for worker in self._workers:
+            worker.start()
+        for name in self._graph.nodes:
+            for stage in self._stages[name]:
+                try:
+                    self._do(stage, stage.start, states)
+                except Exception as error:
+                    if not self.stopping.is_set():
+                        error.add_note(f"node {name!r} of the pipeline could not be started")
+                    raise
+        with self._lock:
+            self._check_open()
+            for worker, work in self._working:
+                worker.do(work)
 
-    def _begin(self, place: Placement, copy: str, states: Mapping[str, State] | None) -> list[Any]:
-        self._started.append(place)  # before: what is half started is stopped as well
-        if states is None:
-            outcome = place.start().outcomes[0]
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-        place.restore(states[copy])
-        return []
+    def _do(self, stage: Stage, function: Callable[..., None], *arguments: Any) -> None:
+        with self._lock:
+            self._check_open()
+            self._begun.append(stage)  # before: what is half started is stopped as well
+            future = self._owners[stage].do(function, *arguments)
+        future.result()
 
-    def _connect(self, first: Mapping[str, list[list[Any]]]) -> None:
+    def _check_open(self) -> None:
+        if self.stopping.is_set():
+            raise ClosedError("the pipeline was closed while it ran")
+
+    def _connect(self, places: Mapping[str, Sequence[Placement]]) -> None:
         """Make the stages from the last to the first, because each needs those behind it."""
         exits = self._graph.exits
         out = {name: self._channel(_OUT) for name in exits}
-        self._out = out[exits[0]] if len(exits) == 1 else Joined([out[name] for name in exits], _tagged(exits))
         if len(exits) == 1:
+            self._out = out[exits[0]]
             self._names: Callable[[Any], tuple[str, Any]] = lambda value: (exits[0], value)
         else:
+            self._out = Joined([out[name] for name in exits], _tagged(exits))
             self._names = lambda value: value
         outlets: dict[Edge, Outlet] = {}
+        carried: dict[str, list[Stage]] = {name: [] for name in self._graph.nodes}
         for name, spec in reversed(self._graph.nodes.items()):
             behind: list[Outlet] = [outlets[edge] for edge in self._graph.out_of(name)] or [out[name]]
             into = self._graph.into(name)
-            stages = self._stages[name]
-            copies = list(_named_copies(name, self._places[name]))
-            if len(copies) == 1:
-                stage = Stage(name, name, spec, copies[0][1], behind, self, first[name][0])
-                stages.append(stage)
-                if spec.placement == "inline" and len(into) == 1 and not spec.inputs:
-                    outlets[into[0]] = stage if not into[0].key else _Selected(stage, _by_key(into[0].key))
-                    continue
-                self._inboxes[name] = inbox = self._inbox(name, spec, into, outlets)
-                self._thread(name, stage.run, inbox)
+            if len(places[name]) > 1:
+                inbox = self._inbox(name, spec, into, outlets)
+                joiner = self._connect_copies(name, spec, places[name], inbox, behind)
+                self._carry(self._worker(f"{name}-join", _opened(carried[name], joiner.run)), carried[name])
                 continue
-            self._inboxes[name] = inbox = self._inbox(name, spec, into, outlets)
-            inner = [self._channel(spec.queue) for _ in copies]
-            outer = [self._channel(spec.queue) for _ in copies]
-            splitter = Splitter(inner, spec.key)
-            joiner = Joiner(splitter, outer, behind)
-            self._closed.append(splitter.order)
-            for number, (copy, place) in enumerate(copies):
-                stage = Stage(name, copy, spec, place, [outer[number]], self, first[name][number])
-                stages.append(stage)
-                self._thread(copy, stage.run, inner[number])
-            self._thread(f"{name}-split", splitter.run, inbox)
-            self._thread(f"{name}-join", joiner.run)
+            stage = Stage(name, name, spec, places[name][0], behind, self)
+            self._stages[name].append(stage)
+            if spec.placement == "inline" and len(into) == 1 and not spec.inputs:
+                carried[into[0].source] += [stage, *carried[name]]
+                outlets[into[0]] = stage if not into[0].key else _Selected(stage, _by_key(into[0].key))
+                continue
+            inbox = self._inbox(name, spec, into, outlets)
+            worker = self._worker(name, _opened([stage, *carried[name]], stage.run, inbox))
+            self._carry(worker, [stage, *carried[name]])
+
+    def _connect_copies(
+        self, name: str, spec: NodeSpec, places: Sequence[Placement], inbox: Inbox, behind: Sequence[Outlet]
+    ) -> Joiner:
+        inner = [self._channel(spec.queue) for _ in places]
+        outer = [self._channel(spec.queue) for _ in places]
+        splitter = Splitter(inner, spec.key)
+        self._closed.append(splitter.order)
+        for number, place in enumerate(places):
+            copy = f"{name}.{number}"
+            stage = Stage(name, copy, spec, place, [outer[number]], self)
+            self._stages[name].append(stage)
+            self._carry(self._worker(copy, _opened([stage], stage.run, inner[number])), [stage])
+        self._worker(f"{name}-split", lambda: splitter.run(inbox))
+        return Joiner(splitter, outer, behind)
+
+    def _carry(self, worker: Worker, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            self._owners[stage] = worker
+
+    def _worker(self, name: str, work: Callable[[], None]) -> Worker:
+        worker = Worker(name)
+        self._workers.append(worker)
+        self._working.append((worker, work))
+        return worker
 
     def _inbox(self, name: str, spec: NodeSpec, into: Sequence[Edge], outlets: dict[Edge, Outlet]) -> Inbox:
+        self._inboxes[name] = inbox = self._made_inbox(name, spec, into, outlets)
+        return inbox
+
+    def _made_inbox(self, name: str, spec: NodeSpec, into: Sequence[Edge], outlets: dict[Edge, Outlet]) -> Inbox:
         if not into:
             channel = self._channel(spec.queue)
             self._entries.append(channel)
@@ -192,12 +238,6 @@ class Run:
         self._closed.append(channel)
         return channel
 
-    def _thread(self, name: str, target: Callable[..., None], *args: Any) -> None:
-        context = contextvars.copy_context()
-        self._threads.append(
-            threading.Thread(target=context.run, args=(target, *args), name=f"cloche-{name}", daemon=True)
-        )
-
     def feed(self, items: Iterable[Any], begin: int = 0, checkpoint_every: int | None = None) -> None:
         """Start the thread that takes the items.
 
@@ -206,37 +246,43 @@ class Run:
             begin: number of the first one.
             checkpoint_every: items between two barriers; None: there are none.
         """
-        context = contextvars.copy_context()
         self._feeder = threading.Thread(
-            target=context.run, args=(self._feed, items, begin, checkpoint_every), name="cloche-feed", daemon=True
+            target=contextvars.copy_context().run,
+            args=(self._feed, items, begin, checkpoint_every),
+            name="cloche-feed",
+            daemon=True,
         )
         self._feeder.start()
 
     def _feed(self, items: Iterable[Any], begin: int, every: int | None) -> None:
         iterator: Iterator[Any] = iter(())
+        number = begin
         try:
             iterator = iter(items)
-            for number, item in enumerate(iterator, begin):
+            for item in iterator:
+                self._is_in_input = False
                 if not self.put(number, item):
                     return
-                if every is not None and (number + 1 - begin) % every == 0:
-                    self.mark(Barrier(number + 1))
+                number += 1
+                if every is not None and (number - begin) % every == 0:
+                    self.mark(Barrier(number))
+                self._is_in_input = True  # before the look: `stop` sets the one, and then looks at the other
+                if self.stopping.is_set():
+                    return
         except BaseException as error:
             self.mark(Failed(error))
         else:
             self.mark(End([]))
         finally:
+            self._is_in_input = True
             close = getattr(iterator, "close", None)
             if close is not None and not isinstance(items, Iterator):  # made here, of the caller's iterable
                 close()
 
     def put(self, number: int, item: Any) -> bool:
         """Give the nodes at the beginning an item. Returns False if none of them wants more."""
-        packet: list[Packet] = [(number, [item])]
-        is_wanted = False
-        for channel in self._entries:
-            is_wanted = channel.put(packet) or is_wanted
-        return is_wanted
+        wanted = [channel.put([(number, [item])]) for channel in self._entries]
+        return any(wanted)
 
     def mark(self, marker: Barrier | End | Failed) -> None:
         """Give the nodes at the beginning a marker."""
@@ -251,7 +297,11 @@ class Run:
         """
         if self._out is None:
             return None
+        if os.getpid() != self._process:
+            raise ClocheError("this run belongs to the process that has begun it, and not to its children by fork")
         got = self._out.take(_OUT)
+        if got is None:
+            raise ClosedError("the pipeline was closed while it ran")
         if isinstance(got, list):
             return [(number, *self._names(value)) for number, values in got for value in values]
         if isinstance(got, Failed):
@@ -276,13 +326,13 @@ class Run:
             found.append(
                 StageStatus(
                     name,
-                    spec.placement,
+                    spec.place,
                     waiting,
                     spec.queue,
                     total,
                     percentile(times, 0.5),
                     percentile(times, 0.99),
-                    _memory(self._places[name]),
+                    _memory([stage.placement for stage in stages]),
                 )
             )
         return tuple(found)
@@ -290,28 +340,85 @@ class Run:
     def stop(self) -> None:
         """End the run: calls under way are interrupted, every node's ``cleanup`` is called. A second time it does nothing.
 
+        On a thread of the run itself (a node or a service of it has closed the pipeline) it only begins that: whoever takes the
+        outputs does the rest. In a child by fork it does nothing, as the threads are not there.
+
         Raises:
             ExceptionGroup: one or more nodes could not be stopped cleanly.
         """
+        if os.getpid() != self._process:
+            return
         self.stopping.set()
         for channel in self._closed:
             channel.close()
-        for place in self._started:
-            place.interrupt()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        if self.is_current:
+            self._interrupt()
+            return
         failures: list[Exception] = []
-        self._stop_places(failures)
+        with self._lock:
+            self._wait_for_workers()
+            while self._begun:
+                self._stop_node(self._begun[-1], failures)
+                self._begun.pop()  # after: what an interruption leaves is done by the next call
+            while self._workers:
+                self._end_worker(self._workers[-1], failures)
+                self._workers.pop()
+        feeder = self._feeder
+        if feeder is not None and feeder.ident not in (None, threading.get_ident()):
+            feeder.join(_INPUT_S if self._is_in_input else None)
         if failures:
             raise ExceptionGroup("not all nodes of the pipeline could be stopped cleanly", failures)
 
-    def _stop_places(self, failures: list[Exception]) -> None:
-        while self._started:
-            try:
-                self._started.pop().stop()
-            except Exception as error:
-                failures.append(error)
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on a thread of this run."""
+        return any(worker.is_current for worker in list(self._workers))
+
+    def _interrupt(self) -> None:
+        for stage in list(self._begun):
+            stage.placement.interrupt()
+
+    def _wait_for_workers(self) -> None:
+        until = time.monotonic() + self._stop_s
+        for worker in self._workers:
+            self._interrupt()
+            while not worker.rests(max(0.0, min(_AGAIN_S, until - time.monotonic()))):
+                if time.monotonic() >= until:
+                    break
+                self._interrupt()
+
+    def _stop_node(self, stage: Stage, failures: list[Exception]) -> None:
+        worker = self._owners[stage]
+        is_back = worker.rests(0)
+        stopped = worker.do(stage.placement.stop)  # if the thread comes back later, the cleanup is called then
+        with suppress(TimeoutError):
+            error = stopped.exception(self._stop_s if is_back else 0)
+            if error is not None:
+                failures.append(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+
+    def _end_worker(self, worker: Worker, failures: list[Exception]) -> None:
+        is_back = worker.rests(0)
+        worker.end()
+        if is_back:
+            worker.join()
+            return
+        failures.append(
+            ClocheError(
+                f"node {worker.name!r} has not come back within {self._stop_s} s (Pipeline(stop_s=)). Python cannot end it: its "
+                "thread goes on, and its cleanup waits for that. With placement='process' it could be ended"
+            )
+        )
+
+
+def _opened(stages: Sequence[Stage], work: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+    """The work of a thread: open its stages, the last one first, and go on with the first one's."""
+
+    def run() -> None:
+        for stage in reversed(stages):
+            stage.open()
+        work(*arguments)
+
+    return run
 
 
 def _memory(places: Sequence[Placement]) -> int | None:
@@ -332,11 +439,6 @@ class _Selected:
 
     def mark(self, marker: Any) -> bool:
         return self._stage.mark(End(self._select(marker.values)) if isinstance(marker, End) else marker)
-
-
-def _named_copies(name: str, places: Sequence[Placement]) -> Iterator[tuple[str, Placement]]:
-    for number, place in enumerate(places):
-        yield (name if len(places) == 1 else f"{name}.{number}"), place
 
 
 def _by_key(key: str) -> Callable[[list[Any]], list[Any]]:

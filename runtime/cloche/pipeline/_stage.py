@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from cloche.errors import ClocheError
+from cloche.errors import ClocheError, EncodeError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
 from cloche.pipeline._digest import digest
 from cloche.pipeline._log import working_on
@@ -112,10 +112,9 @@ class Stage:
         name: the node's id.
         state_name: what the state of this copy is called in a checkpoint.
         spec: its specification.
-        placement: the node in its place, started.
+        placement: the node in its place, not started.
         outlets: where its outputs go.
         around: the run.
-        first: what the node gave before its first item.
     """
 
     def __init__(
@@ -126,17 +125,17 @@ class Stage:
         placement: Placement,
         outlets: Sequence[Outlet],
         around: Surroundings,
-        first: Sequence[Any] = (),
     ) -> None:
         self.name = name
         self.counts = StageCounts()
         self.times = ItemTimes()
-        self._state_name = state_name
+        self.state_name = state_name
         self._spec = spec
-        self._placement = placement
+        self.placement = placement
         self._outlets = list(outlets)
         self._around = around
-        self._first = list(first)
+        self._first: list[Any] = []
+        """What the node gave before its first item; it goes with the outputs of that."""
         self._most = spec.batch
         self._size = 1
         self._alone = 0
@@ -151,8 +150,32 @@ class Stage:
         self._saved: State = b""
         """The state before the item under way, if `Restore` may need it."""
 
+    def start(self, states: Mapping[str, State] | None) -> None:
+        """Start the node.
+
+        Args:
+            states: the states of a checkpoint, with one for this node unless its stream had ended before; None: it begins anew.
+
+        Raises:
+            Exception: it could not be started.
+        """
+        if states is None:
+            result = self.placement.start()
+            if isinstance(result.outcomes[0], Exception):
+                raise result.outcomes[0]
+            self._first, self._ended = result.outcomes[0], result.ended
+        elif self.state_name in states:
+            self.placement.restore(states[self.state_name])
+        else:
+            self._ended = True
+
+    def open(self) -> None:
+        """Send on the end of a node that wants no items at all. Once, when all nodes have started."""
+        if self._ended:
+            self._finish(End([]))
+
     def run(self, inbox: Inbox) -> None:
-        """Work until the inbox ends. The target of the stage's thread."""
+        """Work until the inbox ends."""
         try:
             while not self._done:
                 got = inbox.take(self._size if self._alone == 0 else 1)
@@ -180,7 +203,7 @@ class Stage:
             ends = end.error
         except BaseException as error:
             ends = error
-        self._send(self._regrouped(packets, made, complete=ends is None))
+        self._send(self._regrouped(packets, made))
         if ends is not None:
             self._finish(Failed(ends))
         elif self._ended:
@@ -193,7 +216,7 @@ class Stage:
             return False
         try:
             if isinstance(marker, Barrier):
-                marker.states[self._state_name] = self._placement.snapshot()
+                marker.states[self.state_name] = self.placement.snapshot()
                 self._pass(marker)
             elif isinstance(marker, End):
                 self._finish(End(self._last_outputs(marker.values)))
@@ -227,16 +250,22 @@ class Stage:
         if not any(wanted):
             self._done = True  # nobody wants more: whoever is before this stage learns it by its next `put`
 
-    def _regrouped(self, packets: Sequence[Packet], made: list[list[Any]], *, complete: bool) -> list[Packet]:
-        """The outputs by the items that they were made of. What is incomplete is the last item's, and nothing follows it."""
+    def _regrouped(self, packets: Sequence[Packet], made: list[list[Any]]) -> list[Packet]:
+        """The outputs by the items that they were made of.
+
+        An item that fails has none: where branches meet, a part of its outputs would take the numbers of others. The last item of a
+        node that wants no more has those that there are.
+        """
         grouped: list[Packet] = []
         at = 0
         for number, values in packets:
-            if at + len(values) > len(made):
-                if not (complete and not self._ended) and at < len(made):
-                    grouped.append((number, [output for outputs in made[at:] for output in outputs]))
-                break
-            grouped.append((number, [output for outputs in made[at : at + len(values)] for output in outputs]))
+            if len(values) == 1 and at < len(made):  # nearly always
+                grouped.append((number, made[at]))
+            else:
+                of_item = made[at : at + len(values)]
+                if len(of_item) < len(values) and not (self._ended and of_item):
+                    break
+                grouped.append((number, [output for outputs in of_item for output in outputs]))
             at += len(values)
         return grouped
 
@@ -299,6 +328,11 @@ class Stage:
                 self._alone = len(batch)
                 return []
             outcomes: list[list[Any] | Exception] = [cause if isinstance(cause, Exception) else error]
+        except EncodeError as error:
+            if len(batch) > 1:
+                self._alone = len(batch)
+                return []
+            outcomes = [error]
         else:
             outcomes = result.outcomes
             self._ended = result.ended
@@ -327,11 +361,11 @@ class Stage:
         if self._around.stopping.is_set():
             raise _Ends(ClocheError("the pipeline was stopped"))
         if self._saves and not end and not self._retrying:
-            self._saved = self._placement.snapshot()
+            self._saved = self.placement.snapshot()
         working_on(self._around.session_id, numbers)
         began = time.perf_counter()
         try:
-            result = self._placement.call(batch, end=end)
+            result = self.placement.call(batch, end=end)
         finally:
             took = time.perf_counter() - began
             self.counts.batches += 1
@@ -364,7 +398,7 @@ class Stage:
             error, rule = outputs, rule.then
         if isinstance(rule, Restore):
             if not isinstance(error, CircuitOpenError):
-                self._placement.restore(self._saved)
+                self.placement.restore(self._saved)
             rule = rule.then
         if isinstance(rule, Fail):
             raise _Ends(self._error(error, "", number, value))
@@ -386,8 +420,10 @@ class Stage:
                 self._retrying = False
             if outcomes and isinstance(outcomes[0], list):
                 return outcomes[0]
-            if outcomes and isinstance(outcomes[0], Exception):
-                error = outcomes[0]
+            failed = outcomes[0] if outcomes else None
+            if not isinstance(failed, Exception) or isinstance(failed, CircuitOpenError):
+                break
+            error = failed
         return error
 
     def _error(self, error: BaseException, what: str, number: int | None, value: Any) -> PipelineError:

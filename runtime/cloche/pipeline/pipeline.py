@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, overload
 
 from cloche._arguments import check_text, checked, checked_count
 from cloche._pickles import handle
 from cloche._runtime.runtime import Runtime
-from cloche.errors import ClocheError
+from cloche.errors import ClocheError, ClosedError
 from cloche.isolation import Isolation
 from cloche.pipeline import _places
 from cloche.pipeline._channel import Barrier
@@ -19,7 +20,7 @@ from cloche.pipeline._run import Output, Run, StageStatus
 from cloche.pipeline._stage import Rejected
 from cloche.pipeline.checkpoint import Checkpoint
 from cloche.pipeline.graph import Graph
-from cloche.pipeline.spec import Connection, NodeSpec
+from cloche.pipeline.spec import Connection, NodeSpec, check_seconds
 
 __all__ = ["Pipeline"]
 
@@ -42,6 +43,9 @@ class Pipeline:
         logger: gets the nodes' log records and the pipeline's warnings, as `Runtime` describes; None: the runtime's.
         isolation: of the pipeline's own runtime, as `Runtime` describes.
         progress: likewise.
+        stop_s: seconds that a node may take to come back when a run ends: from its call, and from its ``cleanup``. The call of a
+            sandboxed node is interrupted, and that of a "process" is ended. A "native" one that takes longer goes on in its thread,
+            as Python cannot end it, and the run's end tells of it.
 
     Raises:
         TypeError: something is of the wrong class.
@@ -60,6 +64,7 @@ class Pipeline:
         logger: Any = None,
         isolation: Isolation = "none",
         progress: Callable[[str], None] | None = None,
+        stop_s: float = 30.0,
     ) -> None:
         if runtime is not None and (isolation != "none" or progress is not None):
             raise ValueError(
@@ -68,13 +73,15 @@ class Pipeline:
         check_text("Pipeline name", name, "a name for logs")
         if runtime is not None:
             checked("runtime", runtime, Runtime, "a cloche.Runtime, or None")
+        check_seconds("Pipeline stop_s", stop_s)
         self.name = name
+        self._stop_s = stop_s
         self.graph = Graph.of(nodes, connections)
         self._logger = PipelineLogger(name, logger)
         options = RuntimeOptions(self._logger, isolation, progress)
         self._places = _places.Places(self.graph, runtime, options, allow_native=allow_native)
         self._last: tuple[StageStatus, ...] = ()
-        self._runs: set[Run] = set()
+        self._runs: list[Run] = []
         self._closed = False
 
     @overload
@@ -128,6 +135,7 @@ class Pipeline:
         Raises:
             PipelineError: a node failed, and its specification ends the pipeline. All outputs before have been yielded.
             Exception: what `items` raised; the outputs of the items before have been yielded.
+            ClosedError: the pipeline was closed while it ran.
             ExceptionGroup: everything was processed, but nodes could not be stopped cleanly.
         """
         iter(items)  # raises here for what is no iterable
@@ -211,17 +219,21 @@ class Pipeline:
         session_id: str | None,
         dead_letters: Callable[[Rejected], object] | None,
     ) -> Iterator[Any]:
-        run = self._started(taking.checkpoint, session_id, dead_letters)
+        run = self._made(taking.checkpoint, session_id, dead_letters)
         failed: BaseException | None = None
         try:
-            run.feed(items, taking.begin, taking.every)
-            while (got := run.take()) is not None:
-                yield from taking.outputs(got, self._places.identity)
-        except BaseException as error:
-            failed = error
-            raise
+            try:
+                self._start(run, taking.checkpoint)
+                run.feed(items, taking.begin, taking.every)
+                while (got := run.take()) is not None:
+                    yield from taking.outputs(got, self._places.identity)
+            except BaseException as error:
+                failed = error
+                raise
+            finally:
+                self._end(run, failed)
         finally:
-            self._end(run, failed)
+            self._end(run, failed)  # again: an interrupt may have prevented the first call
 
     async def _arun(
         self,
@@ -235,9 +247,10 @@ class Pipeline:
         from cloche.pipeline._awaited import feedable, in_thread
 
         source = feedable(items)
-        run = await in_thread(self._started, taking.checkpoint, session_id, dead_letters)
+        run = self._made(taking.checkpoint, session_id, dead_letters)
         failed: BaseException | None = None
         try:
+            await in_thread(self._start, run, taking.checkpoint)
             run.feed(source, taking.begin, taking.every)
             while (got := await in_thread(run.take)) is not None:
                 for output in taking.outputs(got, self._places.identity):
@@ -251,33 +264,36 @@ class Pipeline:
             with anyio.CancelScope(shield=True):
                 await in_thread(self._end, run, failed)
 
-    def _started(
+    def _made(
         self, checkpoint: Checkpoint | None, session_id: str | None, dead_letters: Callable[[Rejected], object] | None
     ) -> Run:
+        """A run, not started. Nothing has to be undone if it never is."""
         if self._closed:
-            raise ClocheError("the pipeline is closed")
+            raise ClosedError("the pipeline is closed")
         if checkpoint is not None and checkpoint.pipeline != self._places.identity:
             raise ClocheError("the checkpoint is of a pipeline with other nodes: resume it with the one that made it")
-        states: Mapping[str, Any] | None = None if checkpoint is None else checkpoint.states
-        run = Run(self.graph, self._places.made(session_id), self._warn, dead_letters or self._letter_lost, session_id)
-        self._runs.add(run)
-        try:
-            run.start(states)
-        except BaseException:
-            self._runs.discard(run)
-            raise
-        return run
+        places = self._places.made(session_id)
+        return Run(self.graph, places, self._warn, dead_letters or self._letter_lost, session_id, self._stop_s)
+
+    def _start(self, run: Run, checkpoint: Checkpoint | None) -> None:
+        self._runs.append(run)
+        if self._closed:  # since `_made`, on another thread, which may have missed this run
+            run.stop()
+        run.start(None if checkpoint is None else checkpoint.states)
 
     def _end(self, run: Run, failed: BaseException | None) -> None:
         self._last = run.status()
         try:
             run.stop()
         except ExceptionGroup as error:
-            if failed is None:
+            if failed is None or isinstance(failed, GeneratorExit):
                 raise
             failed.add_note(f"and {error}: {'; '.join(map(str, error.exceptions))}")
         finally:
-            self._runs.discard(run)
+            with suppress(ValueError):
+                self._runs.remove(run)
+            if self._closed and not self._runs:  # closed by a node of the run, which could not wait for its end
+                self._places.close()
 
     def _warn(self, node: str, message: str, **facts: Any) -> None:
         self._logger.tell(node, f"node {node!r} {message}", facts)
@@ -287,16 +303,31 @@ class Pipeline:
 
     @property
     def status(self) -> tuple[StageStatus, ...]:
-        """How each node of the run under way is doing, or how it was at the end of the last run. Any thread may ask."""
-        run = next(iter(self._runs), None)
-        return self._last if run is None else run.status()
+        """How each node of the run that was begun last is doing, or how it was at its end. Any thread may ask."""
+        runs = self._runs[-1:]
+        return runs[0].status() if runs else self._last
 
     def close(self) -> None:
-        """End the runs under way, and close the runtime that the pipeline made."""
+        """End the runs under way, and close the runtime that the pipeline made. Who takes their outputs gets a `ClosedError`.
+
+        Any thread may close a pipeline. A node of it, or a service of a node, only begins to: the run then ends when the call of
+        that node has returned.
+
+        Raises:
+            ExceptionGroup: one or more nodes could not be stopped cleanly.
+        """
         self._closed = True
-        for run in list(self._runs):
-            run.stop()
-        self._places.close()
+        failures: list[Exception] = []
+        runs = list(self._runs)
+        for run in runs:
+            try:
+                run.stop()
+            except ExceptionGroup as error:
+                failures += error.exceptions
+        if not any(run.is_current for run in runs):
+            self._places.close()
+        if failures:
+            raise ExceptionGroup("not all nodes of the pipeline could be stopped cleanly", failures)
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,7 @@
 """`Placement`: the five verbs of a node wherever it runs: start, call a batch, snapshot, restore, stop.
 
 The engine of a pipeline knows nothing else of a node. `_placements` has one implementation for each `Place`; a program can pass its
-own (another machine, a container) by a `Place` of a registry.
+own (another machine, a container) as `NodeSpec.placement`, see `PlaceFactory`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class BatchResult:
 
 
 class Placement(Protocol):
-    """One node, or one copy of it, in its place. One method is called at a time, on any thread; `interrupt` at any time."""
+    """One node, or one copy of it, in its place. All methods are called on one thread, one after the other; `interrupt` on any."""
 
     def start(self) -> BatchResult:
         """Load the node, call ``initialize``, and begin its stream.
 
         Returns:
-            a result with one outcome: what the node gave before its first item.
+            a result with one outcome: what the node gave before its first item; and whether it wants items at all.
 
         Raises:
             ClocheError: the node could not be loaded; nothing is left behind.
@@ -54,6 +54,7 @@ class Placement(Protocol):
             end: whether there are no more behind them.
 
         Raises:
+            EncodeError: an item cannot be sent there. None was begun; several are then sent again, one by one.
             BrokenError: the place broke: nothing is known of the outcomes of these items. The node has been brought back if its
                 specification says so, in the state in which it was before these items ("restore"), or after ``initialize``.
         """
@@ -80,7 +81,7 @@ class Placement(Protocol):
         """
 
     def interrupt(self) -> None:
-        """End the call under way, if there is one: it raises. Called on another thread."""
+        """End the call under way, if there is one. Called on another thread, again and again until the call has returned."""
 
 
 @runtime_checkable

@@ -6,23 +6,20 @@ A manifest asks; whoever runs it decides (`Policy`). What was asked to be sandbo
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from cloche.pipeline._needs import lacks
 from cloche.pipeline.errors import PlacementError
 from cloche.pipeline.spec import NodeSpec, Place
 
 if TYPE_CHECKING:
-    from cloche.pipeline.manifest import Capabilities, Manifest, NodeModel
+    from cloche.pipeline.manifest import Manifest, NodeModel
     from cloche.pipeline.registry import Registry
 
 __all__ = ["PlannedNode", "Policy", "decide", "plan"]
 
-_GIB: Final = 1 << 30
-_SANDBOX_GIB: Final = 4
-"""What a 32-bit memory can hold."""
 _HINTS: Final[dict[str, tuple[Place, str]]] = {
     "auto": ("wasm", "the default"),
     "cpython_wasm": ("wasm", "runtime_hint"),
@@ -149,34 +146,5 @@ def _problems(node: NodeModel, place: Place, policy: Policy) -> list[str]:
         )
     needs = node.capabilities
     if needs is not None:
-        found += _lacks(needs, place)
+        found += lacks(needs.model_dump(), place)
     return found
-
-
-def _lacks(needs: Capabilities, place: Place) -> list[str]:
-    found = []
-    if needs.gpu is not None and needs.gpu.required and place == "wasm":
-        found.append("it needs a GPU, and a sandbox has none: run it natively, or grant it a service that uses the GPU")
-    if needs.memory_gb is not None:
-        available = _SANDBOX_GIB if place == "wasm" else _memory_gib()
-        if needs.memory_gb > available:
-            what = "a sandbox has at most" if place == "wasm" else "this machine has"
-            found.append(f"it needs {needs.memory_gb:g} GiB of memory, and {what} {available:.3g} GiB")
-    if needs.cpu is not None:
-        cores = os.cpu_count() or 1
-        if needs.cpu.cores > cores:
-            found.append(f"it needs {needs.cpu.cores:g} processors, and this machine has {cores}")
-        if needs.cpu.arch is not None and place != "wasm" and needs.cpu.arch.lower() not in _architectures():
-            found.append(
-                f"it needs a processor of the architecture {needs.cpu.arch}, and this machine's is {platform.machine()}"
-            )
-    return found
-
-
-def _memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
-
-
-def _architectures() -> set[str]:
-    machine = platform.machine().lower()
-    return {machine, {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)}

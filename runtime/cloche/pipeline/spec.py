@@ -7,12 +7,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from cloche._arguments import check_text, checked, checked_count, checked_grants, checked_limits, checked_params
 from cloche.grants import Grants
 from cloche.limits import Limits
 from cloche.source import Source
+
+if TYPE_CHECKING:
+    from cloche.pipeline.placement import Placement
 
 __all__ = [
     "CircuitBreaker",
@@ -23,15 +26,23 @@ __all__ = [
     "OnBreak",
     "OnError",
     "Place",
+    "PlaceFactory",
     "Restore",
     "Retry",
     "Skip",
     "SourceLike",
+    "check_seconds",
 ]
 
 Place = Literal["wasm", "process", "native", "inline"]
 """Where a node runs. "wasm": in a sandbox. "process": natively, in a process of its own. "native": natively, in a thread of this
 process. "inline": natively, in the thread of the node before it. The last three run its code with all rights of this user."""
+
+PlaceFactory: TypeAlias = "Callable[[NodeSpec, str, str | None], Placement]"
+"""A place of the caller's own, e.g. another machine: makes the `Placement` of one node, or of one copy of it, for a run.
+
+It gets the node's specification, its name for logs and errors, and the ``session_id`` of the run. It is called before any node is
+started, and starts nothing itself. `NodeSpec.limits`, `NodeSpec.grants` and `NodeSpec.on_break` are for the placement to keep."""
 
 OnBreak = Literal["fail", "restart", "restore"]
 """What happens when a node's sandbox or process breaks. "fail": the pipeline fails. "restart": the node goes on in a new one, with
@@ -43,7 +54,13 @@ _DAY_S: Final = 86400
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
 
 
-def _check_seconds(name: str, value: Any) -> None:
+def check_seconds(name: str, value: Any) -> None:
+    """Check a number of seconds.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative, or more than a day.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is {value!r}: give a number of seconds")
     if not 0 <= value <= _DAY_S:
@@ -95,7 +112,7 @@ class Retry:
     def __post_init__(self) -> None:
         checked_count("Retry.times", self.times)
         for name in ("backoff_s", "most_s"):
-            _check_seconds(f"Retry.{name}", getattr(self, name))
+            check_seconds(f"Retry.{name}", getattr(self, name))
 
     def wait_s(self, attempt: int) -> float:
         """Seconds to wait before the call again with that number, from 1."""
@@ -123,7 +140,7 @@ class CircuitBreaker:
 
     def __post_init__(self) -> None:
         checked_count("CircuitBreaker.failures", self.failures)
-        _check_seconds("CircuitBreaker.reset_s", self.reset_s)
+        check_seconds("CircuitBreaker.reset_s", self.reset_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +153,7 @@ class NodeSpec:
         entry: name of the class or function in it; None: the only one.
         params: keyword arguments of ``__init__``.
         id: the node's name in connections, logs and errors; None: the entry's name, with a number if that is taken.
-        placement: where it runs, see `Place`.
+        placement: where it runs, see `Place`; or a place of your own, see `PlaceFactory`.
         limits: its limits in a sandbox; None: the default ones.
         grants: what it may use in a sandbox; None: nothing.
         on_error: what becomes of an item for which the node raises; a name ("fail", "skip", "dead_letter", "restore", "retry")
@@ -158,7 +175,7 @@ class NodeSpec:
     entry: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
     id: str | None = field(default=None, kw_only=True)
-    placement: Place = field(default="wasm", kw_only=True)
+    placement: Place | PlaceFactory = field(default="wasm", kw_only=True)
     limits: Limits | None = field(default=None, kw_only=True)
     grants: Grants | None = field(default=None, kw_only=True)
     on_error: OnError = field(default=Fail(), kw_only=True)
@@ -170,13 +187,25 @@ class NodeSpec:
     queue: int = field(default=128, kw_only=True)
     inputs: Sequence[str] = field(default=(), kw_only=True)
 
+    @property
+    def place(self) -> str:
+        """Where it runs, for people: the placement, or the name of one of the caller's own."""
+        return (
+            self.placement
+            if isinstance(self.placement, str)
+            else getattr(self.placement, "__qualname__", repr(self.placement))
+        )
+
     def __post_init__(self) -> None:
         check_text("NodeSpec.entry", self.entry, "the name of a class or function")
         check_text("NodeSpec.id", self.id, "a name of letters, digits, _ and -")
         if self.id is not None and not _ID.fullmatch(self.id):
             raise ValueError(f"NodeSpec.id is {self.id!r}: give a name of letters, digits, _ and -")
-        if self.placement not in get_args(Place):
-            raise ValueError(f"NodeSpec.placement is {self.placement!r}: give one of {', '.join(get_args(Place))}")
+        if self.placement not in get_args(Place) and not callable(self.placement):
+            raise ValueError(
+                f"NodeSpec.placement is {self.placement!r}: give one of {', '.join(get_args(Place))}, or a function that makes a "
+                "Placement"
+            )
         if self.on_break not in get_args(OnBreak):
             raise ValueError(f"NodeSpec.on_break is {self.on_break!r}: give one of {', '.join(get_args(OnBreak))}")
         if isinstance(self.on_error, str):

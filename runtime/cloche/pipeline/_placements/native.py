@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
 import inspect
+import linecache
 import pickle
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from cloche._pickles import refuses_to_pickle
 from cloche.errors import ClocheError
+from cloche.pipeline._needs import check_needs
 from cloche.pipeline.placement import BatchResult, State
 from cloche.pipeline.spec import NodeSpec
 from cloche.source import Source
 from cloche_guest import entry
-from cloche_guest.node import Node, is_async_iterator, is_iterator
+from cloche_guest.node import PLAIN, Node, is_async_iterator, is_iterator
 
-__all__ = ["Native", "found_target"]
+__all__ = ["Native", "as_exception", "found_target"]
+
+_importing: Final = threading.RLock()
+"""Held while a node's module is executed: two runs get the same one."""
 
 
 class Native:
@@ -29,9 +39,18 @@ class Native:
         target: its class or function.
         name: its name in errors.
         session_id: as for `Runtime.load`.
+        begin_item: called with the number of each item of a batch before it is worked on.
     """
 
-    def __init__(self, spec: NodeSpec, target: Any, name: str, session_id: str | None) -> None:
+    def __init__(
+        self,
+        spec: NodeSpec,
+        target: Any,
+        name: str,
+        session_id: str | None,
+        begin_item: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._begin_item = begin_item
         self._spec = spec
         self._target = target
         self._name = name
@@ -40,21 +59,37 @@ class Native:
         self._whole: _WholeStream | None = None
         self._runner: asyncio.Runner | None = None
         self._is_over = False
+        self._before: list[Any] = []
+        """What a new stream of a node that takes the whole stream gave before its first item."""
 
     def start(self) -> BatchResult:
         """See `Placement`."""
+        try:
+            return self._started()
+        except Exception:
+            raise
+        except BaseException as error:
+            raise as_exception(error) from error
+
+    def _started(self) -> BatchResult:
         built = entry.build(self._target, dict(self._spec.params), self._session_id)
         self._node = Node(built, getattr(self._target, "__qualname__", self._name))
+        check_needs(self._name, self._finished(self._method("get_capabilities")), self._spec.place)
         self._finished(self._method("initialize"))
-        return BatchResult([self._open()])
+        return BatchResult([self._open()], self._is_over)
 
     def _open(self) -> list[Any]:
         assert self._node is not None
         if not self._node.takes_stream:
             return []
         self._whole = _WholeStream(self._node.process, self._loop)
-        outputs = self._whole.advance()
-        self._is_over = self._whole.ended
+        return self._with_last(self._whole.advance())
+
+    def _with_last(self, outputs: list[Any]) -> list[Any]:
+        """Outputs of a node that takes the whole stream, with its last ones if it has returned."""
+        if self._whole is not None and self._whole.ended and not self._is_over:
+            self._is_over = True
+            outputs += self._outputs(self._method("flush"))
         return outputs
 
     @property
@@ -77,6 +112,8 @@ class Native:
 
     def _outputs(self, result: Any) -> list[Any]:
         """The outputs that a result of process or flush stands for: None is none, an iterator has several."""
+        if type(result) in PLAIN:  # nearly always, and far faster than the questions below
+            return [] if result is None else [result]
         result = self._finished(result)
         if is_iterator(result):
             return [output for output in result if output is not None]
@@ -87,44 +124,45 @@ class Native:
     def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
         """See `Placement`."""
         outcomes: list[list[Any] | Exception] = []
-        for item in items:
+        for number, item in enumerate(items):
             if self._is_over:
                 break
+            self._begin_item(number)
             try:
-                outcomes.append(self._one(item))
-            except Exception as error:
-                outcomes.append(error)
-                if self._whole is not None:
-                    self._open()
-                return BatchResult(outcomes)
+                outcomes.append(self._before + self._one(item))
+                self._before = []
+            except BaseException as error:
+                outcomes.append(as_exception(error))
+                if self._whole is not None:  # it gets a new stream for the items behind
+                    self._before += self._open()
+                return BatchResult(outcomes, self._is_over)
         if end and not self._is_over:
+            self._begin_item(len(items))
             self._is_over = True
             try:
                 last = [] if self._whole is None else self._whole.end()
-                outcomes.append(last + self._outputs(self._method("flush")))
-            except Exception as error:
-                outcomes.append(error)
+                outcomes.append(self._before + last + self._outputs(self._method("flush")))
+            except BaseException as error:
+                outcomes.append(as_exception(error))
         return BatchResult(outcomes, self._is_over)
 
     def _one(self, item: Any) -> list[Any]:
         node = self._node
         assert node is not None
         if self._whole is not None:
-            outputs = self._whole.feed(item)
-            if self._whole.ended:
-                self._is_over = True
-                outputs += self._outputs(self._method("flush"))
-            return outputs
+            return self._with_last(self._whole.feed(item))
         result = node.process(*item) if node.spread and type(item) is tuple else node.process(item)
         return self._outputs(result)
 
     def snapshot(self) -> State:
-        """See `Placement`. The node is pickled."""
+        """See `Placement`. The node is pickled; a function has no state."""
         if self._whole is not None:
             raise ClocheError(
                 f"node {self._name!r} takes the whole stream, so its state cannot be saved natively: run it in a sandbox"
             )
         assert self._node is not None
+        if self._node.is_function:
+            return b""
         try:
             return pickle.dumps(self._node.target)
         except Exception as error:
@@ -138,7 +176,10 @@ class Native:
         """See `Placement`. The state is unpickled: it has to come from somebody whom you trust as much as the node's code."""
         if not isinstance(state, bytes):
             raise ClocheError(f"the state of {self._name!r} is not that of a native node")
-        self._node = Node(pickle.loads(state), getattr(self._target, "__qualname__", self._name))
+        self._before = []
+        self._node = Node(
+            pickle.loads(state) if state else self._target, getattr(self._target, "__qualname__", self._name)
+        )
 
     def stop(self) -> None:
         """See `Placement`."""
@@ -240,6 +281,15 @@ class _WholeStream:
                 await self._wakes.wait()
 
 
+def as_exception(error: BaseException) -> Exception:
+    """What a node has raised, as an error of an item: exits and cancellations of a node's code are not those of the host."""
+    if isinstance(error, Exception):
+        return error
+    made = RuntimeError(f"{type(error).__qualname__}: {error}")
+    made.__cause__ = error
+    return made
+
+
 async def _awaited(result: Any) -> Any:
     while inspect.isawaitable(result):
         result = await result
@@ -254,13 +304,12 @@ async def _settled(task: asyncio.Task[Any]) -> None:
     await asyncio.wait({task})
 
 
-def found_target(spec: NodeSpec, source: Any, name: str) -> Any:
+def found_target(spec: NodeSpec, source: Any) -> Any:
     """The class or function of a node that runs natively.
 
     Args:
         spec: its specification.
         source: a class, a function, a `Source`, the path of a .py file or package, or the dotted name of a module.
-        name: the node's name, for its module.
 
     Raises:
         ImportError: the code cannot be imported.
@@ -268,22 +317,17 @@ def found_target(spec: NodeSpec, source: Any, name: str) -> Any:
     """
     if not isinstance(source, (str, Source)) and not hasattr(source, "__fspath__"):
         return source
-    return entry.find(_module(source, name), spec.entry)
+    return entry.find(_module(source), spec.entry)
 
 
-def _module(source: Any, name: str) -> ModuleType:
-    import importlib
-    import importlib.util
-    import linecache
-    from pathlib import Path
-
+def _module(source: Any) -> ModuleType:
+    """A module of a node's code. One of a text or file is named by its content, so that pickles find it in each process."""
     if isinstance(source, Source):
-        module = ModuleType(f"cloche_node_{name}")
+        own = f"cloche_node_{sha256(source.text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+        module = ModuleType(own)
         module.__file__ = source.filename
         linecache.cache[source.filename] = (len(source.text), None, source.text.splitlines(True), source.filename)
-        sys.modules[module.__name__] = module
-        exec(compile(source.text, source.filename, "exec"), module.__dict__)
-        return module
+        return _imported(module, lambda: exec(compile(source.text, source.filename, "exec"), module.__dict__))
     path = Path(source).resolve()
     if not path.exists():
         return importlib.import_module(str(source))
@@ -291,11 +335,22 @@ def _module(source: Any, name: str) -> ModuleType:
         if str(path.parent) not in sys.path:
             sys.path.append(str(path.parent))
         return importlib.import_module(path.name)
-    own = f"cloche_node_{path.stem}"  # not the file's own name, which may be that of another module
-    spec = importlib.util.spec_from_file_location(own, path)
+    spec = importlib.util.spec_from_file_location(f"cloche_node_{sha256(path.read_bytes()).hexdigest()[:16]}", path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[own] = module  # so that its classes can be pickled
-    spec.loader.exec_module(module)
-    return module
+    loader, module = spec.loader, importlib.util.module_from_spec(spec)
+    return _imported(module, lambda: loader.exec_module(module))
+
+
+def _imported(module: ModuleType, execute: Callable[[], object]) -> ModuleType:
+    """The module of that name, which is executed if there is none yet."""
+    with _importing:
+        if (known := sys.modules.get(module.__name__)) is not None:
+            return known
+        sys.modules[module.__name__] = module  # first: its classes look for it
+        try:
+            execute()
+        except BaseException:
+            del sys.modules[module.__name__]
+            raise
+        return module

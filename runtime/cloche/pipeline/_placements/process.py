@@ -6,36 +6,33 @@ It is no protection against a stranger's code: that is what sandboxes are for.
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
 from cloche._pickles import refuses_to_pickle
-from cloche.errors import ClocheError
+from cloche.errors import ClocheError, EncodeError
+from cloche.pipeline._placements.orders import Kind, Order
 from cloche.pipeline.errors import BrokenError, PlacementError
 from cloche.pipeline.placement import BatchResult, State
 from cloche.pipeline.spec import NodeSpec
 
-__all__ = ["Order", "Separate"]
+__all__ = ["Separate"]
 
 _STOP_S: Final = 5.0
 """Seconds that ``cleanup`` may take before the process is killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the host asks of the process: one of the verbs of `Placement`, with its arguments."""
-
-    verb: str
-    arguments: tuple[Any, ...] = ()
+_GRACE_S: Final = 1.0
+"""Seconds that a call may take to end once it has been interrupted; then the process is killed."""
 
 
 class Separate:
@@ -61,8 +58,11 @@ class Separate:
         self._session_id = session_id
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._begun: mmap.mmap | None = None
         self._state: State | None = None
-        self._is_interrupted = False
+        self._lock = threading.Lock()
+        self._is_working = False
+        self._interrupted_at: float | None = None
 
     def start(self) -> BatchResult:
         """See `Placement`."""
@@ -73,49 +73,91 @@ class Separate:
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        counter = os.memfd_create("cloche-begun", os.MFD_CLOEXEC)
+        try:
             self._connection = Connection(ours.detach())
+            os.ftruncate(counter, mmap.PAGESIZE)
+            self._begun = mmap.mmap(counter, mmap.PAGESIZE)
             environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
+            arguments = [str(theirs.fileno()), str(counter)]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cloche.pipeline._placements.process_main", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "cloche.pipeline._placements.process_main", *arguments],
+                pass_fds=[theirs.fileno(), counter],
                 stdin=subprocess.DEVNULL,
                 env=environment,
             )
+        finally:
+            theirs.close()
+            os.close(counter)
         spec = self._spec
         self._ask("load", (self._entry, dict(spec.params), self._source, self._name, self._session_id))
 
-    def _ask(self, verb: str, arguments: tuple[Any, ...] = (), *, items: int = 1) -> Any:
+    def _ask(self, verb: str, arguments: tuple[Any, ...] = (), *, is_timed: bool = False) -> Any:
         """Have the process do something.
 
         Raises:
-            BrokenError: it has died, or did not answer in time and was killed.
+            EncodeError: what is sent cannot be pickled, or not be read by the process. Nothing was done.
+            BrokenError: the process has died, or did not answer in time and was killed.
             Exception: what it raised.
         """
+        try:
+            order = pickle.dumps(Order(verb, arguments))
+        except Exception as error:
+            raise EncodeError(f"cannot be sent to the process of node {self._name!r}: {error}", "item") from error
+        with self._lock:
+            if self._interrupted_at is not None:
+                raise BrokenError(f"the process of node {self._name!r} was stopped")
+            self._is_working = True
+        try:
+            answer = self._exchange(order, is_timed=is_timed)
+            try:
+                kind, value = pickle.loads(answer)
+            except Exception:
+                if verb != "call":
+                    raise
+                kind, value = pickle.loads(self._exchange(pickle.dumps(Order("apart")), is_timed=False))
+        finally:
+            with self._lock:
+                self._is_working = False
+        if kind == Kind.RAISED:
+            raise value
+        if kind == Kind.REFUSED:
+            raise EncodeError(f"cannot be read in the process of node {self._name!r}: {value}", "item")
+        return BatchResult([_unpacked(outcome) for outcome in value[0]], value[1]) if kind == Kind.APART else value
+
+    def _exchange(self, order: bytes, *, is_timed: bool) -> bytes:
         connection = self._connection
         if connection is None:
             raise ClocheError(f"node {self._name!r} is stopped")
-        deadline_s = None if self._spec.limits is None else self._spec.limits.deadline_s
         try:
-            connection.send(Order(verb, arguments))
-            if verb == "call" and deadline_s is not None and not connection.poll(deadline_s * items):
-                self._kill()
-                raise BrokenError(f"node {self._name!r} did not answer within Limits.deadline_s={deadline_s}")
-            is_answer, value = connection.recv()
+            connection.send_bytes(order)
+            if is_timed:
+                self._wait_for_items(connection)
+            return connection.recv_bytes()
         except (EOFError, OSError):
             code = self._kill()
-            why = "was stopped" if self._is_interrupted else f"ended with {_told(code)}"
+            why = "was stopped" if self._interrupted_at is not None else f"ended with {_told(code)}"
             raise BrokenError(f"the process of node {self._name!r} {why}") from None
-        if is_answer:
-            return value
-        raise value
+
+    def _wait_for_items(self, connection: Connection) -> None:
+        """Wait for an answer as long as the process begins an item within each deadline."""
+        deadline_s = None if self._spec.limits is None else self._spec.limits.deadline_s
+        if deadline_s is None or self._begun is None:
+            return
+        begun = -1
+        while not connection.poll(deadline_s):
+            now = int.from_bytes(self._begun[:8], "little")
+            if now == begun:
+                self._kill()
+                raise BrokenError(f"node {self._name!r} did not answer within Limits.deadline_s={deadline_s}")
+            begun = now
 
     def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
-        """See `Placement`. The deadline of a batch is that of one item times their number."""
+        """See `Placement`. Each item has the deadline for itself."""
         try:
-            result: BatchResult = self._ask("call", (list(items), end), items=len(items) + end)
+            result: BatchResult = self._ask("call", (list(items), end), is_timed=True)
         except BrokenError as error:
-            if self._is_interrupted or self._spec.on_break == "fail":
+            if self._interrupted_at is not None or self._spec.on_break == "fail":
                 raise
             try:
                 self._bring_back()
@@ -161,30 +203,41 @@ class Separate:
         if connection is None or process is None:
             return
         try:
-            if process.poll() is None and not self._is_interrupted:
-                connection.send(Order("stop"))
-                if connection.poll(_STOP_S):
-                    is_answer, value = connection.recv()
-                    if not is_answer:
-                        raise value
+            if process.poll() is None:
+                connection.send_bytes(pickle.dumps(Order("stop")))
+                if not connection.poll(_STOP_S):
+                    raise ClocheError(f"the cleanup of node {self._name!r} took more than {_STOP_S} s: it was killed")
+                kind, value = pickle.loads(connection.recv_bytes())
+                if kind == Kind.RAISED:
+                    raise value
         except (EOFError, OSError):
             pass  # it has died: there is nothing to clean up
         finally:
             self._kill()
 
     def interrupt(self) -> None:
-        """See `Placement`. Ends the process."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            self._is_interrupted = True
-            process.send_signal(signal.SIGKILL)
+        """See `Placement`. The process is killed if its call goes on nevertheless."""
+        with self._lock:  # so that the call under way is still that call
+            if not self._is_working:
+                return
+            now, process = time.monotonic(), self._process
+            self._interrupted_at = self._interrupted_at or now
+            if process is None:
+                return
+            if now - self._interrupted_at > _GRACE_S:
+                process.kill()
+            else:
+                process.send_signal(signal.SIGTERM)  # each time: it may not have begun with the call yet
 
     def _kill(self) -> int:
         """End the process, if it has not ended. Returns its exit code."""
         connection, self._connection = self._connection, None
         process, self._process = self._process, None
+        begun, self._begun = self._begun, None
         if connection is not None:
             connection.close()
+        if begun is not None:
+            begun.close()
         if process is None:
             return 0
         try:
@@ -216,10 +269,9 @@ def _told(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def portable(error: BaseException) -> Exception:
-    """The error, if it can be pickled; else one that says the same."""
+def _unpacked(outcome: bytes) -> list[Any] | Exception:
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__qualname__}: {error}")
-    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__qualname__}: {error}")
+        unpacked: list[Any] | Exception = pickle.loads(outcome)
+    except Exception as error:
+        return TypeError(f"an output of the process of a node cannot be read: {error}")
+    return unpacked

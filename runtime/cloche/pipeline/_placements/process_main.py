@@ -2,53 +2,118 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import pickle
+import signal
 import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
 from cloche.pipeline._placements.native import Native, found_target
-from cloche.pipeline._placements.process import Order, portable
+from cloche.pipeline._placements.orders import Kind, Order, packed_outcome, portable
 from cloche.pipeline.placement import BatchResult
 from cloche.pipeline.spec import NodeSpec
 
 
-def main(descriptor: int) -> None:
-    """Serve orders until the host closes the socket or says "stop"."""
-    connection = Connection(descriptor)
-    node: Native | None = None
-    while True:
-        try:
-            order: Order = connection.recv()
-        except EOFError:
-            return
-        try:
-            if order.verb == "load":
-                entry, params, source, name, session_id = order.arguments
-                spec = NodeSpec(source, entry, params, placement="native")
-                node = Native(spec, found_target(spec, source, name), name, session_id)
-                value: Any = None
-            else:
-                value = _done(node, order)
-        except BaseException as error:
-            connection.send((False, portable(error)))
-        else:
-            connection.send((True, value))
-        if order.verb == "stop":
-            return
+class _Interrupted(BaseException):
+    """The host has interrupted the call under way."""
 
 
-def _done(node: Native | None, order: Order) -> Any:
-    if node is None:
-        raise RuntimeError("no node is loaded")
-    if order.verb == "call":
+class _Server:
+    """Serves orders.
+
+    Args:
+        connection: the host.
+        begun: memory shared with it: how many items of a batch have been begun.
+    """
+
+    def __init__(self, connection: Connection, begun: mmap.mmap) -> None:
+        self._connection = connection
+        self._begun = begun
+        self._node: Native | None = None
+        self._last = BatchResult([])
+        self._is_working = False
+
+    def serve(self) -> None:
+        """Serve until the host closes the socket or says "stop"."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which ends this process when it wants to
+        signal.signal(signal.SIGTERM, self._interrupt)
+        verb = ""
+        while verb != "stop":
+            try:
+                data = self._connection.recv_bytes()
+            except EOFError:
+                return
+            try:
+                order: Order = pickle.loads(data)
+            except Exception as error:
+                self._answer(Kind.REFUSED, f"{type(error).__qualname__}: {error}")
+                continue
+            verb = order.verb
+            try:
+                try:
+                    self._is_working = verb != "stop"
+                    value = self._done(order)
+                finally:
+                    self._is_working = False
+                self._answer(Kind.APART if verb == "apart" else Kind.VALUE, value)
+            except BaseException as error:
+                self._answer(Kind.RAISED, portable(error))
+
+    def _interrupt(self, *_: Any) -> None:
+        if self._is_working:
+            self._is_working = False
+            raise _Interrupted
+
+    def _answer(self, kind: Kind, value: Any) -> None:
+        try:
+            data = pickle.dumps((kind, value))
+        except Exception:
+            if not isinstance(value, BatchResult):
+                raise
+            data = pickle.dumps((Kind.APART, _apart(value)))
+        self._connection.send_bytes(data)
+
+    def _done(self, order: Order) -> Any:
+        if order.verb == "load":
+            entry, params, source, name, session_id = order.arguments
+            spec = NodeSpec(source, entry, params, placement="native")
+            self._node = Native(spec, found_target(spec, source), name, session_id, self._begin)
+            return None
+        if self._node is None:
+            raise RuntimeError("no node is loaded")
+        if order.verb == "apart":
+            return _apart(self._last)
+        if order.verb != "call":
+            return getattr(self._node, order.verb)(*order.arguments)
         items, end = order.arguments
-        result = node.call(items, end=end)
-        return BatchResult(
+        result = self._node.call(items, end=end)
+        self._last = BatchResult(
             [portable(outcome) if isinstance(outcome, Exception) else outcome for outcome in result.outcomes],
             result.ended,
         )
-    return getattr(node, order.verb)(*order.arguments)
+        return self._last
+
+    def _begin(self, number: int) -> None:
+        self._begun[:8] = number.to_bytes(8, "little")
+
+
+def _apart(result: BatchResult) -> tuple[list[bytes], bool]:
+    return [packed_outcome(outcome) for outcome in result.outcomes], result.ended
+
+
+def main(socket: int, counter: int) -> None:
+    """Serve a host.
+
+    Args:
+        socket: descriptor of the socket to it.
+        counter: descriptor of the shared memory.
+    """
+    begun = mmap.mmap(counter, mmap.PAGESIZE)
+    os.close(counter)
+    _Server(Connection(socket), begun).serve()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from cloche._runtime.batches import Batches
@@ -13,6 +13,7 @@ from cloche._runtime.stream import StreamSession
 from cloche._sandbox import Snapshot
 from cloche.errors import BrokenInstanceError, ClocheError
 from cloche.grants import Grants
+from cloche.pipeline._needs import check_needs
 from cloche.pipeline.errors import BrokenError
 from cloche.pipeline.placement import BatchResult, State
 from cloche.pipeline.spec import NodeSpec
@@ -42,7 +43,9 @@ class Sandboxed:
         self._session_id = session_id
         self._node: Node | None = None
         self._batches: Batches | None = None
-        self._stream: StreamSession | None = None
+        self._ended = False
+        self._before: list[Any] = []
+        """What a new stream gave before its first item, if an item has ended the one before."""
 
     def start(self) -> BatchResult:
         """See `Placement`."""
@@ -55,16 +58,25 @@ class Sandboxed:
             limits=spec.limits,
             grants=spec.grants,
             session_id=self._session_id,
-            on_break="raise" if spec.on_break == "fail" else spec.on_break,
+            **self._recovery,
         )
+        if "get_capabilities" in node.__cloche__.info["methods"]:
+            check_needs(self._name, node.call("get_capabilities"), "wasm")
         node.initialize()
-        return BatchResult([self._open()])
+        outputs = self._open()
+        return BatchResult([outputs], self._ended)
+
+    @property
+    def _recovery(self) -> dict[str, Any]:
+        """How the node is brought back: as often as its pipeline's rules want. Each time, an item at least is done with."""
+        on_break = self._spec.on_break
+        return {"on_break": "raise"} if on_break == "fail" else {"on_break": on_break, "max_restarts": sys.maxsize}
 
     def _open(self, *, resume: bool = False) -> list[Any]:
         """Begin the node's stream, or go on with that of its restored state. Returns what the node gave before its first item."""
         assert self._node is not None
         calls = self._node.__cloche__
-        self._stream = stream = StreamSession(calls, resume=resume)
+        stream = StreamSession(calls, resume=resume)
         self._batches = Batches(calls, stream)
         stream.open()
         outputs = []
@@ -74,20 +86,26 @@ class Sandboxed:
             if stream.wants:
                 break
             stream.next()
+        self._ended = stream.ended
         return outputs
 
     def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
         """See `Placement`."""
         assert self._batches is not None
+        if self._ended:
+            return BatchResult([], True)
         try:
             result = self._batches.send(list(items), end)
         except BrokenInstanceError as error:
             raise self._brought_back(error) from error
-        if result.ended and not end and isinstance(result.outcomes[-1], ClocheError):
+        outcomes: list[list[Any] | Exception] = list(result.outcomes)
+        if self._before and outcomes and isinstance(outcomes[0], list):
+            outcomes[0], self._before = self._before + outcomes[0], []
+        self._ended = result.ended
+        if result.ended and not end and isinstance(outcomes[-1], ClocheError):
             # a node that takes the whole stream ends with an item that fails: it gets a new one for the items behind it
-            self._open()
-            return BatchResult(list(result.outcomes))
-        return BatchResult(list(result.outcomes), result.ended)
+            self._before += self._open()
+        return BatchResult(outcomes, self._ended)
 
     def _brought_back(self, error: BrokenInstanceError) -> BrokenError:
         node = self._node
@@ -95,7 +113,7 @@ class Sandboxed:
         if node.broken:
             return BrokenError(f"{self._name}: {error}")
         try:
-            self._open(resume=node.stream_position is not None)
+            self._before = self._open(resume=node.stream_position is not None)
         except ClocheError as later:
             error.add_note(f"and it could not be brought back: {later}")
             return BrokenError(f"{self._name}: {error}")
@@ -118,11 +136,11 @@ class Sandboxed:
             state,
             name=self._name,
             limits=spec.limits,
-            grants=replace(grants),
+            grants=grants,
             reseed=False,
-            on_break="raise" if spec.on_break == "fail" else spec.on_break,
+            **self._recovery,
         )
-        self._open(resume=node.stream_position is not None)
+        self._before = self._open(resume=node.stream_position is not None)
 
     def memory_bytes(self) -> int:
         """See `Measured`."""
