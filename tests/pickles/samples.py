@@ -106,7 +106,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "Retry": lambda: pipeline.Retry(2, 0.5, then=pipeline.Restore()),
     "Skip": pipeline.Skip,
     "StageCounts": lambda: pipeline.StageCounts(1, 2),
-    "StageStatus": lambda: pipeline.StageStatus("a", "wasm", 3, pipeline.StageCounts(1)),
+    "StageStatus": lambda: pipeline.StageStatus("a", "wasm", 3, 128, pipeline.StageCounts(1), 0.5, 0.75, 41),
     "Graph": lambda: pipeline.Graph.of([pipeline.NodeSpec(cloche.Source(""), id="a")], None),
     "BatchResult": lambda: pipeline.BatchResult([[1], []], True),
     "Stats": lambda: cloche.Stats(1, 0.5, 41, 0, breaks=2),

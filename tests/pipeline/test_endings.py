@@ -298,7 +298,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing(thorough: bool) -> None:
                 thread.join(20)
         assert not threads(), injected.place
         assert sum(opened) == 0, injected.place
-    assert not pipeline.status
+    assert not pipeline._runs
 
 
 def test_a_fork_leaves_a_run_to_the_parent() -> None:

@@ -83,7 +83,7 @@ def test_a_place_of_the_callers_own_is_one_like_any_other() -> None:
         assert whole == ["hello", -1, 1, -2, 3, -3, 6, "bye"]
         rest = list(pipeline.resume(Checkpoint.from_bytes(kept[0]), [3]))
         assert rest == [-3, 6, "bye"]
-        assert not pipeline.status
+        assert not pipeline._runs
     first, second = Elsewhere.made
     assert (first.name, first.session_id) == ("far", "s")
     assert first.said == ["start", "stop"]
