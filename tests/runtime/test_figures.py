@@ -188,3 +188,14 @@ def test_without_the_kernel_s_page_map_nothing_is_known(
     assert node.stats.private_bytes == 0
     node.close()
     assert own.stats.idle_stores == 0
+
+
+def test_a_node_of_which_a_view_is_kept_is_alive(own: cloche.Runtime) -> None:
+    """Until the view is dropped."""
+    view = own.load(cloche.Source("def f(x): return x")).with_options(deadline_s=5).with_options(on_log=None)
+    gc.collect()
+    assert len(own.nodes) == own.stats.nodes == 1
+    assert view.process(1) == 1
+    del view
+    gc.collect()
+    assert own.nodes == ()

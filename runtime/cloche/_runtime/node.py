@@ -473,6 +473,7 @@ class NodeView(Node):
 
     def __init__(self, node: Node, options: CallOptions) -> None:
         super().__init__(node.__cloche__, node._restore)  # noqa: SLF001  # of the same class
+        self._node = node  # `Runtime.nodes` has the node as long as somebody holds it
         self._options = options
 
     @teaches()
