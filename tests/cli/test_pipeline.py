@@ -65,6 +65,11 @@ class Marked:
             file.write("cleaned up\\n")
 
 
+def loud(x):
+    print("a word")
+    return x
+
+
 def wait(x):
     while True:
         pass
@@ -355,6 +360,59 @@ def until_the_node(url: str, node: str, items: int) -> None:
         if any(one["id"] == node and one["items"] >= items for one in status["nodes"]):
             return
     raise AssertionError(f"{node} has not come to {items} items")
+
+
+@pytest.mark.image
+@pytest.mark.parametrize("place", ["native", "process", "inline"])
+def test_what_a_native_node_prints_is_no_result(run: Run, folder: Path, place: str) -> None:
+    """Programs read stdout."""
+    (folder / "p.json").write_text(
+        manifest({"node_type": "double"}, {"node_type": "loud", "execution": {"placement": place}})
+    )
+    done = run("run p.json --input - --quiet --allow-native all", "1\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "a word\n")
+
+
+@pytest.mark.image
+def test_a_reader_that_has_enough_ends_the_run_silently(folder: Path) -> None:
+    """As in ``cloche run ... | head``: the exit code is that of a program that SIGPIPE has ended."""
+    (folder / "p.json").write_text(manifest({"node_type": "double"}))
+    (folder / "many.jsonl").write_text("1\n" * 100_000)
+    with subprocess.Popen(
+        [sys.executable, "-m", "cloche.cli", *"run p.json --input many.jsonl".split()],
+        cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "2\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 141
+
+
+@pytest.mark.image
+def test_a_killed_run_goes_on(folder: Path) -> None:
+    """SIGKILL leaves no time for anything; the input is a pipe, which is given again from its beginning."""
+    line = "run p.json --input - --output out.jsonl --checkpoint at --checkpoint-every 4"
+    items = (folder / "ten.jsonl").read_text() * 10
+    with subprocess.Popen(
+        [sys.executable, "-m", "cloche.cli", *f"{line} --serve 0".split()],
+        cwd=folder, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stderr is not None
+        url = process.stderr.readline().split()[-1]
+        process.stdin.write(items[: 4 * 47])
+        process.stdin.flush()
+        until_the_node(url, "Total", 47)
+        while not (folder / "at").exists():
+            until_the_node(url, "Total", 47)
+        process.kill()
+    done = subprocess.run(
+        [sys.executable, "-m", "cloche.cli", *f"{line} --resume at --quiet".split()],
+        cwd=folder, input=items, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    totals = [*itertools.accumulate([*range(10)] * 10), {"total": 450}]
+    assert lines((folder / "out.jsonl").read_text()) == totals
 
 
 @pytest.mark.image

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,13 +109,26 @@ def run(job: Job) -> None:
         watch = Watch(pipeline)
         if job.serve is not None:
             stack.enter_context(Server(job.serve, watch, pipeline.graph, title))
-        with LiveView(watch, title, job.quiet or (job.target == "-" and sys.stdout.isatty())):
+        with (
+            LiveView(watch, title, job.quiet or (job.target == "-" and sys.stdout.isatty())),
+            redirect_stdout(_Prints()),
+        ):
             _work(job, pipeline, items, target, letters, progress, journal)
         summary = _summary(job, watch, items, target, letters)
     if not job.quiet:
         sys.stdout.flush()
         for text in summary:
             say(text)
+
+
+class _Prints(io.TextIOBase):
+    """What native nodes print: to stderr, as stdout has the results."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _journal(job: Job, progress: Progress | None) -> Journal | None:

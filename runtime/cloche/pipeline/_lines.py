@@ -11,6 +11,10 @@ __all__ = ["Path", "json_lines", "toml_lines", "yaml_lines"]
 
 Path: TypeAlias = tuple[str | int, ...]
 _HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]#]+?)\s*\]\]?\s*(#.*)?$")
+_MOST: Final = 100_000
+"""Values of a YAML document, with all that its aliases stand for: ten lines of aliases of aliases would be billions."""
+_MOST_OF_A_LINE: Final = 1000
+"""Characters of a line of TOML that may be the name of a table or key; others are parts of long values."""
 _KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
 
 
@@ -25,10 +29,15 @@ def json_lines(text: str) -> tuple[Any, dict[Path, int]]:
     decoder = json.JSONDecoder()
     skip = re.compile(r"[ \t\n\r]*")
 
+    counted, line = 0, 1
+
     def visit(at: int, path: Path) -> int:
         """Note the lines of the value that begins at or behind a place. Returns the place behind it."""
+        nonlocal counted, line
         at = skip.match(text, at).end()  # type: ignore[union-attr]  # it always matches
-        lines[path] = text.count("\n", 0, at) + 1
+        line += text.count("\n", counted, at)  # from the last place on: the whole text each time would take hours
+        counted = at
+        lines[path] = line
         if text[at] not in "[{":
             return decoder.raw_decode(text, at)[1]
         is_object, close = text[at] == "{", "}" if text[at] == "{" else "]"
@@ -61,13 +70,20 @@ def yaml_lines(text: str) -> tuple[Any, dict[Path, int]]:
 
     Raises:
         yaml.YAMLError: the text is no YAML document.
+        ValueError: it has too many values.
         ImportError: PyYAML is not installed.
     """
     import yaml
 
     lines: dict[Path, int] = {}
 
+    left = _MOST
+
     def visit(node: Any, path: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"it has more than {_MOST} values, with all that its aliases stand for")
         lines[path] = node.start_mark.line + 1
         if isinstance(node, yaml.MappingNode):
             for key, inner in node.value:
@@ -95,6 +111,8 @@ def toml_lines(text: str) -> tuple[Any, dict[Path, int]]:
     table: Path = ()
     counts: dict[Path, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > _MOST_OF_A_LINE:
+            continue
         if header := _HEADER.match(line):
             names = _names(header.group(2))
             table = ()
