@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -110,6 +111,8 @@ def main(socket: int, counter: int) -> None:
         socket: descriptor of the socket to it.
         counter: descriptor of the shared memory.
     """
+    with suppress(OSError):  # there is no stderr
+        os.dup2(2, 1)  # what a node prints is no result of the program whose stdout this is
     begun = mmap.mmap(counter, mmap.PAGESIZE)
     os.close(counter)
     _Server(Connection(socket), begun).serve()
