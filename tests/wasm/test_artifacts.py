@@ -730,3 +730,25 @@ def _is_lock(descriptor: int, folder: Path) -> bool:
         return Path(f"/proc/self/fd/{descriptor}").readlink() == folder / "a.lock"
     except OSError:
         return False
+
+
+def test_the_cache_is_a_real_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the owner of a link to a folder that is trusted could lead elsewhere between the check and the use."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    for chosen in (tmp_path / "link", "link", "real/../link/."):
+        monkeypatch.setenv("CLOCHE_CACHE", str(chosen))
+        assert cache_folder() == tmp_path.resolve() / "real"
+    monkeypatch.setenv("CLOCHE_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "link"))
+    assert cache_folder() == tmp_path.resolve() / "real" / "cloche"
+
+
+def test_a_relative_cache_without_a_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setenv("CLOCHE_CACHE", "cache")
+    with pytest.raises(ImageError, match="CLOCHE_CACHE is 'cache', which leads nowhere .*: give an absolute path"):
+        cache_folder()

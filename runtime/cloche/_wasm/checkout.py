@@ -18,11 +18,18 @@ __all__ = ["build_rule", "built_core", "cache_folder", "source_tree"]
 def cache_folder() -> Path:
     """The folder of images, native cores and AOT artifacts: $CLOCHE_CACHE, $XDG_CACHE_HOME/cloche or ~/.cache/cloche.
 
+    It is the real path, without links: who can change a link to a folder that is trusted cannot lead elsewhere after the check.
+
     Raises:
         ImageError: neither variable is set, and the user has no home folder.
     """
     if chosen := os.environ.get("CLOCHE_CACHE"):
-        return Path(chosen)
+        try:
+            return Path(os.path.realpath(chosen))
+        except (OSError, ValueError) as error:  # a relative path, and the current folder is gone
+            raise ImageError(
+                f"CLOCHE_CACHE is {chosen!r}, which leads nowhere ({error}): give an absolute path"
+            ) from error
     from platformdirs.unix import Unix  # on macOS as well: the scripts that build an image look there
 
     try:
@@ -33,7 +40,7 @@ def cache_folder() -> Path:
         not folder.is_absolute()
     ):  # HOME is not set, and the user has no entry in /etc/passwd; older versions give "~/.cache"
         raise ImageError("there is no folder to keep images in, as this user has no home: set CLOCHE_CACHE to one")
-    return folder
+    return Path(os.path.realpath(folder))
 
 
 def source_tree() -> Path | None:

@@ -60,9 +60,7 @@ def from_pandas(frame: pandas.DataFrame) -> dict[Any, Any]:
     Raises:
         TypeError: `frame` is no DataFrame, or has something that would be lost. The message names it, and says what to do.
     """
-    from cloche.frames import _pandas
-
-    return _pandas.columns(frame)
+    return _pandas().columns(frame)
 
 
 def to_pandas(columns: Any) -> pandas.DataFrame:
@@ -78,6 +76,16 @@ def to_pandas(columns: Any) -> pandas.DataFrame:
         TypeError: it is no such mapping; the message says what is wrong.
         ValueError: the columns have different lengths.
     """
-    from cloche.frames import _pandas
+    return _pandas().frame(columns)
 
-    return _pandas.frame(columns)
+
+def _pandas() -> Any:
+    try:
+        from cloche.frames import _pandas
+    except ModuleNotFoundError as error:
+        if error.name not in ("numpy", "pandas"):
+            raise
+        raise ModuleNotFoundError(
+            f"tables of pandas need {error.name}, which is not installed: pip install pandas", name=error.name
+        ) from None
+    return _pandas
