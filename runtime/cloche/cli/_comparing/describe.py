@@ -23,7 +23,13 @@ _BY_NAME = {
     "decimal.Decimal": "decimal", "fractions.Fraction": "fraction", "uuid.UUID": "uuid", "numbers.Number": "float",
     "numbers.Real": "float", "numbers.Integral": "int",
 }  # fmt: skip
-_LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable, collections.abc.Collection)
+_LISTS = (
+    list,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    collections.abc.Iterable,
+    collections.abc.Collection,
+)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
 _STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncIterable, collections.abc.AsyncGenerator)
@@ -53,11 +59,14 @@ def describe(main: str, text: str | None, filename: str, entries: list[str]) -> 
             if callable(getattr(module, name, None))
         ]
     found: dict[int, dict[str, Any]] = {}
+    targets: list[Any] = []
     for one in modules:
         for name, target in _nodes(one, near=one is module):
             if id(target) not in found and len(found) < _MOST_NODES:
+                targets.append(target)
                 found[id(target)] = {"module": one.__name__, "entry": name, **_described(target, one)}
-    return list(found.values())
+    bases = {id(base) for kind in targets if isinstance(kind, type) for base in kind.__mro__[1:]}
+    return [description for key, description in found.items() if key not in bases]
 
 
 def _below(module: types.ModuleType) -> list[types.ModuleType]:
@@ -79,9 +88,13 @@ def _nodes(module: types.ModuleType, *, near: bool) -> list[tuple[str, Any]]:
     def belongs(name: str, value: Any) -> bool:
         home = str(getattr(value, "__module__", ""))
         inside = home == top or home.startswith(f"{top}.")
-        return home == module.__name__ or (near and (inside or (isinstance(exported, (list, tuple)) and name in exported)))
+        return home == module.__name__ or (
+            near and (inside or (isinstance(exported, (list, tuple)) and name in exported))
+        )
 
-    public = [(name, value) for name, value in vars(module).items() if not name.startswith("_") and belongs(name, value)]
+    public = [
+        (name, value) for name, value in vars(module).items() if not name.startswith("_") and belongs(name, value)
+    ]
     classes = [
         (name, value)
         for name, value in public
@@ -109,7 +122,7 @@ def _described(target: Any, module: types.ModuleType) -> dict[str, Any]:
             skip = 0
     needed = [kind for kind, required in _parameters(process, skip)[0] if required]
     first = needed or [kind for kind, _ in _parameters(process, skip)[0][:1]]
-    made = _parameters(target.__init__, 1) if isinstance(target, type) else ([], {})
+    made = _parameters(inspect.getattr_static(target, "__init__"), 1) if isinstance(target, type) else ([], {})
     values = list(vars(module).values())
     numeric = any(
         getattr(value, "__name__", None) == "numpy" or str(getattr(value, "__module__", "")).startswith("numpy")
@@ -181,7 +194,11 @@ def _class(base: Any, of: tuple[Any, ...], depth: int) -> dict[str, Any]:
         return _array(base, of)
     if typing.is_typeddict(base):
         fields = list(typing.get_type_hints(base).items())[:_WIDE]
-        return {"kind": "fixed", "names": [name for name, _ in fields], "of": [_type(one, depth - 1) for _, one in fields]}
+        return {
+            "kind": "fixed",
+            "names": [name for name, _ in fields],
+            "of": [_type(one, depth - 1) for _, one in fields],
+        }
     if isinstance(base, type) and issubclass(base, enum.Enum):
         values = [member.value for member in list(base)[:_WIDE]]
         return {"kind": "literal", "of": [value for value in values if type(value) in _PLAIN]}

@@ -1,7 +1,7 @@
 """Makes up what a node is called with: values of the types that its annotations name, or else a few of each usual kind.
 
-The types come from a stranger's code, as plain values that `describe` has written in the sandbox. The same types give the same values
-each time. No text has a character with which a path could lead anywhere: natively a node may do with a path what it likes.
+The types come from a stranger's code, as plain values that `describe` has written in the sandbox. The same types give the same
+values each time. No text has a character with which a path could lead anywhere: natively a node may do with a path what it likes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import decimal
 import fractions
 import uuid
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from random import Random
 from typing import Any, Final
 
@@ -51,8 +52,10 @@ def generated(kinds: Sequence[Any], count: int, *, spread: bool, numeric: bool) 
         numeric: whether the node's module uses numpy.
     """
     wanted = list(kinds) if spread else list(kinds[:1]) or [{"kind": "any"}]
-    if not spread and _is_any(wanted[0]):
+    if not spread and (_is_any(wanted[0]) or not has_hypothesis()):
         return _corpus(numeric)[:count]
+    if not has_hypothesis():
+        return list(combinations(_corpus(numeric), len(wanted)))[:count]
     return _drawn(_strategy_of(wanted, spread=spread, numeric=numeric), count)
 
 
@@ -99,19 +102,17 @@ def params_for(needs: dict[str, Any]) -> list[dict[str, Any]]:
     """
     if not needs:
         return [{}]
-    usual = {name: _USUAL.get(_kind(kind), lambda: None)() for name, kind in needs.items()}
+    usual: dict[str, Any] = {name: _USUAL.get(_kind(kind), lambda: None)() for name, kind in needs.items()}
     for name, kind in needs.items():
-        if _kind(kind) in ("literal", "union", "tuple", "fixed", "array"):
+        if has_hypothesis() and _kind(kind) in ("literal", "union", "tuple", "fixed", "array"):
             usual[name] = _drawn(_strategy(kind, _DEEP, numeric=False), 3)[-1]
-    sets = [usual]
-    if all(_is_any(kind) for kind in needs.values()):
-        sets += [dict.fromkeys(needs, value) for value in (1, 1.0, "a", [1, 2], {})]
-    return sets
+    others: tuple[Any, ...] = (1, 1.0, "a", [1, 2], {}) if all(_is_any(kind) for kind in needs.values()) else ()
+    return [usual, *(dict.fromkeys(needs, value) for value in others)]
 
 
 _USUAL: Final[dict[str, Callable[[], Any]]] = {
     "any": lambda: 1, "unknown": lambda: 1, "none": lambda: None, "bool": lambda: True, "int": lambda: 4, "float": lambda: 0.5,
-    "complex": lambda: 1j, "str": lambda: "a", "bytes": lambda: b"a", "list": lambda: [], "dict": dict, "set": set,
+    "complex": lambda: 1j, "str": lambda: "a", "bytes": lambda: b"a", "list": list, "dict": dict, "set": set,
     "frozenset": frozenset, "tuples": tuple, "scalar": lambda: 1,
     "datetime": lambda: datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC), "date": lambda: datetime.date(2020, 1, 2),
     "time": lambda: datetime.time(12), "timedelta": lambda: datetime.timedelta(seconds=1), "decimal": lambda: decimal.Decimal(1),
@@ -203,7 +204,7 @@ def _strategy(kind: Any, depth: int, *, numeric: bool, shrinks: bool = False) ->
         case "literal" if of:
             return st.sampled_from([value for value in of if type(value) in _LITERALS] or [None])
         case "datetime":
-            return st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(2100, 1, 1))  # noqa: DTZ001  # as most nodes have them
+            return st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(2100, 1, 1))  # noqa: DTZ001  # as usual
         case "date":
             return st.dates(datetime.date(1970, 1, 2), datetime.date(2100, 1, 1))
         case "time":
@@ -224,8 +225,8 @@ def _strategy(kind: Any, depth: int, *, numeric: bool, shrinks: bool = False) ->
 _HASHABLE: Final = frozenset(("none", "bool", "int", "float", "str", "bytes", "date", "datetime", "uuid", "literal"))
 _LITERALS: Final = (bool, int, float, str, bytes, type(None))
 _ARRAY_TYPES: Final = (
-    "float32", "float64", "int16", "int32", "int64", "uint8", "bool", "int8", "uint16", "uint32", "uint64", "complex64", "complex128",
-    "float16",
+    "float32", "float64", "int16", "int32", "int64", "uint8", "bool", "int8", "uint16", "uint32", "uint64", "complex64",
+    "complex128", "float16",
 )  # fmt: skip
 
 
@@ -235,7 +236,9 @@ def _array_strategy(np: Any, dtype: str, *, scalar: bool) -> Any:
 
     chosen = np.dtype(dtype) if dtype in _ARRAY_TYPES else None
     if scalar:
-        return arrays.from_dtype(chosen or np.dtype("float64"), allow_nan=False).map((chosen or np.dtype("float64")).type)
+        return arrays.from_dtype(chosen or np.dtype("float64"), allow_nan=False).map(
+            (chosen or np.dtype("float64")).type
+        )
     ready = st.sampled_from([one if chosen is None else one.astype(chosen) for one in _arrays(np)])
     types = st.just(chosen) if chosen is not None else st.sampled_from([np.dtype("float64"), np.dtype("float32")])
     made = types.flatmap(
@@ -250,7 +253,13 @@ def _array_strategy(np: Any, dtype: str, *, scalar: bool) -> Any:
 
 def _bounds(kind: Any) -> dict[str, Any]:
     if kind.kind == "f":
-        return {"min_value": -1000, "max_value": 1000, "allow_nan": False, "allow_infinity": False, "allow_subnormal": False}
+        return {
+            "min_value": -1000,
+            "max_value": 1000,
+            "allow_nan": False,
+            "allow_infinity": False,
+            "allow_subnormal": False,
+        }
     if kind.kind == "c":
         return {"max_magnitude": 1000, "allow_nan": False, "allow_infinity": False}
     return {}

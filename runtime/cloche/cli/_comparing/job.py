@@ -120,4 +120,3 @@ def _advised(row: Row, findings: Sequence[Finding]) -> Row:
         if f"{found.file}:{found.line}" in row.at or row.why.endswith(found.problem):
             return replace(row, workaround=f"{found.file}:{found.line}: {found.remedy}")
     return row
-

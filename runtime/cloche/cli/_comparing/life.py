@@ -36,8 +36,8 @@ class Outcome:
     """What one step of a node came to.
 
     Attributes:
-        kind: "value"; "error": the node raised; "refused": the value cannot be sent to a sandbox; "encode": the node's result cannot
-            be sent; "broken": its sandbox or process has ended, or did not answer.
+        kind: "value"; "error": the node raised; "refused": the value cannot be sent to a sandbox; "encode": the node's result
+            cannot be sent; "broken": its sandbox or process has ended, or did not answer.
         value: the result.
         error: class and text of what was raised.
         remedy: what can be done about it.
@@ -210,10 +210,12 @@ def timed(node: Any, items: Sequence[Any], most_s: float, way: Way) -> float | N
         most_s: seconds after which no call is begun.
         way: how it is called.
     """
+    made: list[Callable[[], Any]]
     if way == "stream":
-        calls = cycle([lambda: list(node.stream(items))])
+        made = [lambda: list(node.stream(items))]
     else:
-        calls = cycle([partial(node.process, *(item if way == "spread" else (item,))) for item in items])
+        made = [partial(node.process, *(item if way == "spread" else (item,))) for item in items]
+    calls = cycle(made)
     taken: list[float] = []
     end = time.perf_counter() + most_s
     try:
@@ -258,7 +260,11 @@ class Life:
             "call": [outcome.plain() for outcome in self.calls],
             "stream": None if self.stream is None else {"output": self.stream.value, **self.stream.plain()},
             "end": None if self.finish is None else self.finish.plain(),
-            "state": {name: self.state[name].value for name in wanted if name in self.state and self.state[name].kind == "value"},
+            "state": {
+                name: self.state[name].value
+                for name in wanted
+                if name in self.state and self.state[name].kind == "value"
+            },
         }
 
 

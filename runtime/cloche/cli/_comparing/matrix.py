@@ -104,14 +104,11 @@ def row(target: Target, runtime: Runtime, settings: Settings) -> Row:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cloche-check-")) if trial.made_up else None
             call_s = _MADE_UP_S if trial.made_up else settings.limits.deadline_s or 60.0
             for hash_seed in (0, 1):
-                natives.append(
-                    stack.enter_context(
-                        Native(
-                            target.path, target.entry, trial.params, grants, settings.limits,
-                            folder=folder, call_s=call_s, hash_seed=hash_seed, made_up=trial.made_up,
-                        )
-                    )
+                side = Native(
+                    target.path, target.entry, trial.params, grants, settings.limits,
+                    folder=folder, call_s=call_s, hash_seed=hash_seed, made_up=trial.made_up,
                 )  # fmt: skip
+                natives.append(stack.enter_context(side))
             if grants.mounts:
                 trial.notes.append("natively it sees the files of this machine, not the folders that are mounted")
         return _compared(trial, natives, sandbox)
@@ -132,9 +129,7 @@ class _Loader:
         if self._loaded is not None and self._loaded[0] == key:
             return self._runtime.restore(self._loaded[1], limits=self._limits, grants=self._grants, reseed=False)
         target = self._target
-        node = self._runtime.load(
-            target.path, target.entry, self._params, limits=self._limits, grants=self._grants
-        )
+        node = self._runtime.load(target.path, target.entry, self._params, limits=self._limits, grants=self._grants)
         self._loaded = key, node.snapshot()
         return node
 
@@ -145,7 +140,9 @@ def _prepared(target: Target, settings: Settings) -> _Trial:
         trial.items = list(settings.items)
         trial.spread = target.spread and all(type(item) is tuple for item in trial.items)
     elif any(getattr(mount, "writable", False) for mount in target.grants.mounts.values()):
-        trial.notes.append("no inputs are made up for a node that can write to a folder of yours: give some with --input")
+        trial.notes.append(
+            "no inputs are made up for a node that can write to a folder of yours: give some with --input"
+        )
     elif settings.examples:
         if not inputs.has_hypothesis():
             trial.notes.append("inputs that fit the annotations need hypothesis: pip install 'cloche[check]'")
@@ -223,13 +220,13 @@ def _both(trial: _Trial, natives: list[Native], sandbox: LoadedSide) -> Row:
     if broke is not None or native.load.kind != "value":
         trial.notes.append(f"natively it cannot be compared: {(broke or native.load).told}")
         return _sandbox_alone(trial, sandbox)
-    accepted = [index for index, outcome in enumerate(native.calls) if outcome.kind in ("value", "encode")]
-    options: dict[str, Any] = {"accepted": [one for one in accepted if native.calls[one].kind == "value"][:MOST_STREAMED]}
+    accepted = [index for index, outcome in enumerate(native.calls) if outcome.kind == "value"]
+    options: dict[str, Any] = {"accepted": accepted[:MOST_STREAMED]}
     again = _life(trial, natives[1], **options)
     unstable = rows.unstable_paths(native, again)
     there = _life(trial, sandbox, names=list(native.state), **options)
-    failed = rows.failures(native, there)
-    found = rows.differences(native, there, unstable, trial.items)
+    failed = rows.failures(native, there, given=not trial.made_up)
+    found = rows.differences(native, there, unstable, trial.items, failed)
     wordings = [one for one in found if trial.made_up and rows.is_of_another_python(one[1])]
     if wordings:
         trial.notes.append(f"the wording of {len(wordings)} errors differs: {rows.python_of_both()}")
@@ -237,19 +234,21 @@ def _both(trial: _Trial, natives: list[Native], sandbox: LoadedSide) -> Row:
     if len(there.calls) < len(native.calls) and not failed:
         trial.notes.append(f"compared on the first {len(there.calls)} inputs only: there was no time for more")
     figures: dict[str, Any] = {
-        "at": failed[0][1].at if failed else [], "compared": True, "tried": len(there.calls), "accepted": len(accepted), "failed": len(failed),
-        "unstable": rows.told(unstable),
+        "at": failed[0][1].at if failed else [], "compared": True, "tried": len(there.calls), "accepted": len(accepted),
+        "failed": len(failed), "unstable": rows.told(unstable),
     }  # fmt: skip
-    if not accepted and not trial.alone and not found:
+    if not accepted and not trial.alone and not found and not failed:
         first = f": {native.calls[0].told}" if native.calls else ""
         return trial.row("unknown", f"no input is accepted natively{first}", "give some with --input", **figures)
-    verdict, why, remedy = rows.judged(found, failed, len(accepted), trial.items)
     told = [one for one, _, _ in found]
+    smaller: Difference | None = None
     if trial.made_up and (index := _first(found, failed)) is not None and inputs.has_hypothesis():
         smaller = _smallest(trial, natives[0], sandbox, unstable, trial.items[index])
-        if smaller is not None:
-            told = [smaller, *told]
-            figures["more"] = 0
+        told = told if smaller is None else [smaller, *told]
+    example = smaller.input if smaller is not None else shown(trial.items[failed[0][0]]) if failed else ""
+    verdict, why, remedy = rows.judged(found, failed, len(accepted), example)
+    if verdict == "differs" and not rows.SAME_PYTHON:
+        trial.notes.append(f"{rows.python_of_both()}: that alone may be the reason")
     shown_first, more = rows.cut(told)
     figures["cost"] = _cost(trial, natives[0], sandbox, [one for one in options["accepted"] if one < len(there.calls)])
     return trial.row(verdict, why, remedy, **{**figures, "differences": shown_first, "more": more})
@@ -269,7 +268,7 @@ def _native_life(trial: _Trial, native: Native) -> Life:
         life = _life(trial, native)
         if not trial.made_up:
             return life
-        bad = [index for index, outcome in enumerate(life.calls) if outcome.kind == "broken" or outcome.seconds > _SLOW_S]
+        bad = [index for index, one in enumerate(life.calls) if one.kind == "broken" or one.seconds > _SLOW_S]
         if not bad:
             return life
         drops += 1
@@ -281,9 +280,7 @@ def _native_life(trial: _Trial, native: Native) -> Life:
             return Life(life.load)
 
 
-def _smallest(
-    trial: _Trial, native: Native, sandbox: LoadedSide, unstable: Unstable, item: Any
-) -> Difference | None:
+def _smallest(trial: _Trial, native: Native, sandbox: LoadedSide, unstable: Unstable, item: Any) -> Difference | None:
     """The difference on the smallest input that shows it, if a new node shows it with one call."""
     end = time.monotonic() + _SHRINK_S
     last: list[tuple[Any, Outcome, Outcome]] = []
@@ -292,9 +289,7 @@ def _smallest(
         if time.monotonic() > end or native.begin().kind != "value" or sandbox.begin().kind != "value":
             return False
         here, there = (side.call(value, spread=trial.spread) for side in (native, sandbox))
-        if here.kind not in ("value", "encode"):
-            return False
-        if _apart(here, there, unstable) or there.kind == "encode":
+        if here.kind == "value" and _apart(here, there, unstable):
             last.append((value, here, there))
             return True
         return False
@@ -302,21 +297,20 @@ def _smallest(
     if not differs(item):
         return None
     target = trial.target
-    options = {"spread": target.spread, "numeric": target.numeric, "tries": _SHRINK_TRIES}
-    is_found, value = inputs.smallest(target.items, differs, **options)
+    is_found, value = inputs.smallest(
+        target.items, differs, spread=target.spread, numeric=target.numeric, tries=_SHRINK_TRIES
+    )
     value, here, there = next((one for one in reversed(last) if is_found and one[0] is value), last[0])
     first = next(iter(_apart(here, there, unstable)), None)
     what = "error" if there.kind != "value" else "output"
     if first is None or len(first.path) == 2:
         return Difference(
             what=what, input=shown(value), where="", how="fails in the sandbox alone",
-            native=shown(here.value) if here.kind == "value" else "a value that cannot be sent", sandbox=there.told,
-            smallest=is_found,
+            native=shown(here.value), sandbox=there.told, smallest=is_found,
         )  # fmt: skip
-    what = {"logs": "log"}.get(first.path[2], first.path[2])
     return Difference(
-        what=what, input=shown(value), where=where(first.path[3:]), how=first.how, native=first.native,
-        sandbox=first.sandbox, smallest=is_found,
+        what={"logs": "log"}.get(first.path[2], str(first.path[2])), input=shown(value), where=where(first.path[3:]),
+        how=first.how, native=first.native, sandbox=first.sandbox, smallest=is_found,
     )  # fmt: skip
 
 
@@ -339,5 +333,3 @@ def _cost(trial: _Trial, native: Native | None, sandbox: LoadedSide, accepted: S
         native_s=here, sandbox_s=there, ratio=there / here if here else None, memory_bytes=sandbox.memory_bytes,
         native_memory_bytes=native.memory_bytes if native is not None and here is not None else None,
     )  # fmt: skip
-
-

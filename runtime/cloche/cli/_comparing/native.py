@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final, Self
 
 from cloche.cli._comparing.life import Outcome, Way
@@ -59,7 +60,8 @@ class Native:
         made_up: bool,
     ) -> None:
         given = replace(grants, mounts={}, scratch_bytes=0)
-        self._order = (os.path.abspath(path) if os.path.exists(path) else path, entry, params, given, limits)  # noqa: PTH100  # a name of a module stays one
+        here = Path(path)
+        self._order = (str(here.absolute()) if here.exists() else path, entry, params, given, limits)
         self._folder, self._call_s, self._hash_seed = folder, call_s, hash_seed
         self._memory = _MEMORY if made_up else 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -145,7 +147,7 @@ class Native:
         ours, theirs = socket.socketpair()
         with theirs:
             self._connection = Connection(ours.detach())
-            paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)  # noqa: PTH100  # it starts elsewhere
+            paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)  # it starts elsewhere
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cloche.cli._comparing.native_main", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],

@@ -32,7 +32,9 @@ class _Local(LoadedSide):
         """The time of plain calls, without what a `LocalGuest` adds."""
         node = self.node
         assert isinstance(node, LocalGuest)
-        logging.basicConfig(level=self.log_level, handlers=[logging.NullHandler()])  # records are made, as in the sandbox
+        logging.basicConfig(
+            level=self.log_level, handlers=[logging.NullHandler()]
+        )  # records are made, as in the sandbox
         loop = asyncio.new_event_loop()
         try:
             return timed(NativeNode(node.target, loop), items, most_s, way)

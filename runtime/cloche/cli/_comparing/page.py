@@ -1,4 +1,4 @@
-"""The matrix as one HTML page, which needs no other file, no script and no network. Every text is escaped: names come from strangers."""
+"""The matrix as one HTML page, which needs no other file, no script and no network. Every text is escaped: it is a stranger's."""
 
 from __future__ import annotations
 
@@ -78,9 +78,12 @@ def _section(row: Any) -> str:
         columns = ("what", "input", "where", "how", "native", "sandbox")
         head = "".join(f"<th>{column}</th>" for column in columns)
         body = "".join(
-            f"<tr>{''.join(f'<td>{_text(getattr(one, column))}</td>' for column in columns)}</tr>" for one in row.differences
+            f"<tr>{''.join(f'<td>{_text(getattr(one, column))}</td>' for column in columns)}</tr>"
+            for one in row.differences
         )
-        parts.append(f'<div class="scroll"><table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+        parts.append(
+            f'<div class="scroll"><table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
     more = [f"{row.more} more differences"] if row.more else []
     more += [f"changes from run to run natively: {', '.join(row.unstable)}"] if row.unstable else []
     parts.append(f'<ul class="prose">{"".join(f"<li>{_text(one)}</li>" for one in [*more, *row.notes])}</ul>')

@@ -11,17 +11,18 @@ from cloche import remedies
 from cloche.cli._comparing.life import Life, Outcome
 from cloche.cli._comparing.values import Found, Path, Unstable, compare, shown, where
 
-__all__ = ["Cost", "Difference", "Row", "Verdict", "differences", "judged", "unstable_paths"]
+__all__ = ["SAME_PYTHON", "Cost", "Difference", "Row", "Verdict", "differences", "judged", "unstable_paths"]
 
 Verdict = Literal["works", "differs", "broken", "unknown"]
-"""``works``: the sandbox does what native Python does, or, without the comparison, what could be tried. ``differs``: results, logs,
-errors or state are others. ``broken``: it cannot be loaded, or fails on what native Python does not. ``unknown``: it could not be tried.
+"""``works``: the sandbox does what native Python does, or, without the comparison, takes what it is given. ``differs``: results,
+logs, errors or state are others. ``broken``: it does not load, or fails where native Python does not. ``unknown``: not tried.
 """
 
 _MOST: Final = 10
 """Differences that a row has."""
 _MESSAGE: Final = ("error", 1)
-_SAME_PYTHON: Final = remedies.PYTHON == f"{sys.version_info[0]}.{sys.version_info[1]}"
+SAME_PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}" == remedies.PYTHON
+"""Whether this program runs on the sandbox's version of Python."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,17 +142,29 @@ def _place(path: Path) -> str:
 _PARTS: Final = {"output": "output", "error": "error", "logs": "log"}
 
 
-def failures(native: Life, sandbox: Life) -> list[tuple[int, Outcome]]:
-    """Calls that fail in the sandbox alone: index, and what happened there."""
+def failures(native: Life, sandbox: Life, *, given: bool) -> list[tuple[int, Outcome]]:
+    """Calls that fail in the sandbox alone: index, and what happened there.
+
+    Args:
+        native: what happened natively.
+        sandbox: what happened in the sandbox.
+        given: whether somebody gave the inputs. A result that cannot be sent fails then; of inputs that were made up some are odd, and
+            their results as well, so it fails if no result can be sent.
+    """
+    cannot_be_sent = not any(outcome.kind == "value" for outcome in native.calls)
     pairs = zip(native.calls, sandbox.calls, strict=False)
     return [
         (index, there)
         for index, (here, there) in enumerate(pairs)
-        if there.kind in ("encode", "broken") or (there.kind != "value" and here.kind == "value")
+        if there.kind == "broken"
+        or (there.kind != "value" and here.kind == "value")
+        or (there.kind == "encode" and (cannot_be_sent or given))
     ]
 
 
-def differences(native: Life, sandbox: Life, unstable: Unstable, items: Sequence[Any]) -> list[tuple[Difference, Found, int | None]]:
+def differences(
+    native: Life, sandbox: Life, unstable: Unstable, items: Sequence[Any], failed: Sequence[tuple[int, Outcome]]
+) -> list[tuple[Difference, Found, int | None]]:
     """All that is other in the sandbox, but for calls that fail there alone: with the index of the call.
 
     Args:
@@ -159,9 +172,10 @@ def differences(native: Life, sandbox: Life, unstable: Unstable, items: Sequence
         sandbox: what happened in the sandbox.
         unstable: see `unstable_paths`.
         items: what the calls were made with.
+        failed: the calls that fail in the sandbox alone.
     """
     count = min(len(native.calls), len(sandbox.calls))
-    fails = {index for index, _ in failures(native, sandbox)}
+    fails = {index for index, _ in failed}
     one, other = native.plain(list(sandbox.state)), sandbox.plain()
     one["call"] = [None if index in fails else outcome for index, outcome in enumerate(one["call"][:count])]
     other["call"] = [None if index in fails else outcome for index, outcome in enumerate(other["call"][:count])]
@@ -201,21 +215,19 @@ def _difference(found: Found, items: Sequence[Any], native: Life) -> Difference:
             what, place = {"load": "log"}.get(head, str(head)), where(rest)
         case _:
             what, place = "output", ""
-    return Difference(
-        what=what, input=given, where=place, how=found.how, native=found.native, sandbox=found.sandbox
-    )
+    return Difference(what=what, input=given, where=place, how=found.how, native=found.native, sandbox=found.sandbox)
 
 
 def is_of_another_python(found: Found) -> bool:
     """Whether it is the wording of an error alone, while the two sides are different versions of Python."""
-    return not _SAME_PYTHON and found.path[2:4] == _MESSAGE and found.path[0] == "call"
+    return not SAME_PYTHON and found.path[2:4] == _MESSAGE and found.path[0] == "call"
 
 
 def judged(
     found: Sequence[tuple[Difference, Found, int | None]],
     failed: Sequence[tuple[int, Outcome]],
     accepted: int,
-    items: Sequence[Any],
+    given: str,
 ) -> tuple[Verdict, str, str]:
     """The verdict of a comparison, why, and what can be done.
 
@@ -223,14 +235,14 @@ def judged(
         found: the differences.
         failed: calls that failed in the sandbox alone.
         accepted: how many items the node accepts natively.
-        items: what the calls were made with.
+        given: the input that shows it best, as text; "": that is not known.
     """
     if failed:
-        index, outcome = failed[0]
+        outcome = failed[0][1]
         share = "each input" if len(failed) >= accepted else f"{len(failed)} of {accepted} inputs"
-        given = f", first on {shown(items[index])}" if index < len(items) else ""
+        example = f", such as {given}" if given else ""
         remedy = outcome.remedy or next((one.remedy for _, one in failed if one.remedy), "")
-        return "broken", f"fails on {share}{given}: {outcome.told}", remedy
+        return "broken", f"fails on {share}{example}: {outcome.told}", remedy
     if not found:
         return "works", "", ""
     sizes = [one.relative for _, one, _ in found]

@@ -112,7 +112,11 @@ def _listed(path: str, entries: list[str], grants: Grants, runtime: Runtime, lim
     file, text, _ = modules.files.get(modules.main, ("", "", False))
     try:
         with runtime.load(
-            Path(__file__).with_name("describe.py"), "describe", name="describe", limits=limits, grants=with_own(path, grants)
+            Path(__file__).with_name("describe.py"),
+            "describe",
+            name="describe",
+            limits=limits,
+            grants=with_own(path, grants),
         ) as node:
             answer = node.process(modules.main, None if is_folder else text, file, entries)
     except ClocheError:

@@ -44,8 +44,8 @@ class Found:
 class Unstable:
     """Places whose values change from run to run.
 
-    What is unstable in one call, or in one output of a stream, is unstable in all of them. If several items of a list are, all are: the
-    order of a set, or of threads, is another one each time, and two runs show only some of the orders.
+    What is unstable in one call, or in one output of a stream, is unstable in all of them. If several items of a list are, all are:
+    the order of a set, or of threads, is another one each time, and two runs show only some of the orders.
 
     Args:
         paths: places at which two runs have differed.
@@ -137,7 +137,7 @@ def _inside(one: Any, other: Any) -> list[tuple[Any, Any, Any]] | str | None:
         case Record():
             if (one._name, one._fields) != (other._name, other._fields):  # noqa: SLF001  # as of a namedtuple
                 return "another class, or other fields"
-            pairs = zip(one._asdict().items(), other._asdict().values(), strict=True)  # noqa: SLF001  # likewise
+            pairs = zip(one._asdict().items(), other._asdict().values(), strict=True)  # likewise
             return [(field, value, right) for (field, value), right in pairs]
     return None
 
@@ -145,7 +145,9 @@ def _inside(one: Any, other: Any) -> list[tuple[Any, Any, Any]] | str | None:
 def _keys(one: list[Any], other: list[Any]) -> str:
     missing = [key for key in one if key not in other]
     more = [key for key in other if key not in one]
-    told = [f"lacks the key {shown(key)}" for key in missing[:3]] + [f"has the key {shown(key)} more" for key in more[:3]]
+    told = [f"lacks the key {shown(key)}" for key in missing[:3]] + [
+        f"has the key {shown(key)} more" for key in more[:3]
+    ]
     return f"in the sandbox it {' and '.join(told)}" if told else "its keys differ"
 
 
@@ -161,7 +163,7 @@ def _different(one: Any, other: Any) -> tuple[str, float | None] | None:
     if hasattr(one, "shape") and hasattr(one, "data"):  # `cloche_wire.Array`: this program has no numpy
         same = (one.dtype, one.shape, bytes(one.data)) == (other.dtype, other.shape, bytes(other.data))
         return None if same else ("another array", None)
-    if one == other or (one != one and other != other):  # noqa: PLR0124  # NaN of Decimal, NaT
+    if one == other or (one != one and other != other):  # NaN of Decimal, NaT
         return None
     if isinstance(one, (set, frozenset)):
         return f"{len(one - other)} items are natively alone in it, {len(other - one)} in the sandbox alone", None
@@ -190,7 +192,7 @@ def _arrays(np: Any, one: Any, other: Any) -> tuple[str, float | None] | None:
         return None
     unequal = one != other
     if one.dtype.kind in "fcmM":
-        unequal &= ~((one != one) & (other != other))  # noqa: PLR0124  # NaN and NaT
+        unequal &= ~((one != one) & (other != other))  # NaN and NaT
     count = int(np.count_nonzero(unequal))
     if not count:
         # the bytes differ, the values do not: zeros of either sign, or payloads of NaN, which Python cannot see
