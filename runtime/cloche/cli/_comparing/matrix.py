@@ -234,7 +234,7 @@ def _both(trial: _Trial, natives: list[Native], sandbox: LoadedSide) -> Row:
     if len(there.calls) < len(native.calls) and not failed:
         trial.notes.append(f"compared on the first {len(there.calls)} inputs only: there was no time for more")
     figures: dict[str, Any] = {
-        "at": failed[0][1].at if failed else [], "compared": True, "tried": len(there.calls), "accepted": len(accepted),
+        "at": failed[0][1].at if failed else [], "compared": True, "tried": len(native.calls), "accepted": len(accepted),
         "failed": len(failed), "unstable": rows.told(unstable),
     }  # fmt: skip
     if not accepted and not trial.alone and not found and not failed:
@@ -289,7 +289,7 @@ def _smallest(trial: _Trial, native: Native, sandbox: LoadedSide, unstable: Unst
         if time.monotonic() > end or native.begin().kind != "value" or sandbox.begin().kind != "value":
             return False
         here, there = (side.call(value, spread=trial.spread) for side in (native, sandbox))
-        if here.kind == "value" and _apart(here, there, unstable):
+        if here.kind in ("value", "error") and _apart(here, there, unstable):
             last.append((value, here, there))
             return True
         return False
@@ -303,7 +303,14 @@ def _smallest(trial: _Trial, native: Native, sandbox: LoadedSide, unstable: Unst
     value, here, there = next((one for one in reversed(last) if is_found and one[0] is value), last[0])
     first = next(iter(_apart(here, there, unstable)), None)
     what = "error" if there.kind != "value" else "output"
-    if first is None or len(first.path) == 2:
+    if first is None:
+        return None
+    if len(first.path) == 2 and here.kind == "error":
+        return Difference(
+            what="error", input=shown(value), where="", how="raises natively, and not in the sandbox", native=here.told,
+            sandbox=shown(there.value), smallest=is_found,
+        )  # fmt: skip
+    if len(first.path) == 2:
         return Difference(
             what=what, input=shown(value), where="", how="fails in the sandbox alone",
             native=shown(here.value), sandbox=there.told, smallest=is_found,
@@ -315,7 +322,8 @@ def _smallest(trial: _Trial, native: Native, sandbox: LoadedSide, unstable: Unst
 
 
 def _apart(here: Outcome, there: Outcome, unstable: Unstable) -> list[Found]:
-    return compare({"call": [here.plain()]}, {"call": [there.plain()]}, unstable)
+    found = compare({"call": [here.plain()]}, {"call": [there.plain()]}, unstable)
+    return [one for one in found if not rows.is_of_another_python(one)]
 
 
 def _cost(trial: _Trial, native: Native | None, sandbox: LoadedSide, accepted: Sequence[int]) -> Cost | None:

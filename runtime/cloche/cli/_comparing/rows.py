@@ -148,8 +148,8 @@ def failures(native: Life, sandbox: Life, *, given: bool) -> list[tuple[int, Out
     Args:
         native: what happened natively.
         sandbox: what happened in the sandbox.
-        given: whether somebody gave the inputs. A result that cannot be sent fails then; of inputs that were made up some are odd, and
-            their results as well, so it fails if no result can be sent.
+        given: whether somebody gave the inputs. A result that cannot be sent fails then. Of inputs that were made up some are odd,
+            and their results as well, so there it fails if no result can be sent.
     """
     cannot_be_sent = not any(outcome.kind == "value" for outcome in native.calls)
     pairs = zip(native.calls, sandbox.calls, strict=False)
@@ -187,14 +187,16 @@ def differences(
     if "state" in one:
         one["state"] = {name: value for name, value in attributes.items() if name in other["state"]}
         other["state"] = {name: value for name, value in other["state"].items() if name in one["state"]}
-    return [(_difference(found, items, native), found, _index(found)) for found in compare(one, other, unstable)]
+    return [
+        (_difference(found, items, native, sandbox), found, _index(found)) for found in compare(one, other, unstable)
+    ]
 
 
 def _index(found: Found) -> int | None:
     return found.path[1] if found.path[:1] == ("call",) and len(found.path) > 1 else None
 
 
-def _difference(found: Found, items: Sequence[Any], native: Life) -> Difference:
+def _difference(found: Found, items: Sequence[Any], native: Life, sandbox: Life) -> Difference:
     index = _index(found)
     given = "" if index is None or index >= len(items) else shown(items[index])
     match found.path:
@@ -205,7 +207,7 @@ def _difference(found: Found, items: Sequence[Any], native: Life) -> Difference:
             here = native.calls[number]
             return Difference(
                 what="error", input=given, where="", how="raises natively, and not in the sandbox",
-                native=here.told, sandbox=found.sandbox,
+                native=here.told, sandbox=shown(sandbox.calls[number].value),
             )  # fmt: skip
         case ("state", name, *rest):
             what, place = "state", f"{name}{where(rest)}"

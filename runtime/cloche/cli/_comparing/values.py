@@ -131,8 +131,8 @@ def _inside(one: Any, other: Any) -> list[tuple[Any, Any, Any]] | str | None:
                 return f"{len(one)} items natively, {len(other)} in the sandbox"
             return list(zip(range(len(one)), one, other, strict=True))
         case dict():
-            if (keys := list(one)) != (others := list(other)):
-                return "its keys are in another order" if one.keys() == other.keys() else _keys(keys, others)
+            if list(one) != list(other):
+                return "its keys are in another order" if one.keys() == other.keys() else _keys(one, other)
             return [(key, value, other[key]) for key, value in one.items()]
         case Record():
             if (one._name, one._fields) != (other._name, other._fields):  # noqa: SLF001  # as of a namedtuple
@@ -142,7 +142,7 @@ def _inside(one: Any, other: Any) -> list[tuple[Any, Any, Any]] | str | None:
     return None
 
 
-def _keys(one: list[Any], other: list[Any]) -> str:
+def _keys(one: dict[Any, Any], other: dict[Any, Any]) -> str:
     missing = [key for key in one if key not in other]
     more = [key for key in other if key not in one]
     told = [f"lacks the key {shown(key)}" for key in missing[:3]] + [
