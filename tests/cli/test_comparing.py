@@ -48,7 +48,12 @@ def test_equal_values_do_not_differ(value: Any) -> None:
         (np.zeros(2, "i8"), np.zeros(2, "i4"), "", "dtype int64 natively, int32 in the sandbox"),
         (np.zeros(2), np.zeros(3), "", "shape (2,) natively, (3,) in the sandbox"),
         (np.array([0.0]), np.array([-0.0]), "", "the sign of zeros"),
-        (np.array([1.0, NAN]), np.array([1.0, 2.0]), "", "1 of 2 items differ, some of them NaN or infinite on one side alone"),
+        (
+            np.array([1.0, NAN]),
+            np.array([1.0, 2.0]),
+            "",
+            "1 of 2 items differ, some of them NaN or infinite on one side alone",
+        ),
         (Record("P", ["x"], [1]), Record("P", ["x"], [2]), "['x']", "another value"),
         (Record("P", ["x"], [1]), Record("P", ["y"], [1]), "", "another class, or other fields"),
     ],

@@ -47,7 +47,7 @@ def page(report: Report) -> str:
     head = "".join(f"<th>{column}</th>" for column in COLUMNS)
     body = "".join(_row(row) for row in report.nodes)
     return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy(style))}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{title}</title><style>{style}</style></head><body><div class="page wide"><main><h1>{title}</h1>'
