@@ -264,8 +264,8 @@ def judged(
 
 
 def _advice(first: Difference) -> str:
-    if first.how.startswith("dtype") and "int64" in first.how and "int32" in first.how:
-        return "Name the dtype: the default integer of the sandbox's numpy has 32 bits, as addresses there."
+    if first.how.startswith("dtype"):
+        return "Name the dtype where the array is made."
     if first.what == "log":
         return "Compare what is logged: grant what the node asks its surroundings for, or leave it out of the texts."
     return ""
