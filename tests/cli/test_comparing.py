@@ -80,6 +80,17 @@ def test_a_difference_of_everything_ends() -> None:
     assert compare(deep, deep) == []
 
 
+def test_a_number_too_long_to_write_is_no_obstacle() -> None:
+    """Python refuses to write whole numbers of more than some thousand digits."""
+    [found] = compare([10**9000], [10**9001])
+    assert (found.how, found.native) == ("another value", "<int>")
+
+
+def test_zeros_against_something() -> None:
+    [found] = compare(np.zeros(2), np.array([0.0, 1.0]))
+    assert found.relative == 1.0
+
+
 def lives(*outputs: Any) -> dict[str, Any]:
     return {"call": [{"output": output, "logs": []} for output in outputs]}
 

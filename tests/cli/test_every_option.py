@@ -184,7 +184,7 @@ OPTIONS: dict[str, Effect] = {
     "plan --json": Effect("plan echo.json", "--json", '"ok": true', "┃"),
     "run --quiet": Effect("run nodes.py:echo --input one.jsonl", "--quiet", hides="items in, out"),
     "check --native": Effect("check nodes.py:echo --package lib --input one.jsonl", "--native", "both sides", "sandbox alone"),
-    "check --examples": Effect("check nodes.py:echo --package lib", "--examples 3", "3 generated", "43 generated"),
+    "check --examples": Effect("check nodes.py:echo --package lib", "--examples 7", "7 generated", "43 generated"),
     "check --html": Effect("check nodes.py:echo --package lib", "--html r.html", "r.html: <!doctype html>"),
     "check --param": Effect("check needs_param.py", "--param p=1", hides="does not load"),
     "check --package": Effect("check needs_package.py", "--package lib", hides="missing:"),

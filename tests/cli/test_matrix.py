@@ -297,6 +297,7 @@ def test_a_pipeline(tmp_path: Path) -> None:
 
 
 HOSTILE = {
+    "grows": "T = int | None\nfor _ in range(5):\n    T = dict[tuple[T, T, T, T], tuple[T, T, T, T]]\ndef f(x: T): return x\n",
     "tampers": "import sys\nsys.modules['inspect'].signature = None\ndef f(x): return x\n",
     "lies": "import builtins\nbuiltins.isinstance = lambda *_: True\ndef f(x): return x\n",
     "exits": "import os\nos._exit(0)\n",

@@ -177,7 +177,9 @@ class Native:
                 raise _NoAnswer(f"it did not answer within {seconds:g} s")
             # the process has all rights of this user already: what it sends can do nothing more
             return pickle.loads(connection.recv_bytes())
-        except (EOFError, OSError):
+        except _NoAnswer:
+            raise
+        except Exception:  # it has ended, or the node has tampered with what is sent
             process = self._process
             code = None if process is None else _code(process)
             self.close()

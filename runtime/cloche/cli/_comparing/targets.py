@@ -22,6 +22,10 @@ __all__ = ["MANIFESTS", "Target", "in_manifest", "in_source"]
 MANIFESTS: Final = frozenset((".json", ".yaml", ".yml", ".toml"))
 """Suffixes of pipelines."""
 _LONG: Final = 200
+_MOST_NODES: Final = 200
+_MOST_PARAMETERS: Final = 50
+_MOST_TYPES: Final = 5000
+"""Of all parameters of a node, with the types in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,23 +125,35 @@ def _listed(path: str, entries: list[str], grants: Grants, runtime: Runtime, lim
             answer = node.process(modules.main, None if is_folder else text, file, entries)
     except ClocheError:
         return []
-    return [one for one in answer if _is_sound(one)] if isinstance(answer, list) else []
+    return [one for one in answer[:_MOST_NODES] if _is_sound(one)] if isinstance(answer, list) else []
 
 
 def _is_sound(one: Any) -> bool:
     """Whether it can be what `describe` returns: the code that it has imported may have tampered with it."""
     match one:
         case {
-            "module": str(module), "entry": str(entry), "items": list(), "spread": bool(), "needs": dict(needs), "numpy": bool(),
+            "module": str(module), "entry": str(entry), "items": list(items), "spread": bool(), "needs": dict(needs), "numpy": bool(),
         }:  # fmt: skip
             parts = module.split(".")
             return (
                 all(part.isidentifier() for part in parts)
                 and entry.isidentifier()
                 and len(module) + len(entry) < _LONG
+                and len(items) + len(needs) < _MOST_PARAMETERS
                 and all(isinstance(key, str) and key.isidentifier() and len(key) < _LONG for key in needs)
+                and _size([items, needs]) < _MOST_TYPES
             )
     return False
+
+
+def _size(value: Any) -> int:
+    """How many containers and values it has in it."""
+    count, todo = 0, [value]
+    while todo and count < _MOST_TYPES:
+        one = todo.pop()
+        count += 1
+        todo += one if isinstance(one, list) else [*one.values()] if isinstance(one, dict) else []
+    return count
 
 
 def _found(

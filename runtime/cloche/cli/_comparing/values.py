@@ -85,12 +85,19 @@ def _without_call(path: Path) -> Path:
 
 def shown(value: Any) -> str:
     """A value on one line, cut, without control characters: it is a stranger's."""
-    return line(short(value), _MOST_SHOWN)
+    return line(_short(value), _MOST_SHOWN)
+
+
+def _short(value: Any) -> str:
+    try:
+        return short(value)
+    except ValueError:  # somewhere in it is a whole number with more digits than Python writes
+        return f"<{type(value).__name__}>"
 
 
 def where(path: Iterable[Any]) -> str:
     """A path as text: ``[0]['name']``."""
-    return "".join("[...]" if step is ANY else f"[{line(short(step), 80)}]" for step in path)
+    return "".join("[...]" if step is ANY else f"[{line(_short(step), 80)}]" for step in path)
 
 
 def compare(native: Any, sandbox: Any, unstable: Unstable | None = None) -> list[Found]:
@@ -209,5 +216,5 @@ def _arrays(np: Any, one: Any, other: Any) -> tuple[str, float | None] | None:
         apart = np.abs(left.astype(kind) - right.astype(kind))
         most = float(np.max(apart))
         # of the largest item, not of each: a sum of large items that ends near zero is exact to the large ones' last bit alone
-        relative = most / float(np.max(np.abs(one[np.isfinite(one)]).astype(kind)))
+        relative = most / max(float(np.max(np.abs(side[np.isfinite(side)]))) for side in (one, other))
         return f"{told}, by {most:.3g} at most, which is {relative:.2g} of the largest item", relative
