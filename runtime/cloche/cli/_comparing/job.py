@@ -76,8 +76,10 @@ def checked(job: Job) -> Report:
             report = _reported(job, job.node, loads=len(found) == 1)
         settings = matrix.Settings(native=job.native, items=items, examples=job.examples, limits=job.limits)
         made = []
-        with Bar("check", len(found)) as bar:
-            for target in found:
+        is_called = job.native or job.examples or items is not None
+        tried = found if is_called or len(found) > 1 else []  # the report says of a single node whether it loads
+        with Bar("check", len(tried)) as bar:
+            for target in tried:
                 made.append(_advised(matrix.row(target, runtime, settings), report.findings))
                 bar.advance(1)
     return replace(report, nodes=made)

@@ -132,7 +132,8 @@ def _is_sound(one: Any) -> bool:
     """Whether it can be what `describe` returns: the code that it has imported may have tampered with it."""
     match one:
         case {
-            "module": str(module), "entry": str(entry), "items": list(items), "spread": bool(), "needs": dict(needs), "numpy": bool(),
+            "module": str(module), "entry": str(entry), "items": list(items), "spread": bool(), "needs": dict(needs),
+            "numpy": bool(),
         }:  # fmt: skip
             parts = module.split(".")
             return (
