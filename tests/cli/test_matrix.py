@@ -14,6 +14,7 @@ import cloche
 from cloche.cli._app import app
 from cloche.cli._comparing import matrix, page, targets
 from cloche.cli._comparing.rows import Row
+from cloche.cli._manifest import is_manifest
 from cloche.cli._options import NodeOptions
 from cloche.cli._report import Report
 
@@ -40,7 +41,7 @@ def matrix_of(
     limits = cloche.Limits(deadline_s=10)
     node = NodeOptions(path=path, entry=entry, params=params or {}, grants=grants or cloche.Grants())
     with cloche.Runtime(logger=matrix.Silent(), limits=limits) as runtime:
-        if Path(path).suffix in targets.MANIFESTS:
+        if is_manifest(path):
             found = targets.in_manifest(path, node, runtime, limits)
         else:
             found = targets.in_source(node, runtime, limits)

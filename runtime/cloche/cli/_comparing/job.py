@@ -13,6 +13,7 @@ from cloche.cli import _check, _paths
 from cloche.cli._comparing import matrix, targets
 from cloche.cli._console import Bar, say
 from cloche.cli._input import open_input
+from cloche.cli._manifest import is_manifest
 from cloche.cli._report import Finding, Report
 from cloche.cli._run import shaped
 
@@ -46,16 +47,12 @@ def check_paths(node: NodeOptions) -> None:
     Raises:
         ClocheError, OSError: it is not, or cannot be read.
     """
-    if not _is_manifest(node):
+    if not is_manifest(node.path):
         _paths.check_node(node)
         return
     with Path(node.path).open("rb"):
         pass
     node.grants.archives()
-
-
-def _is_manifest(node: NodeOptions) -> bool:
-    return Path(node.path).suffix.lower() in targets.MANIFESTS and not Path(node.path).is_dir()
 
 
 def checked(job: Job) -> Report:
@@ -68,7 +65,7 @@ def checked(job: Job) -> Report:
     with Runtime(
         limits=job.limits, metering=job.metering, logger=matrix.Silent(), isolation=job.isolation, progress=say
     ) as runtime:
-        if _is_manifest(job.node):
+        if is_manifest(job.node.path):
             found = targets.in_manifest(job.node.path, job.node, runtime, job.limits)
             report = _of_sources(job, list(dict.fromkeys(target.path for target in found if target.path)))
         else:

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from cloche import Limits
     from cloche.cli._options import NodeOptions
 
-__all__ = ["MANIFESTS", "Target", "in_manifest", "in_source"]
+__all__ = ["Target", "in_manifest", "in_source"]
 
-MANIFESTS: Final = frozenset((".json", ".yaml", ".yml", ".toml"))
-"""Suffixes of pipelines."""
 _LONG: Final = 200
 _MOST_NODES: Final = 200
 _MOST_PARAMETERS: Final = 50
