@@ -477,6 +477,7 @@ def test_json_is_one_object_with_these_fields(check: Check, capsys: pytest.Captu
         "load",
         "entry",
         "call",
+        "nodes",
     ]
     assert (report["version"], report["ok"], report["node"], report["entry"], report["call"]) == (
         1,

@@ -35,6 +35,13 @@ Shape = Literal["array", "dict", "tuple"]
 NodeArgument = Annotated[
     str, typer.Argument(metavar="NODES.py[:Entry]", help="File or package folder, and the class or function.")
 ]
+CheckedArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NODES.py[:Entry]",
+        help="File or package folder, and the class or function; without that, all nodes in it. Or a pipeline's manifest.",
+    ),
+]
 MeteringOption = Annotated[
     Metering,
     typer.Option(help="How the node's time is bounded: guard and epoch enforce the deadline, see cloche.metering."),
@@ -448,49 +455,76 @@ def plan(
 @sharing(deadline="10")
 def check(
     context: typer.Context,
-    node: NodeArgument,
+    node: CheckedArgument,
     sandboxed: Sandboxed,
     placed: Placed,
     reading: Reading,
     source: Input = None,
     chunk: Chunk = 4096,
+    native: Annotated[
+        bool,
+        typer.Option(
+            "--native", help="Run each node outside of the sandbox as well, with all your rights, to compare."
+        ),
+    ] = False,
+    examples: Annotated[
+        int, typer.Option(min=0, help="Inputs that are made up for each node, if there is no --input; 0: none.")
+    ] = 50,
     json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write the matrix as one HTML page, which needs no other file.")
+    ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 for whatever is found, not only if the node does not work.")
+        bool, typer.Option("--strict", help="Exit with 1 for whatever is found, not only if a node does not work.")
     ] = False,
 ) -> None:
-    """Say what a node is, and what of it does not work in the sandbox, by reading its source and by trying.
+    """Say which nodes can move into the sandbox, and what of them does not work there, by reading their sources and by trying.
 
     Every import is tried in a sandbox of its own, and so is each use of threads, processes, files, sockets and the like that the
-    source does not handle itself. The exit code is 1 if the node does not load, lacks an import that it needs, or fails with the
-    items of --input; else 0.
+    source does not handle itself. Each node is then called with the items of --input, or with inputs that fit its annotations; with
+    --native outside of the sandbox as well, and results, logs, errors, state and times are compared. The exit code is 1 if a node
+    does not load, lacks an import that it needs, or fails on an input that it should take; else 0.
     """
     from cloche.cli import _check, _console, _paths
+    from cloche.cli._comparing import job as _job
 
     with _console.reporting_errors():
         reading.check(context, [] if source is None else [source], needs_rate=False)
         placed.check(context)
+        if source is not None:
+            _options.refuse(context, ["examples"], "is for inputs that are made up, and there is an --input")
         options = sandboxed.of(node)
-        _paths.check_node(options)
-        report = _check.check(
-            options,
-            _options.limits(sandboxed.deadline, sandboxed.memory, placed.fuel, "info"),
-            placed.metering,
-            placed.isolation,
-            source=source,
-            form=_check.Form(
-                shape=reading.shape,
-                chosen=reading.input_format,
-                chunk=chunk,
-                dtype=reading.dtype,
-                rate=reading.rate,
-                channels=reading.channels,
-            ),
+        _job.check_paths(options)
+        _paths.check_outputs({"--html": html}, options)
+        report = _job.checked(
+            _job.Job(
+                node=options,
+                limits=_options.limits(sandboxed.deadline, sandboxed.memory, placed.fuel, "info"),
+                metering=placed.metering,
+                isolation=placed.isolation,
+                source=source,
+                form=_check.Form(
+                    shape=reading.shape,
+                    chosen=reading.input_format,
+                    chunk=chunk,
+                    dtype=reading.dtype,
+                    rate=reading.rate,
+                    channels=reading.channels,
+                ),
+                native=native,
+                examples=examples,
+            )
         )
+        if html is not None:
+            from cloche.cli._comparing import page
+
+            page.write(report, html)
         if json:
             print(report.to_json(strict=strict))
         else:
             report.show()
+        if html is not None:
+            _console.say(f"written: {html}")
     raise typer.Exit(1 if report.fails(strict=strict) else 0)
 
 

@@ -59,6 +59,7 @@ def check(
     *,
     source: str | None,
     form: Form,
+    loads: bool = True,
 ) -> Report:
     """Check a node.
 
@@ -69,6 +70,7 @@ def check(
         isolation: of the runtime.
         source: a file of items that the node is called with; None: it is loaded only.
         form: how to read them.
+        loads: whether there is one node, which is loaded; False: the source is read, and its modules are imported.
 
     Raises:
         ClocheError, OSError: the node could not be checked at all, e.g. because its file does not exist.
@@ -85,7 +87,7 @@ def check(
         own = {found.module for found in imports}
         troubles = [] if around.single else list(_own_modules(trial, modules, own))
         findings = list(_findings(trial, read, node.grants))
-        loaded, called = _tried(runtime, node, items, form.shape)
+        loaded, called = _tried(runtime, node, items, form.shape) if loads else ((None, None), None)
     return Report(
         node=node.path, imports=imports, modules=troubles, findings=findings, unread=unread,
         skipped=trial.skipped, load=loaded[0], entry=loaded[1], call=called,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cloche.cli._comparing.rows import Row
 from cloche.cli._console import say
 from cloche.texts import name
 
@@ -104,16 +106,19 @@ class Report:
     load: Trouble | None
     entry: dict[str, Any] | None
     call: Call | None
+    nodes: list[Row] = field(default_factory=list)
 
     def fails(self, *, strict: bool) -> bool:
-        """Whether the node does not work: it does not load, lacks an import that it needs, or fails with the items of ``--input``.
+        """Whether a node does not work: it does not load, lacks an import that it needs, or fails on an item that it should take.
 
         Args:
             strict: count everything else that was found as well.
         """
         needed = any(item.problem and not item.optional for item in self.imports)
         broken = self.load is not None or (self.call is not None and self.call.problem is not None)
-        return needed or broken or bool(strict and (self.findings or self.modules or self.unread or self.skipped))
+        broken |= any(row.verdict == "broken" for row in self.nodes)
+        others = self.findings or self.modules or self.unread or self.skipped
+        return needed or broken or bool(strict and (others or any(row.verdict != "works" for row in self.nodes)))
 
     def to_json(self, *, strict: bool) -> str:
         """One JSON object: ``version`` (1), ``ok`` and the fields."""
@@ -151,6 +156,22 @@ class Report:
             _row("called:", f"{amount}: {self.call.problem}" if self.call.problem else amount, self.call.remedy)
             if self.call.traceback:
                 say(self.call.traceback)
+        if self.nodes:
+            _show_matrix(self.nodes)
+
+
+def _show_matrix(rows: list[Row]) -> None:
+    from rich.console import Console
+
+    from cloche.cli._comparing import table
+
+    print()
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False).print(table.table(rows))
+    for row in rows:
+        for number, text in enumerate(table.details(row)):
+            if not number:
+                print(f"{name(row.node)}:")
+            print(text)
 
 
 def _row(head: str, text: str, more: str = "") -> None:

@@ -116,6 +116,11 @@ class LocalGuest(Node):
         """The log records so far, with the lines that the node printed, as the host's logger would get them."""
         return tuple(self._local.records)
 
+    @property
+    def target(self) -> Any:
+        """The node itself: the instance of its class, or the function. It is no copy: a test can look into it, or change it."""
+        return self._local.target
+
 
 @contextmanager
 def services(**functions: Callable[..., Any] | Service) -> Iterator[None]:

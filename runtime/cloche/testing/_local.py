@@ -124,6 +124,11 @@ class LocalInstance(CheckedSandbox):
             self._drain()
 
     @property
+    def target(self) -> Any:
+        """The node's instance, or the function."""
+        return self._guest._loaded().target  # noqa: SLF001  # a public name there would be one more in the sandbox
+
+    @property
     def traffic(self) -> Codec:
         """See `CheckedSandbox`."""
         return self._codec

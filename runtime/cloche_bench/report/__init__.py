@@ -8,8 +8,9 @@ from typing import Any
 
 from cloche._atomic_file import AtomicFile
 from cloche.errors import ClocheError
+from cloche_bench.report._theme import page_style, policy
 
-__all__ = ["check", "write_figures", "write_html"]
+__all__ = ["check", "page_style", "policy", "write_figures", "write_html"]
 
 
 def write_html(

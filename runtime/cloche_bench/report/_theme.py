@@ -7,7 +7,7 @@ import hashlib
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["DARK", "LIGHT", "csp", "figure_style", "page_script", "page_style"]
+__all__ = ["DARK", "LIGHT", "csp", "figure_style", "page_script", "page_style", "policy"]
 
 LIGHT: Final = (
     "--paper:#fcfcfa;--raise:#fff;--ink:#1b1f24;--soft:#59616b;--rule:#e3e4e0;--grid:#e6e7e3;--base:#8a9099;--accent:#0b5cad;"
@@ -53,6 +53,11 @@ def csp(style: str, script: str) -> str:
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def policy(style: str) -> str:
+    """The content security policy of a page without a script."""
+    return f"default-src 'none'; style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'"
 
 
 def _digest(text: str) -> str:
