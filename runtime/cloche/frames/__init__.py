@@ -60,7 +60,8 @@ def from_pandas(frame: pandas.DataFrame) -> dict[Any, Any]:
     Raises:
         TypeError: `frame` is no DataFrame, or has something that would be lost. The message names it, and says what to do.
     """
-    return _pandas().columns(frame)
+    columns: dict[Any, Any] = _pandas().columns(frame)
+    return columns
 
 
 def to_pandas(columns: Any) -> pandas.DataFrame:
