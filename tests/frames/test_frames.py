@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import gc
+import sys
 from typing import Any
 
 import numpy as np
@@ -346,3 +347,11 @@ def test_a_column_that_a_node_returned_can_be_written_to() -> None:
     frame = frames.to_pandas({"x": array})
     frame.loc[0, "x"] = 5
     assert (frame["x"].tolist(), array.tolist()) == ([5, 1], [0, 1])
+
+
+def test_without_pandas_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "cloche.frames._pandas", raising=False)
+    monkeypatch.delattr(frames, "_pandas", raising=False)
+    monkeypatch.setitem(sys.modules, "pandas", None)  # type: ignore[arg-type]
+    with pytest.raises(ModuleNotFoundError, match="pandas, which is not installed: pip install pandas"):
+        frames.from_pandas(3)

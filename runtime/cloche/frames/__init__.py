@@ -60,8 +60,8 @@ def from_pandas(frame: pandas.DataFrame) -> dict[Any, Any]:
     Raises:
         TypeError: `frame` is no DataFrame, or has something that would be lost. The message names it, and says what to do.
     """
-    columns: dict[Any, Any] = _pandas().columns(frame)
-    return columns
+    found: dict[Any, Any] = _needed_module().columns(frame)
+    return found
 
 
 def to_pandas(columns: Any) -> pandas.DataFrame:
@@ -77,10 +77,10 @@ def to_pandas(columns: Any) -> pandas.DataFrame:
         TypeError: it is no such mapping; the message says what is wrong.
         ValueError: the columns have different lengths.
     """
-    return _pandas().frame(columns)
+    return _needed_module().frame(columns)
 
 
-def _pandas() -> Any:
+def _needed_module() -> Any:
     try:
         from cloche.frames import _pandas
     except ModuleNotFoundError as error:
