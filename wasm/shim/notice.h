@@ -10,8 +10,8 @@ void notice_init(void);                                             /* before th
 int notice_set_exceptions(PyObject *deadline, PyObject *cancelled); /* the classes to raise; -1 with an exception set */
 
 void notice_begin_item(uint32_t number); /* tell the host that work on that item of a batch has begun */
-void notice_clear(void);   /* forget a notice that is pending */
-int notice_deaf(int deaf); /* while deaf, notices are cleared and not raised; returns the state before */
+void notice_clear(void);                 /* forget a notice that is pending */
+int notice_deaf(int deaf);               /* while deaf, notices are cleared and not raised; returns the state before */
 void notice_again(
     PyObject *error);     /* raise it once more at the next check: the first time was in a finaliser, which swallowed it */
 int notice_pending(void); /* whether one waits that will raise an exception; answered without raising it */
