@@ -27,8 +27,9 @@ def same(x: Any) -> Any:
 
 
 def threads() -> set[str]:
-    """Names of the threads that belong to runs."""
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("cloche-")}
+    """Names of the threads that belong to runs, without those that Cloche keeps for the life of the process."""
+    names = {thread.name for thread in threading.enumerate() if thread.name.startswith("cloche-")}
+    return names - {"cloche-pool-clock", "cloche-services", "cloche-workers"}
 
 
 @pytest.fixture(autouse=True)
@@ -294,7 +295,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing(thorough: bool) -> None:
     where = within("pipeline/pipeline.py", "pipeline/_run.py", "pipeline/_worker.py", "pipeline/_channel.py")
     for injected in every(lambda: list(pipeline.run([1, 2])), KeyboardInterrupt, where, step=1 if thorough else 23):
         for thread in threading.enumerate():
-            if thread.name.startswith("cloche-"):
+            if thread.name in threads():
                 thread.join(20)
         assert not threads(), injected.place
         assert sum(opened) == 0, injected.place
