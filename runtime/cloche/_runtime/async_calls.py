@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -15,6 +14,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from cloche._requests import ASYNC_PORTAL, is_nested
+from cloche._runtime.loop_portal import trio_token
 from cloche.errors import CallInterruptedError
 
 if TYPE_CHECKING:
@@ -172,10 +172,10 @@ async def settled(future: Future[Any]) -> None:
 def _waker(function: Callable[[], object]) -> Callable[[], None]:
     """A function that schedules `function` on this event loop. Any thread may call it; after the loop's end it does nothing."""
     soon: Callable[[Callable[[], object]], object]
-    trio = sys.modules.get("trio")
-    try:
-        soon = trio.lowlevel.current_trio_token().run_sync_soon  # type: ignore[union-attr]  # None raises AttributeError
-    except (AttributeError, RuntimeError):  # trio is not imported, or does not run here
+    token = trio_token()
+    if token is not None:
+        soon = token.run_sync_soon
+    else:
         import asyncio
 
         soon = asyncio.get_running_loop().call_soon_threadsafe

@@ -14,7 +14,16 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
-__all__ = ["LoopPortal"]
+__all__ = ["LoopPortal", "trio_token"]
+
+
+def trio_token() -> Any:
+    """The token of the trio loop that runs on this thread; None if there is none."""
+    trio = sys.modules.get("trio")
+    try:
+        return trio.lowlevel.current_trio_token()  # type: ignore[union-attr]  # None raises AttributeError
+    except (AttributeError, RuntimeError):  # trio is not imported, or does not run here
+        return None
 
 
 class LoopPortal:
@@ -23,15 +32,13 @@ class LoopPortal:
     def __init__(self) -> None:
         self._thread = threading.get_ident()
         self._begin: Callable[[Callable[[], Awaitable[Any]], Future[Any], Context], None]
-        trio = sys.modules.get("trio")
-        try:
-            token = trio.lowlevel.current_trio_token()  # type: ignore[union-attr]  # None raises AttributeError
-        except (AttributeError, RuntimeError):  # trio is not imported, or does not run here
+        token = trio_token()
+        if token is not None:
+            self._begin = partial(_begin_in_trio, token)
+        else:
             import asyncio
 
             self._begin = partial(_begin_in_asyncio, asyncio.get_running_loop())
-        else:
-            self._begin = partial(_begin_in_trio, token)
 
     def start_task_soon(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Future[Any]:
         """Start a coroutine, in a copy of the caller's context. Cancelling the returned future cancels the coroutine.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
-from contextlib import suppress
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
+from cloche._runtime.loop_portal import LoopPortal
 from cloche.errors import ClocheError
 
 __all__ = ["feedable", "in_thread"]
@@ -28,14 +26,7 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 
 def feedable(items: AsyncIterable[Any] | Iterable[Any]) -> Iterable[Any]:
     """Items as another thread can take them; those of an async iterable are awaited on this event loop."""
-    if not isinstance(items, AsyncIterable):
-        return items
-    trio = sys.modules.get("trio")
-    try:
-        token = trio.lowlevel.current_trio_token()  # type: ignore[union-attr]  # None raises AttributeError
-    except (AttributeError, RuntimeError):  # trio is not imported, or does not run here
-        return _AsyncioBridge(aiter(items), asyncio.get_running_loop())
-    return _TrioBridge(aiter(items), trio, token)
+    return _Bridge(aiter(items)) if isinstance(items, AsyncIterable) else items
 
 
 async def _next(items: AsyncIterator[Any]) -> list[Any]:
@@ -46,85 +37,37 @@ async def _next(items: AsyncIterator[Any]) -> list[Any]:
         return []
 
 
-def _only(found: list[Any]) -> Any:
-    """The one item of what `_next` has found.
+class _Bridge:
+    """The items of an async iterator, each awaited on the event loop on which this was made."""
 
-    Raises:
-        StopIteration: there is none.
-    """
-    if not found:
-        raise StopIteration
-    return found[0]
-
-
-class _AsyncioBridge:
-    def __init__(self, items: AsyncIterator[Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, items: AsyncIterator[Any]) -> None:
         self._items = items
-        self._loop = loop
-        self._future: Any = None
+        self._portal = LoopPortal()
+        self._future: Future[list[Any]] | None = None
         self._closed = False
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        coroutine = _next(self._items)
         try:
-            self._future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-            if self._closed:
-                self._future.cancel()
-            found: list[Any] = self._future.result()
+            self._future = future = self._portal.start_task_soon(_next, self._items)
+        except RuntimeError:  # the loop has ended
+            raise StopIteration from None
+        if self._closed:
+            future.cancel()
+        try:
+            found = future.result()
         except CancelledError:
             if not self._closed:
                 raise ClocheError("the input was cancelled") from None
             raise StopIteration from None
-        except RuntimeError:
-            coroutine.close()
-            if self._loop.is_closed():
-                raise StopIteration from None
-            raise
-        return _only(found)
+        if not found:
+            raise StopIteration
+        return found[0]
 
     def close(self) -> None:
         """Take no more items, and end the wait for the next one."""
         self._closed = True
         if self._future is not None:
             self._future.cancel()
-
-
-class _TrioBridge:
-    def __init__(self, items: AsyncIterator[Any], trio: Any, token: Any) -> None:
-        self._items = items
-        self._trio = trio
-        self._token = token
-        self._scope: Any = None
-        self._closed = False
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    async def _next(self) -> list[Any]:
-        self._scope = self._trio.CancelScope()
-        if self._closed:
-            return []
-        found: list[Any] = []
-        with self._scope:  # a cancellation ends the block, and there is no item
-            found += await _next(self._items)
-        return found
-
-    def __next__(self) -> Any:
-        try:
-            found: list[Any] = self._trio.from_thread.run(self._next, trio_token=self._token)
-        except self._trio.RunFinishedError:
-            raise StopIteration from None
-        return _only(found)
-
-    def close(self) -> None:
-        """Take no more items, and end the wait for the next one."""
-        self._closed = True
-        with suppress(self._trio.RunFinishedError):
-            self._token.run_sync_soon(self._cancel)
-
-    def _cancel(self) -> None:
-        if self._scope is not None:
-            self._scope.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, overload
 
@@ -242,8 +243,7 @@ class Pipeline:
         session_id: str | None,
         dead_letters: Callable[[Rejected], object] | None,
     ) -> AsyncIterator[Any]:
-        import anyio  # slow to import
-
+        from cloche._runtime.async_calls import on_a_thread  # late: these import anyio, which is slow
         from cloche.pipeline._awaited import feedable, in_thread
 
         source = feedable(items)
@@ -261,8 +261,7 @@ class Pipeline:
         finally:
             if source is not items:
                 source.close()  # type: ignore[attr-defined]  # a bridge
-            with anyio.CancelScope(shield=True):
-                await in_thread(self._end, run, failed)
+            await on_a_thread(partial(self._end, run, failed))
 
     def _made(
         self, checkpoint: Checkpoint | None, session_id: str | None, dead_letters: Callable[[Rejected], object] | None
