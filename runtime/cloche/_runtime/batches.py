@@ -5,7 +5,7 @@ A crossing costs as much as some twenty small items. What an item costs beyond i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._requests import exclusive
@@ -29,13 +29,13 @@ class BatchResult:
 
     Attributes:
         outcomes: for each item that was worked on, in order, the list of its outputs, or its error. If the batch ended the input,
-            and the stream went on to its end, one more has what the node gave then. An item that raised ends the batch: those
-            after it have not been begun.
-        ended: whether the stream has ended.
+            one more has what the node gave then (its last outputs, and what ``flush`` returned). An item that failed may end the
+            batch: the items behind the last outcome have not been begun.
+        ended: whether the node wants no more items.
     """
 
-    outcomes: list[list[Any] | ClocheError]
-    ended: bool
+    outcomes: list[list[Any] | Exception] = field(hash=False)
+    ended: bool = False
 
 
 class Batches:
@@ -84,7 +84,7 @@ class Batches:
 
     def _taken_apart(self, failure: Any, most: int) -> BatchResult:
         """Take the outcomes one by one, because they cannot be sent together: one has no form on the wire, or all are too large."""
-        outcomes: list[list[Any] | ClocheError] = []
+        outcomes: list[list[Any] | Exception] = []
         first = self._error(failure)  # under the number of its call
         call = self._node.sandbox.stats().calls
         while len(outcomes) <= most:

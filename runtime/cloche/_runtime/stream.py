@@ -81,8 +81,7 @@ class StreamSession:
 
         Each item has the deadline for itself. Needs the node's lock.
         """
-        if self._is_lost:
-            self._check_generation()
+        self._check_generation()
         return self._node.exchange_batch(Op.STREAM_BATCH, [[items, end]], "items", len(items) + end)
 
     def end(self) -> None:

@@ -140,8 +140,7 @@ class Pipeline:
             ExceptionGroup: everything was processed, but nodes could not be stopped cleanly.
         """
         iter(items)  # raises here for what is no iterable
-        taking = _Taking(None, numbered, checkpoint_every, on_checkpoint)
-        return self._run(taking, items, session_id, dead_letters)
+        return self._run(_Taking(None, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items)
 
     def resume(
         self,
@@ -171,8 +170,9 @@ class Pipeline:
         """
         checked("checkpoint", checkpoint, Checkpoint, "one that on_checkpoint got, or Checkpoint.from_bytes(...)")
         iter(items)  # raises here for what is no iterable
-        taking = _Taking(checkpoint, numbered, checkpoint_every, on_checkpoint)
-        return self._run(taking, items, session_id, dead_letters)
+        return self._run(
+            _Taking(checkpoint, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items
+        )
 
     def arun(
         self,
@@ -194,8 +194,7 @@ class Pipeline:
             on_checkpoint: as for `run`; called on the event loop.
             dead_letters: as for `run`.
         """
-        taking = _Taking(None, numbered, checkpoint_every, on_checkpoint)
-        return self._arun(taking, items, session_id, dead_letters)
+        return self._arun(_Taking(None, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items)
 
     def aresume(
         self,
@@ -210,17 +209,12 @@ class Pipeline:
     ) -> AsyncIterator[Any]:
         """As `resume`, for ``async for``; all else is as for `arun`."""
         checked("checkpoint", checkpoint, Checkpoint, "one that on_checkpoint got, or Checkpoint.from_bytes(...)")
-        taking = _Taking(checkpoint, numbered, checkpoint_every, on_checkpoint)
-        return self._arun(taking, items, session_id, dead_letters)
+        return self._arun(
+            _Taking(checkpoint, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items
+        )
 
-    def _run(
-        self,
-        taking: _Taking,
-        items: Iterable[Any],
-        session_id: str | None,
-        dead_letters: Callable[[Rejected], object] | None,
-    ) -> Iterator[Any]:
-        run = self._made(taking.checkpoint, session_id, dead_letters)
+    def _run(self, taking: _Taking, items: Iterable[Any]) -> Iterator[Any]:
+        run = self._made(taking)
         failed: BaseException | None = None
         try:
             try:
@@ -236,18 +230,12 @@ class Pipeline:
         finally:
             self._end(run, failed)  # again: an interrupt may have prevented the first call
 
-    async def _arun(
-        self,
-        taking: _Taking,
-        items: AsyncIterable[Any] | Iterable[Any],
-        session_id: str | None,
-        dead_letters: Callable[[Rejected], object] | None,
-    ) -> AsyncIterator[Any]:
+    async def _arun(self, taking: _Taking, items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
         from cloche._runtime.async_calls import on_a_thread  # late: these import anyio, which is slow
         from cloche.pipeline._awaited import feedable, in_thread
 
         source = feedable(items)
-        run = self._made(taking.checkpoint, session_id, dead_letters)
+        run = self._made(taking)
         failed: BaseException | None = None
         try:
             await in_thread(self._start, run, taking.checkpoint)
@@ -263,16 +251,15 @@ class Pipeline:
                 source.close()  # type: ignore[attr-defined]  # a bridge
             await on_a_thread(partial(self._end, run, failed))
 
-    def _made(
-        self, checkpoint: Checkpoint | None, session_id: str | None, dead_letters: Callable[[Rejected], object] | None
-    ) -> Run:
+    def _made(self, taking: _Taking) -> Run:
         """A run, not started. Nothing has to be undone if it never is."""
+        checkpoint = taking.checkpoint
         if self._closed:
             raise ClosedError("the pipeline is closed")
         if checkpoint is not None and checkpoint.pipeline != self._places.identity:
             raise ClocheError("the checkpoint is of a pipeline with other nodes: resume it with the one that made it")
-        places = self._places.made(session_id)
-        return Run(self.graph, places, self._warn, dead_letters or self._letter_lost, session_id, self._stop_s)
+        places, reject = self._places.made(taking.session_id), taking.dead_letters or self._letter_lost
+        return Run(self.graph, places, self._warn, reject, taking.session_id, self._stop_s)
 
     def _start(self, run: Run, checkpoint: Checkpoint | None) -> None:
         self._runs.append(run)
@@ -281,7 +268,8 @@ class Pipeline:
         run.start(None if checkpoint is None else checkpoint.states)
 
     def _end(self, run: Run, failed: BaseException | None) -> None:
-        self._last = run.status()
+        if run in self._runs:  # the first time: the nodes are there yet
+            self._last = run.status()
         try:
             run.stop()
         except ExceptionGroup as error:
@@ -344,24 +332,28 @@ class Pipeline:
 
 
 class _Taking:
-    """What is done with what a run gives: outputs are numbered, and checkpoints are made at barriers.
+    """The options of one run, which `Pipeline.run` describes; and what they make of its outputs and barriers.
 
     Args:
         checkpoint: where the run begins; None: at the beginning.
         numbered: whether outputs are given as `Output`.
+        session_id: passed to the nodes.
         every: items between two checkpoints.
         on_checkpoint: gets them.
+        dead_letters: gets the rejected items.
 
     Raises:
-        ValueError: one of the last two is missing.
+        ValueError: one of `every` and `on_checkpoint` is missing.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint | None,
         numbered: bool,
+        session_id: str | None,
         every: int | None,
         on_checkpoint: Callable[[Checkpoint], object] | None,
+        dead_letters: Callable[[Rejected], object] | None,
     ) -> None:
         if every is not None:
             checked_count("checkpoint_every", every)
@@ -369,7 +361,9 @@ class _Taking:
             raise ValueError("checkpoint_every makes checkpoints, and on_checkpoint gets them: give both, or neither")
         self.checkpoint = checkpoint
         self.begin = 0 if checkpoint is None else checkpoint.items
+        self.session_id = session_id
         self.every = every
+        self.dead_letters = dead_letters
         self._numbered = numbered
         self._on_checkpoint = on_checkpoint
         self._count = 0 if checkpoint is None else checkpoint.outputs

@@ -7,30 +7,15 @@ own (another machine, a container) as `NodeSpec.placement`, see `PlaceFactory`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from cloche._runtime.batches import BatchResult
 from cloche._sandbox import Snapshot
 
 __all__ = ["BatchResult", "Measured", "Placement", "State"]
 
 State: TypeAlias = "Snapshot | bytes"
 """The state of a node: a sandbox's snapshot, or bytes that only the same kind of placement reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """What became of a batch.
-
-    Attributes:
-        outcomes: for each item that was worked on, in order, the list of its outputs, or its error. If the batch ended the input,
-            one more has what the node gave then (its last outputs, and what ``flush`` returned). An item that failed may end the
-            batch: the items behind the last outcome have not been begun.
-        ended: whether the node wants no more items.
-    """
-
-    outcomes: list[list[Any] | Exception] = field(hash=False)
-    ended: bool = False
 
 
 class Placement(Protocol):

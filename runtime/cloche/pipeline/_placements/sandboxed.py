@@ -98,7 +98,7 @@ class Sandboxed:
             result = self._batches.send(list(items), end)
         except BrokenInstanceError as error:
             raise self._brought_back(error) from error
-        outcomes: list[list[Any] | Exception] = list(result.outcomes)
+        outcomes = result.outcomes
         if self._before and outcomes and isinstance(outcomes[0], list):
             outcomes[0], self._before = self._before + outcomes[0], []
         self._ended = result.ended
