@@ -146,7 +146,7 @@ class Runtime:
         self.limits = checked_metered(checked_limits(limits), metering)
         self._hooks = Hooks(on_call, on_break)
         self.image = _image.find(image)
-        self._logger = sink = Sink(logger)
+        self._logger = sink = Sink.of(logger)
         tell = progress or sink.info
         self._engine: Engine | WorkerPool
         if isolation == "process":

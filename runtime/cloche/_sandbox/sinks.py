@@ -28,7 +28,7 @@ class Sink:
 
     Args:
         logger: a `logging.Logger` or `logging.LoggerAdapter`; a logger of structlog, or any object with its five methods;
-            loguru's; another sink; None: structlog's, if the program has configured it, otherwise stderr.
+            loguru's; None: structlog's, if the program has configured it, otherwise stderr.
 
     Attributes:
         inner: that logger; None: none was given.
@@ -39,7 +39,7 @@ class Sink:
     """
 
     def __init__(self, logger: Any = None) -> None:
-        inner = logger.inner if isinstance(logger, Sink) else logger
+        inner = logger
         if isinstance(inner, types.ModuleType) and inner.__name__ == "logging":
             inner = inner.getLogger()
         if inner is not None and not callable(getattr(inner, "info", None)):
@@ -52,6 +52,11 @@ class Sink:
         self._is_loguru = type(inner).__module__.partition(".")[0] == "loguru"
         self._has_failed = False
         self.is_default = inner is None
+
+    @classmethod
+    def of(cls, logger: Any) -> Sink:
+        """The sink that a logger is, or else one that leads to it."""
+        return logger if isinstance(logger, Sink) else cls(logger)
 
     def debug(self, message: str, **fields: Any) -> None:
         """Log at level debug."""

@@ -6,7 +6,7 @@ Records are delivered on the thread of the call in which they were made. So the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloche._sandbox.sinks import Sink
@@ -26,8 +26,8 @@ def working_on(session: str | None, numbers: Sequence[int | None]) -> None:
     _current.session, _current.numbers = session, numbers
 
 
-class PipelineLogger:
-    """A logger with the five methods that `Runtime` needs.
+class PipelineLogger(Sink):
+    """A sink that adds to each record what it belongs to.
 
     Args:
         pipeline: the pipeline's name.
@@ -35,41 +35,21 @@ class PipelineLogger:
     """
 
     def __init__(self, pipeline: str, logger: Any) -> None:
+        super().__init__(logger)
         self._pipeline = pipeline
-        self._sink = Sink(logger)
 
-    def log(self, level: str, message: str, fields: dict[str, Any]) -> None:
+    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         """Log at a level, with the pipeline's fields added."""
-        at = fields.pop("item", 0)
+        at = fields.get("item", 0)
         numbers: Sequence[int | None] = getattr(_current, "numbers", ())
         session = getattr(_current, "session", None)
-        added: dict[str, Any] = {"pipeline": self._pipeline}
+        told = {name: value for name, value in fields.items() if name != "item"} | {"pipeline": self._pipeline}
         if session is not None:
-            added["session"] = session
+            told["session"] = session
         if 0 <= at < len(numbers) and numbers[at] is not None:
-            added["item"] = numbers[at]
-        self._sink.log(level, message, {**fields, **added})
-
-    def debug(self, message: str, **fields: Any) -> None:
-        """Log at level debug."""
-        self.log("debug", message, fields)
-
-    def info(self, message: str, **fields: Any) -> None:
-        """Log at level info."""
-        self.log("info", message, fields)
-
-    def warning(self, message: str, **fields: Any) -> None:
-        """Log at level warning."""
-        self.log("warning", message, fields)
-
-    def error(self, message: str, **fields: Any) -> None:
-        """Log at level error."""
-        self.log("error", message, fields)
-
-    def critical(self, message: str, **fields: Any) -> None:
-        """Log at level critical."""
-        self.log("critical", message, fields)
+            told["item"] = numbers[at]
+        super().log(level, message, told)
 
     def tell(self, node: str, message: str, facts: dict[str, Any]) -> None:
         """Log a warning of the pipeline's own about a node; `facts` may have the item's number."""
-        self._sink.log("warning", message, {"pipeline": self._pipeline, "node": node, **facts})
+        super().log("warning", message, {"pipeline": self._pipeline, "node": node, **facts})
