@@ -8,9 +8,10 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
 
-__all__ = ["LATE_S", "SPARE_S", "Closing", "close_at_exit"]
+__all__ = ["LATE_S", "SPARE_S", "Closable", "Closing", "close_at_exit"]
 
 SPARE_S: Final = 1.0
 """Seconds for ``cleanup``s that begin after the timeout, all nodes together."""
@@ -18,6 +19,34 @@ LATE_S: Final = 1.0
 """Seconds after the timeout and `Limits.grace_s` at which waiting ends for a node in a service that does not return."""
 _EXIT_S: Final = 5.0
 """Seconds that closing the open nodes may take at the interpreter's exit."""
+
+
+class Closable:
+    """For ``with`` and ``async with``: the end of the block closes the object, however it comes."""
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close it."""
+        raise NotImplementedError
+
+    async def aclose(self, timeout: float | None = None) -> None:
+        """As `close`, awaitable."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
 
 class Closing:

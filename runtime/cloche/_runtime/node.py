@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from types import EllipsisType, TracebackType
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import texts
@@ -17,7 +17,7 @@ from cloche._keywords import teaches
 from cloche._pickles import handle
 from cloche._runtime import stream as _stream
 from cloche._runtime.call_options import NO_OPTIONS
-from cloche._runtime.closing import Closing
+from cloche._runtime.closing import Closable, Closing
 from cloche._runtime.stream import StreamSession
 from cloche._sandbox import Stats
 from cloche_wire import Op, Reply
@@ -34,7 +34,7 @@ __all__ = ["Node", "NodeView", "Stats"]
 _PROCESS = int(Op.PROCESS)
 
 
-class Node:
+class Node(Closable):
     """A third-party node, loaded in its own sandbox. Made by `Runtime.load`.
 
     A node works on one call at a time: calls from several threads wait for each other. Different nodes run in parallel.
@@ -425,22 +425,6 @@ class Node:
                 does not return. The node is not freed then, and takes no more calls; call `close` again later.
         """
         self.__cloche__.close(Closing(checked_seconds("timeout", timeout)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return f"<cloche.Node {texts.name(self.name)!r} {self._state}>"

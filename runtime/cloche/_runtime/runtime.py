@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -17,7 +16,6 @@ from typing import (
     Literal,
     NoReturn,
     ParamSpec,
-    Self,
     TypeVar,
     Unpack,
     get_args,
@@ -32,7 +30,7 @@ from cloche._records import BreakRecord, CallRecord, LogRecord
 from cloche._requests import NodeLock, ServiceHandler, is_inside, run_inside
 from cloche._runtime.call_options import NO_OPTIONS
 from cloche._runtime.calls import NodeCalls
-from cloche._runtime.closing import LATE_S, Closing, close_at_exit
+from cloche._runtime.closing import LATE_S, Closable, Closing, close_at_exit
 from cloche._runtime.compiled_packages import COMPILER, LIMITS, CompiledPackages, imported_names
 from cloche._runtime.figures import RuntimeStats, SandboxWatch, Tally
 from cloche._runtime.hooks import Hooks, ReportingWatch
@@ -87,7 +85,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Runtime:
+class Runtime(Closable):
     """One engine and one guest image, shared by all the nodes that are loaded through it. Thread-safe.
 
     The first runtime on a machine compiles the image, which takes about 10 seconds and is reported to the logger. The compiled code
@@ -763,22 +761,6 @@ class Runtime:
     def living(self) -> list[NodeCalls]:
         """The runtime's nodes that have not been collected as garbage. Cloche's own: `nodes` is public."""
         return _listed(self._nodes.__iter__)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

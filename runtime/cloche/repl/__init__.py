@@ -19,11 +19,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cloche._arguments import checked_count
 from cloche._keywords import teaches
+from cloche._runtime.closing import Closable
 from cloche._runtime.recovery import MAX_RESTARTS, OnBreak
 from cloche.errors import BrokenInstanceError, CallInterruptedError, ClocheError, DeadlineError, NodeRaisedError
 from cloche.source import Source
@@ -109,7 +110,7 @@ _NOTES: Final[dict[State, str | None]] = {
 }
 
 
-class Repl:
+class Repl(Closable):
     """An interactive Python session in a sandbox of its own. Thread-safe: snippets run one at a time.
 
     Names, imports and files (in the sandbox's home folder, which is the current one) last from one snippet to the next. The value
@@ -285,22 +286,6 @@ class Repl:
     async def aclose(self, timeout: float | None = None) -> None:
         """As `close`, awaitable."""
         await self.node.aclose(timeout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return repr(self.node).replace("cloche.Node", "cloche.repl.Repl", 1)
