@@ -12,6 +12,7 @@ import pytest
 import cloche
 from cloche.cli import _check
 from cloche.cli._app import app
+from cloche.cli._input import Form
 from cloche.cli._options import NodeOptions
 from cloche.cli._report import Report
 from cloche.cli._rules import RULES
@@ -22,7 +23,7 @@ from tests.reference import NODES as REFERENCE
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Check = Callable[..., Report]
 
-FORM = _check.Form(shape="array", chosen=None, chunk=4096, dtype="float32", rate=None, channels=1)
+FORM = Form(shape="array", input_format=None, chunk=4096, dtype="float32", rate=None, channels=1)
 
 
 @pytest.fixture

@@ -15,14 +15,18 @@ import soundfile
 
 from cloche.cli import _formats
 from cloche.cli._console import InputError
-from cloche.cli._input import open_input
+from cloche.cli._input import Form, open_input
 from cloche.cli._output import open_output
 from cloche_wire.record import Record
 
 
-def read(path: Path | str | None, chosen: str | None = None, **options: Any) -> list[tuple[Any, int]]:
+def form(chosen: str | None = None, **options: Any) -> Form:
     settings: dict[str, Any] = {"chunk": 4, "dtype": "float32", "channels": 1, "rate": None, **options}
-    with open_input(None if path is None else str(path), chosen, **settings) as opened:
+    return Form(shape="array", input_format=chosen, **settings)
+
+
+def read(path: Path | str | None, chosen: str | None = None, **options: Any) -> list[tuple[Any, int]]:
+    with open_input(None if path is None else str(path), form(chosen, **options)) as opened:
         return list(opened)
 
 
@@ -47,7 +51,7 @@ def test_sound_is_read_in_chunks(tmp_path: Path) -> None:
 
 def test_sound_says_its_rate_length_and_encoding(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", np.zeros((10, 2)), 44100, subtype="PCM_24")
-    with open_input(str(tmp_path / "in.wav"), None, chunk=4, dtype="int16", channels=1, rate=None) as opened:
+    with open_input(str(tmp_path / "in.wav"), form(dtype="int16")) as opened:
         assert (opened.rate, opened.total, opened.subtype) == (44100, 10, "PCM_24")
         assert [chunk.shape for chunk, _ in opened] == [(4, 2), (4, 2), (2, 2)]
 
@@ -184,9 +188,7 @@ def test_every_kind_of_sound_file_is_written_and_read(tmp_path: Path, suffix: st
     rate = 48000
     samples = (np.sin(np.arange(rate // 4) / 20) / 2).astype(np.float32)
     write(tmp_path / f"sound{suffix}", [samples[:5000], samples[5000:]], rate=rate)
-    with open_input(
-        str(tmp_path / f"sound{suffix}"), None, chunk=1 << 20, dtype="float32", channels=1, rate=None
-    ) as opened:
+    with open_input(str(tmp_path / f"sound{suffix}"), form(chunk=1 << 20)) as opened:
         assert opened.rate == rate
         found = np.concatenate([chunk for chunk, _ in opened])
     assert found.shape == samples.shape
@@ -232,7 +234,7 @@ def test_raw_samples_come_from_a_fifo(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     writer = threading.Thread(target=lambda: (tmp_path / "fifo").write_bytes(bytes(32)))
     writer.start()
-    with open_input(str(tmp_path / "fifo"), "raw", chunk=4, dtype="float32", channels=1, rate=None) as opened:
+    with open_input(str(tmp_path / "fifo"), form("raw")) as opened:
         assert opened.total is None
         assert [size for _, size in opened] == [4, 4]
     writer.join(60)

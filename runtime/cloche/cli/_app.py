@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from cloche.cli import _options
 from cloche.cli._sharing import sharing
 from cloche.isolation import Isolation
 from cloche.metering import DEFAULT_METERING, Metering
+
+if TYPE_CHECKING:
+    from cloche.cli._input import Form
 
 __all__ = ["app"]
 
@@ -160,6 +163,19 @@ class Reading:
     dtype: Annotated[str, typer.Option(help="Type of the samples of sound and raw input.")] = "float32"
     rate: Annotated[int | None, typer.Option(min=1, help="Samples per second, if the input does not have it.")] = None
     channels: Annotated[int, typer.Option(min=1, help="Channels of raw input.")] = 1
+
+    def form(self, chunk: int = 1) -> Form:
+        """These options, with the size of an item."""
+        from cloche.cli._input import Form
+
+        return Form(
+            shape=self.shape,
+            input_format=self.input_format,
+            chunk=chunk,
+            dtype=self.dtype,
+            rate=self.rate,
+            channels=self.channels,
+        )
 
     def check(self, context: typer.Context, sources: Sequence[str], *, needs_rate: bool) -> None:
         """Refuse options on how to read an input, if there is no input, or if its format leaves nothing to choose.
@@ -335,13 +351,8 @@ def run(
             method=_options.method(method),
             source=source,
             target=target,
-            chunk=chunk,
-            shape=reading.shape,
-            input_format=reading.input_format,
+            form=reading.form(chunk),
             output_format=output_format,
-            dtype=reading.dtype,
-            rate=reading.rate,
-            channels=reading.channels,
             limits=_options.limits(sandboxed.deadline, sandboxed.memory, placed.fuel, log_level),
             metering=placed.metering,
             isolation=placed.isolation,
@@ -400,13 +411,8 @@ def _run_pipeline(
             pipeline=decided,
             source=source,
             target=target,
-            chunk=chunk,
-            shape=reading.shape,
-            input_format=reading.input_format,
+            form=reading.form(chunk),
             output_format=output_format,
-            dtype=reading.dtype,
-            rate=reading.rate,
-            channels=reading.channels,
             isolation=isolation,
             level=level if quiet or "log_level" in _options.given(context) else None,
             session=piped.session,
@@ -485,7 +491,7 @@ def check(
     --native outside of the sandbox as well, and results, logs, errors, state and times are compared. The exit code is 1 if a node
     does not load, lacks an import that it needs, or fails on an input that it should take; else 0.
     """
-    from cloche.cli import _check, _console, _paths
+    from cloche.cli import _console, _paths
     from cloche.cli._comparing import job as _job
 
     with _console.reporting_errors():
@@ -503,14 +509,7 @@ def check(
                 metering=placed.metering,
                 isolation=placed.isolation,
                 source=source,
-                form=_check.Form(
-                    shape=reading.shape,
-                    chosen=reading.input_format,
-                    chunk=chunk,
-                    dtype=reading.dtype,
-                    rate=reading.rate,
-                    channels=reading.channels,
-                ),
+                form=reading.form(chunk),
                 native=native,
                 examples=examples,
             )
@@ -622,16 +621,8 @@ def bench(
             if reading.shape == "array":
                 _options.refuse(context, ["rate"], "is for --as dict and --as tuple: an array has none")
             _paths.check_node(options)
-            form = _samples.Form(
-                shape=reading.shape,
-                input_format=reading.input_format,
-                dtype=reading.dtype,
-                rate=reading.rate,
-                channels=reading.channels,
-                chunks=chunk or (),
-            )
             limits = _options.limits(sandboxed.deadline, sandboxed.memory, None, "info")
-            own = _samples.own_node(options, limits, inputs or (), form)
+            own = _samples.own_node(options, limits, inputs or (), reading.form(), chunk or ())
         else:
             _options.refuse(context, _OF_A_NODE, "is for a node of yours: cloche bench NODES.py:Entry --input FILE")
         _bench.run(

@@ -7,15 +7,15 @@ one: whatever a module does when it is imported, it does not change what is said
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloche.source as sources
 from cloche import Runtime, remedies
 from cloche.cli._console import logger, say
-from cloche.cli._input import open_input
+from cloche.cli._input import Form, open_input
 from cloche.cli._report import Call, Finding, Import, Report, Trouble, Unread
 from cloche.cli._rules import RULES, is_opened, lines_for
 from cloche.cli._run import shaped
@@ -37,18 +37,6 @@ _NO_LOGS = 1000  # above every level: what an attempt logs is of no use, and wou
 _NOT_TRIED: tuple[str, list[str], str] = "", [], ""
 """In place of an attempt's outcome, by identity: there were too many attempts."""
 _HANDLE_IMPORTS = frozenset(("ImportError", "ModuleNotFoundError", "Exception", "BaseException"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """How to read the items: options of ``cloche check``."""
-
-    shape: str
-    chosen: str | None
-    chunk: int
-    dtype: str
-    rate: int | None
-    channels: int
 
 
 def check(
@@ -77,7 +65,7 @@ def check(
     """
     modules = sources.read(node.path, packages=bool(node.grants.packages))
     with (
-        _opened(source, form) as items,
+        nullcontext() if source is None else open_input(source, form) as items,
         Runtime(limits=limits, metering=metering, logger=logger(), isolation=isolation, progress=say) as runtime,
     ):
         read, unread = _read(runtime, modules)
@@ -265,12 +253,6 @@ def _tried(
         return (Trouble(node.entry or "", node.path, _of(error), error.remedy, error.guest_traceback), None), None
     with loaded:
         return (None, loaded.info), None if items is None else _called(loaded, items, shape)
-
-
-def _opened(source: str | None, form: Form) -> AbstractContextManager[Input | None]:
-    if source is None:
-        return nullcontext()
-    return open_input(source, form.chosen, chunk=form.chunk, dtype=form.dtype, channels=form.channels, rate=form.rate)
 
 
 def _called(node: Node, opened: Input, shape: str) -> Call:

@@ -13,6 +13,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -22,13 +23,34 @@ from cloche.cli._console import InputError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Input", "open_input"]
+__all__ = ["Form", "Input", "open_input"]
 
 _BUFFER: Final = 1 << 16
 
 _SEPARATORS: Final = ",;\t"
 _MOST_OF_A_CELL: Final = (1 << 31) - 1
 """Characters of one cell of CSV. Python's own bound is 131072; the limits of the node hold for what is sent to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How an input is read, and what a node is given of it. Options of every command that reads one.
+
+    Attributes:
+        shape: what ``--as`` says.
+        input_format: the format; None: the suffix decides.
+        chunk: samples or rows of an item.
+        dtype: type of the samples of sound and raw input.
+        rate: samples per second, for formats that do not have it.
+        channels: of raw input.
+    """
+
+    shape: str
+    input_format: str | None
+    chunk: int
+    dtype: str
+    rate: int | None
+    channels: int
 
 
 class Input(ExitStack, ABC):
@@ -268,18 +290,12 @@ class _Pipe(io.RawIOBase):
         super().close()
 
 
-def open_input(
-    path: str | None, chosen: str | None, *, chunk: int, dtype: str, channels: int, rate: int | None
-) -> Input:
+def open_input(path: str | None, form: Form) -> Input:
     """Open a file, or stdin for ``-``.
 
     Args:
         path: the file; None: no input.
-        chosen: the format; None: the suffix decides.
-        chunk: samples or rows of an item.
-        dtype: type of the samples of sound and raw input.
-        channels: of raw input.
-        rate: samples per second, for formats that do not have it.
+        form: how to read it.
 
     Raises:
         InputError: the file has not this format.
@@ -287,13 +303,13 @@ def open_input(
     """
     if path is None:
         return _Nothing()
-    match _formats.input_format_of(path, chosen):
+    match _formats.input_format_of(path, form.input_format):
         case "audio":
-            return _Audio(path, chunk, dtype)
+            return _Audio(path, form.chunk, form.dtype)
         case "npy":
-            return _Npy(path, chunk, rate)
+            return _Npy(path, form.chunk, form.rate)
         case "raw":
-            return _Raw(path, chunk, dtype, channels, rate)
+            return _Raw(path, form.chunk, form.dtype, form.channels, form.rate)
         case "json":
             return _Json(path)
         case "csv":

@@ -24,7 +24,7 @@ from cloche.pipeline import Checkpoint, Pipeline, PipelineError
 from cloche.texts import name
 
 if TYPE_CHECKING:
-    from cloche.cli._input import Input
+    from cloche.cli._input import Form, Input
     from cloche.cli._manifest import Decided
     from cloche.cli._options import Address
     from cloche.cli._output import Output
@@ -40,13 +40,8 @@ class Job:
     pipeline: Decided
     source: str
     target: str
-    chunk: int
-    shape: str
-    input_format: str | None
+    form: Form
     output_format: str | None
-    dtype: str
-    rate: int | None
-    channels: int
     isolation: Isolation
     level: int | None
     session: str | None
@@ -61,12 +56,12 @@ class Job:
     def reading(self) -> dict[str, Any]:
         """How the input is cut into items."""
         return {
-            "--chunk": self.chunk,
-            "--as": self.shape,
-            "--input-format": self.input_format,
-            "--dtype": self.dtype,
-            "--rate": self.rate,
-            "--channels": self.channels,
+            "--chunk": self.form.chunk,
+            "--as": self.form.shape,
+            "--input-format": self.form.input_format,
+            "--dtype": self.form.dtype,
+            "--rate": self.form.rate,
+            "--channels": self.form.channels,
         }
 
 
@@ -81,15 +76,15 @@ def run(job: Job) -> None:
     if progress is not None:
         progress.check_reading(job.reading)
     with ExitStack() as stack:
-        source = stack.enter_context(
-            open_input(
-                job.source, job.input_format, chunk=job.chunk, dtype=job.dtype, channels=job.channels, rate=job.rate
-            )
-        )
+        source = stack.enter_context(open_input(job.source, job.form))
         journal = _journal(job, progress)
         target = stack.enter_context(
             open_output(
-                job.target, job.output_format, rate=job.rate or source.rate, subtype=source.subtype, journal=journal
+                job.target,
+                job.output_format,
+                rate=job.form.rate or source.rate,
+                subtype=source.subtype,
+                journal=journal,
             )
         )
         begin = None if progress is None else progress.checkpoint.items
@@ -105,7 +100,7 @@ def run(job: Job) -> None:
                 progress=say,
             )
         )
-        items = _Items(source, job.shape, begin or 0)
+        items = _Items(source, job.form.shape, begin or 0)
         watch = Watch(pipeline)
         if job.serve is not None:
             stack.enter_context(Server(job.serve, watch, pipeline.graph, title))

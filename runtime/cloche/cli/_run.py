@@ -17,7 +17,7 @@ from cloche.cli._profile import table
 
 if TYPE_CHECKING:
     from cloche import Node
-    from cloche.cli._input import Input
+    from cloche.cli._input import Form, Input
     from cloche.cli._options import NodeOptions
     from cloche.cli._output import Output
     from cloche.isolation import Isolation
@@ -35,13 +35,8 @@ class Job:
     method: str | None
     source: str | None
     target: str
-    chunk: int
-    shape: str
-    input_format: str | None
+    form: Form
     output_format: str | None
-    dtype: str
-    rate: int | None
-    channels: int
     limits: Limits
     metering: Metering
     isolation: Isolation
@@ -57,14 +52,12 @@ def run(job: Job) -> None:
     """
     log = LiveLog()
     with (
-        open_input(
-            job.source, job.input_format, chunk=job.chunk, dtype=job.dtype, channels=job.channels, rate=job.rate
-        ) as source,
-        open_output(job.target, job.output_format, rate=job.rate or source.rate, subtype=source.subtype) as target,
+        open_input(job.source, job.form) as source,
+        open_output(job.target, job.output_format, rate=job.form.rate or source.rate, subtype=source.subtype) as target,
         Runtime(limits=job.limits, metering=job.metering, logger=log, isolation=job.isolation, progress=say) as runtime,
         Bar(job.node.entry or job.node.path, source.total, job.quiet) as bar,
     ):
-        progress = _Progress(source, job.shape, bar)
+        progress = _Progress(source, job.form.shape, bar)
         began = time.perf_counter()
         try:
             loaded = runtime.load(job.node.path, job.node.entry, job.node.params, grants=job.node.grants)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cloche.cli import _formats
 from cloche.cli._console import InputError
-from cloche.cli._input import open_input
+from cloche.cli._input import Form, open_input
 from cloche.cli._run import shaped
 from cloche_bench.own import OwnNode, Sample
 
@@ -18,42 +18,31 @@ if TYPE_CHECKING:
     from cloche.cli._options import NodeOptions
     from cloche.limits import Limits
 
-__all__ = ["CHUNKS", "Form", "own_node"]
+__all__ = ["CHUNKS", "own_node"]
 
 CHUNKS: Final = (1024, 4096, 16384)
 MAX_ITEMS: Final = 64
 """Most items that are read of a file for each size of chunk. The node is given them in turn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """How to read the files: options of ``cloche bench``."""
-
-    shape: str
-    input_format: str | None
-    dtype: str
-    rate: int | None
-    channels: int
-    chunks: Sequence[int]
-
-
-def own_node(node: NodeOptions, limits: Limits, files: Sequence[str], form: Form) -> OwnNode:
-    """The node with the inputs that it is measured with.
+def own_node(node: NodeOptions, limits: Limits, files: Sequence[str], form: Form, chunks: Sequence[int]) -> OwnNode:
+    """The node with the inputs that it is measured with, read in chunks of each of these sizes; () for the usual ones.
 
     Raises:
         InputError: a file has not this format, or has no items.
         OSError: a file cannot be opened.
     """
-    samples = [sample for path in files for sample in _samples(path, form)] or [Sample("no input", ())]
+    samples = [sample for path in files for sample in _samples(path, form, chunks or CHUNKS)] or [
+        Sample("no input", ())
+    ]
     return OwnNode(Path(node.path), node.entry, node.params, node.grants, samples, limits)
 
 
-def _samples(path: str, form: Form) -> list[Sample]:
+def _samples(path: str, form: Form, chunks: Sequence[int]) -> list[Sample]:
     lines = _formats.input_format_of(path, form.input_format) in _formats.ITEMS
     found: dict[int, Sample] = {}
-    for chunk in (1,) if lines else form.chunks or CHUNKS:
-        options = {"chunk": chunk, "dtype": form.dtype, "channels": form.channels, "rate": form.rate}
-        with open_input(path, form.input_format, **options) as source:  # type: ignore[arg-type]  # as in Form
+    for chunk in (1,) if lines else chunks:
+        with open_input(path, replace(form, chunk=chunk)) as source:
             read = list(islice(source, MAX_ITEMS))
             if not read:
                 raise InputError(f"{path} has no items")

@@ -12,7 +12,7 @@ from cloche import Runtime
 from cloche.cli import _check, _paths
 from cloche.cli._comparing import matrix, targets
 from cloche.cli._console import Bar, say
-from cloche.cli._input import open_input
+from cloche.cli._input import Form, open_input
 from cloche.cli._manifest import is_manifest
 from cloche.cli._report import Finding, Report
 from cloche.cli._run import shaped
@@ -36,7 +36,7 @@ class Job:
     metering: Metering
     isolation: Isolation
     source: str | None
-    form: _check.Form
+    form: Form
     native: bool
     examples: int
 
@@ -82,10 +82,8 @@ def checked(job: Job) -> Report:
     return replace(report, nodes=made)
 
 
-def _items(source: str, form: _check.Form) -> list[Any]:
-    with open_input(
-        source, form.chosen, chunk=form.chunk, dtype=form.dtype, channels=form.channels, rate=form.rate
-    ) as opened:
+def _items(source: str, form: Form) -> list[Any]:
+    with open_input(source, form) as opened:
         return [shaped(item, form.shape, opened.rate) for item, _ in islice(opened, matrix.MOST_GIVEN)]
 
 
