@@ -20,7 +20,7 @@ GUEST = TREE / "guest"
 HOST = RUNTIME / "cloche"
 
 ORDER = (
-    "_keywords texts",
+    "_keywords texts _child",
     "_html _records frames limits clock _signatures mounts metering isolation _forks _atomic_file _pickles",
     "errors",
     "_live_source",

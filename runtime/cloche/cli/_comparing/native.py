@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, Self
 
+from cloche._child import start
 from cloche.cli._comparing.life import Outcome, Way
 from cloche.grants import Grants
 from cloche.limits import Limits
@@ -144,20 +143,14 @@ class Native:
         self.close()
 
     def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._connection = Connection(ours.detach())
-            paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)  # it starts elsewhere
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cloche.cli._comparing.native_main", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=self._folder,
-                env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": str(self._hash_seed)},
-                start_new_session=True,
-            )
+        self._process, self._connection = start(
+            "cloche.cli._comparing.native_main",
+            variables={"PYTHONHASHSEED": str(self._hash_seed)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+            start_new_session=True,
+        )
 
     def _outcome(self, seconds: float, verb: str, *arguments: Any, **keywords: Any) -> Outcome:
         try:

@@ -10,7 +10,6 @@ import mmap
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
+from cloche._child import start
 from cloche._pickles import refuses_to_pickle
 from cloche.errors import ClocheError, EncodeError
 from cloche.pipeline._placements.orders import Kind, Order
@@ -72,22 +72,12 @@ class Separate:
         return result
 
     def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
         counter = os.memfd_create("cloche-begun", os.MFD_CLOEXEC)
         try:
-            self._connection = Connection(ours.detach())
             os.ftruncate(counter, mmap.PAGESIZE)
             self._begun = mmap.mmap(counter, mmap.PAGESIZE)
-            environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
-            arguments = [str(theirs.fileno()), str(counter)]
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cloche.pipeline._placements.process_main", *arguments],
-                pass_fds=[theirs.fileno(), counter],
-                stdin=subprocess.DEVNULL,
-                env=environment,
-            )
+            self._process, self._connection = start("cloche.pipeline._placements.process_main", descriptors=[counter])
         finally:
-            theirs.close()
             os.close(counter)
         spec = self._spec
         self._ask("load", (self._entry, dict(spec.params), self._source, self._name, self._session_id))
