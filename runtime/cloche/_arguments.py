@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import math
 import reprlib
 from collections.abc import Mapping
-from typing import Any, SupportsFloat, TypeVar
+from typing import Any, TypeVar
 
 from cloche.grants import Grants
-from cloche.limits import Limits, whole_number
+from cloche.limits import Limits, any_float, whole_number
 from cloche.metering import Metering
 from cloche.texts import short
 
@@ -90,12 +89,9 @@ def checked_seconds(name: str, value: Any) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+    seconds = any_float(value)
+    if seconds is None:
         raise TypeError(f"{name} is {short(value)}: give a number of seconds, or None")
-    try:
-        seconds = float(value)
-    except OverflowError:  # a whole number that no float can be
-        seconds = -math.inf if isinstance(value, int) and value < 0 else math.inf
     if not seconds >= 0:
         raise ValueError(f"{name} is {seconds}: give 0 or more")
     return seconds

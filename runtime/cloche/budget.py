@@ -9,14 +9,14 @@ import weakref
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Final, NoReturn, SupportsFloat
+from typing import Any, Final, NoReturn
 
 from cloche import _forks
 from cloche._html import table
 from cloche._pickles import handle
 from cloche._requests import hold
 from cloche.errors import BudgetError
-from cloche.limits import whole_number
+from cloche.limits import any_float, whole_number
 from cloche.texts import short
 
 __all__ = ["Budget", "BudgetStats"]
@@ -293,12 +293,9 @@ def _seconds(name: str, value: Any) -> float | None:
     """A positive number, or None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+    number = any_float(value)
+    if number is None:
         raise TypeError(f"{name} is {short(value)}: give a number, or None")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
     if not 1e-6 <= number <= 1e9:
         raise ValueError(f"{name} is {short(value)}: give a number from 0.000001 to 1000000000")
     return number

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, SupportsFloat
 
 from cloche._keywords import teaches_fields
 from cloche_wire import abi
@@ -96,6 +97,16 @@ def checked_limit(field: str, value: Any, called: str) -> float:
     if not lowest <= number <= highest:
         raise ValueError(f"{called} is {value!r}: give a number from {lowest} to {highest}")
     return number
+
+
+def any_float(value: Any) -> float | None:
+    """The number as a float, infinite if no float can be so large; None if the value is no number."""
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return -math.inf if isinstance(value, int) and value < 0 else math.inf
 
 
 def whole_number(value: Any) -> int | None:
