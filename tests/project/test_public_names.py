@@ -10,8 +10,8 @@ from .import_graph import imports
 
 RUNTIME = Path(__file__).parents[2] / "runtime"
 BENCH = RUNTIME / "cloche_bench"
-SHARED = ("cloche._atomic_file", "cloche._atomic_file.AtomicFile")
-"""Writes files in one step. Library, command line and bench all need it, and it is no topic of a library of sandboxes."""
+SHARED = ("cloche._atomic_file", "cloche._atomic_file.AtomicFile", "cloche._child", "cloche._child.start")
+"""Files written in one step, processes with a connection: library and command line need them, and neither is a topic of sandboxes."""
 SOURCES = sorted([*(RUNTIME / "cloche" / "cli").rglob("*.py"), *BENCH.rglob("*.py")])
 
 

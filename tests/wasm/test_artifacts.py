@@ -557,12 +557,16 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_ends_a_compilation_at_once(image) -> None:
-    """The image takes long. Its process is gone when the interrupt has been raised; so it is if this process is killed."""
+def test_an_interrupt_ends_a_compilation_at_once(tmp_path: Path) -> None:
+    """Its process is gone when the interrupt has been raised; so it is if this process is killed. The image is a pipe that gives nothing."""
+    os.mkfifo(tmp_path / "cloche.wasm")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for number in (signal.SIGINT, signal.SIGKILL):
         with subprocess.Popen(
-            [sys.executable, "-c", INTERRUPTED, image.wasm], env=environment, text=True, stdout=subprocess.PIPE
+            [sys.executable, "-c", INTERRUPTED, tmp_path / "cloche.wasm"],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline().startswith(COMPILING)
