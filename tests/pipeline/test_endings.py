@@ -26,20 +26,23 @@ def same(x: Any) -> Any:
     return x
 
 
-def threads() -> set[str]:
-    """Names of the threads that belong to runs, without those that Cloche keeps for the life of the process."""
-    names = {thread.name for thread in threading.enumerate() if thread.name.startswith("cloche-")}
-    return names - {"cloche-pool-clock", "cloche-services", "cloche-workers"}
+KEPT = {"cloche-pool-clock", "cloche-services", "cloche-workers"}
+"""Names of the threads that Cloche keeps for the life of the process."""
+
+
+def threads() -> dict[int | None, threading.Thread]:
+    """The threads that belong to runs, by their idents."""
+    return {t.ident: t for t in threading.enumerate() if t.name.startswith("cloche-") and t.name not in KEPT}
 
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     before = threads()
     yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("cloche-") and thread.name not in before:
-            thread.join(20)
-    assert threads() <= before
+    for ident, thread in threads().items():
+        if ident not in before:
+            thread.join(60)
+    assert threads().keys() <= before.keys()
 
 
 class Cleaned:
@@ -294,9 +297,8 @@ def test_an_interrupt_at_any_moment_leaves_nothing(thorough: bool) -> None:
     pipeline = Pipeline([spec(Counted), spec(Counted, id="second")])
     where = within("pipeline/pipeline.py", "pipeline/_run.py", "pipeline/_worker.py", "pipeline/_channel.py")
     for injected in every(lambda: list(pipeline.run([1, 2])), KeyboardInterrupt, where, step=1 if thorough else 23):
-        for thread in threading.enumerate():
-            if thread.name in threads():
-                thread.join(20)
+        for thread in threads().values():
+            thread.join(60)
         assert not threads(), injected.place
         assert sum(opened) == 0, injected.place
     assert not pipeline._runs
