@@ -24,6 +24,7 @@ from cloche.pipeline._partition import Joiner, Splitter
 from cloche.pipeline._stage import Outlet, Rejected, Stage, StageCounts
 from cloche.pipeline._times import percentile
 from cloche.pipeline._worker import Worker
+from cloche.pipeline.errors import PipelineError
 from cloche.pipeline.graph import Edge, Graph
 from cloche.pipeline.placement import Measured, Placement, State
 from cloche.pipeline.spec import NodeSpec
@@ -194,7 +195,7 @@ class Run:
     ) -> Joiner:
         inner = [self._channel(spec.queue) for _ in places]
         outer = [self._channel(spec.queue) for _ in places]
-        splitter = Splitter(inner, spec.key)
+        splitter = Splitter(name, inner, spec.key)
         self._closed.append(splitter.order)
         for number, place in enumerate(places):
             copy = f"{name}.{number}"
@@ -446,22 +447,28 @@ def _by_key(key: str) -> Callable[[list[Any]], list[Any]]:
     return lambda values: [value[key] for value in values if isinstance(value, dict) and key in value]
 
 
-def _tagged(names: Sequence[str]) -> Callable[[list[list[Any]]], list[Any]]:
-    return lambda lists: [(name, value) for name, values in zip(names, lists, strict=True) for value in values]
+def _tagged(names: Sequence[str]) -> Callable[[list[list[Any]], int | None], list[Any]]:
+    return lambda lists, _number: [(name, value) for name, values in zip(names, lists, strict=True) for value in values]
 
 
-def _zipped(node: str, inputs: Sequence[str], ports: Sequence[str]) -> Callable[[list[list[Any]]], list[Any]]:
+def _zipped(
+    node: str, inputs: Sequence[str], ports: Sequence[str]
+) -> Callable[[list[list[Any]], int | None], list[Any]]:
     """Joins the values of the ports to tuples, in the order of `inputs`."""
 
-    def combine(lists: list[list[Any]]) -> list[Any]:
+    def combine(lists: list[list[Any]], number: int | None) -> list[Any]:
         by_port: dict[str, list[Any]] = {name: [] for name in inputs}
         for port, values in zip(ports, lists, strict=True):
             by_port[port] += values
         counts = {name: len(values) for name, values in by_port.items()}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-            raise ValueError(
-                f"node {node!r} needs one value at each of its ports for each call, and of one item {told}"
+            told = ", ".join(f"{node}.{name} has {count}" for name, count in counts.items())
+            of, made_by = ("at the end of the input", "flush") if number is None else (f"of item {number}", "process")
+            raise PipelineError(
+                f"node {node!r} needs as many values at each of its ports, and {of} {told}: have {made_by} of the nodes before it "
+                "give as many, or leave NodeSpec.inputs out, so that it gets them one by one",
+                node=node,
+                item=number,
             )
         return list(zip(*by_port.values(), strict=True))
 
