@@ -426,7 +426,6 @@ def test_a_session_is_told(run: Run, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("run p.json", "a pipeline needs items: give --input"),
         ("run p.json --input ten.jsonl --param a=1", "--param is for one node"),
         ("run p.json --input ten.jsonl --deadline 3", "--deadline is for one node"),
         ("run p.json --input ten.jsonl --profile x.json", "--profile is for one node"),

@@ -18,7 +18,7 @@ from cloche.pipeline._digest import digest
 from cloche.pipeline._log import working_on
 from cloche.pipeline._times import ItemTimes
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError
-from cloche.pipeline.placement import BatchResult, Placement, State
+from cloche.pipeline.placement import BatchResult, Placement, Prepared, State
 from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, Retry
 
 __all__ = ["Outlet", "Rejected", "Stage", "StageCounts", "Surroundings"]
@@ -146,9 +146,31 @@ class Stage:
         self._ended = False
         """Whether the node wants no more items."""
         self._done = False
+        self._is_source = False
         self._retrying = False
         self._saved: State = b""
         """The state before the item under way, if `Restore` may need it."""
+
+    def prepare(self) -> None:
+        """Load the node, and check what it needs, if its place can do so before it is started.
+
+        Raises:
+            Exception: it could not be loaded, or its place has not what it needs.
+        """
+        if isinstance(self.placement, Prepared):
+            self.placement.prepare()
+
+    def is_source(self) -> bool:
+        """Whether the node, once it is prepared or restored, makes outputs without items. It is then called for one at a time."""
+        self._is_source = isinstance(self.placement, Prepared) and self.placement.is_source()
+        if self._is_source:
+            self._most = 1
+        return self._is_source
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the node wants no more items."""
+        return self._ended
 
     def start(self, states: Mapping[str, State] | None) -> None:
         """Start the node.
@@ -194,16 +216,21 @@ class Stage:
         """Work on items, and send on what the node makes of them. Returns False if the stage wants no more."""
         if self._done:
             return False
-        values = [value for _, of_item in packets for value in of_item]
+        try:
+            values, numbers = [value for _, (value,) in packets], [number for number, _ in packets]
+        except ValueError:  # seldom: an item of no value, or of several
+            values = [value for _, of_item in packets for value in of_item]
+            numbers = [number for number, of_item in packets for _ in of_item]
         made: list[list[Any]] = []
         ends: BaseException | None = None
         try:
-            self._work(values, [number for number, of_item in packets for _ in of_item], made)
+            self._work(values, numbers, made)
         except _Ends as end:
             ends = end.error
         except BaseException as error:
             ends = error
-        self._send(self._regrouped(packets, made))
+        is_one_each = len(made) == len(packets) and numbers == [number for number, _ in packets]
+        self._send(list(zip(numbers, made, strict=True)) if is_one_each else self._regrouped(packets, made))
         if ends is not None:
             self._finish(Failed(ends))
         elif self._ended:
@@ -301,6 +328,8 @@ class Stage:
                 if isinstance(outcome, Exception):
                     self.counts.failed += 1
                     outcome = self._decided(values[len(made)], numbers[len(made)], outcome)
+                    if self._is_source and not outcome:
+                        self._ended = True  # it would do the same again
                 made.append(outcome)
                 self.counts.items += 1
                 self.counts.outputs += len(outcome)
