@@ -36,6 +36,10 @@ def double(x):
     return 2 * x
 
 
+def three():
+    yield from range(3)
+
+
 def where(x):
     return os.getpid()
 
@@ -413,6 +417,17 @@ def test_a_killed_run_goes_on(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     totals = [*itertools.accumulate([*range(10)] * 10), {"total": 450}]
     assert lines((folder / "out.jsonl").read_text()) == totals
+
+
+@pytest.mark.image
+def test_a_pipeline_that_begins_with_a_source_needs_no_input(run: Run, folder: Path) -> None:
+    (folder / "p.json").write_text(manifest({"node_type": "three"}, {"node_type": "double"}))
+    done = run("run p.json --quiet")
+    assert (done.returncode, lines(done.stdout)) == (0, [0, 2, 4]), done.stderr
+    (folder / "p.json").write_text(manifest({"node_type": "double"}))
+    done = run("run p.json --quiet")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "'double' takes items: give them to run (on the command line: --input FILE" in done.stderr
 
 
 @pytest.mark.image

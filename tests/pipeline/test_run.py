@@ -176,7 +176,7 @@ def test_items_of_a_key_meet_the_same_copy(key: Any) -> None:
 
 
 def test_a_key_that_cannot_be_hashed_is_an_error() -> None:
-    with pytest.raises(PipelineError, match="none of them for item 0 .*: the key of an item is of type list"):
+    with pytest.raises(PipelineError, match="none for item 0 .*: the key of an item is of type list"):
         run(spec(repr, workers=2, key=lambda item: [item]))
 
 

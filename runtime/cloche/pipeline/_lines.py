@@ -84,7 +84,7 @@ def yaml_lines(text: str) -> tuple[Any, dict[Path, int]]:
             """Read the next value. What is too deep is refused here, before the rest of the text is read."""
             self.depth += 1
             if self.depth > _DEEPEST:
-                raise ValueError(f"line {self.peek_event().start_mark.line + 1} is nested more than {_DEEPEST} deep")
+                raise ValueError(f"line {self.line + 1} is nested more than {_DEEPEST} deep")
             node = super().compose_node(parent, index)
             self.depth -= 1
             return node

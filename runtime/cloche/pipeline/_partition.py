@@ -79,7 +79,7 @@ class Splitter:
             told = f"it has no key {key!r}" if isinstance(key, str) and isinstance(error, KeyError) else str(error)
             shown = digest(value)
             raise PipelineError(
-                f"node {self._node!r} has copies, and NodeSpec.key chooses none of them for item {number} (SHA-256 {shown}): {told}. "
+                f"node {self._node!r} has copies, and NodeSpec.key chooses none for item {number} (SHA-256 {shown}): {told}. "
                 "Give all items that key, or a function of the item that knows each of them",
                 node=self._node,
                 item=number,

@@ -182,7 +182,9 @@ class Run:
             if name not in first:
                 raise ClocheError(f"node {name!r} is a source, which takes no items, and connections lead to it")
             if len(self._stages[name]) > 1:
-                raise ClocheError(f"node {name!r} is a source: each of its copies would make all outputs; leave workers out")
+                raise ClocheError(
+                    f"node {name!r} is a source: each of its copies would make all outputs; leave workers out"
+                )
         taking = [name for name in first if name not in sources and not self._stages[name][0].is_over]
         self._is_alone = bool(sources) or not has_items
         if taking and sources:

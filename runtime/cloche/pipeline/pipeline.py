@@ -231,9 +231,7 @@ class Pipeline:
         finally:
             self._end(run, failed)  # again: an interrupt may have prevented the first call
 
-    async def _arun(
-        self, taking: _Taking, items: AsyncIterable[Any] | Iterable[Any] | None
-    ) -> AsyncIterator[Any]:
+    async def _arun(self, taking: _Taking, items: AsyncIterable[Any] | Iterable[Any] | None) -> AsyncIterator[Any]:
         from cloche._runtime.async_calls import on_a_thread  # late: these import anyio, which is slow
         from cloche.pipeline._awaited import feedable, in_thread
 

@@ -61,7 +61,6 @@ class Native:
         self._whole: _WholeStream | None = None
         self._runner: asyncio.Runner | None = None
         self._is_over = False
-        self._is_started = False
         self._pulled: Generator[Any] | None = None
         """The outputs of a node that is a source, once one has been asked for."""
         self._before: list[Any] = []
@@ -81,7 +80,6 @@ class Native:
         with _exits_as_errors():
             if self._node is None:
                 self._prepare()
-            self._is_started = True
             self._finished(self._method("initialize"))
             return BatchResult([self._open()], self._is_over)
 
@@ -202,9 +200,7 @@ class Native:
         """See `Placement`. The node is pickled; a function has no state."""
         if self._whole is not None or self.is_source():
             what = "is a source" if self._whole is None else "takes the whole stream"
-            raise ClocheError(
-                f"node {self._name!r} {what}, so its state cannot be saved natively: run it in a sandbox"
-            )
+            raise ClocheError(f"node {self._name!r} {what}, so its state cannot be saved natively: run it in a sandbox")
         assert self._node is not None
         if self._node.is_function:
             return b""
@@ -222,7 +218,6 @@ class Native:
         if not isinstance(state, bytes):
             raise ClocheError(f"the state of {self._name!r} is not that of a native node")
         self._before = []
-        self._is_started = True
         self._node = Node(
             pickle.loads(state) if state else self._target, getattr(self._target, "__qualname__", self._name)
         )
@@ -236,7 +231,7 @@ class Native:
                 whole.close()
             if pulled is not None:
                 pulled.close()
-            if node is not None and self._is_started:
+            if node is not None:
                 self._finished(self._method("cleanup"))
         finally:
             self._node = None

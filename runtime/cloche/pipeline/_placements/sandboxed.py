@@ -45,7 +45,6 @@ class Sandboxed:
         self._batches: Batches | None = None
         self._source_stream: StreamSession | None = None
         """The stream of a node that is a source, once an output has been asked for."""
-        self._is_started = False
         self._ended = False
         self._before: list[Any] = []
         """What a new stream gave before its first item, if an item has ended the one before."""
@@ -75,7 +74,6 @@ class Sandboxed:
         if self._node is None:
             self.prepare()
         assert self._node is not None
-        self._is_started = True
         self._node.initialize()
         outputs = self._open()
         return BatchResult([outputs], self._ended)
@@ -185,7 +183,6 @@ class Sandboxed:
             reseed=False,
             **self._recovery,
         )
-        self._is_started = True
         self._before = self._open(resume=node.stream_position is not None)
 
     def memory_bytes(self) -> int:
@@ -196,12 +193,8 @@ class Sandboxed:
     def stop(self) -> None:
         """See `Placement`."""
         node, self._node = self._node, None
-        if node is None:
-            return
-        if self._is_started:
+        if node is not None:
             node.close()
-        else:  # another node of the pipeline could not be loaded
-            node.__cloche__.discard()
 
     def interrupt(self) -> None:
         """See `Placement`."""
