@@ -288,7 +288,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing(thorough: bool) -> None:
         def process(self, x: int) -> int:
             return x
 
-        def initialize(self) -> None:
+        def __init__(self) -> None:
             opened.append(1)
 
         def cleanup(self) -> None:

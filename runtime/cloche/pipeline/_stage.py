@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard
 
 from cloche.errors import ClocheError, EncodeError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
@@ -23,6 +23,7 @@ from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, R
 
 __all__ = ["Outlet", "Rejected", "Stage", "StageCounts", "Surroundings"]
 
+_LISTS: Final = {list}
 BATCH_S: Final = 0.005
 """Batches grow while one takes less than this, and shrink when one takes four times as long: so that outputs are not held up."""
 
@@ -216,9 +217,11 @@ class Stage:
         """Work on items, and send on what the node makes of them. Returns False if the stage wants no more."""
         if self._done:
             return False
+        has_one_each = True
         try:
             values, numbers = [value for _, (value,) in packets], [number for number, _ in packets]
-        except ValueError:  # seldom: an item of no value, or of several
+        except ValueError:  # an item of no value, or of several
+            has_one_each = False
             values = [value for _, of_item in packets for value in of_item]
             numbers = [number for number, of_item in packets for _ in of_item]
         made: list[list[Any]] = []
@@ -229,8 +232,7 @@ class Stage:
             ends = end.error
         except BaseException as error:
             ends = error
-        is_one_each = len(made) == len(packets) and numbers == [number for number, _ in packets]
-        self._send(list(zip(numbers, made, strict=True)) if is_one_each else self._regrouped(packets, made))
+        self._send(list(zip(numbers, made, strict=False)) if has_one_each else self._regrouped(packets, made))
         if ends is not None:
             self._finish(Failed(ends))
         elif self._ended:
@@ -286,13 +288,10 @@ class Stage:
         grouped: list[Packet] = []
         at = 0
         for number, values in packets:
-            if len(values) == 1 and at < len(made):  # nearly always
-                grouped.append((number, made[at]))
-            else:
-                of_item = made[at : at + len(values)]
-                if len(of_item) < len(values) and not (self._ended and of_item):
-                    break
-                grouped.append((number, [output for outputs in of_item for output in outputs]))
+            of_item = made[at : at + len(values)]
+            if len(of_item) < len(values) and not (self._ended and of_item):
+                break
+            grouped.append((number, [output for outputs in of_item for output in outputs]))
             at += len(values)
         return grouped
 
@@ -324,7 +323,13 @@ class Stage:
             at = len(made)
             size = 1 if self._alone or self._saves or self._opened_at is not None else max(self._size, 1)
             batch = values[at : at + size]
-            for outcome in self._outcomes(batch, numbers[at : at + size]):
+            outcomes = self._outcomes(batch, numbers[at : at + size])
+            if _is_good(outcomes):
+                made += outcomes
+                self.counts.items += len(outcomes)
+                self.counts.outputs += sum(map(len, outcomes))
+                outcomes = []
+            for outcome in outcomes:
                 if isinstance(outcome, Exception):
                     self.counts.failed += 1
                     outcome = self._decided(values[len(made)], numbers[len(made)], outcome)
@@ -369,8 +374,11 @@ class Stage:
         return outcomes
 
     def _count_failures(self, outcomes: list[list[Any] | Exception]) -> None:
-        for outcome in outcomes:
-            self._failures = self._failures + 1 if isinstance(outcome, Exception) else 0
+        if _is_good(outcomes):
+            self._failures = 0
+        else:
+            for outcome in outcomes:
+                self._failures = self._failures + 1 if isinstance(outcome, Exception) else 0
         if (breaker := self._spec.breaker) is None:
             return
         if self._failures < breaker.failures:
@@ -463,6 +471,11 @@ class Stage:
         failed = PipelineError(f"{name} failed {where}{told}: {error}", node=self.name, item=number, digest=shown)
         failed.__cause__ = error
         return failed
+
+
+def _is_good(outcomes: list[list[Any] | Exception]) -> TypeGuard[list[list[Any]]]:
+    """Whether there are some, and none is an error: nearly always, so it takes no step for each."""
+    return set(map(type, outcomes)) == _LISTS
 
 
 def _last(rule: OnError) -> OnError:
