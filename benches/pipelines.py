@@ -2,9 +2,10 @@
 
 Timed: the sandbox's batches of 16 small items against 16 calls; whole runs of small items through one and two stages, natively and
 sandboxed, each figure an item's share, beside a native loop; and three sandboxed stages of some milliseconds an item against the
-same nodes called one after the other. Also: how much the process grows during a long run. Not timed: loading. Levels: a batch takes
-at most a third of its calls; a sandboxed stage adds at most a quarter of a call; three busy stages on two processors have at least
-1.7 times the throughput of the serial run; a long run does not grow.
+same nodes called one after the other, beside what three threads with a node each reach on this machine without a pipeline. Also:
+how much the process grows during a long run. Not timed: loading. Levels: a batch takes at most a third of its calls; a sandboxed
+stage adds at most a quarter of a call; three busy stages on two processors have at least 1.7 times the throughput of the serial
+run; a long run does not grow.
 
     .venv/bin/python benches/pipelines.py [--quick]
 """
@@ -15,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cloche
@@ -23,9 +25,9 @@ from cloche._runtime.stream import StreamSession
 from cloche.pipeline import NodeSpec, Pipeline
 
 QUICK = "--quick" in sys.argv
-ROUNDS = 2 if QUICK else 30
-SMALL_ITEMS = 500 if QUICK else 30_000
-BUSY_ITEMS = 3 if QUICK else 60
+ROUNDS = 10 if QUICK else 30
+SMALL_ITEMS = 2000 if QUICK else 30_000
+BUSY_ITEMS = 20 if QUICK else 60
 MANY_ITEMS = 2000 if QUICK else 1_000_000
 SMALL = cloche.Source("def small(x): return x + 1")
 BUSY = cloche.Source("def busy(x):\n    for i in range(60_000): pass\n    return x")
@@ -70,8 +72,8 @@ def per_item(nodes: Iterable[NodeSpec], runtime: cloche.Runtime, count: int) -> 
         return (time.perf_counter() - began) / (count - 1)
 
 
-def overlap(runtime: cloche.Runtime) -> float:
-    """Throughput of three busy stages, as a multiple of that of the same nodes one after the other."""
+def overlap(runtime: cloche.Runtime) -> tuple[float, float]:
+    """Throughput of three busy stages, and of three threads, as multiples of that of the same nodes one after the other."""
     nodes = [runtime.load(BUSY) for _ in range(3)]
     for node in nodes:
         node.process(0)
@@ -80,7 +82,12 @@ def overlap(runtime: cloche.Runtime) -> float:
         for node in nodes:
             x = node.process(x)
     serial = (time.perf_counter() - began) / BUSY_ITEMS
-    return serial / per_item([NodeSpec(BUSY, id=f"n{number}") for number in range(3)], runtime, BUSY_ITEMS + 1)
+    with ThreadPoolExecutor(3) as threads:
+        began = time.perf_counter()
+        list(threads.map(lambda node: [node.process(x) for x in range(BUSY_ITEMS)], nodes))
+        parallel = (time.perf_counter() - began) / BUSY_ITEMS
+    stages = per_item([NodeSpec(BUSY, id=f"n{number}") for number in range(3)], runtime, BUSY_ITEMS + 1)
+    return serial / stages, serial / parallel
 
 
 def growth(nodes: Iterable[NodeSpec], runtime: cloche.Runtime) -> float:
@@ -120,7 +127,10 @@ def main() -> None:
             took = min(per_item(nodes, runtime, SMALL_ITEMS) for _ in range(2 if QUICK else 3))
             share = took / (calls / 16)
             print(f"{name}: {took * 1e6:.2f} us an item, {share:.2f} of a call (a loop: {loop * 1e6:.3f} us)")
-        print(f"three busy stages: {overlap(runtime):.2f} times the serial run (level: 1.7 on two processors)")
+        stages, threads = overlap(runtime)
+        print(
+            f"three busy stages: {stages:.2f} times the serial run (level: 1.7 on two processors); three threads: {threads:.2f}"
+        )
         for name in ("two native", "sandboxed"):
             print(f"{name}, {MANY_ITEMS:,} items: {growth(figures[name], runtime):+.1f} MiB (level: +-1)")
 

@@ -119,11 +119,16 @@ class Stream:
         self.outcomes = outcomes = []
         self.failure = None
         self.batch_call, self.in_batch = call, True
-        loop, begin_item, feed = self._loop, self._host.begin_item, self.feed
+        loop, begin_item, process = self._loop, self._host.begin_item, self._process
+        is_whole = self._whole is not None
         for number, item in enumerate(items):
             begin_item(number)
-            reply = feed(item)
-            outcomes.append([] if reply is NEED else self._all_outputs(reply))
+            if is_whole:
+                outcomes.append(self._all_outputs(self.feed(item)))
+            elif type(result := process(item)) in PLAIN:  # as `feed`, without a reply for each item
+                outcomes.append([] if result is None else [result])
+            else:
+                outcomes.append(self._all_outputs(self._take(resolve(result, loop))))
             if self.ended:
                 break
             if loop._ready or loop._scheduled:

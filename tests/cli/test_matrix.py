@@ -42,7 +42,7 @@ def matrix_of(
     node = NodeOptions(path=path, entry=entry, params=params or {}, grants=grants or cloche.Grants())
     with cloche.Runtime(logger=matrix.Silent(), limits=limits) as runtime:
         if is_manifest(path):
-            found = targets.in_manifest(path, node, runtime, limits)
+            found = targets.in_manifest(path, node, runtime, limits, Path(path).parent)
         else:
             found = targets.in_source(node, runtime, limits)
         settings = matrix.Settings(native=native, items=items, examples=examples, limits=limits)
@@ -275,26 +275,37 @@ def test_all_modules_of_a_package_are_searched(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_pipeline(tmp_path: Path) -> None:
+def test_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types of installed packages are known, and each node has the limits that its manifest gives it."""
+    (tmp_path / "lib14.py").write_text("STEP = 3\nclass Steps:\n    def process(self, x: int): return x * STEP\n")
+    (tmp_path / "lib14-1.dist-info").mkdir()
+    (tmp_path / "lib14-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: lib14\nVersion: 1\n")
+    (tmp_path / "lib14-1.dist-info" / "entry_points.txt").write_text("[cloche.nodes]\nsteps = lib14:Steps\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "n.py").write_text(
         "class A:\n    def __init__(self, by): self.by = by\n    def process(self, x: int): return x + self.by\n"
     )
     nodes = [
         {"id": "one", "node_type": "A", "source": "n.py", "params": {"by": 2}, "execution": {"placement": "native"}},
         {"id": "two", "node_type": "NotKnown"},
+        {"id": "three", "node_type": "steps"},
+        {"id": "four", "node_type": "A", "source": "n.py", "params": {"by": 10**4000}, "limits": {"reply_bytes": 1500}},
     ]
     document = {
         "version": "v1",
         "metadata": {"name": "p"},
         "nodes": nodes,
-        "connections": [{"from": "one", "to": "two"}],
+        "connections": [],
     }
     path = tmp_path / "p.json"
     path.write_text(json.dumps(document))
     rows = matrix_of(str(path))
     assert (rows["one"].verdict, rows["one"].params) == ("works", {"by": "2"})
     assert rows["two"].verdict == "unknown"
-    assert "node_type of an installed package" in rows["two"].why
+    assert "there is no node_type 'NotKnown'" in rows["two"].why
+    assert (rows["three"].verdict, rows["three"].path) == ("works", "lib14.Steps")
+    assert rows["four"].verdict == "broken"
+    assert "reply_bytes" in rows["four"].why
 
 
 HOSTILE = {

@@ -36,6 +36,10 @@ def double(x):
     return 2 * x
 
 
+def three():
+    yield from range(3)
+
+
 def where(x):
     return os.getpid()
 
@@ -416,6 +420,17 @@ def test_a_killed_run_goes_on(folder: Path) -> None:
 
 
 @pytest.mark.image
+def test_a_pipeline_that_begins_with_a_source_needs_no_input(run: Run, folder: Path) -> None:
+    (folder / "p.json").write_text(manifest({"node_type": "three"}, {"node_type": "double"}))
+    done = run("run p.json --quiet")
+    assert (done.returncode, lines(done.stdout)) == (0, [0, 2, 4]), done.stderr
+    (folder / "p.json").write_text(manifest({"node_type": "double"}))
+    done = run("run p.json --quiet")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "'double' takes items: give them to run (on the command line: --input FILE" in done.stderr
+
+
+@pytest.mark.image
 def test_a_session_is_told(run: Run, folder: Path) -> None:
     native = {"node_type": "Marked", "params": {"path": "marks"}, "execution": {"placement": "process"}}
     (folder / "p.json").write_text(manifest(native))
@@ -426,7 +441,6 @@ def test_a_session_is_told(run: Run, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("run p.json", "a pipeline needs items: give --input"),
         ("run p.json --input ten.jsonl --param a=1", "--param is for one node"),
         ("run p.json --input ten.jsonl --deadline 3", "--deadline is for one node"),
         ("run p.json --input ten.jsonl --profile x.json", "--profile is for one node"),

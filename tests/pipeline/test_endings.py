@@ -26,20 +26,23 @@ def same(x: Any) -> Any:
     return x
 
 
-def threads() -> set[str]:
-    """Names of the threads that belong to runs, without those that Cloche keeps for the life of the process."""
-    names = {thread.name for thread in threading.enumerate() if thread.name.startswith("cloche-")}
-    return names - {"cloche-pool-clock", "cloche-services", "cloche-workers"}
+KEPT = {"cloche-pool-clock", "cloche-services", "cloche-workers"}
+"""Names of the threads that Cloche keeps for the life of the process."""
+
+
+def threads() -> dict[int | None, threading.Thread]:
+    """The threads that belong to runs, by their idents."""
+    return {t.ident: t for t in threading.enumerate() if t.name.startswith("cloche-") and t.name not in KEPT}
 
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     before = threads()
     yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("cloche-") and thread.name not in before:
-            thread.join(20)
-    assert threads() <= before
+    for ident, thread in threads().items():
+        if ident not in before:
+            thread.join(60)
+    assert threads().keys() <= before.keys()
 
 
 class Cleaned:
@@ -121,7 +124,7 @@ def test_a_cleanup_that_does_not_come_back_is_told() -> None:
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_a_start_that_fails_stops_the_nodes_before(position: int) -> None:
+def test_a_start_that_fails_stops_all_nodes(position: int) -> None:
     class Fails(Cleaned):
         def initialize(self) -> None:
             raise OSError("no device")
@@ -132,7 +135,7 @@ def test_a_start_that_fails_stops_the_nodes_before(position: int) -> None:
     with Pipeline(nodes) as pipeline, pytest.raises(OSError, match="no device") as caught:
         list(pipeline.run([1]))
     assert caught.value.__notes__ == ["node 'fails' of the pipeline could not be started"]
-    assert (Cleaned.count, Fails.count) == (position, 1)
+    assert (Cleaned.count, Fails.count) == (2, 1)  # all of them had been loaded
 
 
 def test_an_early_end_tells_of_a_cleanup_that_raises() -> None:
@@ -285,7 +288,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing(thorough: bool) -> None:
         def process(self, x: int) -> int:
             return x
 
-        def initialize(self) -> None:
+        def __init__(self) -> None:
             opened.append(1)
 
         def cleanup(self) -> None:
@@ -294,9 +297,8 @@ def test_an_interrupt_at_any_moment_leaves_nothing(thorough: bool) -> None:
     pipeline = Pipeline([spec(Counted), spec(Counted, id="second")])
     where = within("pipeline/pipeline.py", "pipeline/_run.py", "pipeline/_worker.py", "pipeline/_channel.py")
     for injected in every(lambda: list(pipeline.run([1, 2])), KeyboardInterrupt, where, step=1 if thorough else 23):
-        for thread in threading.enumerate():
-            if thread.name in threads():
-                thread.join(20)
+        for thread in threads().values():
+            thread.join(60)
         assert not threads(), injected.place
         assert sum(opened) == 0, injected.place
     assert not pipeline._runs
@@ -434,5 +436,5 @@ def test_a_key_without_a_name_of_its_own_is_an_error(key: Any) -> None:
         if key == b"":
             assert list(pipeline.run([1])) == [1]
         else:
-            with pytest.raises(TypeError, match="the key of an item"):
+            with pytest.raises(PipelineError, match="item 0 .*: the key of an item"):
                 list(pipeline.run([1]))

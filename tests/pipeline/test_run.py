@@ -143,8 +143,16 @@ def test_a_key_selects_and_ports_are_joined() -> None:
 
 def test_ports_with_different_numbers_of_values_are_an_error() -> None:
     nodes = [spec(double, id="a"), spec(repeat, id="b"), spec(lambda a, b: (a, b), id="c", inputs=("a", "b"))]
-    with pytest.raises(ValueError, match="a has 1, b has 0"):
-        run(*nodes, connections=[("a", "c.a"), ("b", "c.b")], items=[3])
+    with pytest.raises(PipelineError, match=r"of item 1 c\.a has 1, c\.b has 2: have process .* as many") as caught:
+        run(*nodes, connections=[("a", "c.a"), ("b", "c.b")], items=[1, 2])
+    assert (caught.value.node, caught.value.item) == ("c", 1)
+
+
+def test_ports_with_different_numbers_of_values_at_the_end_are_an_error() -> None:
+    nodes = [spec(double, id="a"), spec(Sum, id="b"), spec(lambda a, b: (a, b), id="c", inputs=("a", "b"))]
+    with pytest.raises(PipelineError, match=r"at the end of the input c\.a has 0, c\.b has 1: have flush") as caught:
+        run(*nodes, connections=[("a", "c.a"), ("b", "c.b")], items=[])
+    assert (caught.value.node, caught.value.item) == ("c", None)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 7])
@@ -168,8 +176,14 @@ def test_items_of_a_key_meet_the_same_copy(key: Any) -> None:
 
 
 def test_a_key_that_cannot_be_hashed_is_an_error() -> None:
-    with pytest.raises(TypeError, match="the key of an item"):
+    with pytest.raises(PipelineError, match="none for item 0 .*: the key of an item is of type list"):
         run(spec(repr, workers=2, key=lambda item: [item]))
+
+
+def test_an_item_without_the_key_is_named() -> None:
+    with pytest.raises(PipelineError, match="item 1 .*it has no key 'user'") as caught:
+        run(spec(repr, id="r", workers=2, key="user"), items=[{"user": 1}, {}])
+    assert (caught.value.node, caught.value.item, len(caught.value.digest)) == ("r", 1, 16)
 
 
 def outputs_until_an_error(iterator: Iterator[Any]) -> tuple[list[Any], BaseException | None]:

@@ -199,3 +199,27 @@ def test_what_a_node_says_that_it_needs_is_checked_before_it_starts(placement: A
     pipeline = Pipeline([node("{'gpu': None, 'memory_gb': 0.1}")], runtime=runtimes("none"))
     with pytest.raises((OSError, cloche.NodeError), match="started"):
         list(pipeline.run([1]))
+
+
+def test_what_all_nodes_need_is_checked_before_one_of_them_works(capsys: Any) -> None:
+    """Those that were loaded clean up, as they do whenever they are closed."""
+    says = "def initialize(self): print('begun')\n    def cleanup(self): print('cleaned up')\n    def process(self, x): return x\n"
+    one = cloche.Source(f"class One:\n    {says}")
+    two = cloche.Source(f"class Two:\n    def get_capabilities(self): return {{'memory_gb': 1e6}}\n    {says}")
+    heard: list[str] = []
+
+    class Logger:
+        def info(self, message: str, **_: Any) -> None:
+            heard.append(message)
+
+        warning = error = debug = info
+
+    specs = [NodeSpec(one), NodeSpec(one, placement="native"), NodeSpec(two, id="two")]
+    with (
+        cloche.Runtime(logger=Logger()) as runtime,
+        Pipeline(specs, runtime=runtime) as pipeline,
+        pytest.raises(PlacementError, match="node 'two' cannot run as 'wasm'"),
+    ):
+        list(pipeline.run([1]))
+    assert [message for message in heard if "begun" in message or "cleaned" in message] == ["cleaned up"] * 2
+    assert capsys.readouterr().out == "cleaned up\n"

@@ -378,6 +378,7 @@ def test_a_node_that_is_kept_after_its_block_is_closed_for_its_holder(pool, gate
     with pytest.raises(cloche.ClosedError, match="was given back to its pool"):
         next(stream)
     node.close()
+    assert not item.done(), "a use has waited for the call that another one makes"
     gate.go.set()
     assert item.result(60) == "waited"
     assert made.submit(1).result(60) == 1

@@ -346,7 +346,8 @@ def _circle(first: _Waiter, waiters: list[_Waiter]) -> list[_Waiter] | None:
 
 
 class _Locked(Protocol):
-    lock: NodeLock
+    @property
+    def lock(self) -> NodeLock: ...
 
 
 S = TypeVar("S", bound=_Locked)

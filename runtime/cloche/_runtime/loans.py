@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from cloche._requests import NodeLock
 from cloche._runtime.calls import NodeCalls
 from cloche.errors import ClocheError, ClosedError
 from cloche_wire import Op
 
 if TYPE_CHECKING:
+    from cloche._runtime.closing import Closing
     from cloche._wasm import FrameInfo
 
 __all__ = ["Loan"]
@@ -62,6 +64,11 @@ class Loan(NodeCalls):
         """See `NodeCalls`. After the loan the position is somebody else's."""
         return () if self.is_over else super().where()
 
+    def close(self, closing: Closing | None = None) -> None:
+        """See `NodeCalls`. A node that was given back is open for others."""
+        if not self.is_over:
+            super().close(closing)
+
     @property
     def has_stream(self) -> bool:
         """Whether the holder has left a stream open."""
@@ -78,3 +85,4 @@ class Loan(NodeCalls):
             self.end_lease(self._lease)
         finally:
             self.closed = self.is_over = True
+            self.lock = NodeLock(self.name)  # what the holder has kept is refused at once, while others have the node

@@ -93,6 +93,8 @@ class Node(Closable):
         try:
             try:
                 if not lock.acquire(False):
+                    if self.__cloche__.closed:
+                        raise self.__cloche__.closed_error()
                     lock.wait()
                 if self.__cloche__.closed:
                     raise self.__cloche__.closed_error()

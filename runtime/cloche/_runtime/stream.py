@@ -13,6 +13,7 @@ from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError, na
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
+    from cloche._requests import NodeLock
     from cloche._runtime.calls import NodeCalls
 
 __all__ = ["StreamSession", "run"]
@@ -30,7 +31,6 @@ class StreamSession:
     Attributes:
         output: whether the last step produced an output.
         value: that output.
-        lock: the node's lock.
         wants: whether the node waits for an item: then `feed`, `end` or `throw` is the next step, otherwise `next`.
         ended: whether the stream has ended.
     """
@@ -41,7 +41,6 @@ class StreamSession:
         self._node = node
         self._options = options
         self._alone = alone
-        self.lock = node.lock
         self._resume = resume
         self._generation = 0
         self._limits = node.sandbox.limits
@@ -53,6 +52,11 @@ class StreamSession:
         self.value: Any = None
         self.wants = False
         self.ended = False
+
+    @property
+    def lock(self) -> NodeLock:
+        """The node's lock, which is another one once a lent node has been given back."""
+        return self._node.lock
 
     def open(self) -> None:
         """Start the stream or, with `resume`, continue the one that is open in the node's restored state.

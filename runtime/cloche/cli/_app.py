@@ -53,7 +53,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 Input = Annotated[
     str | None,
     typer.Option(
-        "--input", help="File to read, - for stdin. A node that can be called without an argument needs none."
+        "--input",
+        help="File to read, - for stdin. A node that can be called without an argument needs none, and a pipeline that begins with "
+        "sources.",
     ),
 ]
 Chunk = Annotated[
@@ -382,8 +384,6 @@ def _run_pipeline(
     from cloche.cli import _console, _manifest, _paths
 
     address = _options.address(piped.serve)
-    if source is None:
-        raise _console.InputError("a pipeline needs items: give --input FILE, or - for stdin")
     if piped.checkpoint is None:
         _options.refuse(context, ["checkpoint_every"], "is for --checkpoint")
     decided = _manifest.decided(manifest, trusting.allow_native or (), _options.places(trusting.fallback or ()))
@@ -426,10 +426,10 @@ def _run_pipeline(
     )
 
 
-def _read_while_written(source: str, piped: Piped) -> dict[str, str]:
+def _read_while_written(source: str | None, piped: Piped) -> dict[str, str]:
     """The input, if outputs are written in place: one that was the input as well would destroy it."""
     in_place = piped.checkpoint is not None or piped.resume is not None or piped.dead_letters is not None
-    return {source: "the input"} if in_place and source != "-" else {}
+    return {source: "the input"} if in_place and source not in (None, "-") else {}
 
 
 @app.command()

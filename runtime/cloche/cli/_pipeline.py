@@ -38,7 +38,7 @@ class Job:
     """The options of ``cloche run`` with a pipeline, which describes each of them."""
 
     pipeline: Decided
-    source: str
+    source: str | None
     target: str
     form: Form
     output_format: str | None
@@ -154,11 +154,12 @@ def _work(
         options |= {"checkpoint_every": job.checkpoint_every, "on_checkpoint": save}
     if letters is not None:
         options["dead_letters"] = letters.add
+    given = None if job.source is None else items
     try:
         outputs: Any = (
-            pipeline.run(items, **options)
+            pipeline.run(given, **options)
             if progress is None
-            else pipeline.resume(progress.checkpoint, items, **options)
+            else pipeline.resume(progress.checkpoint, given, **options)
         )
         with closing(outputs):
             for value in outputs:

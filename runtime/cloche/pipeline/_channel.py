@@ -156,11 +156,12 @@ class Joined:
 
     Args:
         channels: the channels.
-        combine: makes the values of an item from those of each channel; None: one list after the other.
+        combine: makes the values of an item from those of each channel and the item's number, None for what came at the end; None:
+            one list after the other.
     """
 
     def __init__(
-        self, channels: Sequence[Channel], combine: Callable[[list[list[Any]]], list[Any]] | None = None
+        self, channels: Sequence[Channel], combine: Callable[[list[list[Any]], int | None], list[Any]] | None = None
     ) -> None:
         self._channels = list(channels)
         self._combine = combine or _chain
@@ -192,7 +193,7 @@ class Joined:
         """The next item; a channel that has ended before it has no values of it."""
         packets = [held.popleft() if held else None for held in self._held]
         number = next(packet[0] for packet in packets if packet is not None)
-        return number, self._combine([[] if packet is None else packet[1] for packet in packets])
+        return number, self._combine([[] if packet is None else packet[1] for packet in packets], number)
 
     def _passed(self) -> Marker:
         """The marker to which the channels have come."""
@@ -203,7 +204,7 @@ class Joined:
         if barrier is not None:
             self._marked = [None if isinstance(marker, Barrier) else marker for marker in self._marked]
             return barrier
-        return End(self._combine([marker.values for marker in self._marked if isinstance(marker, End)]))
+        return End(self._combine([marker.values for marker in self._marked if isinstance(marker, End)], None))
 
     def close(self) -> None:
         """As `Channel.close`."""
@@ -214,5 +215,5 @@ class Joined:
 Inbox: TypeAlias = Channel | Joined
 
 
-def _chain(lists: list[list[Any]]) -> list[Any]:
+def _chain(lists: list[list[Any]], _number: int | None) -> list[Any]:
     return [value for values in lists for value in values]

@@ -13,6 +13,8 @@ Path: TypeAlias = tuple[str | int, ...]
 _HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]#]+?)\s*\]\]?\s*(#.*)?$")
 _MOST: Final = 100_000
 """Values of a YAML document, with all that its aliases stand for: ten lines of aliases of aliases would be billions."""
+_DEEPEST: Final = 100
+"""Lists and mappings of a YAML document that may be inside of each other: PyYAML's time grows with the square of that."""
 _MOST_OF_A_LINE: Final = 1000
 """Characters of a line of TOML that may be the name of a table or key; others are parts of long values."""
 _KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
@@ -70,10 +72,22 @@ def yaml_lines(text: str) -> tuple[Any, dict[Path, int]]:
 
     Raises:
         yaml.YAMLError: the text is no YAML document.
-        ValueError: it has too many values.
+        ValueError: it has too many values, or they are nested too deep.
         ImportError: PyYAML is not installed.
     """
     import yaml
+
+    class Loader(yaml.SafeLoader):
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            """Read the next value. What is too deep is refused here, before the rest of the text is read."""
+            self.depth += 1
+            if self.depth > _DEEPEST:
+                raise ValueError(f"line {self.line + 1} is nested more than {_DEEPEST} deep")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
     lines: dict[Path, int] = {}
 
@@ -92,10 +106,12 @@ def yaml_lines(text: str) -> tuple[Any, dict[Path, int]]:
             for index, inner in enumerate(node.value):
                 visit(inner, (*path, index))
 
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    if root is not None:
-        visit(root, ())
-    return yaml.safe_load(text), lines
+    loader = Loader(text)
+    root = loader.get_single_node()
+    if root is None:
+        return None, lines
+    visit(root, ())
+    return loader.construct_document(root), lines
 
 
 def toml_lines(text: str) -> tuple[Any, dict[Path, int]]:

@@ -9,7 +9,9 @@ from typing import Any
 from zlib import crc32
 
 from cloche.pipeline._channel import Channel, End, Failed, Inbox, Marker, Packet
+from cloche.pipeline._digest import digest
 from cloche.pipeline._stage import Outlet
+from cloche.pipeline.errors import PipelineError
 
 __all__ = ["Joiner", "Splitter"]
 
@@ -18,6 +20,7 @@ class Splitter:
     """Hands the items of one inbox to several copies, and notes which copy has got what.
 
     Args:
+        node: the node's id.
         copies: the inboxes of the copies.
         key: as `NodeSpec.key`.
 
@@ -25,7 +28,8 @@ class Splitter:
         order: for each item the copies that have got its values, in order; and all markers.
     """
 
-    def __init__(self, copies: Sequence[Channel], key: str | Callable[[Any], Any] | None) -> None:
+    def __init__(self, node: str, copies: Sequence[Channel], key: str | Callable[[Any], Any] | None) -> None:
+        self._node = node
         self._copies = list(copies)
         self._key = key
         self._turns = 0
@@ -52,7 +56,7 @@ class Splitter:
             chosen: list[int] = []
             groups: list[list[Any]] = []
             for value in values:
-                copy = self._copy_for(value)
+                copy = self._copy_for(value, number)
                 if not chosen or chosen[-1] != copy:
                     chosen.append(copy)
                     groups.append([])
@@ -64,12 +68,23 @@ class Splitter:
                     return False
         return True
 
-    def _copy_for(self, value: Any) -> int:
+    def _copy_for(self, value: Any, number: int) -> int:
         key = self._key
         if key is None:
             self._turns += 1
             return self._turns % len(self._copies)
-        return _stable_hash(value[key] if isinstance(key, str) else key(value)) % len(self._copies)
+        try:
+            return _stable_hash(value[key] if isinstance(key, str) else key(value)) % len(self._copies)
+        except Exception as error:
+            told = f"it has no key {key!r}" if isinstance(key, str) and isinstance(error, KeyError) else str(error)
+            shown = digest(value)
+            raise PipelineError(
+                f"node {self._node!r} has copies, and NodeSpec.key chooses none for item {number} (SHA-256 {shown}): {told}. "
+                "Give all items that key, or a function of the item that knows each of them",
+                node=self._node,
+                item=number,
+                digest=shown,
+            ) from error
 
     def _mark(self, marker: Marker) -> None:
         """End at the copies has what came at the input's end for the first of them: they have no order among each other."""

@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import repeat
+from typing import Any, Final, TypeVar
 
 from cloche.errors import ClocheError, ClosedError
 from cloche.pipeline._channel import Barrier, Channel, End, Failed, Inbox, Joined, Packet
@@ -24,11 +25,14 @@ from cloche.pipeline._partition import Joiner, Splitter
 from cloche.pipeline._stage import Outlet, Rejected, Stage, StageCounts
 from cloche.pipeline._times import percentile
 from cloche.pipeline._worker import Worker
+from cloche.pipeline.errors import PipelineError
 from cloche.pipeline.graph import Edge, Graph
 from cloche.pipeline.placement import Measured, Placement, State
 from cloche.pipeline.spec import NodeSpec
 
 __all__ = ["Output", "Run", "StageStatus"]
+
+T = TypeVar("T")
 
 _OUT: Final = 256
 """Outputs that may wait for the caller."""
@@ -121,39 +125,76 @@ class Run:
         self._entries: list[Channel] = []
         self._feeder: threading.Thread | None = None
         self._is_in_input = True
+        self._is_alone = False
+        """Whether the first nodes are sources, which take no items."""
         self._out: Inbox | None = None
         self._connect(places)
 
-    def start(self, states: Mapping[str, State] | None = None) -> None:
-        """Start every node, one after the other, then the work.
+    def start(self, states: Mapping[str, State] | None = None, *, has_items: bool = True) -> None:
+        """Load every node, one after the other, then start them, then the work.
 
         Args:
             states: the states of a checkpoint, with which the nodes begin; None: they begin anew.
+            has_items: whether there are items. Without them, the first nodes have to be sources.
 
         Raises:
             ClocheError: a node could not be started. `stop` stops those that were.
         """
         for worker in self._workers:
             worker.start()
-        for name in self._graph.nodes:
-            for stage in self._stages[name]:
-                try:
-                    self._do(stage, stage.start, states)
-                except Exception as error:
-                    if not self.stopping.is_set():
-                        error.add_note(f"node {name!r} of the pipeline could not be started")
-                    raise
+        if states is None:
+            self._each(Stage.prepare)
+            self._check_sources(has_items)
+        self._each(Stage.start, states)
+        if states is not None:
+            self._check_sources(has_items)
         with self._lock:
             self._check_open()
             for worker, work in self._working:
                 worker.do(work)
 
-    def _do(self, stage: Stage, function: Callable[..., None], *arguments: Any) -> None:
+    def _each(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Have each stage do something, on its own thread, one after the other."""
+        for name, stages in self._stages.items():
+            for stage in stages:
+                try:
+                    self._do(stage, function, *arguments)
+                except Exception as error:
+                    if not self.stopping.is_set():
+                        error.add_note(f"node {name!r} of the pipeline could not be started")
+                    raise
+
+    def _do(self, stage: Stage, function: Callable[..., T], *arguments: Any) -> T:
         with self._lock:
             self._check_open()
-            self._begun.append(stage)  # before: what is half started is stopped as well
-            future = self._owners[stage].do(function, *arguments)
-        future.result()
+            if stage not in self._begun:
+                self._begun.append(stage)  # before: what is half started is stopped as well
+            future = self._owners[stage].do(function, stage, *arguments)
+        return future.result()
+
+    def _check_sources(self, has_items: bool) -> None:
+        """Check that sources, and they alone, are where no items come."""
+        sources = {name for name, stages in self._stages.items() if self._do(stages[0], Stage.is_source)}
+        first = self._graph.entries
+        for name in self._graph.nodes:
+            if name not in sources:
+                continue
+            if name not in first:
+                raise ClocheError(f"node {name!r} is a source, which takes no items, and connections lead to it")
+            if len(self._stages[name]) > 1:
+                raise ClocheError(
+                    f"node {name!r} is a source: each of its copies would make all outputs; leave workers out"
+                )
+        taking = [name for name in first if name not in sources and not self._stages[name][0].is_over]
+        self._is_alone = bool(sources) or not has_items
+        if taking and sources:
+            raise ClocheError(
+                f"of the first nodes, {min(sources)!r} is a source and {taking[0]!r} takes items: give one a pipeline of its own"
+            )
+        if taking and not has_items:
+            raise ClocheError(
+                f"node {taking[0]!r} takes items: give them to run (on the command line: --input FILE, or - for stdin)"
+            )
 
     def _check_open(self) -> None:
         if self.stopping.is_set():
@@ -194,7 +235,7 @@ class Run:
     ) -> Joiner:
         inner = [self._channel(spec.queue) for _ in places]
         outer = [self._channel(spec.queue) for _ in places]
-        splitter = Splitter(inner, spec.key)
+        splitter = Splitter(name, inner, spec.key)
         self._closed.append(splitter.order)
         for number, place in enumerate(places):
             copy = f"{name}.{number}"
@@ -258,7 +299,7 @@ class Run:
         iterator: Iterator[Any] = iter(())
         number = begin
         try:
-            iterator = iter(items)
+            iterator = iter(_none_of(items) if self._is_alone else items)
             for item in iterator:
                 self._is_in_input = False
                 if not self.put(number, item):
@@ -427,6 +468,13 @@ def _memory(places: Sequence[Placement]) -> int | None:
     return sum(sizes) if sizes else None
 
 
+def _none_of(items: Iterable[Any]) -> Iterator[None]:
+    """What sources get instead of items: a None for each output, without end."""
+    for _ in items:
+        raise ClocheError("the first nodes of the pipeline are sources, which take no items: call run without items")
+    yield from repeat(None)
+
+
 class _Selected:
     """An outlet to a stage in the same thread, through a connection with a key."""
 
@@ -446,22 +494,28 @@ def _by_key(key: str) -> Callable[[list[Any]], list[Any]]:
     return lambda values: [value[key] for value in values if isinstance(value, dict) and key in value]
 
 
-def _tagged(names: Sequence[str]) -> Callable[[list[list[Any]]], list[Any]]:
-    return lambda lists: [(name, value) for name, values in zip(names, lists, strict=True) for value in values]
+def _tagged(names: Sequence[str]) -> Callable[[list[list[Any]], int | None], list[Any]]:
+    return lambda lists, _number: [(name, value) for name, values in zip(names, lists, strict=True) for value in values]
 
 
-def _zipped(node: str, inputs: Sequence[str], ports: Sequence[str]) -> Callable[[list[list[Any]]], list[Any]]:
+def _zipped(
+    node: str, inputs: Sequence[str], ports: Sequence[str]
+) -> Callable[[list[list[Any]], int | None], list[Any]]:
     """Joins the values of the ports to tuples, in the order of `inputs`."""
 
-    def combine(lists: list[list[Any]]) -> list[Any]:
+    def combine(lists: list[list[Any]], number: int | None) -> list[Any]:
         by_port: dict[str, list[Any]] = {name: [] for name in inputs}
         for port, values in zip(ports, lists, strict=True):
             by_port[port] += values
         counts = {name: len(values) for name, values in by_port.items()}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-            raise ValueError(
-                f"node {node!r} needs one value at each of its ports for each call, and of one item {told}"
+            told = ", ".join(f"{node}.{name} has {count}" for name, count in counts.items())
+            of, made_by = ("at the end of the input", "flush") if number is None else (f"of item {number}", "process")
+            raise PipelineError(
+                f"node {node!r} needs as many values at each of its ports, and {of} {told}: have {made_by} of the nodes before it "
+                "give as many, or leave NodeSpec.inputs out, so that it gets them one by one",
+                node=node,
+                item=number,
             )
         return list(zip(*by_port.values(), strict=True))
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard
 
 from cloche.errors import ClocheError, EncodeError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
@@ -18,11 +18,12 @@ from cloche.pipeline._digest import digest
 from cloche.pipeline._log import working_on
 from cloche.pipeline._times import ItemTimes
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError
-from cloche.pipeline.placement import BatchResult, Placement, State
+from cloche.pipeline.placement import BatchResult, Placement, Prepared, State
 from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, Retry
 
 __all__ = ["Outlet", "Rejected", "Stage", "StageCounts", "Surroundings"]
 
+_LISTS: Final = {list}
 BATCH_S: Final = 0.005
 """Batches grow while one takes less than this, and shrink when one takes four times as long: so that outputs are not held up."""
 
@@ -146,9 +147,31 @@ class Stage:
         self._ended = False
         """Whether the node wants no more items."""
         self._done = False
+        self._is_source = False
         self._retrying = False
         self._saved: State = b""
         """The state before the item under way, if `Restore` may need it."""
+
+    def prepare(self) -> None:
+        """Load the node, and check what it needs, if its place can do so before it is started.
+
+        Raises:
+            Exception: it could not be loaded, or its place has not what it needs.
+        """
+        if isinstance(self.placement, Prepared):
+            self.placement.prepare()
+
+    def is_source(self) -> bool:
+        """Whether the node, once it is prepared or restored, makes outputs without items. It is then called for one at a time."""
+        self._is_source = isinstance(self.placement, Prepared) and self.placement.is_source()
+        if self._is_source:
+            self._most = 1
+        return self._is_source
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the node wants no more items."""
+        return self._ended
 
     def start(self, states: Mapping[str, State] | None) -> None:
         """Start the node.
@@ -194,16 +217,22 @@ class Stage:
         """Work on items, and send on what the node makes of them. Returns False if the stage wants no more."""
         if self._done:
             return False
-        values = [value for _, of_item in packets for value in of_item]
+        has_one_each = True
+        try:
+            values, numbers = [value for _, (value,) in packets], [number for number, _ in packets]
+        except ValueError:  # an item of no value, or of several
+            has_one_each = False
+            values = [value for _, of_item in packets for value in of_item]
+            numbers = [number for number, of_item in packets for _ in of_item]
         made: list[list[Any]] = []
         ends: BaseException | None = None
         try:
-            self._work(values, [number for number, of_item in packets for _ in of_item], made)
+            self._work(values, numbers, made)
         except _Ends as end:
             ends = end.error
         except BaseException as error:
             ends = error
-        self._send(self._regrouped(packets, made))
+        self._send(list(zip(numbers, made, strict=False)) if has_one_each else self._regrouped(packets, made))
         if ends is not None:
             self._finish(Failed(ends))
         elif self._ended:
@@ -259,13 +288,10 @@ class Stage:
         grouped: list[Packet] = []
         at = 0
         for number, values in packets:
-            if len(values) == 1 and at < len(made):  # nearly always
-                grouped.append((number, made[at]))
-            else:
-                of_item = made[at : at + len(values)]
-                if len(of_item) < len(values) and not (self._ended and of_item):
-                    break
-                grouped.append((number, [output for outputs in of_item for output in outputs]))
+            of_item = made[at : at + len(values)]
+            if len(of_item) < len(values) and not (self._ended and of_item):
+                break
+            grouped.append((number, [output for outputs in of_item for output in outputs]))
             at += len(values)
         return grouped
 
@@ -297,10 +323,18 @@ class Stage:
             at = len(made)
             size = 1 if self._alone or self._saves or self._opened_at is not None else max(self._size, 1)
             batch = values[at : at + size]
-            for outcome in self._outcomes(batch, numbers[at : at + size]):
+            outcomes = self._outcomes(batch, numbers[at : at + size])
+            if _is_good(outcomes):
+                made += outcomes
+                self.counts.items += len(outcomes)
+                self.counts.outputs += sum(map(len, outcomes))
+                outcomes = []
+            for outcome in outcomes:
                 if isinstance(outcome, Exception):
                     self.counts.failed += 1
                     outcome = self._decided(values[len(made)], numbers[len(made)], outcome)
+                    if self._is_source and not outcome:
+                        self._ended = True  # it would do the same again
                 made.append(outcome)
                 self.counts.items += 1
                 self.counts.outputs += len(outcome)
@@ -340,8 +374,11 @@ class Stage:
         return outcomes
 
     def _count_failures(self, outcomes: list[list[Any] | Exception]) -> None:
-        for outcome in outcomes:
-            self._failures = self._failures + 1 if isinstance(outcome, Exception) else 0
+        if _is_good(outcomes):
+            self._failures = 0
+        else:
+            for outcome in outcomes:
+                self._failures = self._failures + 1 if isinstance(outcome, Exception) else 0
         if (breaker := self._spec.breaker) is None:
             return
         if self._failures < breaker.failures:
@@ -434,6 +471,11 @@ class Stage:
         failed = PipelineError(f"{name} failed {where}{told}: {error}", node=self.name, item=number, digest=shown)
         failed.__cause__ = error
         return failed
+
+
+def _is_good(outcomes: list[list[Any] | Exception]) -> TypeGuard[list[list[Any]]]:
+    """Whether there are some, and none is an error: nearly always, so it takes no step for each."""
+    return set(map(type, outcomes)) == _LISTS
 
 
 def _last(rule: OnError) -> OnError:

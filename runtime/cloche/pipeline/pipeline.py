@@ -88,7 +88,7 @@ class Pipeline:
     @overload
     def run(
         self,
-        items: Iterable[Any],
+        items: Iterable[Any] | None = None,
         *,
         numbered: Literal[False] = False,
         session_id: str | None = None,
@@ -99,7 +99,7 @@ class Pipeline:
     @overload
     def run(
         self,
-        items: Iterable[Any],
+        items: Iterable[Any] | None = None,
         *,
         numbered: Literal[True],
         session_id: str | None = None,
@@ -109,7 +109,7 @@ class Pipeline:
     ) -> Iterator[Output]: ...
     def run(
         self,
-        items: Iterable[Any],
+        items: Iterable[Any] | None = None,
         *,
         numbered: bool = False,
         session_id: str | None = None,
@@ -123,7 +123,8 @@ class Pipeline:
 
         Args:
             items: an iterable, which may be endless. It is iterated on a thread of its own, so that outputs do not wait for the
-                next item.
+                next item. None: there are none, and the first nodes are sources, whose outputs take the place of items: the
+                first one has the number 0.
             numbered: whether to yield an `Output` for each, with the number of the output and of its item, instead of the value.
             session_id: passed to the nodes, as for `Runtime.load`.
             checkpoint_every: save the states of all nodes each time that so many items have passed; None: never.
@@ -139,13 +140,13 @@ class Pipeline:
             ClosedError: the pipeline was closed while it ran.
             ExceptionGroup: everything was processed, but nodes could not be stopped cleanly.
         """
-        iter(items)  # raises here for what is no iterable
+        iter(() if items is None else items)  # raises here for what is no iterable
         return self._run(_Taking(None, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items)
 
     def resume(
         self,
         checkpoint: Checkpoint,
-        items: Iterable[Any],
+        items: Iterable[Any] | None = None,
         *,
         numbered: bool = False,
         session_id: str | None = None,
@@ -169,14 +170,14 @@ class Pipeline:
             ClocheError: the checkpoint is of a pipeline with other nodes. Other errors as for `run`.
         """
         checked("checkpoint", checkpoint, Checkpoint, "one that on_checkpoint got, or Checkpoint.from_bytes(...)")
-        iter(items)  # raises here for what is no iterable
+        iter(() if items is None else items)  # raises here for what is no iterable
         return self._run(
             _Taking(checkpoint, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items
         )
 
     def arun(
         self,
-        items: AsyncIterable[Any] | Iterable[Any],
+        items: AsyncIterable[Any] | Iterable[Any] | None = None,
         *,
         numbered: bool = False,
         session_id: str | None = None,
@@ -199,7 +200,7 @@ class Pipeline:
     def aresume(
         self,
         checkpoint: Checkpoint,
-        items: AsyncIterable[Any] | Iterable[Any],
+        items: AsyncIterable[Any] | Iterable[Any] | None = None,
         *,
         numbered: bool = False,
         session_id: str | None = None,
@@ -213,13 +214,13 @@ class Pipeline:
             _Taking(checkpoint, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items
         )
 
-    def _run(self, taking: _Taking, items: Iterable[Any]) -> Iterator[Any]:
+    def _run(self, taking: _Taking, items: Iterable[Any] | None) -> Iterator[Any]:
         run = self._made(taking)
         failed: BaseException | None = None
         try:
             try:
-                self._start(run, taking.checkpoint)
-                run.feed(items, taking.begin, taking.every)
+                self._start(run, taking.checkpoint, items is not None)
+                run.feed(() if items is None else items, taking.begin, taking.every)
                 while (got := run.take()) is not None:
                     yield from taking.outputs(got, self._places.identity)
             except BaseException as error:
@@ -230,15 +231,15 @@ class Pipeline:
         finally:
             self._end(run, failed)  # again: an interrupt may have prevented the first call
 
-    async def _arun(self, taking: _Taking, items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+    async def _arun(self, taking: _Taking, items: AsyncIterable[Any] | Iterable[Any] | None) -> AsyncIterator[Any]:
         from cloche._runtime.async_calls import on_a_thread  # late: these import anyio, which is slow
         from cloche.pipeline._awaited import feedable, in_thread
 
-        source = feedable(items)
+        source = feedable(() if items is None else items)
         run = self._made(taking)
         failed: BaseException | None = None
         try:
-            await in_thread(self._start, run, taking.checkpoint)
+            await in_thread(self._start, run, taking.checkpoint, items is not None)
             run.feed(source, taking.begin, taking.every)
             while (got := await in_thread(run.take)) is not None:
                 for output in taking.outputs(got, self._places.identity):
@@ -247,7 +248,7 @@ class Pipeline:
             failed = error
             raise
         finally:
-            if source is not items:
+            if isinstance(items, AsyncIterable):
                 source.close()  # type: ignore[attr-defined]  # a bridge
             await on_a_thread(partial(self._end, run, failed))
 
@@ -261,11 +262,11 @@ class Pipeline:
         places, reject = self._places.made(taking.session_id), taking.dead_letters or self._letter_lost
         return Run(self.graph, places, self._warn, reject, taking.session_id, self._stop_s)
 
-    def _start(self, run: Run, checkpoint: Checkpoint | None) -> None:
+    def _start(self, run: Run, checkpoint: Checkpoint | None, has_items: bool) -> None:
         self._runs.append(run)
         if self._closed:  # since `_made`, on another thread, which may have missed this run
             run.stop()
-        run.start(None if checkpoint is None else checkpoint.states)
+        run.start(None if checkpoint is None else checkpoint.states, has_items=has_items)
 
     def _end(self, run: Run, failed: BaseException | None) -> None:
         if run in self._runs:  # the first time: the nodes are there yet

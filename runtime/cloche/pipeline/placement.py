@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from cloche._runtime.batches import BatchResult
 from cloche._sandbox import Snapshot
 
-__all__ = ["BatchResult", "Measured", "Placement", "State"]
+__all__ = ["BatchResult", "Measured", "Placement", "Prepared", "State"]
 
 State: TypeAlias = "Snapshot | bytes"
 """The state of a node: a sandbox's snapshot, or bytes that only the same kind of placement reads."""
@@ -75,3 +75,25 @@ class Measured(Protocol):
 
     def memory_bytes(self) -> int:
         """Memory that is the node's alone; 0 if it is stopped. Called on any thread, some times a second."""
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A placement that can load its node before `Placement.start`. All nodes are prepared, and checked, before any is started.
+
+    One that is no `Prepared` is loaded by `Placement.start`, and takes items.
+    """
+
+    def prepare(self) -> None:
+        """Load the node, and check that its place has what its ``get_capabilities()`` asks for. ``initialize`` is not called.
+
+        Raises:
+            PlacementError: the node cannot run there.
+            ClocheError: the node could not be loaded.
+        """
+
+    def is_source(self) -> bool:
+        """Whether the node makes outputs without items, once it is prepared or restored.
+
+        Then `Placement.call` gets a number of Nones as items, and gives the outcome of one, which is the node's next output.
+        """

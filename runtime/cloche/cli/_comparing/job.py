@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -62,11 +63,14 @@ def checked(job: Job) -> Report:
         ClocheError, OSError: nothing could be checked at all.
     """
     items = None if job.source is None else _items(job.source, job.form)
-    with Runtime(
-        limits=job.limits, metering=job.metering, logger=matrix.Silent(), isolation=job.isolation, progress=say
-    ) as runtime:
+    with (
+        tempfile.TemporaryDirectory(prefix="cloche-check-") as copies,
+        Runtime(
+            limits=job.limits, metering=job.metering, logger=matrix.Silent(), isolation=job.isolation, progress=say
+        ) as runtime,
+    ):
         if is_manifest(job.node.path):
-            found = targets.in_manifest(job.node.path, job.node, runtime, job.limits)
+            found = targets.in_manifest(job.node.path, job.node, runtime, job.limits, Path(copies))
             report = _of_sources(job, list(dict.fromkeys(target.path for target in found if target.path)))
         else:
             found = targets.in_source(job.node, runtime, job.limits)

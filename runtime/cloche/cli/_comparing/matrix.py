@@ -77,7 +77,7 @@ class _Trial:
 
     def row(self, verdict: rows.Verdict, why: str = "", workaround: str = "", **others: Any) -> Row:
         return Row(
-            node=self.target.label, path=self.target.path, entry=self.target.entry, verdict=verdict, why=why,
+            node=self.target.label, path=self.target.origin or self.target.path, entry=self.target.entry, verdict=verdict, why=why,
             workaround=workaround, params={key: shown(value) for key, value in self.params.items()},
             inputs="none" if self.alone or not self.items else "generated" if self.made_up else "given",
             notes=self.notes, **others,
@@ -94,6 +94,8 @@ def row(target: Target, runtime: Runtime, settings: Settings) -> Row:
     """
     if target.problem:
         return Row(node=target.label, path=target.path, entry=target.entry, verdict="unknown", why=target.problem)
+    if target.limits is not None:
+        settings = replace(settings, limits=target.limits)
     grants = target.grants if target.grants.seed is not None else replace(target.grants, seed=_SEED)
     with ExitStack() as stack:
         trial = _prepared(target, settings)

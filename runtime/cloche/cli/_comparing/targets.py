@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +42,8 @@ class Target:
         needs: types of the parameters of ``__init__`` without a default.
         numeric: whether its module uses numpy.
         problem: why it cannot be tried at all; "" if it can.
+        limits: of its sandbox; None: those of the command.
+        origin: where its code is from, if `path` is a copy of it.
     """
 
     label: str
@@ -53,6 +56,8 @@ class Target:
     needs: dict[str, Any] = field(default_factory=dict)
     numeric: bool = False
     problem: str = ""
+    limits: Limits | None = None
+    origin: str = ""
 
 
 def with_own(path: str, grants: Grants) -> Grants:
@@ -76,35 +81,65 @@ def in_source(node: NodeOptions, runtime: Runtime, limits: Limits) -> list[Targe
     return list(_found(node.path, node.entry, node.params, node.grants, listed))
 
 
-def in_manifest(path: str, node: NodeOptions, runtime: Runtime, limits: Limits) -> list[Target]:
+def in_manifest(path: str, node: NodeOptions, runtime: Runtime, limits: Limits, copies: Path) -> list[Target]:
     """The nodes of a pipeline.
 
     Args:
         path: the manifest.
         node: parameters that all of them get, and what they may use.
         runtime: as for `in_source`.
-        limits: likewise.
+        limits: likewise; what the manifest says of a node comes first.
+        copies: folder for the text of nodes that are classes of installed packages. It has to stay as long as the targets are used.
 
     Raises:
         ClocheError: the manifest is malformed.
     """
     try:
         from cloche.pipeline import manifest
+        from cloche.pipeline.registry import Registry
     except ImportError as error:
         raise InputError(f"a pipeline needs {error.name}: pip install 'cloche[pipeline]'") from None
     found: list[Target] = []
     for one in manifest.load(path).nodes:
-        label = f"{one.id}"
-        if one.source is None:
-            why = f"its code is not known: {name(one.node_type)} is a node_type of an installed package. Give the node a source"
-            found.append(Target(label=label, path="", entry=None, params={}, grants=node.grants, problem=why))
-            continue
-        file = str(Path(path).parent / one.source)
-        entry = one.entry or one.node_type
-        listed = _listed(file, [entry], node.grants, runtime, limits)
-        (made,) = list(_found(file, entry, {**node.params, **one.params}, node.grants, listed))
-        found.append(replace(made, label=label))
+        entry, params, origin = one.entry, one.params, ""
+        if one.source is not None:
+            file, entry = str(Path(path).parent / one.source), entry or one.node_type
+        else:
+            try:
+                kind = Registry().find(one.node_type)
+                file, own, origin = _copied(kind.source, copies / f"{one.id}.py")
+            except (ClocheError, TypeError) as error:
+                found.append(
+                    Target(
+                        label=one.id,
+                        path="",
+                        entry=None,
+                        params={},
+                        grants=node.grants,
+                        problem=clean(str(error), _LONG),
+                    )
+                )
+                continue
+            entry, params = entry or kind.entry or own, {**(kind.params or {}), **params}
+        listed = _listed(file, [] if entry is None else [entry], node.grants, runtime, limits)
+        made = next(_found(file, entry, {**node.params, **params}, node.grants, listed))
+        given = None if one.limits is None else replace(limits, **(one.limits.model_extra or {}))
+        found.append(replace(made, label=one.id, limits=given, origin=origin))
     return found
+
+
+def _copied(source: Any, file: Path) -> tuple[str, str | None, str]:
+    """The path of a node's code, the entry in it if that is clear, and where the code is from if `file` is now a copy of it.
+
+    Raises:
+        ClocheError, TypeError: its text cannot be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source), None, ""
+    text = source if isinstance(source, sources.Source) else sources.Source.of(source)
+    file.write_text(text.text, "utf-8")
+    own = None if source is text else source.__name__
+    return str(file), own, text.filename if source is text else f"{source.__module__}.{source.__qualname__}"
 
 
 def _listed(path: str, entries: list[str], grants: Grants, runtime: Runtime, limits: Limits) -> list[dict[str, Any]]:

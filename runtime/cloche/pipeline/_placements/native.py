@@ -10,7 +10,8 @@ import linecache
 import pickle
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,7 @@ from cloche_guest.node import PLAIN, Node, is_async_iterator, is_iterator
 
 __all__ = ["Native", "as_exception", "found_target"]
 
+_END: Final = object()
 _importing: Final = threading.RLock()
 """Held while a node's module is executed: two runs get the same one."""
 
@@ -59,24 +61,32 @@ class Native:
         self._whole: _WholeStream | None = None
         self._runner: asyncio.Runner | None = None
         self._is_over = False
+        self._pulled: Generator[Any] | None = None
+        """The outputs of a node that is a source, once one has been asked for."""
         self._before: list[Any] = []
         """What a new stream of a node that takes the whole stream gave before its first item."""
 
+    def prepare(self) -> None:
+        """See `Prepared`."""
+        with _exits_as_errors():
+            self._prepare()
+
+    def is_source(self) -> bool:
+        """See `Prepared`."""
+        return self._node is not None and self._node.is_source
+
     def start(self) -> BatchResult:
         """See `Placement`."""
-        try:
-            return self._started()
-        except Exception:
-            raise
-        except BaseException as error:
-            raise as_exception(error) from error
+        with _exits_as_errors():
+            if self._node is None:
+                self._prepare()
+            self._finished(self._method("initialize"))
+            return BatchResult([self._open()], self._is_over)
 
-    def _started(self) -> BatchResult:
+    def _prepare(self) -> None:
         built = entry.build(self._target, dict(self._spec.params), self._session_id)
         self._node = Node(built, getattr(self._target, "__qualname__", self._name))
         check_needs(self._name, self._finished(self._method("get_capabilities")), self._spec.place)
-        self._finished(self._method("initialize"))
-        return BatchResult([self._open()], self._is_over)
 
     def _open(self) -> list[Any]:
         assert self._node is not None
@@ -123,6 +133,8 @@ class Native:
 
     def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
         """See `Placement`."""
+        if self.is_source():
+            return BatchResult([], True) if self._is_over else self._next_output()
         outcomes: list[list[Any] | Exception] = []
         for number, item in enumerate(items):
             if self._is_over:
@@ -146,6 +158,36 @@ class Native:
                 outcomes.append(as_exception(error))
         return BatchResult(outcomes, self._is_over)
 
+    def _next_output(self) -> BatchResult:
+        """The next output of a source, or its end. After an exception it has no more."""
+        self._begin_item(0)
+        try:
+            if self._pulled is None:
+                self._pulled = self._source_outputs()
+            for output in self._pulled:
+                if output is not None:
+                    return BatchResult([[output]])
+        except BaseException as error:
+            self._is_over = True
+            return BatchResult([as_exception(error)], True)
+        self._is_over = True
+        return BatchResult([[]], True)
+
+    def _source_outputs(self) -> Generator[Any]:
+        assert self._node is not None
+        result = self._finished(self._node.process())
+        if is_async_iterator(result):
+            try:
+                while (output := self._loop.run(_next(result))) is not _END:
+                    yield output
+            finally:
+                self._loop.run(_closed(result))
+        elif is_iterator(result):
+            yield from result
+        else:
+            yield result
+        yield from self._outputs(self._method("flush"))
+
     def _one(self, item: Any) -> list[Any]:
         node = self._node
         assert node is not None
@@ -156,10 +198,9 @@ class Native:
 
     def snapshot(self) -> State:
         """See `Placement`. The node is pickled; a function has no state."""
-        if self._whole is not None:
-            raise ClocheError(
-                f"node {self._name!r} takes the whole stream, so its state cannot be saved natively: run it in a sandbox"
-            )
+        if self._whole is not None or self.is_source():
+            what = "is a source" if self._whole is None else "takes the whole stream"
+            raise ClocheError(f"node {self._name!r} {what}, so its state cannot be saved natively: run it in a sandbox")
         assert self._node is not None
         if self._node.is_function:
             return b""
@@ -184,9 +225,12 @@ class Native:
     def stop(self) -> None:
         """See `Placement`."""
         node, whole, self._whole = self._node, self._whole, None
+        pulled, self._pulled = self._pulled, None
         try:
             if whole is not None:
                 whole.close()
+            if pulled is not None:
+                pulled.close()
             if node is not None:
                 self._finished(self._method("cleanup"))
         finally:
@@ -281,6 +325,17 @@ class _WholeStream:
                 await self._wakes.wait()
 
 
+@contextmanager
+def _exits_as_errors() -> Iterator[None]:
+    """Have `as_exception` make an error of what a node raises in the block."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        raise as_exception(error) from error
+
+
 def as_exception(error: BaseException) -> Exception:
     """What a node has raised, as an error of an item: exits and cancellations of a node's code are not those of the host."""
     if isinstance(error, Exception):
@@ -298,6 +353,16 @@ async def _awaited(result: Any) -> Any:
 
 async def _collected(result: AsyncIterator[Any]) -> list[Any]:
     return [output async for output in result if output is not None]
+
+
+async def _next(result: AsyncIterator[Any]) -> Any:
+    return await anext(result, _END)
+
+
+async def _closed(result: AsyncIterator[Any]) -> None:
+    close = getattr(result, "aclose", None)
+    if close is not None:
+        await close()
 
 
 async def _settled(task: asyncio.Task[Any]) -> None:

@@ -64,9 +64,19 @@ class Separate:
         self._is_working = False
         self._interrupted_at: float | None = None
 
+    def prepare(self) -> None:
+        """See `Prepared`."""
+        self._spawn()
+        self._ask("prepare")
+
+    def is_source(self) -> bool:
+        """See `Prepared`."""
+        return self._process is not None and bool(self._ask("is_source"))
+
     def start(self) -> BatchResult:
         """See `Placement`."""
-        self._spawn()
+        if self._process is None:
+            self._spawn()
         result: BatchResult = self._ask("start")
         self._save()
         return result

@@ -43,12 +43,14 @@ class Sandboxed:
         self._session_id = session_id
         self._node: Node | None = None
         self._batches: Batches | None = None
+        self._source_stream: StreamSession | None = None
+        """The stream of a node that is a source, once an output has been asked for."""
         self._ended = False
         self._before: list[Any] = []
         """What a new stream gave before its first item, if an item has ended the one before."""
 
-    def start(self) -> BatchResult:
-        """See `Placement`."""
+    def prepare(self) -> None:
+        """See `Prepared`."""
         spec = self._spec
         self._node = node = self._runtime.load(
             self._source,
@@ -62,7 +64,17 @@ class Sandboxed:
         )
         if "get_capabilities" in node.__cloche__.info["methods"]:
             check_needs(self._name, node.call("get_capabilities"), "wasm")
-        node.initialize()
+
+    def is_source(self) -> bool:
+        """See `Prepared`."""
+        return self._node is not None and bool(self._node.__cloche__.info["is_source"])
+
+    def start(self) -> BatchResult:
+        """See `Placement`."""
+        if self._node is None:
+            self.prepare()
+        assert self._node is not None
+        self._node.initialize()
         outputs = self._open()
         return BatchResult([outputs], self._ended)
 
@@ -73,8 +85,14 @@ class Sandboxed:
         return {"on_break": "raise"} if on_break == "fail" else {"on_break": on_break, "max_restarts": sys.maxsize}
 
     def _open(self, *, resume: bool = False) -> list[Any]:
-        """Begin the node's stream, or go on with that of its restored state. Returns what the node gave before its first item."""
+        """Begin the node's stream, or go on with that of its restored state. Returns what the node gave before its first item.
+
+        That of a source begins with the first output that is asked for.
+        """
         assert self._node is not None
+        self._source_stream = None
+        if self.is_source():
+            return []
         calls = self._node.__cloche__
         stream = StreamSession(calls, resume=resume)
         self._batches = Batches(calls, stream)
@@ -91,9 +109,11 @@ class Sandboxed:
 
     def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
         """See `Placement`."""
-        assert self._batches is not None
         if self._ended:
             return BatchResult([], True)
+        if self.is_source():
+            return self._next_output()
+        assert self._batches is not None
         try:
             result = self._batches.send(list(items), end)
         except BrokenInstanceError as error:
@@ -106,6 +126,29 @@ class Sandboxed:
             # a node that takes the whole stream ends with an item that fails: it gets a new one for the items behind it
             self._before += self._open()
         return BatchResult(outcomes, self._ended)
+
+    def _next_output(self) -> BatchResult:
+        """The next output of a source, or its end. After an exception it has no more."""
+        node = self._node
+        assert node is not None
+        outcome: list[Any] | Exception
+        try:
+            stream = self._source_stream
+            if stream is None:
+                resume = node.stream_position is not None
+                stream = self._source_stream = StreamSession(node.__cloche__, resume=resume)
+                stream.open()
+                if resume:
+                    stream.next()
+            else:
+                stream.next()
+        except BrokenInstanceError as error:
+            raise self._brought_back(error) from error
+        except ClocheError as error:
+            outcome, self._ended = error, True
+        else:
+            outcome, self._ended = [stream.value] if stream.output else [], stream.ended
+        return BatchResult([outcome], self._ended)
 
     def _brought_back(self, error: BrokenInstanceError) -> BrokenError:
         node = self._node
