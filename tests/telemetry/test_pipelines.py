@@ -12,6 +12,7 @@ import pytest
 import cloche
 from cloche.pipeline import DeadLetter, NodeSpec, Pipeline, PipelineError
 from tests.limits import patient
+from tests.telemetry.recorded import Ignored
 
 ADD = cloche.Source("""
 from cloche_guest import services
@@ -33,13 +34,6 @@ def add(x: int) -> int:
 
 def made(recorded: Any, nodes: list[NodeSpec], **options: Any) -> Pipeline:
     return Pipeline(nodes, telemetry=recorded.telemetry, logger=Ignored(), **options)
-
-
-class Ignored:
-    """A logger that keeps nothing."""
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        return lambda message, **fields: None
 
 
 def spec(name: str, placement: Any = "native", **options: Any) -> NodeSpec:
@@ -184,7 +178,7 @@ def test_an_awaited_run_is_below_the_span_of_its_task(runs: Any) -> None:
 
 
 def test_a_pipeline_has_the_telemetry_of_its_runtime(runs: Any) -> None:
-    with cloche.Runtime(telemetry=runs.telemetry) as runtime:
+    with cloche.Runtime(telemetry=runs.telemetry, limits=patient()) as runtime:
         with pytest.raises(ValueError, match="give them to the runtime"):
             Pipeline([spec("node")], runtime=runtime, telemetry=runs.telemetry)
         with Pipeline([spec("node")], runtime=runtime, name="line") as pipeline:

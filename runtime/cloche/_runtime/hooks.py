@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from cloche._records import BreakRecord, CallRecord
 from cloche._requests import run_inside
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPS", "Hooks", "ReportingWatch", "method_of"]
 
+P = ParamSpec("P")
 T = TypeVar("T", CallRecord, BreakRecord)
 
 OPS: Final = {int(op): op.name.lower() for op in Op}
@@ -186,8 +187,17 @@ class ReportingWatch(SandboxWatch):
         """See `Watch`."""
         raised = self._explained(error)
         if self.trace is not None:
-            run_inside(self._lock, None, self.trace.failed, raised)
+            self._inside_call(self.trace.failed, raised)
         return raised
+
+    def _inside_call(self, function: Callable[P, object], *arguments: P.args, **keywords: P.kwargs) -> None:
+        """Call a function that could call the node, and is refused that: as if the node's call had not ended."""
+        lock, busy = self._lock, self._lock.busy
+        try:
+            lock.busy = True
+            run_inside(lock, None, function, *arguments, **keywords)
+        finally:
+            lock.busy = busy
 
     def _explained(self, error: ClocheError) -> ClocheError:
         """See `Watch.explained`. There is nothing to explain without a budget."""
@@ -208,7 +218,7 @@ class ReportingWatch(SandboxWatch):
             return
         error, op, call = last
         if self.trace is not None:
-            run_inside(self._lock, None, self.trace.broke, error, recovered)
+            self._inside_call(self.trace.broke, error, recovered)
         if hook is None:
             return
         record = BreakRecord(
