@@ -18,6 +18,10 @@ class Ignored:
 class Recorded:
     """A real SDK, and what it has been given.
 
+    Args:
+        readers: other readers of its metrics.
+        options: of its `Telemetry`.
+
     Attributes:
         telemetry: writes to it.
         tracer: makes spans of the tests' own.
@@ -25,7 +29,7 @@ class Recorded:
         metrics: a `MeterProvider`.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *readers: Any, **options: Any) -> None:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import InMemoryMetricReader
         from opentelemetry.sdk.trace import TracerProvider
@@ -38,7 +42,7 @@ class Recorded:
         self._reader = InMemoryMetricReader()
         self.spans = TracerProvider()
         self.spans.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.metrics = MeterProvider([self._reader])
+        self.metrics = MeterProvider([self._reader, *readers])
         self.tracer = self.spans.get_tracer("tests")
         self.telemetry = Telemetry(tracer_provider=self.spans, meter_provider=self.metrics, **options)
 

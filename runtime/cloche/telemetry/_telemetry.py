@@ -6,13 +6,13 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Any, Final, ParamSpec, TypeVar
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, TracerProvider
 
-from cloche import __version__
 from cloche._arguments import checked_count
 from cloche._runtime.tracing import PoolLike, RunLike, RuntimeLike, Tracing
 from cloche.telemetry._calls import CallTrace
@@ -25,7 +25,7 @@ __all__ = ["Telemetry"]
 P = ParamSpec("P")
 T = TypeVar("T")
 _NAME: Final = "cloche"
-"""The instrumentation scope."""
+"""The instrumentation scope, which is called as the package is."""
 
 
 class Telemetry(Tracing):
@@ -59,8 +59,8 @@ class Telemetry(Tracing):
     ) -> None:
         self.nodes = Labels(checked_count("node_names", node_names, 0))
         self.pipelines = Labels(node_names)
-        self.tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
-        meter = metrics.get_meter(_NAME, __version__, meter_provider)
+        self.tracer = trace.get_tracer(_NAME, version(_NAME), tracer_provider)
+        meter = metrics.get_meter(_NAME, version(_NAME), meter_provider)
         self.instruments = Instruments(meter, self.nodes, self.pipelines, private_memory=private_memory)
         self._late: deque[Span] = deque()
         self._has_failed = False
