@@ -48,7 +48,7 @@ def clean(text: str, most: int = MAX_TEXT) -> str:
 
 def clean_ends(text: str, most: int = MAX_TEXT) -> str:
     """As `clean`, but of a text of more than `most` characters the beginning and the end are kept: for tracebacks."""
-    cleaned = clean(text.rstrip("\n"), len(text))
+    cleaned = clean(text.rstrip("\n"), 6 * len(text))  # an escape has six characters at most
     if len(cleaned) <= most:
         return cleaned
     first = most // 4

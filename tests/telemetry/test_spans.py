@@ -312,5 +312,7 @@ def test_a_failing_span_names_its_recording(recorded: Any, traced: Callable[...,
 
     error = cloche.ClocheError("no")
     assert limit_attributes(error) == {}
+    error.recording = ""  # type: ignore[attr-defined]  # there is none
+    assert limit_attributes(error) == {}
     error.recording = "/var/recordings/call\x1b.cloche"  # type: ignore[attr-defined]  # set by a recorder
     assert limit_attributes(error) == {"cloche.recording": "/var/recordings/call\\x1b.cloche"}

@@ -160,6 +160,6 @@ def limit_attributes(error: BaseException) -> dict[str, str | float]:
             if isinstance(amount, int | float):
                 found[name] = float(amount)
     recording = getattr(error, "recording", None)
-    if recording is not None:
+    if recording:
         found[RECORDING] = texts.line(str(recording), _MESSAGE)
     return found
