@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from cloche import _pickles
-from cloche.texts import MAX_TEXT, clean, line
+from cloche.texts import MAX_TEXT, clean_ends, line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,11 +51,7 @@ _MAX_SHOWN: Final = MAX_TEXT
 
 def _as_note(node: str, traceback: str) -> str:
     """A guest's traceback as a note (PEP 678), which Python prints with an error that nobody catches."""
-    text = clean(traceback.rstrip("\n"), len(traceback))
-    if len(text) > _MAX_SHOWN:
-        first = _MAX_SHOWN // 4
-        last = _MAX_SHOWN - first
-        text = f"{text[:first]}\n  [{len(text) - _MAX_SHOWN} characters left out]\n{text[-last:]}"
+    text = clean_ends(traceback, _MAX_SHOWN)
     return f"In node {line(node, 200)!r}:\n{text}" if node else f"In the node:\n{text}"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-__all__ = ["MAX_LINE", "MAX_NAME", "MAX_TEXT", "clean", "line", "name", "short"]
+__all__ = ["MAX_LINE", "MAX_NAME", "MAX_TEXT", "clean", "clean_ends", "line", "name", "short"]
 
 MAX_NAME: Final = 200
 """Characters of a name: of a node, a class, a function, a file, a logger, a service."""
@@ -44,6 +44,15 @@ def clean(text: str, most: int = MAX_TEXT) -> str:
     if not cut.isprintable() and _FINDS.search(cut):
         cut = cut.translate(_ESCAPES)[:most]
     return cut if len(text) <= most else f"{cut}... [{len(text) - most} characters cut]"
+
+
+def clean_ends(text: str, most: int = MAX_TEXT) -> str:
+    """As `clean`, but of a text of more than `most` characters the beginning and the end are kept: for tracebacks."""
+    cleaned = clean(text.rstrip("\n"), 6 * len(text))  # an escape has six characters at most
+    if len(cleaned) <= most:
+        return cleaned
+    first = most // 4
+    return f"{cleaned[:first]}\n  [{len(cleaned) - most} characters left out]\n{cleaned[first - most :]}"
 
 
 def line(text: str, most: int = MAX_LINE) -> str:

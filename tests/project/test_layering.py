@@ -31,7 +31,7 @@ ORDER = (
     "_isolation",
     "_runtime",
     "_profiling testing repl",
-    "profiling pipeline",
+    "profiling pipeline telemetry",
     "cloche",
     "cloche_bench",
     "cli",

@@ -15,7 +15,7 @@ from cloche._sandbox.failures import raise_failure, read_failure
 from cloche._sandbox.load_request import MAX_METHODS, read_info
 from cloche._sandbox.logs import MAX_CHARACTERS as MAX_RECORD
 from cloche._sandbox.logs import MAX_FIELDS, parse
-from cloche.texts import MAX_NAME, MAX_TEXT, clean, line, name
+from cloche.texts import MAX_NAME, MAX_TEXT, clean, clean_ends, line, name
 from cloche_wire import Failure, Op
 from cloche_wire.failure import MAX_CAUSES, MAX_CHARACTERS, MAX_FRAMES, MAX_MESSAGE, MAX_NOTES, MAX_NUMBER
 
@@ -212,3 +212,10 @@ def test_what_a_guest_says_of_its_entry_is_cut() -> None:
 def test_what_describes_no_entry_is_refused(changes: dict[str, Any]) -> None:
     """Types are checked, and the number of methods."""
     assert read_info({**INFO, **changes}) is None
+
+
+def test_of_a_long_traceback_the_beginning_and_the_end_are_kept() -> None:
+    """What was called, and what was raised."""
+    text = "first\n" + "middle\n" * 1000 + "last\x1b\n"
+    assert clean_ends(text, 40) == "first\nmidd\n  [6974 characters left out]\n\nmiddle\nmiddle\nmiddle\nlast\\x1b"
+    assert clean_ends("short\x1b\n", 40) == "short\\x1b"

@@ -1,4 +1,4 @@
-"""The hooks of a runtime (``Runtime(on_call=..., on_break=...)``): what they are told, and what becomes of their exceptions."""
+"""The hooks of a runtime (``on_call``, ``on_break``, ``telemetry``): what they are told, and what becomes of their exceptions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from cloche._records import BreakRecord, CallRecord
 from cloche._requests import run_inside
@@ -20,13 +21,16 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._requests import NodeLock
     from cloche._runtime.figures import Tally
+    from cloche._runtime.tracing import SandboxTrace, Tracing
     from cloche._sandbox import CheckedSandbox, Exchange
 
-__all__ = ["Hooks", "ReportingWatch"]
+__all__ = ["OPS", "Hooks", "ReportingWatch", "method_of"]
 
+P = ParamSpec("P")
 T = TypeVar("T", CallRecord, BreakRecord)
 
-_OPS: Final = {int(op): op.name.lower() for op in Op}
+OPS: Final = {int(op): op.name.lower() for op in Op}
+"""Number of a message -> its name, as in `CallRecord.op`."""
 _MAKING: Final = frozenset({int(Op.LOAD), int(Op.RESEED)})
 """Calls that make a node, and so are made before a `Supervisor` has it."""
 
@@ -49,21 +53,26 @@ class Hooks:
     Args:
         on_call: see `Runtime`.
         on_break: see `Runtime`.
+        telemetry: see `Runtime`.
 
     Raises:
-        TypeError: one of them is no plain function.
+        TypeError: one of the first two is no plain function.
     """
 
-    __slots__ = ("on_break", "on_call")
+    __slots__ = ("on_break", "on_call", "telemetry")
 
     def __init__(
-        self, on_call: Callable[[CallRecord], object] | None, on_break: Callable[[BreakRecord], object] | None
+        self,
+        on_call: Callable[[CallRecord], object] | None,
+        on_break: Callable[[BreakRecord], object] | None,
+        telemetry: Tracing | None = None,
     ) -> None:
         self.on_call = _checked("on_call", on_call)
         self.on_break = _checked("on_break", on_break)
+        self.telemetry = telemetry
 
     def __bool__(self) -> bool:
-        return self.on_call is not None or self.on_break is not None
+        return self.on_call is not None or self.on_break is not None or self.telemetry is not None
 
 
 def _tell(name: str, hook: Callable[[T], object], record: T) -> None:
@@ -93,9 +102,12 @@ class ReportingWatch(SandboxWatch):
         hooks: the runtime's.
         lock: the node's lock.
         session_id: see `CallRecord`.
+
+    Attributes:
+        trace: follows the calls for the runtime's telemetry; None: it has none.
     """
 
-    __slots__ = ("_break", "_hooks", "_lock", "_session_id")
+    __slots__ = ("_break", "_hooks", "_lock", "_session_id", "trace")
 
     def __init__(
         self,
@@ -111,11 +123,22 @@ class ReportingWatch(SandboxWatch):
         self._lock = lock
         self._session_id = session_id
         self._break: tuple[BaseException, int, int] | None = None
+        self.trace: SandboxTrace | None = None
 
     def around(self, exchange: Exchange, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """See `Watch`."""
         sandbox = self._sandbox()
-        if self._hooks.on_call is None or sandbox is None:
+        if sandbox is None:
+            return exchange(op, operands, root)
+        if self.trace is None:
+            return self._told(sandbox, exchange, op, operands, root)
+        return self.trace.around(sandbox, partial(self._told, sandbox, exchange), op, operands, root)
+
+    def _told(
+        self, sandbox: CheckedSandbox, exchange: Exchange, op: int, operands: Sequence[Any], root: str
+    ) -> tuple[Reply, Any]:
+        """Make a call, and tell the hook of it."""
+        if self._hooks.on_call is None:
             return exchange(op, operands, root)
         traffic = sandbox.traffic
         traffic.sent_bytes = traffic.received_bytes = 0
@@ -140,8 +163,8 @@ class ReportingWatch(SandboxWatch):
         record = CallRecord(
             node=sandbox.name,
             session_id=self._session_id,
-            op=_OPS[int(op)],
-            method=_method(op, operands),
+            op=OPS[int(op)],
+            method=method_of(op, operands),
             call=sandbox.calls,
             seconds=seconds,
             error=error,
@@ -156,9 +179,29 @@ class ReportingWatch(SandboxWatch):
             raise_failure(value, sandbox.name, Op(op))
         except NodeError as error:
             raised = interruption(error, sandbox.told, sandbox.usage(), sandbox.limits)
-            return type(self.explained(raised)).__name__
+            return type(self._explained(raised)).__name__
         except ClocheError as error:
             return type(error).__name__
+
+    def explained(self, error: ClocheError) -> ClocheError:
+        """See `Watch`."""
+        raised = self._explained(error)
+        if self.trace is not None:
+            self._inside_call(self.trace.failed, raised)
+        return raised
+
+    def _inside_call(self, function: Callable[P, object], *arguments: P.args, **keywords: P.kwargs) -> None:
+        """Call a function that could call the node, and is refused that: as if the node's call had not ended."""
+        lock, busy = self._lock, self._lock.busy
+        try:
+            lock.busy = True
+            run_inside(lock, None, function, *arguments, **keywords)
+        finally:
+            lock.busy = busy
+
+    def _explained(self, error: ClocheError) -> ClocheError:
+        """See `Watch.explained`. There is nothing to explain without a budget."""
+        return error
 
     def broke(self, error: BaseException, op: int, call: int) -> None:
         """See `Watch`."""
@@ -171,13 +214,17 @@ class ReportingWatch(SandboxWatch):
         """See `Watch`."""
         last, hook, sandbox = self._break, self._hooks.on_break, self._sandbox()
         self._break = None
-        if last is None or hook is None or sandbox is None:
+        if last is None or sandbox is None:
             return
         error, op, call = last
+        if self.trace is not None:
+            self._inside_call(self.trace.broke, error, recovered)
+        if hook is None:
+            return
         record = BreakRecord(
             node=sandbox.name,
             session_id=self._session_id,
-            op=_OPS.get(int(op), ""),
+            op=OPS.get(int(op), ""),
             call=call,
             error=type(error).__name__,
             exception=error,
@@ -185,8 +232,14 @@ class ReportingWatch(SandboxWatch):
         )
         run_inside(self._lock, None, _tell, "on_break", hook, record)
 
+    def closed(self, calls: int, seconds: float) -> None:
+        """See `Watch`."""
+        super().closed(calls, seconds)
+        if self.trace is not None:
+            self.trace.closed(is_collected=self._sandbox() is None)
 
-def _method(op: int, operands: Sequence[Any]) -> str:
+
+def method_of(op: int, operands: Sequence[Any]) -> str:
     """The method that a call names."""
     if op == Op.PROCESS:
         return "process"

@@ -18,7 +18,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
     from cloche._requests import ServiceHandler
-    from cloche._sandbox import CheckedSandbox, Observer, Snapshot, Stats
+    from cloche._sandbox import CheckedSandbox, Observer, Snapshot, Stats, Watch
     from cloche._wasm import FrameInfo
     from cloche.limits import Limits
 
@@ -112,6 +112,11 @@ class Supervisor:
     def position(self) -> StreamPosition | None:
         """See `Sandbox`."""
         return self._sandbox.position
+
+    @property
+    def watch(self) -> Watch | None:
+        """See `Sandbox`."""
+        return self._sandbox.watch
 
     @property
     def lease(self) -> bool:

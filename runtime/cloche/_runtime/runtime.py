@@ -37,6 +37,7 @@ from cloche._runtime.hooks import Hooks, ReportingWatch
 from cloche._runtime.load_options import ELSEWHERE, ELSEWHERE_FOR_POOL, LoadOptions, PoolKeywords
 from cloche._runtime.node import Node
 from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
+from cloche._runtime.tracing import Tracing, chosen
 from cloche._sandbox import (
     Instance,
     Sink,
@@ -115,6 +116,8 @@ class Runtime(Closable):
             the thread of the call, before the call returns, so let it be quick. What it raises costs no answer: it becomes a
             RuntimeWarning. It cannot call the node that it is called for. None costs nothing.
         on_break: called with a `BreakRecord` after each break of a node, likewise.
+        telemetry: a `cloche.telemetry.Telemetry`, which makes OpenTelemetry's spans and metrics of the runtime's calls; None: none
+            are made, and OpenTelemetry is not imported.
 
     Raises:
         ImageError: the image is missing or damaged; the message says which command to run.
@@ -136,13 +139,14 @@ class Runtime(Closable):
         progress: Callable[[str], None] | None = None,
         on_call: Callable[[CallRecord], object] | None = None,
         on_break: Callable[[BreakRecord], object] | None = None,
+        telemetry: Tracing | None = None,
     ) -> None:
         if isolation not in get_args(Isolation):
             raise ValueError(f"isolation is {isolation!r}: give 'none' or 'process'")
         if isolation == "none" and workers is not None:
             raise ValueError("workers are for isolation='process'")
         self.limits = checked_metered(checked_limits(limits), metering)
-        self._hooks = Hooks(on_call, on_break)
+        self._hooks = Hooks(on_call, on_break, chosen(telemetry))
         self.image = _image.find(image)
         self._logger = sink = Sink.of(logger)
         tell = progress or sink.info
@@ -168,11 +172,18 @@ class Runtime(Closable):
         self._closed = False
         self.closes_in = os.getpid()
         close_at_exit(self)
+        if self._hooks.telemetry is not None:
+            self._hooks.telemetry.follow_runtime(self)
 
     @property
     def logger(self) -> Any:
         """The logger for the nodes' log records."""
         return self._logger
+
+    @property
+    def telemetry(self) -> Tracing | None:
+        """The `cloche.telemetry.Telemetry` that follows the runtime; None: none does."""
+        return self._hooks.telemetry
 
     @property
     def metering(self) -> Metering:
@@ -484,6 +495,8 @@ class Runtime(Closable):
             max_queue=room,
             has_async=has_async,
         )
+        if self._hooks.telemetry is not None:
+            self._hooks.telemetry.follow_pool(node.name, made)
         return Pool(made, NO_OPTIONS, *timeouts)
 
     def _check_open(self) -> None:
@@ -551,13 +564,14 @@ class Runtime(Closable):
             if value.get("uncompiled"):
                 uncompiled.append(value["uncompiled"])
         except NodeLoadError as error:
-            size, told, usage = instance.memory_bytes, instance.told, instance.usage()
-            instance.close(keep=True)
-            failed = NodeLoadError(error.failure, label)
-            name_limit(failed, limits, size)
-            raised = interruption(failed, told, usage, limits, usable=False)
-            if instance.watch is not None:
-                raised = instance.watch.explained(raised)
+            try:
+                failed = NodeLoadError(error.failure, label)
+                name_limit(failed, limits, instance.memory_bytes)
+                raised = interruption(failed, instance.told, instance.usage(), limits, usable=False)
+                if instance.watch is not None:
+                    raised = instance.watch.explained(raised)
+            finally:
+                instance.close(keep=True)
             if isinstance(raised, CallInterruptedError):
                 self._check_open()
             raise raised from None
@@ -597,27 +611,43 @@ class Runtime(Closable):
                 handler.close()
             raise
         if not options.is_own:
-            self._follow(instance, host.calls, lock, options)
+            self._follow(instance, host.calls, lock, options, snapshot)
         return instance
 
-    def _follow(self, instance: CheckedSandbox, calls: int, lock: NodeLock, options: LoadOptions) -> None:
+    def _follow(
+        self, instance: CheckedSandbox, calls: int, lock: NodeLock, options: LoadOptions, snapshot: Snapshot | None
+    ) -> None:
         """Count what a new sandbox does, report it to the hooks, and have it pay from its budget."""
         if not isinstance(instance, Watched):
             self._tally.follow(instance, SandboxWatch(self._tally, instance, calls))
             return
         common = self._tally, instance, calls, self._hooks, lock, options.session_id
         if options.budget is None:
-            self._tally.follow(instance, ReportingWatch(*common))
+            self._tally.follow(instance, self._traced(ReportingWatch(*common), options, snapshot))
             return
         from cloche._runtime.spending import BudgetWatch  # few programs have a budget
 
         watch = BudgetWatch(*common, options.budget)
-        self._tally.follow(instance, watch)
+        self._tally.follow(instance, self._traced(watch, options, snapshot))
         try:
             watch.enter(instance)
         except BaseException:
             instance.close()
             raise
+
+    def _traced(self, watch: ReportingWatch, options: LoadOptions, snapshot: Snapshot | None) -> ReportingWatch:
+        """The watch of a new sandbox, with a trace if the runtime has telemetry."""
+        if self._hooks.telemetry is not None:
+            watch.trace = self._hooks.telemetry.follow_sandbox(
+                session_id=options.session_id,
+                isolation=self._isolation,
+                info=None if snapshot is None else load_request.read_info(snapshot.info),
+            )
+        return watch
+
+    @property
+    def _isolation(self) -> Isolation:
+        return "none" if isinstance(self._engine, Engine) else "process"
 
     def _revived(
         self, snapshot: Snapshot, options: LoadOptions, name: str, reseed: bool, lock: NodeLock
@@ -636,8 +666,12 @@ class Runtime(Closable):
                 if kind is not Reply.RESULT:
                     raise ProtocolError(f"node {name!r}: {kind.name} is no answer to RESEED", node=name)
         except NodeRaisedError as error:
-            raised = interruption(error, instance.told, instance.usage(), options.limits, usable=False)
-            instance.close()
+            try:
+                raised = interruption(error, instance.told, instance.usage(), options.limits, usable=False)
+                if instance.watch is not None:
+                    raised = instance.watch.explained(raised)
+            finally:
+                instance.close()
             raise raised from None
         except BaseException:
             instance.close()
@@ -780,7 +814,7 @@ class Runtime(Closable):
         rows: list[tuple[Any, ...]] = [
             ("state", "closed" if self._closed else "open"),
             ("metering", self.metering),
-            ("isolation", "none" if isinstance(self._engine, Engine) else "process"),
+            ("isolation", self._isolation),
             ("image", self.image.sha256[:12]),
             ("nodes", len(nodes)),
         ]

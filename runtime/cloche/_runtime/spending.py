@@ -102,7 +102,7 @@ class BudgetWatch(ReportingWatch):
         try:
             return self._charged(sandbox, exchange, op, operands, root)
         except DeadlineError as error:
-            raise self.explained(error) from error.__cause__
+            raise self._explained(error) from error.__cause__
 
     def _charged(
         self, sandbox: CheckedSandbox, exchange: Exchange, op: int, operands: Sequence[Any], root: str
@@ -118,8 +118,8 @@ class BudgetWatch(ReportingWatch):
             _here.inside = outer + here
             self._seat.bytes = _size(sandbox)
 
-    def explained(self, error: ClocheError) -> ClocheError:
-        """See `Watch`. An error about a limit that is the budget's becomes a `BudgetError`, or says so."""
+    def _explained(self, error: ClocheError) -> ClocheError:
+        """See `Watch.explained`. An error about a limit that is the budget's becomes a `BudgetError`, or says so."""
         sandbox, budget = self._sandbox(), self._budget
         if sandbox is None:
             return error

@@ -172,7 +172,11 @@ class StreamSession:
         message = (
             f"node {node!r} {text} in one stream (Limits.{limit}={value}); the stream is closed, the node is usable"
         )
-        return StreamLimitError(message, limit=limit, value=value, reached=reached, node=node)
+        error = StreamLimitError(message, limit=limit, value=value, reached=reached, node=node)
+        watch = self._node.sandbox.watch
+        if watch is not None:
+            watch.explained(error)
+        return error
 
 
 def run(steps: StreamSession, items: Iterable[Any]) -> Iterator[Any]:

@@ -174,6 +174,10 @@ class Sandbox(Protocol):
         """Whether the sandbox has no guest any more, because it was closed or the guest broke."""
 
     @property
+    def watch(self) -> Watch | None:
+        """Follows the sandbox for its runtime; None: it belongs to none."""
+
+    @property
     def position(self) -> StreamPosition | None:
         """The position of the guest's open stream; None if no stream is open."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloche._runtime.runtime import Runtime
+from cloche._runtime.tracing import Tracing
 from cloche.isolation import Isolation
 from cloche.pipeline._placements.native import Native, found_target
 from cloche.pipeline._placements.process import Separate
@@ -30,6 +31,7 @@ class RuntimeOptions:
     logger: Any
     isolation: Isolation = "none"
     progress: Callable[[str], None] | None = None
+    telemetry: Tracing | None = None
 
 
 class Places:
@@ -100,7 +102,12 @@ class Places:
             return self._runtime
         if self._own is None:
             given = self._options
-            self._own = Runtime(logger=given.logger, isolation=given.isolation, progress=given.progress)
+            self._own = Runtime(
+                logger=given.logger,
+                isolation=given.isolation,
+                progress=given.progress,
+                telemetry=given.telemetry,
+            )
         return self._own
 
     def close(self) -> None:

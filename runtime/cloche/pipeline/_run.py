@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Final, TypeVar
 
+from cloche._runtime.tracing import RunTrace
 from cloche.errors import ClocheError, ClosedError
 from cloche.pipeline._channel import Barrier, Channel, End, Failed, Inbox, Joined, Packet
 from cloche.pipeline._partition import Joiner, Splitter
@@ -95,6 +96,9 @@ class Run:
         reject: takes the items that are handed to ``dead_letters``.
         session_id: the session that the items are of, for logs.
         stop_s: seconds that a node may take to come back from its call when the run ends, and from its ``cleanup``.
+        trace: follows the run for the telemetry; None: there is none.
+
+    Its threads begin with copies of the context in which it is made.
     """
 
     def __init__(
@@ -105,11 +109,14 @@ class Run:
         reject: Callable[[Rejected], object],
         session_id: str | None = None,
         stop_s: float = 30.0,
+        trace: RunTrace | None = None,
     ) -> None:
         self.stopping = threading.Event()
         self.warn = warn
         self.reject = reject
         self.session_id = session_id
+        self.trace = trace
+        self._context = contextvars.copy_context()
         self._graph = graph
         self._stop_s = stop_s
         self._process = os.getpid()
@@ -288,7 +295,7 @@ class Run:
             checkpoint_every: items between two barriers; None: there are none.
         """
         self._feeder = threading.Thread(
-            target=contextvars.copy_context().run,
+            target=self._context.copy().run,
             args=(self._feed, items, begin, checkpoint_every),
             name="cloche-feed",
             daemon=True,
@@ -322,6 +329,8 @@ class Run:
 
     def put(self, number: int, item: Any) -> bool:
         """Give the nodes at the beginning an item. Returns False if none of them wants more."""
+        if self.trace is not None:
+            self.trace.fed(number)
         wanted = [channel.put([(number, [item])]) for channel in self._entries]
         return any(wanted)
 
@@ -354,21 +363,19 @@ class Run:
 
     def status(self) -> tuple[StageStatus, ...]:
         """How each node is doing. Any thread may ask. It takes a look at each node's memory, which is no business of each item."""
-        found = []
+        found, waiting = [], self.waiting()
         for name, stages in self._stages.items():
             total = StageCounts()
             for stage in stages:
                 for key, count in vars(stage.counts).items():
                     setattr(total, key, getattr(total, key) + count)
-            inbox = self._inboxes.get(name)
-            waiting = 0 if inbox is None else len(inbox)
             times = [time for stage in stages for time in stage.times.read()]
             spec = self._graph.nodes[name]
             found.append(
                 StageStatus(
                     name,
                     spec.place,
-                    waiting,
+                    waiting[name],
                     spec.queue,
                     total,
                     percentile(times, 0.5),
@@ -377,6 +384,11 @@ class Run:
                 )
             )
         return tuple(found)
+
+    def waiting(self) -> dict[str, int]:
+        """Items that wait for each node. Any thread may ask."""
+        inboxes = self._inboxes
+        return {name: len(inboxes[name]) if name in inboxes else 0 for name in self._stages}
 
     def stop(self) -> None:
         """End the run: calls under way are interrupted, every node's ``cleanup`` is called. A second time it does nothing.

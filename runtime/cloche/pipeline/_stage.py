@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeGuard
 
+from cloche._runtime.tracing import RunTrace
 from cloche.errors import ClocheError, EncodeError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
 from cloche.pipeline._digest import digest
@@ -80,6 +81,7 @@ class Surroundings(Protocol):
 
     stopping: threading.Event
     session_id: str | None
+    trace: RunTrace | None
 
     def warn(self, node: str, message: str, **facts: Any) -> None:
         """Log a warning."""
@@ -402,7 +404,13 @@ class Stage:
         working_on(self._around.session_id, numbers)
         began = time.perf_counter()
         try:
-            result = self.placement.call(batch, end=end)
+            trace = self._around.trace
+            if trace is None:
+                result = self.placement.call(batch, end=end)
+            else:
+                with trace.batch(self.name, self._spec.place, numbers, end=end) as traced:
+                    result = self.placement.call(batch, end=end)
+                    traced.answered(result.outcomes, numbers)
         finally:
             took = time.perf_counter() - began
             self.counts.batches += 1

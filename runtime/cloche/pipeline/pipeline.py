@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, overload
@@ -11,6 +12,7 @@ from typing import Any, Literal, NoReturn, Self, overload
 from cloche._arguments import check_text, checked, checked_count
 from cloche._pickles import handle
 from cloche._runtime.runtime import Runtime
+from cloche._runtime.tracing import Tracing, chosen
 from cloche.errors import ClocheError, ClosedError
 from cloche.isolation import Isolation
 from cloche.pipeline import _places
@@ -44,6 +46,8 @@ class Pipeline:
         logger: gets the nodes' log records and the pipeline's warnings, as `Runtime` describes; None: the runtime's.
         isolation: of the pipeline's own runtime, as `Runtime` describes.
         progress: likewise.
+        telemetry: a `cloche.telemetry.Telemetry`, which makes spans and metrics of runs and batches, and is given to the
+            pipeline's own runtime; None: that of the runtime that the pipeline was given.
         stop_s: seconds that a node may take to come back when a run ends: from its call, and from its ``cleanup``. The call of a
             sandboxed node is interrupted, and that of a "process" is ended. A "native" one that takes longer goes on in its thread,
             as Python cannot end it, and the run's end tells of it.
@@ -65,11 +69,12 @@ class Pipeline:
         logger: Any = None,
         isolation: Isolation = "none",
         progress: Callable[[str], None] | None = None,
+        telemetry: Tracing | None = None,
         stop_s: float = 30.0,
     ) -> None:
-        if runtime is not None and (isolation != "none" or progress is not None):
+        if runtime is not None and (isolation != "none" or progress is not None or telemetry is not None):
             raise ValueError(
-                "isolation and progress are of the pipeline's own runtime: give them to the runtime that you pass"
+                "isolation, progress and telemetry are the own runtime's: give them to the runtime that you pass"
             )
         check_text("Pipeline name", name, "a name for logs")
         if runtime is not None:
@@ -79,7 +84,8 @@ class Pipeline:
         self._stop_s = stop_s
         self.graph = Graph.of(nodes, connections)
         self._logger = PipelineLogger(name, logger)
-        options = RuntimeOptions(self._logger, isolation, progress)
+        self._telemetry = chosen(telemetry) if runtime is None else runtime.telemetry
+        options = RuntimeOptions(self._logger, isolation, progress, telemetry)
         self._places = _places.Places(self.graph, runtime, options, allow_native=allow_native)
         self._last: tuple[StageStatus, ...] = ()
         self._runs: list[Run] = []
@@ -260,7 +266,14 @@ class Pipeline:
         if checkpoint is not None and checkpoint.pipeline != self._places.identity:
             raise ClocheError("the checkpoint is of a pipeline with other nodes: resume it with the one that made it")
         places, reject = self._places.made(taking.session_id), taking.dead_letters or self._letter_lost
-        return Run(self.graph, places, self._warn, reject, taking.session_id, self._stop_s)
+        arguments = self.graph, places, self._warn, reject, taking.session_id, self._stop_s
+        if self._telemetry is None:
+            return Run(*arguments)
+        trace, context = self._telemetry.follow_run(self.name, taking.session_id), copy_context()
+        context.run(trace.enter)
+        run = context.run(Run, *arguments, trace)
+        self._telemetry.follow_queues(self.name, run)
+        return run
 
     def _start(self, run: Run, checkpoint: Checkpoint | None, has_items: bool) -> None:
         self._runs.append(run)
@@ -278,6 +291,8 @@ class Pipeline:
                 raise
             failed.add_note(f"and {error}: {'; '.join(map(str, error.exceptions))}")
         finally:
+            if run.trace is not None:
+                run.trace.ended(failed)
             with suppress(ValueError):
                 self._runs.remove(run)
             if self._closed and not self._runs:  # closed by a node of the run, which could not wait for its end
