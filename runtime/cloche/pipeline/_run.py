@@ -471,7 +471,9 @@ def _memory(places: Sequence[Placement]) -> int | None:
 def _none_of(items: Iterable[Any]) -> Iterator[None]:
     """What sources get instead of items: a None for each output, without end."""
     for _ in items:
-        raise ClocheError("the first nodes of the pipeline are sources, which take no items: call run without items")
+        raise ClocheError(
+            "the first nodes of the pipeline are sources, which take no items: call run without items (--input)"
+        )
     yield from repeat(None)
 
 
