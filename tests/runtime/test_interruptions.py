@@ -90,7 +90,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench(thorough: bool) -> Iterator[Bench]:
     """It interrupts so many bytecodes of each call, evenly spread; a call has some hundreds, a load some thousands."""
-    made = Bench(samples=200 if thorough else 40)
+    made = Bench(samples=200 if thorough else 24)
     yield made
     made.runtime.close()
 
