@@ -87,7 +87,9 @@ def raw(server: Server, request: bytes) -> bytes:
 def test_the_status_has_each_node(served: Server) -> None:
     """As the terminal's table has it, and the graph."""
     status = json.loads(ask(served)[2])
-    while status["nodes"][2]["waiting"] < 7:  # what does not pass collects before the gate
+    while (
+        status["nodes"][2]["waiting"] < 6
+    ):  # what does not pass collects before the gate, but for one that may be at it
         status = json.loads(ask(served)[2])
     assert [node["id"] for node in status["nodes"]] == ["first", "small", "last"]
     first, small, last = status["nodes"]
