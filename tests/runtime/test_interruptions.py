@@ -50,7 +50,9 @@ SMALL = cloche.Source("def f(x): return x\n", "small.py")
 
 def _step(function: Callable[[], object], samples: int) -> int:
     """From one of the bytecodes to the next, so that there are about so many."""
-    inject(function, 1 << 30, KeyboardInterrupt(), HOST_SIDE)  # none: a first call has bytecodes that later ones have not
+    inject(
+        function, 1 << 30, KeyboardInterrupt(), HOST_SIDE
+    )  # none: a first call has bytecodes that later ones have not
     number = samples
     while inject(function, number, KeyboardInterrupt(), HOST_SIDE).place:
         number *= 2
