@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["covering", "split"]
+__all__ = ["covering", "first", "split"]
 
 
 def covering(cases: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str]:
@@ -29,6 +29,11 @@ def covering(cases: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str]:
     return chosen
 
 
+def first(names: Iterable[str], count: int) -> set[str]:
+    """So many of the names, or all if there are no more: the same ones in each run, and in each process of a run."""
+    return set(sorted(names, key=lambda name: sha256(name.encode()).digest())[:count])
+
+
 def _key(value: Any) -> Hashable:
     try:
         hash(value)
@@ -41,14 +46,17 @@ def split(items: Iterable[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.
     """The items that run without ``--all``, in their order, and those that do not."""
     items = list(items)
     tables: defaultdict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
+    some: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
+    left_out = {item.nodeid for item in items if item.get_closest_marker("thorough")}
     for item in items:
-        if item.get_closest_marker("sampled") and hasattr(item, "callspec"):
-            tables[item.nodeid.partition("[")[0]].append((item.nodeid, item.callspec.params))
-    sampled = {name for cases in tables.values() for name, _ in cases}
-    chosen = {name for cases in tables.values() for name in covering(cases)}
-    left_out = {
-        item.nodeid
-        for item in items
-        if item.get_closest_marker("thorough") or (item.nodeid in sampled and item.nodeid not in chosen)
-    }
+        test = item.nodeid.partition("[")[0]
+        isolation = item.callspec.params.get("isolation", "") if hasattr(item, "callspec") else ""
+        if (few := item.get_closest_marker("few")) is not None:
+            some[test, isolation, few.args[0]].append(item.nodeid)
+        elif item.get_closest_marker("sampled") and hasattr(item, "callspec"):
+            tables[test].append((item.nodeid, item.callspec.params))
+    for (*_, count), names in some.items():
+        left_out |= {*names} - first(names, count)
+    for cases in tables.values():
+        left_out |= {name for name, _ in cases} - covering(cases)
     return [i for i in items if i.nodeid not in left_out], [i for i in items if i.nodeid in left_out]

@@ -130,6 +130,7 @@ class Slow(Native):
         return super().load(module, entry, **params)
 
 
+@pytest.mark.thorough
 def test_a_slow_contender_sits_out_cases_of_a_short_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """It must not cost the others their cases: all of them are measured natively, and a few are measured in it too."""
     monkeypatch.setattr(Slow, "now", 0.0)

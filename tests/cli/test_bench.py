@@ -193,6 +193,7 @@ def test_streams_and_sources_are_measured_as_a_whole(run: Run, tmp_path: Path, e
     assert node["advice"] == []
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -157,6 +157,7 @@ def test_a_node_runs_in_a_process_of_its_own(run: Run) -> None:
     assert "deadline_s" in late.stderr
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("metering", ["epoch", "guard"])
 def test_a_deadline_stops_an_endless_node(run: Run, metering: str) -> None:
     done = run("run", "nodes.py:Endless", "--input", "-", "--deadline", "0.2", "--metering", metering, stdin="1\n")
@@ -166,6 +167,7 @@ def test_a_deadline_stops_an_endless_node(run: Run, metering: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

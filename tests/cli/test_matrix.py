@@ -247,6 +247,7 @@ def test_the_sandbox_alone(made: Matrix) -> None:
     assert not broken.compared
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("entry", ["Counter", "Accumulator", "Streaming", "Transform", "Chain"])
 def test_the_reference_nodes_can_move(entry: str) -> None:
     row = matrix_of(

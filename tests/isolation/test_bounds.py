@@ -70,6 +70,7 @@ def evil(recorder, monkeypatch, request) -> Iterator[cloche.Runtime]:
         yield runtime
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("evil", "match"), EVIL.values(), ids=EVIL, indirect=["evil"])
 def test_a_worker_that_takes_more_than_its_nodes_may_is_killed(evil, match):
     """Nobody has to call it for that; the next call on one of its nodes says why."""
@@ -106,7 +107,7 @@ def data_bytes(pid: int) -> int:
 def test_a_guest_may_fill_its_memory(own):
     """The bound of the worker is none for honest nodes: each meets its own limit first, as a MemoryError."""
     grow = cloche.Source("def f(x):\n    kept = []\n    while True: kept.append(bytearray(1 << 20))\n")
-    nodes = [own.load(grow, limits=patient(memory_bytes=300 << 20)) for _ in range(2)]
+    nodes = [own.load(grow, limits=patient(memory_bytes=120 << 20)) for _ in range(2)]
     before = pids(own)
     for node in nodes:
         with pytest.raises(cloche.NodeRaisedError, match="MemoryError") as caught:

@@ -151,7 +151,7 @@ def test_a_call_that_is_interrupted_anywhere_leaves_a_good_node_or_none(host, ki
     """
     step = 7 if exception is RecursionError else 1 if kind == "plain" else 4
     if not thorough:
-        step = 37
+        step = 211
     kept = host.survive(CALLS[kind], exception=exception, step=step)
     assert kept > 0
 

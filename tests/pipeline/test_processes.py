@@ -153,3 +153,10 @@ def test_a_state_can_be_loaded_in_another_process_and_beside_another_run() -> No
     point = cloche.pipeline.Checkpoint.from_bytes(kept[0])
     state = pickle.loads(point.states["Node"])  # type: ignore[arg-type]  # bytes: of a native node
     assert state.sum == 3
+
+
+def test_code_that_cannot_be_loaded_is_all_that_is_told() -> None:
+    node = NodeSpec(cloche.Source("def f(x): return x +"), placement="process")
+    with Pipeline([node]) as pipeline, pytest.raises(SyntaxError) as caught:
+        list(pipeline.run([1]))
+    assert not [note for note in caught.value.__notes__ if "stopped cleanly" in note]

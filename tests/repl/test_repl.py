@@ -243,6 +243,7 @@ def test_a_restored_session_has_the_services_that_it_is_granted_then(
             other.run("import os; os._exit(1)")
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     "code",
     [

@@ -302,6 +302,7 @@ elif kind == "thread":
 """
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", ["open", "closed", "fork", "collected", "thread"])
 def test_at_the_interpreter_s_exit_open_nodes_are_cleaned_up(isolation, tmp_path, kind):
     """Once, not in a child, and with a warning that names the node."""

@@ -50,6 +50,9 @@ SMALL = cloche.Source("def f(x): return x\n", "small.py")
 
 def _step(function: Callable[[], object], samples: int) -> int:
     """From one of the bytecodes to the next, so that there are about so many."""
+    inject(
+        function, 1 << 30, KeyboardInterrupt(), HOST_SIDE
+    )  # none: a first call has bytecodes that later ones have not
     number = samples
     while inject(function, number, KeyboardInterrupt(), HOST_SIDE).place:
         number *= 2
@@ -90,7 +93,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench(thorough: bool) -> Iterator[Bench]:
     """It interrupts so many bytecodes of each call, evenly spread; a call has some hundreds, a load some thousands."""
-    made = Bench(samples=200 if thorough else 40)
+    made = Bench(samples=200 if thorough else 24)
     yield made
     made.runtime.close()
 

@@ -118,6 +118,7 @@ class Run:
         self.trace = trace
         self._context = contextvars.copy_context()
         self._graph = graph
+        self._exits = graph.exits
         self._stop_s = stop_s
         self._process = os.getpid()
         self._lock = threading.RLock()
@@ -209,14 +210,12 @@ class Run:
 
     def _connect(self, places: Mapping[str, Sequence[Placement]]) -> None:
         """Make the stages from the last to the first, because each needs those behind it."""
-        exits = self._graph.exits
+        exits = self._exits
         out = {name: self._channel(_OUT) for name in exits}
         if len(exits) == 1:
             self._out = out[exits[0]]
-            self._names: Callable[[Any], tuple[str, Any]] = lambda value: (exits[0], value)
         else:
             self._out = Joined([out[name] for name in exits], _tagged(exits))
-            self._names = lambda value: value
         outlets: dict[Edge, Outlet] = {}
         carried: dict[str, list[Stage]] = {name: [] for name in self._graph.nodes}
         for name, spec in reversed(self._graph.nodes.items()):
@@ -353,13 +352,20 @@ class Run:
         if got is None:
             raise ClosedError("the pipeline was closed while it ran")
         if isinstance(got, list):
-            return [(number, *self._names(value)) for number, values in got for value in values]
+            return self._named(got)
         if isinstance(got, Failed):
             raise got.error
         if isinstance(got, End):
             self._out = None
-            return [(-1, *self._names(value)) for value in got.values]
+            return self._named([(-1, got.values)])
         return got
+
+    def _named(self, packets: Sequence[Packet]) -> list[tuple[int, str, Any]]:
+        """Outputs with the node that made each; those of several last nodes have it already."""
+        if len(self._exits) > 1:
+            return [(number, name, value) for number, values in packets for name, value in values]
+        (name,) = self._exits
+        return [(number, name, value) for number, values in packets for value in values]
 
     def status(self) -> tuple[StageStatus, ...]:
         """How each node is doing. Any thread may ask. It takes a look at each node's memory, which is no business of each item."""
@@ -483,7 +489,9 @@ def _memory(places: Sequence[Placement]) -> int | None:
 def _none_of(items: Iterable[Any]) -> Iterator[None]:
     """What sources get instead of items: a None for each output, without end."""
     for _ in items:
-        raise ClocheError("the first nodes of the pipeline are sources, which take no items: call run without items")
+        raise ClocheError(
+            "the first nodes of the pipeline are sources, which take no items: call run without items (--input)"
+        )
     yield from repeat(None)
 
 

@@ -169,6 +169,7 @@ def _strategy(kind: Any, depth: int, *, numeric: bool, shrinks: bool = False) ->
         return _strategy(one, depth - 1, numeric=numeric, shrinks=shrinks)
 
     of = _of(kind) if depth else []
+    most = max(1, _MOST >> (_DEEP - depth))  # what is nested deep is small: sizes multiply
     match _kind(kind) if depth else "any":
         case "none":
             return st.none()
@@ -189,14 +190,14 @@ def _strategy(kind: Any, depth: int, *, numeric: bool, shrinks: bool = False) ->
         case "list" | "tuples" | "set" | "frozenset" as shape if len(of) == 1:
             if shape in ("set", "frozenset"):
                 hashable = _strategy(of[0], 1, numeric=False) if _kind(of[0]) in _HASHABLE else st.integers(-9, 9)
-                return st.sets(hashable, max_size=_MOST) if shape == "set" else st.frozensets(hashable, max_size=_MOST)
-            made = st.lists(inner(of[0]), max_size=_MOST)
+                return st.sets(hashable, max_size=most) if shape == "set" else st.frozensets(hashable, max_size=most)
+            made = st.lists(inner(of[0]), max_size=most)
             return made if shape == "list" else made.map(tuple)
         case "tuple":
             return st.tuples(*map(inner, of))
         case "dict" if len(of) == 2:
             keys = inner(of[0]) if _kind(of[0]) in _HASHABLE else st.text(_LETTERS, max_size=8)
-            return st.dictionaries(keys, inner(of[1]), max_size=6)
+            return st.dictionaries(keys, inner(of[1]), max_size=max(1, most // 2))
         case "fixed" if isinstance(names := kind.get("names"), list) and len(names) == len(of):
             return st.fixed_dictionaries({str(name): inner(one) for name, one in zip(names, of, strict=True)})
         case "union" if of:

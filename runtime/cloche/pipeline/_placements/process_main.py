@@ -83,6 +83,8 @@ class _Server:
             self._node = Native(spec, found_target(spec, source), name, session_id, self._begin)
             return None
         if self._node is None:
+            if order.verb == "stop":  # its code could not be loaded
+                return None
             raise RuntimeError("no node is loaded")
         if order.verb == "apart":
             return _apart(self._last)
