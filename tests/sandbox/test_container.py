@@ -180,7 +180,7 @@ def test_random_containers_are_read_or_refused(thorough: bool) -> None:
     "text",
     [
         b"", b"[]", b"null", b"[" * 100_000, b'"x"', b"{" * 10, b"\xff\xfe", b'{"a":' * 9 + b"0" + b"}" * 9,
-        b'{"a":' + b"7" * 1_000_000 + b"}", b'"' + b"\\" * 1_000_000, b'{"a":[' + b"[]," * 300_000 + b"[]",
+        b'{"a":' + b"7" * 1_000_000 + b"}", b'"' + b"\\" * 1_000_000, b'{"a":[' + b"[]," * 30_000 + b"[]",
     ],
     ids=["empty", "list", "null", "open", "text", "open maps", "no UTF-8", "nine deep", "long number", "backslashes", "lists"],
 )  # fmt: skip
