@@ -51,9 +51,10 @@ def write(kind: str, version: int, sections: Mapping[str, Buffer], *, key: bytes
     table = [_HEAD.pack(_MAGIC, _VERSION, len(sections), _label(kind, 16), version, 0)]
     for name, content in sections.items():
         view = memoryview(content).cast("B")
-        packed: Buffer = zlib.compress(view, 1)
-        if len(packed) >= view.nbytes:
-            packed = view
+        packed: Buffer = view
+        if bytes(view[: len(_MAGIC)]) != _MAGIC:  # a container in a container is compressed already
+            # the view if both are as long: a reader takes a body of a section's length for the section itself
+            packed = min(view, zlib.compress(view, 1), key=len)
         bodies.append(packed)
         table.append(_ENTRY.pack(_label(name, 32), memoryview(packed).nbytes, view.nbytes))
     body = b"".join((*table, *bodies))

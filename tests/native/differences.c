@@ -118,3 +118,19 @@ CASE(differences_of_a_guest_that_waits_are_refused) {
     SAME(patch(guest), CLOCHE_NO_GUEST);
     free(image.engine);
 }
+
+CASE(what_calls_have_left_on_the_stack_counts_for_nothing) {
+    image = fake_image(CLOCHE_GUARD);
+    struct made guest = one(), pristine = one();
+    memset(base(guest), 1, 2 * SMALL); /* the stack has 4096 bytes here, see fake.c */
+    SAME(compare(guest, pristine), CLOCHE_DONE);
+    SAME(found[0], 1), SAME(pages[0], 1), SAME(found[1], SMALL);
+    SAME(base(guest)[0], 0), SAME(base(guest)[SMALL - 1], 0), SAME(base(guest)[SMALL], 1);
+    SAME(run(guest, "d"), CLOCHE_DONE); /* something is on it now */
+    base(guest)[SMALL - 1] = 1;
+    SAME(compare(guest, pristine), CLOCHE_DONE);
+    SAME(pages[0], 0), SAME(masks[MASK - 1], 128), SAME(masks[0], 0), SAME(words[7], 1);
+    SAME(base(guest)[SMALL - 1], 1);
+    gone(guest), gone(pristine);
+    free(image.engine);
+}

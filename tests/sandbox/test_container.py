@@ -37,6 +37,22 @@ def test_what_is_written_is_read(key: bytes) -> None:
     assert len(data) < 6000
 
 
+def test_sections_of_all_small_sizes_are_read() -> None:
+    """Some become exactly as long as they are when they are compressed."""
+    contents = [bytes([1, 2, 3, 4, 5, 6, 7] * 40)[:size] + bytes(size % 7) for size in range(300)]
+    assert any(len(zlib.compress(content, 1)) == len(content) for content in contents)
+    for content in contents:
+        assert read(write("thing", 3, {"a": content}), "thing", 3).section("a") == content
+
+
+def test_a_container_in_a_container_is_stored_as_it_is() -> None:
+    """Compressing it again would only take time."""
+    inner = write("thing", 3, {"a": bytes(1000)})
+    outer = write("thing", 3, {"inner": inner})
+    assert inner in outer
+    assert read(outer, "thing", 3).section("inner") == inner
+
+
 def test_what_is_written_has_the_documented_layout() -> None:
     """Another program can read it with docs/reference/recordings.md in its hand."""
     data = write("thing", 3, {"a": b"raw", "b": bytes(1000)})
