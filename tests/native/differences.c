@@ -17,7 +17,8 @@ static struct made one(void) {
 static int compare(struct made guest, struct made other) {
     size_t count = size(guest) / SMALL;
     for (size_t i = 0; i < count; i++) pages[i] = (uint32_t)i;
-    return cloche_compare(guest.handle, other.handle, pages, count, masks, words, found);
+    int status = cloche_compare(guest.handle, other.handle, pages, count, masks, found);
+    return status ? status : cloche_gather(guest.handle, (const uint8_t *)pages, found[0], masks, words, found[1]);
 }
 static void gone(struct made guest) { SAME(cloche_free(guest.handle), CLOCHE_DONE); }
 static int patch(struct made guest) { return cloche_patch(guest.handle, (const uint8_t *)pages, found[0], masks, words, found[1]); }
@@ -91,12 +92,16 @@ CASE(differences_that_do_not_fit_are_refused) {
     masks[3] = 5;
     for (int i = 0; i < 3; i++) {
         pages[0] = outside[i];
-        SAME(cloche_compare(guest.handle, guest.handle, pages, 1, masks + MASK, words, found), CLOCHE_REFUSED);
+        SAME(cloche_compare(guest.handle, guest.handle, pages, 1, masks + MASK, found), CLOCHE_REFUSED);
+        SAME(cloche_gather(guest.handle, at, 1, masks, words, 16), CLOCHE_REFUSED);
         SAME(cloche_patch(guest.handle, at, 1, masks, words, 16), CLOCHE_REFUSED);
     }
     pages[0] = FAKE_PAGES * PAGE / SMALL - 1;
     static const size_t lengths[] = {0, 8, 15, 17, 24, sizeof words};
-    for (int i = 0; i < 6; i++) SAME(cloche_patch(guest.handle, at, 1, masks, words, lengths[i]), CLOCHE_REFUSED);
+    for (int i = 0; i < 6; i++) {
+        SAME(cloche_patch(guest.handle, at, 1, masks, words, lengths[i]), CLOCHE_REFUSED);
+        SAME(cloche_gather(guest.handle, at, 1, masks, words, lengths[i]), CLOCHE_REFUSED);
+    }
     SAME(cloche_patch(guest.handle, at, 0, masks, words, 8), CLOCHE_REFUSED);
     SAME(cloche_patch(guest.handle, at, 1, masks, words, 16), CLOCHE_DONE);
     SAME(guest.words[WORD_STATE], CLOCHE_AT_REST);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -214,6 +215,23 @@ def test_a_forged_description_is_refused(load, changes):
     assert Snapshot.from_bytes(_forged(snapshot)) == snapshot
     with pytest.raises(cloche.ClocheError, match="snapshot"):
         Snapshot.from_bytes(_forged(snapshot, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pages": numbers(1 << 20), **ONE}, {"pages": numbers(0xFFFF_FFFF), **ONE}, {"pages": numbers(2048), **TWO, "masks": ONE["masks"]},
+        {"pages": numbers(2048), **ONE, "words": b""}, {"pages": numbers(2048), **ONE, "masks": b"\xff" * 64}, {**NONE, "words": bytes(8)},
+    ],
+    ids=["outside", "far outside", "more words", "no words", "fewer words", "no pages"],
+)  # fmt: skip
+def test_columns_that_do_not_fit_are_refused_where_they_are_written(load, runtime, changes):
+    """By the core, however the snapshot was made: without a check of its bytes, too."""
+    snapshot = load(COUNTER).snapshot()
+    with pytest.raises(cloche.ProtocolError, match="differences do not fit"):
+        runtime.restore(dataclasses.replace(snapshot, **changes))
+    with runtime.restore(snapshot) as back:
+        assert back.process(1) == 1
 
 
 @here

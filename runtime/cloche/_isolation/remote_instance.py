@@ -19,7 +19,7 @@ from cloche._isolation.remote_memory import RemoteMemory
 from cloche._isolation.shared_memory import create, put_columns
 from cloche._records import LogRecord
 from cloche._requests import FramedRequestRouter, ServiceHandler
-from cloche._sandbox import GIVEN, CallUsage, CheckedSandbox, LiveRecords, Snapshot, Watched, logs
+from cloche._sandbox import GIVEN, CallUsage, CheckedSandbox, LiveRecords, Snapshot, Watched, checked, logs
 from cloche._wasm import MASK_BYTES, PAGE_BYTES, Reason, Stop, Stopped, no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import abi
@@ -240,18 +240,20 @@ class RemoteInstance(CheckedSandbox):
             raise self._refused(f"a snapshot of {end} bytes of a memory of {memory}")
         try:
             (outside,) = decode_record(frame[SNAPSHOT.size :])
-            taken = Snapshot(
-                self._process.image,
-                self.name,
-                info,
-                memory,
-                bytes(view[:pages]),
-                bytes(view[pages : pages + masks]),
-                bytes(view[pages + masks : end]),
-                request,
-                self.calls,
-                self.position,
-                outside,
+            taken = checked(
+                Snapshot(
+                    self._process.image,
+                    self.name,
+                    info,
+                    memory,
+                    bytes(view[:pages]),
+                    bytes(view[pages : pages + masks]),
+                    bytes(view[pages + masks : end]),
+                    request,
+                    self.calls,
+                    self.position,
+                    outside,
+                )
             )
         except (ClocheError, ValueError) as error:
             raise self._refused(str(error)) from None

@@ -7,7 +7,6 @@ inaccessible. The stop page holds no data, and every range that overlaps it is r
 from __future__ import annotations
 
 import ctypes
-import io
 import struct
 import weakref
 from array import array
@@ -30,8 +29,6 @@ WASM_PAGE: Final = 65536
 """Bytes of a WebAssembly page, the unit in which linear memory grows."""
 MASK_BYTES: Final = PAGE_BYTES // 64
 """Bytes of a page's mask: one bit for each word of 8 bytes."""
-_BATCH_PAGES: Final = 1024
-"""Pages that are compared at once: so much more memory than its result takes a comparison."""
 _U32: Final = 0xFFFF_FFFF
 _LOWEST_ADDRESS: Final = abi.STOP_PAGE + abi.STOP_PAGE_BYTES
 """The first address behind the stop page."""
@@ -366,23 +363,19 @@ class Memory:
         written = array("I")
         for first, count in self.dirty_runs():
             written.extend(range(first, first + count))
-        # which grow in place: the state of a node may be gigabytes
-        all_pages, all_masks, all_words = io.BytesIO(), io.BytesIO(), io.BytesIO()
-        room = min(len(written), _BATCH_PAGES)
-        masks, words = memoryview(bytearray(MASK_BYTES * room)), memoryview(bytearray(PAGE_BYTES * room))
-        masks_at, words_at = (address_of(part) if room else 0 for part in (masks, words))
+        masks = memoryview(bytearray(MASK_BYTES * len(written)))
+        masks_at = address_of(masks) if written else 0
         found = (ctypes.c_uint64 * 2)()
         handle, other = self._slot.handle.value, image._slot.handle.value
-        for at in range(0, len(written), _BATCH_PAGES):
-            pages = written[at : at + _BATCH_PAGES]
-            status = core().compare(handle, other, pages.buffer_info()[0], len(pages), masks_at, words_at, found)
-            if status:
-                raise self._slot.failure(status)
-            kept, length = found
-            all_pages.write(pages[:kept])
-            all_masks.write(masks[: MASK_BYTES * kept])
-            all_words.write(words[:length])
-        return all_pages.getvalue(), all_masks.getvalue(), all_words.getvalue()
+        if status := core().compare(handle, other, written.buffer_info()[0], len(written), masks_at, found):
+            raise self._slot.failure(status)
+        count, length = found
+        columns = written[:count].tobytes(), bytes(masks[: MASK_BYTES * count])
+        # filled by the core, before anything else refers to it: the state of a node may be gigabytes, and is copied once
+        words = bytes(length)
+        if status := core().gather(handle, columns[0], count, columns[1], words, length):
+            raise self._slot.failure(status)
+        return *columns, words
 
     def patch(self, pages: bytes, masks: bytes, words: bytes) -> None:
         """Write differences into linear memory, which is as the image's and which `grow_to` has made large enough.
