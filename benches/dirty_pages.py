@@ -175,7 +175,7 @@ def main() -> None:
     maps = sorted(cache.glob("build/link-*/map.txt"), key=lambda path: path.stat().st_mtime)
     linker_map = wanted.map or (maps[-1] if maps else None)
     with cloche.Runtime(wanted.image, limits=cloche.Limits(deadline_s=60, value_nodes=10_000_000)) as runtime:
-        image = runtime._engine.stores.pristine().save([(0, runtime._engine.image_bytes // PAGE)])
+        image = bytes(runtime._engine.stores.pristine()._view[: runtime._engine.image_bytes])
         places = None
         if not wanted.brief:
             places = Places(objects(runtime, image), symbols(linker_map) if linker_map else [])

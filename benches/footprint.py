@@ -50,8 +50,9 @@ def live_sandboxes(runtime: cloche.Runtime, count: int) -> None:
     each = (private_bytes() - before) / count
     whole = proportional_bytes() - whole
     print(f"{count} live numpy-ready sandboxes: {each / 2**20:.3f} MiB private each, {whole / 2**30:.2f} GiB in all")
-    pages = sum(pages for _, pages in nodes[-1].snapshot().runs)
-    print(f"linear memory that one of them has written to: {pages * 4096 / 2**20:.3f} MiB")
+    written, taken = nodes[-1].stats.private_bytes, nodes[-1].snapshot()
+    print(f"linear memory that one of them has written to: {written / 2**20:.3f} MiB")
+    print(f"its snapshot: {taken.size_bytes / 1e3:.1f} kB, {len(taken.to_bytes()) / 1e3:.1f} kB as bytes")
     for node in nodes:
         node.close()
 

@@ -168,7 +168,7 @@ class OwnNode:
             memory = {
                 "fresh_bytes": fresh,
                 "after_bytes": max(memory.get("after_bytes", 0), node.stats.memory_bytes),
-                "private_bytes": max(memory.get("private_bytes", 0), len(node.snapshot().pages)),
+                "private_bytes": max(memory.get("private_bytes", 0), node.stats.private_bytes),
             }
             advice.append(self._advice(contender, node, sample, output, settings))
             contender.release()

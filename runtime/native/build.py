@@ -33,6 +33,7 @@ SOURCES = (
     "account.c",
     "core.c",
     "crossing.c",
+    "differences.c",
     "guests.c",
     "handlers.c",
     "imports.c",

@@ -97,6 +97,24 @@ CLOCHE_EXPORT int cloche_read(uint64_t handle, uint64_t address, void *to, size_
 /* Grow linear memory to at least so many bytes; at rest. */
 CLOCHE_EXPORT int cloche_grow(uint64_t handle, uint64_t bytes);
 
+/* Find where the memory of a guest at rest differs from the image's: from that of the guest `image`, which has never run and which
+   the caller keeps from being freed meanwhile. Behind the image's end its memory counts as zeros. What calls have left on the
+   stack, which is empty, is overwritten with the image's bytes first. Only the pages, of 4096 bytes, are compared whose numbers
+   are at `pages`; those that differ are left there, in the same order, and their masks, of 64 bytes each, are written to `masks`, where
+   there must be room for all pages. found[0] gets the number of pages that differ, found[1] the bytes of their words that
+   differ. CLOCHE_REFUSED for a page outside of the memory. */
+CLOCHE_EXPORT int cloche_compare(uint64_t handle, uint64_t image, uint32_t *pages, size_t count, uint8_t *masks, uint64_t *found);
+
+/* Copy the words of masks out of a guest at rest. CLOCHE_REFUSED for a page outside of the memory, and if the masks do not ask for
+   just `length` bytes of words. */
+CLOCHE_EXPORT int cloche_gather(uint64_t handle, const uint8_t *pages, size_t count, const uint8_t *masks, uint8_t *words,
+                                size_t length);
+
+/* Write such words into a guest at rest whose memory is as the image's, and large enough. All may be a stranger's: refused as
+   above, and the guest is to be freed then. */
+CLOCHE_EXPORT int cloche_patch(uint64_t handle, const uint8_t *pages, size_t count, const uint8_t *masks, const uint8_t *words,
+                               size_t length);
+
 /* Whether the guest is at rest and its last call has left nothing on the shadow stack: the stack's pointer has its initial
    value. */
 CLOCHE_EXPORT int cloche_is_clean(uint64_t handle);

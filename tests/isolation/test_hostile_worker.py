@@ -476,10 +476,14 @@ def test_no_descriptor_is_taken_from_a_worker(remote):
     "frame",
     [
         b"",
-        SNAPSHOT.pack(43 << 20, GIB, 1, 4096),
-        SNAPSHOT.pack(43 << 20, 0, GIB, 4096),
-        SNAPSHOT.pack((1 << 64) - 1, 0, 0, 4096),
-        SNAPSHOT.pack(43 << 20, (1 << 64) - 1, 0, 4096),
+        SNAPSHOT.pack(43 << 20, 4, 64, GIB, 4096),
+        SNAPSHOT.pack(43 << 20, GIB, 0, 0, 4096),
+        SNAPSHOT.pack(43 << 20, 0, GIB, 0, 4096),
+        SNAPSHOT.pack((1 << 64) - 1, 0, 0, 0, 4096),
+        SNAPSHOT.pack(43 << 20, 4, 64, (1 << 64) - 1, 4096),
+        SNAPSHOT.pack(43 << 20, 4, 64, 8, 4096),
+        SNAPSHOT.pack(43 << 20, 4, 0, 0, 4096),
+        SNAPSHOT.pack(43 << 20, 0, 0, 8, 4096),
     ],
 )
 def test_a_snapshot_that_is_none_kills_the_worker(remote, frame):

@@ -17,6 +17,7 @@ CORE_SOURCES = (
     "account",
     "core",
     "crossing",
+    "differences",
     "guests",
     "handlers",
     "imports",
@@ -26,7 +27,7 @@ CORE_SOURCES = (
     "stacks",
     "timer",
 )
-HARNESS_SOURCES = ("fake", "calls", "faults", "races", "world")
+HARNESS_SOURCES = ("fake", "calls", "differences", "faults", "races", "world")
 SANITIZERS = ("address,undefined", "thread")
 WRAPPED = ("mmap", "mprotect", "pthread_create", "pthread_cond_broadcast", "redirect_calls")
 """Functions that a case can let fail, or wait for."""

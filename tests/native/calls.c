@@ -32,6 +32,9 @@ static void nobody(uint64_t handle) {
     SAME(cloche_cancel(handle, 0, CLOCHE_CANCELLED, 1), CLOCHE_NO_GUEST);
     SAME(cloche_read(handle, FAKE_HEAP, room, 1), CLOCHE_NO_GUEST);
     SAME(cloche_grow(handle, 1), CLOCHE_NO_GUEST);
+    SAME(cloche_compare(handle, handle, NULL, 0, NULL, NULL), CLOCHE_NO_GUEST);
+    SAME(cloche_gather(handle, NULL, 0, NULL, NULL, 0), CLOCHE_NO_GUEST);
+    SAME(cloche_patch(handle, NULL, 0, NULL, NULL, 0), CLOCHE_NO_GUEST);
     SAME(cloche_is_clean(handle), 0);
     SAME(cloche_message(handle, room, sizeof room), 0);
 }

@@ -54,9 +54,8 @@ def phases() -> CallPhases:
 def snapshot() -> cloche.Snapshot:
     """A small snapshot, which no image can restore."""
     info = {"entry": "f", "kind": "function", "methods": []}
-    return cloche.Snapshot(
-        "ab" * 32, "f", info, 1 << 20, ((1, 1),), bytes(4096), 64, 3, cloche.StreamPosition(1, 2, True)
-    )
+    page, mask, word = (1).to_bytes(4, "little"), (2).to_bytes(64, "little"), b"a word!!"
+    return cloche.Snapshot("ab" * 32, "f", info, 1 << 20, page, mask, word, 64, 3, cloche.StreamPosition(1, 2, True))
 
 
 def grants() -> cloche.Grants:

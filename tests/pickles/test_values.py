@@ -138,14 +138,14 @@ def test_a_refusal_shows_no_secrets(env: Any) -> None:
 
 
 def test_a_repr_of_a_snapshot_is_short() -> None:
-    """It has megabytes of pages."""
+    """Its state may be megabytes."""
     assert len(repr(snapshot())) < 500
 
 
 def test_a_pickled_snapshot_is_checked() -> None:
     """Its bytes have a digest."""
     data = bytearray(pickle.dumps(snapshot()))
-    at = data.index(b"cloche snapshot") + 60
+    at = data.index(b"cloche container") + 60
     data[at] ^= 1
     with pytest.raises(cloche.ClocheError, match="truncated or altered"):
         pickle.loads(bytes(data))

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import cloche
+from cloche import _container
 from cloche.pipeline import (
     Checkpoint,
     CircuitBreaker,
@@ -362,10 +363,38 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_refused() -> None:
         list(pipeline.run([1, 2], checkpoint_every=1, on_checkpoint=kept.append))
     data = kept[0].to_bytes()
     for wrong in (b"", data[:-1], data[:-1] + b"x", b"x" + data, data + data):
-        with pytest.raises(cloche.ClocheError, match="no checkpoint"):
+        with pytest.raises(cloche.ClocheError, match="no checkpoint|checkpoint is truncated or altered"):
             Checkpoint.from_bytes(wrong)
+    with pytest.raises(cloche.ClocheError, match="another key"):
+        Checkpoint.from_bytes(data, key=b"k")
+    assert Checkpoint.from_bytes(kept[0].to_bytes(key=b"k"), key=b"k") == kept[0]
+    with pytest.raises(cloche.ClocheError, match="max_bytes"):
+        Checkpoint.from_bytes(data, max_bytes=10)
     with Pipeline([spec(double)]) as other, pytest.raises(cloche.ClocheError, match="other nodes"):
         list(other.resume(kept[0], []))
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "no states": {"states": 5},
+    "negative": {"items": -1},
+    "a text for a number": {"items": "1"},
+    "a state without a section": {"states": [["a", False], ["b", False]]},
+    "a snapshot that is none": {"states": [["a", True]]},
+    "a state that is no pair": {"states": ["a"]},
+    "a name that is no text": {"states": [[1, False]]},
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_a_forged_checkpoint_is_refused(case: str) -> None:
+    """The digest only tells damage; without a key anybody can make one."""
+    about = {"pipeline": "ab", "items": 1, "outputs": 1, "states": [["a", False]]}
+    good = _container.write("checkpoint", 2, {"about": _container.json_bytes(about), "state 0": b"x"})
+    assert Checkpoint.from_bytes(good) == Checkpoint("ab", 1, 1, {"a": b"x"})
+    text = _container.json_bytes(FORGED[case] and {**about, **FORGED[case]})
+    with pytest.raises(cloche.ClocheError, match="checkpoint|snapshot"):
+        Checkpoint.from_bytes(_container.write("checkpoint", 2, {"about": text, "state 0": b"x"}))
 
 
 def test_native_nodes_have_to_be_allowed() -> None:

@@ -23,7 +23,7 @@ ORDER = (
     "_keywords texts _child",
     "_html _records frames limits clock _signatures mounts metering isolation _forks _atomic_file _pickles",
     "errors",
-    "_live_source",
+    "_live_source _container",
     "services source _codec _wasm",
     "grants image _requests remedies",
     "_arguments _files budget",

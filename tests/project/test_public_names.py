@@ -10,8 +10,15 @@ from .import_graph import imports
 
 RUNTIME = Path(__file__).parents[2] / "runtime"
 BENCH = RUNTIME / "cloche_bench"
-SHARED = ("cloche._atomic_file", "cloche._atomic_file.AtomicFile", "cloche._child", "cloche._child.start")
-"""Files written in one step, processes with a connection: library and command line need them, and neither is a topic of sandboxes."""
+SHARED = (
+    "cloche._atomic_file",
+    "cloche._atomic_file.AtomicFile",
+    "cloche._child",
+    "cloche._child.start",
+    "cloche._container",
+)
+"""Files written in one step, and their format; processes with a connection: library and command line need them, and none is a topic
+of sandboxes."""
 SOURCES = sorted([*(RUNTIME / "cloche" / "cli").rglob("*.py"), *BENCH.rglob("*.py")])
 
 

@@ -57,7 +57,7 @@ def test_large_ones_stay_short(runtime: cloche.Runtime) -> None:
             assert len(repr(value)) < 2000
             assert "\n" not in repr(value)
             assert "\x1b" not in repr(value)
-    assert repr(snapshot).endswith(f" after 1 calls, {len(snapshot.pages) / 1e6:.1f} MB, image {snapshot.image[:12]}>")
+    assert repr(snapshot).endswith(f" after 1 calls, {snapshot.size_bytes / 1e3:.0f} kB, image {snapshot.image[:12]}>")
 
 
 def shown(value: Any) -> str:
@@ -92,7 +92,9 @@ def test_a_hostile_snapshot_is_shown(runtime: cloche.Runtime) -> None:
     """Its info comes from whoever made its bytes."""
     with runtime.load(cloche.Source("def f(x): return x")) as node:
         taken = node.snapshot()
-    make: Callable[..., cloche.Snapshot] = functools.partial(cloche.Snapshot, memory_bytes=1 << 20, runs=(), pages=b"")
+    make: Callable[..., cloche.Snapshot] = functools.partial(
+        cloche.Snapshot, memory_bytes=1 << 20, pages=b"", masks=b"", words=b""
+    )
     odd = make(image=HOSTILE, name=HOSTILE, info={"entry": [HOSTILE] * 1000}, request=0, calls=0)
     for value in (taken, odd):
         assert len(repr(value)) < 500

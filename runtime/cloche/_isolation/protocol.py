@@ -30,7 +30,6 @@ __all__ = [
     "PRIVATE",
     "RANGE",
     "REQUEST",
-    "RUN",
     "SHARED",
     "SNAPSHOT",
     "WHERE",
@@ -61,7 +60,8 @@ class Request(IntEnum):
     """Requests of the host to a worker, for one node. `a` and `b` are the two numbers in the header."""
 
     OPEN = 1
-    """frame: options of the new instance. With a snapshot comes a descriptor of shared memory: `a` bytes of pages, then runs"""
+    """frame: options of the new instance. With a snapshot comes a descriptor of shared memory: `a` bytes of pages, masks and
+    words, in this order"""
     CALL = 2
     """frame: a message for the guest, with its bodies (BODY) and the shared buffers that it names (SHARED); `a`: microseconds
     that the call may take, 0 for `Limits.deadline_s`, ENDLESS_US for as long as it takes; `b`: index in `LIMITED_BY` of what bounds
@@ -72,7 +72,7 @@ class Request(IntEnum):
     SHARE = 4
     """make `a` bytes of shared memory, which comes as a descriptor, the guest's buffer number `b` -> frame: its guest address"""
     SNAPSHOT = 5
-    """-> frame: SNAPSHOT and `Snapshot.outside`; shared memory: pages, then runs"""
+    """-> frame: SNAPSHOT and `Snapshot.outside`; shared memory: pages, masks and words, in this order"""
     ROOM = 6
     """use the shared memory of `a` bytes that comes as a descriptor from now on; 0: use none. Not answered"""
     RENAME = 7
@@ -133,8 +133,5 @@ ANSWER: Final = Struct(
 BODY: Final = Struct("<III")  # where in the frame its address is to be written, offset in the area, length
 SHARED: Final = Struct("<III")  # number of the buffer, offset in it, length
 RANGE: Final = Struct("<III")  # guest address, length, offset in the area
-RUN: Final = Struct("<II")  # first page, number of pages
-SNAPSHOT: Final = Struct(
-    "<QQII"
-)  # bytes of linear memory, bytes of pages, number of runs, address of the request buffer
+SNAPSHOT: Final = Struct("<QIIQI")  # bytes of linear memory, of pages, masks and words, address of the request buffer
 LENGTH: Final = Struct("<I")  # in front of each log record

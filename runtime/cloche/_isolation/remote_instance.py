@@ -14,13 +14,13 @@ from cloche._isolation import remote_errors
 from cloche._isolation.address_ranges import NO_RANGES
 from cloche._isolation.channel import Channel, Received, Turn, most_ranges
 from cloche._isolation.forwarding_codec import CountedRemoteCodec, RemoteCodec
-from cloche._isolation.protocol import LIVE, RANGE, RUN, SNAPSHOT, Answer, Request, StopReason
+from cloche._isolation.protocol import LIVE, RANGE, SNAPSHOT, Answer, Request, StopReason
 from cloche._isolation.remote_memory import RemoteMemory
-from cloche._isolation.shared_memory import create
+from cloche._isolation.shared_memory import create, put_columns
 from cloche._records import LogRecord
 from cloche._requests import FramedRequestRouter, ServiceHandler
-from cloche._sandbox import GIVEN, PAGE_BYTES, CallUsage, CheckedSandbox, LiveRecords, Snapshot, Watched, logs
-from cloche._wasm import Reason, Stop, Stopped, no_room
+from cloche._sandbox import GIVEN, CallUsage, CheckedSandbox, LiveRecords, Snapshot, Watched, checked, logs
+from cloche._wasm import MASK_BYTES, PAGE_BYTES, Reason, Stop, Stopped, no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import abi
 
@@ -126,14 +126,11 @@ class RemoteInstance(CheckedSandbox):
         if snapshot is None:
             self._channel.ask(Request.OPEN, write_cbor(how))
         else:
-            how |= {"memory": snapshot.memory_bytes, "runs": len(snapshot.runs), "request": snapshot.request}
-            how["calls"] = snapshot.calls
-            pages = len(snapshot.pages)
-            runs = b"".join(RUN.pack(*run) for run in snapshot.runs)
-            area, descriptor = create(max(1, pages + len(runs)), exact=True)
-            area.view[:pages] = snapshot.pages
-            area.view[pages : pages + len(runs)] = runs
-            self._channel.ask(Request.OPEN, write_cbor(how), pages, area.size, descriptor)
+            how |= {"memory": snapshot.memory_bytes, "pages": len(snapshot.pages), "masks": len(snapshot.masks)}
+            how |= {"request": snapshot.request, "calls": snapshot.calls}
+            area, descriptor = create(max(1, snapshot.size_bytes), exact=True)
+            put_columns(area.view, snapshot.columns)
+            self._channel.ask(Request.OPEN, write_cbor(how), snapshot.size_bytes, area.size, descriptor)
         self._receive(0)
 
     @property
@@ -233,28 +230,30 @@ class RemoteInstance(CheckedSandbox):
     def _snapshot(self, info: dict[str, Any]) -> Snapshot:
         most = self.limits.memory_bytes
         self._channel.ask(Request.SNAPSHOT)
-        frame = self._receive(most + most // PAGE_BYTES * RUN.size).frame
+        frame = self._receive(most + most // PAGE_BYTES * (4 + MASK_BYTES)).frame
         view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
         if len(frame) < SNAPSHOT.size:
             raise self._refused("SNAPSHOT was not answered with one")
-        memory, pages, count, request = SNAPSHOT.unpack_from(frame)
-        end = pages + RUN.size * count
+        memory, pages, masks, words, request = SNAPSHOT.unpack_from(frame)
+        end = pages + masks + words
         if memory > most or end > len(view):
             raise self._refused(f"a snapshot of {end} bytes of a memory of {memory}")
-        runs = tuple(RUN.iter_unpack(bytes(view[pages:end])))
         try:
             (outside,) = decode_record(frame[SNAPSHOT.size :])
-            taken = Snapshot(
-                self._process.image,
-                self.name,
-                info,
-                memory,
-                runs,
-                bytes(view[:pages]),
-                request,
-                self.calls,
-                self.position,
-                outside,
+            taken = checked(
+                Snapshot(
+                    self._process.image,
+                    self.name,
+                    info,
+                    memory,
+                    bytes(view[:pages]),
+                    bytes(view[pages : pages + masks]),
+                    bytes(view[pages + masks : end]),
+                    request,
+                    self.calls,
+                    self.position,
+                    outside,
+                )
             )
         except (ClocheError, ValueError) as error:
             raise self._refused(str(error)) from None

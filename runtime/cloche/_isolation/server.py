@@ -32,14 +32,13 @@ from cloche._isolation.protocol import (
     LIVE,
     RANGE,
     REQUEST,
-    RUN,
     SHARED,
     SNAPSHOT,
     Answer,
     Request,
     StopReason,
 )
-from cloche._isolation.shared_memory import SharedMemory, attach
+from cloche._isolation.shared_memory import SharedMemory, attach, put_columns
 from cloche._records import LogRecord
 from cloche._requests import GuestRequestRouter
 from cloche._sandbox import Instance, Snapshot
@@ -390,13 +389,22 @@ class NodeServer:
             case _:
                 raise InternalError(f"no request has number {kind}")
 
-    def _open(self, how: dict[str, Any], area: SharedMemory | None, pages: int) -> None:
+    def _open(self, how: dict[str, Any], area: SharedMemory | None, size: int) -> None:
         snapshot = None
         if area is not None:
-            runs = tuple(RUN.iter_unpack(area.view[pages : pages + RUN.size * how["runs"]]))
+            masks, words = how["pages"], how["pages"] + how["masks"]
+            state = area.view[:size]
             snapshot = Snapshot(
-                self._engine.image, how["name"], {}, how["memory"], runs, bytes(area.view[:pages]), how["request"], how["calls"]
-            )  # fmt: skip
+                self._engine.image,
+                how["name"],
+                {},
+                how["memory"],
+                bytes(state[:masks]),
+                bytes(state[masks:words]),
+                bytes(state[words:]),
+                how["request"],
+                how["calls"],
+            )
         clock, key, drawn = (how["outside"][name] for name in ("clock", "key", "drawn"))
         host = CallState(how["name"], ClockAndRandomState(None if clock is None else tuple(clock), key, drawn))
         self._instance = _Relayed(
@@ -444,11 +452,8 @@ class NodeServer:
 
     def _snapshot(self, instance: _Relayed) -> None:
         taken = instance.snapshot({})
-        runs = b"".join(RUN.pack(*run) for run in taken.runs)
-        area = self._room(len(taken.pages) + len(runs))
-        area[: len(taken.pages)] = taken.pages
-        area[len(taken.pages) : len(taken.pages) + len(runs)] = runs
-        about = SNAPSHOT.pack(taken.memory_bytes, len(taken.pages), len(taken.runs), taken.request)
+        put_columns(self._room(taken.size_bytes), taken.columns)
+        about = SNAPSHOT.pack(taken.memory_bytes, *map(len, taken.columns), taken.request)
         self._answer(Answer.DONE, about + write_cbor([dict(taken.outside)]))
 
     def _answer(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from cloche._isolation.descriptors import Descriptor, memory_file
 from cloche._wasm import out_of_resources
 
-__all__ = ["SharedMemory", "attach", "create"]
+__all__ = ["SharedMemory", "attach", "create", "put_columns"]
 
 _SEALS: Final = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW (fcntl(2))
 _F_ADD_SEALS: Final = 1033
@@ -69,3 +70,11 @@ def attach(descriptor: int, size: int) -> SharedMemory:
         return SharedMemory(descriptor, size)
     finally:
         os.close(descriptor)
+
+
+def put_columns(view: memoryview, columns: Iterable[bytes]) -> None:
+    """Copy the columns of a snapshot to the start of shared memory, one after the other."""
+    at = 0
+    for column in columns:
+        view[at : at + len(column)] = column
+        at += len(column)

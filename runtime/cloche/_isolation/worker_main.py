@@ -19,7 +19,7 @@ from cloche._isolation.server import NodeServer
 from cloche._sandbox import Instance
 from cloche._wasm import GUEST_STACK_BYTES, Engine, no_thread
 from cloche._wasm import image as _image
-from cloche._wasm import memory as _memory
+from cloche._wasm import pagemap as _pagemap
 from cloche.limits import Limits
 
 __all__ = ["main"]
@@ -47,7 +47,7 @@ def main(control: socket.socket, boot: dict[str, Any]) -> None:
         engine = Engine(boot["metering"], load, image.sha256)
         # before the rights are given up: for its first instance, the engine maps the image from a file
         Instance(engine, Limits(memory_bytes=4 << 30), "", lambda records, name: None).close(keep=True)
-        _memory.keep_pagemap()
+        _pagemap.keep_open()
         in_force, missing = confine.when_ready()
     except Exception as error:
         tell("failed", type(error).__name__, str(error))

@@ -7,13 +7,12 @@ from cloche._sandbox.live import LiveRecords
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.sinks import Sink, report
-from cloche._sandbox.snapshot import PAGE_BYTES, Snapshot
+from cloche._sandbox.snapshot import Snapshot, checked
 from cloche._sandbox.termination import CallUsage, interruption, name_limit
 from cloche._sandbox.watched import Watched, WatchedInstance
 
 __all__ = [
     "GIVEN",
-    "PAGE_BYTES",
     "PHASES",
     "CallUsage",
     "CheckedSandbox",
@@ -28,6 +27,7 @@ __all__ = [
     "Watch",
     "Watched",
     "WatchedInstance",
+    "checked",
     "interruption",
     "name_limit",
     "raise_failure",

@@ -151,7 +151,7 @@ class Instance(CheckedSandbox):
                 words[Word.REQUEST_AT] = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
             else:
                 self._memory.grow_to(snapshot.memory_bytes)
-                self._memory.overwrite(snapshot.runs, snapshot.pages)
+                self._memory.patch(*snapshot.columns)
                 words[Word.REQUEST_AT] = self._memory.checked(snapshot.request, abi.REQUEST_BUFFER_BYTES)
                 self.host.calls = snapshot.calls
             if self._fuelled:
@@ -438,14 +438,12 @@ class Instance(CheckedSandbox):
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """See `Sandbox`."""
         memory, host = self._memory, self.host
-        runs = memory.dirty_runs()
         return Snapshot(
             self._engine.image,
             host.node,
             info,
             memory.size,
-            tuple(runs),
-            memory.save(runs),
+            *memory.differences(self._engine.stores.pristine()),
             int(self._words[Word.REQUEST_AT]),
             host.calls,
             self.position,

@@ -211,6 +211,9 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "cancel": (_INT, (_U64, _U64, _INT, _INT)),
     "read": (_INT, (_U64, _U64, _P, ctypes.c_size_t)),
     "grow": (_INT, (_U64, _U64)),
+    "compare": (_INT, (_U64, _U64, _P, ctypes.c_size_t, _P, _P)),
+    "gather": (_INT, (_U64, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)),
+    "patch": (_INT, (_U64, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)),
     "is_clean": (_INT, (_U64,)),
     "message": (ctypes.c_size_t, (_U64, _P, ctypes.c_size_t)),
     "count_guests": (_U64, ()),
@@ -272,6 +275,9 @@ class Core:
     cancel: Any
     read: Any
     grow: Any
+    compare: Any
+    gather: Any
+    patch: Any
     is_clean: Any
     message: Any
     count_guests: Any

@@ -7,16 +7,15 @@ inaccessible. The stop page holds no data, and every range that overlaps it is r
 from __future__ import annotations
 
 import ctypes
-import mmap
-import os
 import struct
 import weakref
-from collections.abc import Iterable
+from array import array
 from typing import TYPE_CHECKING, Any, Final
 
+from cloche._wasm import pagemap
 from cloche._wasm.core import Function, Status, Word, core
-from cloche._wasm.scarce import EXHAUSTED_ERRNOS, out_of_resources
-from cloche.errors import ClocheError, EncodeError, InternalError, ProtocolError
+from cloche._wasm.pagemap import PAGE_BYTES
+from cloche.errors import ClocheError, EncodeError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
@@ -24,19 +23,17 @@ if TYPE_CHECKING:
 
     from cloche._wasm.slot import Slot
 
-__all__ = ["PAGE_BYTES", "WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of", "no_room"]
+__all__ = ["MASK_BYTES", "PAGE_BYTES", "WASM_PAGE", "Memory", "NoRoomError", "Trapped", "address_of", "no_room"]
 
 WASM_PAGE: Final = 65536
 """Bytes of a WebAssembly page, the unit in which linear memory grows."""
-PAGE_BYTES: Final = 4096
-"""Unit of the runs of pages below, and of a snapshot, on every machine: the kernel's own pages are of 4, 16 or 64 KiB."""
+MASK_BYTES: Final = PAGE_BYTES // 64
+"""Bytes of a page's mask: one bit for each word of 8 bytes."""
 _U32: Final = 0xFFFF_FFFF
 _LOWEST_ADDRESS: Final = abi.STOP_PAGE + abi.STOP_PAGE_BYTES
 """The first address behind the stop page."""
 _RESERVED_BYTES: Final = 1 << 32
 """Bytes of address space that the engine reserves for each linear memory, whose address therefore never changes."""
-# Flags of a page in the highest byte of its pagemap entry: 0x80 present, 0x40 swapped, 0x20 file-mapped.
-_IS_DIRTY: Final = bytes(bool(flags & 0xC0 and not flags & 0x20) for flags in range(256))
 _RING_HEADER: Final = struct.Struct("<8I")
 _EMPTY_RING: Final = struct.pack("<4I", 0, 0, 0, 0)  # head, used, records, dropped
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
@@ -78,54 +75,6 @@ def no_room(length: int, size: int) -> NoRoomError:
         limit="memory_bytes",
         reached=size + length,
     )
-
-
-def dirty_runs(pagemap: bytes, kernel_page: int) -> list[tuple[int, int]]:
-    """See `Memory.dirty_runs`.
-
-    Args:
-        pagemap: eight bytes for each page of the kernel, from the first page of the memory.
-        kernel_page: bytes of one of those.
-    """
-    times = kernel_page // PAGE_BYTES
-    marks = pagemap[7::8].translate(_IS_DIRTY)  # the highest byte of each little-endian entry
-    runs = []
-    start = marks.find(1)  # four times as fast as a regular expression
-    while start >= 0:
-        end = marks.find(0, start)
-        if end < 0:
-            end = len(marks)
-        runs.append((start * times, (end - start) * times))
-        start = marks.find(1, end)
-    return runs
-
-
-_pagemap = -1
-
-
-def keep_pagemap() -> None:
-    """Open the kernel's pagemap and keep it open.
-
-    For a worker process, which soon gives up the right to open files. It never forks: a child would read its parent's pagemap.
-    """
-    global _pagemap
-    _pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _read_pagemap(start: int, size: int) -> bytes:
-    if _pagemap >= 0:
-        return os.pread(_pagemap, size, start)
-    try:
-        with open("/proc/self/pagemap", "rb", buffering=0) as file:
-            file.seek(start)
-            return file.read(size)
-    except OSError as error:
-        if error.errno in EXHAUSTED_ERRNOS:
-            raise out_of_resources("to look at a guest's memory", error) from error
-        raise ClocheError(
-            f"the kernel does not let this process see its own page map ({error}): it is needed for snapshots. A process that has "
-            "changed its user cannot see it: change the user before Python starts"
-        ) from error
 
 
 class Memory:
@@ -369,27 +318,22 @@ class Memory:
     def dirty_runs(self) -> list[tuple[int, int]]:
         """The runs of pages that the guest has written to, as pairs of (first page, number of pages), in pages of PAGE_BYTES.
 
-        The image is mapped copy on write, so a page that was written to has become anonymous memory. The kernel's pagemap shows
-        that (Documentation/admin-guide/mm/pagemap.rst: bit 61 file-mapped, 62 swapped, 63 present).
-        """
-        first, count = self._base // mmap.PAGESIZE, self.size // mmap.PAGESIZE
-        return dirty_runs(_read_pagemap(8 * first, 8 * count), mmap.PAGESIZE)
-
-    @property
-    def private_bytes(self) -> int:
-        """Bytes of linear memory that are this guest's alone, as the kernel counts: see `dirty_runs`. Any thread may ask.
+        The image is mapped copy on write, so a page that was written to has become anonymous memory, as the kernel's pagemap shows.
 
         Raises:
             ClocheError: the kernel's pagemap cannot be read.
         """
-        first, count = self._base // mmap.PAGESIZE, self.size // mmap.PAGESIZE
+        return pagemap.dirty_runs(self._base, self.size)
+
+    @property
+    def private_bytes(self) -> int:
+        """Bytes of linear memory that are this guest's alone, as the kernel counts: see `dirty_runs`. Any thread may ask."""
         try:
-            flags = _read_pagemap(8 * first, 8 * count)[7::8]
+            return PAGE_BYTES * sum(count for _, count in self.dirty_runs())
         except ClocheError as error:
             if isinstance(error.__cause__, FileNotFoundError | PermissionError):
                 return 0
             raise
-        return flags.translate(_IS_DIRTY).count(1) * mmap.PAGESIZE
 
     def reset(self, image: Memory) -> None:
         """Overwrite every page that this guest has written to with the image's page.
@@ -402,29 +346,56 @@ class Memory:
             start, end = PAGE_BYTES * first, PAGE_BYTES * (first + count)
             view[start:end] = source[start:end]
 
-    def save(self, runs: Iterable[tuple[int, int]]) -> bytes:
-        """Copy runs of pages out of linear memory, joined in the order given.
+    def differences(self, image: Memory) -> tuple[bytes, bytes, bytes]:
+        """Where this memory differs from the image's, as columns for `patch`; docs/reference/recordings.md explains them.
+
+        What calls have left on the guest's stack, which is empty at rest, is overwritten with the image's bytes.
 
         Args:
-            runs: pairs of (first page, number of pages).
-        """
-        view = self._view
-        return b"".join([view[PAGE_BYTES * first : PAGE_BYTES * (first + count)] for first, count in runs])
+            image: linear memory of a guest that has never run.
 
-    def overwrite(self, runs: Iterable[tuple[int, int]], pages: bytes | memoryview) -> None:
-        """Copy runs of pages into linear memory, which `grow_to` has made large enough.
+        Returns:
+            the numbers of the pages that differ; their masks; and their words that differ.
+
+        Raises:
+            ClocheError: the guest is not at rest, or the kernel's pagemap cannot be read.
+        """
+        written = array("I")
+        for first, count in self.dirty_runs():
+            written.extend(range(first, first + count))
+        masks = memoryview(bytearray(MASK_BYTES * len(written)))
+        masks_at = address_of(masks) if written else 0
+        found = (ctypes.c_uint64 * 2)()
+        handle, other = self._slot.handle.value, image._slot.handle.value
+        if status := core().compare(handle, other, written.buffer_info()[0], len(written), masks_at, found):
+            raise self._slot.failure(status)
+        count, length = found
+        columns = written[:count].tobytes(), bytes(masks[: MASK_BYTES * count])
+        # filled by the core, before anything else refers to it: the state of a node may be gigabytes, and is copied once
+        words = bytes(length)
+        if status := core().gather(handle, columns[0], count, columns[1], words, length):
+            raise self._slot.failure(status)
+        return *columns, words
+
+    def patch(self, pages: bytes, masks: bytes, words: bytes) -> None:
+        """Write differences into linear memory, which is as the image's and which `grow_to` has made large enough.
 
         Args:
-            runs: pairs of (first page, number of pages).
-            pages: the bytes of all pages, as `save` returned them.
+            pages: the columns of `differences`. They may be a stranger's.
+            masks: see there.
+            words: see there.
+
+        Raises:
+            ProtocolError: they do not fit each other or this memory, of which a part may have been written.
         """
-        at, source = 0, memoryview(pages)
-        for first, count in runs:
-            start, length = PAGE_BYTES * first, PAGE_BYTES * count
-            if start + length > self.size:
-                raise InternalError(f"pages [{first}, +{count}) lie outside a memory of {self.size} bytes")
-            self._view[start : start + length] = source[at : at + length]
-            at += length
+        count = len(pages) // 4
+        if len(pages) % 4 or len(masks) != MASK_BYTES * count:
+            raise ProtocolError(f"{len(pages)} bytes of pages have {len(masks)} bytes of masks")
+        status = core().patch(self._slot.handle.value, pages, count, masks, words, len(words))
+        if status == Status.REFUSED:
+            raise ProtocolError(f"a snapshot's differences do not fit a memory of {self.size} bytes")
+        if status:
+            raise self._slot.failure(status)
 
     def grow_to(self, size: int) -> None:
         """Grow linear memory to at least `size` bytes.

@@ -34,7 +34,7 @@ class StorePool:
     def __init__(self, engine: HasImage) -> None:
         self._engine = engine
         self._idle: deque[Slot] = deque()
-        self._image: tuple[Slot, Memory] | None = None
+        self._image: Memory | None = None
         self._closed = False
 
     def __len__(self) -> int:
@@ -78,11 +78,13 @@ class StorePool:
         return True
 
     def pristine(self) -> Memory:
-        """The linear memory of a store whose guest never runs: the image's own bytes."""
-        if self._image is None:
-            slot = Slot(self._engine)
-            self._image = slot, Memory(slot)
-        return self._image[1]
+        """The linear memory of a store whose guest never runs: the image's own bytes. It lives while the caller refers to it."""
+        image = self._image
+        if image is None:
+            image = Memory(Slot(self._engine))
+            if not self._closed:
+                self._image = image
+        return image
 
     def close(self) -> None:
         """Free the idle stores, and keep none from now on."""
@@ -92,8 +94,4 @@ class StorePool:
                 self._idle.pop().close()
             except IndexError:  # another thread has taken the last store since the test above
                 break
-        if self._image is not None:
-            slot, memory = self._image
-            self._image = None
-            memory.close()
-            slot.close()
+        self._image = None  # freed with its last reference: another thread may be reading it

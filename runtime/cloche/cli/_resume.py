@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from cloche import ClocheError, _container
 from cloche._atomic_file import AtomicFile
 from cloche.cli._console import InputError
 from cloche.cli._journal import Kept
@@ -15,8 +14,8 @@ from cloche.pipeline import Checkpoint
 
 __all__ = ["Progress"]
 
-_MAGIC: Final = b"cloche run 1\n"
-_DIGEST: Final = hashlib.sha256().digest_size
+_KIND: Final = "run"
+_VERSION: Final = 2
 _MOST_BYTES: Final = (1 << 30) + (1 << 20)
 
 
@@ -36,10 +35,10 @@ class Progress:
 
     def save(self, path: str) -> None:
         """Write it to a file, in one step: a run that is killed leaves the checkpoint before."""
-        head = json.dumps({"output": self.output, "reading": self.reading}).encode() + b"\n"
-        body = _MAGIC + head + self.checkpoint.to_bytes()
+        about = _container.json_bytes({"output": self.output, "reading": self.reading})
+        body = _container.write(_KIND, _VERSION, {"about": about, "checkpoint": self.checkpoint.to_bytes()})
         with AtomicFile(path, mode=0o600) as file:  # a node's state may be anything
-            file.write(body + hashlib.sha256(body).digest())
+            file.write(body)
 
     @classmethod
     def load(cls, path: str) -> Self:
@@ -51,18 +50,18 @@ class Progress:
         """
         if Path(path).stat().st_size > _MOST_BYTES:
             raise InputError(f"--resume: {path} is no checkpoint of cloche run: it is too large")
-        data = Path(path).read_bytes()
-        body, digest = data[:-_DIGEST], data[-_DIGEST:]
-        if not body.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
+        try:
+            content = _container.read(Path(path).read_bytes(), _KIND, _VERSION, max_bytes=_MOST_BYTES)
+            about = _container.json_map(content.section("about"), "its description")
+            match about:
+                case {"output": [int(length), str(sha256)], "reading": dict(reading)}:
+                    return cls(Checkpoint.from_bytes(content.section("checkpoint")), (length, sha256), reading)
+                case _:
+                    raise ClocheError("its description is of another version")
+        except ClocheError as error:
             raise InputError(
-                f"--resume: {path} is no checkpoint of cloche run, or is damaged: give a file of --checkpoint"
-            )
-        head, _, states = body[len(_MAGIC) :].partition(b"\n")
-        match json.loads(head):
-            case {"output": [int(length), str(sha256)], "reading": dict(reading)}:
-                return cls(Checkpoint.from_bytes(states), (length, sha256), reading)
-            case _:
-                raise InputError(f"--resume: {path} is of another version of cloche run")
+                f"--resume: {path} is no checkpoint of cloche run, or is damaged ({error}): give a file of --checkpoint"
+            ) from error
 
     def check_reading(self, reading: dict[str, Any]) -> None:
         """Check that the input is cut into the same items.

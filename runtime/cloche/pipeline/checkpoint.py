@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-import cbor2
-
-from cloche._codec import write_cbor
+from cloche import _container
 from cloche._sandbox import Snapshot
 from cloche.errors import ClocheError
 from cloche.pipeline.placement import State
 
 __all__ = ["Checkpoint"]
 
-_MAGIC: Final = b"cloche pipeline 1\n"
-_DIGEST_BYTES: Final = 32
+_KIND: Final = "checkpoint"
+_VERSION: Final = 2
+_MAX_ABOUT: Final = 16 << 20
 _MOST_BYTES: Final = 1 << 30
 
 
@@ -37,49 +35,58 @@ class Checkpoint:
     outputs: int
     states: Mapping[str, State] = field(repr=False, hash=False)
 
-    def to_bytes(self) -> bytes:
-        """The checkpoint as bytes, with a digest of SHA-256 at their end that shows damage."""
-        states = {
-            name: [True, state.to_bytes()] if isinstance(state, Snapshot) else [False, state]
-            for name, state in self.states.items()
+    def to_bytes(self, *, key: bytes = b"") -> bytes:
+        """The checkpoint as bytes, with a digest at their end that shows damage. See docs/reference/recordings.md.
+
+        Args:
+            key: up to 64 bytes. With a key the digest also proves that the bytes were made by a holder of the key.
+        """
+        about = {
+            "pipeline": self.pipeline,
+            "items": self.items,
+            "outputs": self.outputs,
+            "states": [[name, isinstance(state, Snapshot)] for name, state in self.states.items()],
         }
-        body = _MAGIC + write_cbor([self.pipeline, self.items, self.outputs, states])
-        return body + hashlib.sha256(body).digest()
+        sections = {"about": _container.json_bytes(about)}
+        for number, state in enumerate(self.states.values()):
+            sections[f"state {number}"] = state.to_bytes() if isinstance(state, Snapshot) else state
+        return _container.write(_KIND, _VERSION, sections, key=key)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes, *, key: bytes = b"", max_bytes: int = _MOST_BYTES) -> Self:
         """Check and read the bytes of `to_bytes`.
 
         The states of sandboxed nodes are data that a sandbox contains. Those of native nodes are pickles, which `Pipeline.resume`
-        loads: they have to come from somebody whom you trust as much as the nodes' code.
+        loads: they have to come from somebody whom you trust as much as the nodes' code. A key proves that they do.
+
+        Args:
+            data: the bytes.
+            key: the key that was given to `to_bytes`.
+            max_bytes: bytes that the states may take, decompressed.
 
         Raises:
-            ClocheError: the bytes are truncated, altered or of another version.
+            ClocheError: the bytes are truncated, altered, made with another key or by another version, or too large.
         """
-        body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-        if not body.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest or len(data) > _MOST_BYTES:
-            raise ClocheError(
-                "these bytes are no checkpoint of a pipeline, or are damaged: take them from Checkpoint.to_bytes"
-            )
-        try:
-            return cls(*_checked(cbor2.loads(body[len(_MAGIC) :])))
-        except (ValueError, TypeError, cbor2.CBORError) as error:
-            raise ClocheError(f"these bytes are no checkpoint of a pipeline: {error}") from None
+        content = _container.read(data, _KIND, _VERSION, key=key, max_bytes=max_bytes)
+        about = _container.json_map(content.section("about", _MAX_ABOUT), "the checkpoint's description")
+        match about:
+            case {"pipeline": str(pipeline), "items": int(items), "outputs": int(outputs), "states": [*listed]} if (
+                items >= 0 and outputs >= 0
+            ):
+                states: dict[str, State] = {}
+                for number, one in enumerate(listed):
+                    name, state = _state(content, number, one, max_bytes)
+                    states[name] = state
+                    max_bytes -= state.size_bytes if isinstance(state, Snapshot) else len(state)
+                return cls(pipeline, items, outputs, states)
+            case _:
+                raise ClocheError("the checkpoint cannot be read: fields are missing")
 
 
-def _checked(content: Any) -> tuple[str, int, int, dict[str, State]]:
-    match content:
-        case [str(pipeline), int(items), int(outputs), dict(states)] if items >= 0 and outputs >= 0:
-            return pipeline, items, outputs, {str(name): _state(state) for name, state in states.items()}
+def _state(content: _container.Container, number: int, listed: Any, max_bytes: int) -> tuple[str, State]:
+    match listed:
+        case [str(name), bool(is_snapshot)]:
+            data = content.section(f"state {number}")
+            return name, Snapshot.from_bytes(data, max_bytes=max(0, max_bytes)) if is_snapshot else data
         case _:
-            raise ValueError("fields are missing")
-
-
-def _state(content: Any) -> State:
-    match content:
-        case [True, bytes(data)]:
-            return Snapshot.from_bytes(data)
-        case [False, bytes(data)]:
-            return data
-        case _:
-            raise ValueError("a state is malformed")
+            raise ClocheError("the checkpoint cannot be read: a state is malformed")
