@@ -184,6 +184,7 @@ def test_a_pipeline_runs_natively_only_if_it_may(run: Run, folder: Path) -> None
 
 
 @pytest.mark.image
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["p.yaml", "p.toml", "p.json"])
 def test_items_go_in_and_outputs_come_out(run: Run, folder: Path, name: str) -> None:
     """Through pipes and files, in each notation, with a table of the nodes at the end."""
@@ -244,6 +245,7 @@ def test_dead_letters_have_the_item_and_the_reason(run: Run, folder: Path) -> No
 
 
 @pytest.mark.image
+@pytest.mark.few(1)
 @pytest.mark.parametrize("most", [3, 4, 9])
 def test_an_interrupted_run_goes_on(run: Run, folder: Path, most: int) -> None:
     """The output file is that of an undisturbed run, wherever the interruption came; dead letters as well."""

@@ -14,10 +14,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cloche
 from blocks import Block, blocks  # its neighbour: Python puts a program's own folder on the path
 
 LOG_LINE = re.compile(r"^.*\[(debug|info|warning|error|critical) *\].*\n", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+GRACE_S = 10.0
+"""How long nodes of pages may take to unwind after a deadline, unless the page says it. The default, a tenth of a second, is what a busy
+machine may take until it lets them begin."""
+
+
+def be_patient() -> None:
+    """From now on limits have that default."""
+    made = cloche.Limits.__init__
+
+    def limits(self: cloche.Limits, *arguments: Any, **keywords: Any) -> None:
+        made(self, *arguments, **({"grace_s": GRACE_S} | keywords))
+
+    cloche.Limits.__init__ = limits  # type: ignore[method-assign]
 
 
 def run(page: Path) -> None:
@@ -58,4 +74,5 @@ def _shell(block: Block, place: str) -> str:
 
 if __name__ == "__main__":
     sys.path[0] = ""  # as in a session of a reader, who imports what lies in the current folder
+    be_patient()
     run(Path(sys.argv[1]))
