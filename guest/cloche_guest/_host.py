@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Host(Protocol):
@@ -31,6 +34,9 @@ class Host(Protocol):
 
     def call(self, request: list[Any], /) -> list[Any] | None:
         """Make a request ``[ask, *operands]``; the answer is ``[granted, value or failure]``, or None if the node has no grants."""
+
+    def on_pause(self, function: Callable[[], object] | None, /) -> None:
+        """Set what is called, between any two instructions, when the host wants the node to pause; None: nothing is."""
 
     def scratch(self, size: int, /) -> None:
         """Give /tmp and /home/node room for `size` bytes, in the instance's own memory; with 0 neither exists."""

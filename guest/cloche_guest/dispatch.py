@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cloche_guest._host import Host
+    from cloche_guest.debugging import Debugger
     from cloche_guest.profile import Profiler
 
 _Reply = tuple[int, Any]
@@ -35,7 +36,8 @@ _STREAM_NEXT: Final = int(Op.STREAM_NEXT)
 _CALL: Final = int(Op.CALL)
 _STREAM_BATCH: Final = int(Op.STREAM_BATCH)
 _STREAM_TAKE: Final = int(Op.STREAM_TAKE)
-_APART: Final = frozenset({_CALL, _STREAM_BATCH, _STREAM_TAKE})
+_DEBUG: Final = int(Op.DEBUG)
+_APART: Final = frozenset({_CALL, _STREAM_BATCH, _STREAM_TAKE, _DEBUG})
 """Operations above STREAM_OPEN whose failure does not end a stream, but for an item that fails in a batch."""
 _MOST_NAMES: Final = 2000
 """Modules without compiled code that the reply to LOAD names at most."""
@@ -75,6 +77,7 @@ class Guest:
         self._max_items = 1_000_000
         self._room: tuple[int, int, int] | None = None
         self._profiler: Profiler | None = None
+        self._debugger: Debugger | None = None
         self._phase = "call"
         self._op = 0
 
@@ -104,7 +107,7 @@ class Guest:
             elif op == _CALL:
                 result = self._loaded().callable(message[2])(*message[3], **message[4])
                 reply = RESULT, settle(result, loop, self._max_items)
-            elif op >= _STREAM_OPEN:
+            elif op >= _STREAM_OPEN and op != _DEBUG:
                 reply = self._handle_stream(op, message)
             else:
                 reply = RESULT, self._handle_other(op, message)
@@ -227,9 +230,12 @@ class Guest:
             return getattr(self._loaded().target, message[2])
         if op == Op.RESEED:
             self._profile("stop")  # this instance can be a clone of one that was being profiled
+            self._debug("stop")
             return reseed(message[2])
         if op == Op.PROFILE:
             return self._profile(*message[2:])
+        if op == _DEBUG:
+            return self._debug(*message[2:])
         raise ValueError(f"unknown operation {op!r}")
 
     def _invoke(self, name: str, arguments: Sequence[Any]) -> Any:
@@ -255,6 +261,22 @@ class Guest:
             self._profiler = Profiler(builtins)
             return self._profiler.cost
         return None
+
+    def _debug(self, action: str, *operands: Any) -> Any:
+        running = self._debugger
+        if action in ("start", "stop"):
+            if running is not None:
+                running.stop()
+                self._debugger = None
+            if action == "stop":
+                return None
+            from cloche_guest.debugging import Debugger
+
+            self._debugger = Debugger(self.host, *operands)
+            return self._debugger.placed
+        if running is None:
+            raise RuntimeError("nothing is being debugged")
+        return running.command(action, *operands)
 
     def _loaded(self) -> Node:
         if self._node is None:

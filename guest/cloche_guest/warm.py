@@ -99,6 +99,9 @@ class _Quiet:
         self._dumps(request)
         return [True, ["rehearsed"] if request[0] == Ask.SERVICES else request[-1]]
 
+    def on_pause(self, function: Callable[[], object] | None, /) -> None:
+        pass
+
     def scratch(self, size: int, /) -> None:
         pass
 

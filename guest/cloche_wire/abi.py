@@ -97,10 +97,12 @@ NOTICE_NONE: Final = 0
 NOTICE_DEADLINE: Final = 1  # raises cloche_guest.DeadlineExceeded
 NOTICE_CANCEL: Final = 2  # raises cloche_guest.Cancelled
 NOTICE_POLL: Final = 3  # the guest calls the import `poll`, which returns the notice to act on
-NOTICE_WORDS: Final = ("request", "live", "begun", "reserved")
+NOTICE_WORDS: Final = ("request", "live", "begun", "pause")
 """``live``: the host sets it before a call whose log records it wants at once. Then the guest calls the import `poll` after each
 record, and sends a line that the node flushes before its end, instead of holding it.
-``begun``: how many items of a batch (STREAM_BATCH) the guest has begun, so that each of them gets a deadline of its own."""
+``begun``: how many items of a batch (STREAM_BATCH) the guest has begun, so that each of them gets a deadline of its own.
+``pause``: a debugger of the host sets it while the guest waits inside `poll`; then the guest clears it, and calls its own
+debugger."""
 
 LAYOUT_WORDS: Final = (
     "breaker",  # address of the main thread state's eval_breaker

@@ -46,6 +46,8 @@ class Op(IntEnum):
     STREAM_TAKE = 14
     """[call, number] -> RESULT the outputs of that item of the batch with that call number, if they cannot all be sent together;
     null if the last batch was another one"""
+    DEBUG = 15
+    """["start", {settings}], ["breakpoints", {breakpoints}], ["count", number] or ["stop"] -> RESULT (docs/reference/wire.md)"""
 
 
 class Reply(IntEnum):
@@ -75,6 +77,8 @@ class Ask(IntEnum):
     """[name, [*arguments], {keyword arguments}] -> what the service returned"""
     SERVICES = 2
     """[] -> the names of the services that the node was granted, sorted"""
+    DEBUG = 3
+    """[event, value] of the guest's debugger -> [command, *operands] (docs/reference/wire.md)"""
     OPEN = 16
     """[path, flags of `files.Open`] -> [handle, kind]. Paths are bytes, absolute without the leading slash, "" is the root"""
     CLOSE = 17

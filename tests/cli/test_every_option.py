@@ -131,6 +131,7 @@ class Effect:
 
 
 RUN = "run nodes.py:{} --input one.jsonl --quiet"
+DEBUG = "debug nodes.py:{} --input one.jsonl --break nowhere"
 RAW = "run nodes.py:{} --input in.raw --quiet"
 OWN = "bench nodes.py:{} --seconds 0.001 --quiet --contenders {} --input one.jsonl"
 OWN_RAW = "bench nodes.py:{} --seconds 0.001 --quiet --contenders {} --input in.raw"
@@ -183,6 +184,18 @@ OPTIONS: dict[str, Effect] = {
     "plan --fallback": Effect("plan native.json", "--fallback wasm", "runs as 'wasm'", "refused"),
     "plan --json": Effect("plan echo.json", "--json", '"ok": true', "┃"),
     "run --quiet": Effect("run nodes.py:echo --input one.jsonl", "--quiet", hides="items in, out"),
+    "debug --input": Effect("debug nodes.py:echo --break nowhere", "--input one.jsonl", "41", FAILED),
+    "debug --param": Effect(DEBUG.format("Takes"), "--param p=7", '{"p": 8}', FAILED),
+    "debug --package": Effect(DEBUG.format("package"), "--package lib", "from the package", FAILED),
+    "debug --mount": Effect(DEBUG.format("listing"), "--mount data:/m", '["seen"]', FAILED),
+    "debug --scratch": Effect(DEBUG.format("scratch"), "--scratch 16M", "9437184", FAILED),
+    "debug --env": Effect(DEBUG.format("variable"), "--env A=set", '"set"', FAILED),
+    "debug --clock": Effect(DEBUG.format("year"), "--clock frozen@2001-02-03", "2001"),
+    "debug --seed": Effect(DEBUG.format("draw"), "--seed 7", "DRAWN"),
+    "debug --memory": Effect(DEBUG.format("grow"), "--memory 64M", "MemoryError", "83886080", code=1),
+    "debug --break": Effect("debug nodes.py:echo --input one.jsonl --break nowhere", "--break echo", "-> return item", code=1),
+    "debug --dap": Effect("debug nodes.py:echo --input one.jsonl --break nowhere", "--dap 99999", "Invalid value", code=2),
+    "debug --stdio": Effect("debug nodes.py:echo --input one.jsonl --break nowhere", "--stdio --dap 0", "is for a port", code=2),
     "check --native": Effect("check nodes.py:echo --package lib --input one.jsonl", "--native", "both sides", "sandbox alone"),
     "check --examples": Effect("check nodes.py:echo --package lib", "--examples 7", "7 generated", "43 generated"),
     "check --html": Effect("check nodes.py:echo --package lib", "--html r.html", "r.html: <!doctype html>"),

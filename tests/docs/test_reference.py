@@ -21,6 +21,7 @@ REFERENCE = TREE / "docs" / "reference"
 VERBS = [
     ["run"],
     ["plan"],
+    ["debug"],
     ["check"],
     ["bench"],
     ["image", "build"],

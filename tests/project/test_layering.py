@@ -28,7 +28,7 @@ ORDER = (
     "grants image _requests remedies",
     "_arguments _files budget",
     "_sandbox",
-    "_isolation",
+    "_isolation debug",
     "_runtime",
     "_profiling testing repl",
     "profiling pipeline telemetry",

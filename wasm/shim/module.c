@@ -60,6 +60,10 @@ static PyObject *m_raise_again(PyObject *m, PyObject *error) {
     notice_again(error);
     Py_RETURN_NONE;
 }
+static PyObject *m_on_pause(PyObject *m, PyObject *hook) {
+    notice_set_pause(hook);
+    Py_RETURN_NONE;
+}
 static PyObject *m_count_output(PyObject *m, PyObject *arg) {
     unsigned long long n = PyLong_AsUnsignedLongLong(arg);
     if (n == (unsigned long long)-1 && PyErr_Occurred()) return NULL;
@@ -172,6 +176,7 @@ static PyMethodDef methods[] = {
     {"memory_bytes", m_memory_bytes, METH_NOARGS, "The size of this instance's memory."},
     {"tree", m_tree, METH_VARARGS, "tree(place, block): show a tree's files read-only below /place, and return that path."},
     {"dup", m_dup, METH_O, "dup(fd): another descriptor of the same file."},
+    {"on_pause", m_on_pause, METH_O, "on_pause(function): what is called when the host wants a pause; None: nothing."},
     {"raise_again", m_raise_again, METH_O,
      "raise_again(error): a notice was raised where nothing can be: raise it at the next check."},
     {"count_output", m_count_output, METH_O, "Add to this call's output; above the limit the guest ends."},

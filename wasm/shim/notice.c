@@ -19,6 +19,7 @@ volatile uint32_t cloche_notice[NOTICE_WORDS]; /* written by another thread of t
 uint32_t cloche_layout[LAYOUT_WORDS];
 
 static PyObject *exceptions[NOTICE_POLL]; /* the class for each NOTICE_*; NULL: not registered yet */
+static PyObject *pause_hook;                 /* a debugger's; NULL: there is none */
 static int deaf, raised;                  /* see notice_deaf, notice_raised */
 static int put_off;                       /* checks that have left the notice pending, one after the other */
 
@@ -46,6 +47,18 @@ int notice_set_exceptions(PyObject *deadline, PyObject *cancelled) {
     Py_XSETREF(exceptions[NOTICE_DEADLINE], Py_NewRef(deadline));
     Py_XSETREF(exceptions[NOTICE_CANCEL], Py_NewRef(cancelled));
     return 0;
+}
+
+void notice_set_pause(PyObject *hook) { Py_XSETREF(pause_hook, hook == Py_None ? NULL : Py_NewRef(hook)); }
+
+/* Call the debugger as CPython calls the handler of a signal: what it raises is raised in the code that runs. */
+static int pause_here(void) {
+    cloche_notice[NOTICE_pause] = 0;
+    if (!pause_hook) return 0;
+    PyObject *hook = Py_NewRef(pause_hook), *result = PyObject_CallNoArgs(hook);
+    Py_DECREF(hook);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
 }
 
 /* Code that an exception at any bytecode would leave in an inconsistent state (dispatch, event loop, imports, locks), or whose
@@ -81,7 +94,10 @@ static int heed(uint32_t request) {
     notice_clear();                 /* before `poll`: the host may write another notice meanwhile */
     put_off = 0;
     if (deaf) return 0;
-    if (request == NOTICE_POLL) request = (uint32_t)host_poll();
+    if (request == NOTICE_POLL) {
+        request = (uint32_t)host_poll();
+        if (cloche_notice[NOTICE_pause] && pause_here() < 0) return -1;
+    }
     if (request != NOTICE_DEADLINE && request != NOTICE_CANCEL) return 0;
     PyObject *kind = exceptions[request];
     if (!kind) return 0;

@@ -1,5 +1,6 @@
 """Requests of running guests, and the handlers that answer them. Operands are untrusted, and a node takes one call at a time."""
 
+from cloche._requests.debug_router import DebugHandler, DebugRouter, Tape
 from cloche._requests.node_lock import NodeLock, exclusive, hold, is_inside, is_nested, run_inside
 from cloche._requests.router import (
     FramedRequestRouter,
@@ -14,6 +15,8 @@ from cloche._requests.service_threads import ASYNC_PORTAL
 
 __all__ = [
     "ASYNC_PORTAL",
+    "DebugHandler",
+    "DebugRouter",
     "FramedRequestRouter",
     "GuestRequestRouter",
     "NodeLock",
@@ -22,6 +25,7 @@ __all__ = [
     "RequestRefused",
     "RequestRouter",
     "ServiceHandler",
+    "Tape",
     "exclusive",
     "hold",
     "is_inside",

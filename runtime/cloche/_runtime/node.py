@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Self
 
 from cloche import texts
 from cloche._arguments import checked_method, checked_seconds, checked_shape
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cloche._runtime.call_options import CallOptions
     from cloche._runtime.calls import NodeCalls
     from cloche._sandbox import Snapshot
+    from cloche.debug import Debugging
     from cloche.services import ServiceRecord
 
 __all__ = ["Node", "NodeView", "Stats"]
@@ -45,7 +46,7 @@ class Node(Closable):
             ``is_sink``, ``methods``.
     """
 
-    def __init__(self, calls: NodeCalls, restore: Callable[[Snapshot, str, bool], Node]) -> None:
+    def __init__(self, calls: NodeCalls, restore: Callable[..., Node]) -> None:
         self.name = calls.name
         self.info = calls.info
         self.__cloche__ = calls
@@ -375,6 +376,60 @@ class Node(Closable):
         """The last 100 calls of granted services that the node has made or tried to make, the newest last."""
         services = self._sandbox.services
         return services.records if services else ()
+
+    def debug(
+        self,
+        *,
+        port: int | None = None,
+        streams: tuple[IO[bytes], Callable[[bytes], object]] | None = None,
+        breakpoints: Iterable[str] = (),
+        stop_on_entry: bool | None = None,
+        wait: bool = True,
+        paths: Mapping[str, str] | None = None,
+        only_own: bool = True,
+    ) -> AbstractContextManager[Debugging]:
+        """Debug the node's calls in a ``with`` block: breakpoints, steps, variables, exceptions, and steps back.
+
+        With a `port`, an editor connects and debugs (the Debug Adapter Protocol: VS Code, nvim, PyCharm). Without one, commands are
+        read from this terminal, on the thread that makes the call. While the debugger is attached, calls have no deadline. The
+        debugger lives in the node's own interpreter: results are the same, unless they depend on addresses or on time, but the
+        node's memory is not. See docs/how-to/debug.md.
+
+        >>> with node.debug(port=5678):  # doctest: +SKIP
+        ...     node.process(data)
+
+        Args:
+            port: port of this machine where editors connect; 0: one that is free; None: the terminal, or `streams`.
+            streams: in place of a port, a binary stream with an editor's messages, and a function that sends bytes to it.
+            breakpoints: where to stop: "FILE:LINE", or the name of a function.
+            stop_on_entry: whether to stop at the first line of the first call; None: on a terminal without `breakpoints`.
+            wait: whether to wait at the beginning of the block until an editor has connected and set its breakpoints.
+            paths: the name of a file in the node's tracebacks -> its path for the editor. Files that the editor has set breakpoints
+                in are found by their name.
+            only_own: whether to stop in the node's own code alone, not in granted packages.
+
+        Raises:
+            ClocheError: the node is being debugged already, or its sandbox is in a worker process.
+            ClosedError: the node is closed.
+            OSError: the port is taken.
+            ValueError: one of the `breakpoints` is no place.
+        """
+        from cloche.debug import opened  # few programs debug
+
+        def restore(snapshot: Snapshot) -> NodeCalls:
+            return self._restore(snapshot, self.name, False, True).__cloche__
+
+        return opened(
+            self.__cloche__,
+            restore,
+            port=port,
+            streams=streams,
+            breakpoints=breakpoints,
+            stop_on_entry=stop_on_entry,
+            wait=wait,
+            paths=paths,
+            only_own=only_own,
+        )
 
     def interrupt(self) -> bool:
         """End the call that is under way on this node. Any thread may call this at any time, a task, and a handler of a signal.

@@ -17,7 +17,7 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
-    from cloche._requests import ServiceHandler
+    from cloche._requests import DebugHandler, ServiceHandler
     from cloche._sandbox import CheckedSandbox, Observer, Snapshot, Stats, Watch
     from cloche._wasm import FrameInfo
     from cloche.limits import Limits
@@ -228,6 +228,14 @@ class Supervisor:
     def end_observation(self, observer: Observer) -> None:
         """See `Sandbox`."""
         self._sandbox.end_observation(observer)
+
+    def attach(self, debugger: DebugHandler) -> None:
+        """See `Sandbox`. After a break the new guest has no debugger."""
+        self._recovering(self._sandbox.attach, debugger)
+
+    def detach(self, debugger: DebugHandler) -> None:
+        """See `Sandbox`."""
+        self._sandbox.detach(debugger)
 
     def close(self, *, keep: bool = False) -> None:
         """See `Sandbox`."""

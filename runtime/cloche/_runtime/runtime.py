@@ -687,8 +687,10 @@ class Runtime(Closable):
     ) -> Node:
         name, number = instance.name, itertools.count(1)
 
-        def restore(snapshot: Snapshot, name: str, reseed: bool) -> Node:
+        def restore(snapshot: Snapshot, name: str, reseed: bool, is_own: bool = False) -> Node:
             own = options.of_clone(next(number)) if reseed else options
+            if is_own:
+                own = replace(own, is_own=True, policy=RecoveryPolicy(), budget=None)
             return self._restored(snapshot, replace(own, name=name), reseed)
 
         def revive(snapshot: Snapshot) -> CheckedSandbox:

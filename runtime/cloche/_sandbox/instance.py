@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloche._codec import REFUSED, Codec
 from cloche._records import LogRecord
-from cloche._requests import GuestRequestRouter, ServiceHandler
+from cloche._requests import DebugRouter, GuestRequestRouter, ServiceHandler
 from cloche._sandbox import logs as _logs
 from cloche._sandbox.live import LiveRecords
 from cloche._sandbox.replies import CheckedSandbox
@@ -23,7 +23,7 @@ from cloche.errors import ClocheError, ClosedError, ProtocolError
 from cloche_wire import abi
 
 if TYPE_CHECKING:
-    from cloche._requests import RequestHandler
+    from cloche._requests import DebugHandler, RequestHandler
     from cloche._sandbox.interface import Observer
     from cloche._wasm import Engine, FrameInfo
     from cloche.limits import Limits
@@ -61,6 +61,10 @@ def _in_phase(observer: Observer, name: str, after: str, function: Callable[...,
         observer.phase(after)
 
 
+def _drop(_records: list[LogRecord], _node: str) -> None:
+    """Deliver log records to nobody."""
+
+
 class Instance(CheckedSandbox):
     """A sandbox with a guest in this process. Not thread-safe: `NodeCalls` lets in one call at a time.
 
@@ -81,9 +85,11 @@ class Instance(CheckedSandbox):
         "_bound",
         "_call",
         "_codec",
+        "_debugger",
         "_end_call",
         "_engine",
         "_fuelled",
+        "_granted",
         "_handle",
         "_lease",
         "_live",
@@ -118,6 +124,8 @@ class Instance(CheckedSandbox):
         self._lease = False
         self.observer = self.watch = None
         self._live: LiveRecords | None = None
+        self._debugger: DebugRouter | None = None
+        self._granted = handlers
         self.on_record = None
         self.position = snapshot.stream if snapshot is not None else None
         self.services = ServiceHandler.among(handlers)
@@ -203,6 +211,9 @@ class Instance(CheckedSandbox):
         self._ran_under = self._bound
         if host.router is not None:
             host.begin()
+            if self._debugger is not None and not self._debugger.is_inside:
+                host.calls = number - 1
+                return self._debugger.around(op, operands, root, self._reply_to)
         try:
             if observer is not None:
                 observer.phase("encode")
@@ -279,6 +290,28 @@ class Instance(CheckedSandbox):
             self._codec = self._codec_for(None)
             self.observer = None  # last: what an interruption leaves undone is done by the next call
 
+    def attach(self, debugger: DebugHandler) -> None:
+        """See `Sandbox`."""
+        if self.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
+        if self._debugger is not None:
+            raise ClocheError(f"node {self.name!r} is being debugged already")
+        router = DebugRouter(self._memory, self._codec, self.limits, self._granted, debugger)
+        if debugger.is_silent:
+            self._on_records = _drop
+        self._debugger = self.host.router = router
+        self._words[Word.GRANTED] = 1
+        debugger.attached(self.host)
+
+    def detach(self, debugger: DebugHandler) -> None:
+        """See `Sandbox`."""
+        if self.closed or self._debugger is None or self._debugger.debugger is not debugger:
+            return
+        self._words[Word.GRANTED] = bool(self._granted)
+        handlers = self._granted
+        self.host.router = GuestRequestRouter(self._memory, self._codec, self.limits, handlers) if handlers else None
+        self._debugger = None
+
     def _codec_for(self, observer: Observer | None) -> Codec:
         """A codec that reports copies into and out of guest memory to the observer.
 
@@ -344,6 +377,8 @@ class Instance(CheckedSandbox):
             if status == _POLLS:
                 if self._live is not None:
                     self._take_live()
+                if self._debugger is not None and self._debugger.debugger.polls():
+                    self._memory.want_pause()
                 status = calls.go_on(self._handle)
                 continue
             if words[Word.ITEMS]:

@@ -14,7 +14,7 @@ from cloche._html import table
 
 if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
-    from cloche._requests import ServiceHandler
+    from cloche._requests import DebugHandler, ServiceHandler
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm import FrameInfo
     from cloche.errors import ClocheError
@@ -273,6 +273,16 @@ class Sandbox(Protocol):
 
     def end_observation(self, observer: Observer) -> None:
         """Have that observer follow the calls no longer. If it does not, nothing happens, and another one goes on."""
+
+    def attach(self, debugger: DebugHandler) -> None:
+        """Have a debugger answer the requests of the guest's debugger, and follow all further calls. The guest must be at rest.
+
+        Raises:
+            ClocheError: the sandbox has a debugger already, or cannot be debugged.
+        """
+
+    def detach(self, debugger: DebugHandler) -> None:
+        """End `attach`. If another debugger is attached, or none, nothing happens."""
 
     def close(self, *, keep: bool = False) -> None:
         """Free the guest; further calls raise ClosedError. Calling it again does nothing, or completes an interrupted `close`.

@@ -21,7 +21,7 @@ from cloche.errors import ClocheError, ClosedError, NodeRaisedError, ProtocolErr
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from cloche._requests import ServiceHandler
+    from cloche._requests import DebugHandler, ServiceHandler
     from cloche._sandbox.interface import Observer, Watch
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.termination import CallUsage
@@ -318,6 +318,13 @@ class CheckedSandbox(HasCallState, ABC):
     def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
         """See `Sandbox`. Only an `Instance` can be observed."""
         raise self._not_observable()
+
+    def attach(self, debugger: DebugHandler) -> None:
+        """See `Sandbox`. Only an `Instance` can be debugged."""
+        raise ClocheError(f"node {self.name!r} has no sandbox in this process that could be debugged")
+
+    def detach(self, debugger: DebugHandler) -> None:
+        """See `Sandbox`. Only an `Instance` can be debugged."""
 
     def _not_observable(self) -> ClocheError:
         return ClocheError(f"node {self.name!r} has no sandbox in this process whose calls could be timed")

@@ -38,6 +38,7 @@ _RING_HEADER: Final = struct.Struct("<8I")
 _EMPTY_RING: Final = struct.pack("<4I", 0, 0, 0, 0)  # head, used, records, dropped
 _RING_OFFSETS: Final = {name: 4 * index for index, name in enumerate(abi.RING_WORDS)}
 """Byte offset of each word in the header of the log ring."""
+_PAUSE_OFFSET: Final = 4 * abi.NOTICE_WORDS.index("pause")
 _LIVE_OFFSET: Final = 4 * abi.NOTICE_WORDS.index("live")
 _MEMORY_BYTES: Final = int(Word.MEMORY_BYTES)
 _RESULT: Final = int(Word.RESULT)
@@ -256,6 +257,11 @@ class Memory:
         """Set whether the guest waits after each log record until the host has taken it. Only for a guest at rest."""
         at = self._words[Word.NOTICE] + _LIVE_OFFSET
         self._view[at : at + 4] = wanted.to_bytes(4, "little")
+
+    def want_pause(self) -> None:
+        """Have the guest, which waits inside `poll`, call its debugger next."""
+        at = self._words[Word.NOTICE] + _PAUSE_OFFSET
+        self._view[at : at + 4] = (1).to_bytes(4, "little")
 
     def held(self) -> list[bytes]:
         """Records of lines that the node had flushed, but not ended, when its guest broke. Of a guest at rest there are none."""

@@ -68,7 +68,7 @@ Chunk = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sandboxed:
+class Granted:
     """What a node is given, and what it may use. Options of every command that runs a node."""
 
     param: Annotated[
@@ -109,7 +109,6 @@ class Sandboxed:
     seed: Annotated[
         int | None, typer.Option(help="Seed of all of the node's randomness, so that its outputs repeat.")
     ] = None
-    deadline: Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")] = "2"
     memory: Annotated[
         str, typer.Option(metavar="BYTES", help="Most memory that the node may use; K, M and G are understood.")
     ] = "256M"
@@ -130,6 +129,13 @@ class Sandboxed:
                 seed=self.seed,
             ),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandboxed(Granted):
+    """The same, where calls have a deadline. A debugger's user may take any time."""
+
+    deadline: Annotated[str, typer.Option(metavar="SECONDS|none", help="Longest time that one call may take.")] = "2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -455,6 +461,59 @@ def plan(
         else:
             _plan.show(decided)
     raise typer.Exit(1 if _plan.fails(decided) else 0)
+
+
+@app.command(cls=_options.Command)
+@sharing()
+def debug(
+    context: typer.Context,
+    node: NodeArgument,
+    *,
+    source: Input = None,
+    granted: Granted,
+    breakpoints: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--break",
+            metavar="PLACE",
+            help="Where to stop: a line of the file, FILE:LINE, or a function; may be repeated. Without it, the first line.",
+        ),
+    ] = None,
+    dap: Annotated[
+        int | None,
+        typer.Option(
+            "--dap",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Wait for an editor at this port of this machine (the Debug Adapter Protocol); 0: a free port.",
+        ),
+    ] = None,
+    stdio: Annotated[bool, typer.Option("--stdio", help="Speak that protocol on stdin and stdout.")] = False,
+) -> None:
+    """Step through a node's calls, forwards and backwards: on this terminal, or in an editor.
+
+    The node is called with each item of the input, which is JSON, or once if there is no input.
+    """
+    from cloche.cli import _console, _debug, _paths
+
+    with _console.reporting_errors():
+        if stdio:
+            _options.refuse(context, ["dap"], "is for a port, and --stdio takes none")
+            if source == "-":
+                raise typer.BadParameter("stdin is the editor's: give a file", param_hint="--input")
+        options = granted.of(node)
+        _paths.check_node(options)
+        _debug.run(
+            _debug.Job(
+                node=options,
+                source=source,
+                limits=_options.limits("none", granted.memory, None, "info"),
+                breakpoints=tuple(breakpoints or ()),
+                port=dap,
+                stdio=stdio,
+            )
+        )
 
 
 @app.command(cls=_options.Command)

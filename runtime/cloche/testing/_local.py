@@ -219,6 +219,9 @@ class LocalInstance(CheckedSandbox):
         answer: list[Any] = self._router.reply(crossed, self._across)
         return answer
 
+    def on_pause(self, function: Callable[[], object] | None) -> None:
+        """Does nothing: this process's own debuggers can pause the node."""
+
     def scratch(self, size: int) -> None:
         """Does nothing: `LocalGuest` refuses the grant of scratch files, and only a size of 0 comes here."""
 
