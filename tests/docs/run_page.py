@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cloche
 from blocks import Block, blocks  # its neighbour: Python puts a program's own folder on the path
+
+import cloche
 
 LOG_LINE = re.compile(r"^.*\[(debug|info|warning|error|critical) *\].*\n", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
