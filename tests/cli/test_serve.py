@@ -88,7 +88,9 @@ def test_the_status_has_each_node(served: Server) -> None:
     """As the terminal's table has it, and the graph."""
     status = json.loads(ask(served)[2])
     while status["nodes"][2]["waiting"] < 4 or status["nodes"][0]["items"] < 7:
-        status = json.loads(ask(served)[2])  # a queue of 7 before the closed gate fills, and is half full at least from then on
+        status = json.loads(
+            ask(served)[2]
+        )  # a queue of 7 before the closed gate fills, and is half full at least from then on
     assert [node["id"] for node in status["nodes"]] == ["first", "small", "last"]
     first, small, last = status["nodes"]
     assert first["items"] >= 7
