@@ -28,7 +28,7 @@ ARRAYS = """
 import numpy as np
 class N:
     def __init__(self):
-        self.a = np.zeros(1_000_000)
+        self.a = np.zeros(200_000)
     def process(self, x):
         self.a = np.concatenate([self.a[:-1], np.sin(np.arange(x, dtype=float))])
         return float(self.a.sum())
@@ -41,7 +41,7 @@ class N:
         self.kept = data[: x // 10]
         return len(self.kept)
 """
-NODES = {"counter": (COUNTER, 1, 300), "arrays": (ARRAYS, 400_000, 3), "freed": (FREED, 20_000, 3)}
+NODES = {"counter": (COUNTER, 1, 300), "arrays": (ARRAYS, 200_000, 3), "freed": (FREED, 20_000, 3)}
 Load = Callable[..., cloche.Node]
 
 
