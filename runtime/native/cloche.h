@@ -34,6 +34,8 @@ struct cloche_image {
     uint64_t wasm_stack_bytes;              /* the engine's max_wasm_stack */
     uint64_t ring_bytes;                    /* the log ring with its header */
     uint64_t ring_used_at, ring_dropped_at; /* offsets of two of its words */
+    uint64_t ring_held_at;                  /* offset of two words that are 0 if no line is held behind the ring */
+    uint64_t ring_header_bytes, ring_capacity;
     uint64_t request_buffer_bytes;
     uint64_t notice_bit;    /* what to set in the word at `notice_bit_at` once a notice is written */
     uint64_t notice_bit_at; /* its address in linear memory; 0: not known yet, no notice is given */
@@ -98,8 +100,8 @@ CLOCHE_EXPORT int cloche_read(uint64_t handle, uint64_t address, void *to, size_
 CLOCHE_EXPORT int cloche_grow(uint64_t handle, uint64_t bytes);
 
 /* Find where the memory of a guest at rest differs from the image's: from that of the guest `image`, which has never run and which
-   the caller keeps from being freed meanwhile. Behind the image's end its memory counts as zeros. What calls have left on the
-   stack, which is empty, is overwritten with the image's bytes first. Only the pages, of 4096 bytes, are compared whose numbers
+   the caller keeps from being freed meanwhile. Behind the image's end its memory counts as zeros. What calls have left
+   where nobody reads it any more (the stack, the log ring, the notice) is overwritten with the image's bytes first. Only the pages, of 4096 bytes, are compared whose numbers
    are at `pages`; those that differ are left there, in the same order, and their masks, of 64 bytes each, are written to `masks`, where
    there must be room for all pages. found[0] gets the number of pages that differ, found[1] the bytes of their words that
    differ. CLOCHE_REFUSED for a page outside of the memory. */

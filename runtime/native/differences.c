@@ -4,9 +4,10 @@
    bit i, counted from the lowest bit of the first byte, says whether word i differs. Then come the words themselves. So the
    differences of a memory are the same bytes wherever they are found, and never larger than the pages with their masks.
 
-   The stack of a guest at rest is empty, and all memory below the stack pointer (the image is linked with --stack-first). What calls
-   have left there is overwritten with the image's bytes, or else equal states would differ: the guest uses more of its stack
-   when a poll or a notice came at another moment. */
+   What calls have left behind in memory that nobody reads any more is overwritten with the image's bytes first, or else equal states
+   would differ by it. That is the stack, which is empty at rest (the image is linked with --stack-first, so it is all memory
+   below the stack pointer); the log ring, once the host has taken all records; the words of the notice. What is in there
+   depends on when a poll or a notice came, on how records were taken, and on how items were batched. */
 #include "core.h"
 #include <string.h>
 
@@ -39,11 +40,32 @@ static uint64_t words_of(const uint64_t *mask) {
     for (int g = 0; g < GROUPS; g++) count += (uint64_t)__builtin_popcountll(mask[g]);
     return count * WORD_BYTES;
 }
-/* Bytes of the stack; 0 if something is on it. */
-static uint64_t stack_size(struct guest *guest) {
+/* Memory that nobody reads any more. */
+struct dead {
+    uint64_t from, to;
+};
+enum { STACK, RING, NOTICE, DEAD };
+static void find_dead(struct guest *guest, struct dead *dead) {
+    const struct cloche_image *image = guest->image;
     struct engine_val value;
+    uint32_t used, held[2];
+    const uint8_t *ring = guest->base + guest->words[WORD_RING];
     engine.global_get(guest->context, &guest->stack_pointer.of, &value);
-    return value.of.i32 == guest->stack_top ? (uint32_t)value.of.i32 : 0;
+    memcpy(&used, ring + image->ring_used_at, sizeof used);
+    memcpy(held, ring + image->ring_held_at, sizeof held);
+    dead[STACK] = (struct dead){0, value.of.i32 == guest->stack_top ? (uint32_t)value.of.i32 : 0};
+    dead[RING].from = guest->words[WORD_RING] + image->ring_header_bytes;
+    dead[RING].to = held[0] || held[1] ? dead[RING].from + image->ring_capacity : guest->words[WORD_RING] + image->ring_bytes;
+    if (used) dead[RING].to = dead[RING].from;
+    dead[NOTICE] = (struct dead){guest->words[WORD_NOTICE], guest->words[WORD_NOTICE] + NOTICE_BYTES};
+}
+
+static void forget(uint8_t *page, const uint8_t *image, uint64_t start, const struct dead *dead) {
+    for (int i = 0; i < DEAD; i++) {
+        uint64_t from = dead[i].from > start ? dead[i].from : start;
+        uint64_t to = dead[i].to < start + PAGE_BYTES ? dead[i].to : start + PAGE_BYTES;
+        if (from < to) memcpy(page + (from - start), image + (from - start), to - from);
+    }
 }
 
 CLOCHE_EXPORT int cloche_compare(uint64_t handle, uint64_t image, uint32_t *pages, size_t count, uint8_t *masks, uint64_t *found) {
@@ -51,7 +73,9 @@ CLOCHE_EXPORT int cloche_compare(uint64_t handle, uint64_t image, uint32_t *page
     if (!guest || !other) return CLOCHE_NO_GUEST;
     int status = guest_take(guest, handle, CLOCHE_AT_REST);
     if (status) return status;
-    uint64_t size = size_of(guest), image_size = size_of(other), stack = stack_size(guest), bytes = 0;
+    uint64_t size = size_of(guest), image_size = size_of(other), bytes = 0;
+    struct dead dead[DEAD];
+    find_dead(guest, dead);
     size_t kept = 0;
     for (size_t n = 0; n < count; n++) {
         uint32_t page = pages[n];
@@ -61,10 +85,7 @@ CLOCHE_EXPORT int cloche_compare(uint64_t handle, uint64_t image, uint32_t *page
         }
         uint8_t *have = guest->base + (uint64_t)page * PAGE_BYTES;
         const uint8_t *want = has_page(image_size, page) ? other->base + (uint64_t)page * PAGE_BYTES : zeros;
-        if (((uint64_t)page + 1) * PAGE_BYTES <= stack) {
-            memcpy(have, want, PAGE_BYTES);
-            continue;
-        }
+        forget(have, want, (uint64_t)page * PAGE_BYTES, dead);
         uint64_t mask[GROUPS];
         for (int g = 0; g < GROUPS; g++) mask[g] = differing(have + g * GROUP_BYTES, want + g * GROUP_BYTES);
         uint64_t wanted = words_of(mask);

@@ -139,3 +139,23 @@ CASE(what_calls_have_left_on_the_stack_counts_for_nothing) {
     gone(guest), gone(pristine);
     free(image.engine);
 }
+
+CASE(records_that_were_taken_and_the_notice_count_for_nothing) {
+    image = fake_image(CLOCHE_GUARD);
+    struct made guest = one(), pristine = one();
+    uint8_t *ring = base(guest) + FAKE_RING, *notice = base(guest) + FAKE_NOTICE;
+    memset(ring + 16, 1, 48); /* the records, and the lines that are held behind them */
+    memset(notice, 1, NOTICE_BYTES);
+    SAME(compare(guest, pristine), CLOCHE_DONE);
+    SAME(found[0], 0), SAME(ring[16], 0), SAME(ring[63], 0), SAME(notice[NOTICE_BYTES - 1], 0);
+    memset(ring + 16, 1, 48);
+    ring[12] = 1; /* a line is held */
+    SAME(compare(guest, pristine), CLOCHE_DONE);
+    SAME(found[0], 1), SAME(found[1], 8 + 16), SAME(ring[47], 0), SAME(ring[48], 1), SAME(ring[12], 1);
+    memset(ring + 16, 1, 48);
+    ring[0] = 1; /* there are records */
+    SAME(compare(guest, pristine), CLOCHE_DONE);
+    SAME(found[1], 64), SAME(ring[16], 1);
+    gone(guest), gone(pristine);
+    free(image.engine);
+}

@@ -438,6 +438,9 @@ struct cloche_image fake_image(enum cloche_metering metering) {
                                  .ring_bytes = 64,
                                  .ring_used_at = 0,
                                  .ring_dropped_at = 4,
+                                 .ring_held_at = 8,
+                                 .ring_header_bytes = 16,
+                                 .ring_capacity = 32,
                                  .request_buffer_bytes = FAKE_REQUEST_BYTES,
                                  .notice_bit = FAKE_BREAKER_BIT,
                                  .notice_bit_at = FAKE_BREAKER};

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ ARRAYS = """
 import numpy as np
 class N:
     def __init__(self):
-        self.a = np.zeros(1_000_000)
+        self.a = np.zeros(200_000)
     def process(self, x):
         self.a = np.concatenate([self.a[:-1], np.sin(np.arange(x, dtype=float))])
         return float(self.a.sum())
@@ -40,7 +41,7 @@ class N:
         self.kept = data[: x // 10]
         return len(self.kept)
 """
-NODES = {"counter": (COUNTER, 1, 300), "arrays": (ARRAYS, 400_000, 3), "freed": (FREED, 20_000, 3)}
+NODES = {"counter": (COUNTER, 1, 300), "arrays": (ARRAYS, 200_000, 3), "freed": (FREED, 20_000, 3)}
 Load = Callable[..., cloche.Node]
 
 
@@ -166,6 +167,27 @@ def test_a_page_that_is_again_as_the_images_counts_for_nothing(load: Load) -> No
     memory._view[there] = before
     assert node.snapshot().memory_digest == taken.memory_digest
     assert node.snapshot() == taken
+
+
+@here
+def test_logs_that_were_taken_count_for_nothing(load: Load, runtime: cloche.Runtime) -> None:
+    """Whether their records were taken one by one or all at once; and they do not make a snapshot larger."""
+    grants, limits = cloche.Grants(clock=cloche.Clock("frozen", start=0), seed=b"seed"), patient(log_records=10_000)
+    node = load(
+        "import logging\nclass N:\n    def process(self, x):\n        for i in range(x): logging.info('text ' * 40, extra={'i': i})\n        return x\n",
+        grants=grants,
+    )
+    node.process(1)
+    taken = node.snapshot()
+    options: dict[str, Any] = {"grants": grants, "limits": limits, "reseed": False}
+    with runtime.restore(taken, **options) as quiet, runtime.restore(taken, **options) as live:
+        records: list[cloche.LogRecord] = []
+        live.__cloche__.sandbox.on_record = records.append
+        for each in (quiet, live):
+            assert each.process(500) == 500
+        assert len(records) >= 100
+        assert quiet.snapshot().memory_digest == live.snapshot().memory_digest
+        assert quiet.snapshot().size_bytes < taken.size_bytes + 20_000
 
 
 @here

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -363,3 +364,39 @@ def test_an_open_stream_and_a_pending_task_go_to_another_process(load, runtime, 
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "2 2 [9.0, 12.0, ['later']]", done.stderr
     assert list(stream)[-1] == ["later"]
+
+
+@here
+def test_random_snapshots_are_refused_or_stay_in_their_sandbox(load, runtime, thorough):
+    """Faults in every column and in the description, behind a right digest: an error of Cloche's, or a guest of its own."""
+    snapshot = load(COUNTER).snapshot()
+    limits = patient(deadline_s=0.2, load_s=0.2)
+    rng = random.Random(5)
+    for _ in range(400 if thorough else 12):
+        changes = {name: faulty(rng, getattr(snapshot, name)) for name in COLUMNS if rng.random() < 0.5}
+        if rng.random() < 0.3:
+            changes["request"] = rng.choice([0, 1, snapshot.request + 8, snapshot.memory_bytes - 1, 1 << 31, 1 << 40])
+        if rng.random() < 0.3:
+            changes["memory_bytes"] = rng.choice([0, 1 << 16, snapshot.memory_bytes + 65536, snapshot.memory_bytes - 1])
+        ways = [
+            lambda: Snapshot.from_bytes(_forged(snapshot, **changes)),  # noqa: B023  # called in this round
+            lambda: dataclasses.replace(snapshot, **changes),  # noqa: B023
+        ]
+        for way in ways:
+            try:
+                with runtime.restore(way(), limits=limits) as back:
+                    back.process(1)
+            except cloche.ClocheError:
+                pass
+    with runtime.restore(snapshot) as back:
+        assert back.process(1) == 1
+
+
+def faulty(rng: random.Random, column: bytes) -> bytes:
+    """The column with some bytes changed, or a few more or fewer."""
+    changed = bytearray(column)
+    for _ in range(rng.randint(1, 30)):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    if rng.random() < 0.2:
+        del changed[-rng.choice([4, 8, 64]) :]
+    return bytes(changed)

@@ -214,6 +214,9 @@ class Engine:
             ring_bytes=abi.RING_HEADER_BYTES + abi.RING_CAPACITY + 2 * abi.RING_HELD_BYTES,
             ring_used_at=_RING_OFFSETS["used"],
             ring_dropped_at=_RING_OFFSETS["dropped"],
+            ring_held_at=_RING_OFFSETS["held1"],
+            ring_header_bytes=abi.RING_HEADER_BYTES,
+            ring_capacity=abi.RING_CAPACITY,
             request_buffer_bytes=abi.REQUEST_BUFFER_BYTES,
         )
         self.image_address = ctypes.addressof(self._image)

@@ -355,7 +355,8 @@ class Memory:
     def differences(self, image: Memory) -> tuple[bytes, bytes, bytes]:
         """Where this memory differs from the image's, as columns for `patch`; docs/reference/recordings.md explains them.
 
-        What calls have left on the guest's stack, which is empty at rest, is overwritten with the image's bytes.
+        What calls have left where nobody reads it any more (the stack, the log ring, the notice) is overwritten with the image's
+        bytes.
 
         Args:
             image: linear memory of a guest that has never run.
