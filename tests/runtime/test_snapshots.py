@@ -282,6 +282,19 @@ def test_a_bomb_whose_description_agrees_takes_no_memory(load):
 
 
 @here
+def test_max_bytes_alone_bounds_a_snapshot(load):
+    """A memory may have up to four gigabytes."""
+    body = bytearray(_forged(load(COUNTER).snapshot(), **NONE)[:-32])
+    at = body.index(b"words".ljust(32, b"\0")) + 32
+    body[at : at + 16] = struct.pack("<QQ", 0, 2 << 30)
+    data = bytes(body) + hashlib.blake2b(body, digest_size=32).digest()
+    with pytest.raises(cloche.ClocheError, match="over max_bytes=268435456"):
+        Snapshot.from_bytes(data)
+    with pytest.raises(cloche.ClocheError, match="section 'words' cannot be read"):
+        Snapshot.from_bytes(data, max_bytes=4 << 30)
+
+
+@here
 def test_what_max_bytes_lets_pass_takes_little_more(load):
     """Also if all of it is pages and masks, which are looked at one by one."""
     snapshot = load(COUNTER).snapshot()

@@ -180,7 +180,7 @@ class Snapshot:
                 f"the snapshot has version 1, this Cloche reads {_VERSION}: take it anew, or restore it with the Cloche that "
                 "made it"
             )
-        content = _container.read(data, _KIND, _VERSION, key=key)
+        content = _container.read(data, _KIND, _VERSION, key=key, max_bytes=2 * _MOST_MEMORY)
         taken = sum(map(content.size, _COLUMNS))
         if taken > max_bytes + max_bytes // _SHARE:
             raise ClocheError(f"the snapshot takes {taken} bytes, over max_bytes={max_bytes}")
