@@ -17,10 +17,12 @@ from tests.debug.client import PATIENCE_S
 from tests.debug.conftest import PROGRAM
 
 
-def talked(node: cloche.Node, commands: str, *data: Any, **options: Any) -> tuple[Any, list[str]]:
+def talked(
+    node: cloche.Node, commands: str, *data: Any, printed: list[str] | None = None, **options: Any
+) -> tuple[Any, list[str]]:
     """Call a node while commands are typed. Returns its result, and the lines that were printed."""
     typed: Iterator[str] = iter(commands.split(";"))
-    printed: list[str] = []
+    printed = [] if printed is None else printed
 
     def read(prompt: str) -> str:
         try:
@@ -70,8 +72,12 @@ def test_breakpoint_in_the_node(load: Callable[..., cloche.Node]) -> None:
 def test_an_exception_stops_before_the_node_is_left(load: Callable[..., cloche.Node]) -> None:
     """Without being asked for: that is what a debugger is opened for."""
     node = load("def process(n):\n    x = 3\n    return x / n\n")
+    lines: list[str] = []
     with pytest.raises(cloche.NodeRaisedError, match="ZeroDivisionError"):
-        talked(node, "p x;c", 0, stop_on_entry=False)
+        talked(node, "x + 1;bn;bn;n;p x;c;c", 0, stop_on_entry=False, printed=lines)
+    assert lines[0] == "ZeroDivisionError: division by zero (leaves the node)"
+    places = [line for line in lines if line.startswith("> ")]
+    assert places == [f"> node.py({line}) process()" for line in (3, 3, 2, 3, 3)]
 
 
 NODES = "def double(item):\n    twice = 2 * item\n    return twice\n"

@@ -408,7 +408,7 @@ class Session:
         if past is not None and isinstance(command, Go | Command):
             if isinstance(command, Go) or command.changes:
                 past.stops[-1].append(command)
-            if isinstance(command, Command) and command.is_deed and past.reason == "exception":
+            if isinstance(command, Go) and past.reason == "exception" and any(map(_is_deed, past.stops[-1])):
                 past.problem = "values were changed at an exception, and a second run cannot be stopped there"
         if command == Go("detach"):
             self._is_started = False
@@ -486,6 +486,10 @@ class Session:
 
 def _stay(_session: Session, _frontend: Frontend, _stop: Stop, _back: Back) -> Arrived:
     raise GuestError("NotImplementedError", "this debugger cannot go back")
+
+
+def _is_deed(command: Command | Go) -> bool:
+    return isinstance(command, Command) and command.is_deed
 
 
 def _detaching() -> Talk:

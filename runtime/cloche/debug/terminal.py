@@ -159,7 +159,7 @@ class Terminal:
             case "a" | "args" | "locals":
                 yield from self._locals()
             case "p" | "pp":
-                yield from self._print_value(rest)
+                yield from self._print_value(rest, changes=False)
             case "v":
                 yield from self._parts(rest)
             case _:
@@ -219,8 +219,8 @@ class Terminal:
             for row in rows:
                 self._write(f"{row.name} = {row.text}")
 
-    def _print_value(self, expression: str) -> Generator[Any, Any, None]:
-        row = read_variable((yield Command("evaluate", (expression, self._number), changes=True)))
+    def _print_value(self, expression: str, *, changes: bool = True) -> Generator[Any, Any, None]:
+        row = read_variable((yield Command("evaluate", (expression, self._number), changes)))
         if row.type != "NoneType":
             self._write(row.text)
 
