@@ -456,7 +456,7 @@ def replay_recording(
         float, typer.Option(min=0.001, metavar="SECONDS", help="Seconds that each call may take.")
     ] = 600.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless the replay differs.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make recorded calls again, without any grant, and say where they part from the recording (exit code 1)."""
     from cloche.cli import _console, _replay
