@@ -74,8 +74,10 @@ class ClocheError(Exception):
             if the error is about no limit.
         value: what that limit is set to.
         reached: the amount that exceeded it, in the same unit, as far as it was counted.
+        recording: path of the file with the recording of the failed call; "" if none was written (``record`` of `Runtime.load`).
     """
 
+    recording: str = ""
     item: int | None = None
     limit: str = ""
     value: float | None = None

@@ -37,10 +37,12 @@ SOURCES = (
     "guests.c",
     "handlers.c",
     "imports.c",
+    "journal.c",
     "random.c",
     "redirect.c",
     "signals.c",
     "stacks.c",
+    "tape.c",
     "timer.c",
 )
 FLAGS = (

@@ -153,6 +153,28 @@ static int ring_has_records(const struct guest *guest) {
     return used || dropped;
 }
 
+static int is_inside(const struct guest *guest, uint64_t address, uint64_t length) {
+    uint64_t size = engine.memory_size(guest->context, &guest->memory.of);
+    return address && address <= size && length <= size - address;
+}
+
+/* Whether the host may write there. Not to the stop page: once it is locked, writing would fault here. */
+static int is_writable(const struct guest *guest, uint64_t address, uint64_t length) {
+    return address >= STOP_PAGE + STOP_PAGE_BYTES && is_inside(guest, address, length);
+}
+
+const uint8_t *guest_bytes(const struct guest *guest, uint64_t address, uint64_t length) {
+    return is_writable(guest, address, length) ? guest->base + address : NULL;
+}
+
+/* A call has ended: note its reply, if it has one. */
+static void tape_reply(struct guest *guest, int status) {
+    uint64_t packed = guest->words[WORD_RESULT];
+    const uint8_t *bytes = status || guest->trapped ? NULL : guest_bytes(guest, packed >> 32, packed & UINT32_MAX);
+    if (bytes) tape_add(guest, TAPED_CAME, bytes, packed & UINT32_MAX);
+    tape_end(guest);
+}
+
 /* End the call: disarm, and leave the guest at rest, or broken. */
 static int end(struct guest *guest, int status) {
     uint64_t *words = guest->words;
@@ -161,6 +183,7 @@ static int end(struct guest *guest, int status) {
     account_settle(guest, waiting);
     if (guest->trapped) words[WORD_STOPPED] = LOAD(guest->stop);
     if (guest->noticed) timer_clear_notice(guest);
+    if (guest->taped) tape_reply(guest, status);
     words[WORD_MEMORY_BYTES] = engine.memory_size(guest->context, &guest->memory.of);
     words[WORD_RECORDS] = (uint64_t)ring_has_records(guest);
     words[WORD_TELL_AT] = words[WORD_STOP_AT] = 0;
@@ -225,21 +248,12 @@ static int unwind(struct guest *guest) {
     return CLOCHE_TRAPPED;
 }
 
-static int is_inside(const struct guest *guest, uint64_t address, uint64_t length) {
-    uint64_t size = engine.memory_size(guest->context, &guest->memory.of);
-    return address && address <= size && length <= size - address;
-}
-
-/* Whether the host may write there. Not to the stop page: once it is locked, writing would fault here. */
-static int is_writable(const struct guest *guest, uint64_t address, uint64_t length) {
-    return address >= STOP_PAGE + STOP_PAGE_BYTES && is_inside(guest, address, length);
-}
-
 CLOCHE_EXPORT int cloche_call(uint64_t handle, const uint8_t *request, size_t length) {
     struct guest *guest;
     int status = begin(handle, 1, &guest);
     if (status) return status;
     uint64_t *words = guest->words, address = words[WORD_REQUEST_AT];
+    if (tape_is_on(guest)) tape_begin(guest, request, length);
     if (length > guest->image->request_buffer_bytes) {
         if (length > UINT32_MAX) return end(guest, CLOCHE_REFUSED);
         status = start_export(guest, CLOCHE_NODE_ALLOC, (uint32_t)length, 0, 0, 0);
@@ -274,6 +288,8 @@ CLOCHE_EXPORT int cloche_answer(uint64_t handle, const uint8_t *bytes, size_t le
     int status = waits(handle, &guest);
     if (status) return status;
     if (LOAD(guest->stop)) return unwind(guest);
+    if (guest->taped && bytes) tape_add(guest, TAPED_SENT, bytes, length);
+    if (guest->taped && !bytes) tape_answered(guest, packed);
     if (bytes) {
         if (length > UINT32_MAX) return CLOCHE_REFUSED;
         status = nested_export(guest, CLOCHE_NODE_ALLOC, (uint32_t)length, 0, 0, 0);

@@ -41,7 +41,11 @@ struct guest {
     int message_length;
     uint8_t chunk[64]; /* random bytes: unused ones of the system, or the block that `chunk_of` stands for */
     int chunk_left;
-    uint64_t chunk_of[6]; /* 1, the key and the block's number; 0: the system's bytes */
+    uint64_t read[ANSWERED_RANDOM]; /* the last reading of each clock that the journal has */
+    int taped;                      /* the message of the call under way is on the tape */
+    uint64_t journal_from;          /* where the answers of the call begin in the journal */
+    int tape_lost, tape_told;       /* in this call: something had no room there; an answer told the guest to stop */
+    uint64_t chunk_of[6];           /* 1, the key and the block's number; 0: the system's bytes */
 
     /* shared with the timer: under its lock, or atomic */
     struct guest *next, *previous;
@@ -105,6 +109,21 @@ void timer_forked(void);
 
 /* random.c */
 uint64_t random_word(struct guest *guest);
+
+/* journal.c */
+void journal_note(struct guest *guest, int kind, uint64_t value); /* an import has answered so */
+int journal_take(struct guest *guest, int kind, uint64_t *value); /* what it answered; 0: something else, or nothing more */
+
+/* tape.c */
+int tape_is_on(const struct guest *guest);
+void tape_begin(struct guest *guest, const uint8_t *message, size_t length);       /* a call begins */
+void tape_add(struct guest *guest, int kind, const uint8_t *bytes, size_t length); /* a frame goes in, or comes out */
+void tape_answered(struct guest *guest, uint64_t code);                            /* a request is answered by ANSWER_* */
+void tape_end(struct guest *guest);
+
+/* core.c */
+/* The bytes of linear memory at an address; NULL if the range is not inside, or meets the stop page. */
+const uint8_t *guest_bytes(const struct guest *guest, uint64_t address, uint64_t length);
 
 /* guests.c */
 struct guest *table_take(void); /* a guest without image and store; NULL: no memory */

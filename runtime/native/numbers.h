@@ -64,6 +64,30 @@ enum cloche_clock_mode {
     CLOCK_MODE_STANDING = 2, /* a time that stands still */
 };
 
+/* What the core does with the journal of a guest. */
+enum cloche_journal_mode {
+    JOURNAL_MODE_OFF = 0,
+    JOURNAL_MODE_RECORD = 1, /* notes what the imports answer */
+    JOURNAL_MODE_REPLAY = 2, /* the imports answer what the journal has */
+};
+
+/* Which import has answered, in a journal. */
+enum cloche_answered {
+    ANSWERED_REALTIME = 0,
+    ANSWERED_MONOTONIC = 1,
+    ANSWERED_CPU_TIME = 2,
+    ANSWERED_RANDOM = 3,
+    ANSWERED_SLEEP = 4,
+};
+
+/* What an entry of a recorded guest's tape is. */
+enum cloche_taped {
+    TAPED_SENT = 6, /* a frame that went in: a message, or the answer to a request */
+    TAPED_CAME = 7, /* a frame that came out: a request, or the reply */
+    TAPED_ANSWERED = 8, /* a request was answered by a code: one byte, and one of enum cloche_reason */
+    TAPED_ENDED = 9, /* the call has ended: twice four bytes: its part of the journal; enum cloche_reason; whether it can be replayed */
+};
+
 /* What Python and the core share of a guest; times are nanoseconds. */
 enum cloche_word {
     /* set by Python, between calls */
@@ -85,6 +109,9 @@ enum cloche_word {
     WORD_GRANTED = 18, /* whether the import `call` asks Python; 0: it answers that nothing is granted */
     WORD_ACCOUNT = 19, /* address of the struct cloche_account that pays for the processor time of calls; 0: none */
     WORD_ITEMS = 20, /* items of the batch in the next message, each of which has a deadline of its own; 0: it is no batch */
+    WORD_JOURNAL_MODE = 21, /* enum cloche_journal_mode */
+    WORD_JOURNAL = 22, /* address of the journal, which Python owns */
+    WORD_JOURNAL_BYTES = 23, /* its size */
     /* set by the core */
     WORD_STATE = 24, /* enum cloche_state */
     WORD_ADDRESS = 25, /* of a request of the guest */
@@ -106,9 +133,18 @@ enum cloche_word {
     WORD_LAYOUT = 41, /* of the layout table */
     WORD_SERIAL = 42, /* number of the call under way, or of the last one: for cloche_cancel */
     WORD_SPENT_NS = 43, /* processor time of the last call, as its account has paid it; 0 without an account */
+    WORD_JOURNAL_AT = 44, /* bytes of the journal that are written, or that have been taken; Python sets it to 0 */
+    WORD_JOURNAL_LOST = 45, /* answers for which it had no room, or which it did not have; likewise */
+    WORD_JOURNAL_TOLD = 46, /* whether a sleep that it has was cut short, so that the guest was told there; likewise */
+    WORD_TAPE = 48, /* address of the tape, which Python owns, as the journal; set by Python, between calls */
+    WORD_TAPE_BYTES = 49, /* its size; likewise */
+    WORD_TAPE_AT = 50, /* bytes that are written; Python sets it to 0 */
+    WORD_TAPE_WANTS = 51, /* 1: Python has to empty it before the next call; 2: a call on it cannot be replayed; likewise */
+    WORD_TAPE_CALLS = 52, /* calls that have ended on it; likewise */
+    WORD_TAPE_MOST = 53, /* calls after which Python wants to empty it; set by Python, between calls */
 };
 
-#define CLOCHE_WORDS 48
+#define CLOCHE_WORDS 64
 #define NOTICE_NONE 0
 #define NOTICE_DEADLINE 1
 #define NOTICE_CANCEL 2

@@ -20,7 +20,13 @@ FOR_THE_CORE = (
     *("NOTICE_NONE", "NOTICE_DEADLINE", "NOTICE_CANCEL", "NOTICE_POLL", "ANSWER_NONE", "ANSWER_INTERRUPTED"),
     *("CLOCK_ID_REALTIME", "CLOCK_ID_MONOTONIC", "STOP_PAGE", "STOP_PAGE_BYTES", "WASI_EINTR"),
 )
-PREFIXES = {core.Word: "WORD_", core.ClockMode: "CLOCK_MODE_"}
+PREFIXES = {
+    core.Word: "WORD_",
+    core.ClockMode: "CLOCK_MODE_",
+    core.JournalMode: "JOURNAL_MODE_",
+    core.Answered: "ANSWERED_",
+    core.Taped: "TAPED_",
+}
 NAMES = {"NONE": "NO_REASON"}
 """A member's name in C, where that has no name of its class before it."""
 
@@ -29,7 +35,8 @@ def text() -> str:
     """What numbers.h has to be."""
     source = inspect.getsource(core)
     lines = ["/* clang-format off */", ""]
-    for kind in (core.Status, core.Reason, core.Metering, core.Function, core.State, core.ClockMode, core.Word):
+    kinds = (core.Status, core.Reason, core.Metering, core.Function, core.State, core.ClockMode)
+    for kind in (*kinds, core.JournalMode, core.Answered, core.Taped, core.Word):
         assert kind.__doc__ is not None
         tag = kind.__doc__[kind.__doc__.index("``enum ") :].split()[1].strip("`).,:")
         prefix = PREFIXES.get(kind, "CLOCHE_")

@@ -47,6 +47,9 @@ def draw(item):
     return random.randrange(10**9)
 def rest(item):
     time.sleep(0.3)
+def spin(item):
+    for _ in range(10**6):
+        pass
 def grow(item):
     return len(bytearray(80 << 20))
 def log(item):
@@ -172,6 +175,11 @@ OPTIONS: dict[str, Effect] = {
     "run --isolation": Effect(RUN.format("echo"), "--isolation process", "isolation: process", "isolation: none"),
     "run --log-level": Effect(RUN.format("log"), "--log-level debug", "a word in passing"),
     "run --profile": Effect(RUN.format("echo"), "--profile p.json", "p.json: {"),
+    "run --record": Effect(RUN.format("echo"), "--record kept", "kept/echo-last.cloche"),
+    "replay --metering": Effect("replay call.cloche", "--metering epoch", "metering: epoch", f"metering: {DEFAULT_METERING}"),
+    "replay --deadline": Effect("replay call.cloche", "--deadline 0.001", "results: different", code=1),
+    "replay --json": Effect("replay call.cloche", "--json", '"same": true', "results: equal"),
+    "replay --quiet": Effect("replay call.cloche", "--quiet", hides="results: equal"),
     "run --allow-native": Effect("run native.json --input one.jsonl --quiet", "--allow-native echo", "41\n", "give it the placement", 0),
     "run --fallback": Effect("run native.json --input one.jsonl --quiet", "--fallback wasm", "41\n", "give it the placement", 0),
     "run --session": Effect("run session.json --input one.jsonl --quiet", "--session s1", '"s1"', "null"),
@@ -332,6 +340,11 @@ def seen(
     before = set(folder.rglob("*"))
 
     def call(line: str) -> tuple[int, str]:
+        if line.startswith("replay"):
+            with cloche.Runtime() as runtime:
+                node = runtime.load("nodes.py", "spin", record=True)
+                node.process(1)
+                node.recording.save("call.cloche")
         made.clear()
         if line.startswith("image prune"):
             monkeypatch.setenv("CLOCHE_CACHE", "pruned")  # never this user's

@@ -20,6 +20,7 @@ TREE = Path(__file__).parents[2]
 REFERENCE = TREE / "docs" / "reference"
 VERBS = [
     ["run"],
+    ["replay"],
     ["plan"],
     ["debug"],
     ["check"],

@@ -17,8 +17,8 @@ import cbor2
 import pytest
 
 import cloche
+from cloche._codec import check_items
 from cloche._isolation import channel as _channel
-from cloche._isolation.forwarding_codec import check_items
 from cloche._isolation.protocol import ANSWER, BODY, INLINE, LENGTH, RANGE, REQUEST, SNAPSHOT, Answer, Request
 from cloche._isolation.remote_instance import RemoteInstance
 from cloche._runtime.spending import _size

@@ -21,10 +21,12 @@ CORE_SOURCES = (
     "guests",
     "handlers",
     "imports",
+    "journal",
     "random",
     "redirect",
     "signals",
     "stacks",
+    "tape",
     "timer",
 )
 HARNESS_SOURCES = ("fake", "calls", "differences", "faults", "races", "world")

@@ -28,8 +28,10 @@ ORDER = (
     "grants image _requests remedies",
     "_arguments _files budget",
     "_sandbox",
+    "_recording",
     "_isolation debug",
     "_runtime",
+    "replay",
     "_profiling testing repl",
     "profiling pipeline telemetry",
     "cloche",
@@ -53,7 +55,9 @@ RAW_ACCESS = {
     "CDLL", "POINTER", "data_len", "data_ptr", "from_address", "from_buffer", "memmove", "memory_base", "memset", "string_at",
 }  # fmt: skip
 """Names that turn an address into bytes, or bytes into an address; `ctypes.cast` is looked for as well."""
-MAY_REACH_MEMORY = {f"cloche/_wasm/{name}.py" for name in ("artifacts", "bindings", "core", "engine", "memory", "slot")}
+MAY_REACH_MEMORY = {
+    f"cloche/_wasm/{name}.py" for name in ("artifacts", "bindings", "core", "engine", "journal", "memory", "slot")
+}
 MAY_USE_CTYPES = MAY_REACH_MEMORY | {"cloche/_wasm/frames.py"}
 READS_ARROW = {"cloche/frames/_arrow.py"}
 """Reads structs of libraries of the host's process, which it trusts; no address of a guest's comes there."""

@@ -1,5 +1,6 @@
 """Values to frames and back. Guest bytes are hostile until this package has decoded them."""
 
+from cloche._codec.cbor import check_items
 from cloche._codec.cbor import write as write_cbor
 from cloche._codec.codec import (
     REFUSED,
@@ -20,6 +21,7 @@ __all__ = [
     "CountedCodec",
     "Lowering",
     "Refused",
+    "check_items",
     "decode_record",
     "refusal",
     "refused_reply",

@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from cbor2 import CBOREncoder, CBORTag, dump, dumps
 
-__all__ = ["TooLarge", "write", "write_listless", "write_within"]
+from cloche.errors import ProtocolError
+
+__all__ = ["TooLarge", "check_items", "write", "write_listless", "write_within"]
 
 
 class TooLarge(Exception):
@@ -90,3 +92,29 @@ def write_within(value: Any, room: int, before: int = 0, *, listless: bool = Fal
     file = _Room(room, before)
     dump(value, file, encoders=None if listless else _ENCODERS)
     return file.getvalue()
+
+
+def check_items(frame: bytes, most: int) -> None:
+    """Count the items of a frame, as the guest's validator does: small items cost far more memory decoded than encoded.
+
+    Raises:
+        ProtocolError: the frame has more than `most` items, or is not well-formed CBOR.
+    """
+    at, size = 0, len(frame)
+    for _ in range(most):
+        if at >= size:
+            return
+        head = frame[at]
+        at += 1
+        major, short = head >> 5, head & 31
+        length = short
+        if short >= 24:
+            wide = 1 << (short - 24)
+            if wide > 8:
+                raise ProtocolError("the reply is not well-formed")
+            length = int.from_bytes(frame[at : at + wide])
+            at += wide
+        if major == 2 or major == 3:
+            at += length
+    if at < size:
+        raise ProtocolError(f"the reply has more than value_nodes={most} items")

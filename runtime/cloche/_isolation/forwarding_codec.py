@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from cloche._codec import Codec, Counted, write_cbor
+from cloche._codec import Codec, Counted, check_items, write_cbor
 from cloche.errors import InternalError, ProtocolError
 from cloche_wire import tags
 
@@ -92,29 +92,3 @@ class CountedRemoteCodec(Counted, RemoteCodec):
 
 def _nowhere(body: Any) -> int:
     raise InternalError("a body was placed in the memory of a guest that is out of reach")
-
-
-def check_items(frame: bytes, most: int) -> None:
-    """Count the items of a frame, as the guest's validator does: small items cost far more memory decoded than encoded.
-
-    Raises:
-        ProtocolError: the frame has more than `most` items, or is not well-formed CBOR.
-    """
-    at, size = 0, len(frame)
-    for _ in range(most):
-        if at >= size:
-            return
-        head = frame[at]
-        at += 1
-        major, short = head >> 5, head & 31
-        length = short
-        if short >= 24:
-            wide = 1 << (short - 24)
-            if wide > 8:
-                raise ProtocolError("the reply is not well-formed")
-            length = int.from_bytes(frame[at : at + wide])
-            at += wide
-        if major == 2 or major == 3:
-            at += length
-    if at < size:
-        raise ProtocolError(f"the reply has more than value_nodes={most} items")

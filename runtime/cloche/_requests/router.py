@@ -185,14 +185,25 @@ class GuestRequestRouter(FramedRequestRouter):
             ProtocolError: the range, the request, or the block that the guest provides for the answer breaks the protocol.
             Trapped: the guest was stopped while it allocated that block.
         """
-        memory, limits = self._memory, self._limits
-        if length and memory.check(address, length, limits.value_nodes, limits.value_depth):
-            request = memory.read(address, length, limits.reply_bytes)
-        elif length and memory.check(address, length, _ANY_NODES, limits.value_depth):
-            request = b""
-        else:
-            raise ProtocolError("a request to the host is not well-formed, or passes value_depth")
+        request = self.read(address, length)
         try:
             return self.respond(request)
         except NoRoomError:
             return abi.ANSWER_NO_MEMORY
+
+    def read(self, address: int, length: int) -> bytes:
+        """The frame of a request that the validator accepts; empty if it has more items than `value_nodes` allows.
+
+        Args:
+            address: of the request in guest memory.
+            length: of the request, in bytes.
+
+        Raises:
+            ProtocolError: the range or the request breaks the protocol.
+        """
+        memory, limits = self._memory, self._limits
+        if length and memory.check(address, length, limits.value_nodes, limits.value_depth):
+            return memory.read(address, length, limits.reply_bytes)
+        if length and memory.check(address, length, _ANY_NODES, limits.value_depth):
+            return b""
+        raise ProtocolError("a request to the host is not well-formed, or passes value_depth")

@@ -21,6 +21,7 @@ from cloche.errors import ClocheError, ClosedError
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
+    from cloche._recording import Recording
     from cloche._records import StreamPosition
     from cloche._runtime.log_calls import LogCalls
     from cloche._sandbox import Observer, Sandbox, Snapshot
@@ -220,6 +221,14 @@ class NodeCalls:
         """See `Node.snapshot`."""
         self.check_free()
         return self.sandbox.snapshot(self.info)
+
+    @exclusive
+    def recording(self) -> Recording:
+        """See `Node.recording`."""
+        from cloche._recording import recording_of  # few programs record
+
+        self.check_free()
+        return recording_of(self.sandbox.recorded, self.name)
 
     @exclusive
     def open_lease(self, holder: object) -> None:

@@ -19,6 +19,8 @@ from cloche.grants import Grants
 from cloche.limits import Limits
 
 if TYPE_CHECKING:
+    from cloche._recording import Record
+    from cloche._sandbox import Recorder
     from cloche.source import Modules
 
 __all__ = ["ELSEWHERE", "ELSEWHERE_FOR_POOL", "LoadOptions", "PoolKeywords"]
@@ -60,6 +62,9 @@ class LoadOptions:
     session_id: str | None = None
     policy: RecoveryPolicy = field(default_factory=RecoveryPolicy)
     budget: Budget | None = None
+    record: Record | None = None
+    recorder: Recorder | None = None
+    """Of the node that is brought back after a break; None: of a new node."""
     is_own: bool = False
     """Whether Cloche makes the node for itself: it is not listed, counted or reported."""
     in_pool: bool = False

@@ -23,6 +23,7 @@ from cloche._sandbox import Stats
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
+    from cloche._recording import Recording
     from cloche._records import LogRecord, StreamPosition
     from cloche._runtime.call_options import CallOptions
     from cloche._runtime.calls import NodeCalls
@@ -364,6 +365,16 @@ class Node(Closable):
     def checkpoint(self) -> Snapshot | None:
         """The state from which the node would continue if it broke now; None with ``on_break="raise"``."""
         return self._sandbox.checkpoint
+
+    @property
+    def recording(self) -> Recording:
+        """A recording of the node's last calls, if it was loaded with ``record``; `Recording.save` writes it to a file.
+
+        Raises:
+            ClocheError: the node is not recorded, or is in a call of this thread.
+            ClosedError: the node is closed.
+        """
+        return self.__cloche__.recording()
 
     @property
     def stats(self) -> Stats:

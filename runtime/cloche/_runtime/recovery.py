@@ -18,7 +18,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
     from cloche._requests import DebugHandler, ServiceHandler
-    from cloche._sandbox import CheckedSandbox, Observer, Snapshot, Stats, Watch
+    from cloche._sandbox import CheckedSandbox, Observer, Recorded, Snapshot, Stats, Watch
     from cloche._wasm import FrameInfo
     from cloche.limits import Limits
 
@@ -140,6 +140,11 @@ class Supervisor:
     def checkpoint(self) -> Snapshot:
         """See `Sandbox`."""
         return self._checkpoint
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """See `Sandbox`."""
+        return self._sandbox.recorded
 
     @property
     def generation(self) -> int:

@@ -40,10 +40,13 @@ from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
 from cloche._runtime.tracing import Tracing, chosen
 from cloche._sandbox import (
     Instance,
+    RecordedInstance,
+    ReplayedInstance,
     Sink,
     Snapshot,
     Watched,
     WatchedInstance,
+    WatchedRecordedInstance,
     interruption,
     load_request,
     name_limit,
@@ -72,8 +75,9 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._isolation import WorkerPool
+    from cloche._recording import Record, Recording
     from cloche._runtime.pool import Pool
-    from cloche._sandbox import CheckedSandbox, Sandbox
+    from cloche._sandbox import CheckedSandbox, Intercept, Sandbox, Tape
     from cloche.budget import Budget
 
 __all__ = ["Runtime"]
@@ -231,6 +235,7 @@ class Runtime(Closable):
         checkpoint_every: int | None = None,
         max_restarts: int = 3,
         budget: Budget | None = None,
+        record: Record | str | os.PathLike[str] | bool | None = None,
     ) -> Node:
         """Load a node into a sandbox of its own: compile, import, find the entry, call ``__init__(**params)``.
 
@@ -253,6 +258,9 @@ class Runtime(Closable):
                 0.6 MB, in some 0.3 ms.
             max_restarts: how often in a row the node may break without having answered a call; after that it stays broken.
             budget: what the node may use together with others, see `Budget`; its clones have it, too. None: nothing but its limits.
+            record: record the node's calls, so that they can be replayed (docs/how-to/record-and-replay.md): a
+                `cloche.replay.Record`; or the path of a folder, to which a file is written for each call that fails; or True, to
+                keep the last calls for `Node.recording` only. None: nothing is recorded.
 
         Raises:
             NodeLoadError: the code does not compile or import, has no such entry, or ``__init__`` raised; the message says what
@@ -262,6 +270,7 @@ class Runtime(Closable):
             BrokenInstanceError: loading passed another limit, or crashed the guest.
             BudgetError: the budget is used up.
             FileNotFoundError: `source` is a path that does not exist.
+            ClocheError: `record` was given, and the runtime has ``isolation="process"``.
             ClosedError: the runtime is closed.
             TypeError: an argument has the wrong class; the message names the argument.
         """
@@ -275,6 +284,7 @@ class Runtime(Closable):
             session_id=session_id,
             budget=budget,
             policy=RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts),
+            record=self._checked_record(record),
         )
         return self._loaded(source, options)
 
@@ -291,6 +301,7 @@ class Runtime(Closable):
         checkpoint_every: int | None = None,
         max_restarts: int = 3,
         budget: Budget | None = None,
+        record: Record | str | os.PathLike[str] | bool | None = None,
     ) -> Node:
         """Make a node from a snapshot, in a sandbox of its own. A snapshot can be restored any number of times.
 
@@ -307,6 +318,7 @@ class Runtime(Closable):
             checkpoint_every: as for `load`.
             max_restarts: as for `load`.
             budget: as for `load`.
+            record: as for `load`.
 
         Raises:
             ImageError: the snapshot was made with another image.
@@ -323,8 +335,21 @@ class Runtime(Closable):
             grants=Grants() if grants is None else grants,
             budget=budget,
             policy=RecoveryPolicy(on_break=on_break, checkpoint_every=checkpoint_every, max_restarts=max_restarts),
+            record=self._checked_record(record),
         )
         return self._restored(snapshot, options, reseed)
+
+    def _checked_record(self, record: Any) -> Record | None:
+        if record is None or record is False:
+            return None
+        from cloche._recording import record_of  # few programs record
+
+        settings = record_of(record)
+        if settings is not None and not isinstance(self._engine, Engine):
+            raise ClocheError(
+                "a node in a worker process cannot be recorded: give record to a runtime with isolation='none'"
+            )
+        return settings
 
     def _loaded(self, source: Source | str | os.PathLike[str], options: LoadOptions) -> Node:
         """See `load`."""
@@ -503,12 +528,76 @@ class Runtime(Closable):
         if self._closed:
             raise ClosedError("the runtime is closed")
 
+    def replaying(
+        self,
+        recording: Recording,
+        tape: Tape,
+        *,
+        intercept: Intercept | None,
+        deadline_s: float | None,
+        deliver: Callable[[list[LogRecord], str], None],
+    ) -> tuple[ReplayedInstance, NodeCalls]:
+        """A sandbox that makes the calls of a recording again, and what lets in one of its calls at a time. Cloche's own.
+
+        Args:
+            recording: the recording.
+            tape: gets what the sandbox does.
+            intercept: see `cloche._sandbox.Intercept`.
+            deadline_s: seconds that each call may take.
+            deliver: gets the log records.
+
+        Raises:
+            ImageError: the recording was made with another image.
+            ClocheError: it cannot be replayed.
+            ClosedError: the runtime is closed.
+        """
+        self._check_open()
+        engine = self._engine
+        if not isinstance(engine, Engine):
+            raise ClocheError("a recording is replayed in this process: give a runtime with isolation='none'")
+        if recording.redacted:
+            raise ClocheError(
+                f"the recording of {recording.name!r} is redacted: without a state it can be read, but not replayed"
+            )
+        self._check_image(recording.image, f"the recording of {recording.name!r}")
+        info = {} if recording.state is None else recording.state.info
+
+        def make(lock: NodeLock) -> tuple[ReplayedInstance, NodeCalls]:
+            limits = replace(recording.limits, fuel=None)
+            sandbox = ReplayedInstance(
+                recording.events,
+                tape,
+                engine,
+                limits,
+                recording.name,
+                deliver,
+                recording.state,
+                recording.granted,
+                intercept,
+                deadline_s,
+            )
+            calls = NodeCalls(sandbox, {**info, "methods": []}, lock)  # without methods: closing it calls nothing
+            self._nodes.add(calls)
+            return sandbox, calls
+
+        try:
+            return self._while_open(NodeLock(recording.name), make)
+        except ValueError as error:
+            raise ClocheError(f"the recording of {recording.name!r} cannot be replayed: {error}") from error
+
+    def _check_image(self, image: str, what: str) -> None:
+        if image != self.image.sha256:
+            raise ImageError(
+                f"{what} belongs to the image {image[:12]}, this runtime has {self.image.sha256[:12]}: use the version of Cloche "
+                "that made it"
+            )
+
     def _while_open(
-        self, lock: NodeLock, make: Callable[Concatenate[NodeLock, P], Node], *args: P.args, **kwargs: P.kwargs
-    ) -> Node:
+        self, lock: NodeLock, make: Callable[Concatenate[NodeLock, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Make a node while holding its lock. `close` waits for that lock: otherwise it would close the engine during a load."""
 
-        def work() -> Node:
+        def work() -> T:
             self._loads[lock] = (
                 None  # before the check: either `close` sees the load, or the load sees that it is too late
             )
@@ -574,6 +663,8 @@ class Runtime(Closable):
                 instance.close(keep=True)
             if isinstance(raised, CallInterruptedError):
                 self._check_open()
+            if instance.recorded is not None:
+                instance.recorded.recorder.failed(instance.recorded, raised)
             raise raised from None
         except BaseException as error:
             instance.close()
@@ -594,7 +685,13 @@ class Runtime(Closable):
         watched = (bool(self._hooks) or options.budget is not None) and not options.is_own
         make: Callable[..., CheckedSandbox]
         if isinstance(engine, Engine):
-            make = partial(WatchedInstance if watched else Instance, engine)
+            if options.record is None:
+                make = partial(WatchedInstance if watched else Instance, engine)
+            else:
+                from cloche._recording import NodeRecorder
+
+                recorder = options.recorder or NodeRecorder(options.record, self.metering, self.image.sha256)
+                make = partial(WatchedRecordedInstance if watched else RecordedInstance, recorder, engine)
         else:
             make = partial(engine.open, watched=watched)
         made = request_handlers(options.grants, options.limits, host, logger)
@@ -686,11 +783,19 @@ class Runtime(Closable):
         lock: NodeLock,
     ) -> Node:
         name, number = instance.name, itertools.count(1)
+        recorded = instance.recorded
+        if recorded is not None:
+            try:
+                recorded.begin(info)
+            except BaseException:
+                instance.close()
+                raise
+            options = replace(options, recorder=recorded.recorder)
 
         def restore(snapshot: Snapshot, name: str, reseed: bool, is_own: bool = False) -> Node:
-            own = options.of_clone(next(number)) if reseed else options
+            own = replace(options.of_clone(next(number)) if reseed else options, recorder=None)
             if is_own:
-                own = replace(own, is_own=True, policy=RecoveryPolicy(), budget=None)
+                own = replace(own, is_own=True, policy=RecoveryPolicy(), budget=None, record=None)
             return self._restored(snapshot, replace(own, name=name), reseed)
 
         def revive(snapshot: Snapshot) -> CheckedSandbox:

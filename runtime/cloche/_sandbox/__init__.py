@@ -1,36 +1,49 @@
 """One guest: the instance that runs it in this process, its log records, snapshots, load request, and why it ended."""
 
-from cloche._sandbox.failures import raise_failure
+from cloche._sandbox.failures import raise_failure, read_failure
 from cloche._sandbox.instance import Instance
-from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Sandbox, Stats, Watch
+from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Recorded, Recorder, Sandbox, Stats, Watch
 from cloche._sandbox.live import LiveRecords
+from cloche._sandbox.recorded import RecordedInstance, WatchedRecordedInstance
+from cloche._sandbox.replayed import ELSEWHERE, Intercept, ReplayedInstance, call_of
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.sinks import Sink, report
 from cloche._sandbox.snapshot import Snapshot, checked
+from cloche._sandbox.tape import Tape
 from cloche._sandbox.termination import CallUsage, interruption, name_limit
 from cloche._sandbox.watched import Watched, WatchedInstance
 
 __all__ = [
+    "ELSEWHERE",
     "GIVEN",
     "PHASES",
     "CallUsage",
     "CheckedSandbox",
     "Exchange",
     "Instance",
+    "Intercept",
     "LiveRecords",
     "Observer",
+    "Recorded",
+    "RecordedInstance",
+    "Recorder",
+    "ReplayedInstance",
     "Sandbox",
     "Sink",
     "Snapshot",
     "Stats",
+    "Tape",
     "Watch",
     "Watched",
     "WatchedInstance",
+    "WatchedRecordedInstance",
+    "call_of",
     "checked",
     "interruption",
     "name_limit",
     "raise_failure",
+    "read_failure",
     "report",
     "request_handlers",
 ]

@@ -154,7 +154,7 @@ class Instance(CheckedSandbox):
             self._ran_under = self._bound
             self._codec = self._codec_for(None)
             if handlers:
-                self.host.router = GuestRequestRouter(self._memory, self._codec, limits, handlers)
+                self.host.router = self._router(handlers)
             if snapshot is None:
                 words[Word.REQUEST_AT] = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
             else:
@@ -198,6 +198,9 @@ class Instance(CheckedSandbox):
 
     @lease.setter
     def lease(self, lease: bool) -> None:
+        self._lease_replies(lease)
+
+    def _lease_replies(self, lease: bool) -> None:
         self._lease = lease
         self._words[Word.MAX_DEPTH] = self.limits.value_depth | (abi.HOLD_REPLY if lease else 0)
 
@@ -321,16 +324,22 @@ class Instance(CheckedSandbox):
         place, free = memory.place, memory.free
         view, pin = partial(memory.view, limit=limit), partial(memory.pin, limit=limit)
         if observer is None:
-            return self.codec(self.limits, place, view, free, memory.shared, pin)
+            return self._new_codec(place, view, free, memory.shared, pin)
         lower, lift = partial(_in_phase, observer, "lower", "encode"), partial(_in_phase, observer, "lift", "decode")
-        return self.codec(
-            self.limits,
+        return self._new_codec(
             partial(lower, place),
             partial(lift, view),
             partial(lower, free),
             memory.shared,
             partial(lift, pin),
         )
+
+    def _new_codec(self, place: Any, lift: Any, free: Any, shared: Any, pin: Any) -> Codec:
+        """A codec with these functions, which are arguments of `Codec`."""
+        return self.codec(self.limits, place, lift, free, shared, pin)
+
+    def _router(self, handlers: Sequence[RequestHandler]) -> GuestRequestRouter:
+        return GuestRequestRouter(self._memory, self._codec, self.limits, handlers)
 
     def _not_open(self) -> None:
         """Raise ClosedError if the instance is closed; otherwise end a call that an exception has left unfinished.

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
     from cloche._requests import DebugHandler, ServiceHandler
     from cloche._sandbox.snapshot import Snapshot
+    from cloche._sandbox.tape import Tape
     from cloche._wasm import FrameInfo
     from cloche.errors import ClocheError
     from cloche.limits import Limits
     from cloche_wire import Op, Reply
 
-__all__ = ["GIVEN", "PHASES", "Exchange", "Observer", "Sandbox", "Stats", "Watch"]
+__all__ = ["GIVEN", "PHASES", "Exchange", "Observer", "Recorded", "Recorder", "Sandbox", "Stats", "Watch"]
 
 GIVEN: Final = "given_s"
 """Stands for a field of `Limits` where a call's deadline is the option of `Node.with_options` instead."""
@@ -143,6 +144,62 @@ class Watch(Protocol):
         """
 
 
+class Recorder(Protocol):
+    """Keeps the tape of a node, over all the sandboxes that the node has had.
+
+    Attributes:
+        tape: the tape.
+    """
+
+    tape: Tape
+
+    def failed(self, sandbox: Recorded, error: ClocheError) -> None:
+        """A call has failed, or has broken the guest. The recorder may write a file, whose path goes into the error.
+
+        Args:
+            sandbox: the sandbox.
+            error: what the caller gets.
+        """
+
+
+class Recorded(Protocol):
+    """A sandbox whose calls are recorded.
+
+    Attributes:
+        recorder: keeps its tape.
+        closed: see `Sandbox`.
+        limits: see `Sandbox`.
+        info: the guest's description of the node; None: it is being loaded.
+        is_granted: whether the guest may make requests.
+    """
+
+    recorder: Recorder
+    closed: bool
+    limits: Limits
+    info: dict[str, Any] | None
+    is_granted: bool
+
+    @property
+    def name(self) -> str:
+        """See `Sandbox`."""
+
+    def begin(self, info: dict[str, Any]) -> None:
+        """Take the first checkpoint: the node has been loaded.
+
+        Args:
+            info: the guest's description of the node.
+
+        Raises:
+            ClocheError: no snapshot can be taken.
+        """
+
+    def flush(self) -> None:
+        """Bring everything to the tape that has happened so far."""
+
+    def state_now(self) -> Snapshot:
+        """The guest's present state, at rest."""
+
+
 class Sandbox(Protocol):
     """One guest with a node.
 
@@ -184,6 +241,10 @@ class Sandbox(Protocol):
     @property
     def checkpoint(self) -> Snapshot | None:
         """The state from which the sandbox would continue after a break; None if it does not recover from breaks."""
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """The sandbox whose calls are recorded: this one, or the one that it wraps; None if they are not."""
 
     @property
     def generation(self) -> int:

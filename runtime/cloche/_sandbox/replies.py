@@ -22,7 +22,7 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._requests import DebugHandler, ServiceHandler
-    from cloche._sandbox.interface import Observer, Watch
+    from cloche._sandbox.interface import Observer, Recorded, Watch
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.termination import CallUsage
     from cloche._wasm import FrameInfo
@@ -116,6 +116,11 @@ class CheckedSandbox(HasCallState, ABC):
     last_fuel: int
     checkpoint = None
     generation = 0
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """See `Sandbox`."""
+        return None
 
     @property
     @abstractmethod

@@ -16,12 +16,14 @@ from cloche._wasm.core import Reason, State, Status, Word
 from cloche._wasm.engine import GUEST_STACK_BYTES, Engine
 from cloche._wasm.frames import MAX_FRAMES, FrameInfo, python_frames
 from cloche._wasm.image import Image
+from cloche._wasm.journal import JOURNAL_BYTES, Journal
 from cloche._wasm.memory import MASK_BYTES, PAGE_BYTES, Memory, NoRoomError, Trapped, address_of, no_room
 from cloche._wasm.scarce import EXHAUSTED_ERRNOS, no_thread, out_of_resources
 
 __all__ = [
     "EXHAUSTED_ERRNOS",
     "GUEST_STACK_BYTES",
+    "JOURNAL_BYTES",
     "MASK_BYTES",
     "MAX_FRAMES",
     "PAGE_BYTES",
@@ -32,6 +34,7 @@ __all__ = [
     "FrameInfo",
     "HasCallState",
     "Image",
+    "Journal",
     "Memory",
     "NoRoomError",
     "Reason",

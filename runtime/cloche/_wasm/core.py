@@ -95,6 +95,33 @@ class ClockMode(IntEnum):
     STANDING = 2  # a time that stands still
 
 
+class JournalMode(IntEnum):
+    """What the core does with the journal of a guest (``enum cloche_journal_mode``)."""
+
+    OFF = 0
+    RECORD = 1  # notes what the imports answer
+    REPLAY = 2  # the imports answer what the journal has
+
+
+class Answered(IntEnum):
+    """Which import has answered, in a journal (``enum cloche_answered``)."""
+
+    REALTIME = 0
+    MONOTONIC = 1
+    CPU_TIME = 2
+    RANDOM = 3
+    SLEEP = 4
+
+
+class Taped(IntEnum):
+    """What an entry of a recorded guest's tape is (``enum cloche_taped``)."""
+
+    SENT = 6  # a frame that went in: a message, or the answer to a request
+    CAME = 7  # a frame that came out: a request, or the reply
+    ANSWERED = 8  # a request was answered by a code: one byte, and one of enum cloche_reason
+    ENDED = 9  # the call has ended: twice four bytes: its part of the journal; enum cloche_reason; whether it can be replayed
+
+
 class Word(IntEnum):
     """What Python and the core share of a guest; times are nanoseconds (``enum cloche_word``)."""
 
@@ -117,6 +144,9 @@ class Word(IntEnum):
     GRANTED = 18  # whether the import `call` asks Python; 0: it answers that nothing is granted
     ACCOUNT = 19  # address of the struct cloche_account that pays for the processor time of calls; 0: none
     ITEMS = 20  # items of the batch in the next message, each of which has a deadline of its own; 0: it is no batch
+    JOURNAL_MODE = 21  # enum cloche_journal_mode
+    JOURNAL = 22  # address of the journal, which Python owns
+    JOURNAL_BYTES = 23  # its size
     # set by the core
     STATE = 24  # enum cloche_state
     ADDRESS = 25  # of a request of the guest
@@ -138,9 +168,18 @@ class Word(IntEnum):
     LAYOUT = 41  # of the layout table
     SERIAL = 42  # number of the call under way, or of the last one: for cloche_cancel
     SPENT_NS = 43  # processor time of the last call, as its account has paid it; 0 without an account
+    JOURNAL_AT = 44  # bytes of the journal that are written, or that have been taken; Python sets it to 0
+    JOURNAL_LOST = 45  # answers for which it had no room, or which it did not have; likewise
+    JOURNAL_TOLD = 46  # whether a sleep that it has was cut short, so that the guest was told there; likewise
+    TAPE = 48  # address of the tape, which Python owns, as the journal; set by Python, between calls
+    TAPE_BYTES = 49  # its size; likewise
+    TAPE_AT = 50  # bytes that are written; Python sets it to 0
+    TAPE_WANTS = 51  # 1: Python has to empty it before the next call; 2: a call on it cannot be replayed; likewise
+    TAPE_CALLS = 52  # calls that have ended on it; likewise
+    TAPE_MOST = 53  # calls after which Python wants to empty it; set by Python, between calls
 
 
-WORDS: Final = 48
+WORDS: Final = 64
 """So many words a guest has; those that `Word` does not name are not used."""
 
 

@@ -222,6 +222,14 @@ class Memory:
         self._view[address : address + source.nbytes] = source
         return address
 
+    def write(self, address: int, data: bytes) -> None:
+        """Copy bytes into a block that this object has given out.
+
+        Raises:
+            ProtocolError: the range does not lie inside linear memory.
+        """
+        self._view[address : self._range(address, len(data), len(data))] = data
+
     def drain(self) -> tuple[list[bytes], int]:
         """Take all records out of the log ring. Works after a trap, too.
 

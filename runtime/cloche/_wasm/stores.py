@@ -22,6 +22,16 @@ __all__ = ["StorePool"]
 _guard: Final = MappingGuard()
 KEPT: Final = 8
 """Number of idle stores that an engine keeps at most: about 0.7 MB each."""
+_RESET: Final = (
+    Word.DEADLINE_NS,
+    Word.CLOCK_MODE,
+    Word.SEEDED,
+    Word.DRAWN,
+    Word.GRANTED,
+    Word.ACCOUNT,
+    Word.JOURNAL_MODE,
+)
+"""What a guest without grants, clock and recording finds at 0."""
 
 
 class StorePool:
@@ -72,7 +82,7 @@ class StorePool:
             memory.reset(image)
         except (OSError, ClocheError):  # without the kernel's pagemap nobody knows which pages the guest wrote
             return False
-        for word in (Word.DEADLINE_NS, Word.CLOCK_MODE, Word.SEEDED, Word.DRAWN, Word.GRANTED, Word.ACCOUNT):
+        for word in _RESET:
             slot.words[word] = 0
         self._idle.append(slot)
         return True

@@ -271,6 +271,7 @@ class Piped:
 
 _OF_ONE_NODE = (
     "method", "param", "package", "mount", "scratch", "env", "clock", "seed", "deadline", "memory", "metering", "fuel", "profile",
+    "record",
 )  # fmt: skip
 """Parameters of ``cloche run`` that only apply to a single node: a pipeline's manifest says such things of each of its nodes."""
 _OF_A_PIPELINE = (
@@ -334,6 +335,10 @@ def run(
     profile: Annotated[
         str | None, typer.Option(metavar="PATH.json", help="Write a profile of the calls, for speedscope or Perfetto.")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Record the calls: a file for one that fails, and one of the last calls."),
+    ] = None,
     trusting: Trusting,
     piped: Piped,
     quiet: Quiet = False,
@@ -365,10 +370,12 @@ def run(
             metering=placed.metering,
             isolation=placed.isolation,
             profile=profile,
+            record=record,
             quiet=quiet,
         )
         _paths.check_node(job.node)
         _paths.check_outputs({"--output": None if target == "-" else target, "--profile": profile}, job.node)
+        _paths.check_folder("--record", record)
         _run.run(job)
 
 
@@ -436,6 +443,27 @@ def _read_while_written(source: str | None, piped: Piped) -> dict[str, str]:
     """The input, if outputs are written in place: one that was the input as well would destroy it."""
     in_place = piped.checkpoint is not None or piped.resume is not None or piped.dead_letters is not None
     return {source: "the input"} if in_place and source not in (None, "-") else {}
+
+
+@app.command("replay", cls=_options.Command)
+def replay_recording(
+    recording: Annotated[
+        str, typer.Argument(metavar="CALL.cloche", help="A recording: of cloche run --record, or of Node.recording.")
+    ],
+    *,
+    metering: MeteringOption = DEFAULT_METERING,
+    deadline: Annotated[
+        float, typer.Option(min=0.001, metavar="SECONDS", help="Seconds that each call may take.")
+    ] = 600.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make recorded calls again, without any grant, and say where they part from the recording (exit code 1)."""
+    from cloche.cli import _console, _replay
+
+    with _console.reporting_errors():
+        if not _replay.run(recording, metering, deadline, as_json, quiet):
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -14,8 +14,11 @@ from cloche.cli._console import Bar, LiveLog, say
 from cloche.cli._input import open_input
 from cloche.cli._output import open_output
 from cloche.cli._profile import table
+from cloche.replay import SUFFIX, Recording
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cloche import Node
     from cloche.cli._input import Form, Input
     from cloche.cli._options import NodeOptions
@@ -41,6 +44,7 @@ class Job:
     metering: Metering
     isolation: Isolation
     profile: str | None
+    record: Path | None
     quiet: bool
 
 
@@ -60,16 +64,22 @@ def run(job: Job) -> None:
         progress = _Progress(source, job.form.shape, bar)
         began = time.perf_counter()
         try:
-            loaded = runtime.load(job.node.path, job.node.entry, job.node.params, grants=job.node.grants)
+            loaded = runtime.load(
+                job.node.path, job.node.entry, job.node.params, grants=job.node.grants, record=job.record
+            )
             node = log.attach(loaded)
             with _profiled(node, job):
                 node.initialize()
                 for value in _outputs(node, job, progress):
                     target.write(value)
             target.finish()
+            if job.record is not None:
+                _keep(node, job.record)
         except BrokenPipeError:  # the reader has enough, and wants to hear no more
             raise
-        except BaseException:
+        except BaseException as error:
+            if recorded := getattr(error, "recording", ""):
+                say(f"recorded: {recorded} (cloche replay makes the calls again)")
             written = (
                 f"{target.count} outputs have been written to stdout"
                 if job.target == "-"
@@ -82,6 +92,12 @@ def run(job: Job) -> None:
         node.close()
     if not job.quiet:
         _show(job, summary, target.note)
+
+
+def _keep(node: Node, folder: Path) -> None:
+    """Write the last calls to the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    node.recording.save(folder / f"{Recording.file_name(node.name)}-last{SUFFIX}")
 
 
 def _outputs(node: Node, job: Job, items: Iterable[Any]) -> Iterator[Any]:

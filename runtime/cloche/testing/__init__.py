@@ -22,19 +22,38 @@ from typing import Any, NoReturn
 from cloche import source as _source
 from cloche._keywords import teaches
 from cloche._records import LogRecord
-from cloche._runtime import ELSEWHERE, LoadOptions, Node, NodeCalls
+from cloche._runtime import ELSEWHERE, LoadOptions, Node, NodeCalls, Runtime
 from cloche._sandbox import Sink, load_request, raise_failure, request_handlers
 from cloche._wasm import CallState, ClockAndRandomState
 from cloche.errors import ClocheError
 from cloche.grants import Grants
 from cloche.limits import Limits
+from cloche.replay import Report
+from cloche.replay import replay as _replay
 from cloche.services import Service
 from cloche.source import Source
 from cloche.testing._local import LocalInstance
 from cloche_guest import asking
 from cloche_wire import Op, Reply
 
-__all__ = ["LocalGuest", "services"]
+__all__ = ["LocalGuest", "replay", "services"]
+
+
+def replay(path: str | os.PathLike[str], *, runtime: Runtime | None = None) -> Report:
+    """Make the calls of a recording again, and fail unless everything is the same (docs/how-to/record-and-replay.md).
+
+    Args:
+        path: the recording's file.
+        runtime: where it runs; None: a runtime of its own.
+
+    Raises:
+        AssertionError: the replay parts from the recording; the message says where.
+        ClocheError: the file is no recording, or cannot be replayed.
+    """
+    report = _replay(path, runtime=runtime)
+    if not report:
+        raise AssertionError(str(report))
+    return report
 
 
 class LocalGuest(Node):

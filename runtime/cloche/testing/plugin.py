@@ -9,18 +9,22 @@ and in a test::
     def test_doubles(load_node):
         node = load_node("nodes/double.py", "Double")
         assert node.process(21) == 42
+
+A recording (a file ``*.cloche``) in the folder of the tests is a test as well: its replay has to give what was recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloche._runtime import Node, Runtime
-from cloche.testing import LocalGuest
+from cloche.replay import SUFFIX
+from cloche.testing import LocalGuest, replay
 
 __all__ = ["cloche_runtime", "load_node"]
 
@@ -47,3 +51,26 @@ def load_node(request: pytest.FixtureRequest) -> Iterator[Callable[..., Node]]:
             return node
 
         yield load_and_close
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """A recording among the tests is a test: its replay has to give the same."""
+    return _RecordingFile.from_parent(parent, path=file_path) if file_path.suffix == SUFFIX else None
+
+
+class _RecordingFile(pytest.File):
+    def collect(self) -> Iterator[pytest.Item]:
+        yield _Replay.from_parent(self, name="replay")
+
+
+class _Replay(pytest.Item):
+    def runtest(self) -> None:
+        replay(self.path)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, AssertionError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, f"replay of {self.path.name}"

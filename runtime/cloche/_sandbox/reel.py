@@ -1,0 +1,143 @@
+"""`Reel`: brings what the native core has noted of a recorded guest to the tape of its node, in order with what Python adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cloche._codec import Codec, Counted
+from cloche._sandbox import tape as on
+from cloche._wasm import Journal
+from cloche._wasm.artifacts import checksum
+
+if TYPE_CHECKING:
+    from cloche._sandbox.tape import Event, Tape
+    from cloche.limits import Limits
+
+__all__ = ["CountedRecordingCodec", "RecordingCodec", "Reel"]
+
+
+class Reel:
+    """The way of events to a tape.
+
+    Args:
+        tape: the node's tape.
+        words: the guest's words.
+
+    Attributes:
+        tape: the argument of that name.
+        journal: the buffers that the core fills.
+    """
+
+    __slots__ = ("journal", "tape")
+
+    def __init__(self, tape: Tape, words: Any) -> None:
+        self.tape = tape
+        self.journal = Journal(words)
+
+    def flush(self) -> None:
+        """Take what the core has noted so far."""
+        noted = self.journal.take()
+        if noted is None:
+            return
+        tape = self.tape
+        now = tape.now
+        now.add(noted)
+        now.calls += noted.calls
+        now.size += len(noted.tape) + len(noted.journal)
+        if not noted.is_exact:
+            tape.part()
+        if now.calls >= tape.most_calls or now.size >= tape.most_bytes:
+            tape.is_due = True
+
+    def add(self, event: Event, size: int = 0) -> None:
+        """Add an event of Python's own.
+
+        Args:
+            event: the event.
+            size: bytes that it takes, about.
+        """
+        self.flush()
+        self.tape.now.add(event)
+        self.tape.now.size += size
+
+    def note_body(self, address: int, view: memoryview) -> None:
+        """Note a value that the last frame of the guest has out of line."""
+        self.flush()
+        bodies = next((event[2] for event in reversed(self.tape.now.last(2)) if event[0] == on.CAME), None)
+        if bodies is None:
+            return
+        kept = len(view) <= on.KEPT_BYTES
+        bodies.append((address, bytes(view), 0) if kept else (address, len(view), checksum(view)))
+        self.tape.now.size += len(view) if kept else 0
+
+    def amend_end(
+        self, *, records: Sequence[bytes] = (), lost: int = 0, error: str = "", is_exact: bool = True
+    ) -> None:
+        """Add to the end of the last call what the core does not know.
+
+        Args:
+            records: its log records.
+            lost: how many more are missing.
+            error: name of the error's type, if the guest broke, or the host ended the call.
+            is_exact: False: it cannot be replayed.
+        """
+        self.flush()
+        tape = self.tape
+        last = tape.now.last(1)
+        if not last or last[0][0] != on.ENDED:
+            return
+        kind, journal, told, before, missing, name, exact = last[0]
+        tape.now.replace_last(
+            (kind, journal, told, (*before, *records), missing + lost, error or name, exact and is_exact)
+        )
+        tape.now.size += sum(map(len, records))
+        if not is_exact:
+            tape.part()
+
+
+class RecordingCodec(Codec):
+    """A codec that notes what it places in guest memory and frees there, and what it takes from there besides the frames."""
+
+    __slots__ = ("reel",)
+
+    def __init__(
+        self,
+        limits: Limits,
+        place: Callable[[Any], int],
+        lift: Callable[[int, int], memoryview],
+        free: Callable[[int], object],
+        shared: Callable[[memoryview], int],
+        pin: Callable[[int, int], memoryview],
+        reel: Reel,
+    ) -> None:
+        def place_noted(body: Any) -> int:
+            address = 0
+            try:
+                address = place(body)
+            finally:
+                content = bytes(memoryview(body).cast("B"))
+                reel.add((on.PLACED, address, content), len(content))
+            return address
+
+        def free_noted(address: int) -> None:
+            free(address)
+            reel.add((on.FREED, address))
+
+        def lift_noted(address: int, length: int) -> memoryview:
+            view = lift(address, length)
+            reel.note_body(address, view)
+            return view
+
+        def pin_noted(address: int, length: int) -> memoryview:
+            reel.note_body(address, lift(address, length))
+            return pin(address, length)
+
+        super().__init__(limits, place_noted, lift_noted, free_noted, shared, pin_noted)
+        self.reel = reel
+
+
+class CountedRecordingCodec(Counted, RecordingCodec):
+    """A `RecordingCodec` that counts bytes."""
+
+    __slots__ = ()
