@@ -521,7 +521,7 @@ class Runtime(Closable):
             has_async=has_async,
         )
         if self._hooks.telemetry is not None:
-            self._hooks.telemetry.follow_pool(node.name, made)
+            made.trace = self._hooks.telemetry.follow_pool(node.name, made)
         return Pool(made, NO_OPTIONS, *timeouts)
 
     def _check_open(self) -> None:

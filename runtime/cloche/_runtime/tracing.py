@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from cloche._sandbox import CheckedSandbox, Exchange, Stats
     from cloche_wire import Reply
 
-__all__ = ["BatchTrace", "PoolLike", "RunLike", "RunTrace", "RuntimeLike", "SandboxTrace", "Tracing", "chosen"]
+__all__ = [
+    "BatchTrace",
+    "PoolLike",
+    "PoolTrace",
+    "RunLike",
+    "RunTrace",
+    "RuntimeLike",
+    "SandboxTrace",
+    "Tracing",
+    "chosen",
+]
 
 
 class SandboxTrace(Protocol):
@@ -36,6 +46,13 @@ class SandboxTrace(Protocol):
 
     def closed(self, *, is_collected: bool) -> None:
         """The sandbox is closed. `is_collected`: by the garbage collector, in the midst of anything."""
+
+
+class PoolTrace(Protocol):
+    """Follows the items of a pool. Called without any lock of the pool's; it raises no `Exception`."""
+
+    def ended(self, outcome: str, waited_s: float | None) -> None:
+        """An item has ended: "done", "failed", "cancelled" or "timed_out"; it waited so long for a node, or got none."""
 
 
 class BatchTrace(Protocol):
@@ -113,8 +130,8 @@ class Tracing(ABC):
         """Collect the figures of a runtime, until it is garbage."""
 
     @abstractmethod
-    def follow_pool(self, name: str, pool: PoolLike) -> None:
-        """Collect the figures of a pool, until it is closed or garbage."""
+    def follow_pool(self, name: str, pool: PoolLike) -> PoolTrace:
+        """Collect the figures of a pool, until it is closed or garbage. Returns what follows its items."""
 
     @abstractmethod
     def follow_sandbox(self, *, session_id: str | None, isolation: str, info: Mapping[str, Any] | None) -> SandboxTrace:
