@@ -101,6 +101,17 @@ def test_an_item_that_fails_is_an_event_of_its_batch(runs: Any, placement: Any) 
     assert runs.total("cloche.pipeline.items", **labels, cloche__pipeline__item__outcome="done") == 2
 
 
+def test_a_run_that_goes_on_from_a_checkpoint_measures_its_nodes_by_name(runs: Any) -> None:
+    """Their sandboxes get batches at once, and no call before."""
+    checkpoints: list[Any] = []
+    with made(runs, [spec("node", "wasm")]) as pipeline:
+        outputs = pipeline.run(range(4), checkpoint_every=2, on_checkpoint=checkpoints.append)
+        assert list(outputs) == [1, 2, 3, 4]
+        assert list(pipeline.resume(checkpoints[0], [2, 3])) == [3, 4]
+    points = runs.points("cloche.call.duration", cloche__call__op="stream_batch")
+    assert {point.attributes["cloche.node.name"] for point in points} == {"node"}
+
+
 def test_a_run_that_fails_is_a_failed_span(runs: Any) -> None:
     with made(runs, [spec("node")], name="line") as pipeline, pytest.raises(PipelineError):
         list(pipeline.run([13]))

@@ -196,6 +196,9 @@ class CallTrace:
         self._host.end_late()
         self._end_pending(None)
         self._end_left()
+        if (name := sandbox.name) is not self._name:
+            self._name, self._label = name, self._host.nodes.of(name)
+            self._known.clear()
         if op in _BATCHES:
             return None
         if op in _STEPS:
@@ -218,20 +221,17 @@ class CallTrace:
         return stream
 
     def _opened(self, sandbox: CheckedSandbox, op: str, method: str) -> Open:
-        title, attributes = self._described(sandbox.name, op, method)
+        title, attributes = self._described(op, method)
         numbered = {**attributes, names.CALL_NUMBER: sandbox.calls + 1}
         self._left = opened = Open(self._host.tracer.start_span(title, None, SpanKind.INTERNAL, numbered))
         return opened
 
-    def _described(self, name: str, op: str, method: str) -> tuple[str, dict[str, Any]]:
+    def _described(self, op: str, method: str) -> tuple[str, dict[str, Any]]:
         """Title and attributes of a span."""
-        if name is not self._name:
-            self._name, self._label = name, self._host.nodes.of(name)
-            self._known.clear()
         known = self._known.get((op, method))
         if known is not None:
             return known
-        attributes = {**self._fixed, names.NODE: texts.name(name), names.CALL_OP: op}
+        attributes = {**self._fixed, names.NODE: texts.name(self._name), names.CALL_OP: op}
         if self._entry:
             attributes[names.ENTRY] = self._entry
             if method:
