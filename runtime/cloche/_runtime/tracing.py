@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from cloche._arguments import checked
 
 if TYPE_CHECKING:
-    from cloche._runtime.pool_workers import PoolStats
     from cloche._sandbox import CheckedSandbox, Exchange, Stats
     from cloche_wire import Reply
 
@@ -96,6 +95,17 @@ class RuntimeLike(Protocol):
         """Its living nodes."""
 
 
+class _PoolStatsLike(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def busy(self) -> int: ...
+
+    @property
+    def queued(self) -> int: ...
+
+
 class PoolLike(Protocol):
     """What is read of a pool.
 
@@ -105,7 +115,7 @@ class PoolLike(Protocol):
 
     is_closed: bool
 
-    def stats(self) -> PoolStats:
+    def stats(self) -> _PoolStatsLike:
         """What it does now."""
 
 
