@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -128,6 +129,20 @@ def test_a_run_that_is_left_early_ends_its_span(runs: Any) -> None:
         (run,) = [span for span in spans if span.name == "pipeline line"]
         assert run.status.status_code.name == "UNSET"
     assert [span for span in runs.take() if span.name.startswith("pipeline")] == []
+
+
+def test_a_run_that_never_began_ends_its_span(runs: Any) -> None:
+    """An interrupt has come before the run was there; the span is ended by whatever is traced next."""
+    trace = runs.telemetry.follow_run("line", None)
+    del trace
+    gc.collect()
+    assert runs.take() == []
+    with made(runs, [spec("node")], name="other") as pipeline:
+        assert list(pipeline.run([1])) == [2]
+    assert [span.name for span in runs.take() if span.name.startswith("pipeline")] == [
+        "pipeline line",
+        "pipeline other",
+    ]
 
 
 def test_a_batch_is_linked_to_the_spans_of_its_items(runs: Any) -> None:
