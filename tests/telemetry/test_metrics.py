@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ UNITS = {
     "cloche.pool.size": "{node}",
     "cloche.pool.busy": "{item}",
     "cloche.pool.queue.length": "{item}",
+    "cloche.pool.items": "{item}",
+    "cloche.pool.wait.duration": "s",
     "cloche.pipeline.batch.duration": "s",
     "cloche.pipeline.items": "{item}",
     "cloche.pipeline.queue.length": "{item}",
@@ -132,6 +135,36 @@ def test_living_nodes_and_their_memory_are_read_when_they_are_collected(fresh: C
         nodes[2].close()
         assert recorded.points("cloche.node.count", cloche__node__name="b") == []
     assert recorded.points("cloche.node.count") == []
+
+
+def test_items_of_pools_are_counted_by_outcome(fresh: Callable[..., Any]) -> None:
+    """Also those that no node is called for."""
+    recorded = fresh()
+    is_there, goes_on = threading.Event(), threading.Event()
+
+    def ask() -> bool:
+        is_there.set()
+        return goes_on.wait(60)
+
+    text = "from cloche_guest import services\ndef f(x):\n    if x == 'wait':\n        services.ask()\n    return 1 / x"
+    options: Any = {"size": 1, "name": "p", "grants": cloche.Grants(services={"ask": ask})}
+    with (
+        cloche.Runtime(telemetry=recorded.telemetry, logger=Ignored(), limits=patient()) as runtime,
+        runtime.pool(cloche.Source(text), **options) as pool,
+    ):
+        assert pool.submit(1).result() == 1
+        failing = pool.submit("wait")
+        assert is_there.wait(60)
+        with pytest.raises(cloche.PoolTimeoutError):
+            pool.with_options(acquire_timeout_s=0.01).submit(1).result()
+        assert pool.submit(1).cancel()
+        goes_on.set()
+        with pytest.raises(cloche.NodeRaisedError):
+            failing.result()
+    points = recorded.points("cloche.pool.items", cloche__pool__name="p")
+    found = {point.attributes["cloche.pool.item.outcome"]: point.value for point in points}
+    assert found == {"done": 1, "failed": 1, "timed_out": 1, "cancelled": 1}
+    assert recorded.total("cloche.pool.wait.duration", cloche__pool__name="p") == 2
 
 
 def test_private_memory_can_be_left_out(fresh: Callable[..., Any]) -> None:

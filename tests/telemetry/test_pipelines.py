@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -101,6 +102,17 @@ def test_an_item_that_fails_is_an_event_of_its_batch(runs: Any, placement: Any) 
     assert runs.total("cloche.pipeline.items", **labels, cloche__pipeline__item__outcome="done") == 2
 
 
+def test_a_run_that_goes_on_from_a_checkpoint_measures_its_nodes_by_name(runs: Any) -> None:
+    """Their sandboxes get batches at once, and no call before."""
+    checkpoints: list[Any] = []
+    with made(runs, [spec("node", "wasm")]) as pipeline:
+        outputs = pipeline.run(range(4), checkpoint_every=2, on_checkpoint=checkpoints.append)
+        assert list(outputs) == [1, 2, 3, 4]
+        assert list(pipeline.resume(checkpoints[0], [2, 3])) == [3, 4]
+    points = runs.points("cloche.call.duration", cloche__call__op="stream_batch")
+    assert {point.attributes["cloche.node.name"] for point in points} == {"node"}
+
+
 def test_a_run_that_fails_is_a_failed_span(runs: Any) -> None:
     with made(runs, [spec("node")], name="line") as pipeline, pytest.raises(PipelineError):
         list(pipeline.run([13]))
@@ -117,6 +129,20 @@ def test_a_run_that_is_left_early_ends_its_span(runs: Any) -> None:
         (run,) = [span for span in spans if span.name == "pipeline line"]
         assert run.status.status_code.name == "UNSET"
     assert [span for span in runs.take() if span.name.startswith("pipeline")] == []
+
+
+def test_a_run_that_never_began_ends_its_span(runs: Any) -> None:
+    """An interrupt has come before the run was there; the span is ended by whatever is traced next."""
+    trace = runs.telemetry.follow_run("line", None)
+    del trace
+    gc.collect()
+    assert runs.take() == []
+    with made(runs, [spec("node")], name="other") as pipeline:
+        assert list(pipeline.run([1])) == [2]
+    assert [span.name for span in runs.take() if span.name.startswith("pipeline")] == [
+        "pipeline line",
+        "pipeline other",
+    ]
 
 
 def test_a_batch_is_linked_to_the_spans_of_its_items(runs: Any) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -306,13 +307,27 @@ def test_threads_do_not_see_each_others_spans(recorded: Any, traced: Callable[..
     assert all(parent(span) is None for span in spans if span.context.span_id in calls)
 
 
-def test_a_failing_span_names_its_recording(recorded: Any, traced: Callable[..., cloche.Node]) -> None:
-    """An error that has a ``recording`` says where the recording of its call is."""
+def test_a_failing_span_names_its_recording(recorded: Any, traced: Callable[..., cloche.Node], tmp_path: Path) -> None:
+    """Of a call that raises, that breaks the node, and of a load."""
+    node = traced(NODE, record=tmp_path, on_break="restart")
+    recorded.take()
+    errors = []
+    for value in ("raise", "exit"):
+        with pytest.raises(cloche.ClocheError) as caught:
+            node.process(value)
+        errors.append(caught.value)
+    with pytest.raises(cloche.NodeLoadError) as failed:
+        traced("1 / 0", record=tmp_path)
+    errors.append(failed.value)
+    named = [span.attributes["cloche.recording"] for span in recorded.take() if span.status.status_code.name == "ERROR"]
+    assert named == [error.recording for error in errors]
+    assert all(Path(name).is_file() for name in named)
+
+
+def test_a_recordings_path_is_cleaned(sdk: None) -> None:
     from cloche.telemetry._names import limit_attributes
 
     error = cloche.ClocheError("no")
     assert limit_attributes(error) == {}
-    error.recording = ""  # type: ignore[attr-defined]  # there is none
-    assert limit_attributes(error) == {}
-    error.recording = "/var/recordings/call\x1b.cloche"  # type: ignore[attr-defined]  # set by a recorder
+    error.recording = "/var/recordings/call\x1b.cloche"
     assert limit_attributes(error) == {"cloche.recording": "/var/recordings/call\\x1b.cloche"}

@@ -30,6 +30,7 @@ from cloche.errors import ClocheError, ClosedError, PoolTimeoutError
 
 if TYPE_CHECKING:
     from cloche._runtime.node import Node
+    from cloche._runtime.tracing import PoolTrace
 
 __all__ = ["PoolStats", "PoolWorkers"]
 
@@ -85,6 +86,7 @@ class PoolWorkers:
 
     Attributes:
         replaced: number of nodes that have been replaced so far.
+        trace: follows the items for the runtime's telemetry; None: it has none.
         is_closed: whether the pool is closed, or being closed.
         has_async: the argument of that name.
     """
@@ -108,6 +110,7 @@ class PoolWorkers:
         self._max_queue = math.inf if max_queue is None else max_queue
         self._slots = [Slot() for _ in range(size)]
         self.is_closed = False
+        self.trace: PoolTrace | None = None
         self._counts = dict.fromkeys(("done", "failed", "cancelled", "timed_out"), 0)
         self.replaced = self._begun = 0
         self._waited_s = self._ran_s = 0.0
@@ -230,6 +233,8 @@ class PoolWorkers:
         except (ValueError, IndexError):  # a thread has just taken it out, and sees that it is claimed
             pass
         hold(self._lock, self._count, outcome)
+        if self.trace is not None:
+            self.trace.ended(outcome, None)
         self._over(item)
 
     def release(self, item: PoolItem) -> None:
@@ -294,6 +299,8 @@ class PoolWorkers:
             self._waited_s += began - item.submitted
             self._ran_s += time.monotonic() - began
             self._count(outcome)
+        if self.trace is not None:
+            self.trace.ended(outcome, began - item.submitted)
         item.settle(result, failure)
         failure = None  # its traceback has this frame
         self._over(item)

@@ -521,7 +521,7 @@ class Runtime(Closable):
             has_async=has_async,
         )
         if self._hooks.telemetry is not None:
-            self._hooks.telemetry.follow_pool(node.name, made)
+            made.trace = self._hooks.telemetry.follow_pool(node.name, made)
         return Pool(made, NO_OPTIONS, *timeouts)
 
     def _check_open(self) -> None:
@@ -657,14 +657,14 @@ class Runtime(Closable):
                 failed = NodeLoadError(error.failure, label)
                 name_limit(failed, limits, instance.memory_bytes)
                 raised = interruption(failed, instance.told, instance.usage(), limits, usable=False)
+                if instance.recorded is not None:  # before the watch, which may say where the recording is
+                    instance.recorded.recorder.failed(instance.recorded, raised)
                 if instance.watch is not None:
                     raised = instance.watch.explained(raised)
             finally:
                 instance.close(keep=True)
             if isinstance(raised, CallInterruptedError):
                 self._check_open()
-            if instance.recorded is not None:
-                instance.recorded.recorder.failed(instance.recorded, raised)
             raise raised from None
         except BaseException as error:
             instance.close()

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from cloche._arguments import checked
 
 if TYPE_CHECKING:
-    from cloche._runtime.pool_workers import PoolStats
     from cloche._sandbox import CheckedSandbox, Exchange, Stats
     from cloche_wire import Reply
 
-__all__ = ["BatchTrace", "PoolLike", "RunLike", "RunTrace", "RuntimeLike", "SandboxTrace", "Tracing", "chosen"]
+__all__ = [
+    "BatchTrace",
+    "PoolLike",
+    "PoolTrace",
+    "RunLike",
+    "RunTrace",
+    "RuntimeLike",
+    "SandboxTrace",
+    "Tracing",
+    "chosen",
+]
 
 
 class SandboxTrace(Protocol):
@@ -36,6 +45,13 @@ class SandboxTrace(Protocol):
 
     def closed(self, *, is_collected: bool) -> None:
         """The sandbox is closed. `is_collected`: by the garbage collector, in the midst of anything."""
+
+
+class PoolTrace(Protocol):
+    """Follows the items of a pool. Called without any lock of the pool's; it raises no `Exception`."""
+
+    def ended(self, outcome: str, waited_s: float | None) -> None:
+        """An item has ended: "done", "failed", "cancelled" or "timed_out"; it waited so long for a node, or got none."""
 
 
 class BatchTrace(Protocol):
@@ -79,6 +95,17 @@ class RuntimeLike(Protocol):
         """Its living nodes."""
 
 
+class _PoolStatsLike(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def busy(self) -> int: ...
+
+    @property
+    def queued(self) -> int: ...
+
+
 class PoolLike(Protocol):
     """What is read of a pool.
 
@@ -88,7 +115,7 @@ class PoolLike(Protocol):
 
     is_closed: bool
 
-    def stats(self) -> PoolStats:
+    def stats(self) -> _PoolStatsLike:
         """What it does now."""
 
 
@@ -113,8 +140,8 @@ class Tracing(ABC):
         """Collect the figures of a runtime, until it is garbage."""
 
     @abstractmethod
-    def follow_pool(self, name: str, pool: PoolLike) -> None:
-        """Collect the figures of a pool, until it is closed or garbage."""
+    def follow_pool(self, name: str, pool: PoolLike) -> PoolTrace:
+        """Collect the figures of a pool, until it is closed or garbage. Returns what follows its items."""
 
     @abstractmethod
     def follow_sandbox(self, *, session_id: str | None, isolation: str, info: Mapping[str, Any] | None) -> SandboxTrace:

@@ -125,6 +125,7 @@ class CallTrace:
         "_is_inside",
         "_known",
         "_label",
+        "_left",
         "_name",
         "_pending",
         "_stream",
@@ -143,6 +144,8 @@ class CallTrace:
         self._is_inside = False
         self._stream: Open | None = None
         self._pending: _Failure | None = None
+        self._left: Open | None = None
+        """The span that was begun last, until it has ended."""
         if info is not None:
             host.guarded(host.instruments.starts.add, 1, {names.START_KIND: "warm"})
 
@@ -192,6 +195,10 @@ class CallTrace:
         """The span of a call; None: it has none of its own."""
         self._host.end_late()
         self._end_pending(None)
+        self._end_left()
+        if (name := sandbox.name) is not self._name:
+            self._name, self._label = name, self._host.nodes.of(name)
+            self._known.clear()
         if op in _BATCHES:
             return None
         if op in _STEPS:
@@ -214,19 +221,17 @@ class CallTrace:
         return stream
 
     def _opened(self, sandbox: CheckedSandbox, op: str, method: str) -> Open:
-        title, attributes = self._described(sandbox.name, op, method)
+        title, attributes = self._described(op, method)
         numbered = {**attributes, names.CALL_NUMBER: sandbox.calls + 1}
-        return Open(self._host.tracer.start_span(title, None, SpanKind.INTERNAL, numbered))
+        self._left = opened = Open(self._host.tracer.start_span(title, None, SpanKind.INTERNAL, numbered))
+        return opened
 
-    def _described(self, name: str, op: str, method: str) -> tuple[str, dict[str, Any]]:
+    def _described(self, op: str, method: str) -> tuple[str, dict[str, Any]]:
         """Title and attributes of a span."""
-        if name is not self._name:
-            self._name, self._label = name, self._host.nodes.of(name)
-            self._known.clear()
         known = self._known.get((op, method))
         if known is not None:
             return known
-        attributes = {**self._fixed, names.NODE: texts.name(name), names.CALL_OP: op}
+        attributes = {**self._fixed, names.NODE: texts.name(self._name), names.CALL_OP: op}
         if self._entry:
             attributes[names.ENTRY] = self._entry
             if method:
@@ -332,9 +337,15 @@ class CallTrace:
         if opened is None:
             return
         if error is None and not opened.is_foreign:
-            opened.span.set_attribute(names.ERROR_TYPE, names.OTHER)
-            opened.span.set_status(Status(StatusCode.ERROR))
+            _mark_unknown(opened.span)
         self._end(opened, error, at)
+
+    def _end_left(self) -> None:
+        """End the span that was begun last, if it has not ended: an interrupt has come when it was to."""
+        left, self._left = self._left, None
+        if left is not None and left is not self._stream and not left.is_foreign and left.span.is_recording():
+            _mark_unknown(left.span)
+            left.span.end()
 
     def _end(self, opened: Open, error: BaseException | None = None, at: int | None = None) -> None:
         """End a span, once."""
@@ -358,6 +369,8 @@ class CallTrace:
                     mark_failed(span, error, at)
         finally:
             span.end(at)
+        if opened is self._left:
+            self._left = None
 
     def broke(self, error: BaseException, recovered: str | None) -> None:
         """See `SandboxTrace`."""
@@ -376,16 +389,23 @@ class CallTrace:
         if not is_collected:
             self._host.guarded(self._end_all)
             return
-        pending, stream = self._pending, self._stream
-        self._pending = self._stream = None
-        for opened in (None if pending is None else pending.opened, stream):
-            if opened is not None and not opened.is_foreign:
+        left = {self._stream, self._left, None if self._pending is None else self._pending.opened}
+        self._pending = self._stream = self._left = None
+        for opened in left:
+            if opened is not None and not opened.is_foreign and opened.span.is_recording():
                 self._host.end_later(opened.span)
 
     def _end_all(self) -> None:
         self._end_pending(None)
         if self._stream is not None:
             self._end(self._stream)
+        self._end_left()
+
+
+def _mark_unknown(span: Span) -> None:
+    """Set a span's status to an error of an unknown kind."""
+    span.set_attribute(names.ERROR_TYPE, names.OTHER)
+    span.set_status(Status(StatusCode.ERROR))
 
 
 def mark_failed(span: Span, error: BaseException, at: int | None = None, number: int | None = None) -> None:

@@ -44,6 +44,8 @@ class Instruments:
         starts: nodes that began.
         batch_duration: seconds of each batch of a pipeline's node.
         items: items of pipelines.
+        pool_items: items of pools.
+        pool_wait: seconds that each item of a pool has waited for a node.
     """
 
     def __init__(self, meter: Meter, nodes: Labels, pipelines: Labels, *, private_memory: bool) -> None:
@@ -78,6 +80,13 @@ class Instruments:
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         self.items = meter.create_counter("cloche.pipeline.items", "{item}", "Items that nodes of pipelines worked on.")
+        self.pool_items = meter.create_counter("cloche.pool.items", "{item}", "Items of pools that have ended.")
+        self.pool_wait = meter.create_histogram(
+            "cloche.pool.wait.duration",
+            "s",
+            "Time for which an item of a pool has waited for a node.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
         live = meter.create_observable_up_down_counter
         live("cloche.node.count", [self._counts], "{node}", "Living nodes.")
         live("cloche.memory.linear", [self._linear], "By", "Linear memory of living nodes.")
@@ -96,9 +105,11 @@ class Instruments:
         """Collect the figures of a runtime."""
         hold(self._lock, self._runtimes.add, runtime)
 
-    def add_pool(self, name: str, pool: PoolLike) -> None:
-        """Collect the figures of a pool."""
-        hold(self._lock, self._set, self._pools, pool, self._nodes.of(name))
+    def add_pool(self, name: str, pool: PoolLike) -> str:
+        """Collect the figures of a pool. Returns its label."""
+        label = self._nodes.of(name)
+        hold(self._lock, self._set, self._pools, pool, label)
+        return label
 
     def add_run(self, pipeline: str, run: RunLike) -> None:
         """Collect the queues of a run of a pipeline."""

@@ -37,6 +37,7 @@ __all__ = [
     "PIPELINE",
     "PLACE",
     "POOL",
+    "POOL_OUTCOME",
     "RECEIVED_BYTES",
     "RECORDING",
     "RECOVERED",
@@ -78,6 +79,7 @@ RECOVERED: Final = "cloche.recovered"
 START_KIND: Final = "cloche.start.kind"
 DEADLINE_KIND: Final = "cloche.deadline.kind"
 POOL: Final = "cloche.pool.name"
+POOL_OUTCOME: Final = "cloche.pool.item.outcome"
 PIPELINE: Final = "cloche.pipeline.name"
 PLACE: Final = "cloche.pipeline.place"
 ITEM_FIRST: Final = "cloche.pipeline.item.first"

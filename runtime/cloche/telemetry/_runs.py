@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,8 @@ class PipelineTrace:
     """
 
     def __init__(self, host: PipelineHost, pipeline: str, session_id: str | None) -> None:
+        self._has_ended = True  # for `__del__`, until there is a span
+        self._process = os.getpid()
         self._host = host
         self._label = host.pipelines.of(pipeline)
         self._attributes: dict[str, Any] = {names.PIPELINE: texts.name(pipeline)}
@@ -53,8 +56,8 @@ class PipelineTrace:
         self._span: Span = (
             host.guarded(host.tracer.start_span, title, None, SpanKind.INTERNAL, self._attributes) or INVALID_SPAN
         )
-        self._context = set_span_in_context(self._span)
         self._has_ended = False
+        self._context = set_span_in_context(self._span)
         self._origins: OrderedDict[int, SpanContext] = OrderedDict()
 
     def enter(self) -> None:
@@ -109,10 +112,16 @@ class PipelineTrace:
         return self._host.tracer.start_span(title, self._context, SpanKind.INTERNAL, attributes, links)
 
     def ended(self, error: BaseException | None) -> None:
-        """See `RunTrace`."""
+        """See `RunTrace`. In a child by fork, the span is the parent's."""
         if not self._has_ended:
             self._has_ended = True
-            self._host.guarded(self._end, error)
+            if self._process == os.getpid():
+                self._host.guarded(self._end, error)
+
+    def __del__(self) -> None:
+        if not self._has_ended and self._process == os.getpid():  # an interrupt came before there was a run
+            self._has_ended = True
+            self._host.end_later(self._span)
 
     def _end(self, error: BaseException | None) -> None:
         try:

@@ -18,6 +18,7 @@ from cloche._runtime.tracing import PoolLike, RunLike, RuntimeLike, Tracing
 from cloche.telemetry._calls import CallTrace
 from cloche.telemetry._instruments import Instruments
 from cloche.telemetry._names import Labels
+from cloche.telemetry._pools import PoolItemsTrace
 from cloche.telemetry._runs import PipelineTrace
 
 __all__ = ["Telemetry"]
@@ -98,9 +99,9 @@ class Telemetry(Tracing):
         """See `Tracing`."""
         self.instruments.add_runtime(runtime)
 
-    def follow_pool(self, name: str, pool: PoolLike) -> None:
+    def follow_pool(self, name: str, pool: PoolLike) -> PoolItemsTrace:
         """See `Tracing`."""
-        self.instruments.add_pool(name, pool)
+        return PoolItemsTrace(self, self.instruments.add_pool(name, pool))
 
     def follow_sandbox(self, *, session_id: str | None, isolation: str, info: Mapping[str, Any] | None) -> CallTrace:
         """See `Tracing`."""
