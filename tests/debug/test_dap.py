@@ -18,14 +18,14 @@ def test_a_breakpoint_stops_the_node_and_shows_it(debugged: Make) -> None:
     """Stack, scopes, variables, watches; and the result is what it would have been."""
     made = debugged()
     client = made.client
-    (point,) = client.begin("/home/someone/nodes/node.py", 3)
+    (point,) = client.begin("/srv/someone/nodes/node.py", 3)
     assert (point["verified"], point["line"]) == (True, 3)
     call = made.call(3)
     stopped = client.wait("stopped")
     assert (stopped["reason"], stopped["hitBreakpointIds"]) == ("breakpoint", [point["id"]])
     frames = client("stackTrace", threadId=1)["stackFrames"]
     assert [(frame["name"], frame["line"]) for frame in frames] == [("square", 3), ("Sums.process", 13)]
-    assert frames[0]["source"] == {"name": "node.py", "path": "/home/someone/nodes/node.py"}
+    assert frames[0]["source"] == {"name": "node.py", "path": "/srv/someone/nodes/node.py"}
     assert client.variables() == {"i": "0"}
     assert client("evaluate", expression="n + 1", frameId=2, context="watch")["result"] == "4"
     scopes = client("scopes", frameId=2)["scopes"]
@@ -33,7 +33,7 @@ def test_a_breakpoint_stops_the_node_and_shows_it(debugged: Make) -> None:
     self_row = next(row for row in rows if row["name"] == "self")
     assert client.variables(self_row["variablesReference"]) == {"seen": "[]"}
     assert client.go("continue") == ("square", 3)
-    client("setBreakpoints", source={"path": "/home/someone/nodes/node.py"}, breakpoints=[])
+    client("setBreakpoints", source={"path": "/srv/someone/nodes/node.py"}, breakpoints=[])
     client("continue", threadId=1)
     assert result(call) == 5
     assert made.node.get("seen") == [5]

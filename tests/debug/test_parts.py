@@ -38,14 +38,14 @@ def test_what_is_no_frame(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("path", "file", "does"),
     [
-        ("/home/u/nodes.py", "nodes.py", True),
+        ("/srv/u/nodes.py", "nodes.py", True),
         ("C:\\work\\pkg\\nodes.py", "pkg/nodes.py", True),
-        ("/home/u/my_nodes.py", "nodes.py", False),
-        ("/home/u/pkg/a.py", "pkg/b.py", False),
+        ("/srv/u/my_nodes.py", "nodes.py", False),
+        ("/srv/u/pkg/a.py", "pkg/b.py", False),
         ("/site/granted/mod.py", "/packages/granted/granted/mod.py", True),
         ("<node>", "<node>", True),
-        ("/home/u/<node>", "<node>", False),
-        ("/home/u/nodes.py", "", False),
+        ("/srv/u/<node>", "<node>", False),
+        ("/srv/u/nodes.py", "", False),
     ],
 )
 def test_paths_fit(path: str, file: str, does: bool) -> None:
