@@ -81,7 +81,7 @@ class _Target:
 
     def interrupt(self, token: object = None) -> bool:
         """End the call under way."""
-        return self.sandbox.canceller()()
+        return bool(self.sandbox.canceller()())
 
     def discard(self) -> None:
         """Free the sandbox."""
