@@ -1,6 +1,6 @@
 """Requests of running guests, and the handlers that answer them. Operands are untrusted, and a node takes one call at a time."""
 
-from cloche._requests.debug_router import DebugHandler, DebugRouter, Tape
+from cloche._requests.debug_router import Debugged, DebugHandler, DebugRouter, Tape
 from cloche._requests.node_lock import NodeLock, exclusive, hold, is_inside, is_nested, run_inside
 from cloche._requests.router import (
     FramedRequestRouter,
@@ -17,6 +17,7 @@ __all__ = [
     "ASYNC_PORTAL",
     "DebugHandler",
     "DebugRouter",
+    "Debugged",
     "FramedRequestRouter",
     "GuestRequestRouter",
     "NodeLock",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cloche._wasm import CallState, Memory
     from cloche.limits import Limits
 
-__all__ = ["DebugHandler", "DebugRouter", "Tape"]
+__all__ = ["DebugHandler", "DebugRouter", "Debugged", "Tape"]
 
 T = TypeVar("T")
 
@@ -80,7 +80,30 @@ class DebugHandler(RequestHandler, Protocol):
         """Where the answers of this call are kept; None: nowhere."""
 
 
-class DebugRouter(GuestRequestRouter):
+class Debugged:
+    """Mixin of a router: makes the calls of a guest that is being debugged.
+
+    Attributes:
+        debugger: answers the requests of the guest's debugger.
+        is_inside: whether `around` is making a call.
+    """
+
+    debugger: DebugHandler
+    is_inside = False
+    _answered = 0
+
+    def around(self, op: int, operands: Sequence[Any], root: str, call: Callable[[int, Sequence[Any], str], T]) -> T:
+        """Make a call of the guest, with what the debugger does before and after it."""
+        self._answered, self.is_inside = 0, True
+        try:
+            self.debugger.begin(op, operands, root)
+            return call(op, operands, root)
+        finally:
+            self.is_inside = False
+            self.debugger.end()
+
+
+class DebugRouter(Debugged, GuestRequestRouter):
     """Routes the requests of a guest that is being debugged.
 
     Args:
@@ -89,10 +112,6 @@ class DebugRouter(GuestRequestRouter):
         limits: likewise.
         handlers: those of the node's grants; without any, requests but the debugger's are answered as if nothing was granted.
         debugger: answers the requests of the guest's debugger.
-
-    Attributes:
-        debugger: the argument of that name.
-        is_inside: whether `around` is making a call.
     """
 
     def __init__(
@@ -105,19 +124,7 @@ class DebugRouter(GuestRequestRouter):
     ) -> None:
         super().__init__(memory, codec, limits, [*handlers, debugger])
         self.debugger = debugger
-        self.is_inside = False
         self._is_granted = bool(handlers)
-        self._replayed = 0
-
-    def around(self, op: int, operands: Sequence[Any], root: str, call: Callable[[int, Sequence[Any], str], T]) -> T:
-        """Make a call of the guest, with what the debugger does before and after it."""
-        self._replayed, self.is_inside = 0, True
-        try:
-            self.debugger.begin(op, operands, root)
-            return call(op, operands, root)
-        finally:
-            self.is_inside = False
-            self.debugger.end()
 
     def answer(self, address: int, length: int) -> bytes | int:
         """See `GuestRequestRouter`."""
@@ -134,8 +141,8 @@ class DebugRouter(GuestRequestRouter):
             raise _NothingGranted
         debugger = self.debugger
         if debugger.replayed is not None:
-            entries, number = debugger.replayed.entries, self._replayed
-            self._replayed += 1
+            entries, number = debugger.replayed.entries, self._answered
+            self._answered += 1
             is_same = number < len(entries) and entries[number][0][:2] == request[:2]
             return send(entries[number][1] if is_same else _ENDED, "answer")
         tape = debugger.recording()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloche._codec import REFUSED, Codec
 from cloche._records import LogRecord
-from cloche._requests import DebugRouter, GuestRequestRouter, ServiceHandler
+from cloche._requests import Debugged, DebugRouter, GuestRequestRouter, ServiceHandler
 from cloche._sandbox import logs as _logs
 from cloche._sandbox.live import LiveRecords
 from cloche._sandbox.replies import CheckedSandbox
@@ -98,6 +98,7 @@ class Instance(CheckedSandbox):
         "_on_records",
         "_ran_under",
         "_slot",
+        "_undebugged",
         "_words",
     )
 
@@ -124,7 +125,7 @@ class Instance(CheckedSandbox):
         self._lease = False
         self.observer = self.watch = None
         self._live: LiveRecords | None = None
-        self._debugger: DebugRouter | None = None
+        self._debugger: Debugged | None = None
         self._granted = handlers
         self.on_record = None
         self.position = snapshot.stream if snapshot is not None else None
@@ -216,7 +217,7 @@ class Instance(CheckedSandbox):
             host.begin()
             if self._debugger is not None and not self._debugger.is_inside:
                 host.calls = number - 1
-                return self._debugger.around(op, operands, root, self._reply_to)
+                return self._debugger.around(op, operands, root, partial(Instance._reply_to, self))
         try:
             if observer is not None:
                 observer.phase("encode")
@@ -299,10 +300,10 @@ class Instance(CheckedSandbox):
             raise ClosedError(f"node {self.name!r} is closed")
         if self._debugger is not None:
             raise ClocheError(f"node {self.name!r} is being debugged already")
-        router = DebugRouter(self._memory, self._codec, self.limits, self._granted, debugger)
+        self._undebugged = self.host.router, int(self._words[Word.GRANTED])
+        self._debugger = self.host.router = self._debug_router(debugger)
         if debugger.is_silent:
             self._on_records = _drop
-        self._debugger = self.host.router = router
         self._words[Word.GRANTED] = 1
         debugger.attached(self.host)
 
@@ -310,9 +311,7 @@ class Instance(CheckedSandbox):
         """See `Sandbox`."""
         if self.closed or self._debugger is None or self._debugger.debugger is not debugger:
             return
-        self._words[Word.GRANTED] = bool(self._granted)
-        handlers = self._granted
-        self.host.router = GuestRequestRouter(self._memory, self._codec, self.limits, handlers) if handlers else None
+        self.host.router, self._words[Word.GRANTED] = self._undebugged
         self._debugger = None
 
     def _codec_for(self, observer: Observer | None) -> Codec:
@@ -337,6 +336,9 @@ class Instance(CheckedSandbox):
     def _new_codec(self, place: Any, lift: Any, free: Any, shared: Any, pin: Any) -> Codec:
         """A codec with these functions, which are arguments of `Codec`."""
         return self.codec(self.limits, place, lift, free, shared, pin)
+
+    def _debug_router(self, debugger: DebugHandler) -> Any:
+        return DebugRouter(self._memory, self._codec, self.limits, self._granted, debugger)
 
     def _router(self, handlers: Sequence[RequestHandler]) -> GuestRequestRouter:
         return GuestRequestRouter(self._memory, self._codec, self.limits, handlers)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche._codec import Codec
-from cloche._requests import GuestRequestRouter
+from cloche._requests import Debugged, GuestRequestRouter
 from cloche._sandbox import tape as on
 from cloche._sandbox.addresses import moved
 from cloche._sandbox.recorded import RecordedInstance
@@ -21,10 +21,11 @@ from cloche._sandbox.reel import RecordingCodec, Reel
 from cloche._wasm import CallState, NoRoomError, Reason, Word
 from cloche._wasm.core import core
 from cloche.errors import ClocheError
-from cloche_wire import Op, abi
+from cloche_wire import Ask, Op, abi
 
 if TYPE_CHECKING:
     from cloche._records import LogRecord
+    from cloche._requests import DebugHandler
     from cloche._sandbox.interface import Recorded
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.tape import Event, Tape
@@ -124,7 +125,7 @@ class _Coded(Exception):
 class ReplayCodec(RecordingCodec):
     """A codec that sends what the script has, instead of the messages and answers that it gets to encode."""
 
-    __slots__ = ("_put", "_put_back", "apply", "script", "where")
+    __slots__ = ("_put", "_put_back", "apply", "is_own", "script", "where")
 
     def __init__(self, limits: Limits, place: Any, lift: Any, free: Any, shared: Any, pin: Any, reel: Reel) -> None:
         super().__init__(limits, place, lift, free, shared, pin, reel)
@@ -132,6 +133,7 @@ class ReplayCodec(RecordingCodec):
         self.script = Script(())
         self.apply: Callable[[Event], None] = _ignore
         self.where: dict[int, tuple[int, int]] = {}
+        self.is_own = False
 
     def encode(self, message: list[Any], root: str) -> bytes:
         """The next frame of the script.
@@ -139,6 +141,8 @@ class ReplayCodec(RecordingCodec):
         Raises:
             _Coded: the script has none here.
         """
+        if self.is_own:
+            return self.encode_own(message)
         script = self.script
         while (event := script.next) is not None and event[0] not in _NO_FRAME:
             script.at += 1
@@ -186,18 +190,43 @@ class _ReplayRouter(GuestRequestRouter):
         codec: the instance's.
         limits: see `GuestRequestRouter`.
         intercept: see `Intercept`; None: nobody is asked first.
+
+    Attributes:
+        before: place in the script before the request.
     """
 
     def __init__(self, memory: Memory, codec: ReplayCodec, limits: Limits, intercept: Intercept | None) -> None:
         super().__init__(memory, codec, limits, ())
         self._replayed = codec
         self._intercept = intercept
+        self.before = 0
 
     def reply(self, request: list[Any], send: Callable[[list[Any], str], Any]) -> Any:
         """See `RequestRouter`."""
         if self._intercept is not None and (value := self._intercept(request)) is not ELSEWHERE:
+            self._replayed.script.at = self.before  # this request is none of the recorded ones
             return self._replayed.encode_own([True, value])
         return send([], "answer")
+
+
+class _DebuggedReplayRouter(Debugged, _ReplayRouter):
+    """Answers the requests of the guest's debugger, and all others as the script has it.
+
+    Args:
+        memory: see `GuestRequestRouter`.
+        codec: the instance's.
+        limits: see `GuestRequestRouter`.
+        debugger: answers the debugger's.
+    """
+
+    def __init__(self, memory: Memory, codec: ReplayCodec, limits: Limits, debugger: DebugHandler) -> None:
+        operation = debugger.operations[int(Ask.DEBUG)]
+
+        def intercept(request: list[Any]) -> Any:
+            return operation(request[1:]) if request[0] == Ask.DEBUG else ELSEWHERE
+
+        super().__init__(memory, codec, limits, intercept)
+        self.debugger = debugger
 
 
 class ReplayedInstance(RecordedInstance):
@@ -252,6 +281,20 @@ class ReplayedInstance(RecordedInstance):
         if granted or intercept is not None:
             self._words[Word.GRANTED] = 1
             self.host.router = _ReplayRouter(self._memory, codec, limits, intercept)
+
+    def _debug_router(self, debugger: DebugHandler) -> Any:
+        assert isinstance(self._codec, ReplayCodec)
+        return _DebuggedReplayRouter(self._memory, self._codec, self.limits, debugger)
+
+    def aside(self, op: int, operands: Sequence[Any]) -> tuple[Reply, Any]:
+        """See `Sandbox`. The message is the caller's, not the script's."""
+        codec = self._codec
+        assert isinstance(codec, ReplayCodec)
+        codec.is_own = True
+        try:
+            return super().aside(op, operands)
+        finally:
+            codec.is_own = False
 
     @property
     def pending(self) -> tuple[bytes, Event] | None:
@@ -334,6 +377,7 @@ class ReplayedInstance(RecordedInstance):
         router = self.host.router
         if not isinstance(router, _ReplayRouter):
             return abi.ANSWER_NONE
+        router.before = self._script.at
         self._script.skip_request()
         try:
             return router.answer(self._words[Word.ADDRESS], self._words[Word.LENGTH])

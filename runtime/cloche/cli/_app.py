@@ -278,6 +278,9 @@ _OF_A_PIPELINE = (
     "allow_native", "fallback", "session", "checkpoint", "checkpoint_every", "resume", "dead_letters", "serve",
 )  # fmt: skip
 """Parameters of ``cloche run`` that only apply to a pipeline."""
+_RECORDING = ".cloche"
+_GRANTED = ("param", "package", "mount", "scratch", "env", "clock", "seed", "memory")
+"""Fields of `Granted`."""
 _OF_A_NODE = (
     "inputs", "native", "param", "package", "mount", "scratch", "env", "clock", "seed", "deadline", "memory", "chunk", "shape",
     "input_format", "dtype", "rate", "channels",
@@ -495,7 +498,13 @@ def plan(
 @sharing()
 def debug(
     context: typer.Context,
-    node: NodeArgument,
+    node: Annotated[
+        str,
+        typer.Argument(
+            metavar="NODES.py[:Entry]|CALL.cloche",
+            help="File or package folder, and the class or function; or a recording of calls.",
+        ),
+    ],
     *,
     source: Input = None,
     granted: Granted,
@@ -521,7 +530,8 @@ def debug(
 ) -> None:
     """Step through a node's calls, forwards and backwards: on this terminal, or in an editor.
 
-    The node is called with each item of the input, which is JSON, or once if there is no input.
+    The node is called with each item of the input, which is JSON, or once if there is no input. Of a recording, the last call is
+    made again, which is the one that failed; with --break, all of its calls.
     """
     from cloche.cli import _console, _debug, _paths
 
@@ -530,6 +540,12 @@ def debug(
             _options.refuse(context, ["dap"], "is for a port, and --stdio takes none")
             if source == "-":
                 raise typer.BadParameter("stdin is the editor's: give a file", param_hint="--input")
+        if node.endswith(_RECORDING):
+            _options.refuse(
+                context, ("source", *_GRANTED), "is for a node: a recording has all that its calls were given"
+            )
+            _debug.replay(node, tuple(breakpoints or ()), dap, stdio)
+            return
         options = granted.of(node)
         _paths.check_node(options)
         _debug.run(

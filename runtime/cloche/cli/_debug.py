@@ -14,6 +14,7 @@ from cloche import Runtime
 from cloche.cli._console import LiveLog, say
 from cloche.cli._input import Form, open_input
 from cloche.cli._output import open_output
+from cloche.texts import clean, short
 
 if TYPE_CHECKING:
     from cloche import Node
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cloche.debug import Debugging
     from cloche.limits import Limits
 
-__all__ = ["Job", "run"]
+__all__ = ["Job", "replay", "run"]
 
 _FORM = Form(shape="array", input_format=None, chunk=1, dtype="float32", rate=None, channels=1)
 
@@ -56,6 +57,37 @@ def run(job: Job) -> None:
             for item in items:
                 target.write(node.process(*item))
             target.finish()
+
+
+def replay(path: str, breakpoints: tuple[str, ...], port: int | None, stdio: bool) -> None:
+    """Debug the last call of a recording; with breakpoints, all of them.
+
+    Raises:
+        ClocheError: the file is no recording, or cannot be replayed.
+        OSError: it cannot be read.
+    """
+    from cloche.replay import Recording
+    from cloche.replay.debugging import debugging
+
+    recording = Recording.open(path)
+    calls = len(recording.calls)
+    with ExitStack() as stack:
+        streams = stack.enter_context(_Stdio()) if stdio else None
+        runtime = stack.enter_context(Runtime(progress=say))
+        debugged = stack.enter_context(
+            debugging(
+                recording,
+                runtime=runtime,
+                skip=0 if breakpoints else max(0, calls - 1),
+                port=port,
+                streams=None if streams is None else (streams.source, streams.send),
+                breakpoints=breakpoints,
+                stop_on_entry=not breakpoints,
+            )
+        )
+        while (step := debugged.step()) is not None:
+            outcome = clean(str(step.error)) if step.error is not None else short(step.value)
+            say(f"{step.call.op}: {outcome}")
 
 
 def _items(job: Job, stack: ExitStack) -> Iterable[tuple[Any, ...]]:

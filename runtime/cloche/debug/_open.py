@@ -33,6 +33,10 @@ class Debugging:
         self._session = session
         self.address = server.address if server is not None else None
 
+    def prepare(self) -> None:
+        """Have the guest ready for the next call. Calls do that themselves; a replay wants it before."""
+        self._session.prepare()
+
     def pause(self) -> None:
         """Have the node stop as soon as it can; any thread may call this. If no call is under way, nothing happens."""
         self._session.wants_pause = True

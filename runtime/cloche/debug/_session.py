@@ -379,13 +379,21 @@ class Session:
         if self._frontend is None:
             self._end(run.sandbox)
             return
+        self._ready(run)
+        if self._keeps_past:
+            snapshot = run.sandbox.snapshot(self.target.info)
+            self.past = Past(snapshot, (op, operands, root), self.breakpoints.version)
+
+    def prepare(self) -> None:
+        """Have the guest ready for the next call, as the call itself does. For a replay, whose calls must not be disturbed."""
+        if self._frontend is not None and not self._is_closed:
+            self.target.lock.run(self._ready, self._run)
+
+    def _ready(self, run: Run) -> None:
         self._start(run)
         if self.stop_on_entry:
             self.stop_on_entry = False
             run.sandbox.aside(Op.DEBUG, ["enter"])
-        if self._keeps_past:
-            snapshot = run.sandbox.snapshot(self.target.info)
-            self.past = Past(snapshot, (op, operands, root), self.breakpoints.version)
 
     def _start(self, run: Run) -> None:
         """Have the guest's debugger ready, with the present breakpoints."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from cloche._recording import calls_of
 from cloche._requests import run_inside
-from cloche._runtime import Runtime
+from cloche._runtime import NodeCalls, Runtime
 from cloche._sandbox import ReplayedInstance, Tape
 from cloche.errors import ClocheError
 from cloche.replay._differences import Difference, compare
@@ -94,6 +94,11 @@ class Session:
         except BaseException:
             self._open.close()
             raise
+
+    @property
+    def calls(self) -> NodeCalls:
+        """What lets in one call at a time. Cloche's own."""
+        return self._calls
 
     @property
     def at(self) -> int:
