@@ -1,8 +1,8 @@
 """`Coverage`: which lines of the node's own source have run, between PROFILE "cover" and "uncover".
 
 This module is imported only when the host asks for it. Code of the wanted files gets events of its lines when it begins, and each
-of them comes once: so a loop costs what it costs without. The node shares this interpreter, and can keep lines back or make some up; but the host
-has said which files it wants to hear of, a file is named by its number there, and nothing else can be named.
+of them comes once: so a loop costs what it costs without. The node shares this interpreter, and can keep lines back or make some
+up; but the host has said which files it wants to hear of, a file is named by its number there, and nothing else can be named.
 """
 
 from __future__ import annotations
