@@ -24,6 +24,7 @@ CORE_SOURCES = (
     "journal",
     "random",
     "redirect",
+    "sampler",
     "signals",
     "stacks",
     "tape",

@@ -58,7 +58,7 @@ RAW_ACCESS = {
 MAY_REACH_MEMORY = {
     f"cloche/_wasm/{name}.py" for name in ("artifacts", "bindings", "core", "engine", "journal", "memory", "slot")
 }
-MAY_USE_CTYPES = MAY_REACH_MEMORY | {"cloche/_wasm/frames.py"}
+MAY_USE_CTYPES = MAY_REACH_MEMORY | {"cloche/_wasm/frames.py", "cloche/_wasm/sampler.py"}
 READS_ARROW = {"cloche/frames/_arrow.py"}
 """Reads structs of libraries of the host's process, which it trusts; no address of a guest's comes there."""
 MAY_MAKE_SYSTEM_CALLS = {"cloche/_isolation/confine.py", "cloche/_isolation/seccomp.py"}
