@@ -1,4 +1,4 @@
-"""Where the time of a node's calls goes: by function, counted (`profile`) or sampled (`sample`), and by phases of the boundary (`record`)."""
+"""Where the time of a node's calls goes: by function, counted (`profile`) or sampled (`sample`), and by phase (`record`)."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ enum {
     FRESH = 64,              /* places that one sample may look up */
     TABLE_BYTES = 32 * 1024, /* bytes of line tables that it may look through */
     LATE = 8,                /* so many periods are counted at most, if the thread was kept from running */
+    SHARE = 20,              /* it leaves the lock alone so many times as long as it had it: deadlines are kept under it, too */
     NO_INDEX = -1,
 };
 
@@ -337,10 +338,13 @@ static void drop(struct sampler *sampler) {
 
 static void *run(void *argument) {
     struct sampler *sampler = argument;
+    int64_t rest = 0; /* how long the lock is others' at least */
     pthread_mutex_lock(&timer_lock);
-    while (!sampler->ending) {
-        int64_t next = sampler->last + sampler->period / 2 + (int64_t)(random_of(sampler) % (uint64_t)sampler->period), now;
-        while (!sampler->ending && (now = clock_now()) < next) timer_wait(&sampler->wake, next);
+    for (;;) {
+        int64_t now = clock_now(), next = sampler->last + sampler->period / 2;
+        next += (int64_t)(random_of(sampler) % (uint64_t)sampler->period);
+        if (next < now + rest) next = now + rest;
+        for (; !sampler->ending && now < next; now = clock_now()) timer_wait(&sampler->wake, next);
         if (sampler->ending) break;
         int64_t elapsed = now - sampler->last;
         if (elapsed > LATE * sampler->period) elapsed = LATE * sampler->period;
@@ -350,6 +354,7 @@ static void *run(void *argument) {
                 sample(sampler, guest, (uint32_t)(wanted & 0xffff), (uint64_t)elapsed);
         }
         sampler->last = now;
+        rest = SHARE * (clock_now() - now) + 1;
     }
     pthread_cond_destroy(&sampler->wake);
     drop(sampler);

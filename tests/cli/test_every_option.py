@@ -180,6 +180,7 @@ OPTIONS: dict[str, Effect] = {
     "replay --deadline": Effect("replay call.cloche", "--deadline 0.001", "results: different", code=1),
     "replay --json": Effect("replay call.cloche", "--json", '"same": true', "results: equal"),
     "replay --quiet": Effect("replay call.cloche", "--quiet", hides="results: equal"),
+    "run --sample": Effect(RUN.format("echo") + " --profile p.json", "--sample", '"type":"sampled"', "traceEvents"),
     "run --allow-native": Effect("run native.json --input one.jsonl --quiet", "--allow-native echo", "41\n", "give it the placement", 0),
     "run --fallback": Effect("run native.json --input one.jsonl --quiet", "--fallback wasm", "41\n", "give it the placement", 0),
     "run --session": Effect("run session.json --input one.jsonl --quiet", "--session s1", '"s1"', "null"),

@@ -112,7 +112,17 @@ def _svg(tree: Tree, functions: list[Function]) -> str:
                 width = tree.spent[child] * scale
                 if width < _NARROWEST or len(bars) >= _MOST_BARS:
                     break
-                bars.append(_bar(functions[tree.functions[child]], left, deepest, width, tree.spent[child], tree.total, html.escape))
+                bars.append(
+                    _bar(
+                        functions[tree.functions[child]],
+                        left,
+                        deepest,
+                        width,
+                        tree.spent[child],
+                        tree.total,
+                        html.escape,
+                    )
+                )
                 below.append((child, left))
                 left += width
         row = below

@@ -1,24 +1,25 @@
 """`sample`: a node's time by function and line, from samples that the host takes without the guest's help.
 
 A thread of the native core reads the frames of the running guest some hundred times a second (runtime/native/sampler.c). The node
-runs as fast as ever, and cannot know of it; but the frames lie in its memory, so what they say is its word. A thread of Python would
-need the interpreter's lock, which it gets when another thread gives it up: at the begin of a call, which it would then see too often.
+runs as fast as ever, and cannot know of it; but the frames lie in its memory, so what they say is its word. A thread of Python
+would need the interpreter's lock, which it gets when another thread gives it up: at the begin of a call, which it would then see
+too often.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cloche import texts
 from cloche._atomic_file import AtomicFile
 from cloche._html import table
 from cloche._profiling.call_tree import Function, Tree, merge
-from cloche._wasm.sampler import LANES, NO_PARENT, Found, FoundFunction, FoundLane, Sampler
+from cloche._wasm.sampler import LANES, NO_PARENT, Found, FoundFunction, Sampler
 from cloche.errors import ClocheError
 
 if TYPE_CHECKING:
@@ -249,9 +250,9 @@ class SampledProfile:
 def sample(*nodes: Node, hz: float = 100.0) -> Iterator[SampledProfile]:
     """Sample where nodes are in their Python code while the ``with`` block runs. Use the profile after the block, or within.
 
-    It costs the nodes nothing that could be measured: the host reads their frames from outside. Calls that are under way are sampled
-    as well. All of a call counts in which the node computes, sleeps, or waits for a service or a file; the host's own work does not.
-    A node that breaks, and is brought back, is sampled further.
+    It costs the nodes nothing that could be measured: the host reads their frames from outside. Calls that are under way are
+    sampled as well. All of a call counts in which the node computes, sleeps, or waits for a service or a file; the host's own work
+    does not. A node that breaks, and is brought back, is sampled further.
 
     >>> import cloche
     >>> from cloche.profiling import sample
@@ -293,4 +294,4 @@ def sample(*nodes: Node, hz: float = 100.0) -> Iterator[SampledProfile]:
     finally:
         for one, word in words:
             one.sandbox.end_sample(word)
-        profile._end()
+        profile._end()  # noqa: SLF001  # its own

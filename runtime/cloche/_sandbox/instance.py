@@ -523,7 +523,7 @@ class Instance(CheckedSandbox):
         if words[Word.SAMPLER]:
             raise ClocheError(f"node {self.name!r} is being sampled already")
         words[Word.SAMPLER] = word
-        if self.closed:  # checked again: the slot may belong to another node meanwhile
+        if self._words is not words:  # closed meanwhile: the slot may belong to another node
             self._end_sample(words, word)
 
     def end_sample(self, word: int) -> None:
@@ -539,7 +539,7 @@ class Instance(CheckedSandbox):
         """See `CheckedSandbox`. What samples the other one samples this one as well."""
         super().continue_from(other)
         if isinstance(other, Instance):
-            self._words[Word.SAMPLER] = other._words[Word.SAMPLER]
+            self._words[Word.SAMPLER] = other._words[Word.SAMPLER]  # noqa: SLF001  # of the same class
 
     def _drain(self) -> list[LogRecord]:
         """Take the guest's log records from its memory and deliver the newest, `Limits.log_records` at most."""

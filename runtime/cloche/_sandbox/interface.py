@@ -203,7 +203,8 @@ class Recorded(Protocol):
 class Sandbox(Protocol):
     """One guest with a node.
 
-    Only `canceller`, `where`, `sample`, `end_sample` and `private_bytes` are thread-safe; for the others, `NodeCalls` lets in one call at a time.
+    Only `canceller`, `where`, `sample`, `end_sample` and `private_bytes` are thread-safe; for the others, `NodeCalls` lets in one
+    call at a time.
 
     Attributes:
         lease: whether large arrays of numbers arrive as views of guest memory.

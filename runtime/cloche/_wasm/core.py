@@ -22,7 +22,19 @@ from cloche._wasm import bindings
 from cloche._wasm.checkout import built_core
 from cloche.errors import ImageError, InternalError
 
-__all__ = ["ClockMode", "Function", "Image", "Metering", "Reason", "Sampled", "State", "Status", "Word", "core", "library_name"]
+__all__ = [
+    "ClockMode",
+    "Function",
+    "Image",
+    "Metering",
+    "Reason",
+    "Sampled",
+    "State",
+    "Status",
+    "Word",
+    "core",
+    "library_name",
+]
 
 
 class Status(IntEnum):

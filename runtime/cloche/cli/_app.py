@@ -272,6 +272,7 @@ class Piped:
 _OF_ONE_NODE = (
     "method", "param", "package", "mount", "scratch", "env", "clock", "seed", "deadline", "memory", "metering", "fuel", "profile",
     "record",
+    "sample",
 )  # fmt: skip
 """Parameters of ``cloche run`` that only apply to a single node: a pipeline's manifest says such things of each of its nodes."""
 _OF_A_PIPELINE = (
@@ -339,6 +340,13 @@ def run(
         Path | None,
         typer.Option(metavar="FOLDER", help="Record the calls: a file for one that fails, and one of the last calls."),
     ] = None,
+    sample: Annotated[
+        bool,
+        typer.Option(
+            "--sample",
+            help="Sample the profile 100 times a second, at no cost to the node; for speedscope, or a page if PATH is .html.",
+        ),
+    ] = False,
     trusting: Trusting,
     piped: Piped,
     quiet: Quiet = False,
@@ -357,6 +365,8 @@ def run(
             return
         _options.refuse(context, _OF_A_PIPELINE, "is for a pipeline: a manifest .json, .yaml or .toml")
         placed.check(context)
+        if profile is None:
+            _options.refuse(context, ("sample",), "is for a profile: give --profile PATH as well")
         if quiet and "log_level" not in _options.given(context):
             log_level = "warning"
         job = _run.Job(
@@ -371,6 +381,7 @@ def run(
             isolation=placed.isolation,
             profile=profile,
             record=record,
+            sample=sample,
             quiet=quiet,
         )
         _paths.check_node(job.node)
