@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cloche import texts
 from cloche._atomic_file import AtomicFile
@@ -76,7 +76,7 @@ class SampledLine:
     self_s: float
 
 
-class _Reading:
+class Reading:
     """What a sampler has found, by function: the trees of the nodes, and the lines.
 
     Args:
@@ -135,28 +135,26 @@ class _Reading:
 class SampledProfile:
     """The result of `sample`. It grows while the ``with`` block runs."""
 
-    def __init__(self, names: list[str], hz: float, sampler: Sampler) -> None:
+    def __init__(self, names: list[str], hz: float, source: Sampler | Reading) -> None:
         self.nodes = tuple(names)
         """Names of the nodes."""
         self.hz = hz
         """Samples a second, on average."""
         self._names = names
-        self._sampler: Sampler | None = sampler
-        self._final: _Reading | None = None
+        self._source = source
 
-    def _read(self) -> _Reading:
-        final, sampler = self._final, self._sampler
-        if final is not None or sampler is None:
-            assert final is not None  # set before `_sampler` is None
-            return final
-        return _Reading(sampler.read(), self._names)
+    def _read(self) -> Reading:
+        source = self._source
+        return Reading(source.read(), self._names) if isinstance(source, Sampler) else source
 
     def _end(self) -> None:
-        sampler = self._sampler
-        if sampler is not None:
-            self._final = _Reading(sampler.read(), self._names)
-            self._sampler = None
-            sampler.end()
+        source, self._source = self._source, self._read()
+        if isinstance(source, Sampler):
+            source.end()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy what it has now."""
+        return type(self), (self._names, self.hz, self._read())
 
     def _sum(self, name: str) -> int:
         return sum(getattr(lane, name) for lane in self._read().lanes)
