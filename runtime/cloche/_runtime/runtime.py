@@ -86,6 +86,8 @@ NO_LIMIT_S = 365 * 86400.0
 """The deadline of a load with ``load_s=None``: long enough to count as none."""
 _MOST_SHOWN: Final = 10
 """Nodes whose names a notebook shows."""
+Follower = Callable[["Source | str | os.PathLike[str]", _source.Modules], "Callable[[CheckedSandbox], None] | None"]
+"""See `Runtime.follow_loads`."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -173,6 +175,7 @@ class Runtime(Closable):
         self._loads: dict[NodeLock, CheckedSandbox | None] = {}
         """The loads and restores under way, each with its instance once there is one. A load holds its lock until it has ended."""
         self._ending = NodeLock("the runtime's engine")
+        self._follower: Follower | None = None
         self._closed = False
         self.closes_in = os.getpid()
         close_at_exit(self)
@@ -357,6 +360,8 @@ class Runtime(Closable):
         if options.budget is not None:
             options.budget.check(options.label("node"), costs=True)
         modules = _source.read(source, packages=bool(options.grants.packages))
+        if self._follower is not None and not options.is_own:
+            options = replace(options, on_sandbox=self._follower(source, modules))
         taken = [point for point in options.grants.mounts if (point + "/").startswith("/node/")]
         if taken and modules.folder is not None:
             raise ClocheError(
@@ -507,6 +512,9 @@ class Runtime(Closable):
             in_pool=True,
             budget=options.get("budget"),
         )
+        if self._follower is not None:
+            modules = _source.read(source, packages=bool(chosen.grants.packages))
+            chosen = replace(chosen, on_sandbox=self._follower(source, modules))
 
         def clone() -> Node:
             return self._restored(pristine, chosen.of_clone(next(number)), True)
@@ -641,6 +649,8 @@ class Runtime(Closable):
             self._loads[lock] = instance
             self._check_open()
             instance.limit_next_calls(limits.load_s or NO_LIMIT_S, "load_s")
+            if options.on_sandbox is not None:
+                options.on_sandbox(instance)
             kind, value = instance.exchange(
                 Op.LOAD, [message], ""
             )  # no root: the keys of the message already name the arguments
@@ -762,6 +772,8 @@ class Runtime(Closable):
                     raise_failure(value, name, Op.RESEED)
                 if kind is not Reply.RESULT:
                     raise ProtocolError(f"node {name!r}: {kind.name} is no answer to RESEED", node=name)
+            if options.on_sandbox is not None:
+                options.on_sandbox(instance)
         except NodeRaisedError as error:
             try:
                 raised = interruption(error, instance.told, instance.usage(), options.limits, usable=False)
@@ -902,6 +914,22 @@ class Runtime(Closable):
     def living(self) -> list[NodeCalls]:
         """The runtime's nodes that have not been collected as garbage. Cloche's own: `nodes` is public."""
         return _listed(self._nodes.__iter__)
+
+    def follow_loads(self, follower: Follower | None) -> None:
+        """Have `follower` know of the nodes that are loaded from now on, before they run anything. Cloche's own, for its tools.
+
+        Args:
+            follower: called with the source and the code of each node; it returns what to call with each of the node's sandboxes,
+                which is at rest then, or None. None: nobody wants to know any more.
+
+        Raises:
+            ClocheError: there is another one; or the nodes are in worker processes.
+        """
+        if follower is not None and self._follower is not None:
+            raise ClocheError("the nodes of this runtime are being followed already")
+        if follower is not None and not isinstance(self._engine, Engine):
+            raise ClocheError("the nodes of this runtime are in worker processes: use a Runtime with isolation='none'")
+        self._follower = follower
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

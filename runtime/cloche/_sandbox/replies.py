@@ -303,7 +303,7 @@ class CheckedSandbox(HasCallState, ABC):
         self.lease = other.lease
         if other.services is not None and self.services is not None:
             self.services.continue_from(other.services)
-        if other.observer is not None:
+        if other.observer is not None and self.observer is None:
             self.observe(other.observer)
 
     def canceller(self) -> Callable[[], bool]:
