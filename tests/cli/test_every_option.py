@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,8 @@ OPTIONS: dict[str, Effect] = {
     "image prepare --metering": Effect("image prepare", "--metering epoch", "EPOCH.cwasm"),
     "image prepare --target": Effect("image prepare", "--target x86-64-v2", ".x86-64-v2.cwasm"),
     "image prepare --output": Effect("image prepare", "--output fleet", "the image is compiled: fleet/aot/"),
+    "top --interval": Effect("top", "--interval 0.01", "is not in the range", code=2),
+    "top --json": Effect("top --interval 0.1", "--json", '"processes":', "process  node"),
     "image prune --unused-days": Effect("image prune --dry-run", "--unused-days 0", "0000.tree", "would free 0.0 MB in 0 places"),
     "image prune --dry-run": Effect("image prune", "--dry-run", "would free", "freed"),
     "image prune --quiet": Effect("image prune --dry-run --unused-days 0", "--quiet", hides="0000.tree"),
@@ -321,9 +324,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def seen(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], tuple[int, str]]:
+) -> Iterator[Callable[[str], tuple[int, str]]]:
     """Run a command line in this process: its exit code, and all that it printed, wrote, and asked of `cloche.Runtime`."""
     made, begin = [], cloche.Runtime.__init__
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
 
     def noting(self: cloche.Runtime, *args: Any, **options: Any) -> None:
         begin(self, *args, **options)
@@ -347,6 +351,10 @@ def seen(
                 node.process(1)
                 node.recording.save("call.cloche")
         made.clear()
+        if line.startswith("top"):
+            shown = cloche.Runtime(inspectable=True)
+            stack.callback(shown.close)
+            made.clear()
         if line.startswith("image prune"):
             monkeypatch.setenv("CLOCHE_CACHE", "pruned")  # never this user's
         with pytest.raises(SystemExit) as ended:
@@ -359,7 +367,8 @@ def seen(
                 path.unlink()
         return int(ended.value.code or 0), "\n".join(texts)
 
-    return call
+    with ExitStack() as stack:
+        yield call
 
 
 def facts(name: str) -> str:

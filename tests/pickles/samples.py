@@ -166,6 +166,7 @@ HANDLES = {
 }
 """Each refuses with a TypeError that begins so."""
 NEITHER = {
+    "CoveredLines": "it grows while nodes run; its lines are a dict",
     "Placement": "it is an interface",
     "Recorder": "it has callbacks of the program that records, and is pickled if they are",
     "Repl": "it holds a node, which refuses",

@@ -21,7 +21,7 @@ HOST = RUNTIME / "cloche"
 
 ORDER = (
     "_keywords texts _child",
-    "_html _records frames limits clock _signatures mounts metering isolation _forks _atomic_file _pickles",
+    "_html _records _times frames limits clock _signatures mounts metering isolation _forks _atomic_file _pickles",
     "errors",
     "_live_source _container",
     "services source _codec _wasm",

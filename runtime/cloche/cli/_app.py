@@ -741,6 +741,25 @@ def build(quiet: Quiet = False) -> None:
         _image.build(quiet)
 
 
+@app.command(cls=_options.Command)
+def top(
+    pid: Annotated[
+        int | None,
+        typer.Argument(metavar="[PID]", min=1, help="A process; without that, all of yours that show themselves."),
+    ] = None,
+    interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one look as a JSON object.")] = False,
+) -> None:
+    """Show the nodes of running processes: calls a second, percentiles, memory, and where in their code they are.
+
+    A process shows itself to its user if it was started with CLOCHE_TOP=1, or its Runtime was made with inspectable=True.
+    """
+    from cloche.cli import _console, _top
+
+    with _console.reporting_errors():
+        _top.run(pid, interval, as_json=as_json)
+
+
 @image.command(cls=_options.Command)
 def prepare(
     metering: MeteringOption = DEFAULT_METERING,
