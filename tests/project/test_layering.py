@@ -33,7 +33,7 @@ ORDER = (
     "_runtime",
     "replay",
     "_profiling testing repl",
-    "profiling pipeline telemetry",
+    "inspection profiling pipeline telemetry",
     "cloche",
     "cloche_bench",
     "cli",
