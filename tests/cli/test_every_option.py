@@ -20,6 +20,7 @@ import typer
 
 import cloche
 from cloche import image
+from cloche._runtime import inspecting
 from cloche.cli._app import app
 from cloche.metering import DEFAULT_METERING
 
@@ -291,7 +292,7 @@ OPTIONS: dict[str, Effect] = {
     "image prepare --metering": Effect("image prepare", "--metering epoch", "EPOCH.cwasm"),
     "image prepare --target": Effect("image prepare", "--target x86-64-v2", ".x86-64-v2.cwasm"),
     "image prepare --output": Effect("image prepare", "--output fleet", "the image is compiled: fleet/aot/"),
-    "top --interval": Effect("top", "--interval 0.01", "is not in the range", code=2),
+    "top --interval": Effect("top", "--interval 0.01", "equal to 0.1", code=2),
     "top --json": Effect("top --interval 0.1", "--json", '"processes":', "process  node"),
     "image prune --unused-days": Effect("image prune --dry-run", "--unused-days 0", "0000.tree", "would free 0.0 MB in 0 places"),
     "image prune --dry-run": Effect("image prune", "--dry-run", "would free", "freed"),
@@ -352,6 +353,7 @@ def seen(
                 node.recording.save("call.cloche")
         made.clear()
         if line.startswith("top"):
+            monkeypatch.setattr(inspecting, "inspector", inspecting._Inspector())
             shown = cloche.Runtime(inspectable=True)
             stack.callback(shown.close)
             made.clear()

@@ -278,6 +278,9 @@ def sample(*nodes: Node, hz: float = 100.0) -> Iterator[SampledProfile]:
     if not 0 < len(nodes) <= LANES:
         raise ValueError(f"{len(nodes)} nodes: give at least one, and {LANES} at most")
     calls = [node.__cloche__ for node in nodes]
+    for one in calls:
+        if one.closed:  # also a node of a pool that was given back: its sandbox is somebody else's
+            raise one.closed_error()
     layout = calls[0].sandbox.layout()
     if any(one.sandbox.layout() != layout for one in calls):
         raise ClocheError("the nodes have different guest images: sample them one by one")

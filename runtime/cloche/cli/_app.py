@@ -745,7 +745,7 @@ def build(quiet: Quiet = False) -> None:
 def top(
     pid: Annotated[
         int | None,
-        typer.Argument(metavar="[PID]", min=1, help="A process; without that, all of yours that show themselves."),
+        typer.Argument(metavar="PID", min=1, help="A process; without that, all of yours that show themselves."),
     ] = None,
     interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one look as a JSON object.")] = False,
