@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cloche_guest._host import Host
+    from cloche_guest.coverage import Coverage
     from cloche_guest.debugging import Debugger
     from cloche_guest.profile import Profiler
 
@@ -78,6 +79,7 @@ class Guest:
         self._room: tuple[int, int, int] | None = None
         self._profiler: Profiler | None = None
         self._debugger: Debugger | None = None
+        self._coverage: Coverage | None = None
         self._phase = "call"
         self._op = 0
 
@@ -231,6 +233,7 @@ class Guest:
         if op == Op.RESEED:
             self._profile("stop")  # this instance can be a clone of one that was being profiled
             self._debug("stop")
+            self._cover("uncover")
             return reseed(message[2])
         if op == Op.PROFILE:
             return self._profile(*message[2:])
@@ -246,7 +249,15 @@ class Guest:
             raise AttributeError(f"{self._loaded().entry} has no method {name!r}")
         return settle(method(*arguments), self.loop, self._max_items)
 
-    def _profile(self, action: str, builtins: bool = True) -> Any:
+    def _profile(self, action: str, wanted: Any = True) -> Any:
+        """What a message PROFILE asks for, see docs/reference/wire.md.
+
+        Args:
+            action: what to do.
+            wanted: of "start": whether to count calls into C; of "cover": names of files.
+        """
+        if "cover" in action:
+            return self._cover(action, wanted)
         running = self._profiler
         if action == "take":
             if running is None:
@@ -258,7 +269,7 @@ class Guest:
         if action == "start":
             from cloche_guest.profile import Profiler
 
-            self._profiler = Profiler(builtins)
+            self._profiler = Profiler(wanted)
             return self._profiler.cost
         return None
 
@@ -277,6 +288,21 @@ class Guest:
         if running is None:
             raise RuntimeError("nothing is being debugged")
         return running.command(action, *operands)
+
+    def _cover(self, action: str, files: Any = ()) -> Any:
+        covering = self._coverage
+        if action == "covered":
+            if covering is None:
+                raise RuntimeError("no lines are being noted")
+            return covering.take()
+        if covering is not None:
+            covering.stop()
+            self._coverage = None
+        if action == "cover":
+            from cloche_guest.coverage import Coverage
+
+            self._coverage = Coverage(files)
+        return None
 
     def _loaded(self) -> Node:
         if self._node is None:

@@ -179,6 +179,7 @@ _MODULES = (
     "frames",
     "grants",
     "image",
+    "inspection",
     "isolation",
     "limits",
     "metering",

@@ -1,10 +1,11 @@
-"""Where the time of a node's calls goes: by function (`profile`), and by the phases of the boundary (`record`)."""
+"""Where the time of a node's calls goes: by function, counted (`profile`) or sampled (`sample`), and by phase (`record`)."""
 
 from __future__ import annotations
 
 from cloche._profiling.phases import NAMES as PHASES
 from cloche._profiling.phases import CallPhases, Phase, Recorder, record
 from cloche._profiling.profile import FunctionTime, Profile, ProfiledCall, profile
+from cloche._profiling.sampling import SampledFunction, SampledLine, SampledProfile, sample
 
 __all__ = [
     "PHASES",
@@ -14,6 +15,10 @@ __all__ = [
     "Profile",
     "ProfiledCall",
     "Recorder",
+    "SampledFunction",
+    "SampledLine",
+    "SampledProfile",
     "profile",
     "record",
+    "sample",
 ]

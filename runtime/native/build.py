@@ -40,6 +40,7 @@ SOURCES = (
     "journal.c",
     "random.c",
     "redirect.c",
+    "sampler.c",
     "signals.c",
     "stacks.c",
     "tape.c",

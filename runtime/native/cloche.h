@@ -11,7 +11,7 @@
    A guest is named by a handle: a number that is never used again. Every function refuses a handle whose guest has been freed.
    Of one guest, one thread at a time may call cloche_message, cloche_call, cloche_enter, cloche_answer, cloche_go_on and
    cloche_abandon, and a call that was left in the middle goes on on its own thread. Any thread may call cloche_cancel,
-   cloche_read and cloche_free. */
+   cloche_read and cloche_free, and the functions of samplers. */
 #ifndef CLOCHE_H
 #define CLOCHE_H
 
@@ -50,6 +50,31 @@ struct cloche_account {
     int64_t elsewhere;                     /* set by Python: what was used outside of the core */
     int64_t used;                          /* set by the core: what calls that have ended have used */
     int64_t looked_at, running, under_way; /* the timer's own */
+};
+
+/* What a sampler has found (sampler.c). Texts are UTF-8, untrusted, and cut; 0 bytes: it could not be read. Lines: 0: unknown. */
+enum { CLOCHE_LANES = 256, CLOCHE_TEXT_CHARACTERS = 200, CLOCHE_TEXT_BYTES = 4 * CLOCHE_TEXT_CHARACTERS };
+struct cloche_sampled_function {
+    int32_t first_line;
+    uint32_t file_bytes, name_bytes;
+    char file[CLOCHE_TEXT_BYTES], name[CLOCHE_TEXT_BYTES];
+};
+struct cloche_sampled_place { /* in the code of a function */
+    uint32_t function, offset;
+    int32_t line;
+};
+/* A node of the tree is a place, below its caller. Callers come first; the first CLOCHE_LANES nodes are the roots of the lanes. */
+struct cloche_sampled_node {
+    uint32_t parent, place;
+    uint64_t samples, spent_ns; /* where this was the innermost frame */
+};
+struct cloche_sampled_lane {
+    uint64_t samples; /* in which the guest was in a call */
+    uint64_t rested;  /* in which it was not */
+    uint64_t torn;    /* of which only the outer frames are believed, because it went on while it was read */
+    uint64_t cut;     /* of which the outermost frames are missing, because there were too many */
+    uint64_t lost;    /* which say nothing */
+    uint64_t full;    /* of which inner frames are missing, because there was no room left to note them */
 };
 
 struct cloche_engine;
@@ -136,6 +161,17 @@ CLOCHE_EXPORT int cloche_keep_handlers(void);
 
 /* How often handlers had to be put back so far. */
 extern CLOCHE_EXPORT uint64_t cloche_handlers_replaced;
+
+/* Sample the guests whose WORD_SAMPLER is the number that this returns << 16 | a lane below CLOCHE_LANES, about every period_ns.
+   `layout`: the words of the image's layout table. Negative: an enum cloche_status; CLOCHE_BUSY: there are too many samplers. */
+CLOCHE_EXPORT int cloche_sampler_begin(const uint32_t *layout, size_t count, uint64_t period_ns);
+
+/* End a sampler; what it has found is gone then. */
+CLOCHE_EXPORT int cloche_sampler_end(int number);
+
+/* Copy items of one kind (enum cloche_sampled) of what a sampler has found, from that one on. Returns how many; CLOCHE_REFUSED: there
+   is no such sampler. Read nodes first, then places, then functions: what an earlier item refers to is there. */
+CLOCHE_EXPORT int cloche_sampled(int number, int kind, uint32_t first, void *to, uint32_t room);
 
 /* A fast digest of a buffer: it shows damage, but anybody can forge it. */
 CLOCHE_EXPORT uint64_t cloche_checksum(const void *bytes, size_t length);

@@ -106,6 +106,14 @@ enum woken { WOKEN_TIME, WOKEN_NOTICE, WOKEN_STOP, WOKEN_POLL };
 enum woken timer_sleep(struct guest *guest, int64_t until);
 void timer_clear_notice(struct guest *guest); /* of a guest at rest */
 void timer_forked(void);
+/* For what else is done under its lock: */
+struct guest *timer_guests(void);                                /* the first one of all */
+void timer_condition(pthread_cond_t *condition);                 /* make one */
+void timer_wait(pthread_cond_t *condition, int64_t until);       /* INT64_MAX: without end */
+int timer_thread(void *(*work)(void *argument), void *argument); /* start a thread that takes no signals; 0: there is none */
+
+/* sampler.c */
+void samplers_forked(void);
 
 /* random.c */
 uint64_t random_word(struct guest *guest);

@@ -95,6 +95,7 @@ static void after_fork(void) {
 static void after_fork_in_child(void) {
     handlers_forked();
     timer_forked();
+    samplers_forked();
     for (uint32_t index = 0; index < made; index++) {
         struct guest *guest = chunks[index / CHUNK] + index % CHUNK;
         uint64_t state = LOAD(guest->words[WORD_STATE]);

@@ -88,6 +88,14 @@ enum cloche_taped {
     TAPED_ENDED = 9, /* the call has ended: twice four bytes: its part of the journal; enum cloche_reason; whether it can be replayed */
 };
 
+/* The kinds of what a sampler has found. */
+enum cloche_sampled {
+    CLOCHE_SAMPLED_FUNCTION = 0,
+    CLOCHE_SAMPLED_PLACE = 1,
+    CLOCHE_SAMPLED_NODE = 2,
+    CLOCHE_SAMPLED_LANE = 3,
+};
+
 /* What Python and the core share of a guest; times are nanoseconds. */
 enum cloche_word {
     /* set by Python, between calls */
@@ -142,6 +150,7 @@ enum cloche_word {
     WORD_TAPE_WANTS = 51, /* 1: Python has to empty it before the next call; 2: a call on it cannot be replayed; likewise */
     WORD_TAPE_CALLS = 52, /* calls that have ended on it; likewise */
     WORD_TAPE_MOST = 53, /* calls after which Python wants to empty it; set by Python, between calls */
+    WORD_SAMPLER = 54, /* the sampler that looks at the guest: its number << 16 | a lane; 0: none; set by Python at any time */
 };
 
 #define CLOCHE_WORDS 64
@@ -158,5 +167,34 @@ enum cloche_word {
 #define WASI_EINTR 27
 #define NOTICE_BYTES 16
 #define NOTICE_BEGUN 2
+#define LAYOUT_BREAKER 0
+#define LAYOUT_BREAKER_BIT 1
+#define LAYOUT_CURRENT_FRAME 2
+#define LAYOUT_FRAME_EXECUTABLE 3
+#define LAYOUT_FRAME_PREVIOUS 4
+#define LAYOUT_FRAME_INSTR_PTR 5
+#define LAYOUT_FRAME_OWNER 6
+#define LAYOUT_FRAME_OWNED_BY_CSTACK 7
+#define LAYOUT_OBJECT_TYPE 8
+#define LAYOUT_OBJECT_SIZE 9
+#define LAYOUT_CODE_TYPE 10
+#define LAYOUT_CODE_FILENAME 11
+#define LAYOUT_CODE_NAME 12
+#define LAYOUT_CODE_QUALNAME 13
+#define LAYOUT_CODE_FIRSTLINENO 14
+#define LAYOUT_CODE_LINETABLE 15
+#define LAYOUT_CODE_INSTRUCTIONS 16
+#define LAYOUT_BYTES_TYPE 17
+#define LAYOUT_BYTES_DATA 18
+#define LAYOUT_TEXT_TYPE 19
+#define LAYOUT_TEXT_LENGTH 20
+#define LAYOUT_TEXT_STATE 21
+#define LAYOUT_TEXT_KIND_SHIFT 22
+#define LAYOUT_TEXT_KIND_MASK 23
+#define LAYOUT_TEXT_COMPACT_BIT 24
+#define LAYOUT_TEXT_ASCII_BIT 25
+#define LAYOUT_TEXT_ASCII_DATA 26
+#define LAYOUT_TEXT_DATA 27
+#define LAYOUT_COUNT 28
 
 #endif

@@ -40,7 +40,7 @@ int64_t clock_now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void condition_init(pthread_cond_t *condition) {
+void timer_condition(pthread_cond_t *condition) {
 #ifdef __APPLE__
     pthread_cond_init(condition, NULL);
 #else
@@ -52,7 +52,7 @@ static void condition_init(pthread_cond_t *condition) {
 #endif
 }
 
-static void wait_until(pthread_cond_t *condition, int64_t until) {
+void timer_wait(pthread_cond_t *condition, int64_t until) {
     if (until == NEVER) {
         pthread_cond_wait(condition, &timer_lock);
         return;
@@ -232,7 +232,7 @@ static void *run(void *nothing) {
     for (;;) {
         int64_t now = clock_now();
         if (now < wake_at) {
-            wait_until(&changed, wake_at);
+            timer_wait(&changed, wake_at);
             continue;
         }
         int any = __atomic_exchange_n(&armed_since, 0, __ATOMIC_SEQ_CST);
@@ -259,10 +259,7 @@ static void *run(void *nothing) {
     return nothing;
 }
 
-/* Under the lock: start the thread, if it does not run. 0: there is none. */
-static int start(void) {
-    if (running) return 1;
-    if (!condition_made) condition_init(&changed), condition_made = 1;
+int timer_thread(void *(*work)(void *), void *argument) {
     pthread_t thread;
     pthread_attr_t attributes;
     sigset_t all, before;
@@ -271,17 +268,25 @@ static int start(void) {
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 256 * 1024);
-    running = !pthread_create(&thread, &attributes, run, NULL);
-    if (!running) { /* a library with much thread-local memory makes that stack too small */
+    int started = !pthread_create(&thread, &attributes, work, argument);
+    if (!started) { /* a library with much thread-local memory makes that stack too small */
         pthread_attr_t usual;
         pthread_attr_init(&usual);
         pthread_attr_setdetachstate(&usual, PTHREAD_CREATE_DETACHED);
-        running = !pthread_create(&thread, &usual, run, NULL);
+        started = !pthread_create(&thread, &usual, work, argument);
         pthread_attr_destroy(&usual);
     }
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return running; /* 0: the next call tries again */
+    return started;
+}
+
+/* Under the lock: start the thread, if it does not run. 0: there is none; the next call tries again. */
+static int start(void) {
+    if (running) return 1;
+    if (!condition_made) timer_condition(&changed), condition_made = 1;
+    running = timer_thread(run, NULL);
+    return running;
 }
 
 /* Under the lock: have the thread look no later than at that time. 0: there is no thread. */
@@ -294,9 +299,11 @@ static int look_by(int64_t time) {
     return started;
 }
 
+struct guest *timer_guests(void) { return guests; }
+
 void timer_link(struct guest *guest) {
     pthread_mutex_lock(&timer_lock);
-    condition_init(&guest->wake);
+    timer_condition(&guest->wake);
     guest->previous = NULL;
     guest->next = guests;
     if (guests) guests->previous = guest;
@@ -418,7 +425,7 @@ enum woken timer_sleep(struct guest *guest, int64_t until) {
         if (stop_at && stop_at < next) next = stop_at;
         tell_at = LOAD(guest->tell_at);
         if (tell_at && tell_at < next) next = tell_at;
-        wait_until(&guest->wake, next);
+        timer_wait(&guest->wake, next);
     }
     account_resume(guest);
     if (LOAD(guest->cpu_at)) look_by(LOAD(guest->cpu_at));
@@ -430,5 +437,5 @@ void timer_forked(void) {
     running = 0;
     condition_made = 0;
     STORE(wake_at, NEVER);
-    for (struct guest *guest = guests; guest; guest = guest->next) condition_init(&guest->wake);
+    for (struct guest *guest = guests; guest; guest = guest->next) timer_condition(&guest->wake);
 }

@@ -26,6 +26,7 @@ PREFIXES = {
     core.JournalMode: "JOURNAL_MODE_",
     core.Answered: "ANSWERED_",
     core.Taped: "TAPED_",
+    core.Sampled: "CLOCHE_SAMPLED_",
 }
 NAMES = {"NONE": "NO_REASON"}
 """A member's name in C, where that has no name of its class before it."""
@@ -36,7 +37,7 @@ def text() -> str:
     source = inspect.getsource(core)
     lines = ["/* clang-format off */", ""]
     kinds = (core.Status, core.Reason, core.Metering, core.Function, core.State, core.ClockMode)
-    for kind in (*kinds, core.JournalMode, core.Answered, core.Taped, core.Word):
+    for kind in (*kinds, core.JournalMode, core.Answered, core.Taped, core.Sampled, core.Word):
         assert kind.__doc__ is not None
         tag = kind.__doc__[kind.__doc__.index("``enum ") :].split()[1].strip("`).,:")
         prefix = PREFIXES.get(kind, "CLOCHE_")
@@ -47,6 +48,8 @@ def text() -> str:
     lines += header.defines(
         "", {"NOTICE_BYTES": 4 * len(abi.NOTICE_WORDS), "NOTICE_BEGUN": abi.NOTICE_WORDS.index("begun")}
     )
+    words = {name.upper(): index for index, name in enumerate(abi.LAYOUT_WORDS)}
+    lines += header.defines("LAYOUT_", words | {"COUNT": len(words)})
     return header.header("cloche/_wasm/core.py and cloche_wire/abi.py by write_numbers.py", "CLOCHE_NUMBERS_H", lines)
 
 

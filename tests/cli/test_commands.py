@@ -315,6 +315,20 @@ def test_a_run_can_be_profiled(run: Run, tmp_path: Path) -> None:
     assert {"Ticks.process (nodes.py:31)", "encode", "guest", "decode"} <= names
 
 
+def test_a_run_can_be_sampled(run: Run, tmp_path: Path) -> None:
+    """As a page that shows itself; the node breaks off in the middle of what it does all the time."""
+    items = '{"value": 1}\n'
+    done = run(
+        *("run", "nodes.py:Endless", "--input", "-", "--input-format", "jsonl", "--deadline", "0.5"),
+        *("--profile", "p.html", "--sample"),
+        stdin=items,
+    )
+    assert done.returncode == 1
+    assert "Endless.process  nodes.py:" in done.stderr and "samples by line: nodes.py:" in done.stderr
+    assert "open it in a browser" in done.stderr
+    assert "Endless.process" in (tmp_path / "p.html").read_text()
+
+
 def test_a_run_that_breaks_leaves_its_profile(run: Run, tmp_path: Path) -> None:
     """The call that never ended is the one to look at."""
     items = '{"value": 1}\n'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import typer
 
 import cloche
 from cloche import image
+from cloche._runtime import inspecting
 from cloche.cli._app import app
 from cloche.metering import DEFAULT_METERING
 
@@ -180,6 +182,7 @@ OPTIONS: dict[str, Effect] = {
     "replay --deadline": Effect("replay call.cloche", "--deadline 0.001", "results: different", code=1),
     "replay --json": Effect("replay call.cloche", "--json", '"same": true', "results: equal"),
     "replay --quiet": Effect("replay call.cloche", "--quiet", hides="results: equal"),
+    "run --sample": Effect(RUN.format("echo") + " --profile p.json", "--sample", '"type":"sampled"', "traceEvents"),
     "run --allow-native": Effect("run native.json --input one.jsonl --quiet", "--allow-native echo", "41\n", "give it the placement", 0),
     "run --fallback": Effect("run native.json --input one.jsonl --quiet", "--fallback wasm", "41\n", "give it the placement", 0),
     "run --session": Effect("run session.json --input one.jsonl --quiet", "--session s1", '"s1"', "null"),
@@ -289,6 +292,8 @@ OPTIONS: dict[str, Effect] = {
     "image prepare --metering": Effect("image prepare", "--metering epoch", "EPOCH.cwasm"),
     "image prepare --target": Effect("image prepare", "--target x86-64-v2", ".x86-64-v2.cwasm"),
     "image prepare --output": Effect("image prepare", "--output fleet", "the image is compiled: fleet/aot/"),
+    "top --interval": Effect("top", "--interval 0.01", "equal to 0.1", code=2),
+    "top --json": Effect("top --interval 0.1", "--json", '"processes":', "process  node"),
     "image prune --unused-days": Effect("image prune --dry-run", "--unused-days 0", "0000.tree", "would free 0.0 MB in 0 places"),
     "image prune --dry-run": Effect("image prune", "--dry-run", "would free", "freed"),
     "image prune --quiet": Effect("image prune --dry-run --unused-days 0", "--quiet", hides="0000.tree"),
@@ -320,9 +325,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def seen(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], tuple[int, str]]:
+) -> Iterator[Callable[[str], tuple[int, str]]]:
     """Run a command line in this process: its exit code, and all that it printed, wrote, and asked of `cloche.Runtime`."""
     made, begin = [], cloche.Runtime.__init__
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
 
     def noting(self: cloche.Runtime, *args: Any, **options: Any) -> None:
         begin(self, *args, **options)
@@ -346,6 +352,11 @@ def seen(
                 node.process(1)
                 node.recording.save("call.cloche")
         made.clear()
+        if line.startswith("top"):
+            monkeypatch.setattr(inspecting, "inspector", inspecting._Inspector())
+            shown = cloche.Runtime(inspectable=True)
+            stack.callback(shown.close)
+            made.clear()
         if line.startswith("image prune"):
             monkeypatch.setenv("CLOCHE_CACHE", "pruned")  # never this user's
         with pytest.raises(SystemExit) as ended:
@@ -358,7 +369,8 @@ def seen(
                 path.unlink()
         return int(ended.value.code or 0), "\n".join(texts)
 
-    return call
+    with ExitStack() as stack:
+        yield call
 
 
 def facts(name: str) -> str:

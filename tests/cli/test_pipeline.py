@@ -446,6 +446,8 @@ def test_a_session_is_told(run: Run, folder: Path) -> None:
         ("run p.json --input ten.jsonl --param a=1", "--param is for one node"),
         ("run p.json --input ten.jsonl --deadline 3", "--deadline is for one node"),
         ("run p.json --input ten.jsonl --profile x.json", "--profile is for one node"),
+        ("run p.json --input ten.jsonl --sample", "--sample is for one node"),
+        ("run nodes.py:double --input ten.jsonl --sample", "--sample is for a profile: give --profile"),
         ("run nodes.py:double --input ten.jsonl --allow-native all", "--allow-native is for a pipeline"),
         ("run nodes.py:double --input ten.jsonl --checkpoint at", "--checkpoint is for a pipeline"),
         ("run p.json --input ten.jsonl --checkpoint-every 3", "--checkpoint-every is for --checkpoint"),

@@ -25,6 +25,7 @@ VERBS = [
     ["debug"],
     ["check"],
     ["bench"],
+    ["top"],
     ["image", "build"],
     ["image", "prepare"],
     ["image", "prune"],

@@ -24,12 +24,13 @@ CORE_SOURCES = (
     "journal",
     "random",
     "redirect",
+    "sampler",
     "signals",
     "stacks",
     "tape",
     "timer",
 )
-HARNESS_SOURCES = ("fake", "calls", "differences", "faults", "races", "world")
+HARNESS_SOURCES = ("fake", "calls", "differences", "faults", "races", "sampled", "world")
 SANITIZERS = ("address,undefined", "thread")
 WRAPPED = ("mmap", "mprotect", "pthread_create", "pthread_cond_broadcast", "redirect_calls")
 """Functions that a case can let fail, or wait for."""
@@ -43,6 +44,7 @@ FORKING = (
     "a_fork_as_a_call_begins_or_ends",
     "a_fork_while_others_change_handlers",
     "a_child_draws_other_random_words",
+    "a_fork_leaves_samplers_to_the_parent",
     "forks_at_random_moments",
 )
 

@@ -12,9 +12,20 @@ import cloche
 from cloche import pipeline, repl
 from cloche._profiling.call_tree import Function, Tree
 from cloche._profiling.profile import Collected
+from cloche._profiling.sampling import Reading
 from cloche._wasm.prune import Pruned
+from cloche._wasm.sampler import LANES, NO_PARENT, Found, FoundFunction, FoundLane, FoundNode, FoundPlace
 from cloche.image import Image
-from cloche.profiling import CallPhases, FunctionTime, Phase, Profile, ProfiledCall
+from cloche.profiling import (
+    CallPhases,
+    FunctionTime,
+    Phase,
+    Profile,
+    ProfiledCall,
+    SampledFunction,
+    SampledLine,
+    SampledProfile,
+)
 from cloche.remedies import Surroundings
 from cloche_wire import Failure, Frame, dtypes
 
@@ -44,6 +55,14 @@ def profile() -> Profile:
     collected.count = 1
     collected.total = tree
     return Profile("meter", collected)
+
+
+def sampled() -> SampledProfile:
+    """A sampled profile of two functions, without a node."""
+    functions = [FoundFunction("node.py", "process", 1), FoundFunction("node.py", "inner", 4)]
+    nodes = [FoundNode(NO_PARENT, NO_PARENT, 0, 0)] * LANES + [FoundNode(0, 0, 1, 9), FoundNode(LANES, 1, 3, 40)]
+    found = Found(functions, [FoundPlace(0, 2), FoundPlace(1, 5)], nodes, [FoundLane(4, 2, 1, 0, 0, 0)])
+    return SampledProfile(["meter"], 100.0, Reading(found, ["meter"]))
 
 
 def phases() -> CallPhases:
@@ -83,6 +102,9 @@ VALUES: dict[str, Callable[[], Any]] = {
     "Profile": profile,
     "ProfiledCall": lambda: profile().calls[0],
     "Record": lambda: cloche.Record("lib.Point", ["x", "y"], [1, (2, 3)]),
+    "SampledFunction": lambda: SampledFunction("process", "node.py", 1, 3, 0.5, 0.75),
+    "SampledLine": lambda: SampledLine("node.py", 2, "process", 3, 0.5),
+    "SampledProfile": sampled,
     "Service": lambda: cloche.Service(serve, deadline_s=2, gate=allow, max_calls=1),
     "ServiceCall": lambda: cloche.ServiceCall("plain", "meter", 2, ([1],), {"a": {}}, 9),
     "ServiceRecord": lambda: cloche.ServiceRecord("plain", "meter", 2, 9, 0.25, "returned"),
@@ -144,6 +166,7 @@ HANDLES = {
 }
 """Each refuses with a TypeError that begins so."""
 NEITHER = {
+    "CoveredLines": "it grows while nodes run; its lines are a dict",
     "Placement": "it is an interface",
     "Recorder": "it has callbacks of the program that records, and is pickled if they are",
     "Repl": "it holds a node, which refuses",
@@ -176,7 +199,7 @@ def facts(value: Any) -> Any:
             )
         case Tree():
             return value.parents, value.functions, value.calls, value.spent, value.total, value._children
-        case Profile() | Collected() | BaseException():
+        case Profile() | Collected() | SampledProfile() | Reading() | BaseException():
             return {name: facts(one) for name, one in vars(value).items()}
         case ProfiledCall():
             return value.phases, facts(value.tree)

@@ -23,7 +23,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "deepcopy": copy.deepcopy,
 }
 
-IDENTICAL = {"Array", "Profile", "ProfiledCall"}
+IDENTICAL = {"Array", "Profile", "ProfiledCall", "SampledProfile"}
 """Two of these are equal only if they are the same object."""
 
 CHANGING = {"StageCounts"}

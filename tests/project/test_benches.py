@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[2]
         (["costs.py", "--quick"], "sets of keys of one hash"),
         (["pipelines.py", "--quick"], "sandboxed, 2,000 items"),
         (["loading.py", "--quick"], "later load / restore"),
+        (["sampling.py", "--quick"], "loop "),
     ],
-    ids=["marshal", "footprint", "dirty pages", "scaling", "costs", "pipelines", "loading"],
+    ids=["marshal", "footprint", "dirty pages", "scaling", "costs", "pipelines", "loading", "sampling"],
 )
 def test_bench_script_runs(command: list[str], expected: str) -> None:
     """And prints its last row."""

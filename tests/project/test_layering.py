@@ -21,7 +21,7 @@ HOST = RUNTIME / "cloche"
 
 ORDER = (
     "_keywords texts _child",
-    "_html _records frames limits clock _signatures mounts metering isolation _forks _atomic_file _pickles",
+    "_html _records _times frames limits clock _signatures mounts metering isolation _forks _atomic_file _pickles",
     "errors",
     "_live_source _container",
     "services source _codec _wasm",
@@ -33,7 +33,7 @@ ORDER = (
     "_runtime",
     "replay",
     "_profiling testing repl",
-    "profiling pipeline telemetry",
+    "inspection profiling pipeline telemetry",
     "cloche",
     "cloche_bench",
     "cli",
@@ -58,7 +58,7 @@ RAW_ACCESS = {
 MAY_REACH_MEMORY = {
     f"cloche/_wasm/{name}.py" for name in ("artifacts", "bindings", "core", "engine", "journal", "memory", "slot")
 }
-MAY_USE_CTYPES = MAY_REACH_MEMORY | {"cloche/_wasm/frames.py"}
+MAY_USE_CTYPES = MAY_REACH_MEMORY | {"cloche/_wasm/frames.py", "cloche/_wasm/sampler.py"}
 READS_ARROW = {"cloche/frames/_arrow.py"}
 """Reads structs of libraries of the host's process, which it trusts; no address of a guest's comes there."""
 MAY_MAKE_SYSTEM_CALLS = {"cloche/_isolation/confine.py", "cloche/_isolation/seccomp.py"}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cloche._runtime.figures import Tally
     from cloche._runtime.tracing import SandboxTrace, Tracing
     from cloche._sandbox import CheckedSandbox, Exchange
+    from cloche._times import ItemTimes
 
 __all__ = ["OPS", "Hooks", "ReportingWatch", "method_of"]
 
@@ -105,9 +106,10 @@ class ReportingWatch(SandboxWatch):
 
     Attributes:
         trace: follows the calls for the runtime's telemetry; None: it has none.
+        times: gets the time of each call, for ``cloche top``; None: the runtime is not inspectable.
     """
 
-    __slots__ = ("_break", "_hooks", "_lock", "_session_id", "trace")
+    __slots__ = ("_break", "_hooks", "_lock", "_session_id", "times", "trace")
 
     def __init__(
         self,
@@ -124,9 +126,20 @@ class ReportingWatch(SandboxWatch):
         self._session_id = session_id
         self._break: tuple[BaseException, int, int] | None = None
         self.trace: SandboxTrace | None = None
+        self.times: ItemTimes | None = None
 
     def around(self, exchange: Exchange, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
         """See `Watch`."""
+        if self.times is None:
+            return self._followed(exchange, op, operands, root)
+        began = time.perf_counter()
+        try:
+            return self._followed(exchange, op, operands, root)
+        finally:
+            self.times.add(1, time.perf_counter() - began)
+
+    def _followed(self, exchange: Exchange, op: int, operands: Sequence[Any], root: str) -> tuple[Reply, Any]:
+        """Make a call, and tell the hook and the telemetry of it."""
         sandbox = self._sandbox()
         if sandbox is None:
             return exchange(op, operands, root)

@@ -6,7 +6,7 @@ These functions spell out their keywords, so that editors, type checkers and ``h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
@@ -20,7 +20,7 @@ from cloche.limits import Limits
 
 if TYPE_CHECKING:
     from cloche._recording import Record
-    from cloche._sandbox import Recorder
+    from cloche._sandbox import CheckedSandbox, Recorder
     from cloche.source import Modules
 
 __all__ = ["ELSEWHERE", "ELSEWHERE_FOR_POOL", "LoadOptions", "PoolKeywords"]
@@ -69,6 +69,8 @@ class LoadOptions:
     """Whether Cloche makes the node for itself: it is not listed, counted or reported."""
     in_pool: bool = False
     """Whether the node is one of a pool's."""
+    on_sandbox: Callable[[CheckedSandbox], None] | None = None
+    """Called with each sandbox of the node before its first call, or after it was restored; see `Runtime.follow_loads`."""
 
     def __post_init__(self) -> None:
         checked_limits(self.limits)

@@ -242,6 +242,18 @@ class Supervisor:
         """See `Sandbox`."""
         self._sandbox.detach(debugger)
 
+    def layout(self) -> dict[str, int]:
+        """See `Sandbox`."""
+        return self._sandbox.layout()
+
+    def sample(self, word: int) -> None:
+        """See `Sandbox`. After a break the new sandbox is sampled."""
+        self._sandbox.sample(word)
+
+    def end_sample(self, word: int) -> None:
+        """See `Sandbox`."""
+        self._sandbox.end_sample(word)
+
     def close(self, *, keep: bool = False) -> None:
         """See `Sandbox`."""
         self._is_ending = True

@@ -53,6 +53,7 @@ from cloche._sandbox import (
     raise_failure,
     request_handlers,
 )
+from cloche._times import ItemTimes
 from cloche._wasm import EXHAUSTED_ERRNOS, CallState, ClockAndRandomState, Engine, out_of_resources
 from cloche._wasm import image as _image
 from cloche._wasm.engine import options
@@ -76,6 +77,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._isolation import WorkerPool
     from cloche._recording import Record, Recording
+    from cloche._runtime.inspecting import Times
     from cloche._runtime.pool import Pool
     from cloche._sandbox import CheckedSandbox, Intercept, Sandbox, Tape
     from cloche.budget import Budget
@@ -86,6 +88,8 @@ NO_LIMIT_S = 365 * 86400.0
 """The deadline of a load with ``load_s=None``: long enough to count as none."""
 _MOST_SHOWN: Final = 10
 """Nodes whose names a notebook shows."""
+Follower = Callable[["Source | str | os.PathLike[str]", _source.Modules], "Callable[[CheckedSandbox], None] | None"]
+"""See `Runtime.follow_loads`."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -122,10 +126,13 @@ class Runtime(Closable):
         on_break: called with a `BreakRecord` after each break of a node, likewise.
         telemetry: a `cloche.telemetry.Telemetry`, which makes OpenTelemetry's spans and metrics of the runtime's calls; None: none
             are made, and OpenTelemetry is not imported.
+        inspectable: let ``cloche top``, run by the same user, show the nodes of this process: their names, figures, and where in
+            their code they are. It times each call, which costs about a microsecond. None: as the environment's CLOCHE_TOP says
+            ("1"); False costs nothing.
 
     Raises:
         ImageError: the image is missing or damaged; the message says which command to run.
-        ClocheError: ``isolation="process"`` on a system other than Linux.
+        ClocheError: ``isolation="process"`` on a system other than Linux; or `inspectable`, and there is no folder for it.
         TypeError: `limits` is not a `Limits`, `logger` is no logger, or a hook is no plain function.
         ValueError: options that do not go together, such as `Limits.fuel` without ``metering="fuel"``.
     """
@@ -144,6 +151,7 @@ class Runtime(Closable):
         on_call: Callable[[CallRecord], object] | None = None,
         on_break: Callable[[BreakRecord], object] | None = None,
         telemetry: Tracing | None = None,
+        inspectable: bool | None = None,
     ) -> None:
         if isolation not in get_args(Isolation):
             raise ValueError(f"isolation is {isolation!r}: give 'none' or 'process'")
@@ -173,11 +181,17 @@ class Runtime(Closable):
         self._loads: dict[NodeLock, CheckedSandbox | None] = {}
         """The loads and restores under way, each with its instance once there is one. A load holds its lock until it has ended."""
         self._ending = NodeLock("the runtime's engine")
+        self._follower: Follower | None = None
+        self._times: Times | None = weakref.WeakKeyDictionary() if _is_inspectable(inspectable) else None
         self._closed = False
         self.closes_in = os.getpid()
         close_at_exit(self)
         if self._hooks.telemetry is not None:
             self._hooks.telemetry.follow_runtime(self)
+        if self._times is not None:
+            from cloche._runtime.inspecting import inspector  # few programs are looked at
+
+            inspector.add(self, self._times, must=inspectable is True)
 
     @property
     def logger(self) -> Any:
@@ -357,6 +371,8 @@ class Runtime(Closable):
         if options.budget is not None:
             options.budget.check(options.label("node"), costs=True)
         modules = _source.read(source, packages=bool(options.grants.packages))
+        if self._follower is not None and not options.is_own:
+            options = replace(options, on_sandbox=self._follower(source, modules))
         taken = [point for point in options.grants.mounts if (point + "/").startswith("/node/")]
         if taken and modules.folder is not None:
             raise ClocheError(
@@ -507,6 +523,9 @@ class Runtime(Closable):
             in_pool=True,
             budget=options.get("budget"),
         )
+        if self._follower is not None:
+            modules = _source.read(source, packages=bool(chosen.grants.packages))
+            chosen = replace(chosen, on_sandbox=self._follower(source, modules))
 
         def clone() -> Node:
             return self._restored(pristine, chosen.of_clone(next(number)), True)
@@ -641,6 +660,8 @@ class Runtime(Closable):
             self._loads[lock] = instance
             self._check_open()
             instance.limit_next_calls(limits.load_s or NO_LIMIT_S, "load_s")
+            if options.on_sandbox is not None:
+                options.on_sandbox(instance)
             kind, value = instance.exchange(
                 Op.LOAD, [message], ""
             )  # no root: the keys of the message already name the arguments
@@ -682,7 +703,8 @@ class Runtime(Closable):
     ) -> CheckedSandbox:
         logger, engine = self._logger, self._engine
         host.in_pool = options.in_pool
-        watched = (bool(self._hooks) or options.budget is not None) and not options.is_own
+        is_timed = self._times is not None
+        watched = (is_timed or bool(self._hooks) or options.budget is not None) and not options.is_own
         make: Callable[..., CheckedSandbox]
         if isinstance(engine, Engine):
             if options.record is None:
@@ -720,20 +742,24 @@ class Runtime(Closable):
             return
         common = self._tally, instance, calls, self._hooks, lock, options.session_id
         if options.budget is None:
-            self._tally.follow(instance, self._traced(ReportingWatch(*common), options, snapshot))
+            self._tally.follow(instance, self._traced(ReportingWatch(*common), lock, options, snapshot))
             return
         from cloche._runtime.spending import BudgetWatch  # few programs have a budget
 
         watch = BudgetWatch(*common, options.budget)
-        self._tally.follow(instance, self._traced(watch, options, snapshot))
+        self._tally.follow(instance, self._traced(watch, lock, options, snapshot))
         try:
             watch.enter(instance)
         except BaseException:
             instance.close()
             raise
 
-    def _traced(self, watch: ReportingWatch, options: LoadOptions, snapshot: Snapshot | None) -> ReportingWatch:
-        """The watch of a new sandbox, with a trace if the runtime has telemetry."""
+    def _traced(
+        self, watch: ReportingWatch, lock: NodeLock, options: LoadOptions, snapshot: Snapshot | None
+    ) -> ReportingWatch:
+        """The watch of a new sandbox, with a trace if the runtime has telemetry, and with times if it is inspectable."""
+        if self._times is not None:
+            watch.times = self._times.setdefault(lock, ItemTimes())
         if self._hooks.telemetry is not None:
             watch.trace = self._hooks.telemetry.follow_sandbox(
                 session_id=options.session_id,
@@ -762,6 +788,8 @@ class Runtime(Closable):
                     raise_failure(value, name, Op.RESEED)
                 if kind is not Reply.RESULT:
                     raise ProtocolError(f"node {name!r}: {kind.name} is no answer to RESEED", node=name)
+            if options.on_sandbox is not None:
+                options.on_sandbox(instance)
         except NodeRaisedError as error:
             try:
                 raised = interruption(error, instance.told, instance.usage(), options.limits, usable=False)
@@ -903,6 +931,22 @@ class Runtime(Closable):
         """The runtime's nodes that have not been collected as garbage. Cloche's own: `nodes` is public."""
         return _listed(self._nodes.__iter__)
 
+    def follow_loads(self, follower: Follower | None) -> None:
+        """Have `follower` know of the nodes that are loaded from now on, before they run anything. Cloche's own, for its tools.
+
+        Args:
+            follower: called with the source and the code of each node; it returns what to call with each of the node's sandboxes,
+                which is at rest then, or None. None: nobody wants to know any more.
+
+        Raises:
+            ClocheError: there is another one; or the nodes are in worker processes.
+        """
+        if follower is not None and self._follower is not None:
+            raise ClocheError("the nodes of this runtime are being followed already")
+        if follower is not None and not isinstance(self._engine, Engine):
+            raise ClocheError("the nodes of this runtime are in worker processes: use a Runtime with isolation='none'")
+        self._follower = follower
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             handle(
@@ -945,6 +989,11 @@ def _private_bytes(reference: weakref.ref[Runtime]) -> int:
     """The private memory of a runtime's nodes. Statistics do not keep the runtime alive."""
     runtime = reference()
     return 0 if runtime is None else sum(node.stats.private_bytes for node in runtime.nodes)
+
+
+def _is_inspectable(asked: bool | None) -> bool:
+    """Whether a runtime is inspectable: as it was asked to be, or as the environment says."""
+    return asked if asked is not None else os.environ.get("CLOCHE_TOP", "") not in ("", "0")
 
 
 def _nothing() -> None:

@@ -513,6 +513,36 @@ class Instance(CheckedSandbox):
         frames = python_frames(self._slot, self._engine.layout)
         return () if self.closed else frames  # checked last: once closed, the slot may belong to another node
 
+    def layout(self) -> dict[str, int]:
+        """See `Sandbox`."""
+        return self._engine.layout
+
+    def sample(self, word: int) -> None:
+        """See `Sandbox`."""
+        words = self._words
+        if self.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
+        if words[Word.SAMPLER]:
+            raise ClocheError(f"node {self.name!r} is being sampled already")
+        words[Word.SAMPLER] = word
+        if self._words is not words:  # closed meanwhile: the slot may belong to another node
+            self._end_sample(words, word)
+
+    def end_sample(self, word: int) -> None:
+        """See `Sandbox`."""
+        self._end_sample(self._words, word)
+
+    @staticmethod
+    def _end_sample(words: Any, word: int) -> None:
+        if words[Word.SAMPLER] == word:
+            words[Word.SAMPLER] = 0
+
+    def continue_from(self, other: CheckedSandbox) -> None:
+        """See `CheckedSandbox`. What samples the other one samples this one as well."""
+        super().continue_from(other)
+        if isinstance(other, Instance):
+            self._words[Word.SAMPLER] = other._words[Word.SAMPLER]  # noqa: SLF001  # of the same class
+
     def _drain(self) -> list[LogRecord]:
         """Take the guest's log records from its memory and deliver the newest, `Limits.log_records` at most."""
         observer = self.observer

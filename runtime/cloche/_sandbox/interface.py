@@ -203,7 +203,8 @@ class Recorded(Protocol):
 class Sandbox(Protocol):
     """One guest with a node.
 
-    Only `canceller`, `where` and `private_bytes` are thread-safe; for the others, `NodeCalls` lets in one call at a time.
+    Only `canceller`, `where`, `sample`, `end_sample` and `private_bytes` are thread-safe; for the others, `NodeCalls` lets in one
+    call at a time.
 
     Attributes:
         lease: whether large arrays of numbers arrive as views of guest memory.
@@ -344,6 +345,26 @@ class Sandbox(Protocol):
 
     def detach(self, debugger: DebugHandler) -> None:
         """End `attach`. If another debugger is attached, or none, nothing happens."""
+
+    def layout(self) -> dict[str, int]:
+        """The layout of the guest's interpreter, for `cloche._wasm.sampler`.
+
+        Raises:
+            ClocheError: there is no guest in this process.
+        """
+
+    def sample(self, word: int) -> None:
+        """Have a sampler look at the guest, also in the middle of a call. Thread-safe.
+
+        Args:
+            word: from `cloche._wasm.sampler.Sampler.word`.
+
+        Raises:
+            ClocheError: another one does already, or there is no guest in this process.
+        """
+
+    def end_sample(self, word: int) -> None:
+        """End what `sample` with the same word began, if it did. Thread-safe."""
 
     def close(self, *, keep: bool = False) -> None:
         """Free the guest; further calls raise ClosedError. Calling it again does nothing, or completes an interrupted `close`.

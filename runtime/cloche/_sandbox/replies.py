@@ -303,7 +303,7 @@ class CheckedSandbox(HasCallState, ABC):
         self.lease = other.lease
         if other.services is not None and self.services is not None:
             self.services.continue_from(other.services)
-        if other.observer is not None:
+        if other.observer is not None and self.observer is None:
             self.observe(other.observer)
 
     def canceller(self) -> Callable[[], bool]:
@@ -330,6 +330,19 @@ class CheckedSandbox(HasCallState, ABC):
 
     def detach(self, debugger: DebugHandler) -> None:
         """See `Sandbox`. Only an `Instance` can be debugged."""
+
+    def layout(self) -> dict[str, int]:
+        """See `Sandbox`. Only an `Instance` can be sampled."""
+        raise ClocheError(
+            f"node {self.name!r} has no sandbox in this process: load it in a Runtime with isolation='none' to sample it"
+        )
+
+    def sample(self, word: int) -> None:
+        """See `Sandbox`. Only an `Instance` can be sampled."""
+        self.layout()
+
+    def end_sample(self, word: int) -> None:
+        """See `Sandbox`. Only an `Instance` can be sampled."""
 
     def _not_observable(self) -> ClocheError:
         return ClocheError(f"node {self.name!r} has no sandbox in this process whose calls could be timed")

@@ -22,7 +22,19 @@ from cloche._wasm import bindings
 from cloche._wasm.checkout import built_core
 from cloche.errors import ImageError, InternalError
 
-__all__ = ["ClockMode", "Function", "Image", "Metering", "Reason", "State", "Status", "Word", "core", "library_name"]
+__all__ = [
+    "ClockMode",
+    "Function",
+    "Image",
+    "Metering",
+    "Reason",
+    "Sampled",
+    "State",
+    "Status",
+    "Word",
+    "core",
+    "library_name",
+]
 
 
 class Status(IntEnum):
@@ -122,6 +134,15 @@ class Taped(IntEnum):
     ENDED = 9  # the call has ended: twice four bytes: its part of the journal; enum cloche_reason; whether it can be replayed
 
 
+class Sampled(IntEnum):
+    """The kinds of what a sampler has found (``enum cloche_sampled``)."""
+
+    FUNCTION = 0
+    PLACE = 1
+    NODE = 2
+    LANE = 3
+
+
 class Word(IntEnum):
     """What Python and the core share of a guest; times are nanoseconds (``enum cloche_word``)."""
 
@@ -177,6 +198,7 @@ class Word(IntEnum):
     TAPE_WANTS = 51  # 1: Python has to empty it before the next call; 2: a call on it cannot be replayed; likewise
     TAPE_CALLS = 52  # calls that have ended on it; likewise
     TAPE_MOST = 53  # calls after which Python wants to empty it; set by Python, between calls
+    SAMPLER = 54  # the sampler that looks at the guest: its number << 16 | a lane; 0: none; set by Python at any time
 
 
 WORDS: Final = 64
@@ -263,6 +285,9 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "note_handlers": (_INT, ()),
     "keep_handlers": (_INT, ()),
     "checksum": (_U64, (_P, ctypes.c_size_t)),
+    "sampler_begin": (_INT, (_P, ctypes.c_size_t, _U64)),
+    "sampler_end": (_INT, (_INT,)),
+    "sampled": (_INT, (_INT, _INT, _U32, _P, _U32)),
 }
 _UNWRAPPED: Final = frozenset({"call", "answer", "go_on", "end_call", "free"})
 """Functions that `_raising_recursion_error` does not wrap. "call", "answer" and "go_on" are the hot path, where `Instance.exchange`
@@ -327,6 +352,9 @@ class Core:
     note_handlers: Any
     keep_handlers: Any
     checksum: Any
+    sampler_begin: Any
+    sampler_end: Any
+    sampled: Any
 
     def __init__(self, loaded: Any) -> None:
         for name, (result, parameters) in _FUNCTIONS.items():

@@ -30,8 +30,9 @@ _RESET: Final = (
     Word.GRANTED,
     Word.ACCOUNT,
     Word.JOURNAL_MODE,
+    Word.SAMPLER,
 )
-"""What a guest without grants, clock and recording finds at 0."""
+"""What a guest without grants, clock, recording and sampler finds at 0."""
 
 
 class StorePool:

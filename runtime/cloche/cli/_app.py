@@ -272,6 +272,7 @@ class Piped:
 _OF_ONE_NODE = (
     "method", "param", "package", "mount", "scratch", "env", "clock", "seed", "deadline", "memory", "metering", "fuel", "profile",
     "record",
+    "sample",
 )  # fmt: skip
 """Parameters of ``cloche run`` that only apply to a single node: a pipeline's manifest says such things of each of its nodes."""
 _OF_A_PIPELINE = (
@@ -342,6 +343,13 @@ def run(
         Path | None,
         typer.Option(metavar="FOLDER", help="Record the calls: a file for one that fails, and one of the last calls."),
     ] = None,
+    sample: Annotated[
+        bool,
+        typer.Option(
+            "--sample",
+            help="Sample the profile 100 times a second, at no cost to the node; for speedscope, or a page if PATH is .html.",
+        ),
+    ] = False,
     trusting: Trusting,
     piped: Piped,
     quiet: Quiet = False,
@@ -360,6 +368,8 @@ def run(
             return
         _options.refuse(context, _OF_A_PIPELINE, "is for a pipeline: a manifest .json, .yaml or .toml")
         placed.check(context)
+        if profile is None:
+            _options.refuse(context, ("sample",), "is for a profile: give --profile PATH as well")
         if quiet and "log_level" not in _options.given(context):
             log_level = "warning"
         job = _run.Job(
@@ -374,6 +384,7 @@ def run(
             isolation=placed.isolation,
             profile=profile,
             record=record,
+            sample=sample,
             quiet=quiet,
         )
         _paths.check_node(job.node)
@@ -744,6 +755,25 @@ def build(quiet: Quiet = False) -> None:
 
     with _console.reporting_errors():
         _image.build(quiet)
+
+
+@app.command(cls=_options.Command)
+def top(
+    pid: Annotated[
+        int | None,
+        typer.Argument(metavar="PID", min=1, help="A process; without that, all of yours that show themselves."),
+    ] = None,
+    interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one look as a JSON object.")] = False,
+) -> None:
+    """Show the nodes of running processes: calls a second, percentiles, memory, and where in their code they are.
+
+    A process shows itself to its user if it was started with CLOCHE_TOP=1, or its Runtime was made with inspectable=True.
+    """
+    from cloche.cli import _console, _top
+
+    with _console.reporting_errors():
+        _top.run(pid, interval, as_json=as_json)
 
 
 @image.command(cls=_options.Command)

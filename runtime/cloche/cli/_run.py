@@ -13,13 +13,14 @@ from cloche import Runtime, profile
 from cloche.cli._console import Bar, LiveLog, say
 from cloche.cli._input import open_input
 from cloche.cli._output import open_output
-from cloche.cli._profile import table
+from cloche.cli._profile import samples_table, table
+from cloche.profiling import SampledProfile, sample
 from cloche.replay import SUFFIX, Recording
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cloche import Node
+    from cloche import Node, Profile
     from cloche.cli._input import Form, Input
     from cloche.cli._options import NodeOptions
     from cloche.cli._output import Output
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from cloche.metering import Metering
 
 __all__ = ["Job", "run", "shaped"]
+
+_OPENS_HTML = "a page: open it in a browser"
+_OPENS_JSON = ("open it in speedscope.app or ui.perfetto.dev", "open it in speedscope.app")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class Job:
     isolation: Isolation
     profile: str | None
     record: Path | None
+    sample: bool
     quiet: bool
 
 
@@ -114,15 +119,22 @@ def _profiled(node: Node, job: Job) -> Iterator[None]:
     if job.profile is None:
         yield
         return
-    with profile(node) as found:
+    found: Profile | SampledProfile
+    with sample(node) if job.sample else profile(node) as found:
         try:
             yield
         finally:
             found.save(job.profile)
             if not job.quiet:
-                for line in table(found):
+                lines = samples_table(found) if isinstance(found, SampledProfile) else table(found)
+                for line in lines:
                     say(line)
-                say(f"{'profile:':15}{job.profile} (open it in speedscope.app or ui.perfetto.dev)")
+                say(f"{'profile:':15}{job.profile} ({_OPENS_HTML if _is_page(job) else _OPENS_JSON[job.sample]})")
+
+
+def _is_page(job: Job) -> bool:
+    """Whether the profile is written as a page, which shows itself."""
+    return job.sample and (job.profile or "").lower().endswith(".html")
 
 
 class _Progress:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cloche.pipeline import Pipeline, StageStatus
 
-__all__ = ["HEADS", "NodeFigures", "Watch", "cells"]
+__all__ = ["HEADS", "NodeFigures", "Watch", "cells", "duration"]
 
 _WINDOW_S: Final = 3.0
 """Seconds over which a rate is taken."""
@@ -83,8 +83,8 @@ def cells(figures: NodeFigures, *, seconds: float | None = None) -> tuple[str, .
         one.place,
         f"{counts.items:,}",
         f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}",
-        _time(one.p50_s),
-        _time(one.p99_s),
+        duration(one.p50_s),
+        duration(one.p99_s),
         "-" if one.memory_bytes is None else f"{one.memory_bytes / (1 << 20):.1f} MiB",
         "-" if one.place == "inline" else f"{one.waiting}/{one.room}",
         f"{counts.breaks:,}",
@@ -93,7 +93,8 @@ def cells(figures: NodeFigures, *, seconds: float | None = None) -> tuple[str, .
     )
 
 
-def _time(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """A time as a text; "-" for None."""
     if seconds is None:
         return "-"
     if seconds < 1e-3:

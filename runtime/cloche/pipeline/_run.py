@@ -20,11 +20,11 @@ from itertools import repeat
 from typing import Any, Final, TypeVar
 
 from cloche._runtime.tracing import RunTrace
+from cloche._times import percentile
 from cloche.errors import ClocheError, ClosedError
 from cloche.pipeline._channel import Barrier, Channel, End, Failed, Inbox, Joined, Packet
 from cloche.pipeline._partition import Joiner, Splitter
 from cloche.pipeline._stage import Outlet, Rejected, Stage, StageCounts
-from cloche.pipeline._times import percentile
 from cloche.pipeline._worker import Worker
 from cloche.pipeline.errors import PipelineError
 from cloche.pipeline.graph import Edge, Graph

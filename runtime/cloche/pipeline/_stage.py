@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeGuard
 
 from cloche._runtime.tracing import RunTrace
+from cloche._times import ItemTimes
 from cloche.errors import ClocheError, EncodeError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
 from cloche.pipeline._digest import digest
 from cloche.pipeline._log import working_on
-from cloche.pipeline._times import ItemTimes
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError
 from cloche.pipeline.placement import BatchResult, Placement, Prepared, State
 from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, Retry

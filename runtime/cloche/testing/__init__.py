@@ -32,11 +32,12 @@ from cloche.replay import Report
 from cloche.replay import replay as _replay
 from cloche.services import Service
 from cloche.source import Source
+from cloche.testing._coverage import CoveredLines, coverage
 from cloche.testing._local import LocalInstance
 from cloche_guest import asking
 from cloche_wire import Op, Reply
 
-__all__ = ["LocalGuest", "replay", "services"]
+__all__ = ["CoveredLines", "LocalGuest", "coverage", "replay", "services"]
 
 
 def replay(path: str | os.PathLike[str], *, runtime: Runtime | None = None) -> Report:

@@ -1,4 +1,4 @@
-"""`ItemTimes`: how long the last items of a stage took, as a bounded sample, for whoever watches the run."""
+"""`ItemTimes`: how long the last calls of a node, or items of a stage, took, as a bounded sample, for whoever watches."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 __all__ = ["ItemTimes", "percentile"]
 
 _MOST: Final = 512
-"""Crossings that are kept of each copy of a node. Older ones are dropped, so that the figures show how the node is doing now."""
+"""Calls that are kept of each copy of a node. Older ones are dropped, so that the figures show how the node is doing now."""
 
 
 class ItemTimes:
-    """The last crossings of one stage. Its thread adds them, any thread may read them."""
+    """The last calls of a node, or crossings of a stage. One thread at a time adds them, any thread may read them."""
 
     def __init__(self) -> None:
         self._last: deque[tuple[float, int]] = deque(maxlen=_MOST)
