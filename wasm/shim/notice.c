@@ -19,7 +19,7 @@ volatile uint32_t cloche_notice[NOTICE_WORDS]; /* written by another thread of t
 uint32_t cloche_layout[LAYOUT_WORDS];
 
 static PyObject *exceptions[NOTICE_POLL]; /* the class for each NOTICE_*; NULL: not registered yet */
-static PyObject *pause_hook;                 /* a debugger's; NULL: there is none */
+static PyObject *pause_hook;              /* a debugger's; NULL: there is none */
 static int deaf, raised;                  /* see notice_deaf, notice_raised */
 static int put_off;                       /* checks that have left the notice pending, one after the other */
 

@@ -7,7 +7,7 @@
 #include <Python.h>
 
 void notice_init(void);                                             /* before the snapshot: fills cloche_layout */
-void notice_set_pause(PyObject *hook); /* what to call when the host wants a pause; None: nothing */
+void notice_set_pause(PyObject *hook);                              /* what to call when the host wants a pause; None: nothing */
 int notice_set_exceptions(PyObject *deadline, PyObject *cancelled); /* the classes to raise; -1 with an exception set */
 
 void notice_begin_item(uint32_t number); /* tell the host that work on that item of a batch has begun */
