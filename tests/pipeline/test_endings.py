@@ -26,7 +26,7 @@ def same(x: Any) -> Any:
     return x
 
 
-KEPT = {"cloche-pool-clock", "cloche-services", "cloche-workers"}
+KEPT = {"cloche-pool-clock", "cloche-services", "cloche-top", "cloche-workers"}
 """Names of the threads that Cloche keeps for the life of the process."""
 
 

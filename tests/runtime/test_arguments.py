@@ -16,6 +16,7 @@ import pytest
 
 import cloche
 from cloche._runtime.load_options import LoadOptions, PoolKeywords
+from cloche.replay import Record
 from cloche.testing import LocalGuest
 
 pytestmark = pytest.mark.isolation("none", reason="arguments are checked before anything goes to a worker")
@@ -252,7 +253,7 @@ def test_keywords_of_one_name_mean_the_same_everywhere() -> None:
 
 def test_a_pool_takes_the_keywords_of_load_that_make_sense_for_clones(runtime: cloche.Runtime) -> None:
     """They are typed, so a type checker knows them; one that recovers a broken node is refused by name."""
-    load = typing.get_type_hints(cloche.Runtime.load, localns={"Budget": cloche.Budget})
+    load = typing.get_type_hints(cloche.Runtime.load, localns={"Budget": cloche.Budget, "Record": Record})
     assert typing.get_type_hints(PoolKeywords) == {
         name: load[name] for name in ("name", "limits", "grants", "session_id", "budget")
     }
