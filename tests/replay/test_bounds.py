@@ -15,7 +15,7 @@ import cloche
 from cloche import _container
 from cloche._recording.events import packed, unpacked
 from cloche._sandbox import tape as on
-from cloche.replay import Record, Recording, replay
+from cloche.replay import Record, Recording, Session, replay
 
 LARGE = 60_000
 CODE = """
@@ -154,3 +154,14 @@ def test_a_child_does_not_write_into_its_parents_recording(
     recording = node.recording
     assert [call.operands for call in recording.calls] == [["of the parent"]]
     assert replay(recording, runtime=runtime).memory is True
+
+
+def test_a_replay_keeps_one_call_at_a_time(load: Callable[..., cloche.Node], runtime: cloche.Runtime) -> None:
+    """Otherwise its time would grow with the square of the number of calls."""
+    node = load(CODE, record=True)
+    for _ in range(5):
+        node.process(["log", 10])
+    with Session(node.recording, runtime=runtime) as session:
+        while session.step() is not None:
+            assert session.sandbox.recorder.tape.now.calls == 1
+        assert session.at == 5

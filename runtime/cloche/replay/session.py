@@ -137,9 +137,9 @@ class Session:
         if self.is_done or index >= len(calls):
             return None
         recorded = calls[index]
-        begun = len(self._tape.now.events)
+        self._tape.begin(None, follows=False)  # the events of the calls before are not needed any more
         value, error = self.run(lambda sandbox: self._made(sandbox, recorded))
-        made = list(calls_of(self._tape.now.events[begun:], self.recording.limits))
+        made = list(calls_of(self._tape.now.events, self.recording.limits))
         replayed = made[0] if made else None
         strayed = index in self.sandbox.strays
         if replayed is None and error is not None and recorded.error == type(error).__name__:
