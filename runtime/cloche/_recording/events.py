@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ _END: Final = struct.Struct("<BBI")  # told, is exact, records that are missing
 _ADDRESS: Final = struct.Struct("<I")
 _CODES: Final = frozenset((abi.ANSWER_NONE, abi.ANSWER_NO_MEMORY, abi.ANSWER_INTERRUPTED))
 _MOST: Final = (1 << 32) - 1
+_EVENT_BYTES: Final = 200
+"""What an event takes in memory beside its content, and each value out of line and log record in it; never less than that."""
 
 
 def _long(data: bytes) -> bytes:
@@ -136,13 +139,19 @@ def _bodies(fields: _Reader) -> Iterable[tuple[int, bytes | int, int]]:
         yield address, length if length > on.KEPT_BYTES else fields.some(length), total
 
 
-def unpacked(data: bytes) -> list[on.Event]:
+def unpacked(data: bytes, most: int | None = None) -> list[on.Event]:
     """The events of `packed`.
 
+    Args:
+        data: the bytes.
+        most: bytes that the events may take in memory, about; None: as many as they take. A file has five bytes for an event that
+            takes a hundred, and compression makes nearly nothing of a million of them.
+
     Raises:
-        ClocheError: the bytes are malformed.
+        ClocheError: the bytes are malformed, or take more than `most`.
     """
     events = []
+    left = sys.maxsize if most is None else most
     view = memoryview(data)
     at = 0
     try:
@@ -152,7 +161,15 @@ def unpacked(data: bytes) -> list[on.Event]:
             if length > len(view) - at:
                 raise ValueError("an event that is longer than the rest")
             fields = _Reader(view[at : at + length])
-            events.append(_event(kind, fields))
+            event = _event(kind, fields)
+            left -= length + _EVENT_BYTES
+            if kind == on.CAME:
+                left -= _EVENT_BYTES * len(event[2])
+            elif kind == on.ENDED:
+                left -= _EVENT_BYTES * len(event[3])
+            if left < 0:
+                raise ClocheError(f"the recording's events take more than {most} bytes of memory")
+            events.append(event)
             if not fields.is_at_end:
                 raise ValueError("an event with more than its fields")
             at += length

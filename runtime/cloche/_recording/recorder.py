@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import platform
@@ -9,7 +10,7 @@ import warnings
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cloche._recording.recording import SUFFIX, Recording
 from cloche._recording.redaction import redacted
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from cloche._sandbox import Recorded
 
 __all__ = ["NodeRecorder", "recording_of"]
+
+_numbers: Final = itertools.count(1)
+"""For the names of files: nodes that have one name may share a folder."""
 
 
 class NodeRecorder:
@@ -42,7 +46,6 @@ class NodeRecorder:
         self._metering = metering
         self._image = image
         self._written: deque[Path] = deque()
-        self._numbers = itertools.count(1)
         self._has_warned = False
 
     def recording(self, sandbox: Recorded, error: BaseException | None = None) -> Recording:
@@ -83,11 +86,12 @@ class NodeRecorder:
         except Exception as failure:
             if not self._has_warned:
                 self._has_warned = True
-                warnings.warn(
-                    f"a failed call of node {sandbox.name!r} could not be recorded: {failure}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+                with contextlib.suppress(Exception):  # a warning may be an error
+                    warnings.warn(
+                        f"a failed call of node {sandbox.name!r} could not be recorded: {failure}",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
             return
         error.recording = str(path)
 
@@ -98,7 +102,7 @@ class NodeRecorder:
         folder.mkdir(parents=True, exist_ok=True)
         recording = self.recording(sandbox, error)
         stem = Recording.file_name(sandbox.name)
-        name = f"{stem}-{recording.made:%Y%m%dT%H%M%S}-{os.getpid()}-{next(self._numbers)}{SUFFIX}"
+        name = f"{stem}-{recording.made:%Y%m%dT%H%M%S}-{os.getpid()}-{next(_numbers)}{SUFFIX}"
         path = recording.save(folder / name)
         self._written.append(path)
         while len(self._written) > settings.max_files:

@@ -153,10 +153,12 @@ class Recording:
             raise ClocheError(f"the recording takes more than max_bytes={max_bytes}")
         container = _container.read(data, _KIND, _VERSION, max_bytes=max_bytes)
         about = _container.json_map(container.section("about", _MAX_ABOUT), "the description of the recording")
-        states: dict[str, Any] = {
-            name: Snapshot.from_bytes(container.section(name), max_bytes=max_bytes) if name in container.names else None
-            for name in ("state", "after")
-        }
+        states: dict[str, Any] = {"state": None, "after": None}
+        left = max_bytes
+        for name in states:
+            if name in container.names:
+                states[name] = state = Snapshot.from_bytes(container.section(name), max_bytes=left)
+                left = max(0, left - state.size_bytes)
         try:
             values: dict[str, Any] = {name: _checked(about[name], str) for name in _TEXTS}
             values |= {name: _checked(about[name], bool) for name in _FLAGS}
@@ -169,7 +171,7 @@ class Recording:
             values[name] = cleaned(values[name])
         if any(state is not None and state.image != values["image"] for state in states.values()):
             raise ClocheError("the recording's states belong to another image")
-        return cls(**values, **states, events=tuple(unpacked(container.section("events"))))
+        return cls(**values, **states, events=tuple(unpacked(container.section("events"), left)))
 
 
 def _checked(value: Any, kind: type) -> Any:

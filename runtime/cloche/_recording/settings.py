@@ -29,7 +29,8 @@ class Record:
         folder: a file is written there for each call that fails or breaks the node; the error's attribute ``recording`` has its
             path. The folder is made if it is missing. None: nothing is written by itself.
         calls: number of calls between two checkpoints. A recording has between so many and twice as many of the last calls.
-        max_bytes: bytes of values after which a checkpoint is taken earlier. Twice as many are kept at most, about.
+        max_bytes: bytes of values after which a checkpoint is taken earlier. Twice as many are kept, about. A call that takes more
+            than four times as many alone is kept in part only, and cannot be replayed.
         max_files: number of files that a node's failures may leave in the folder; after that, each one replaces the oldest.
         redact: called with each value before it is written to a file: ``redact(kind, value)``, with the kind "request" (the list of
             the call's operands), "reply" (the value) or "log" (the `LogRecord`). It returns what to store instead. A redacted

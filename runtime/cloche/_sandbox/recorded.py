@@ -111,6 +111,7 @@ class RecordedInstance(Instance):
         is_loaded = tape.now.state is not None
         tape.begin(self.snapshot(self.info), follows=is_loaded, is_first=not is_loaded)
         words, add = self._words, tape.now.add
+        words[_WANTS] = 0
         add((on.SET, on.DEADLINE, int(words[Word.DEADLINE_NS])))
         if self._is_leased:
             add((on.SET, on.DEPTH, int(words[Word.MAX_DEPTH])))
@@ -178,6 +179,7 @@ class RecordedInstance(Instance):
             # the guest had no room for the message; or the host has ended the call, nobody knows where
             self.reel.amend_end(error=type(error).__name__, is_exact=isinstance(error, NoRoomError))
             self._is_odd = True
+        self._is_odd |= self.recorder.tape.is_due
 
     def fail(self, error: ProtocolError) -> ProtocolError:
         """See `CheckedSandbox`."""
@@ -198,6 +200,7 @@ class RecordedInstance(Instance):
         frames, dropped = super()._taken_records()
         (earlier, lost), self._live_records = self._live_records, ([], 0)
         self.reel.amend_end(records=[*earlier, *frames], lost=lost + dropped)
+        self._is_odd |= self.recorder.tape.is_due
         return frames, dropped
 
     def _take_live(self) -> None:

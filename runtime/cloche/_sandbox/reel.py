@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cloche._codec import Codec, Counted
 from cloche._sandbox import tape as on
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from cloche.limits import Limits
 
 __all__ = ["CountedRecordingCodec", "RecordingCodec", "Reel"]
+
+_EVENT_BYTES: Final = 100
+"""What an event takes in memory beside its content, about."""
 
 
 class Reel:
@@ -29,10 +32,11 @@ class Reel:
         journal: the buffers that the core fills.
     """
 
-    __slots__ = ("journal", "tape")
+    __slots__ = ("_has_dropped", "_was_in_call", "journal", "tape")
 
     def __init__(self, tape: Tape, words: Any) -> None:
         self.tape = tape
+        self._was_in_call = self._has_dropped = False
         self.journal = Journal(words)
 
     def flush(self) -> None:
@@ -41,14 +45,32 @@ class Reel:
         if noted is None:
             return
         tape = self.tape
-        now = tape.now
-        now.add(noted)
-        now.calls += noted.calls
-        now.size += len(noted.tape) + len(noted.journal)
+        is_middle = self._was_in_call and not noted.calls
+        self._was_in_call = self.journal.is_in_call
+        if is_middle and tape.is_full:
+            self._drop()
+            return
+        tape.now.add(noted)
+        self._grow(len(noted.tape) + len(noted.journal), noted.calls)
         if not noted.is_exact:
             tape.part()
-        if now.calls >= tape.most_calls or now.size >= tape.most_bytes:
-            tape.is_due = True
+        if self._has_dropped:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Note that something of a call is not kept, because a generation is full: the call cannot be replayed."""
+        self._has_dropped = True
+        self.journal.want()
+        last = self.tape.now.last(1)
+        if last and last[0][0] == on.ENDED:
+            self._has_dropped = False
+            self.tape.now.replace_last((*last[0][:-1], False))
+            self.tape.part()
+
+    def _grow(self, size: int, calls: int = 0) -> None:
+        self.tape.grow(size, calls)
+        if self.tape.is_due:
+            self.journal.want()
 
     def add(self, event: Event, size: int = 0) -> None:
         """Add an event of Python's own.
@@ -58,8 +80,11 @@ class Reel:
             size: bytes that it takes, about.
         """
         self.flush()
+        if size and self.tape.is_full:
+            self._drop()
+            return
         self.tape.now.add(event)
-        self.tape.now.size += size
+        self._grow(size + _EVENT_BYTES)
 
     def note_body(self, address: int, view: memoryview) -> None:
         """Note a value that the last frame of the guest has out of line."""
@@ -67,9 +92,12 @@ class Reel:
         bodies = next((event[2] for event in reversed(self.tape.now.last(2)) if event[0] == on.CAME), None)
         if bodies is None:
             return
+        if self.tape.is_full:
+            self._drop()
+            return
         kept = len(view) <= on.KEPT_BYTES
         bodies.append((address, bytes(view), 0) if kept else (address, len(view), checksum(view)))
-        self.tape.now.size += len(view) if kept else 0
+        self._grow(len(view) if kept else 0)
 
     def amend_end(
         self, *, records: Sequence[bytes] = (), lost: int = 0, error: str = "", is_exact: bool = True
@@ -91,7 +119,7 @@ class Reel:
         tape.now.replace_last(
             (kind, journal, told, (*before, *records), missing + lost, error or name, exact and is_exact)
         )
-        tape.now.size += sum(map(len, records))
+        self._grow(sum(map(len, records)))
         if not is_exact:
             tape.part()
 

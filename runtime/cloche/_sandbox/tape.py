@@ -66,6 +66,10 @@ KEPT_BYTES: Final = 64 * 1024
 """A body of a reply up to this size is kept; of a larger one only length and checksum."""
 
 
+_MOST_OF_CALL: Final = 4
+"""So many times `Tape.most_bytes` one generation may take: its last call may be long, and checkpoints are taken between calls."""
+
+
 class Generation:
     """A state, and the events since then.
 
@@ -167,6 +171,21 @@ class Tape:
         self.now = Generation(state, is_first)
         self.is_due = False
         self.is_exact = True
+
+    def grow(self, size: int, calls: int = 0) -> None:
+        """Note that `now` has got so many bytes and calls more."""
+        now = self.now
+        now.size += size
+        now.calls += calls
+        if now.calls >= self.most_calls or now.size >= self.most_bytes:
+            self.is_due = True
+        if self.is_full:
+            self.before = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `now` may not get anything more than the end of the call under way: a guest could fill the host's memory."""
+        return self.now.size > _MOST_OF_CALL * self.most_bytes
 
     def part(self) -> None:
         """Note that the guest has done something that cannot be replayed: a checkpoint is due."""

@@ -18,6 +18,7 @@ JOURNAL_BYTES: Final = 4 << 20
 """Room for the answers of the imports in one call: more than a million readings of clocks."""
 _TAPE_BYTES: Final = 16 << 20
 """Room for the frames of one call. The kernel supplies pages of both buffers when they are used."""
+_PRIVATE: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _ENTRY: Final = struct.Struct("<BI")
 _END: Final = struct.Struct("<IIB?")
 _CODE: Final = struct.Struct("<BB")
@@ -39,7 +40,8 @@ class Journal:
 
     def __init__(self, words: Any) -> None:
         self._words = words
-        self._journal, self._tape = mmap.mmap(-1, JOURNAL_BYTES), mmap.mmap(-1, _TAPE_BYTES)
+        # private: a child by `os.fork` must not write into its parent's
+        self._journal, self._tape = (mmap.mmap(-1, size, flags=_PRIVATE) for size in (JOURNAL_BYTES, _TAPE_BYTES))
         self._anchors = [ctypes.c_char.from_buffer(buffer) for buffer in (self._journal, self._tape)]
         words[Word.JOURNAL], words[Word.TAPE] = map(ctypes.addressof, self._anchors)
         words[Word.JOURNAL_BYTES], words[Word.TAPE_BYTES] = JOURNAL_BYTES, _TAPE_BYTES
@@ -88,16 +90,25 @@ class Journal:
         if not size:
             return None
         is_reading = words[Word.JOURNAL_MODE] == JournalMode.REPLAY
-        journal = b"" if is_reading else self._journal[: words[_JOURNAL_AT]]
-        noted = Noted(self._tape[:size], journal, int(words[_CALLS]), not words[_WANTS] & 2)
+        calls = int(words[_CALLS])
+        # only the end of a call refers to the journal: what is taken in the middle of one need not have it
+        journal = b"" if is_reading or not calls else self._journal[: words[_JOURNAL_AT]]
+        noted = Noted(self._tape[:size], journal, calls, not words[_WANTS] & 2)
         words[_TAPE_AT] = words[_WANTS] = words[_CALLS] = 0
         if size > _KEPT_BYTES:
             self._tape.madvise(mmap.MADV_DONTNEED)
-        if (
-            not is_reading and words[Word.STATE] != State.WAITING
-        ):  # in the middle of a call, its end will refer to the journal
+        if not is_reading and not self.is_in_call:  # in the middle of a call, its end will refer to the journal
             words[_JOURNAL_AT] = 0
         return noted
+
+    @property
+    def is_in_call(self) -> bool:
+        """Whether the guest waits for the answer to a request, in the middle of a call."""
+        return bool(self._words[Word.STATE] == State.WAITING)
+
+    def want(self) -> None:
+        """Set `Word.TAPE_WANTS`, so that the buffers are looked at after the next call."""
+        self._words[_WANTS] |= 1
 
 
 class Noted(NamedTuple):

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from cloche._recording import RecordedCall, Recording
     from cloche._records import LogRecord
     from cloche._sandbox import Intercept
+    from cloche._sandbox.tape import Event
 
 __all__ = ["DEADLINE_S", "Session", "Step"]
 
 DEADLINE_S: Final = 600.0
 """Seconds that a replayed call may take, unless the caller says otherwise: a recording may be a stranger's, and never end."""
 _ENDLESS: Final = 1 << 62
+_REPLAY_BYTES: Final = 32 << 20
+"""What the guest of a replay may say beside what the recording has: a stranger's would fill the host's memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +47,11 @@ class Step:
     value: Any
     error: ClocheError | None
     differences: tuple[Difference, ...]
+
+
+def _size(event: Event) -> int:
+    """Bytes that an event takes in memory, about."""
+    return 1000 + sum(len(part) for part in event if isinstance(part, (bytes, tuple)))
 
 
 class Session:
@@ -83,7 +91,7 @@ class Session:
     ) -> None:
         self.recording = recording
         self._open = ExitStack()
-        self._tape = Tape(_ENDLESS, _ENDLESS)
+        self._tape = Tape(_ENDLESS, _REPLAY_BYTES + sum(map(_size, recording.events)))
         self._on_log = on_log
         try:
             self.runtime = self._open.enter_context(Runtime()) if runtime is None else runtime
@@ -129,9 +137,9 @@ class Session:
         if self.is_done or index >= len(calls):
             return None
         recorded = calls[index]
-        begun = len(self._tape.now.events)
+        self._tape.begin(None, follows=False)  # the events of the calls before are not needed any more
         value, error = self.run(lambda sandbox: self._made(sandbox, recorded))
-        made = list(calls_of(self._tape.now.events[begun:], self.recording.limits))
+        made = list(calls_of(self._tape.now.events, self.recording.limits))
         replayed = made[0] if made else None
         strayed = index in self.sandbox.strays
         if replayed is None and error is not None and recorded.error == type(error).__name__:
