@@ -147,18 +147,19 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
             f"source is {_what(source)}: give a cloche.Source, or the path of a .py file or of a package folder{_instead(source)}"
         )
     path = Path(source)
+    exists = os.path.exists(path)  # noqa: PTH110  # False for a name that is too long, as a text of source is
     if (
         isinstance(source, str)
         and packages
-        and not path.exists()
+        and not exists
         and all(part.isidentifier() for part in source.split("."))
     ):
         return Modules(source, {})
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.exists():
+    if not exists:
         hint = " (for source text use cloche.Source(text))" if _LOOKS_LIKE_CODE.search(str(source)[:_MOST_PATH]) else ""
         raise FileNotFoundError(f"no such file or folder: {str(source)[:200]!r}{hint}")
+    if path.is_dir():
+        return _read_folder(path)
     if path.suffix != ".py":
         raise ClocheError(f"{path} is not a .py file or a package folder")
     name = path.stem if path.stem.isidentifier() else "node"

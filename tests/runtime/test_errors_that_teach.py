@@ -180,8 +180,10 @@ def test_what_is_loaded_already_says_how_to_get_another(runtime: cloche.Runtime,
 
 @pytest.mark.isolation("none", reason="arguments are checked before anything goes to a worker")
 def test_code_in_place_of_a_path_is_recognised(runtime: cloche.Runtime) -> None:
-    with pytest.raises(FileNotFoundError, match=r"for source text use cloche\.Source\(text\)"):
-        runtime.load("def f(x): return x")
+    """Also if it is too long for a path."""
+    for text in ("def f(x): return x", "def f(x): return x\n" * 1000):
+        with pytest.raises(FileNotFoundError, match=r"for source text use cloche\.Source\(text\)"):
+            runtime.load(text)
 
 
 def test_a_source_is_text() -> None:
