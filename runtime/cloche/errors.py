@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cloche._records import LogRecord, StreamPosition
+    from cloche.replay import ReloadReport
     from cloche_wire import Failure, Frame
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "OutputError",
     "PoolTimeoutError",
     "ProtocolError",
+    "ReloadError",
     "ServiceError",
     "StreamLimitError",
 ]
@@ -443,6 +445,16 @@ class GuestExitError(BrokenInstanceError):
 
 class ProtocolError(BrokenInstanceError):
     """The guest sent bytes or addresses that violate the protocol: its interpreter was tampered with, or is damaged."""
+
+
+class ReloadError(ClocheError):
+    """A node was not reloaded (`Node.reload`), and goes on as before.
+
+    Attributes:
+        report: the `cloche.replay.ReloadReport`, which says where the new code differs; None: it was not compared.
+    """
+
+    report: ReloadReport | None = None
 
 
 class ServiceError(ClocheError):
