@@ -165,9 +165,7 @@ def _rebuilt(
                 found += _outputs(step)
             if session.sandbox.closed or session.at < len(recording.calls):
                 return None
-            state = session.run(lambda sandbox: sandbox.snapshot(info))
-    except ReloadError:
-        raise
+            state: Snapshot = session.run(lambda sandbox: sandbox.snapshot(info))
     except ClocheError as error:
         raise ReloadError(f"node {calls.name!r} was not reloaded: {error}") from error
     return dataclasses.replace(state, name=calls.name, outside=outside)
