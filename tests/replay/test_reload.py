@@ -194,7 +194,7 @@ def test_an_interrupt_leaves_the_old_node_or_the_new_one(runtime: cloche.Runtime
     prepare()
     ages = set()
     where = within("replay/reloading.py", "_runtime/calls.py")
-    for injected in every(reload, KeyboardInterrupt, where, step=1 if thorough else 29):
+    for injected in every(reload, KeyboardInterrupt, where, step=3 if thorough else 29):
         age, _ = nodes[0].process(1)
         assert age == ("new" if nodes[0].info["kind"] == "class" else "old"), injected.place
         assert [one for one in runtime.nodes if one.name == nodes[0].name] == nodes, injected.place
