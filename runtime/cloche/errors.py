@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cloche._records import LogRecord, StreamPosition
-    from cloche.replay import ReloadReport
     from cloche_wire import Failure, Frame
 
 __all__ = [
@@ -454,7 +453,7 @@ class ReloadError(ClocheError):
         report: the `cloche.replay.ReloadReport`, which says where the new code differs; None: it was not compared.
     """
 
-    report: ReloadReport | None = None
+    report: Any = None
 
 
 class ServiceError(ClocheError):

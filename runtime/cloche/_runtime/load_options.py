@@ -20,7 +20,6 @@ from cloche.limits import Limits
 
 if TYPE_CHECKING:
     from cloche._recording import Record
-    from cloche._runtime.runtime import Runtime
     from cloche._sandbox import CheckedSandbox, Recorder
     from cloche.source import Modules
 
@@ -128,11 +127,11 @@ class Origin:
     """How `Runtime.load` has made a node, so that another one can take its place.
 
     Attributes:
-        runtime: its runtime.
+        runtime: its `Runtime`, which imports this module.
         options: its options.
         seed: 32 bytes that seed the random generators inside the guest.
     """
 
-    runtime: Runtime
+    runtime: Any
     options: LoadOptions
     seed: bytes

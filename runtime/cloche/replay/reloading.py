@@ -89,7 +89,7 @@ def _reload(
         return dataclasses.replace(old_origin, options=dataclasses.replace(options, recorder=own))
 
     found: list[Difference] = []
-    made = old_origin.runtime.load_again(source, origin(), calls.lock)
+    made: NodeCalls = old_origin.runtime.load_again(source, origin(), calls.lock)
     try:
         if recording is None:
             old = calls.take_over(made)
@@ -197,7 +197,7 @@ def _taken_over(calls: NodeCalls, rebuilt: Snapshot, fresh: Snapshot, origin: Or
     """Have the node go on with the state that was rebuilt, and with the recording of the calls that have led to it."""
     assert calls.sandbox.recorded is not None
     tape = calls.sandbox.recorded.recorder.tape
-    made = origin.runtime.restore_again(rebuilt, origin, calls.lock)
+    made: NodeCalls = origin.runtime.restore_again(rebuilt, origin, calls.lock)
     try:
         assert made.sandbox.recorded is not None
         made.sandbox.recorded.recorder.tape.continue_from(tape, fresh)
