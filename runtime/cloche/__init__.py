@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         OutputError,
         PoolTimeoutError,
         ProtocolError,
+        ReloadError,
         ServiceError,
         StreamLimitError,
     )
@@ -106,6 +107,7 @@ __all__ = [
     "Profile",
     "ProtocolError",
     "Record",
+    "ReloadError",
     "Runtime",
     "RuntimeStats",
     "Service",
@@ -159,6 +161,7 @@ _NAMES = {
         "OutputError",
         "PoolTimeoutError",
         "ProtocolError",
+        "ReloadError",
         "ServiceError",
         "StreamLimitError",
     ),

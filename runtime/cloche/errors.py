@@ -40,6 +40,7 @@ __all__ = [
     "OutputError",
     "PoolTimeoutError",
     "ProtocolError",
+    "ReloadError",
     "ServiceError",
     "StreamLimitError",
 ]
@@ -443,6 +444,16 @@ class GuestExitError(BrokenInstanceError):
 
 class ProtocolError(BrokenInstanceError):
     """The guest sent bytes or addresses that violate the protocol: its interpreter was tampered with, or is damaged."""
+
+
+class ReloadError(ClocheError):
+    """A node was not reloaded (`Node.reload`), and goes on as before.
+
+    Attributes:
+        report: the `cloche.replay.ReloadReport`, which says where the new code differs; None: it was not compared.
+    """
+
+    report: Any = None
 
 
 class ServiceError(ClocheError):

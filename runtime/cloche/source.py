@@ -148,12 +148,7 @@ def read(source: Source | str | os.PathLike[str], *, packages: bool = False) -> 
         )
     path = Path(source)
     exists = os.path.exists(path)  # noqa: PTH110  # False for a name that is too long, as a text of source is
-    if (
-        isinstance(source, str)
-        and packages
-        and not exists
-        and all(part.isidentifier() for part in source.split("."))
-    ):
+    if isinstance(source, str) and packages and not exists and all(part.isidentifier() for part in source.split(".")):
         return Modules(source, {})
     if not exists:
         hint = " (for source text use cloche.Source(text))" if _LOOKS_LIKE_CODE.search(str(source)[:_MOST_PATH]) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import os
 import platform
@@ -47,6 +48,12 @@ class NodeRecorder:
         self._image = image
         self._written: deque[Path] = deque()
         self._has_warned = False
+
+    def successor(self) -> NodeRecorder:
+        """A recorder with the same settings and files, and a tape of its own: for the node that is to take this one's place."""
+        made = copy.copy(self)
+        made.tape = Tape(self._settings.calls, self._settings.max_bytes)
+        return made
 
     def recording(self, sandbox: Recorded, error: BaseException | None = None) -> Recording:
         """A recording of the node's last calls. The caller holds the node's lock.

@@ -1,7 +1,7 @@
 """What a caller holds: runtimes, nodes, streams, pools and recovery. Works with any sandbox, in this process or another."""
 
 from cloche._runtime.calls import NodeCalls
-from cloche._runtime.load_options import ELSEWHERE, LoadOptions
+from cloche._runtime.load_options import ELSEWHERE, LoadOptions, Origin
 from cloche._runtime.node import Node
 from cloche._runtime.runtime import Runtime
 
@@ -10,5 +10,6 @@ __all__ = [
     "LoadOptions",
     "Node",
     "NodeCalls",
+    "Origin",
     "Runtime",
 ]

@@ -23,6 +23,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._recording import Recording
     from cloche._records import StreamPosition
+    from cloche._runtime.load_options import Origin
     from cloche._runtime.log_calls import LogCalls
     from cloche._sandbox import Observer, Sandbox, Snapshot
     from cloche._wasm import FrameInfo
@@ -47,6 +48,7 @@ class NodeCalls:
         sandbox: the argument of that name.
         info: the argument of that name.
         lock: the node's lock.
+        origin: how `Runtime.load` has made the node; None: it was made otherwise.
         closed: whether the caller has closed the node, or is closing it. `sandbox.closed` is also true after a break.
     """
 
@@ -61,6 +63,7 @@ class NodeCalls:
         "info",
         "lock",
         "name",
+        "origin",
         "sandbox",
     )
 
@@ -77,6 +80,7 @@ class NodeCalls:
         self._stream: object = None
         self._stream_generation = 0
         self._is_cleaned = False
+        self.origin: Origin | None = None
         self.closed = False
 
     @property
@@ -229,6 +233,48 @@ class NodeCalls:
 
         self.check_free()
         return recording_of(self.sandbox.recorded, self.name)
+
+    def check_reloadable(self) -> Origin:
+        """Check that the node can go on in another sandbox. Needs the lock. Returns how the present one was made.
+
+        Raises:
+            ClocheError: it cannot; the message says why.
+        """
+        self.check_free()
+        sandbox = self.sandbox
+        if self.origin is None:
+            raise ClocheError(
+                f"node {self.name!r} cannot be reloaded: Runtime.load has not made it, but a clone, a snapshot or a pool"
+            )
+        if sandbox.position is not None or (self._stream is not None and self._stream_generation == sandbox.generation):
+            raise ClocheError(f"node {self.name!r} has a stream open: exhaust or close it before you reload the node")
+        if self._lease is not None:
+            raise ClocheError(f"node {self.name!r} has a lease open: close it before you reload the node")
+        return self.origin
+
+    def take_over(self, made: NodeCalls) -> NodeCalls:
+        """Go on with the sandbox of another node, which has the same lock. Needs the lock.
+
+        Returns:
+            what closes the old sandbox.
+        """
+        old = NodeCalls(self.sandbox, self.info, self.lock)
+        old.closed, old.origin = True, self.origin
+        try:
+            self.info, self.sandbox, self.origin = made.info, made.sandbox, made.origin
+        except BaseException:  # an interrupt came between two of these
+            whole = made if self.sandbox is made.sandbox else old
+            self.info, self.origin = whole.info, whole.origin
+            raise
+        self._stream = None
+        return old
+
+    def give_up(self, taken_by: NodeCalls) -> None:
+        """Free the sandbox without ``cleanup``, unless another object has taken it over."""
+        if taken_by.sandbox is self.sandbox:
+            self.closed = self._is_cleaned = True
+        else:
+            self.discard()
 
     @exclusive
     def open_lease(self, holder: object) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cloche._sandbox import CheckedSandbox, Recorder
     from cloche.source import Modules
 
-__all__ = ["ELSEWHERE", "ELSEWHERE_FOR_POOL", "LoadOptions", "PoolKeywords"]
+__all__ = ["ELSEWHERE", "ELSEWHERE_FOR_POOL", "LoadOptions", "Origin", "PoolKeywords"]
 
 ELSEWHERE: Final[Mapping[str, str]] = {
     **{name: f"it is a limit: give limits=cloche.Limits({name}=...)" for name in Limits.__dataclass_fields__},
@@ -120,3 +120,18 @@ class LoadOptions:
         """
         seed = self.grants.seed
         return self if seed is None else replace(self, grants=replace(self.grants, seed=clone_seed(seed, number)))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How `Runtime.load` has made a node, so that another one can take its place.
+
+    Attributes:
+        runtime: its `Runtime`, which imports this module.
+        options: its options.
+        seed: 32 bytes that seed the random generators inside the guest.
+    """
+
+    runtime: Any
+    options: LoadOptions
+    seed: bytes

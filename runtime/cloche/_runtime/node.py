@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from types import EllipsisType
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Self
+from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from cloche import texts
 from cloche._arguments import checked_method, checked_seconds, checked_shape
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
     from cloche._runtime.call_options import CallOptions
     from cloche._runtime.calls import NodeCalls
-    from cloche._sandbox import Snapshot
+    from cloche._sandbox import Sandbox, Snapshot
     from cloche.debug import Debugging
     from cloche.services import ServiceRecord
+    from cloche.source import Source
 
 __all__ = ["Node", "NodeView", "Stats"]
 
@@ -49,12 +52,18 @@ class Node(Closable):
 
     def __init__(self, calls: NodeCalls, restore: Callable[..., Node]) -> None:
         self.name = calls.name
-        self.info = calls.info
         self.__cloche__ = calls
         self._restore = restore
-        # copies: `process` is called most, and each attribute of `calls` would cost it time
-        self._lock = calls.lock
-        self._sandbox = calls.sandbox
+        self._lock = calls.lock  # a copy: `process` is called most, and each attribute of `calls` would cost it time
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The guest's description of the entry, see above."""
+        return self.__cloche__.info
+
+    @property
+    def _sandbox(self) -> Sandbox:
+        return self.__cloche__.sandbox
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -89,22 +98,22 @@ class Node(Closable):
         """
         if keywords:
             return self.__cloche__.call(Op.CALL, [None, list(data), keywords], "arguments")
-        lock = self._lock  # `NodeCalls.call`, inlined: it is called most
+        lock, calls = self._lock, self.__cloche__  # `NodeCalls.call`, inlined: it is called most
         if lock.owned():
-            return self.__cloche__.call(Op.PROCESS, list(data), "data")
+            return calls.call(Op.PROCESS, list(data), "data")
         try:
             try:
                 if not lock.acquire(False):
-                    if self.__cloche__.closed:
-                        raise self.__cloche__.closed_error()
+                    if calls.closed:
+                        raise calls.closed_error()
                     lock.wait()
-                if self.__cloche__.closed:
-                    raise self.__cloche__.closed_error()
+                if calls.closed:
+                    raise calls.closed_error()
                 lock.busy = True
-                kind, value = self._sandbox.exchange(_PROCESS, data, "data")
+                kind, value = calls.sandbox.exchange(_PROCESS, data, "data")
                 lock.busy = False
                 if kind is not Reply.RESULT:
-                    self._sandbox.finish(kind, value, Op.PROCESS)
+                    calls.sandbox.finish(kind, value, Op.PROCESS)
                 lock.release()
             except BaseException:
                 lock.busy = False
@@ -387,6 +396,42 @@ class Node(Closable):
         """The last 100 calls of granted services that the node has made or tried to make, the newest last."""
         services = self._sandbox.services
         return services.records if services else ()
+
+    @teaches()
+    def reload(
+        self,
+        source: Source | str | os.PathLike[str],
+        entry: str | None = None,
+        *,
+        state: Literal["replay", "new"] = "replay",
+        differences: Literal["refuse", "keep"] = "refuse",
+    ) -> Any:
+        """Go on with other code, in a new sandbox with the node's parameters, grants, limits and options.
+
+        This object, its views and everybody who holds them go on with the new code. Until that is loaded and compared the node is
+        what it was; if anything fails before, it stays that. See docs/how-to/reload.md.
+
+        Args:
+            source: the new code, as for `Runtime.load`.
+            entry: the new entry; None: as it was given to `Runtime.load`.
+            state: "replay": the calls since the node was loaded are made again on the new code, with what services, files and
+                clocks answered then, and so lead to its state. The node needs ``record``. "new": the new code begins anew, and the
+                old one's ``cleanup`` runs.
+            differences: "refuse": if the new code has given other results in these calls, or asked services or files for other
+                things, the node goes on with the old code. "keep": it goes on with the new one.
+
+        Returns:
+            a `cloche.replay.ReloadReport`.
+
+        Raises:
+            ReloadError: the two differ; or the state cannot be rebuilt, because the recording does not begin with the loading of
+                the node. The node is unchanged.
+            ClocheError: the node is not recorded, has an open stream or lease, or was not made by `Runtime.load`. Others as for
+                `Runtime.load`. The node is unchanged.
+            ClosedError: the node is closed or broken.
+        """
+        # by its name: replaying stands on nodes, so that this module cannot import it, and few programs reload
+        return import_module("cloche.replay.reloading").reload(self.__cloche__, source, entry, state, differences)
 
     def debug(
         self,

@@ -34,7 +34,7 @@ from cloche._runtime.closing import LATE_S, Closable, Closing, close_at_exit
 from cloche._runtime.compiled_packages import COMPILER, LIMITS, CompiledPackages, imported_names
 from cloche._runtime.figures import RuntimeStats, SandboxWatch, Tally
 from cloche._runtime.hooks import Hooks, ReportingWatch
-from cloche._runtime.load_options import ELSEWHERE, ELSEWHERE_FOR_POOL, LoadOptions, PoolKeywords
+from cloche._runtime.load_options import ELSEWHERE, ELSEWHERE_FOR_POOL, LoadOptions, Origin, PoolKeywords
 from cloche._runtime.node import Node
 from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
 from cloche._runtime.tracing import Tracing, chosen
@@ -365,7 +365,30 @@ class Runtime(Closable):
             )
         return settings
 
-    def _loaded(self, source: Source | str | os.PathLike[str], options: LoadOptions) -> Node:
+    def load_again(self, source: Source | str | os.PathLike[str], origin: Origin, lock: NodeLock) -> NodeCalls:
+        """Load a node as another one was loaded. Cloche's own.
+
+        Args:
+            source: its code.
+            origin: how the other one was loaded.
+            lock: the other one's lock, which this thread holds, and which is this one's as well.
+        """
+        self._check_open()
+        return self._loaded(source, origin.options, lock, origin.seed).__cloche__
+
+    def restore_again(self, snapshot: Snapshot, origin: Origin, lock: NodeLock) -> NodeCalls:
+        """Restore a node with the options of another one. Cloche's own. As `load_again`, but for the snapshot."""
+        made = self._restored(snapshot, origin.options, False, lock).__cloche__
+        made.origin = origin
+        return made
+
+    def _loaded(
+        self,
+        source: Source | str | os.PathLike[str],
+        options: LoadOptions,
+        lock: NodeLock | None = None,
+        seed: bytes | None = None,
+    ) -> Node:
         """See `load`."""
         checked_metered(options.limits, self.metering)
         if options.budget is not None:
@@ -383,11 +406,12 @@ class Runtime(Closable):
         sent = self._packages.prepared(packages, imported_names(modules)) if packages else packages
         if sum(map(len, sent.values())) > options.limits.request_bytes // 2:
             sent = packages  # compiled, they may not fit the message
-        message = options.request(modules, sent, outside.seed)
+        seed = seed or outside.seed
+        message = options.request(modules, sent, seed)
         label = options.label(modules.main)
         uncompiled: list[object] = []
         try:
-            node = self._while_open(NodeLock(label), self._load, label, message, options, outside, uncompiled)
+            node = self._while_open(lock or NodeLock(label), self._load, label, message, options, outside, uncompiled)
         except NodeLoadError as error:
             if not error.remedy:
                 from cloche import remedies  # its tables are rarely needed
@@ -401,6 +425,7 @@ class Runtime(Closable):
             except BaseException:
                 node.__cloche__.discard()
                 raise
+        node.__cloche__.origin = Origin(self, options, seed)
         return node
 
     def _compile_package(self, name: str, content: bytes, modules: list[str], seconds: float) -> Any:
@@ -423,7 +448,7 @@ class Runtime(Closable):
             finally:
                 self._compilers.discard(fresh)
 
-    def _restored(self, snapshot: Snapshot, options: LoadOptions, reseed: bool) -> Node:
+    def _restored(self, snapshot: Snapshot, options: LoadOptions, reseed: bool, lock: NodeLock | None = None) -> Node:
         """See `restore`."""
         self._check_open()
         checked_metered(options.limits, self.metering)
@@ -443,7 +468,7 @@ class Runtime(Closable):
             instance = self._revived(snapshot, options, label, reseed, lock)
             return self._add(instance, info, options, lock)
 
-        return self._while_open(NodeLock(label), revive)
+        return self._while_open(lock or NodeLock(label), revive)
 
     @teaches(elsewhere=ELSEWHERE_FOR_POOL, also=PoolKeywords.__annotations__)
     def pool(

@@ -187,6 +187,18 @@ class Tape:
         """Whether `now` may not get anything more than the end of the call under way: a guest could fill the host's memory."""
         return self.now.size > _MOST_OF_CALL * self.most_bytes
 
+    def continue_from(self, other: Tape, state: Snapshot) -> None:
+        """Begin with the calls of another tape, unless these are too many: from `state` on, they have led to the present state."""
+        older = other.generations
+        calls, size = sum(one.calls for one in older), sum(one.size for one in older)
+        if calls > 2 * self.most_calls or size > 2 * self.most_bytes:
+            return
+        before = Generation(state, is_first=True)
+        for event in (event for one in older for event in one.events):
+            before.add(event)
+        before.calls, before.size = calls, size
+        self.before = before
+
     def part(self) -> None:
         """Note that the guest has done something that cannot be replayed: a checkpoint is due."""
         self.is_exact = False

@@ -4,11 +4,13 @@
 - `Recording`: recorded calls as data: from `Node.recording`, or `Recording.open` of a file.
 - `replay`: makes them all again, and says where the replay parts from the recording (`Report`).
 - `Session`: makes them one at a time.
+- `ReloadReport`: what `Node.reload` has come to.
 """
 
 from cloche._recording import MAX_BYTES, SUFFIX, Record, RecordedCall, Recording
 from cloche._sandbox import ELSEWHERE
 from cloche.replay._differences import Difference
+from cloche.replay.reloading import ReloadReport
 from cloche.replay.report import Report, replay
 from cloche.replay.session import DEADLINE_S, Session, Step
 
@@ -21,6 +23,7 @@ __all__ = [
     "Record",
     "RecordedCall",
     "Recording",
+    "ReloadReport",
     "Report",
     "Session",
     "Step",
