@@ -28,6 +28,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
         "no such type", "data.a[0]", limit="request_bytes", value=10, reached=11
     ),
     errors.ClosedError: lambda: errors.ClosedError("closed"),
+    errors.ReloadError: lambda: errors.ReloadError("it gives something else"),
     errors.InternalError: lambda: errors.InternalError("a bug"),
     errors.NodeError: lambda: errors.NodeError(FAILURE, "meter", "Do this."),
     errors.NodeLoadError: lambda: errors.NodeLoadError(FAILURE, "meter", "Do this."),
