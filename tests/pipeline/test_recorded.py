@@ -67,9 +67,7 @@ def test_a_failure_names_its_file_and_the_file_replays(runtime: cloche.Runtime, 
         assert report and report.memory is True, str(report)
 
 
-def test_items_that_are_left_out_have_their_files(
-    runtime: cloche.Runtime, tmp_path: Path, logs: Any
-) -> None:
+def test_items_that_are_left_out_have_their_files(runtime: cloche.Runtime, tmp_path: Path, logs: Any) -> None:
     """Dead letters carry them, and so do warnings; a node that is set back each time leaves no more files than it may."""
     letters: list[Any] = []
     items = [1, -1, -2, 2, -3, -4]
@@ -91,7 +89,11 @@ def test_items_that_are_left_out_have_their_files(
 
 
 def test_true_keeps_recordings_of_each_copy_and_false_none(runtime: cloche.Runtime) -> None:
-    specs = [NodeSpec(ADD, id="many", workers=2), NodeSpec(ADD, id="secret", record=False), NodeSpec(ADD, id="one", record=True)]
+    specs = [
+        NodeSpec(ADD, id="many", workers=2),
+        NodeSpec(ADD, id="secret", record=False),
+        NodeSpec(ADD, id="one", record=True),
+    ]
     with Pipeline(specs, runtime=runtime, record=True) as pipeline:
         assert not pipeline.recordings
         run(pipeline, range(9))
@@ -126,7 +128,9 @@ def test_a_node_that_breaks_names_its_file(runtime: cloche.Runtime, tmp_path: Pa
 def test_what_cannot_be_recorded_is_refused(runtime: cloche.Runtime) -> None:
     """Before anything is started."""
     for place in ("process", "native", "inline"):
-        with pytest.raises(ValueError, match="only a sandbox can be recorded. Give placement='wasm', or leave record out"):
+        with pytest.raises(
+            ValueError, match="only a sandbox can be recorded. Give placement='wasm', or leave record out"
+        ):
             NodeSpec(str, placement=place, record=True)  # type: ignore[arg-type]
         NodeSpec(str, placement=place, record=False)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="record"):

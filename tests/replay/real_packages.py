@@ -19,7 +19,7 @@ NODES: Final = {
     "idna": "import idna\ndef use(x): return [idna.encode('b\u00fccher' * (1 + x % 3)), idna.decode('xn--bcher-kva')]",
     "lark": "import lark\nPARSER = lark.Lark('start: NUMBER (\"+\" NUMBER)*\\n%import common.NUMBER', parser='lalr')\ndef use(x): return PARSER.parse('+'.join(map(str, range(x + 1)))).pretty()",
     "markdown-it-py mdurl": "import markdown_it\nMD = markdown_it.MarkdownIt()\ndef use(x): return MD.render(f'# Head {x}\\n\\n- *one*\\n- [two](http://x.y/{x})')",
-    "more-itertools": "import more_itertools\ndef use(x): return [list(map(list, more_itertools.windowed_complete(range(x % 6), 2))), more_itertools.random_product('abc', range(9))]",
+    "more-itertools": "import more_itertools\ndef use(x): return [list(map(list, more_itertools.windowed_complete(range(2 + x % 6), 2))), more_itertools.random_product('abc', range(9))]",
     "mpmath": "import mpmath\ndef use(x):\n    mpmath.mp.dps = 20 + x\n    return str(mpmath.zeta(x + 2) * mpmath.pi)",
     "networkx": "import networkx as nx\ndef use(x):\n    graph = nx.gnp_random_graph(10 + x % 5, 0.4)\n    return [sorted(map(len, nx.connected_components(graph))), nx.pagerank(nx.path_graph(3 + x % 4)) if x % 9 == 0 else None]",
     "packaging": "from packaging.version import Version\nfrom packaging.requirements import Requirement\ndef use(x): return [str(max(Version('1.9'), Version(f'1.{x}'))), str(Requirement(f'a[b]>={x}').specifier)]",
@@ -52,7 +52,12 @@ def wheels() -> dict[str, Path]:
         pure = ["--only-binary", ":all:", "--platform", "any", "--implementation", "py", "--abi", "none"]
         of_guest = ["--python-version", "3.13"]
         done = subprocess.run(
-            [*pip, *pure, *of_guest, *missing], capture_output=True, text=True, timeout=300, check=False, env=dict(os.environ)
+            [*pip, *pure, *of_guest, *missing],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env=dict(os.environ),
         )
         if done.returncode:
             raise LookupError(f"{', '.join(missing)}: {done.stderr.strip()[-300:]}")

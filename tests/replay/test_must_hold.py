@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -152,12 +151,12 @@ KINDS: dict[str, Callable[[cloche.Runtime, Keeper, Path], None]] = {
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
-def kept(request: pytest.FixtureRequest, runtime: cloche.Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+def kept(request: pytest.FixtureRequest, runtime: cloche.Runtime, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """The recordings of one kind."""
     folder, work = tmp_path_factory.mktemp("kept"), tmp_path_factory.mktemp("work")
     keeper = Keeper(folder)
     KINDS[request.param](runtime, keeper, work)
-    yield keeper.kept()
+    return keeper.kept()
 
 
 def replayed(python: Path | str, metering: str, folder: Path) -> Any:

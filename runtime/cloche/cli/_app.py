@@ -342,7 +342,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Record the calls: a file for one that fails, and one of the last calls, of each node in a sandbox.",
+            help="Record the calls: a file for one that fails, and one of the last calls; of each node in a sandbox.",
         ),
     ] = None,
     sample: Annotated[
@@ -365,7 +365,8 @@ def run(
         if _manifest.is_manifest(node):
             _options.refuse(context, _OF_ONE_NODE, "is for one node: a manifest says it of each of its nodes")
             _run_pipeline(
-                context, node, source, target, reading, chunk, output_format, trusting, piped, placed.isolation, log_level, record, quiet
+                context, node, source, target, reading, chunk, output_format, trusting, piped, placed.isolation, log_level, record,
+                quiet,
             )  # fmt: skip
             return
         _options.refuse(context, _OF_A_PIPELINE, "is for a pipeline: a manifest .json, .yaml or .toml")

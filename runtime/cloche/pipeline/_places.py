@@ -146,8 +146,8 @@ def _records(graph: Graph, record: Any) -> dict[str, Record]:
             found[name] = replace(settings)
     if common is not None and not found:
         raise PlacementError(
-            "record is given, and no node of the pipeline runs in a sandbox: only those are recorded. Give placement='wasm' to one, "
-            "or leave record out"
+            "record is given, and no node of the pipeline runs in a sandbox: only those are recorded. "
+            "Give placement='wasm' to one, or leave record out"
         )
     return found
 

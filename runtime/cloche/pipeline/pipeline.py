@@ -56,8 +56,8 @@ class Pipeline:
             sandboxed node is interrupted, and that of a "process" is ended. A "native" one that takes longer goes on in its thread,
             as Python cannot end it, and the run's end tells of it.
         record: record the calls of the nodes that run in sandboxes, unless `NodeSpec.record` says otherwise: a folder, which gets a
-            file for each call that fails (its path is in the error's attribute ``recording``), a `cloche.replay.Record`, or True for
-            `recordings` only. Nodes outside of sandboxes are not recorded.
+            file for each call that fails (its path is in the error's attribute ``recording``), a `cloche.replay.Record`, or True
+            for `recordings` only. Nodes outside of sandboxes are not recorded.
 
     Raises:
         TypeError: something is of the wrong class.
