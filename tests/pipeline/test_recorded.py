@@ -12,6 +12,7 @@ import cloche
 from cloche import Source
 from cloche.pipeline import Checkpoint, DeadLetter, NodeSpec, Pipeline, PipelineError, PlacementError, Restore, Skip
 from cloche.replay import Record, Recording, replay
+from tests.limits import patient
 
 ADD = Source("""
 import random
@@ -86,6 +87,22 @@ def test_items_that_are_left_out_have_their_files(runtime: cloche.Runtime, tmp_p
                 run(pipeline, items, dead_letters=letters.append)
             assert len(list(folder.iterdir())) == 2
             assert replay(pipeline.recordings["Add"], runtime=runtime).memory is True
+
+
+def test_outcomes_that_are_taken_one_by_one_leave_a_file_for_what_has_failed(
+    runtime: cloche.Runtime, tmp_path: Path
+) -> None:
+    """A batch whose outputs are too large together is no failure; nor is one with a value that cannot be sent more than one."""
+    source = Source("def many(x): return object() if x == 30 else [0] * 600")
+    letters: list[Any] = []
+    spec = NodeSpec(source, id="many", limits=patient(value_nodes=1000), on_error=DeadLetter())
+    with Pipeline([spec], runtime=runtime, record=tmp_path) as pipeline:
+        outputs, _ = run(pipeline, range(40), dead_letters=letters.append)
+        calls = [call.op for call in pipeline.recordings["many"].calls]
+        report = replay(pipeline.recordings["many"], runtime=runtime)
+    assert len(outputs) == 39 and "stream_take" in calls
+    assert [str(path) for path in tmp_path.iterdir()] == [letters[0].recording]
+    assert report.memory is True, str(report)
 
 
 def test_true_keeps_recordings_of_each_copy_and_false_none(runtime: cloche.Runtime) -> None:

@@ -21,7 +21,7 @@ NODES: Final = {
     "markdown-it-py mdurl": "import markdown_it\nMD = markdown_it.MarkdownIt()\ndef use(x): return MD.render(f'# Head {x}\\n\\n- *one*\\n- [two](http://x.y/{x})')",
     "more-itertools": "import more_itertools\ndef use(x): return [list(map(list, more_itertools.windowed_complete(range(2 + x % 6), 2))), more_itertools.random_product('abc', range(9))]",
     "mpmath": "import mpmath\ndef use(x):\n    mpmath.mp.dps = 20 + x\n    return str(mpmath.zeta(x + 2) * mpmath.pi)",
-    "networkx": "import networkx as nx\ndef use(x):\n    graph = nx.gnp_random_graph(10 + x % 5, 0.4)\n    return [sorted(map(len, nx.connected_components(graph))), nx.pagerank(nx.path_graph(3 + x % 4)) if x % 9 == 0 else None]",
+    "networkx": "import networkx as nx\ndef use(x):\n    graph = nx.gnp_random_graph(10 + x % 5, 0.4)\n    return [sorted(map(len, nx.connected_components(graph))), nx.diameter(nx.path_graph(3 + x % 4))]",
     "packaging": "from packaging.version import Version\nfrom packaging.requirements import Requirement\ndef use(x): return [str(max(Version('1.9'), Version(f'1.{x}'))), str(Requirement(f'a[b]>={x}').specifier)]",
     "pluggy": "import pluggy\nspec, impl = pluggy.HookspecMarker('n'), pluggy.HookimplMarker('n')\nclass Spec:\n    @spec\n    def made(self, x): pass\nclass One:\n    @impl\n    def made(self, x): return x + 1\nMANAGER = pluggy.PluginManager('n')\nMANAGER.add_hookspecs(Spec)\nMANAGER.register(One())\ndef use(x): return MANAGER.hook.made(x=x)",
     "pygments": "from pygments import highlight\nfrom pygments.lexers.python import PythonLexer\nfrom pygments.formatters.html import HtmlFormatter\ndef use(x): return highlight(f'def f(a={x}): return \"{x}\"', PythonLexer(), HtmlFormatter())",

@@ -297,7 +297,7 @@ class Pipeline:
             try:
                 run.stop()
             finally:
-                self._recordings = run.recordings() or self._recordings
+                self._recordings = run.recordings()
         except ExceptionGroup as error:
             if failed is None or isinstance(failed, GeneratorExit):
                 raise
