@@ -231,6 +231,26 @@ def test_a_node_that_fails_is_named(run: Run, folder: Path) -> None:
 
 
 @pytest.mark.image
+def test_a_recorded_run_leaves_files_that_replay(run: Run, folder: Path) -> None:
+    """Of each dead letter, of each sandboxed node at the end, and of the failure that ends a run."""
+    nodes = {"node_type": "parse", "on_error": "dead_letter"}, {"node_type": "Total"}
+    (folder / "p.json").write_text(manifest(*nodes))
+    done = run("run p.json --input - --quiet --dead-letters bad.jsonl --record kept", '"1"\n"two"\n"3"\n')
+    assert done.returncode == 0, done.stderr
+    letter = json.loads((folder / "bad.jsonl").read_text())
+    assert letter["recording"].startswith("kept/parse-") and (folder / letter["recording"]).exists()
+    last = {"parse-last.cloche", "Total-last.cloche"}
+    assert {path.name for path in (folder / "kept").iterdir()} == {Path(letter["recording"]).name, *last}
+    done = run(f"replay {letter['recording']}")
+    assert done.returncode == 0 and "NodeRaisedError" in done.stdout, done.stdout
+    (folder / "p.json").write_text(manifest({"node_type": "parse"}, {"node_type": "Total"}))
+    done = run("run p.json --input - --quiet --record failed", '"1"\n"two"\n')
+    (file,) = (folder / "failed").iterdir()
+    assert done.returncode == 1 and f"recorded: failed/{file.name}" in done.stderr
+    done = run("run p.json --input - --quiet --record failed --isolation process", '"1"\n')
+    assert done.returncode == 1 and "where it cannot be recorded" in done.stderr
+
+
 def test_dead_letters_have_the_item_and_the_reason(run: Run, folder: Path) -> None:
     (folder / "p.json").write_text(manifest({"node_type": "parse", "on_error": "dead_letter"}, {"node_type": "Total"}))
     done = run("run p.json --input - --quiet --dead-letters bad.jsonl", '"1"\n"\\u001b[31mtwo"\n"3"\n')

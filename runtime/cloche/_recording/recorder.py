@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import os
 import platform
 import warnings
-from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from cloche._recording.files import NUMBERS
 from cloche._recording.recording import SUFFIX, Recording
 from cloche._recording.redaction import redacted
 from cloche._sandbox import Tape
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from cloche._sandbox import Recorded
 
 __all__ = ["NodeRecorder", "recording_of"]
-
-_numbers: Final = itertools.count(1)
-"""For the names of files: nodes that have one name may share a folder."""
 
 
 class NodeRecorder:
@@ -46,7 +42,6 @@ class NodeRecorder:
         self._settings = settings
         self._metering = metering
         self._image = image
-        self._written: deque[Path] = deque()
         self._has_warned = False
 
     def successor(self) -> NodeRecorder:
@@ -109,11 +104,9 @@ class NodeRecorder:
         folder.mkdir(parents=True, exist_ok=True)
         recording = self.recording(sandbox, error)
         stem = Recording.file_name(sandbox.name)
-        name = f"{stem}-{recording.made:%Y%m%dT%H%M%S}-{os.getpid()}-{next(_numbers)}{SUFFIX}"
+        name = f"{stem}-{recording.made:%Y%m%dT%H%M%S}-{os.getpid()}-{next(NUMBERS)}{SUFFIX}"
         path = recording.save(folder / name)
-        self._written.append(path)
-        while len(self._written) > settings.max_files:
-            self._written.popleft().unlink(missing_ok=True)
+        settings.files.add(path, settings.max_files)
         return path
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cloche._arguments import checked, checked_callback, checked_count
+from cloche._recording.files import Files
 
 __all__ = ["Record", "Redact", "record_of"]
 
@@ -31,7 +32,8 @@ class Record:
         calls: number of calls between two checkpoints. A recording has between so many and twice as many of the last calls.
         max_bytes: bytes of values after which a checkpoint is taken earlier. Twice as many are kept, about. A call that takes more
             than four times as many alone is kept in part only, and cannot be replayed.
-        max_files: number of files that a node's failures may leave in the folder; after that, each one replaces the oldest.
+        max_files: number of files that failures may leave in the folder; after that, each one replaces the oldest. All nodes
+            that are given this object count together.
         redact: called with each value before it is written to a file: ``redact(kind, value)``, with the kind "request" (the list of
             the call's operands), "reply" (the value) or "log" (the `LogRecord`). It returns what to store instead. A redacted
             recording has no state of the node and none of the answers that it got, because any of these may hold what you want to
@@ -47,6 +49,12 @@ class Record:
     max_bytes: int = 32 << 20
     max_files: int = 20
     redact: Redact | None = None
+    _files: Files = field(default_factory=Files, init=False, repr=False, compare=False)
+
+    @property
+    def files(self) -> Files:
+        """The files that failures have left so far. Cloche's own."""
+        return self._files
 
     def __post_init__(self) -> None:
         if self.folder is not None:

@@ -85,7 +85,7 @@ class Batches:
     def _taken_apart(self, failure: Any, most: int) -> BatchResult:
         """Take the outcomes one by one, because they cannot be sent together: one has no form on the wire, or all are too large."""
         outcomes: list[list[Any] | Exception] = []
-        first = self._error(failure)  # under the number of its call
+        first = self._error(failure, Op.STREAM_TAKE)  # under the number of its call; perhaps no item has failed
         call = self._node.sandbox.stats().calls
         while len(outcomes) <= most:
             kind, value = self._node.exchange(Op.STREAM_TAKE, [call, len(outcomes)], "")
@@ -96,19 +96,24 @@ class Batches:
             elif kind is Reply.RESULT and type(value) is bool:
                 return BatchResult(outcomes, value)
             elif kind is Reply.RESULT and value is None and not outcomes:  # interrupted before the batch began
+                first.recording = self._error(failure).recording
                 return BatchResult([first], False)
             else:
                 break
         return self._node.sandbox.finish(Reply.BATCH, None, Op.STREAM_TAKE)
 
-    def _error(self, failure: Any) -> ClocheError:
+    def _error(self, failure: Any, op: Op = Op.STREAM_BATCH) -> ClocheError:
         """The error of an item, from its failure.
+
+        Args:
+            failure: the failure.
+            op: STREAM_TAKE: what failed is the batch's reply. A recorded node leaves no file for it.
 
         Raises:
             BrokenInstanceError: the failure is malformed.
         """
         try:
-            self._node.sandbox.finish(Reply.FAILURE, failure, Op.STREAM_BATCH)
+            self._node.sandbox.finish(Reply.FAILURE, failure, op)
         except BrokenInstanceError:
             raise
         except ClocheError as error:

@@ -788,13 +788,14 @@ class Runtime(Closable):
         if self._hooks.telemetry is not None:
             watch.trace = self._hooks.telemetry.follow_sandbox(
                 session_id=options.session_id,
-                isolation=self._isolation,
+                isolation=self.isolation,
                 info=None if snapshot is None else load_request.read_info(snapshot.info),
             )
         return watch
 
     @property
-    def _isolation(self) -> Isolation:
+    def isolation(self) -> Isolation:
+        """Where nodes run: "none" in this process, "process" in worker processes."""
         return "none" if isinstance(self._engine, Engine) else "process"
 
     def _revived(
@@ -990,7 +991,7 @@ class Runtime(Closable):
         rows: list[tuple[Any, ...]] = [
             ("state", "closed" if self._closed else "open"),
             ("metering", self.metering),
-            ("isolation", self._isolation),
+            ("isolation", self.isolation),
             ("image", self.image.sha256[:12]),
             ("nodes", len(nodes)),
         ]

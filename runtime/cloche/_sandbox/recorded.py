@@ -16,6 +16,7 @@ from cloche._sandbox.reel import CountedRecordingCodec, RecordingCodec, Reel
 from cloche._sandbox.watched import Watched
 from cloche._wasm import NoRoomError, State, Word
 from cloche.errors import ClocheError, ClosedError
+from cloche_wire import Op
 
 if TYPE_CHECKING:
     from cloche._codec import Codec
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from cloche._wasm import CallState, Engine
     from cloche.errors import ProtocolError
     from cloche.limits import Limits
-    from cloche_wire import Op, Reply
+    from cloche_wire import Reply
 
 __all__ = ["RecordedInstance", "WatchedRecordedInstance"]
 
@@ -193,7 +194,8 @@ class RecordedInstance(Instance):
         try:
             super().finish(kind, value, op)
         except ClocheError as error:
-            self.recorder.failed(self, error)
+            if op is not Op.STREAM_TAKE:  # the caller asks for the items' own outcomes, one by one
+                self.recorder.failed(self, error)
             raise
 
     def _taken_records(self) -> tuple[list[bytes], int]:

@@ -271,7 +271,6 @@ class Piped:
 
 _OF_ONE_NODE = (
     "method", "param", "package", "mount", "scratch", "env", "clock", "seed", "deadline", "memory", "metering", "fuel", "profile",
-    "record",
     "sample",
 )  # fmt: skip
 """Parameters of ``cloche run`` that only apply to a single node: a pipeline's manifest says such things of each of its nodes."""
@@ -341,7 +340,10 @@ def run(
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Record the calls: a file for one that fails, and one of the last calls."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Record the calls: a file for one that fails, and one of the last calls; of each node in a sandbox.",
+        ),
     ] = None,
     sample: Annotated[
         bool,
@@ -363,7 +365,8 @@ def run(
         if _manifest.is_manifest(node):
             _options.refuse(context, _OF_ONE_NODE, "is for one node: a manifest says it of each of its nodes")
             _run_pipeline(
-                context, node, source, target, reading, chunk, output_format, trusting, piped, placed.isolation, log_level, quiet
+                context, node, source, target, reading, chunk, output_format, trusting, piped, placed.isolation, log_level, record,
+                quiet,
             )  # fmt: skip
             return
         _options.refuse(context, _OF_A_PIPELINE, "is for a pipeline: a manifest .json, .yaml or .toml")
@@ -405,6 +408,7 @@ def _run_pipeline(
     piped: Piped,
     isolation: Isolation,
     log_level: Level,
+    record: Path | None,
     quiet: bool,
 ) -> None:
     """``cloche run`` with a manifest: check every path, then run the pipeline."""
@@ -432,6 +436,7 @@ def _run_pipeline(
         None,
         others={**decided.files(), **_read_while_written(source, piped)},
     )
+    _paths.check_folder("--record", record)
     level = _options.level("warning" if quiet else log_level)
     _pipeline.run(
         _pipeline.Job(
@@ -448,6 +453,7 @@ def _run_pipeline(
             resume=piped.resume,
             dead_letters=piped.dead_letters,
             serve=address,
+            record=record,
             quiet=quiet,
         )
     )

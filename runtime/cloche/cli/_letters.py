@@ -78,6 +78,7 @@ def _letter(rejected: Rejected) -> dict[str, Any]:
         "digest": rejected.digest,
         "error": clean(str(rejected.error)),
         "traceback": trace(rejected.error),
+        **({"recording": rejected.recording} if rejected.recording else {}),
     }
     try:
         return {**letter, "value": json.loads(json.dumps(rejected.value, default=plain))}

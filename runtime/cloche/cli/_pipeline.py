@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloche.cli._console import InputError, logger, say
@@ -17,10 +18,11 @@ from cloche.cli._letters import DeadLetters, trace
 from cloche.cli._live import LiveView
 from cloche.cli._output import APPENDED, open_output
 from cloche.cli._resume import Progress
-from cloche.cli._run import shaped
+from cloche.cli._run import keep, shaped
 from cloche.cli._serve import Server
 from cloche.cli._watch import HEADS, Watch, cells
 from cloche.pipeline import Checkpoint, Pipeline, PipelineError
+from cloche.replay import Recording
 from cloche.texts import name
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Job:
     resume: str | None
     dead_letters: str | None
     serve: Address | None
+    record: Path | None
     quiet: bool
 
     @property
@@ -98,6 +101,7 @@ def run(job: Job) -> None:
                 logger=logger(warnings_only=job.quiet),
                 isolation=job.isolation,
                 progress=say,
+                record=job.record,
             )
         )
         items = _Items(source, job.form.shape, begin or 0)
@@ -165,11 +169,15 @@ def _work(
             for value in outputs:
                 target.write(value)
         target.finish()
+        if job.record is not None:
+            _keep(pipeline, job.record)
     except BrokenPipeError:  # the reader has enough, and wants to hear no more
         raise
     except BaseException as error:
         if isinstance(error, PipelineError) and (told := trace(error.__cause__)):
             say(told.rstrip("\n"))
+        if recorded := getattr(error, "recording", ""):
+            say(f"recorded: {recorded} (cloche replay makes the calls again)")
         say(f"stopped after {items.count} items: {_left(job, target)}")
         if isinstance(error, PipelineError) and (remedy := getattr(error.__cause__, "remedy", "")):
             say(remedy)
@@ -178,6 +186,14 @@ def _work(
         raise
     finally:
         items.close()
+
+
+def _keep(pipeline: Pipeline, folder: Path) -> None:
+    """Write the last calls of each recorded node to the folder."""
+    stems = [Recording.file_name(node) for node in pipeline.recordings]
+    for number, (node, recording) in enumerate(pipeline.recordings.items()):
+        is_alone = stems.count(stems[number]) == 1  # of long ids, files have the beginnings
+        keep(node if is_alone else f"{number}-{node}", recording, folder)
 
 
 def _left(job: Job, target: Output) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cloche.limits import Limits
     from cloche.metering import Metering
 
-__all__ = ["Job", "run", "shaped"]
+__all__ = ["Job", "keep", "run", "shaped"]
 
 _OPENS_HTML = "a page: open it in a browser"
 _OPENS_JSON = ("open it in speedscope.app or ui.perfetto.dev", "open it in speedscope.app")
@@ -79,7 +79,7 @@ def run(job: Job) -> None:
                     target.write(value)
             target.finish()
             if job.record is not None:
-                _keep(node, job.record)
+                keep(node.name, node.recording, job.record)
         except BrokenPipeError:  # the reader has enough, and wants to hear no more
             raise
         except BaseException as error:
@@ -99,10 +99,10 @@ def run(job: Job) -> None:
         _show(job, summary, target.note)
 
 
-def _keep(node: Node, folder: Path) -> None:
-    """Write the last calls to the folder."""
+def keep(node: str, recording: Recording, folder: Path) -> None:
+    """Write the last calls of a node to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    node.recording.save(folder / f"{Recording.file_name(node.name)}-last{SUFFIX}")
+    recording.save(folder / f"{Recording.file_name(node)}-last{SUFFIX}")
 
 
 def _outputs(node: Node, job: Job, items: Iterable[Any]) -> Iterator[Any]:

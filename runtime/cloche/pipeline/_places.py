@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from cloche._runtime.runtime import Runtime
 from cloche._runtime.tracing import Tracing
@@ -20,6 +20,9 @@ from cloche.pipeline.graph import Graph
 from cloche.pipeline.placement import Placement
 from cloche.pipeline.spec import NodeSpec
 from cloche.source import Source
+
+if TYPE_CHECKING:
+    from cloche._recording import Record
 
 __all__ = ["Places", "RuntimeOptions"]
 
@@ -42,12 +45,15 @@ class Places:
         runtime: makes the sandboxes; None: one is made when it is needed.
         options: of that runtime.
         allow_native: whether nodes may run outside of a sandbox.
+        record: how sandboxed nodes are recorded that do not say it themselves, as for `Runtime.load`.
 
     Raises:
         PlacementError: a node cannot run where it was asked to.
     """
 
-    def __init__(self, graph: Graph, runtime: Runtime | None, options: RuntimeOptions, *, allow_native: bool) -> None:
+    def __init__(
+        self, graph: Graph, runtime: Runtime | None, options: RuntimeOptions, *, allow_native: bool, record: Any = None
+    ) -> None:
         self._graph = graph
         self._runtime = runtime
         self._own: Runtime | None = None
@@ -60,6 +66,15 @@ class Places:
                     node=name,
                 )
         self._sources = {name: _code(name, spec) for name, spec in graph.nodes.items()}
+        self._records = _records(graph, record)
+        isolation = options.isolation if runtime is None else runtime.isolation
+        if self._records and isolation != "none":
+            name = next(iter(self._records))
+            raise PlacementError(
+                f"node {name!r} runs in a worker process (isolation={isolation!r}), where it cannot be recorded: "
+                "leave isolation or record out",
+                node=name,
+            )
 
     @property
     def identity(self) -> str:
@@ -91,7 +106,7 @@ class Places:
         if not isinstance(spec.placement, str):
             return spec.placement(spec, label, session_id)
         if spec.placement == "wasm":
-            return Sandboxed(self._sandboxes, spec, source, label, session_id)
+            return Sandboxed(self._sandboxes, spec, source, label, session_id, self._records.get(name))
         if spec.placement == "process":
             return Separate(spec, source, label, session_id)
         return Native(spec, found_target(spec, source), label, session_id)
@@ -115,6 +130,26 @@ class Places:
         own, self._own = self._own, None
         if own is not None:
             own.close()
+
+
+def _records(graph: Graph, record: Any) -> dict[str, Record]:
+    """How each of the recorded nodes is recorded, with an object for each: a node that fails takes no file from another."""
+    found: dict[str, Record] = {}
+    if not record and not any(spec.record for spec in graph.nodes.values()):
+        return found
+    from cloche._recording import record_of  # few programs record
+
+    common = record_of(record)
+    for name, spec in graph.nodes.items():
+        settings = common if spec.record is None else record_of(spec.record)
+        if settings is not None and spec.placement == "wasm":
+            found[name] = replace(settings)
+    if common is not None and not found:
+        raise PlacementError(
+            "record is given, and no node of the pipeline runs in a sandbox: only those are recorded. "
+            "Give placement='wasm' to one, or leave record out"
+        )
+    return found
 
 
 def _code(name: str, spec: NodeSpec) -> Any:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloche._runtime.tracing import RunTrace
 from cloche._times import percentile
@@ -28,8 +28,11 @@ from cloche.pipeline._stage import Outlet, Rejected, Stage, StageCounts
 from cloche.pipeline._worker import Worker
 from cloche.pipeline.errors import PipelineError
 from cloche.pipeline.graph import Edge, Graph
-from cloche.pipeline.placement import Measured, Placement, State
+from cloche.pipeline.placement import Measured, Placement, Recorded, State
 from cloche.pipeline.spec import NodeSpec
+
+if TYPE_CHECKING:
+    from cloche._recording import Recording
 
 __all__ = ["Output", "Run", "StageStatus"]
 
@@ -427,6 +430,16 @@ class Run:
             feeder.join(_INPUT_S if self._is_in_input else None)
         if failures:
             raise ExceptionGroup("not all nodes of the pipeline could be stopped cleanly", failures)
+
+    def recordings(self) -> dict[str, Recording]:
+        """The last calls of the recorded nodes that are stopped: the name of each copy -> its recording."""
+        made = {
+            stage.state_name: stage.placement.recording()
+            for stages in self._stages.values()
+            for stage in stages
+            if isinstance(stage.placement, Recorded)
+        }
+        return {name: recording for name, recording in made.items() if recording is not None}
 
     @property
     def is_current(self) -> bool:

@@ -6,6 +6,7 @@ and the order of the items.
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,11 @@ class Rejected:
     def digest(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the item's encoded form, as in `PipelineError.digest` and in logs."""
         return digest(self.value)
+
+    @property
+    def recording(self) -> str:
+        """Path of the file with the node's last calls, if it is recorded (`NodeSpec.record`); otherwise ""."""
+        return recorded(self.error)
 
 
 @dataclass
@@ -448,7 +454,10 @@ class Stage:
         if isinstance(rule, Fail):
             raise _Ends(self._error(error, "", number, value))
         self.counts.rejected += 1
-        self._around.warn(self.name, f"item {number} was left out: {error}", item=number, digest=digest(value))
+        facts: dict[str, Any] = {"item": number, "digest": digest(value)}
+        if path := recorded(error):
+            facts["recording"] = path
+        self._around.warn(self.name, f"item {number} was left out: {error}", **facts)
         if isinstance(rule, DeadLetter):
             self._around.reject(Rejected(self.name, number, value, error))
         return []
@@ -478,7 +487,19 @@ class Stage:
         told = f" (SHA-256 {shown})" if shown else ""
         failed = PipelineError(f"{name} failed {where}{told}: {error}", node=self.name, item=number, digest=shown)
         failed.__cause__ = error
+        if path := recorded(error):
+            failed.recording = path
+            failed.add_note(f"Its last calls are recorded: cloche replay {shlex.quote(path)} makes them again.")
         return failed
+
+
+def recorded(error: BaseException | None) -> str:
+    """Path of the file with the recording of a failed call; "" if there is none."""
+    while error is not None:
+        if isinstance(error, ClocheError) and error.recording:
+            return error.recording
+        error = error.__cause__ if isinstance(error, BrokenError) else None
+    return ""
 
 
 def _is_good(outcomes: list[list[Any] | Exception]) -> TypeGuard[list[list[Any]]]:

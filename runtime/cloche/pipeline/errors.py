@@ -41,7 +41,8 @@ class PipelineError(ClocheError):
     """A node failed, and its `NodeSpec.on_error` or `NodeSpec.on_break` ends the pipeline. Its ``__cause__`` is the node's error.
 
     The outputs of all items before have been given. `ClocheError.item` is the number of the item, from 0; it is None for what the
-    node did at its start or its end.
+    node did at its start or its end. If the node is recorded (`NodeSpec.record`), `ClocheError.recording` is the path of the file
+    with its last calls, and a note says so.
 
     Attributes:
         node: the node's id.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, overload
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
 from cloche._arguments import check_text, checked, checked_count
 from cloche._pickles import handle
@@ -24,6 +25,9 @@ from cloche.pipeline._stage import Rejected
 from cloche.pipeline.checkpoint import Checkpoint
 from cloche.pipeline.graph import Graph
 from cloche.pipeline.spec import Connection, NodeSpec, check_seconds
+
+if TYPE_CHECKING:
+    from cloche._recording import Record, Recording
 
 __all__ = ["Pipeline"]
 
@@ -51,11 +55,14 @@ class Pipeline:
         stop_s: seconds that a node may take to come back when a run ends: from its call, and from its ``cleanup``. The call of a
             sandboxed node is interrupted, and that of a "process" is ended. A "native" one that takes longer goes on in its thread,
             as Python cannot end it, and the run's end tells of it.
+        record: record the calls of the nodes that run in sandboxes, unless `NodeSpec.record` says otherwise: a folder, which gets a
+            file for each call that fails (its path is in the error's attribute ``recording``), a `cloche.replay.Record`, or True
+            for `recordings` only. Nodes outside of sandboxes are not recorded.
 
     Raises:
         TypeError: something is of the wrong class.
         ValueError: the connections do not fit the nodes; the message says where.
-        PlacementError: a node cannot run where it was asked to.
+        PlacementError: a node cannot run where it was asked to; or it is to be recorded, and cannot be there.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Pipeline:
         progress: Callable[[str], None] | None = None,
         telemetry: Tracing | None = None,
         stop_s: float = 30.0,
+        record: Record | str | os.PathLike[str] | bool | None = None,
     ) -> None:
         if runtime is not None and (isolation != "none" or progress is not None or telemetry is not None):
             raise ValueError(
@@ -86,7 +94,8 @@ class Pipeline:
         self._logger = PipelineLogger(name, logger)
         self._telemetry = chosen(telemetry) if runtime is None else runtime.telemetry
         options = RuntimeOptions(self._logger, isolation, progress, telemetry)
-        self._places = _places.Places(self.graph, runtime, options, allow_native=allow_native)
+        self._places = _places.Places(self.graph, runtime, options, allow_native=allow_native, record=record)
+        self._recordings: dict[str, Recording] = {}
         self._last: tuple[StageStatus, ...] = ()
         self._runs: list[Run] = []
         self._closed = False
@@ -285,7 +294,10 @@ class Pipeline:
         if run in self._runs:  # the first time: the nodes are there yet
             self._last = run.status()
         try:
-            run.stop()
+            try:
+                run.stop()
+            finally:
+                self._recordings = run.recordings()
         except ExceptionGroup as error:
             if failed is None or isinstance(failed, GeneratorExit):
                 raise
@@ -309,6 +321,15 @@ class Pipeline:
         """How each node of the run that was begun last is doing, or how it was at its end. Any thread may ask."""
         runs = self._runs[-1:]
         return runs[0].status() if runs else self._last
+
+    @property
+    def recordings(self) -> Mapping[str, Recording]:
+        """The last calls of each recorded node of the run that has ended last: id -> recording; of copies, "id.0", "id.1" ...
+
+        They are taken when a node is stopped, before its ``cleanup``. A recording is data: `Recording.save` writes it to a file,
+        `cloche.replay.replay` makes its calls again.
+        """
+        return MappingProxyType(self._recordings)
 
     def close(self) -> None:
         """End the runs under way, and close the runtime that the pipeline made. Who takes their outputs gets a `ClosedError`.

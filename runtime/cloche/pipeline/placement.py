@@ -7,12 +7,15 @@ own (another machine, a container) as `NodeSpec.placement`, see `PlaceFactory`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from cloche._runtime.batches import BatchResult
 from cloche._sandbox import Snapshot
 
-__all__ = ["BatchResult", "Measured", "Placement", "Prepared", "State"]
+if TYPE_CHECKING:
+    from cloche._recording import Recording
+
+__all__ = ["BatchResult", "Measured", "Placement", "Prepared", "Recorded", "State"]
 
 State: TypeAlias = "Snapshot | bytes"
 """The state of a node: a sandbox's snapshot, or bytes that only the same kind of placement reads."""
@@ -75,6 +78,14 @@ class Measured(Protocol):
 
     def memory_bytes(self) -> int:
         """Memory that is the node's alone; 0 if it is stopped. Called on any thread, some times a second."""
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A placement that may record its node's calls."""
+
+    def recording(self) -> Recording | None:
+        """The node's last calls, once it is stopped; None: they were not recorded."""
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ from cloche.limits import Limits
 from cloche.source import Source
 
 if TYPE_CHECKING:
+    from cloche._recording import Record
     from cloche.pipeline.placement import Placement
 
 __all__ = [
@@ -42,7 +43,8 @@ PlaceFactory: TypeAlias = "Callable[[NodeSpec, str, str | None], Placement]"
 """A place of the caller's own, e.g. another machine: makes the `Placement` of one node, or of one copy of it, for a run.
 
 It gets the node's specification, its name for logs and errors, and the ``session_id`` of the run. It is called before any node is
-started, and starts nothing itself. `NodeSpec.limits`, `NodeSpec.grants` and `NodeSpec.on_break` are for the placement to keep."""
+started, and starts nothing itself. `NodeSpec.limits`, `NodeSpec.grants`, `NodeSpec.on_break` and `NodeSpec.record` are for the
+placement to keep."""
 
 OnBreak = Literal["fail", "restart", "restore"]
 """What happens when a node's sandbox or process breaks. "fail": the pipeline fails. "restart": the node goes on in a new one, with
@@ -169,6 +171,9 @@ class NodeSpec:
         inputs: names of its input ports, in the order of the parameters of ``process``. Then connections name a port
             ("mix.left"), and ``process`` is called when each port has a value. Empty: one port, and the outputs of all nodes
             before it, in the order of the connections.
+        record: record the node's calls in its sandbox, as for `Runtime.load`: a folder, which gets a file for each call that fails,
+            a `cloche.replay.Record`, or True for `Pipeline.recordings` only. False: it is not recorded. None: as the pipeline says.
+            A node outside of a sandbox cannot be recorded.
     """
 
     source: SourceLike
@@ -186,6 +191,7 @@ class NodeSpec:
     batch: int = field(default=64, kw_only=True)
     queue: int = field(default=128, kw_only=True)
     inputs: Sequence[str] = field(default=(), kw_only=True)
+    record: Record | str | os.PathLike[str] | bool | None = field(default=None, kw_only=True)
 
     @property
     def place(self) -> str:
@@ -229,6 +235,15 @@ class NodeSpec:
             raise TypeError(f"NodeSpec.inputs is {self.inputs!r}: give names of letters, digits, _ and -")
         if len(set(self.inputs)) != len(self.inputs):
             raise ValueError(f"NodeSpec.inputs is {self.inputs!r}: two ports have the same name")
+        if self.record:
+            from cloche._recording import record_of  # few programs record
+
+            record_of(self.record)
+            if self.placement in ("process", "native", "inline"):
+                raise ValueError(
+                    f"NodeSpec.record is given, and NodeSpec.placement is {self.placement!r}: only a sandbox can be recorded. "
+                    "Give placement='wasm', or leave record out"
+                )
         object.__setattr__(self, "inputs", tuple(self.inputs))
         object.__setattr__(self, "params", MappingProxyType(dict(checked_params(self.params))))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from cloche._runtime.batches import Batches
 from cloche._runtime.node import Node
@@ -19,6 +20,9 @@ from cloche.pipeline.placement import BatchResult, State
 from cloche.pipeline.spec import NodeSpec
 from cloche.source import Source
 
+if TYPE_CHECKING:
+    from cloche._recording import Record, Recording
+
 __all__ = ["Sandboxed"]
 
 
@@ -31,16 +35,25 @@ class Sandboxed:
         source: its code.
         name: its name in logs and errors.
         session_id: as for `Runtime.load`.
+        record: likewise.
     """
 
     def __init__(
-        self, runtime: Runtime, spec: NodeSpec, source: Source | str, name: str, session_id: str | None
+        self,
+        runtime: Runtime,
+        spec: NodeSpec,
+        source: Source | str,
+        name: str,
+        session_id: str | None,
+        record: Record | None = None,
     ) -> None:
         self._runtime = runtime
         self._spec = spec
         self._source = source
         self._name = name
         self._session_id = session_id
+        self._record = record
+        self._recording: Recording | None = None
         self._node: Node | None = None
         self._batches: Batches | None = None
         self._source_stream: StreamSession | None = None
@@ -60,6 +73,7 @@ class Sandboxed:
             limits=spec.limits,
             grants=spec.grants,
             session_id=self._session_id,
+            record=self._record,
             **self._recovery,
         )
         if "get_capabilities" in node.__cloche__.info["methods"]:
@@ -181,6 +195,7 @@ class Sandboxed:
             limits=spec.limits,
             grants=grants,
             reseed=False,
+            record=self._record,
             **self._recovery,
         )
         self._before = self._open(resume=node.stream_position is not None)
@@ -193,8 +208,16 @@ class Sandboxed:
     def stop(self) -> None:
         """See `Placement`."""
         node, self._node = self._node, None
-        if node is not None:
-            node.close()
+        if node is None:
+            return
+        if self._record is not None:
+            with suppress(ClocheError):  # there is no state any more that could be taken
+                self._recording = node.recording
+        node.close()
+
+    def recording(self) -> Recording | None:
+        """See `Recorded`."""
+        return self._recording
 
     def interrupt(self) -> None:
         """See `Placement`."""
