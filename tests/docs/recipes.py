@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -22,6 +21,8 @@ from types import ModuleType
 from typing import Final
 
 from packaging.requirements import Requirement
+
+from tests.loading import module_at
 
 __all__ = ["built_wheel", "environment", "interpreter", "missing", "versions"]
 
@@ -45,11 +46,7 @@ def missing(requirements: Sequence[str]) -> list[str]:
 
 
 def _tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tool_for_recipes", TREE / "tools" / "test_pythons.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return module_at(TREE / "tools" / "test_pythons.py", "tool_for_recipes")
 
 
 def versions() -> tuple[str, str]:

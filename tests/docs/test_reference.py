@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from dataclasses import fields
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +14,7 @@ from typer.testing import CliRunner
 import cloche
 from cloche.cli._app import app
 from cloche.pipeline import manifest
+from tests.loading import module_at
 
 TREE = Path(__file__).parents[2]
 REFERENCE = TREE / "docs" / "reference"
@@ -34,15 +34,7 @@ VERBS = [
 ]
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_reference", TREE / "tools" / "docs_reference.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-generated = _load()
+generated = module_at(TREE / "tools" / "docs_reference.py", "docs_reference")
 
 
 def cells(table: str) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from cloche import Grants, Service, ServiceError
 from cloche.testing import LocalGuest, services
 from cloche_guest import services as granted
+from tests.loading import module_at
 
 SOURCE = Path(__file__).parents[2] / "examples" / "nodes" / "basket.py"
 PRICES = {"apple": 0.5, "pear": 0.75}
@@ -58,10 +58,7 @@ def test_the_host_has_the_prices(basket):
 
 def load_example():
     """The example, imported as its author would."""
-    spec = importlib.util.spec_from_file_location("basket", SOURCE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(SOURCE, "basket")
 
 
 def test_its_class_can_be_tested_with_fakes():

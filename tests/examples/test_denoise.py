@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 import cloche
+from tests.loading import module_at
 
 SOURCE = Path(__file__).parents[2] / "examples" / "audio" / "denoise.py"
 RATE = 16_000
@@ -19,11 +19,7 @@ RATE = 16_000
 @pytest.fixture(scope="module")
 def denoise() -> ModuleType:
     """The example, imported as its author would."""
-    spec = importlib.util.spec_from_file_location("denoise", SOURCE)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(SOURCE, "denoise")
 
 
 def voice(seconds: float = 6.0) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import shlex
 import subprocess
@@ -16,6 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.loading import module_at
+
 TREE = Path(__file__).parents[2]
 FOLDER = TREE / "examples" / "pipelines"
 RATE = 16_000
@@ -23,11 +24,7 @@ RATE = 16_000
 
 def module(name: str) -> ModuleType:
     """One of the files of nodes, natively."""
-    spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return module_at(FOLDER / f"{name}.py", f"example_{name}")
 
 
 def run(folder: Path, *arguments: str | Path) -> tuple[list[Any], str]:

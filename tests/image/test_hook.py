@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +11,7 @@ import pytest
 
 from imagebuild.inputs import cache_folder, inputs_digest
 from tests.image.conftest import TREE
+from tests.loading import module_at
 
 pytest.importorskip("hatchling", reason="only the build needs it")
 
@@ -31,12 +31,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hatch_build", TREE / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return module_at(TREE / "hatch_build.py", "hatch_build")
 
 
 def hook(module: ModuleType, root: Path) -> Any:

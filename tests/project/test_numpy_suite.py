@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.loading import module_at
+
 TREE = Path(__file__).parents[2]
 TOOL = TREE / "tools" / "numpy_tests.py"
 PAGE = (TREE / "docs/reference/limitations.md").read_text("utf-8")
@@ -18,11 +19,7 @@ PAGE = (TREE / "docs/reference/limitations.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tool_for_numpy", TOOL)
-    assert spec is not None and spec.loader is not None
-    made = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return module_at(TOOL, "tool_for_numpy")
 
 
 def _run(*paths: str) -> None:

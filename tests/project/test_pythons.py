@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import tomllib
@@ -11,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.loading import module_at
+
 TREE = Path(__file__).parents[2]
 OWN = "{}.{}".format(*sys.version_info)
 
@@ -18,11 +19,7 @@ OWN = "{}.{}".format(*sys.version_info)
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
     """tools/test_pythons.py as a module."""
-    spec = importlib.util.spec_from_file_location("tool_for_pythons", TREE / "tools" / "test_pythons.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return module_at(TREE / "tools" / "test_pythons.py", "tool_for_pythons")
 
 
 def test_what_is_claimed_is_tested(tool: ModuleType) -> None:

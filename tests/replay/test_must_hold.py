@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import subprocess
@@ -22,6 +21,7 @@ from cloche.pipeline import Pipeline
 from cloche.pipeline.manifest import load as load_manifest
 from cloche.replay import Record, Recording
 from tests.limits import patient
+from tests.loading import module_at
 from tests.reference import CASES, NODES
 from tests.replay import real_packages
 
@@ -174,11 +174,7 @@ def test_all_replay_in_another_process(kept: Kept, metering: str) -> None:
 
 def tool() -> ModuleType:
     """tools/test_pythons.py, which knows where other interpreters are."""
-    spec = importlib.util.spec_from_file_location("tool_for_replays", TREE / "tools" / "test_pythons.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return module_at(TREE / "tools" / "test_pythons.py", "tool_for_replays")
 
 
 def test_all_replay_on_another_python(kept: Kept) -> None:

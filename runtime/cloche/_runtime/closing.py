@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-__all__ = ["LATE_S", "SPARE_S", "Closable", "Closing", "close_at_exit"]
+__all__ = ["LATE_S", "SPARE_S", "Closable", "ClosedByWith", "Closing", "close_at_exit"]
 
 SPARE_S: Final = 1.0
 """Seconds for ``cleanup``s that begin after the timeout, all nodes together."""
@@ -21,15 +21,11 @@ _EXIT_S: Final = 5.0
 """Seconds that closing the open nodes may take at the interpreter's exit."""
 
 
-class Closable:
-    """For ``with`` and ``async with``: the end of the block closes the object, however it comes."""
+class ClosedByWith:
+    """For ``with``: the end of the block closes the object, however it comes."""
 
-    def close(self, timeout: float | None = None) -> None:
+    def close(self) -> None:
         """Close it."""
-        raise NotImplementedError
-
-    async def aclose(self, timeout: float | None = None) -> None:
-        """As `close`, awaitable."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -39,6 +35,18 @@ class Closable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Closable(ClosedByWith):
+    """For ``with`` and ``async with``."""
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close it."""
+        raise NotImplementedError
+
+    async def aclose(self, timeout: float | None = None) -> None:
+        """As `close`, awaitable."""
+        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         return self

@@ -571,7 +571,11 @@ class Instance(CheckedSandbox):
     def _take_live(self) -> None:
         """Take log records while the guest waits."""
         assert self._live is not None  # the caller has looked
-        self._live.take(*self._memory.drain())
+        self._live.take(*self._drained_live())
+
+    def _drained_live(self) -> tuple[list[bytes], int]:
+        """The log records in the guest's memory, and the number of lost ones."""
+        return self._memory.drain()
 
     def _end_live(self) -> LiveRecords | None:
         """The live records of the call that has ended; None: they were not wanted live."""

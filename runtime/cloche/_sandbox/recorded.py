@@ -205,12 +205,11 @@ class RecordedInstance(Instance):
         self._is_odd |= self.recorder.tape.is_due
         return frames, dropped
 
-    def _take_live(self) -> None:
-        assert self._live is not None  # the caller has looked
-        frames, dropped = self._memory.drain()
+    def _drained_live(self) -> tuple[list[bytes], int]:
+        frames, dropped = super()._drained_live()
         earlier, lost = self._live_records
         self._live_records = [*earlier, *frames], lost + dropped
-        self._live.take(frames, dropped)
+        return frames, dropped
 
     def share(self, length: int) -> memoryview:
         """See `Sandbox`."""
@@ -241,14 +240,8 @@ class RecordedInstance(Instance):
         if not self.closed:
             self.reel.add((on.SET, what, number))
 
-    @property
-    def lease(self) -> bool:
-        """See `Instance`."""
-        return self._lease
-
-    @lease.setter
-    def lease(self, lease: bool) -> None:
-        self._lease_replies(lease)
+    def _lease_replies(self, lease: bool) -> None:
+        super()._lease_replies(lease)
         self._is_odd = True
 
     def close(self, *, keep: bool = False) -> None:

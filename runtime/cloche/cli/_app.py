@@ -35,9 +35,6 @@ OutputFormat = Literal["audio", "npy", "json", "jsonl", "raw"]
 Target = Literal["x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64"]
 Shape = Literal["array", "dict", "tuple"]
 
-NodeArgument = Annotated[
-    str, typer.Argument(metavar="NODES.py[:Entry]", help="File or package folder, and the class or function.")
-]
 CheckedArgument = Annotated[
     str,
     typer.Argument(

@@ -8,9 +8,23 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from cloche.debug._breakpoints import Breakpoints
-from cloche.debug._events import Placed, Stop
+from cloche.debug._events import GuestError, Placed, Stop
 
-__all__ = ["Arrived", "Asking", "Back", "Command", "Desk", "Frontend", "Go", "Leap", "Mailbox", "Mode", "Talk"]
+__all__ = [
+    "Arrived",
+    "Asking",
+    "Back",
+    "Carrying",
+    "Command",
+    "Desk",
+    "Frontend",
+    "Go",
+    "Leap",
+    "Mailbox",
+    "Mode",
+    "Talk",
+    "converse",
+]
 
 T = TypeVar("T")
 
@@ -88,8 +102,34 @@ Talk = Generator[Command | Go | Leap | Back, Any, None]
 """A generator that yields commands and is sent their answers; `GuestError` is thrown into it for a command that failed. It runs on
 the thread that made the call. `Go` is its last command; if it ends without one, the node goes on to the next breakpoint."""
 
+Carrying = Generator[Command | Go | Leap | Back, Any, Any]
+"""Carries out a command of a talk: yields commands as a talk does, and returns the answer."""
+
 Asking = Generator[Command, Any, T]
 """A part of a talk, which returns something."""
+
+
+def converse(talk: Talk, carry_out: Callable[[Command | Go | Leap | Back], Carrying]) -> Talk:
+    """A talk whose commands are carried out elsewhere, until it has sent the node on.
+
+    Args:
+        talk: yields the commands.
+        carry_out: called with each command; what it makes may raise `GuestError`.
+    """
+    answer: Any = None
+    error: GuestError | None = None
+    while True:
+        try:
+            command = talk.throw(error) if error is not None else talk.send(answer)
+        except StopIteration:
+            command = Go("continue")
+        answer, error = None, None
+        try:
+            answer = yield from carry_out(command)
+        except GuestError as failed:
+            error = failed
+        if isinstance(command, Go):
+            return
 
 
 class Desk(Protocol):

@@ -18,7 +18,7 @@ from cloche import texts
 from cloche._requests import Tape
 from cloche.debug._breakpoints import Breakpoints
 from cloche.debug._events import GuestError, Stop, read_error, read_placed, read_stop
-from cloche.debug._frontend import Arrived, Back, Command, Frontend, Go, Leap, Mailbox, Talk
+from cloche.debug._frontend import Arrived, Back, Carrying, Command, Frontend, Go, Leap, Mailbox, Talk, converse
 from cloche.debug._watchdog import Watchdog
 from cloche.errors import ClocheError, ClosedError, EncodeError, ProtocolError
 from cloche_wire import Ask, Op, Reply
@@ -472,24 +472,15 @@ class Session:
 
     def _talk_live(self, frontend: Frontend, stop: Stop) -> Talk:
         """A frontend's talk in which `Back` leads to a second run."""
-        talk = frontend.talk(stop)
-        answer: Any = None
-        error: GuestError | None = None
-        while True:
-            try:
-                command = talk.throw(error) if error is not None else talk.send(answer)
-            except StopIteration:
-                command = Go("continue")
-            answer, error = None, None
+
+        def carry_out(command: Command | Go | Leap | Back) -> Carrying:
+            if isinstance(command, Back):
+                return self.travel(self, frontend, stop, command)
             if isinstance(command, Go):
                 frontend.gone()
-            try:
-                if isinstance(command, Back):
-                    answer = self.travel(self, frontend, stop, command)
-                else:
-                    answer = yield command
-            except GuestError as failed:
-                error = failed
+            return (yield command)
+
+        return converse(frontend.talk(stop), carry_out)
 
 
 def _stay(_session: Session, _frontend: Frontend, _stop: Stop, _back: Back) -> Arrived:

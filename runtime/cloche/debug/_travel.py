@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche.debug._events import GuestError, Stop
-from cloche.debug._frontend import Arrived, Back, Command, Frontend, Go, Leap, Mode, Talk
+from cloche.debug._frontend import Arrived, Back, Carrying, Command, Frontend, Go, Leap, Mode, Talk, converse
 from cloche.debug._session import Past, Run, Session
 from cloche.errors import ClocheError
 from cloche_wire import Op
@@ -133,26 +133,21 @@ class _Journey:
                 return
             seen = True
             shown = replace(stop, reason=stop.also) if stop.also else stop
-            talk, answer, error = self._frontend.talk(shown), None, None
-            while True:
-                try:
-                    command = talk.throw(error) if error is not None else talk.send(answer)
-                except StopIteration:
-                    command = Go("continue")
-                answer, error = None, None
-                try:
-                    if isinstance(command, Back):
-                        raise _Left(_goal(stop, command))
-                    if isinstance(command, Go):
-                        mode = command.mode
-                        self._frontend.gone()
-                        if mode == "detach":
-                            raise _Left(Arrived(mode))
-                        yield Leap(mode, following(stop.count, limit), False)
-                        return
-                    answer = yield command
-                except GuestError as failed:
-                    error = failed
+
+            def carry_out(command: Command | Go | Leap | Back) -> Carrying:
+                nonlocal mode
+                if isinstance(command, Back):
+                    raise _Left(_goal(stop, command))
+                if not isinstance(command, Go):
+                    return (yield command)
+                mode = command.mode
+                self._frontend.gone()
+                if mode == "detach":
+                    raise _Left(Arrived(mode))
+                yield Leap(mode, following(stop.count, limit), False)
+                return None
+
+            yield from converse(self._frontend.talk(shown), carry_out)
 
         outcome = self._run(drive, following(0, goal))
         if not seen:

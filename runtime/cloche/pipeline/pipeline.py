@@ -7,11 +7,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from cloche._arguments import check_text, checked, checked_count
 from cloche._pickles import handle
+from cloche._runtime.closing import ClosedByWith
 from cloche._runtime.runtime import Runtime
 from cloche._runtime.tracing import Tracing, chosen
 from cloche.errors import ClocheError, ClosedError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline"]
 
 
-class Pipeline:
+class Pipeline(ClosedByWith):
     """Nodes, and how they are connected.
 
     A pipeline runs each node in a thread of its own, so that they work at the same time; queues between them are bounded, and
@@ -352,14 +353,6 @@ class Pipeline:
             self._places.close()
         if failures:
             raise ExceptionGroup("not all nodes of the pipeline could be stopped cleanly", failures)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(handle("a Pipeline", "make one in the other process, from the same NodeSpecs or manifest"))

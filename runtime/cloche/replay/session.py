@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from cloche._recording import calls_of
 from cloche._requests import run_inside
 from cloche._runtime import NodeCalls, Runtime
+from cloche._runtime.closing import ClosedByWith
 from cloche._sandbox import ReplayedInstance, Tape
 from cloche.errors import ClocheError
 from cloche.replay._differences import Difference, compare
 from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from cloche._recording import RecordedCall, Recording
     from cloche._records import LogRecord
     from cloche._sandbox import Intercept
@@ -54,7 +53,7 @@ def _size(event: Event) -> int:
     return 1000 + sum(len(part) for part in event if isinstance(part, (bytes, tuple)))
 
 
-class Session:
+class Session(ClosedByWith):
     """A recording that is being replayed. Use it as a context manager, or call `close`.
 
     The sandbox has no grant: what services, files, clocks and the random source have answered comes from the recording. What a
@@ -196,11 +195,3 @@ class Session:
     def close(self) -> None:
         """Free the sandbox, and the runtime if the session has made it. Calling it again does nothing."""
         self._open.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
