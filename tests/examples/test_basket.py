@@ -58,7 +58,7 @@ def test_the_host_has_the_prices(basket):
 
 def load_example():
     """The example, imported as its author would."""
-    return module_at(SOURCE, "basket")
+    return module_at(SOURCE, "example_basket")
 
 
 def test_its_class_can_be_tested_with_fakes():

@@ -19,7 +19,7 @@ RATE = 16_000
 @pytest.fixture(scope="module")
 def denoise() -> ModuleType:
     """The example, imported as its author would."""
-    return module_at(SOURCE, "denoise")
+    return module_at(SOURCE, "example_denoise")
 
 
 def voice(seconds: float = 6.0) -> np.ndarray:
