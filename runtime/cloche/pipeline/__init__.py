@@ -8,8 +8,9 @@
 [3, 5, 7]
 """
 
-from cloche.pipeline._run import Output, StageStatus
-from cloche.pipeline._stage import Rejected, StageCounts
+from cloche.pipeline._run import Output
+from cloche.pipeline._rejected import Rejected
+from cloche.pipeline._status import StageCounts, StageStatus
 from cloche.pipeline.checkpoint import Checkpoint
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError, PlacementError
 from cloche.pipeline.graph import Graph

@@ -50,6 +50,10 @@ class PipelineLogger(Sink):
             told["item"] = numbers[at]
         super().log(level, message, told)
 
+    def forward(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        """Log what another process has logged for this pipeline, as it is."""
+        super().log(level, message, {"pipeline": self._pipeline, **fields})
+
     def tell(self, node: str, message: str, facts: dict[str, Any]) -> None:
         """Log a warning of the pipeline's own about a node; `facts` may have the item's number."""
         super().log("warning", message, {"pipeline": self._pipeline, "node": node, **facts})

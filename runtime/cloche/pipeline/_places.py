@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche._runtime.runtime import Runtime
 from cloche._runtime.tracing import Tracing
+from cloche._sandbox import Snapshot
 from cloche.isolation import Isolation
 from cloche.pipeline._placements.native import Native, found_target
 from cloche.pipeline._placements.process import Separate
@@ -46,15 +47,26 @@ class Places:
         options: of that runtime.
         allow_native: whether nodes may run outside of a sandbox.
         record: how sandboxed nodes are recorded that do not say it themselves, as for `Runtime.load`.
+        prepared: snapshots of sandboxed nodes that were loaded in another process, by `prepared`; they take the place of the code.
+        labels: the names of nodes in logs, if they are not their ids.
 
     Raises:
         PlacementError: a node cannot run where it was asked to.
     """
 
     def __init__(
-        self, graph: Graph, runtime: Runtime | None, options: RuntimeOptions, *, allow_native: bool, record: Any = None
+        self,
+        graph: Graph,
+        runtime: Runtime | None,
+        options: RuntimeOptions,
+        *,
+        allow_native: bool,
+        record: Any = None,
+        prepared: Mapping[str, Snapshot] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self._graph = graph
+        self._labels = labels or {}
         self._runtime = runtime
         self._own: Runtime | None = None
         self._options = options
@@ -65,7 +77,7 @@ class Places:
                     "give allow_native=True if you trust it, or placement='wasm'",
                     node=name,
                 )
-        self._sources = {name: _code(name, spec) for name, spec in graph.nodes.items()}
+        self._sources = {name: _code(name, spec) for name, spec in graph.nodes.items()} | dict(prepared or {})
         self._records = _records(graph, record)
         isolation = options.isolation if runtime is None else runtime.isolation
         if self._records and isolation != "none":
@@ -93,6 +105,28 @@ class Places:
         edges = [[edge.source, edge.key, edge.target, edge.port] for edge in self._graph.edges]
         return hashlib.sha256(json.dumps([described, edges]).encode()).hexdigest()
 
+    def prepared(self, session_id: str | None) -> dict[str, Snapshot]:
+        """Load each sandboxed node for a run in other processes, check what it needs, and take its state: id -> snapshot.
+
+        Raises:
+            PlacementError: a node is to be recorded, which other processes cannot do; or it needs what a sandbox has not.
+            ClocheError: a node could not be loaded.
+        """
+        if self._records:
+            raise PlacementError(
+                f"node {next(iter(self._records))!r} is to be recorded, which a cluster cannot do: leave record out"
+            )
+        found = {}
+        for name, spec in self._graph.nodes.items():
+            if spec.placement == "wasm":
+                place = Sandboxed(self._sandboxes, spec, self._sources[name], name, session_id)
+                try:
+                    place.prepare()
+                    found[name] = place.loaded()
+                finally:
+                    place.discard()
+        return found
+
     def made(self, session_id: str | None) -> Mapping[str, Sequence[Placement]]:
         """The placements of a new run, not started: id -> one for each copy."""
         return {
@@ -102,7 +136,7 @@ class Places:
 
     def _made(self, name: str, spec: NodeSpec, copy: int, session_id: str | None) -> Placement:
         source = self._sources[name]
-        label = name if spec.workers == 1 else f"{name}.{copy}"
+        label = self._labels.get(name, name) if spec.workers == 1 else f"{name}.{copy}"
         if not isinstance(spec.placement, str):
             return spec.placement(spec, label, session_id)
         if spec.placement == "wasm":

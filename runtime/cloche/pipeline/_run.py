@@ -17,25 +17,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from cloche._runtime.tracing import RunTrace
 from cloche._times import percentile
 from cloche.errors import ClocheError, ClosedError
+from cloche.pipeline._ahead import AheadStage
 from cloche.pipeline._channel import Barrier, Channel, End, Failed, Inbox, Joined, Packet
 from cloche.pipeline._partition import Joiner, Splitter
-from cloche.pipeline._stage import Outlet, Rejected, Stage, StageCounts
+from cloche.pipeline._rejected import Rejected
+from cloche.pipeline._stage import Outlet, Stage
+from cloche.pipeline._status import StageStatus, joined, total
 from cloche.pipeline._worker import Worker
 from cloche.pipeline.errors import PipelineError
 from cloche.pipeline.graph import Edge, Graph
-from cloche.pipeline.placement import Measured, Placement, Recorded, State
+from cloche.pipeline.placement import Ahead, Discardable, Measured, Placement, Recorded, State
 from cloche.pipeline.spec import NodeSpec
 
 if TYPE_CHECKING:
     from cloche._recording import Recording
 
-__all__ = ["Output", "Run", "StageStatus"]
+__all__ = ["Output", "Run"]
 
+AnyStage: TypeAlias = Stage | AheadStage
 T = TypeVar("T")
 
 _OUT: Final = 256
@@ -64,31 +68,6 @@ class Output:
     value: Any = field(hash=False)
 
 
-@dataclass(frozen=True, slots=True)
-class StageStatus:
-    """How a node of a running pipeline is doing.
-
-    Attributes:
-        node: its id.
-        place: where it runs.
-        waiting: items that wait for it.
-        room: how many may wait (`NodeSpec.queue`).
-        counts: what it has done so far, all copies together.
-        p50_s: seconds that half of its last items did not exceed; None: there were none.
-        p99_s: seconds that 99 of 100 of them did not exceed.
-        memory_bytes: memory that is its own, all copies together; None: it is a part of this process.
-    """
-
-    node: str
-    place: str
-    waiting: int
-    room: int
-    counts: StageCounts = field(hash=False)
-    p50_s: float | None = None
-    p99_s: float | None = None
-    memory_bytes: int | None = None
-
-
 class Run:
     """A run of a pipeline.
 
@@ -100,6 +79,7 @@ class Run:
         session_id: the session that the items are of, for logs.
         stop_s: seconds that a node may take to come back from its call when the run ends, and from its ``cleanup``.
         trace: follows the run for the telemetry; None: there is none.
+        entry_room: items that may wait for the first nodes; None: as their specifications say.
 
     Its threads begin with copies of the context in which it is made.
     """
@@ -113,29 +93,34 @@ class Run:
         session_id: str | None = None,
         stop_s: float = 30.0,
         trace: RunTrace | None = None,
+        entry_room: int | None = None,
     ) -> None:
         self.stopping = threading.Event()
         self.warn = warn
         self.reject = reject
         self.session_id = session_id
         self.trace = trace
+        self.at_end: Callable[[], object] | None = None
+        """Called when the run has been stopped."""
         self._context = contextvars.copy_context()
         self._graph = graph
         self._exits = graph.exits
         self._stop_s = stop_s
+        self._entry_room = entry_room
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._workers: list[Worker] = []
         self._working: list[tuple[Worker, Callable[[], None]]] = []
         """What each worker does while the run goes on."""
-        self._stages: dict[str, list[Stage]] = {name: [] for name in graph.nodes}
-        self._owners: dict[Stage, Worker] = {}
-        self._begun: list[Stage] = []
+        self._stages: dict[str, list[AnyStage]] = {name: [] for name in graph.nodes}
+        self._owners: dict[AnyStage, Worker] = {}
+        self._begun: list[AnyStage] = []
         self._inboxes: dict[str, Inbox] = {}
         self._closed: list[Channel] = []
         self._entries: list[Channel] = []
         self._feeder: threading.Thread | None = None
         self._is_in_input = True
+        self._is_prepared = False
         self._is_alone = False
         """Whether the first nodes are sources, which take no items."""
         self._out: Inbox | None = None
@@ -151,12 +136,11 @@ class Run:
         Raises:
             ClocheError: a node could not be started. `stop` stops those that were.
         """
-        for worker in self._workers:
-            worker.start()
         if states is None:
-            self._each(Stage.prepare)
-            self._check_sources(has_items)
-        self._each(Stage.start, states)
+            self.prepare(has_items=has_items)
+        else:
+            self._start_workers()
+        self._each(lambda stage: stage.start(states))
         if states is not None:
             self._check_sources(has_items)
         with self._lock:
@@ -164,28 +148,52 @@ class Run:
             for worker, work in self._working:
                 worker.do(work)
 
-    def _each(self, function: Callable[..., object], *arguments: Any) -> None:
+    def prepare(self, *, has_items: bool = True) -> None:
+        """Load every node that can be loaded before it is started. `start` does it, unless it was done before.
+
+        Raises:
+            ClocheError: as for `start`.
+        """
+        if self._is_prepared:
+            return
+        self._is_prepared = True
+        self._start_workers()
+        self._each(lambda stage: stage.prepare())
+        self._check_sources(has_items)
+
+    def _start_workers(self) -> None:
+        for worker in self._workers:
+            worker.start()
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the first nodes are sources, once they are prepared or started."""
+        return any(self._stages[name][0].makes_items for name in self._graph.entries)
+
+    def _each(self, function: Callable[[AnyStage], object]) -> None:
         """Have each stage do something, on its own thread, one after the other."""
         for name, stages in self._stages.items():
             for stage in stages:
                 try:
-                    self._do(stage, function, *arguments)
+                    self._do(stage, function)
                 except Exception as error:
                     if not self.stopping.is_set():
                         error.add_note(f"node {name!r} of the pipeline could not be started")
                     raise
 
-    def _do(self, stage: Stage, function: Callable[..., T], *arguments: Any) -> T:
+    def _do(self, stage: AnyStage, function: Callable[[AnyStage], T]) -> T:
         with self._lock:
             self._check_open()
             if stage not in self._begun:
                 self._begun.append(stage)  # before: what is half started is stopped as well
-            future = self._owners[stage].do(function, stage, *arguments)
+            future = self._owners[stage].do(function, stage)
         return future.result()
 
     def _check_sources(self, has_items: bool) -> None:
         """Check that sources, and they alone, are where no items come."""
-        sources = {name for name, stages in self._stages.items() if self._do(stages[0], Stage.is_source)}
+        sources = {
+            name for name, stages in self._stages.items() if self._do(stages[0], lambda stage: stage.is_source())
+        }
         first = self._graph.entries
         for name in self._graph.nodes:
             if name not in sources:
@@ -229,8 +237,10 @@ class Run:
                 joiner = self._connect_copies(name, spec, places[name], inbox, behind)
                 self._carry(self._worker(f"{name}-join", _opened(carried[name], joiner.run)), carried[name])
                 continue
-            stage = Stage(name, name, spec, places[name][0], behind, self)
-            self._stages[name].append(stage)
+            stage = self._stage(name, name, spec, places[name][0], behind)
+            if isinstance(stage, AheadStage):
+                self._connect_ahead(stage, self._inbox(name, spec, into, outlets))
+                continue
             if spec.placement == "inline" and len(into) == 1 and not spec.inputs:
                 carried[into[0].source] += [stage, *carried[name]]
                 outlets[into[0]] = stage if not into[0].key else _Selected(stage, _by_key(into[0].key))
@@ -248,13 +258,28 @@ class Run:
         self._closed.append(splitter.order)
         for number, place in enumerate(places):
             copy = f"{name}.{number}"
-            stage = Stage(name, copy, spec, place, [outer[number]], self)
-            self._stages[name].append(stage)
-            self._carry(self._worker(copy, _opened([stage], stage.run, inner[number])), [stage])
+            stage = self._stage(name, copy, spec, place, [outer[number]])
+            if isinstance(stage, AheadStage):
+                self._connect_ahead(stage, inner[number])
+            else:
+                self._carry(self._worker(copy, _opened([stage], stage.run, inner[number])), [stage])
         self._worker(f"{name}-split", lambda: splitter.run(inbox))
         return Joiner(splitter, outer, behind)
 
-    def _carry(self, worker: Worker, stages: Sequence[Stage]) -> None:
+    def _stage(
+        self, name: str, state_name: str, spec: NodeSpec, placement: Placement, behind: Sequence[Outlet]
+    ) -> AnyStage:
+        kind = AheadStage if isinstance(placement, Ahead) else Stage
+        stage = kind(name, state_name, spec, placement, behind, self)  # type: ignore[arg-type]  # the kind for the placement
+        self._stages[name].append(stage)
+        return stage
+
+    def _connect_ahead(self, stage: AheadStage, inbox: Inbox) -> None:
+        """A thread that sends, which is the stage's own, and one that takes the answers."""
+        self._carry(self._worker(stage.state_name, _opened([stage], stage.run, inbox)), [stage])
+        self._worker(f"{stage.state_name}-answers", stage.deliver)
+
+    def _carry(self, worker: Worker, stages: Sequence[AnyStage]) -> None:
         for stage in stages:
             self._owners[stage] = worker
 
@@ -270,7 +295,7 @@ class Run:
 
     def _made_inbox(self, name: str, spec: NodeSpec, into: Sequence[Edge], outlets: dict[Edge, Outlet]) -> Inbox:
         if not into:
-            channel = self._channel(spec.queue)
+            channel = self._channel(self._entry_room or spec.queue)
             self._entries.append(channel)
             return channel
         channels = []
@@ -333,7 +358,11 @@ class Run:
         """Give the nodes at the beginning an item. Returns False if none of them wants more."""
         if self.trace is not None:
             self.trace.fed(number)
-        wanted = [channel.put([(number, [item])]) for channel in self._entries]
+        return self.put_packets([(number, [item])])
+
+    def put_packets(self, packets: Sequence[Packet]) -> bool:
+        """As `put`, for several items, each with the values that were made of it."""
+        wanted = [channel.put(packets) for channel in self._entries]
         return any(wanted)
 
     def mark(self, marker: Barrier | End | Failed) -> None:
@@ -347,6 +376,18 @@ class Run:
         Raises:
             BaseException: the error that has ended the run.
         """
+        got = self.take_packets()
+        if isinstance(got, list):
+            return self._named(got)
+        return self._named([(-1, got.values)]) if isinstance(got, End) else got
+
+    def take_packets(self) -> list[Packet] | Barrier | End | None:
+        """The next outputs by the items that they were made of, those without outputs as well; a barrier that all nodes have passed;
+        what was made at the end of the input; then None.
+
+        Raises:
+            BaseException: the error that has ended the run.
+        """
         if self._out is None:
             return None
         if os.getpid() != self._process:
@@ -354,13 +395,10 @@ class Run:
         got = self._out.take(_OUT)
         if got is None:
             raise ClosedError("the pipeline was closed while it ran")
-        if isinstance(got, list):
-            return self._named(got)
         if isinstance(got, Failed):
             raise got.error
         if isinstance(got, End):
             self._out = None
-            return self._named([(-1, got.values)])
         return got
 
     def _named(self, packets: Sequence[Packet]) -> list[tuple[int, str, Any]]:
@@ -374,10 +412,10 @@ class Run:
         """How each node is doing. Any thread may ask. It takes a look at each node's memory, which is no business of each item."""
         found, waiting = [], self.waiting()
         for name, stages in self._stages.items():
-            total = StageCounts()
-            for stage in stages:
-                for key, count in vars(stage.counts).items():
-                    setattr(total, key, getattr(total, key) + count)
+            if isinstance(stages[0], AheadStage):
+                told = [stage.placement.status() for stage in stages if isinstance(stage, AheadStage)]
+                found += joined(told, waiting[name])
+                continue
             times = [time for stage in stages for time in stage.times.read()]
             spec = self._graph.nodes[name]
             found.append(
@@ -386,7 +424,7 @@ class Run:
                     spec.place,
                     waiting[name],
                     spec.queue,
-                    total,
+                    total([stage.counts for stage in stages]),
                     percentile(times, 0.5),
                     percentile(times, 0.99),
                     _memory([stage.placement for stage in stages]),
@@ -399,8 +437,16 @@ class Run:
         inboxes = self._inboxes
         return {name: len(inboxes[name]) if name in inboxes else 0 for name in self._stages}
 
-    def stop(self) -> None:
+    @property
+    def is_over(self) -> bool:
+        """Whether the first nodes want no items at all, once they have started."""
+        return all(stage.is_over for name in self._graph.entries for stage in self._stages[name])
+
+    def stop(self, *, cleanup: bool = True) -> None:
         """End the run: calls under way are interrupted, every node's ``cleanup`` is called. A second time it does nothing.
+
+        Args:
+            cleanup: whether nodes are told; False: they go on somewhere else.
 
         On a thread of the run itself (a node or a service of it has closed the pipeline) it only begins that: whoever takes the
         outputs does the rest. In a child by fork it does nothing, as the threads are not there.
@@ -414,13 +460,13 @@ class Run:
         for channel in self._closed:
             channel.close()
         if self.is_current:
-            self._interrupt()
+            self.interrupt()
             return
         failures: list[Exception] = []
         with self._lock:
             self._wait_for_workers()
             while self._begun:
-                self._stop_node(self._begun[-1], failures)
+                self._stop_node(self._begun[-1], failures, cleanup=cleanup)
                 self._begun.pop()  # after: what an interruption leaves is done by the next call
             while self._workers:
                 self._end_worker(self._workers[-1], failures)
@@ -428,6 +474,9 @@ class Run:
         feeder = self._feeder
         if feeder is not None and feeder.ident not in (None, threading.get_ident()):
             feeder.join(_INPUT_S if self._is_in_input else None)
+        at_end, self.at_end = self.at_end, None
+        if at_end is not None:
+            at_end()
         if failures:
             raise ExceptionGroup("not all nodes of the pipeline could be stopped cleanly", failures)
 
@@ -446,23 +495,26 @@ class Run:
         """Whether the caller runs on a thread of this run."""
         return any(worker.is_current for worker in list(self._workers))
 
-    def _interrupt(self) -> None:
+    def interrupt(self) -> None:
+        """Interrupt the calls that are under way."""
         for stage in list(self._begun):
             stage.placement.interrupt()
 
     def _wait_for_workers(self) -> None:
         until = time.monotonic() + self._stop_s
         for worker in self._workers:
-            self._interrupt()
+            self.interrupt()
             while not worker.rests(max(0.0, min(_AGAIN_S, until - time.monotonic()))):
                 if time.monotonic() >= until:
                     break
-                self._interrupt()
+                self.interrupt()
 
-    def _stop_node(self, stage: Stage, failures: list[Exception]) -> None:
+    def _stop_node(self, stage: AnyStage, failures: list[Exception], *, cleanup: bool) -> None:
         worker = self._owners[stage]
         is_back = worker.rests(0)
-        stopped = worker.do(stage.placement.stop)  # if the thread comes back later, the cleanup is called then
+        place = stage.placement
+        stop = place.discard if not cleanup and isinstance(place, Discardable) else place.stop
+        stopped = worker.do(stop)  # if the thread comes back later, the cleanup is called then
         with suppress(TimeoutError):
             error = stopped.exception(self._stop_s if is_back else 0)
             if error is not None:
@@ -482,7 +534,7 @@ class Run:
         )
 
 
-def _opened(stages: Sequence[Stage], work: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+def _opened(stages: Sequence[AnyStage], work: Callable[..., None], *arguments: Any) -> Callable[[], None]:
     """The work of a thread: open its stages, the last one first, and go on with the first one's."""
 
     def run() -> None:

@@ -10,7 +10,6 @@ import shlex
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeGuard
 
 from cloche._runtime.tracing import RunTrace
@@ -19,67 +18,17 @@ from cloche.errors import ClocheError, EncodeError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
 from cloche.pipeline._digest import digest
 from cloche.pipeline._log import working_on
+from cloche.pipeline._rejected import Rejected, recorded
+from cloche.pipeline._status import StageCounts
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError
 from cloche.pipeline.placement import BatchResult, Placement, Prepared, State
 from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, Retry
 
-__all__ = ["Outlet", "Rejected", "Stage", "StageCounts", "Surroundings"]
+__all__ = ["Outlet", "Stage", "Surroundings"]
 
 _LISTS: Final = {list}
 BATCH_S: Final = 0.005
 """Batches grow while one takes less than this, and shrink when one takes four times as long: so that outputs are not held up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """An item that a node could not work on, for the ``dead_letters`` of `Pipeline.run`.
-
-    Attributes:
-        node: id of the node.
-        item: number of the pipeline's item that it was, or was made of; None: it was made at the end of the input.
-        value: the item, as the node got it.
-        error: what the node raised.
-    """
-
-    node: str
-    item: int | None
-    value: Any = field(hash=False)
-    error: Exception = field(hash=False, compare=False)
-
-    @property
-    def digest(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the item's encoded form, as in `PipelineError.digest` and in logs."""
-        return digest(self.value)
-
-    @property
-    def recording(self) -> str:
-        """Path of the file with the node's last calls, if it is recorded (`NodeSpec.record`); otherwise ""."""
-        return recorded(self.error)
-
-
-@dataclass
-class StageCounts:
-    """What a stage has done so far.
-
-    Attributes:
-        items: items that the node has worked on.
-        outputs: outputs that it has made.
-        failed: items for which it raised, retries not counted.
-        retried: calls again after a failure.
-        rejected: items that were skipped or handed to ``dead_letters``.
-        breaks: how often its sandbox or process broke.
-        batches: crossings.
-        busy_s: seconds in which the node worked.
-    """
-
-    items: int = 0
-    outputs: int = 0
-    failed: int = 0
-    retried: int = 0
-    rejected: int = 0
-    breaks: int = 0
-    batches: int = 0
-    busy_s: float = 0.0
 
 
 class Surroundings(Protocol):
@@ -174,6 +123,11 @@ class Stage:
         self._is_source = isinstance(self.placement, Prepared) and self.placement.is_source()
         if self._is_source:
             self._most = 1
+        return self._is_source
+
+    @property
+    def makes_items(self) -> bool:
+        """What `is_source` has found."""
         return self._is_source
 
     @property
@@ -491,15 +445,6 @@ class Stage:
             failed.recording = path
             failed.add_note(f"Its last calls are recorded: cloche replay {shlex.quote(path)} makes them again.")
         return failed
-
-
-def recorded(error: BaseException | None) -> str:
-    """Path of the file with the recording of a failed call; "" if there is none."""
-    while error is not None:
-        if isinstance(error, ClocheError) and error.recording:
-            return error.recording
-        error = error.__cause__ if isinstance(error, BrokenError) else None
-    return ""
 
 
 def _is_good(outcomes: list[list[Any] | Exception]) -> TypeGuard[list[list[Any]]]:

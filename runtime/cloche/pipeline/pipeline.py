@@ -14,17 +14,19 @@ from cloche._arguments import check_text, checked, checked_count
 from cloche._pickles import handle
 from cloche._runtime.closing import ClosedByWith
 from cloche._runtime.runtime import Runtime
-from cloche._runtime.tracing import Tracing, chosen
+from cloche._runtime.tracing import RunTrace, Tracing, chosen
 from cloche.errors import ClocheError, ClosedError
 from cloche.isolation import Isolation
 from cloche.pipeline import _places
 from cloche.pipeline._channel import Barrier
 from cloche.pipeline._log import PipelineLogger
 from cloche.pipeline._places import RuntimeOptions
-from cloche.pipeline._run import Output, Run, StageStatus
-from cloche.pipeline._stage import Rejected
+from cloche.pipeline._run import Output, Run
+from cloche.pipeline._rejected import Rejected
+from cloche.pipeline._status import StageStatus
 from cloche.pipeline.checkpoint import Checkpoint
 from cloche.pipeline.graph import Graph
+from cloche.pipeline.placement import Elsewhere
 from cloche.pipeline.spec import Connection, NodeSpec, check_seconds
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ class Pipeline(ClosedByWith):
         checkpoint_every: int | None = None,
         on_checkpoint: Callable[[Checkpoint], object] | None = None,
         dead_letters: Callable[[Rejected], object] | None = None,
+        on: Elsewhere | None = None,
     ) -> Iterator[Any]: ...
     @overload
     def run(
@@ -122,6 +125,7 @@ class Pipeline(ClosedByWith):
         checkpoint_every: int | None = None,
         on_checkpoint: Callable[[Checkpoint], object] | None = None,
         dead_letters: Callable[[Rejected], object] | None = None,
+        on: Elsewhere | None = None,
     ) -> Iterator[Output]: ...
     def run(
         self,
@@ -132,6 +136,7 @@ class Pipeline(ClosedByWith):
         checkpoint_every: int | None = None,
         on_checkpoint: Callable[[Checkpoint], object] | None = None,
         dead_letters: Callable[[Rejected], object] | None = None,
+        on: Elsewhere | None = None,
     ) -> Iterator[Any]:
         """Run the items through the pipeline, and yield its outputs as they are made.
 
@@ -146,6 +151,8 @@ class Pipeline(ClosedByWith):
             checkpoint_every: save the states of all nodes each time that so many items have passed; None: never.
             on_checkpoint: gets each checkpoint, when all outputs before it have been taken.
             dead_letters: gets the items of nodes with ``on_error=DeadLetter()`` that failed, on the node's thread.
+            on: where the nodes run: a `cloche.cluster.Cluster` (`LocalCluster`, `cloche.ray.Cluster`, `cloche.dask.Cluster`); None:
+                here. See docs/how-to/clusters.md.
 
         Yields:
             the outputs of the last nodes, in the order of the items.
@@ -157,7 +164,7 @@ class Pipeline(ClosedByWith):
             ExceptionGroup: everything was processed, but nodes could not be stopped cleanly.
         """
         iter(() if items is None else items)  # raises here for what is no iterable
-        return self._run(_Taking(None, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items)
+        return self._run(_Taking(None, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters, on), items)
 
     def resume(
         self,
@@ -169,6 +176,7 @@ class Pipeline(ClosedByWith):
         checkpoint_every: int | None = None,
         on_checkpoint: Callable[[Checkpoint], object] | None = None,
         dead_letters: Callable[[Rejected], object] | None = None,
+        on: Elsewhere | None = None,
     ) -> Iterator[Any]:
         """Go on from a checkpoint. All else is as for `run`.
 
@@ -181,6 +189,7 @@ class Pipeline(ClosedByWith):
             checkpoint_every: as for `run`.
             on_checkpoint: as for `run`.
             dead_letters: as for `run`.
+            on: as for `run`.
 
         Raises:
             ClocheError: the checkpoint is of a pipeline with other nodes. Other errors as for `run`.
@@ -188,7 +197,7 @@ class Pipeline(ClosedByWith):
         checked("checkpoint", checkpoint, Checkpoint, "one that on_checkpoint got, or Checkpoint.from_bytes(...)")
         iter(() if items is None else items)  # raises here for what is no iterable
         return self._run(
-            _Taking(checkpoint, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items
+            _Taking(checkpoint, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters, on), items
         )
 
     def arun(
@@ -200,6 +209,7 @@ class Pipeline(ClosedByWith):
         checkpoint_every: int | None = None,
         on_checkpoint: Callable[[Checkpoint], object] | None = None,
         dead_letters: Callable[[Rejected], object] | None = None,
+        on: Elsewhere | None = None,
     ) -> AsyncIterator[Any]:
         """As `run`, for ``async for``, under asyncio and trio. To be able to leave the loop early, use `contextlib.aclosing`.
 
@@ -210,8 +220,9 @@ class Pipeline(ClosedByWith):
             checkpoint_every: as for `run`.
             on_checkpoint: as for `run`; called on the event loop.
             dead_letters: as for `run`.
+            on: as for `run`.
         """
-        return self._arun(_Taking(None, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items)
+        return self._arun(_Taking(None, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters, on), items)
 
     def aresume(
         self,
@@ -223,11 +234,12 @@ class Pipeline(ClosedByWith):
         checkpoint_every: int | None = None,
         on_checkpoint: Callable[[Checkpoint], object] | None = None,
         dead_letters: Callable[[Rejected], object] | None = None,
+        on: Elsewhere | None = None,
     ) -> AsyncIterator[Any]:
         """As `resume`, for ``async for``; all else is as for `arun`."""
         checked("checkpoint", checkpoint, Checkpoint, "one that on_checkpoint got, or Checkpoint.from_bytes(...)")
         return self._arun(
-            _Taking(checkpoint, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters), items
+            _Taking(checkpoint, numbered, session_id, checkpoint_every, on_checkpoint, dead_letters, on), items
         )
 
     def _run(self, taking: _Taking, items: Iterable[Any] | None) -> Iterator[Any]:
@@ -252,7 +264,7 @@ class Pipeline(ClosedByWith):
         from cloche.pipeline._awaited import feedable, in_thread
 
         source = feedable(() if items is None else items)
-        run = self._made(taking)
+        run = self._made(taking) if taking.on is None else await in_thread(self._made, taking)
         failed: BaseException | None = None
         try:
             await in_thread(self._start, run, taking.checkpoint, items is not None)
@@ -269,20 +281,31 @@ class Pipeline(ClosedByWith):
             await on_a_thread(partial(self._end, run, failed))
 
     def _made(self, taking: _Taking) -> Run:
-        """A run, not started. Nothing has to be undone if it never is."""
+        """A run, not started. `_end` undoes it."""
         checkpoint = taking.checkpoint
         if self._closed:
             raise ClosedError("the pipeline is closed")
         if checkpoint is not None and checkpoint.pipeline != self._places.identity:
             raise ClocheError("the checkpoint is of a pipeline with other nodes: resume it with the one that made it")
-        places, reject = self._places.made(taking.session_id), taking.dead_letters or self._letter_lost
-        arguments = self.graph, places, self._warn, reject, taking.session_id, self._stop_s
+        reject = taking.dead_letters or self._letter_lost
+        make = partial(self._run_of, taking, reject)
         if self._telemetry is None:
-            return Run(*arguments)
+            return make(None)
         trace, context = self._telemetry.follow_run(self.name, taking.session_id), copy_context()
         context.run(trace.enter)
-        run = context.run(Run, *arguments, trace)
+        run = context.run(make, trace)
         self._telemetry.follow_queues(self.name, run)
+        return run
+
+    def _run_of(self, taking: _Taking, reject: Callable[[Rejected], object], trace: RunTrace | None) -> Run:
+        session = taking.session_id
+        if taking.on is None:
+            places = self._places.made(session)
+            return Run(self.graph, places, self._warn, reject, session, self._stop_s, trace)
+        prepared = self._places.prepared(session)
+        placed = taking.on.place(self.name, self.graph, prepared, self._logger, session)
+        run = Run(placed.graph, placed.places, self._warn, reject, session, self._stop_s, trace)
+        run.at_end = placed.close
         return run
 
     def _start(self, run: Run, checkpoint: Checkpoint | None, has_items: bool) -> None:
@@ -371,6 +394,7 @@ class _Taking:
         every: items between two checkpoints.
         on_checkpoint: gets them.
         dead_letters: gets the rejected items.
+        on: where the nodes run; None: here.
 
     Raises:
         ValueError: one of `every` and `on_checkpoint` is missing.
@@ -384,6 +408,7 @@ class _Taking:
         every: int | None,
         on_checkpoint: Callable[[Checkpoint], object] | None,
         dead_letters: Callable[[Rejected], object] | None,
+        on: Elsewhere | None,
     ) -> None:
         if every is not None:
             checked_count("checkpoint_every", every)
@@ -394,6 +419,7 @@ class _Taking:
         self.session_id = session_id
         self.every = every
         self.dead_letters = dead_letters
+        self.on = on
         self._numbered = numbered
         self._on_checkpoint = on_checkpoint
         self._count = 0 if checkpoint is None else checkpoint.outputs

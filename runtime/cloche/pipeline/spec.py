@@ -171,6 +171,8 @@ class NodeSpec:
         inputs: names of its input ports, in the order of the parameters of ``process``. Then connections name a port
             ("mix.left"), and ``process`` is called when each port has a value. Empty: one port, and the outputs of all nodes
             before it, in the order of the connections.
+        host: where it runs on a cluster: a name or address of a machine, or what the cluster's engine calls it. None: anywhere. Without a
+            cluster it means nothing.
         record: record the node's calls in its sandbox, as for `Runtime.load`: a folder, which gets a file for each call that fails,
             a `cloche.replay.Record`, or True for `Pipeline.recordings` only. False: it is not recorded. None: as the pipeline says.
             A node outside of a sandbox cannot be recorded.
@@ -191,6 +193,7 @@ class NodeSpec:
     batch: int = field(default=64, kw_only=True)
     queue: int = field(default=128, kw_only=True)
     inputs: Sequence[str] = field(default=(), kw_only=True)
+    host: str | None = field(default=None, kw_only=True)
     record: Record | str | os.PathLike[str] | bool | None = field(default=None, kw_only=True)
 
     @property
@@ -235,6 +238,7 @@ class NodeSpec:
             raise TypeError(f"NodeSpec.inputs is {self.inputs!r}: give names of letters, digits, _ and -")
         if len(set(self.inputs)) != len(self.inputs):
             raise ValueError(f"NodeSpec.inputs is {self.inputs!r}: two ports have the same name")
+        check_text("NodeSpec.host", self.host, "the name of a machine of a cluster")
         if self.record:
             from cloche._recording import record_of  # few programs record
 

@@ -215,6 +215,10 @@ class Separate:
         finally:
             self._kill()
 
+    def discard(self) -> None:
+        """See `Discardable`."""
+        self._kill()
+
     def interrupt(self) -> None:
         """See `Placement`. The process is killed if its call goes on nevertheless."""
         with self._lock:  # so that the call under way is still that call

@@ -32,7 +32,7 @@ class Sandboxed:
     Args:
         runtime: makes the sandbox.
         spec: the node's specification.
-        source: its code.
+        source: its code; or its state, once it is loaded.
         name: its name in logs and errors.
         session_id: as for `Runtime.load`.
         record: likewise.
@@ -42,7 +42,7 @@ class Sandboxed:
         self,
         runtime: Runtime,
         spec: NodeSpec,
-        source: Source | str,
+        source: Source | str | Snapshot,
         name: str,
         session_id: str | None,
         record: Record | None = None,
@@ -64,9 +64,12 @@ class Sandboxed:
 
     def prepare(self) -> None:
         """See `Prepared`."""
-        spec = self._spec
+        spec, source = self._spec, self._source
+        if isinstance(source, Snapshot):
+            self._node = self._from(source, reseed=True)
+            return
         self._node = node = self._runtime.load(
-            self._source,
+            source,
             spec.entry,
             spec.params,
             name=self._name,
@@ -187,18 +190,31 @@ class Sandboxed:
             raise ClocheError(f"the state of {self._name!r} is not that of a sandbox")
         if self._node is not None:
             self._node.__cloche__.discard()
+        self._node = node = self._from(state, reseed=False)
+        self._before = self._open(resume=node.stream_position is not None)
+
+    def _from(self, state: Snapshot, *, reseed: bool) -> Node:
         spec = self._spec
-        grants = spec.grants if spec.grants is not None else Grants()
-        self._node = node = self._runtime.restore(
+        return self._runtime.restore(
             state,
             name=self._name,
             limits=spec.limits,
-            grants=grants,
-            reseed=False,
+            grants=spec.grants if spec.grants is not None else Grants(),
+            reseed=reseed,
             record=self._record,
             **self._recovery,
         )
-        self._before = self._open(resume=node.stream_position is not None)
+
+    def loaded(self) -> Snapshot:
+        """The node's state after `prepare`."""
+        assert self._node is not None
+        return self._node.snapshot()
+
+    def discard(self) -> None:
+        """Free everything, without ``cleanup``."""
+        node, self._node = self._node, None
+        if node is not None:
+            node.__cloche__.discard()
 
     def memory_bytes(self) -> int:
         """See `Measured`."""

@@ -1,0 +1,477 @@
+"""`RemoteChain`: a chain of nodes at a host. It survives the loss of the host.
+
+It has the chain's last states and all batches since. If the host is lost, another one starts the chain with the states, and gets the
+batches again; of those that were answered already, the answers are dropped. So each output comes once, and each batch changes the
+state once, as far as the state lies in the chain.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from cloche.cluster._messages import Batch, Done, Raised, Reply, Started, grouped
+from cloche.cluster.engine import Bundle, Host, HostLost, Pending
+from cloche.errors import ClocheError, ClosedError, EncodeError
+from cloche.pipeline._channel import End, Failed, Packet
+from cloche.pipeline._status import StageCounts, StageStatus
+from cloche.pipeline.placement import Answer, BatchResult, State
+from cloche.pipeline.spec import NodeSpec
+
+__all__ = ["Hosts", "RemoteChain"]
+
+_MOST_KEPT: Final = 64
+"""Batches since the last states after which new ones are wanted, however soon that is."""
+_MOST_LOSSES: Final = 3
+"""Hosts that may be lost without an answer between: a batch may be what kills them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value that is in a bundle, and that the driver has not looked at."""
+
+    bundle: Bundle
+    place: int
+
+
+class Hosts(Protocol):
+    """What a chain needs of the cluster that it runs on."""
+
+    def choose(self, chain: RemoteChain) -> Host:
+        """A host for a chain.
+
+        Raises:
+            ClocheError: there is none.
+        """
+
+    def lost(self, host: Host, chain: RemoteChain, error: HostLost) -> None:
+        """A host was found to be lost."""
+
+    def values(self, bundle: Bundle) -> list[Any]:
+        """See `Cluster`."""
+
+    def save(self, bundle: Bundle) -> None:
+        """See `Cluster`."""
+
+    def keep(self, data: bytes) -> Any:
+        """See `Cluster`."""
+
+    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        """Take what a node has logged."""
+
+
+class _Sent:
+    """A batch that was sent, and may have to be sent again."""
+
+    def __init__(self, batch: Batch, bundles: Sequence[Bundle]) -> None:
+        self.batch = batch
+        self.bundles = bundles
+        self.host: Host
+        self.pending: Pending
+        self.outputs: Bundle = None
+        self.is_received = False
+
+
+class RemoteChain:
+    """A chain of nodes at a host, or one copy of it.
+
+    Args:
+        name: its name, for people.
+        nodes: id -> specification of its nodes.
+        state_names: what their states are called in a checkpoint.
+        order: the chain as a host gets it, pickled.
+        hosts: the cluster.
+        is_direct: whether its outputs go to other chains as they are.
+        credits: batches that may be under way.
+        save_s: seconds between two times that the states are saved.
+        stop_s: seconds that stopping may take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Mapping[str, NodeSpec],
+        state_names: Sequence[str],
+        order: bytes,
+        hosts: Hosts,
+        *,
+        is_direct: bool,
+        credits: int,
+        save_s: float,
+        stop_s: float,
+    ) -> None:
+        self.name = name
+        self.wanted_hosts = {spec.host for spec in nodes.values() if spec.host is not None}
+        self.state_names = tuple(state_names)
+        self.credits = credits
+        self._nodes = dict(nodes)
+        self._id = f"{name} {uuid.uuid4().hex}"
+        self._order = order
+        self._hosts = hosts
+        self._is_direct = is_direct
+        self._save_s = save_s
+        self._stop_s = stop_s
+        self._changing = threading.RLock()
+        """Held while batches are sent, and while the chain goes from one host to another."""
+        self._condition = threading.Condition()
+        self._host: Host | None = None
+        self._states: Any = None
+        """The last states, as `Cluster.keep` has returned them."""
+        self._states_at = 0
+        """Number of the first batch behind them."""
+        self._saved_at = 0.0
+        self._next = 0
+        self._sent: deque[_Sent] = deque()
+        """All batches since the last states."""
+        self._losses = 0
+        self._makes_items = False
+        self._is_moving = False
+        self._is_interrupted = False
+        self._status = tuple(
+            StageStatus(label, spec.place, 0, spec.queue, StageCounts()) for label, spec in self._nodes.items()
+        )
+
+    @property
+    def host(self) -> Host | None:
+        """Where it runs."""
+        return self._host
+
+    def prepare(self) -> None:
+        """See `Prepared`."""
+        self._makes_items = bool(self._placed("prepare", self._order))
+
+    def is_source(self) -> bool:
+        """See `Prepared`."""
+        return self._makes_items
+
+    def start(self) -> BatchResult:
+        """See `Placement`."""
+        while True:
+            host = self._host
+            assert host is not None
+            try:
+                return self._begun(self._answer(host.ask("start", self._id)))
+            except HostLost as error:
+                self._hosts.lost(host, self, error)
+                self.prepare()
+
+    def restore(self, states: Mapping[str, State]) -> None:
+        """See `Placement`."""
+        names = dict(zip(self.state_names, self._nodes, strict=True))
+        data = pickle.dumps({names[name]: state for name, state in states.items()})
+        self._begun(self._placed("restore", self._order, self._hosts.keep(data), 0))
+        self._keep(data)
+
+    def _begun(self, started: Started) -> BatchResult:
+        if not started.ended:
+            self._keep(started.states)
+        return BatchResult([started.outputs], started.ended)
+
+    def send(self, packets: Sequence[Packet]) -> None:
+        """See `Ahead`."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._is_moving or self._is_interrupted)
+        with self._changing:
+            is_due = time.monotonic() - self._saved_at > self._save_s or len(self._sent) >= _MOST_KEPT
+            self._add(
+                [number for number, _ in packets],
+                [values for _, values in packets],
+                saves=is_due and not self._is_saving,
+            )
+
+    @property
+    def _is_saving(self) -> bool:
+        return any(sent.batch.saves for sent in self._sent)
+
+    def _add(
+        self, numbers: list[int], lists: Sequence[list[Any]], *, saves: bool = False, is_end: bool = False
+    ) -> None:
+        bundles, picks = _bundled([value for values in lists for value in values])
+        batch = Batch(self._id, self._next, numbers, [len(values) for values in lists], picks, is_end, saves)
+        sent = _Sent(batch, bundles)
+        self._dispatch(sent)
+        self._next += 1
+        self._sent.append(sent)
+
+    def _dispatch(self, sent: _Sent) -> None:
+        assert self._host is not None
+        sent.host = self._host
+        try:
+            sent.pending, sent.outputs = self._host.call(sent.batch, sent.bundles)
+        except HostLost as error:
+            sent.pending = _Failed(error)
+        except Exception as error:
+            raise self._unsendable(sent, error) from error
+
+    def _unsendable(self, sent: _Sent, error: Exception) -> EncodeError:
+        """The error for a batch that cannot be sent, with the number of the first item that is the reason."""
+        at = 0
+        for number, count in zip(sent.batch.numbers, sent.batch.counts, strict=True):
+            for bundle, place in sent.batch.picks[at : at + count]:
+                try:
+                    pickle.dumps(sent.bundles[bundle][place] if bundle < 0 else None)
+                except Exception as reason:
+                    found = EncodeError(f"item {number} cannot be sent to a host: {reason}", "item")
+                    found.item = number
+                    return found
+            at += count
+        return EncodeError(f"the items cannot be sent to a host: {error}", "item")
+
+    def receive(self) -> Answer:
+        """See `Ahead`."""
+        while True:
+            sent = self._oldest()
+            pending, host = sent.pending, sent.host
+            try:
+                reply: Reply = self._wait(pending)
+                values = self._taken(reply, sent.outputs)
+                break
+            except HostLost as error:
+                self._recover(host, error)
+        self._losses = 0
+        with self._changing:
+            if reply.states is not None:
+                self._keep(reply.states, sent.batch.sequence + 1)
+            with self._condition:
+                sent.is_received = True
+                self._condition.notify_all()
+        return self._told(reply, values)
+
+    def _oldest(self) -> _Sent:
+        with self._changing:
+            return next(sent for sent in self._sent if not sent.is_received)
+
+    def _taken(self, reply: Reply, outputs: Bundle) -> Sequence[Any]:
+        """The outputs of a batch, which have to be safe before it counts as answered."""
+        count = sum(reply.counts) + (reply.ended or 0)
+        if not count:
+            return []
+        if self._is_direct:
+            self._hosts.save(outputs)
+            return [Cell(outputs, place) for place in range(count)]
+        return self._hosts.values(outputs)
+
+    def _told(self, reply: Reply, values: Sequence[Any]) -> Answer:
+        host = self._host
+        for level, message, fields in reply.logs:
+            self._hosts.log(level, message, {**fields, "host": host.name if host is not None else ""})
+        if reply.status is not None and host is not None:
+            self._status = tuple(replace(status, host=host.name) for status in reply.status)
+        packets = grouped(reply.numbers, reply.counts, values)
+        marker: End | Failed | None = None
+        if reply.failed is not None:
+            marker = Failed(reply.failed.rebuilt())
+        elif reply.ended is not None:
+            marker = End(list(values[len(values) - reply.ended :]))
+        return Answer(packets, marker, reply.letters)
+
+    def finish(self, values: list[Any]) -> Answer:
+        """See `Ahead`."""
+        with self._changing:
+            self._add([0] if values else [], [values] if values else [], is_end=True)
+        return self.receive()
+
+    def states(self) -> Mapping[str, State]:
+        """See `Ahead`."""
+        while True:
+            with self._changing:
+                host = self._host
+                assert host is not None
+                try:
+                    data = self._answer(host.ask("states", self._id))
+                except HostLost as error:
+                    self._recover(host, error)
+                    continue
+                self._keep(data, self._next)
+            names = dict(zip(self._nodes, self.state_names, strict=True))
+            return {names[name]: state for name, state in pickle.loads(data).items()}
+
+    def _keep(self, data: bytes, at: int = 0) -> None:
+        """Have the states of the chain before the batch `at`."""
+        self._states = self._hosts.keep(data)
+        self._states_at = at
+        self._saved_at = time.monotonic()
+        while self._sent and self._sent[0].batch.sequence < at:
+            self._sent.popleft().is_received = True
+
+    def move(self, host: Host) -> bool:
+        """Go on at another host. Called on any thread. Returns whether it did."""
+        with self._condition:
+            self._is_moving = True
+        try:
+            while not self._is_interrupted:
+                with self._condition:
+                    self._condition.wait_for(
+                        lambda: self._is_interrupted or all(one.is_received for one in list(self._sent))
+                    )
+                with self._changing:
+                    if all(sent.is_received for sent in self._sent):
+                        return not self._is_interrupted and self._moved(host)
+            return False
+        finally:
+            with self._condition:
+                self._is_moving = False
+                self._condition.notify_all()
+
+    def _moved(self, to: Host) -> bool:
+        before = self._host
+        if before is None or before is to or self._states is None:
+            return False
+        try:
+            data = self._answer(before.ask("states", self._id))
+        except HostLost as error:
+            self._recover(before, error)
+            return False
+        try:
+            self._answer(to.ask("restore", self._id, self._order, self._hosts.keep(data), self._next))
+        except HostLost as error:
+            self._hosts.lost(to, self, error)
+            return False
+        self._host = to
+        self._keep(data, self._next)
+        before.ask("discard", self._id)
+        return True
+
+    def _recover(self, host: Host, error: HostLost) -> None:
+        """Bring the chain back at another host, unless another thread has done so already.
+
+        Raises:
+            ClocheError: it cannot be brought back.
+        """
+        with self._changing:
+            if self._host is not host:
+                return
+            while True:
+                self._hosts.lost(host, self, error)
+                self._losses += 1
+                if self._losses > _MOST_LOSSES or self._states is None:
+                    why = "it was never saved" if self._states is None else f"{self._losses} hosts were lost in a row"
+                    raise ClocheError(
+                        f"its host was lost, and the chain of {', '.join(self._nodes)} cannot be brought back: {why}. "
+                        "If its work is what ends the hosts, give its nodes limits, or the placement 'process'"
+                    ) from error
+                try:
+                    host = self._hosts.choose(self)
+                    self._answer(host.ask("restore", self._id, self._order, self._states, self._states_at))
+                    self._host = host
+                    self._send_again()
+                    return
+                except HostLost as again:
+                    error = again
+
+    def _send_again(self) -> None:
+        for number, sent in enumerate(list(self._sent)):
+            if number >= self.credits:
+                self._wait(self._sent[number - self.credits].pending)
+            self._dispatch(sent)
+
+    def stop(self) -> None:
+        """See `Placement`."""
+        host, self._host = self._host, None
+        if host is None:
+            return
+        pending = host.ask("stop", self._id)
+        came = threading.Event()
+        pending.add_done_callback(lambda _: came.set())
+        if not came.wait(self._stop_s):
+            raise ClocheError(
+                f"the nodes {', '.join(self._nodes)} could not be stopped at {host.name} within {self._stop_s} s"
+            )
+        with suppress(HostLost):  # there is nothing to clean up
+            _value(pending.result())
+
+    def interrupt(self) -> None:
+        """See `Placement`."""
+        with self._condition:
+            self._is_interrupted = True
+            self._condition.notify_all()
+        host = self._host
+        if host is not None:
+            with suppress(Exception):  # it is lost
+                host.ask("interrupt", self._id)
+
+    def status(self) -> Sequence[StageStatus]:
+        """See `Ahead`."""
+        return self._status
+
+    def _placed(self, verb: str, *arguments: Any) -> Any:
+        """Have a host do what begins the chain there, and if it is lost meanwhile, another one."""
+        losses = 0
+        while True:
+            host = self._hosts.choose(self)
+            try:
+                answer = self._answer(host.ask(verb, self._id, *arguments))
+            except HostLost as error:
+                losses += 1
+                self._hosts.lost(host, self, error)
+                if losses > _MOST_LOSSES:
+                    raise
+                continue
+            self._host = host
+            return answer
+
+    def _answer(self, pending: Pending) -> Any:
+        return _value(self._wait(pending))
+
+    def _wait(self, pending: Pending) -> Any:
+        """Wait for an answer, unless the run is stopped."""
+        pending.add_done_callback(self._notify)
+        with self._condition:
+            self._condition.wait_for(lambda: pending.done() or self._is_interrupted)
+        if not pending.done():
+            raise ClosedError("the pipeline was stopped")
+        return pending.result()
+
+    def _notify(self, _: Any) -> None:
+        with self._condition:
+            self._condition.notify_all()
+
+
+class _Failed:
+    """A `Pending` that has failed at once."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def done(self) -> bool:
+        return True
+
+    def add_done_callback(self, function: Callable[[Any], object], /) -> None:
+        function(self)
+
+    def result(self) -> Any:
+        raise self._error
+
+
+def _bundled(values: Sequence[Any]) -> tuple[list[Bundle], list[tuple[int, int]]]:
+    """The bundles that values are in, one of them made here for those that are in none, and the place of each value."""
+    bundles: list[Bundle] = []
+    known: dict[int, int] = {}
+    plain: list[Any] = []
+    picks: list[tuple[int, int]] = []
+    for value in values:
+        if type(value) is not Cell:
+            picks.append((-1, len(plain)))
+            plain.append(value)
+            continue
+        at = known.get(id(value.bundle))
+        if at is None:
+            at = known[id(value.bundle)] = len(bundles)
+            bundles.append(value.bundle)
+        picks.append((at, value.place))
+    if plain:
+        bundles.append(plain)  # the last one, which is -1
+    return bundles, picks
+
+
+def _value(answer: Done | Raised) -> Any:
+    if isinstance(answer, Raised):
+        raise answer.rebuilt()
+    return answer.value
