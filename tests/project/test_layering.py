@@ -34,6 +34,8 @@ ORDER = (
     "replay",
     "_profiling testing repl",
     "inspection profiling pipeline telemetry",
+    "cluster",
+    "dask ray",
     "cloche",
     "cloche_bench",
     "cli",

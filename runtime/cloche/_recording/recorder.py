@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cloche._recording.settings import Record
     from cloche._sandbox import Recorded
 
-__all__ = ["NodeRecorder", "recording_of"]
+__all__ = ["NodeRecorder", "recording_of", "version"]
 
 
 class NodeRecorder:
@@ -74,7 +74,7 @@ class NodeRecorder:
             granted=sandbox.is_granted,
             first=generations[0].is_first or generations[0].state is None,
             made=datetime.now(UTC),
-            cloche=_version(),
+            cloche=version(),
             python=platform.python_version(),
         )
         return made if self._settings.redact is None else redacted(made, self._settings.redact)
@@ -125,7 +125,8 @@ def recording_of(sandbox: Recorded | None, name: str) -> Recording:
     return sandbox.recorder.recording(sandbox)
 
 
-def _version() -> str:
+def version() -> str:
+    """This Cloche's version; "" if it is not installed."""
     from importlib import metadata  # slow to import
 
     try:

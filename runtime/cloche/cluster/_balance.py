@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 __all__ = ["next_move"]
 
 Chain = TypeVar("Chain", bound=Hashable)
-Place = TypeVar("Place", bound=Hashable)
+Place = TypeVar("Place")
 
 _GAIN: Final = 0.2
 """Seconds of work a second by which a move has to relieve the busiest host: less is not worth the stop."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from cloche.cluster._messages import Reply, raised
 from cloche.cluster.server import Server
+from cloche.errors import EncodeError
 
 _THREADS: Final = 1024
 """Calls that may wait at a time: each batch under way waits on a thread of its own."""
@@ -37,7 +38,7 @@ def main(descriptor: int) -> None:
         try:
             data = pickle.dumps(answer)
         except Exception as error:
-            failed = raised(TypeError(f"what the nodes gave cannot be sent from their host: {error}"))
+            failed = raised(EncodeError(f"cannot be sent from the host of its node: {error}", "an output"))
             data = pickle.dumps((Reply(failed=failed), []) if order[0] == "call" else failed)
         with sending, suppress(OSError):  # the driver is gone, which `recv_bytes` finds as well
             connection.send_bytes(number + data)

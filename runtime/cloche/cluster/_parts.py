@@ -1,4 +1,4 @@
-"""`cut`: divides a pipeline into chains of nodes that stay together, so that only what is between them goes from machine to machine."""
+"""`cut`: divides a pipeline into chains of nodes that stay together. Only what is between them goes from machine to machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Part:
     """A chain of nodes that stay together.
 
     Attributes:
-        nodes: id -> specification, in order; only the last one has connections to others, and only the first one has some from them.
+        nodes: id -> specification, in order. Others are connected to the first one, and the last one to others.
         edges: the connections between them.
         is_direct: whether its outputs go to other chains as they are, so that nobody has to look at them on the way.
     """

@@ -1,8 +1,8 @@
 """`RemoteChain`: a chain of nodes at a host. It survives the loss of the host.
 
-It has the chain's last states and all batches since. If the host is lost, another one starts the chain with the states, and gets the
-batches again; of those that were answered already, the answers are dropped. So each output comes once, and each batch changes the
-state once, as far as the state lies in the chain.
+It has the chain's last states and all batches since. If the host is lost, another one starts the chain with the states, and gets
+the batches again; of those that were answered already, the answers are dropped. So each output comes once, and each batch changes
+the state once, as far as the state lies in the chain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from cloche.cluster.engine import Bundle, Host, HostLost, Pending
 from cloche.errors import ClocheError, ClosedError, EncodeError
 from cloche.pipeline._channel import End, Failed, Packet
 from cloche.pipeline._status import StageCounts, StageStatus
-from cloche.pipeline.placement import Answer, BatchResult, State
+from cloche.pipeline.elsewhere import Answer
+from cloche.pipeline.placement import BatchResult, State
 from cloche.pipeline.spec import NodeSpec
 
 __all__ = ["Hosts", "RemoteChain"]
@@ -89,7 +90,7 @@ class RemoteChain:
         order: the chain as a host gets it, pickled.
         hosts: the cluster.
         is_direct: whether its outputs go to other chains as they are.
-        credits: batches that may be under way.
+        window: batches that may be under way.
         save_s: seconds between two times that the states are saved.
         stop_s: seconds that stopping may take.
     """
@@ -103,14 +104,14 @@ class RemoteChain:
         hosts: Hosts,
         *,
         is_direct: bool,
-        credits: int,
+        window: int,
         save_s: float,
         stop_s: float,
     ) -> None:
         self.name = name
         self.wanted_hosts = {spec.host for spec in nodes.values() if spec.host is not None}
         self.state_names = tuple(state_names)
-        self.credits = credits
+        self.window = window
         self._nodes = dict(nodes)
         self._id = f"{name} {uuid.uuid4().hex}"
         self._order = order
@@ -122,6 +123,8 @@ class RemoteChain:
         """Held while batches are sent, and while the chain goes from one host to another."""
         self._condition = threading.Condition()
         self._host: Host | None = None
+        self._last_host: Host | None = None
+        """Where it ran, once it is stopped."""
         self._states: Any = None
         """The last states, as `Cluster.keep` has returned them."""
         self._states_at = 0
@@ -262,8 +265,8 @@ class RemoteChain:
         host = self._host
         for level, message, fields in reply.logs:
             self._hosts.log(level, message, {**fields, "host": host.name if host is not None else ""})
-        if reply.status is not None and host is not None:
-            self._status = tuple(replace(status, host=host.name) for status in reply.status)
+        if reply.status is not None:
+            self._status = tuple(reply.status)
         packets = grouped(reply.numbers, reply.counts, values)
         marker: End | Failed | None = None
         if reply.failed is not None:
@@ -313,7 +316,7 @@ class RemoteChain:
                     )
                 with self._changing:
                     if all(sent.is_received for sent in self._sent):
-                        return not self._is_interrupted and self._moved(host)
+                        return self._moved(host)
             return False
         finally:
             with self._condition:
@@ -368,8 +371,8 @@ class RemoteChain:
 
     def _send_again(self) -> None:
         for number, sent in enumerate(list(self._sent)):
-            if number >= self.credits:
-                self._wait(self._sent[number - self.credits].pending)
+            if number >= self.window:
+                self._wait(self._sent[number - self.window].pending)
             self._dispatch(sent)
 
     def stop(self) -> None:
@@ -377,6 +380,7 @@ class RemoteChain:
         host, self._host = self._host, None
         if host is None:
             return
+        self._last_host = host
         pending = host.ask("stop", self._id)
         came = threading.Event()
         pending.add_done_callback(lambda _: came.set())
@@ -399,7 +403,8 @@ class RemoteChain:
 
     def status(self) -> Sequence[StageStatus]:
         """See `Ahead`."""
-        return self._status
+        host = self._host or self._last_host
+        return [replace(status, host=host.name if host is not None else "") for status in self._status]
 
     def _placed(self, verb: str, *arguments: Any) -> Any:
         """Have a host do what begins the chain there, and if it is lost meanwhile, another one."""

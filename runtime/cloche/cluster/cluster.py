@@ -1,4 +1,4 @@
-"""`Cluster`: where `Pipeline.run(items, on=cluster)` puts the nodes. The engines (Ray, Dask, processes of this machine) are its subclasses."""
+"""`Cluster`: where `Pipeline.run(items, on=cluster)` puts the nodes. Each engine has a subclass of it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import pickle
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from platform import python_version
+from typing import Any, Final, NoReturn
 
 from cloche._arguments import checked_count
+from cloche._pickles import handle
+from cloche._recording.recorder import version
 from cloche._runtime.closing import ClosedByWith
 from cloche._sandbox import Snapshot
 from cloche.cluster._balance import next_move
@@ -20,11 +23,10 @@ from cloche.cluster._parts import Part, cut, graph_of
 from cloche.cluster._remote import RemoteChain
 from cloche.cluster.engine import Bundle, Host, HostLost
 from cloche.errors import ClocheError, ClosedError
-from cloche.grants import Grants
 from cloche.pipeline._log import PipelineLogger
+from cloche.pipeline.elsewhere import Placed
 from cloche.pipeline.errors import PlacementError
 from cloche.pipeline.graph import Graph
-from cloche.pipeline.placement import Placed
 from cloche.pipeline.spec import NodeSpec, check_seconds
 from cloche.source import Source
 
@@ -38,12 +40,12 @@ class Cluster(ClosedByWith, ABC):
     """Machines with hosts, on which pipelines run. One cluster serves any number of pipelines, at the same time as well.
 
     Args:
-        credits: batches that may be under way to each chain of nodes. More of them hide a longer way there and back; each takes
-            memory there.
+        window: batches that may be under way to each chain of nodes. More of them hide a longer way there and back; they take
+            memory.
         save_s: seconds between two times that the state of a chain is saved. After the loss of a host, the batches since are
             worked on once more.
-        balance_s: seconds between two looks at how much the hosts have to do; None: chains stay where they are, unless their machine
-            is drained or lost.
+        balance_s: seconds between two looks at how much the hosts have to do; None: chains stay where they are, unless their
+            machine is drained or lost.
         wait_s: seconds to wait for a host when there is none.
         stop_s: seconds that the ``cleanup`` of a chain's nodes may take.
 
@@ -56,18 +58,18 @@ class Cluster(ClosedByWith, ABC):
     def __init__(
         self,
         *,
-        credits: int = 4,
+        window: int = 4,
         save_s: float = 1.0,
         balance_s: float | None = 2.0,
         wait_s: float = 60.0,
         stop_s: float = 30.0,
     ) -> None:
-        checked_count("Cluster credits", credits)
+        checked_count("Cluster window", window)
         for name, value in (("save_s", save_s), ("wait_s", wait_s), ("stop_s", stop_s)):
             check_seconds(f"Cluster {name}", value)
         if balance_s is not None:
             check_seconds("Cluster balance_s", balance_s)
-        self.credits = credits
+        self.window = window
         self.save_s = save_s
         self.balance_s = balance_s
         self.wait_s = wait_s
@@ -85,11 +87,11 @@ class Cluster(ClosedByWith, ABC):
 
     @abstractmethod
     def hosts(self) -> Sequence[Host]:
-        """The hosts that are ready, and not known to be lost. It changes as machines come and go. Any thread may ask, each second."""
+        """The hosts that are ready, and not known to be lost. Any thread may ask, each second."""
 
     @abstractmethod
     def lost(self, host: Host) -> None:
-        """A host was found to be lost: `hosts` does not give it any more, and another one takes its place, if its machine is there."""
+        """A host was found to be lost: `hosts` does not give it any more. If its machine is there yet, start another one."""
 
     @abstractmethod
     def values(self, bundle: Bundle) -> list[Any]:
@@ -107,7 +109,7 @@ class Cluster(ClosedByWith, ABC):
         """
 
     def keep(self, data: bytes) -> Any:
-        """Keep the state of a chain so that it outlives the hosts. What is returned takes its place as an argument of `Host.ask`."""
+        """Keep the state of a chain where it outlives the hosts. What is returned stands for it as an argument of `Host.ask`."""
         return data
 
     @property
@@ -136,6 +138,10 @@ class Cluster(ClosedByWith, ABC):
                 raise ClocheError(f"chains of nodes are at {machine} yet, after {timeout_s} s: they go on there")
             time.sleep(_LOOK_S)
 
+    def undrain(self, machine: str) -> None:
+        """Let chains come to a machine again."""
+        self._draining.discard(machine)
+
     def is_draining(self, host: Host) -> bool:
         """Whether chains have to leave a host."""
         return host.machine in self._draining
@@ -148,7 +154,7 @@ class Cluster(ClosedByWith, ABC):
         logger: PipelineLogger,
         session_id: str | None,
     ) -> Placed:
-        """See `cloche.pipeline.placement.Elsewhere`."""
+        """See `cloche.pipeline.elsewhere.Elsewhere`."""
         self.open()
         run = _Run(self, logger)
         parts = cut(graph)
@@ -164,6 +170,25 @@ class Cluster(ClosedByWith, ABC):
         self._runs.append(run)
         run.start()
         return Placed(graph_of(graph, parts, specs), places, run.close)
+
+    def check(self, host: str, facts: Mapping[str, Any]) -> None:
+        """Check what a host says to ``ask("hello")``: what it runs has to fit what runs here, as both send each other pickles.
+
+        Args:
+            host: the host's name.
+            facts: what it says.
+
+        Raises:
+            ClocheError: it does not fit.
+        """
+        for what, here in (("cloche", version()), ("python", python_version())):
+            if facts[what] != here:
+                raise ClocheError(
+                    f"the host {host} has {what} {facts[what]!r}, and this process {here!r}: install the same on all machines"
+                )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(handle(f"a {type(self).__name__}", "make one in the other process, with the same arguments"))
 
     def ended(self, run: _Run) -> None:
         """A run has ended."""
@@ -244,7 +269,7 @@ class _Run:
             order,
             self,
             is_direct=part.is_direct,
-            credits=self._cluster.credits,
+            window=self._cluster.window,
             save_s=self._cluster.save_s,
             stop_s=self._cluster.stop_s,
         )
@@ -271,7 +296,7 @@ class _Run:
         return any(chain.host is not None and chain.host.machine == machine for chain in self._chains)
 
     def choose(self, chain: RemoteChain) -> Host:
-        """See `Hosts`: of those that it may run at, the one with the fewest chains, and with the fewest copies of it on its machine."""
+        """See `Hosts`: the one with the fewest copies of the chain on its machine, and then with the fewest chains."""
         until = time.monotonic() + self._cluster.wait_s
         while True:
             hosts = self._allowed(chain)
@@ -292,9 +317,9 @@ class _Run:
         return copies, sum(at is host for other, at in self._chosen.items() if other is not chain), len(there)
 
     def _missing(self, chain: RemoteChain) -> str:
-        there = self._cluster.hosts()
-        if not there:
-            return f"no host of the cluster is left after {self._cluster.wait_s} s: are its machines up?"
+        there = [host for host in self._cluster.hosts() if not self._cluster.is_draining(host)]
+        if not there or not chain.wanted_hosts:
+            return f"no host of the cluster is left for node {chain.name!r} after {self._cluster.wait_s} s: are its machines up?"
         labels = ", ".join(sorted({label for host in there for label in host.labels}))
         return f"node {chain.name!r} wants the host {', '.join(chain.wanted_hosts)}, and there are: {labels}"
 

@@ -1,4 +1,4 @@
-"""What an engine of a cluster is to Cloche: hosts, which are processes on machines, and bundles, which are lists of values on their way.
+"""What an engine of a cluster is to Cloche: hosts, which are processes on machines, and bundles, which are lists of values.
 
 Ray, Dask and processes of this machine are engines. Each implements `Host`, and `cloche.cluster.Cluster`; nothing else differs.
 """

@@ -70,13 +70,17 @@ class LocalCluster(Cluster):
     def hosts(self) -> Sequence[Host]:
         """See `Cluster`."""
         with self._lock:
+            dead = [host for host in self._hosts if host.is_lost]
+        for host in dead:
+            self.lost(host)
+        with self._lock:
             return [host for host in self._hosts if host.is_ready]
 
     def lost(self, host: Host) -> None:
         """See `Cluster`."""
         with self._lock:
-            if host in self._hosts:
-                self._hosts.remove(host)  # type: ignore[arg-type]  # it is one of them
+            if any(other is host for other in self._hosts):
+                self._hosts = [other for other in self._hosts if other is not host]
                 if not self._is_closed:
                     self._hosts.append(self._started())
         if isinstance(host, LocalHost):
@@ -142,6 +146,11 @@ class LocalHost:
         return self._ready.done() and not self._is_lost
 
     @property
+    def is_lost(self) -> bool:
+        """Whether it is known to have died."""
+        return self._is_lost
+
+    @property
     def pid(self) -> int:
         """Id of its process."""
         return self._process.pid
@@ -184,7 +193,6 @@ class LocalHost:
         return future
 
     def _read(self, connection: Connection) -> None:
-        error: BaseException | None = None
         try:
             while True:
                 data = connection.recv_bytes()
@@ -198,13 +206,13 @@ class LocalHost:
                     future.set_exception(unreadable)
                 else:
                     future.set_result(answer)
-        except (EOFError, OSError) as ended:
-            error = ended
+        except (EOFError, OSError) as error:
+            why = str(error) or "its connection was closed"
         with self._lock:
             self._is_lost = True
             waiting, self._waiting = self._waiting, {}
         for future, _ in waiting.values():
-            future.set_exception(HostLost(f"the host {self.name} has died ({error or 'its connection was closed'})"))
+            future.set_exception(HostLost(f"the host {self.name} has died ({why})"))
 
     def close(self) -> None:
         """End the process."""

@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partialmethod
 from typing import Any, Final
 
+from cloche._recording.recorder import version
 from cloche._runtime.runtime import Runtime
 from cloche._sandbox import Snapshot
 from cloche._sandbox.sinks import Sink
@@ -23,8 +24,8 @@ from cloche.errors import ClocheError, ClosedError
 from cloche.pipeline._channel import Barrier, End, Packet
 from cloche.pipeline._log import PipelineLogger
 from cloche.pipeline._places import Places, RuntimeOptions
-from cloche.pipeline._run import Run
 from cloche.pipeline._rejected import Rejected
+from cloche.pipeline._run import Run
 from cloche.pipeline.graph import Graph
 
 __all__ = ["Server"]
@@ -47,16 +48,26 @@ class Server:
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
         self._chains: dict[str, _Chain] = {}
+        self._verbs: dict[str, Callable[..., Any]] = {
+            "hello": self._hello,
+            "prepare": self._prepare,
+            "start": self._start,
+            "restore": self._restore,
+            "states": self._states,
+            "stop": self._stop,
+            "discard": self._discard,
+            "interrupt": self._interrupt,
+        }
 
     def do(self, verb: str, *arguments: Any) -> Done | Raised:
         """Do what a driver asks for.
 
         Args:
-            verb: name of one of the methods below, without the underscore.
+            verb: name of one of the methods below.
             *arguments: its arguments.
         """
         try:
-            return Done(_VERBS[verb](self, *arguments))
+            return Done(self._verbs[verb](*arguments))
         except BaseException as error:
             return raised(error)
 
@@ -80,10 +91,8 @@ class Server:
 
     def _hello(self) -> dict[str, Any]:
         """What has to be the same here and at the driver."""
-        from cloche import __version__
-
         return {
-            "cloche": __version__,
+            "cloche": version(),
             "python": platform.python_version(),
             "pid": os.getpid(),
             "image": self._sandboxes.image.sha256,
@@ -156,18 +165,6 @@ class Server:
             return self._runtime
 
 
-_VERBS: Final = {
-    "hello": Server._hello,
-    "prepare": Server._prepare,
-    "start": Server._start,
-    "restore": Server._restore,
-    "states": Server._states,
-    "stop": Server._stop,
-    "discard": Server._discard,
-    "interrupt": Server._interrupt,
-}
-
-
 class _Router(Sink):
     """The logger of a host's runtime: a record is for the driver of the chain in which it was made."""
 
@@ -196,7 +193,8 @@ class _Collected:
 
     def until(self, item: int | None) -> list[tuple[str, str, Mapping[str, Any]]]:
         """What belongs to items up to one, or to none; None: all."""
-        taken, left = [], []
+        taken: list[tuple[str, str, Mapping[str, Any]]] = []
+        left: list[tuple[str, str, Mapping[str, Any]]] = []
         for _ in range(len(self._records)):
             record = self._records.popleft()
             later = item is not None and isinstance(of := record[2].get("item"), int) and of > item
@@ -256,7 +254,7 @@ class _Chain:
             self._letters.append,
             order.session_id,
             order.stop_s,
-            entry_room=sys.maxsize,  # the driver's credits are the bound
+            entry_room=sys.maxsize,  # the driver's window is the bound
         )
         self._putting, self._taking = _Turns(begin), _Turns(begin)
         self._left: deque[Packet | Barrier] = deque()
@@ -271,7 +269,7 @@ class _Chain:
         """What the start has given, once the nodes have started."""
         if not self.run.is_over:
             return Started(False, [], self.states())
-        while (got := self._next()) is not None:  # they want no items: the end comes at once
+        while self._next() is not None:  # they want no items: the end comes at once
             pass
         if isinstance(self._over, End):
             return Started(True, self._over.values, b"")
@@ -312,12 +310,14 @@ class _Chain:
         elif self._over is not None:
             reply.failed = raised(self._over)
         last = None if self._over is not None else batch.numbers[-1]
+        later: list[Rejected] = []
         for _ in range(len(self._letters)):
             letter = self._letters.popleft()
             if last is not None and letter.item is not None and letter.item > last:
-                self._letters.append(letter)  # it belongs to a batch behind this one
+                later.append(letter)  # it belongs to a batch behind this one
             else:
                 reply.letters.append(Rejected(letter.node, letter.item, letter.value, raised(letter.error).error))
+        self._letters.extendleft(reversed(later))
         reply.logs = self._collected.until(last)
         if self._over is not None or time.monotonic() - self._looked_at > _STATUS_S:
             self._looked_at = time.monotonic()
@@ -361,7 +361,7 @@ class _Chain:
     def discard(self) -> None:
         """See `Server._discard`."""
         self._close_turns()
-        self.run.discard()
+        self.run.stop(cleanup=False)
 
     def interrupt(self) -> None:
         """See `Server._interrupt`."""

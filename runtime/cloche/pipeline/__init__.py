@@ -8,8 +8,8 @@
 [3, 5, 7]
 """
 
-from cloche.pipeline._run import Output
 from cloche.pipeline._rejected import Rejected
+from cloche.pipeline._run import Output
 from cloche.pipeline._status import StageCounts, StageStatus
 from cloche.pipeline.checkpoint import Checkpoint
 from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError, PlacementError

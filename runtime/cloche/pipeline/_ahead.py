@@ -10,12 +10,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
 from cloche.errors import ClocheError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
 from cloche.pipeline._stage import Outlet, Surroundings
+from cloche.pipeline.elsewhere import Ahead, Answer
 from cloche.pipeline.errors import BrokenError, PipelineError
-from cloche.pipeline.placement import Ahead, Answer, State
+from cloche.pipeline.placement import State
 from cloche.pipeline.spec import NodeSpec
 
 __all__ = ["AheadStage"]
@@ -131,7 +131,7 @@ class AheadStage:
 
     def _send(self, packets: Sequence[Packet]) -> None:
         with self._condition:
-            self._condition.wait_for(lambda: self._done or self._under_way < self.placement.credits)
+            self._condition.wait_for(lambda: self._done or self._under_way < self.placement.window)
             if self._done:
                 return
         self.placement.send(packets)

@@ -29,9 +29,10 @@ from cloche.pipeline._rejected import Rejected
 from cloche.pipeline._stage import Outlet, Stage
 from cloche.pipeline._status import StageStatus, joined, total
 from cloche.pipeline._worker import Worker
+from cloche.pipeline.elsewhere import Ahead
 from cloche.pipeline.errors import PipelineError
 from cloche.pipeline.graph import Edge, Graph
-from cloche.pipeline.placement import Ahead, Discardable, Measured, Placement, Recorded, State
+from cloche.pipeline.placement import Discardable, Measured, Placement, Recorded, State
 from cloche.pipeline.spec import NodeSpec
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Output", "Run"]
 
+AnyPlacement: TypeAlias = Placement | Ahead
 AnyStage: TypeAlias = Stage | AheadStage
 T = TypeVar("T")
 
@@ -87,7 +89,7 @@ class Run:
     def __init__(
         self,
         graph: Graph,
-        places: Mapping[str, Sequence[Placement]],
+        places: Mapping[str, Sequence[AnyPlacement]],
         warn: Callable[..., None],
         reject: Callable[[Rejected], object],
         session_id: str | None = None,
@@ -219,7 +221,7 @@ class Run:
         if self.stopping.is_set():
             raise ClosedError("the pipeline was closed while it ran")
 
-    def _connect(self, places: Mapping[str, Sequence[Placement]]) -> None:
+    def _connect(self, places: Mapping[str, Sequence[AnyPlacement]]) -> None:
         """Make the stages from the last to the first, because each needs those behind it."""
         exits = self._exits
         out = {name: self._channel(_OUT) for name in exits}
@@ -250,7 +252,7 @@ class Run:
             self._carry(worker, [stage, *carried[name]])
 
     def _connect_copies(
-        self, name: str, spec: NodeSpec, places: Sequence[Placement], inbox: Inbox, behind: Sequence[Outlet]
+        self, name: str, spec: NodeSpec, places: Sequence[AnyPlacement], inbox: Inbox, behind: Sequence[Outlet]
     ) -> Joiner:
         inner = [self._channel(spec.queue) for _ in places]
         outer = [self._channel(spec.queue) for _ in places]
@@ -267,10 +269,13 @@ class Run:
         return Joiner(splitter, outer, behind)
 
     def _stage(
-        self, name: str, state_name: str, spec: NodeSpec, placement: Placement, behind: Sequence[Outlet]
+        self, name: str, state_name: str, spec: NodeSpec, placement: AnyPlacement, behind: Sequence[Outlet]
     ) -> AnyStage:
-        kind = AheadStage if isinstance(placement, Ahead) else Stage
-        stage = kind(name, state_name, spec, placement, behind, self)  # type: ignore[arg-type]  # the kind for the placement
+        stage: AnyStage
+        if isinstance(placement, Ahead):
+            stage = AheadStage(name, state_name, spec, placement, behind, self)
+        else:
+            stage = Stage(name, state_name, spec, placement, behind, self)
         self._stages[name].append(stage)
         return stage
 
@@ -382,8 +387,8 @@ class Run:
         return self._named([(-1, got.values)]) if isinstance(got, End) else got
 
     def take_packets(self) -> list[Packet] | Barrier | End | None:
-        """The next outputs by the items that they were made of, those without outputs as well; a barrier that all nodes have passed;
-        what was made at the end of the input; then None.
+        """The next outputs by the items that they were made of, those without outputs as well; or a barrier that all nodes have
+        passed; or what was made at the end of the input; then None.
 
         Raises:
             BaseException: the error that has ended the run.
@@ -411,9 +416,10 @@ class Run:
     def status(self) -> tuple[StageStatus, ...]:
         """How each node is doing. Any thread may ask. It takes a look at each node's memory, which is no business of each item."""
         found, waiting = [], self.waiting()
-        for name, stages in self._stages.items():
-            if isinstance(stages[0], AheadStage):
-                told = [stage.placement.status() for stage in stages if isinstance(stage, AheadStage)]
+        for name, all_stages in self._stages.items():
+            stages = [stage for stage in all_stages if isinstance(stage, Stage)]
+            if not stages:
+                told = [stage.placement.status() for stage in all_stages if isinstance(stage, AheadStage)]
                 found += joined(told, waiting[name])
                 continue
             times = [time for stage in stages for time in stage.times.read()]
@@ -545,7 +551,7 @@ def _opened(stages: Sequence[AnyStage], work: Callable[..., None], *arguments: A
     return run
 
 
-def _memory(places: Sequence[Placement]) -> int | None:
+def _memory(places: Sequence[AnyPlacement]) -> int | None:
     """What the copies of a node have of their own, if their place can say it."""
     sizes = [place.memory_bytes() for place in places if isinstance(place, Measured)]
     return sum(sizes) if sizes else None

@@ -72,7 +72,7 @@ def joined(copies: Sequence[Sequence[StageStatus]], waiting: int) -> list[StageS
         copies: what each copy of the chain says.
         waiting: items that wait for it here.
     """
-    found = []
+    found: list[StageStatus] = []
     for of_node in zip(*copies, strict=True):
         first = of_node[0]
         memory = [one.memory_bytes for one in of_node if one.memory_bytes is not None]

@@ -21,12 +21,12 @@ from cloche.pipeline import _places
 from cloche.pipeline._channel import Barrier
 from cloche.pipeline._log import PipelineLogger
 from cloche.pipeline._places import RuntimeOptions
-from cloche.pipeline._run import Output, Run
 from cloche.pipeline._rejected import Rejected
+from cloche.pipeline._run import Output, Run
 from cloche.pipeline._status import StageStatus
 from cloche.pipeline.checkpoint import Checkpoint
+from cloche.pipeline.elsewhere import Elsewhere
 from cloche.pipeline.graph import Graph
-from cloche.pipeline.placement import Elsewhere
 from cloche.pipeline.spec import Connection, NodeSpec, check_seconds
 
 if TYPE_CHECKING:

@@ -171,8 +171,8 @@ class NodeSpec:
         inputs: names of its input ports, in the order of the parameters of ``process``. Then connections name a port
             ("mix.left"), and ``process`` is called when each port has a value. Empty: one port, and the outputs of all nodes
             before it, in the order of the connections.
-        host: where it runs on a cluster: a name or address of a machine, or what the cluster's engine calls it. None: anywhere. Without a
-            cluster it means nothing.
+        host: where it runs on a cluster: a name or address of a machine, or what the cluster's engine calls it. None: anywhere.
+            Without a cluster it means nothing.
         record: record the node's calls in its sandbox, as for `Runtime.load`: a folder, which gets a file for each call that fails,
             a `cloche.replay.Record`, or True for `Pipeline.recordings` only. False: it is not recorded. None: as the pipeline says.
             A node outside of a sandbox cannot be recorded.
