@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,15 @@ LAST = NodeSpec(nodes.COUNTER, params={"times": 2}, id="last")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(2, save_s=0.02, balance_s=None) as made:
         yield made
+
+
+def ready(cluster: LocalCluster, count: int) -> list[Any]:
+    """The hosts, once so many are ready: those that tests before have killed may be starting anew."""
+    until = time.monotonic() + 120
+    while len(there := cluster.hosts()) < count:
+        assert time.monotonic() < until, "hosts do not come back"
+        time.sleep(0.01)
+    return list(there)
 
 
 class Log:
@@ -280,17 +290,17 @@ def test_killed_hosts_tell_letters_and_logs_once(cluster):
 
 def test_an_item_that_kills_each_host_ends_the_pipeline(cluster):
     got = []
-    with Pipeline([NodeSpec(nodes.kills, id="kills", placement="native", batch=1)]) as pipeline:
-        with pytest.raises(PipelineError, match="4 hosts were lost in a row"):
-            for output in pipeline.run(range(20), on=cluster):
-                got.append(output)
+    spec = NodeSpec(nodes.kills, id="kills", placement="native", batch=1)
+    with Pipeline([spec]) as pipeline, pytest.raises(PipelineError, match="4 hosts were lost in a row"):
+        for output in pipeline.run(range(20), on=cluster):
+            got.append(output)  # those before the error
     assert got == list(range(5))
 
 
 def test_a_drained_machine_is_left(cluster):
     """Its chains go on elsewhere, in the middle of the stream, and the outputs are the same."""
     drained = threading.Event()
-    machine = cluster.machines[0]
+    machine = ready(cluster, 2)[0].machine
 
     def drain() -> None:
         cluster.drain(machine)
@@ -303,14 +313,14 @@ def test_a_drained_machine_is_left(cluster):
         assert drained.wait(120)
         yield from range(900, 1500)
 
-    try:
-        with Pipeline(SEEDS) as pipeline:
+    with Pipeline(SEEDS) as pipeline:
+        try:
             got = [
                 (one.number, one.item, one.node, one.value) for one in pipeline.run(items(), numbered=True, on=cluster)
             ]
-            assert all(machine not in status.host for status in pipeline.status)
-    finally:
-        cluster.undrain(machine)
+        finally:
+            cluster.undrain(machine)
+        assert all(machine not in status.host for status in pipeline.status)
     assert got == outputs(SEEDS, range(1500))
 
 

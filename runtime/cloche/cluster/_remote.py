@@ -75,8 +75,10 @@ class _Sent:
         self.batch = batch
         self.bundles = bundles
         self.host: Host
-        self.pending: Pending
+        self.pending: Pending | None = None
         self.outputs: Bundle = None
+        self.kept: tuple[Pending, Bundle] | None = None
+        """An answer that came before the batch was sent again, to have the same state as before."""
         self.is_received = False
 
 
@@ -206,6 +208,8 @@ class RemoteChain:
     def _dispatch(self, sent: _Sent) -> None:
         assert self._host is not None
         sent.host = self._host
+        if sent.kept is None and sent.pending is not None and _is_good(sent.pending):
+            sent.kept = sent.pending, sent.outputs
         try:
             sent.pending, sent.outputs = self._host.call(sent.batch, sent.bundles)
         except HostLost as error:
@@ -230,14 +234,20 @@ class RemoteChain:
     def receive(self) -> Answer:
         """See `Ahead`."""
         while True:
-            sent = self._oldest()
-            pending, host = sent.pending, sent.host
+            sent, pending, outputs = self._oldest()
             try:
                 reply: Reply = self._wait(pending)
-                values = self._taken(reply, sent.outputs)
+                values = self._taken(reply, outputs)
                 break
             except HostLost as error:
-                self._recover(host, error)
+                if sent.kept is not None and sent.kept[0] is pending:
+                    sent.kept = None  # its outputs were at the host that is lost
+                    continue
+                try:
+                    self._recover(sent.host, error)
+                except ClocheError:
+                    if self._oldest()[0].kept is None:
+                        raise
         self._losses = 0
         with self._changing:
             if reply.states is not None:
@@ -247,9 +257,13 @@ class RemoteChain:
                 self._condition.notify_all()
         return self._told(reply, values)
 
-    def _oldest(self) -> _Sent:
+    def _oldest(self) -> tuple[_Sent, Pending, Bundle]:
+        """The oldest batch whose answer was not received, that answer, and its outputs."""
         with self._changing:
-            return next(sent for sent in self._sent if not sent.is_received)
+            sent = next(sent for sent in self._sent if not sent.is_received)
+            pending, outputs = sent.kept or (sent.pending, sent.outputs)
+            assert pending is not None
+            return sent, pending, outputs
 
     def _taken(self, reply: Reply, outputs: Bundle) -> Sequence[Any]:
         """The outputs of a batch, which have to be safe before it counts as answered."""
@@ -370,10 +384,15 @@ class RemoteChain:
                     error = again
 
     def _send_again(self) -> None:
-        for number, sent in enumerate(list(self._sent)):
-            if number >= self.window:
-                self._wait(self._sent[number - self.window].pending)
+        """Send all batches again; one by one after the second loss, so that those before the one that ends hosts are answered."""
+        window = self.window if self._losses < 2 else 1
+        under_way: deque[Pending] = deque()
+        for sent in self._sent:
             self._dispatch(sent)
+            assert sent.pending is not None
+            under_way.append(sent.pending)
+            if len(under_way) >= window:
+                self._wait(under_way.popleft())
 
     def stop(self) -> None:
         """See `Placement`."""
@@ -437,6 +456,17 @@ class RemoteChain:
     def _notify(self, _: Any) -> None:
         with self._condition:
             self._condition.notify_all()
+
+
+def _is_good(pending: Pending) -> bool:
+    """Whether the answer has come."""
+    if not pending.done():
+        return False
+    try:
+        pending.result()
+    except Exception:
+        return False
+    return True
 
 
 class _Failed:
