@@ -216,7 +216,7 @@ def test_who_is_faster_waits(cluster):
 @pytest.mark.parametrize(
     ("specs", "items", "message"),
     [
-        ([COUNTER], [1, 2, lambda: 3], r"item 2 cannot be sent to a host"),
+        ([COUNTER], [1, 2, lambda: 3], "item 2: cannot be sent to a host"),
         ([NodeSpec(lambda x: x, id="local", placement="native")], [1], "node 'local' cannot be sent to a host"),
         (
             [NodeSpec(nodes.COUNTER, id="far", host="mars")],

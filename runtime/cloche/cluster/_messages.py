@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloche.isolation import Isolation
+from cloche.metering import Metering
 from cloche.pipeline._channel import Packet
 from cloche.pipeline._placements.orders import portable
 from cloche.pipeline._rejected import Rejected
@@ -37,6 +39,8 @@ class Order:
         prepared: the sandboxed nodes, loaded and not initialized: id -> `Snapshot.to_bytes`.
         session_id: the session of the run.
         stop_s: as for `Pipeline`.
+        isolation: as for `Runtime`.
+        metering: as for `Runtime`; None: the host's default.
     """
 
     pipeline: str
@@ -46,6 +50,8 @@ class Order:
     prepared: Mapping[str, bytes]
     session_id: str | None
     stop_s: float
+    isolation: Isolation
+    metering: Metering | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,7 @@ class Reply:
         letters: items that were handed to ``dead_letters``.
         logs: what was logged: level, message and fields.
         states: the states after the batch, pickled, if they were wanted.
+        saving_s: seconds that they have taken.
         status: how the nodes are doing, now and then.
     """
 
@@ -113,6 +120,7 @@ class Reply:
     letters: list[Rejected] = field(default_factory=list)
     logs: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
     states: bytes | None = None
+    saving_s: float = 0.0
     status: list[StageStatus] | None = None
 
 

@@ -30,6 +30,10 @@ __all__ = ["Hosts", "RemoteChain"]
 
 _MOST_KEPT: Final = 64
 """Batches since the last states after which new ones are wanted, however soon that is."""
+_MOST_BYTES: Final = 64 << 20
+"""Likewise, bytes of the arrays and texts in them."""
+_SHARE: Final = 10
+"""Saving takes one part of so many of the time at most, however large the states are."""
 _MOST_LOSSES: Final = 3
 """Hosts that may be lost without an answer between: a batch may be what kills them."""
 
@@ -74,6 +78,7 @@ class _Sent:
     def __init__(self, batch: Batch, bundles: Sequence[Bundle]) -> None:
         self.batch = batch
         self.bundles = bundles
+        self.weight = sum(map(_weight, bundles))
         self.host: Host
         self.pending: Pending | None = None
         self.outputs: Bundle = None
@@ -132,9 +137,15 @@ class RemoteChain:
         self._states_at = 0
         """Number of the first batch behind them."""
         self._saved_at = 0.0
+        self._saving_s = 0.0
+        """Seconds that saving has taken the last time."""
         self._next = 0
         self._sent: deque[_Sent] = deque()
         """All batches since the last states."""
+        self._weight = 0
+        """Bytes of the large values in them."""
+        self._is_saving = False
+        """Whether the states are wanted after one of them."""
         self._losses = 0
         self._makes_items = False
         self._is_moving = False
@@ -142,6 +153,11 @@ class RemoteChain:
         self._status = tuple(
             StageStatus(label, spec.place, 0, spec.queue, StageCounts()) for label, spec in self._nodes.items()
         )
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether its run is being stopped."""
+        return self._is_interrupted
 
     @property
     def host(self) -> Host | None:
@@ -184,16 +200,14 @@ class RemoteChain:
         with self._condition:
             self._condition.wait_for(lambda: not self._is_moving or self._is_interrupted)
         with self._changing:
-            is_due = time.monotonic() - self._saved_at > self._save_s or len(self._sent) >= _MOST_KEPT
-            self._add(
-                [number for number, _ in packets],
-                [values for _, values in packets],
-                saves=is_due and not self._is_saving,
-            )
+            saves = not self._is_saving and self._is_save_due()
+            self._add([number for number, _ in packets], [values for _, values in packets], saves=saves)
 
-    @property
-    def _is_saving(self) -> bool:
-        return any(sent.batch.saves for sent in self._sent)
+    def _is_save_due(self) -> bool:
+        """Whether the states should be saved: often, unless that takes long; and before too much waits to be sent again."""
+        since = time.monotonic() - self._saved_at
+        is_much = len(self._sent) >= _MOST_KEPT or self._weight >= _MOST_BYTES
+        return since > _SHARE * self._saving_s and (is_much or since > self._save_s)
 
     def _add(
         self, numbers: list[int], lists: Sequence[list[Any]], *, saves: bool = False, is_end: bool = False
@@ -204,6 +218,8 @@ class RemoteChain:
         self._dispatch(sent)
         self._next += 1
         self._sent.append(sent)
+        self._weight += sent.weight
+        self._is_saving |= saves
 
     def _dispatch(self, sent: _Sent) -> None:
         assert self._host is not None
@@ -225,11 +241,11 @@ class RemoteChain:
                 try:
                     pickle.dumps(sent.bundles[bundle][place] if bundle < 0 else None)
                 except Exception as reason:
-                    found = EncodeError(f"item {number} cannot be sent to a host: {reason}", "item")
+                    found = EncodeError(f"cannot be sent to a host: {reason}", f"item {number}")
                     found.item = number
                     return found
             at += count
-        return EncodeError(f"the items cannot be sent to a host: {error}", "item")
+        return EncodeError(f"cannot be sent to a host: {error}", "the items")
 
     def receive(self) -> Answer:
         """See `Ahead`."""
@@ -251,6 +267,7 @@ class RemoteChain:
         self._losses = 0
         with self._changing:
             if reply.states is not None:
+                self._saving_s = reply.saving_s
                 self._keep(reply.states, sent.batch.sequence + 1)
             with self._condition:
                 sent.is_received = True
@@ -315,8 +332,11 @@ class RemoteChain:
         self._states = self._hosts.keep(data)
         self._states_at = at
         self._saved_at = time.monotonic()
+        self._is_saving = False
         while self._sent and self._sent[0].batch.sequence < at:
-            self._sent.popleft().is_received = True
+            sent = self._sent.popleft()
+            sent.is_received = True
+            self._weight -= sent.weight
 
     def move(self, host: Host) -> bool:
         """Go on at another host. Called on any thread. Returns whether it did."""
@@ -351,6 +371,9 @@ class RemoteChain:
         except HostLost as error:
             self._hosts.lost(to, self, error)
             return False
+        except BaseException:
+            to.ask("discard", self._id)
+            raise
         self._host = to
         self._keep(data, self._next)
         before.ask("discard", self._id)
@@ -375,9 +398,8 @@ class RemoteChain:
                         "If its work is what ends the hosts, give its nodes limits, or the placement 'process'"
                     ) from error
                 try:
-                    host = self._hosts.choose(self)
+                    self._host = host = self._hosts.choose(self)  # before it is asked, as above
                     self._answer(host.ask("restore", self._id, self._order, self._states, self._states_at))
-                    self._host = host
                     self._send_again()
                     return
                 except HostLost as again:
@@ -429,17 +451,14 @@ class RemoteChain:
         """Have a host do what begins the chain there, and if it is lost meanwhile, another one."""
         losses = 0
         while True:
-            host = self._hosts.choose(self)
+            self._host = host = self._hosts.choose(self)  # before it is asked: whatever comes of it has to be stopped
             try:
-                answer = self._answer(host.ask(verb, self._id, *arguments))
+                return self._answer(host.ask(verb, self._id, *arguments))
             except HostLost as error:
                 losses += 1
                 self._hosts.lost(host, self, error)
                 if losses > _MOST_LOSSES:
                     raise
-                continue
-            self._host = host
-            return answer
 
     def _answer(self, pending: Pending) -> Any:
         return _value(self._wait(pending))
@@ -456,6 +475,21 @@ class RemoteChain:
     def _notify(self, _: Any) -> None:
         with self._condition:
             self._condition.notify_all()
+
+
+def _weight(bundle: Bundle) -> int:
+    """Bytes of the large values in a bundle that is a list; one that is elsewhere is not counted."""
+    if not isinstance(bundle, list):
+        return 0
+    values = (inner for value in bundle for inner in (value.values() if isinstance(value, dict) else (value,)))
+    return sum(_size(value) for value in values)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    size = getattr(value, "nbytes", 0)
+    return size if isinstance(size, int) else 0
 
 
 def _is_good(pending: Pending) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 import time
@@ -16,7 +17,6 @@ from cloche._arguments import checked_count
 from cloche._pickles import handle
 from cloche._recording.recorder import version
 from cloche._runtime.closing import ClosedByWith
-from cloche._sandbox import Snapshot
 from cloche.cluster._balance import next_move
 from cloche.cluster._messages import Order
 from cloche.cluster._parts import Part, cut, graph_of
@@ -24,7 +24,7 @@ from cloche.cluster._remote import RemoteChain
 from cloche.cluster.engine import Bundle, Host, HostLost
 from cloche.errors import ClocheError, ClosedError
 from cloche.pipeline._log import PipelineLogger
-from cloche.pipeline.elsewhere import Placed
+from cloche.pipeline.elsewhere import Loaded, Placed
 from cloche.pipeline.errors import PlacementError
 from cloche.pipeline.graph import Graph
 from cloche.pipeline.spec import NodeSpec, check_seconds
@@ -74,6 +74,7 @@ class Cluster(ClosedByWith, ABC):
         self.balance_s = balance_s
         self.wait_s = wait_s
         self.stop_s = stop_s
+        self._process = os.getpid()
         self._draining: set[str] = set()
         self._runs: list[_Run] = []
 
@@ -150,11 +151,13 @@ class Cluster(ClosedByWith, ABC):
         self,
         name: str,
         graph: Graph,
-        prepared: Mapping[str, Snapshot],
+        loaded: Loaded,
         logger: PipelineLogger,
         session_id: str | None,
     ) -> Placed:
         """See `cloche.pipeline.elsewhere.Elsewhere`."""
+        if os.getpid() != self._process:
+            raise ClocheError("this cluster belongs to the process that has made it: make one in this child process")
         self.open()
         run = _Run(self, logger)
         parts = cut(graph)
@@ -163,7 +166,7 @@ class Cluster(ClosedByWith, ABC):
         for part in parts:
             copies = part.first.workers
             places[part.name] = [
-                run.chain(part, copy, _order(name, part, copy, prepared, session_id, self.stop_s))
+                run.chain(part, copy, _order(name, part, copy, loaded, session_id, self.stop_s))
                 for copy in range(copies)
             ]
             specs.append(replace(part.first, id=part.name, placement=_elsewhere, record=None))
@@ -200,9 +203,7 @@ def _elsewhere(spec: NodeSpec, label: str, session_id: str | None) -> Any:
     raise AssertionError("the chains of a cluster are placed already")
 
 
-def _order(
-    pipeline: str, part: Part, copy: int, prepared: Mapping[str, Snapshot], session_id: str | None, stop_s: float
-) -> bytes:
+def _order(pipeline: str, part: Part, copy: int, loaded: Loaded, session_id: str | None, stop_s: float) -> bytes:
     """A chain as a host gets it.
 
     Raises:
@@ -210,7 +211,7 @@ def _order(
     """
     nodes = {}
     for name, spec in part.nodes.items():
-        nodes[name] = sent = _sendable(spec, is_sandboxed=name in prepared)
+        nodes[name] = sent = _sendable(spec, loaded)
         try:
             pickle.dumps(sent)
         except Exception as error:
@@ -221,15 +222,16 @@ def _order(
             ) from error
     label = part.name if part.first.workers == 1 else f"{part.name}.{copy}"
     labels = {name: name for name in nodes} | {part.name: label}
-    states = {name: prepared[name].to_bytes() for name in nodes if name in prepared}
-    return pickle.dumps(Order(pipeline, nodes, part.edges, labels, states, session_id, stop_s))
+    states = {name: loaded.snapshots[name].to_bytes() for name in nodes if name in loaded.snapshots}
+    order = Order(pipeline, nodes, part.edges, labels, states, session_id, stop_s, loaded.isolation, loaded.metering)
+    return pickle.dumps(order)
 
 
-def _sendable(spec: NodeSpec, *, is_sandboxed: bool) -> NodeSpec:
+def _sendable(spec: NodeSpec, loaded: Loaded) -> NodeSpec:
     """A specification without what a host does not need: the code of a sandboxed node is in its snapshot."""
     changed: dict[str, Any] = {"workers": 1, "key": None, "inputs": (), "record": None}
-    if is_sandboxed:
-        changed |= {"source": Source(""), "params": {}}
+    if spec.placement == "wasm":
+        changed |= {"source": Source(""), "params": {}, "limits": spec.limits or loaded.limits}
         if spec.grants is not None:
             changed["grants"] = replace(spec.grants, packages=())
     return replace(spec, **changed)
@@ -305,7 +307,7 @@ class _Run:
                     best = min(hosts, key=lambda host: self._crowd(chain, host))
                     self._chosen[chain] = best
                 return best
-            if self._ending.wait(_LOOK_S):
+            if self._ending.wait(_LOOK_S) or chain.is_interrupted:
                 raise ClosedError("the pipeline was closed")
             if time.monotonic() > until:
                 raise ClocheError(self._missing(chain))

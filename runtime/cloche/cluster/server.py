@@ -21,6 +21,8 @@ from cloche._sandbox import Snapshot
 from cloche._sandbox.sinks import Sink
 from cloche.cluster._messages import Batch, Done, Order, Raised, Reply, Started, raised
 from cloche.errors import ClocheError, ClosedError
+from cloche.isolation import Isolation
+from cloche.metering import DEFAULT_METERING, Metering
 from cloche.pipeline._channel import Barrier, End, Packet
 from cloche.pipeline._log import PipelineLogger
 from cloche.pipeline._places import Places, RuntimeOptions
@@ -46,7 +48,7 @@ class Server:
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
-        self._runtime: Runtime | None = None
+        self._runtimes: dict[tuple[Isolation, Metering | None], Runtime] = {}
         self._chains: dict[str, _Chain] = {}
         self._verbs: dict[str, Callable[..., Any]] = {
             "hello": self._hello,
@@ -82,20 +84,20 @@ class Server:
         """Stop all chains without ``cleanup``, and free everything."""
         with self._lock:
             chains, self._chains = list(self._chains.values()), {}
-            runtime, self._runtime = self._runtime, None
+            runtimes, self._runtimes = list(self._runtimes.values()), {}
         for chain in chains:
             with suppress(Exception):
                 chain.discard()
-        if runtime is not None:
+        for runtime in runtimes:
             runtime.close()
 
     def _hello(self) -> dict[str, Any]:
-        """What has to be the same here and at the driver."""
+        """What has to be the same here and at the driver. The first sandbox is quick after it: the image is loaded."""
         return {
             "cloche": version(),
             "python": platform.python_version(),
             "pid": os.getpid(),
-            "image": self._sandboxes.image.sha256,
+            "image": self._runtime("none", None).image.sha256,
         }
 
     def _prepare(self, part: str, order: bytes) -> bool:
@@ -141,7 +143,8 @@ class Server:
 
     def _new(self, part: str, order: bytes, begin: int = 0) -> _Chain:
         self._discard(part)  # a driver that has given it up, and comes back
-        chain = _Chain(pickle.loads(order), self._sandboxes, self._name, begin)
+        read: Order = pickle.loads(order)
+        chain = _Chain(read, self._runtime(read.isolation, read.metering), begin)
         with self._lock:
             self._chains[part] = chain
         return chain
@@ -157,12 +160,14 @@ class Server:
         with self._lock:
             return self._chains.pop(part, None)
 
-    @property
-    def _sandboxes(self) -> Runtime:
+    def _runtime(self, isolation: Isolation, metering: Metering | None) -> Runtime:
         with self._lock:
-            if self._runtime is None:
-                self._runtime = Runtime(logger=_Router())
-            return self._runtime
+            kind = isolation, metering
+            if kind not in self._runtimes:
+                self._runtimes[kind] = Runtime(
+                    logger=_Router(), isolation=isolation, metering=metering or DEFAULT_METERING
+                )
+            return self._runtimes[kind]
 
 
 class _Router(Sink):
@@ -235,8 +240,7 @@ class _Turns:
 class _Chain:
     """A chain of nodes at work."""
 
-    def __init__(self, order: Order, runtime: Runtime, host: str, begin: int) -> None:
-        self._host = host
+    def __init__(self, order: Order, runtime: Runtime, begin: int) -> None:
         self._collected = _Collected()
         self.logger = PipelineLogger(order.pipeline, self._collected)
         self._letters: deque[Rejected] = deque()
@@ -298,7 +302,9 @@ class _Chain:
             if got is None:
                 break
             if isinstance(got, Barrier):
+                began = time.perf_counter()
                 reply.states = pickle.dumps(got.states)
+                reply.saving_s = time.perf_counter() - began
                 continue
             reply.numbers.append(got[0])
             reply.counts.append(len(got[1]))

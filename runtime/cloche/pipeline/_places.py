@@ -13,9 +13,11 @@ from cloche._runtime.runtime import Runtime
 from cloche._runtime.tracing import Tracing
 from cloche._sandbox import Snapshot
 from cloche.isolation import Isolation
+from cloche.limits import Limits
 from cloche.pipeline._placements.native import Native, found_target
 from cloche.pipeline._placements.process import Separate
 from cloche.pipeline._placements.sandboxed import Sandboxed
+from cloche.pipeline.elsewhere import Loaded
 from cloche.pipeline.errors import PlacementError
 from cloche.pipeline.graph import Graph
 from cloche.pipeline.placement import Placement
@@ -47,7 +49,7 @@ class Places:
         options: of that runtime.
         allow_native: whether nodes may run outside of a sandbox.
         record: how sandboxed nodes are recorded that do not say it themselves, as for `Runtime.load`.
-        prepared: snapshots of sandboxed nodes that were loaded in another process, by `prepared`; they take the place of the code.
+        prepared: snapshots of sandboxed nodes that were loaded in another process, by `loaded`; they take the place of the code.
         labels: the names of nodes in logs, if they are not their ids.
 
     Raises:
@@ -105,8 +107,8 @@ class Places:
         edges = [[edge.source, edge.key, edge.target, edge.port] for edge in self._graph.edges]
         return hashlib.sha256(json.dumps([described, edges]).encode()).hexdigest()
 
-    def prepared(self, session_id: str | None) -> dict[str, Snapshot]:
-        """Load each sandboxed node for a run in other processes, check what it needs, and take its state: id -> snapshot.
+    def loaded(self, session_id: str | None) -> Loaded:
+        """Load each sandboxed node for a run in other processes, check what it needs, and take its state.
 
         Raises:
             PlacementError: a node is to be recorded, which other processes cannot do; or it needs what a sandbox has not.
@@ -123,9 +125,15 @@ class Places:
                 try:
                     place.prepare()
                     found[name] = place.loaded()
+                except Exception as error:
+                    error.add_note(f"node {name!r} of the pipeline could not be started")
+                    raise
                 finally:
                     place.discard()
-        return found
+        given = self._runtime
+        if given is None:
+            return Loaded(found, Limits(), self._options.isolation, None)
+        return Loaded(found, given.limits, given.isolation, given.metering)
 
     def made(self, session_id: str | None) -> Mapping[str, Sequence[Placement]]:
         """The placements of a new run, not started: id -> one for each copy."""

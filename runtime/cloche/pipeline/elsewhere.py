@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from cloche._sandbox import Snapshot
+from cloche.isolation import Isolation
+from cloche.limits import Limits
+from cloche.metering import Metering
 from cloche.pipeline._channel import End, Failed, Packet
 from cloche.pipeline._log import PipelineLogger
 from cloche.pipeline._rejected import Rejected
@@ -14,7 +17,7 @@ from cloche.pipeline._status import StageStatus
 from cloche.pipeline.graph import Graph
 from cloche.pipeline.placement import BatchResult, State
 
-__all__ = ["Ahead", "Answer", "Elsewhere", "Placed"]
+__all__ = ["Ahead", "Answer", "Elsewhere", "Loaded", "Placed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,23 @@ class Ahead(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """The sandboxed nodes of a pipeline, loaded and not initialized, and how they have to run.
+
+    Attributes:
+        snapshots: id -> the node's state.
+        limits: limits of those that have none of their own.
+        isolation: as for `Runtime`.
+        metering: likewise; None: the default of each host.
+    """
+
+    snapshots: Mapping[str, Snapshot]
+    limits: Limits
+    isolation: Isolation
+    metering: Metering | None
+
+
+@dataclass(frozen=True, slots=True)
 class Placed:
     """The chains of a pipeline, placed elsewhere for one run.
 
@@ -101,15 +121,13 @@ class Placed:
 class Elsewhere(Protocol):
     """Other machines, or processes, on which pipelines run: a `cloche.cluster.Cluster`."""
 
-    def place(
-        self, name: str, graph: Graph, prepared: Mapping[str, Snapshot], logger: PipelineLogger, session_id: str | None
-    ) -> Placed:
+    def place(self, name: str, graph: Graph, loaded: Loaded, logger: PipelineLogger, session_id: str | None) -> Placed:
         """Cut a pipeline into chains, and place them.
 
         Args:
             name: the pipeline's name.
             graph: its nodes and connections.
-            prepared: the sandboxed nodes, loaded and not initialized.
+            loaded: its sandboxed nodes.
             logger: gets what the nodes log.
             session_id: the session of the run.
 

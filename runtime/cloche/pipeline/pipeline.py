@@ -302,9 +302,12 @@ class Pipeline(ClosedByWith):
         if taking.on is None:
             places = self._places.made(session)
             return Run(self.graph, places, self._warn, reject, session, self._stop_s, trace)
-        prepared = self._places.prepared(session)
-        placed = taking.on.place(self.name, self.graph, prepared, self._logger, session)
-        run = Run(placed.graph, placed.places, self._warn, reject, session, self._stop_s, trace)
+        placed = taking.on.place(self.name, self.graph, self._places.loaded(session), self._logger, session)
+        try:
+            run = Run(placed.graph, placed.places, self._warn, reject, session, self._stop_s, trace)
+        except BaseException:
+            placed.close()
+            raise
         run.at_end = placed.close
         return run
 
