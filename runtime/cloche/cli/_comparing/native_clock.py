@@ -10,8 +10,10 @@ import asyncio
 import ctypes
 import datetime
 import gc
+import selectors
 import time
 from collections.abc import Callable
+from time import monotonic  # the real one
 from typing import Any, Final
 
 from cloche.clock import Clock
@@ -42,9 +44,8 @@ class NativeClock:
 
     def install(self) -> None:
         """Put the clocks in place of the real ones, for the rest of the process."""
-        real_monotonic = time.monotonic
         # asyncio's usual loop waits in the operating system, which does not move these clocks: with them it would wait forever
-        asyncio.BaseEventLoop.time = lambda self: real_monotonic()  # type: ignore[method-assign]
+        asyncio.BaseEventLoop.time = lambda self: monotonic()  # type: ignore[method-assign]
         made: dict[str, Callable[[], int]] = {
             "time": self._wall_ns,
             "monotonic": self._monotonic_ns,
@@ -62,6 +63,10 @@ class NativeClock:
         _replace(datetime.datetime, "now", classmethod(self._now))
         _replace(datetime.datetime, "utcnow", classmethod(self._utcnow))
         _replace(datetime.date, "today", classmethod(self._today))
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """An event loop that does not wait for its timers, as that of a sandbox with these clocks."""
+        return _Loop(_Selector(self._sleep))
 
     def _reading(self) -> int:
         read = self._read
@@ -119,6 +124,40 @@ class NativeClock:
 
     def _today(self, kind: Any) -> Any:
         return kind.fromtimestamp(self._wall_ns() / 1e9)
+
+
+class _Selector(selectors.DefaultSelector):
+    """Looks for what is ready, and does not wait for it.
+
+    Args:
+        sleep: called with the seconds that it was to wait.
+
+    Attributes:
+        ahead: their sum.
+    """
+
+    def __init__(self, sleep: Callable[[float], object]) -> None:
+        super().__init__()
+        self._skip = sleep
+        self.ahead = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(0 if timeout else timeout)
+        if timeout and not found:
+            self._skip(timeout)
+            self.ahead += timeout
+        return found
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Takes what its selector did not wait for as time that has passed."""
+
+    def __init__(self, selector: _Selector) -> None:
+        self._waits = selector
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return monotonic() + self._waits.ahead
 
 
 _OF_SECONDS: Final = ("localtime", "gmtime", "ctime")

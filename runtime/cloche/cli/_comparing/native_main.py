@@ -17,7 +17,6 @@ from cloche.cli._comparing.life import LoadedSide, Way, timed
 from cloche.cli._comparing.native_clock import NativeClock
 from cloche.testing import LocalGuest
 from cloche_bench.native import NativeNode
-from cloche_guest.loop import Loop
 
 
 class _Local(LoadedSide):
@@ -25,7 +24,7 @@ class _Local(LoadedSide):
 
     log_level = logging.INFO
     clock: NativeClock | None = None
-    """The node's clocks, if they are not the real ones: then it waits on a loop that sleeps by them."""
+    """The node's clocks, if they are not the real ones."""
 
     def names(self) -> list[str]:
         node = self.node
@@ -39,7 +38,7 @@ class _Local(LoadedSide):
         logging.basicConfig(
             level=self.log_level, handlers=[logging.NullHandler()]
         )  # records are made, as in the sandbox
-        loop: asyncio.AbstractEventLoop = Loop() if self.clock is not None else asyncio.new_event_loop()
+        loop = asyncio.new_event_loop() if self.clock is None else self.clock.new_loop()
         try:
             return timed(NativeNode(node.target, loop), items, most_s, way)
         finally:
