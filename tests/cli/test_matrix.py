@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Callable
@@ -149,6 +150,53 @@ def test_nodes_that_do_something_else(made: Matrix) -> None:
     assert (first["State"].where, first["State"].native) == ("where", "'linux'")
     assert first["Raises"].native.startswith("ValueError: not ")
     assert (first["Bits"].native, first["Bits"].sandbox) == ("8", "4")
+
+
+CLOCKS = """
+import asyncio, datetime, logging, sys, time
+from datetime import date
+from datetime import datetime as moment
+class Reads:
+    def process(self, x: int):
+        return [time.time(), time.time_ns(), time.monotonic(), time.perf_counter_ns(), time.process_time(), time.thread_time()]
+class Dates:
+    def process(self, x: int):
+        logging.info("it is %s", time.strftime("%Y-%m-%d %H:%M", time.gmtime()))
+        utc = datetime.timezone.utc
+        time.gmtime(None), time.gmtime(0), time.strftime("%Y", time.gmtime(0))
+        return [moment.now(utc).isoformat(), datetime.datetime.now(utc), str(date.today()), moment.now(utc).date(), time.gmtime()[:5]]
+class Waits:
+    async def process(self, x: int):
+        await asyncio.sleep(7200)
+        time.sleep(3600)
+        return moment.now(datetime.timezone.utc).hour
+class Other:
+    def process(self, x: int): return date.today().year if sys.platform == "wasi" else 1999
+"""
+
+
+@pytest.mark.parametrize("clock", ["frozen", pytest.param("virtual", marks=pytest.mark.thorough)])
+def test_both_sides_have_the_clock_that_is_granted(made: Matrix, clock: Any) -> None:
+    """Natively as well, so what depends on it is compared. What depends on how often a clock is read is not: Python reads it, too."""
+    start = datetime.datetime(2001, 2, 3, 12, tzinfo=datetime.UTC)
+    rows = made(CLOCKS, grants=cloche.Grants(clock=cloche.Clock(clock, start=start)), examples=4)
+    assert {name: row.verdict for name, row in rows.items()} == {**dict.fromkeys(rows, "works"), "Other": "differs"}
+    assert [rows[name].differences for name in ("Reads", "Dates", "Waits")] == [[]] * 3
+    one = rows["Other"].differences[0]
+    assert (one.native, one.sandbox) == ("1999", "2001")
+    if clock == "frozen":
+        assert not any(row.unstable for row in rows.values())
+    else:
+        assert rows["Waits"].unstable == []
+
+
+def test_without_a_start_both_sides_have_the_same(made: Matrix) -> None:
+    rows = made(
+        "import time\nclass Now:\n    def process(self, x: int): return time.time()\n",
+        grants=cloche.Grants(clock="frozen"),
+        examples=2,
+    )
+    assert (rows["Now"].verdict, rows["Now"].unstable) == ("works", [])
 
 
 BROKEN = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 
 import cloche
-from cloche.pipeline import Checkpoint, NodeSpec, Output, Pipeline, Retry
+from cloche.pipeline import Checkpoint, NodeSpec, Output, Pipeline, PipelineError, Retry
 
-pytestmark = pytest.mark.timeout(250)
+pytestmark = pytest.mark.timeout(1200)
 
 TEXT = """
 import os
@@ -116,7 +117,7 @@ def test_sandboxes_break_at_random_calls(name: str, isolation: Any, runtimes: An
     """And raise, and the run is broken off, and goes on in another pipeline from the bytes of its last checkpoint."""
     items = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3]
     whole = undisturbed(name, items)
-    for seed in range(20 if thorough else 2):
+    for seed in range(100 if thorough else 2):
         random_ = random.Random(f"{name} {isolation} {seed}")
         assert disturbed(name, items, random_, runtimes(isolation)) == whole, (name, isolation, seed)
 
@@ -178,3 +179,68 @@ def test_processes_are_killed_at_random_moments(thorough: bool) -> None:
             total += sum_
             expected.append(total)
         assert found == expected
+
+
+STEPS = cloche.Source(
+    """
+import os
+
+class Step:
+    def __init__(self): self.sum = 0
+    def process(self, x):
+        if x == "raise": raise ValueError("for this item")
+        if x == "exit": os._exit(3)
+        self.sum += x if isinstance(x, int) else 0
+        return x
+    def flush(self): return self.sum
+"""
+)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_runs_that_end_in_any_way_leave_nothing_to_the_next_one(isolation: Any, runtimes: Any) -> None:
+    """2,000 of them: whole, left early, with an input, a node or a sandbox that fails. Each gives what it would alone."""
+
+    class InputError(Exception):
+        pass
+
+    def items(way: str, at: int) -> Iterator[Any]:
+        for number in range(8):
+            if number == at:
+                if way == "input":
+                    raise InputError
+                if way in ("raise", "exit"):
+                    yield way
+            yield number
+
+    def left_behind() -> tuple[int, set[str]]:
+        return len(os.listdir("/proc/self/fd")), {thread.name for thread in threading.enumerate()}
+
+    random_ = random.Random(isolation)
+    runtime = runtimes(isolation)
+    nodes = [NodeSpec(STEPS, id="a"), NodeSpec(STEPS, id="b", workers=2, key=str), NodeSpec(STEPS, id="c")]
+    told = {"input": InputError, "raise": PipelineError, "exit": PipelineError}
+    before = None
+    with Pipeline(nodes, runtime=runtime) as pipeline:
+        for count in range(2000):
+            way, at = random_.choice(["whole", "early", "input", "raise", "exit"]), random_.randrange(8)
+            outputs = pipeline.run(items(way, at))
+            if way == "whole":
+                assert list(outputs) == [*range(8), 28, 50, 6, 112]
+            elif way == "early":
+                assert list(islice(outputs, at)) == list(range(at))
+                outputs.close()  # type: ignore[attr-defined]  # a generator
+            else:
+                got = []
+                with pytest.raises(told[way]):
+                    for output in outputs:
+                        got.append(output)  # what came before the error counts
+                assert got == list(range(len(got))), way
+                assert len(got) <= at
+            if count == 50:
+                before = left_behind()
+    assert before is not None
+    descriptors, threads = left_behind()
+    assert descriptors <= before[0]
+    assert threads <= before[1]

@@ -82,6 +82,18 @@ def test_the_shapes_of_native_sources(node: Any, outputs: list[int]) -> None:
 
 
 @pytest.mark.parametrize("placement", PLACES)
+def test_only_what_a_source_gives_is_counted(placement: Any, runtimes: Any) -> None:
+    """The pull that finds the end is no item. `flush` gives one more."""
+    with Pipeline([source(placement, most=3), behind()], runtime=runtimes("none")) as pipeline:
+        outputs = pipeline.run()
+        given = [next(outputs) for _ in range(4)]
+        assert given[-1] == "flushedflushed"
+        assert next(outputs, None) is None
+        counts = [(status.counts.items, status.counts.outputs) for status in pipeline.status]
+    assert counts == [(4, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("placement", PLACES)
 def test_a_source_that_fails_gives_what_came_before(placement: Any, runtimes: Any) -> None:
     got: list[Any] = []
     with Pipeline([source(placement, most=2, fails=True), behind()], runtime=runtimes("none")) as pipeline:

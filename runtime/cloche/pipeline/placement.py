@@ -114,5 +114,6 @@ class Prepared(Protocol):
     def is_source(self) -> bool:
         """Whether the node makes outputs without items, once it is prepared or restored.
 
-        Then `Placement.call` gets a number of Nones as items, and gives the outcome of one, which is the node's next output.
+        Then `Placement.call` gets a number of Nones as items, and gives the outcome of one, which is the node's next output; no
+        outcome, and that it has ended, if there is none.
         """

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NoReturn
 
 from cloche._codec import REFUSED, Codec, refusal, write_cbor
@@ -95,7 +95,7 @@ class LocalInstance(CheckedSandbox):
             None if self.on_record is None else LiveRecords(self.on_record, self.limits.log_records, self.calls)
         )
         message = self._across([op, self.calls, *operands], root)
-        began = time.perf_counter()
+        began = perf_counter()
         with self._surroundings.lent():
             kind, value = self._guest.handle(message)
             try:
@@ -104,7 +104,7 @@ class LocalInstance(CheckedSandbox):
                 kind, value = self._guest.fail(TypeError(str(error)), "encode")
             except REFUSED as error:
                 kind, value = self._guest.fail(ValueError(refusal(error, "result", error.steps[1:])), "encode")
-        self.guest_seconds += time.perf_counter() - began
+        self.guest_seconds += perf_counter() - began
         self._drain()
         if self._output > self.limits.output_bytes:
             self._flooded()

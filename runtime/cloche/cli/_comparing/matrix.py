@@ -14,10 +14,12 @@ from cloche.cli._comparing.life import MOST_STREAMED, Life, LoadedSide, Outcome,
 from cloche.cli._comparing.native import Native
 from cloche.cli._comparing.rows import Cost, Difference, Row
 from cloche.cli._comparing.values import Found, Unstable, compare, shown, where
+from cloche.clock import Clock
 
 if TYPE_CHECKING:
     from cloche import Grants, Limits, Node, Runtime, Snapshot
     from cloche.cli._comparing.targets import Target
+    from cloche.clock import Mode
 
 __all__ = ["MOST_GIVEN", "Settings", "Silent", "row"]
 
@@ -97,6 +99,7 @@ def row(target: Target, runtime: Runtime, settings: Settings) -> Row:
     if target.limits is not None:
         settings = replace(settings, limits=target.limits)
     grants = target.grants if target.grants.seed is not None else replace(target.grants, seed=_SEED)
+    grants = replace(grants, clock=_started(grants.clock))
     with ExitStack() as stack:
         trial = _prepared(target, settings)
         sandbox = LoadedSide(_Loader(runtime, target, trial.params, settings.limits, grants))
@@ -110,14 +113,30 @@ def row(target: Target, runtime: Runtime, settings: Settings) -> Row:
             )
             call_s = _MADE_UP_S if trial.made_up else settings.limits.deadline_s or 60.0
             for hash_seed in (0, 1):
+                given = grants if hash_seed == 0 else replace(grants, clock=_with_other_steps(grants.clock))
                 side = Native(
-                    target.path, target.entry, trial.params, grants, settings.limits,
+                    target.path, target.entry, trial.params, given, settings.limits,
                     folder=folder, call_s=call_s, hash_seed=hash_seed, made_up=trial.made_up,
                 )  # fmt: skip
                 natives.append(stack.enter_context(side))
             if grants.mounts:
                 trial.notes.append("natively it sees the files of this machine, not the folders that are mounted")
         return _compared(trial, natives, sandbox)
+
+
+def _started(clock: Clock | Mode) -> Clock:
+    """The clock with a start, so that it is the same on both sides."""
+    assert isinstance(clock, Clock)  # `Grants` makes one of a mode
+    return clock if clock.mode == "real" or clock.start is not None else replace(clock, start=int(time.time()))
+
+
+def _with_other_steps(clock: Clock | Mode) -> Clock:
+    """A virtual clock that its readings advance by another length.
+
+    How often Python itself reads a clock depends on its version and on the machine: what comes of it is thereby found unstable.
+    """
+    assert isinstance(clock, Clock)  # as in `_started`
+    return replace(clock, step_ns=clock.step_ns // 2)
 
 
 class _Loader:

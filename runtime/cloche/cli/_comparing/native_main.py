@@ -12,8 +12,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from cloche import Grants, Limits
+from cloche import Clock, Grants, Limits
 from cloche.cli._comparing.life import LoadedSide, Way, timed
+from cloche.cli._comparing.native_clock import NativeClock
 from cloche.testing import LocalGuest
 from cloche_bench.native import NativeNode
 
@@ -22,6 +23,8 @@ class _Local(LoadedSide):
     """The node in a `LocalGuest`: its values are those that would cross the boundary, so both sides have the same types."""
 
     log_level = logging.INFO
+    clock: NativeClock | None = None
+    """The node's clocks, if they are not the real ones."""
 
     def names(self) -> list[str]:
         node = self.node
@@ -35,7 +38,7 @@ class _Local(LoadedSide):
         logging.basicConfig(
             level=self.log_level, handlers=[logging.NullHandler()]
         )  # records are made, as in the sandbox
-        loop = asyncio.new_event_loop()
+        loop = asyncio.new_event_loop() if self.clock is None else self.clock.new_loop()
         try:
             return timed(NativeNode(node.target, loop), items, most_s, way)
         finally:
@@ -72,8 +75,18 @@ def _side(path: str, entry: str | None, params: dict[str, Any], grants: Grants, 
         import numpy.random  # noqa: F401  # its generator is seeded at loading, if it is there by then
     except ImportError:
         pass
-    side = _Local(lambda: LocalGuest(path, entry, params, limits=limits, grants=grants))
-    side.log_level = limits.log_level
+    clock = None
+    if isinstance(grants.clock, Clock) and grants.clock.mode != "real":
+        clock = NativeClock(grants.clock)
+        clock.install()
+
+    def load() -> LocalGuest:
+        if clock is not None:
+            clock.begin()
+        return LocalGuest(path, entry, params, limits=limits, grants=grants)
+
+    side = _Local(load)
+    side.log_level, side.clock = limits.log_level, clock
     return side
 
 

@@ -171,7 +171,7 @@ class Native:
             self._is_over = True
             return BatchResult([as_exception(error)], True)
         self._is_over = True
-        return BatchResult([[]], True)
+        return BatchResult([], True)
 
     def _source_outputs(self) -> Generator[Any]:
         assert self._node is not None

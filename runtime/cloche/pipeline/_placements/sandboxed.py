@@ -148,7 +148,7 @@ class Sandboxed:
         """The next output of a source, or its end. After an exception it has no more."""
         node = self._node
         assert node is not None
-        outcome: list[Any] | Exception
+        outcomes: list[list[Any] | Exception]
         try:
             stream = self._source_stream
             if stream is None:
@@ -162,10 +162,10 @@ class Sandboxed:
         except BrokenInstanceError as error:
             raise self._brought_back(error) from error
         except ClocheError as error:
-            outcome, self._ended = error, True
+            outcomes, self._ended = [error], True
         else:
-            outcome, self._ended = [stream.value] if stream.output else [], stream.ended
-        return BatchResult([outcome], self._ended)
+            outcomes, self._ended = [[stream.value]] if stream.output else [], stream.ended
+        return BatchResult(outcomes, self._ended)
 
     def _brought_back(self, error: BrokenInstanceError) -> BrokenError:
         node = self._node
