@@ -534,7 +534,9 @@ class Runtime(Closable):
         )
         if room is None and timeouts[0] is not None:
             raise ValueError("queue_timeout_s is for max_queue: a queue without a bound has room at once")
-        options["record"] = record = self._checked_record(options.get("record"))  # one object: it counts the files of all
+        options["record"] = record = self._checked_record(
+            options.get("record")
+        )  # one object: it counts the files of all
         node = self.load(source, entry, params, **options)
         try:
             if initialize:

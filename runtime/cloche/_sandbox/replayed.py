@@ -243,8 +243,8 @@ class ReplayedInstance(RecordedInstance):
         granted: whether the guest could make requests.
         intercept: gets the requests first, see `Intercept`.
         deadline_s: seconds that each call may take; None: as long as it takes. A call that was stopped at its deadline in the
-            middle of its code is stopped at that deadline again; one that was interrupted there, or whose budget ended it, after the
-            time that it took.
+            middle of its code is stopped at that deadline again; one that was interrupted there, or whose budget ended it, after
+            the time that it took.
 
     Attributes:
         strays: for each call that has asked the imports for other answers than were recorded, or for fewer: its number, from 0.

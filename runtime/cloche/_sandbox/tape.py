@@ -48,8 +48,8 @@ SHARED: Final = 3
 WRITTEN: Final = 4
 """(address, bytes) it has written there"""
 SET: Final = 5
-"""(what, number) from here on: DEPTH, ITEMS, MEMORY, DEADLINE or LIVE; before an ENDED, TOOK: nanoseconds that a call took which was
-told to stop nobody knows where"""
+"""(what, number) from here on: DEPTH, ITEMS, MEMORY, DEADLINE or LIVE; TOOK: before the ENDED of a call that was told to stop,
+nobody knows where: nanoseconds that it took"""
 SENT: Final = int(Taped.SENT)
 """(frame) of a message, or of an answer to a request"""
 CAME: Final = int(Taped.CAME)

@@ -12,7 +12,7 @@ from cloche._wasm import MASK_BYTES, PAGE_BYTES
 from cloche.errors import ClocheError
 
 if TYPE_CHECKING:
-    from cloche._recording import Message, RecordedCall
+    from cloche._recording.calls import Message, RecordedCall
     from cloche._sandbox import Snapshot
     from cloche.limits import Limits
 
