@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -300,6 +301,27 @@ def test_the_deadline_returns_when_the_client_has_gone(debugged: Make) -> None:
     made.client("disconnect")
     with pytest.raises(cloche.CallInterruptedError):
         result(call)
+
+
+def test_a_debugger_that_comes_and_goes_leaves_no_threads(debugged: Make) -> None:
+    """Each one that leaves a call bounds what is left of it, which ends with the call; not only at the deadline, minutes later."""
+    made = debugged()
+    made.client.close()  # one is served at a time
+
+    def timers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)}
+
+    before = timers()  # the tests' own
+    for _ in range(4):
+        client = Client(made.address)
+        client.begin("node.py", 3)
+        call = made.call(1)
+        client.place()
+        client("disconnect")
+        assert result(call) == 0
+        client.close()
+        assert timers() <= before
+    assert sum(thread.name == "cloche-debug" for thread in threading.enumerate()) <= 2
 
 
 def test_leaving_the_block_lets_a_stopped_call_go(load: Callable[..., cloche.Node]) -> None:

@@ -18,7 +18,8 @@ def imports(source: str, package: str = "") -> Iterator[tuple[str, str, str]]:
         package: that the module is in, or is: relative imports begin there.
 
     Yields:
-        the module named, the name taken from it ("" if the module itself is), and where: "try" inside of a ``try``, else "".
+        the module named, the name taken from it ("" if the module itself is), and where: "try" inside of a ``try``, "name" by a call
+        such as ``import_module("json")``, else "".
     """
 
     def walk(node: ast.AST, where: str) -> Iterator[tuple[str, str, str]]:
@@ -29,10 +30,20 @@ def imports(source: str, package: str = "") -> Iterator[tuple[str, str, str]]:
                 parts = package.split(".")[: -(child.level - 1) or None] if child.level else []
                 module = ".".join([*parts, *([child.module] if child.module else [])])
                 yield from ((module, alias.name, where) for alias in child.names)
+            elif (named := _imported_by_name(child)) is not None:
+                yield named, "", "name"
             else:
                 yield from walk(child, where or ("try" if isinstance(child, ast.Try) else ""))
 
     yield from walk(ast.parse(source), "")
+
+
+def _imported_by_name(node: ast.AST) -> str | None:
+    """The module that a call such as ``importlib.import_module("json")`` imports; None: it is no such call."""
+    if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
+        return None
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return node.args[0].value if called in ("import_module", "__import__") else None
 
 
 @cache

@@ -193,7 +193,7 @@ def test_an_interrupt_leaves_the_old_node_or_the_new_one(runtime: cloche.Runtime
 
     prepare()
     ages = set()
-    where = within("replay/reloading.py", "_runtime/calls.py")
+    where = within("_runtime/reloading.py", "_runtime/calls.py")
     for injected in every(reload, KeyboardInterrupt, where, step=3 if thorough else 29):
         age, _ = nodes[0].process(1)
         assert age == ("new" if nodes[0].info["kind"] == "class" else "old"), injected.place

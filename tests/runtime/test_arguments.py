@@ -254,8 +254,8 @@ def test_keywords_of_one_name_mean_the_same_everywhere() -> None:
 def test_a_pool_takes_the_keywords_of_load_that_make_sense_for_clones(runtime: cloche.Runtime) -> None:
     """They are typed, so a type checker knows them; one that recovers a broken node is refused by name."""
     load = typing.get_type_hints(cloche.Runtime.load, localns={"Budget": cloche.Budget, "Record": Record})
-    assert typing.get_type_hints(PoolKeywords) == {
-        name: load[name] for name in ("name", "limits", "grants", "session_id", "budget")
+    assert typing.get_type_hints(PoolKeywords, localns={"Record": Record}) == {
+        name: load[name] for name in ("name", "limits", "grants", "session_id", "budget", "record")
     }
     with pytest.raises(
         TypeError, match=r"^Runtime\.pool has no option 'max_restarts': a pool always replaces.*option 'on_break'"

@@ -1,6 +1,7 @@
 """Recordings of a node's calls: how they are kept while it runs, and the files made of them. `cloche.replay` plays them."""
 
 from cloche._recording.calls import Message, RecordedCall, calls_of
+from cloche._recording.differences import Difference, changed_words, compare
 from cloche._recording.recorder import NodeRecorder, recording_of
 from cloche._recording.recording import MAX_BYTES, SUFFIX, Recording
 from cloche._recording.settings import Record, Redact, record_of
@@ -8,6 +9,7 @@ from cloche._recording.settings import Record, Redact, record_of
 __all__ = [
     "MAX_BYTES",
     "SUFFIX",
+    "Difference",
     "Message",
     "NodeRecorder",
     "Record",
@@ -15,6 +17,8 @@ __all__ = [
     "Recording",
     "Redact",
     "calls_of",
+    "changed_words",
+    "compare",
     "record_of",
     "recording_of",
 ]

@@ -108,7 +108,7 @@ def _event(kind: int, fields: _Reader) -> on.Event:
             return kind, *fields.take(_PLACE)
         case on.SET:
             what, number = fields.take(_SETTING)
-            if what > on.LIVE or number > (on.MOST_NUMBER if what == on.DEADLINE else _MOST):
+            if what > on.TOOK or number > (on.MOST_NUMBER if what in (on.DEADLINE, on.TOOK) else _MOST):
                 raise ValueError(f"a setting of {what} to {number}")
             return kind, what, number
         case on.SENT:

@@ -126,5 +126,6 @@ def _of_item(error: EncodeError) -> EncodeError:
     named = EncodeError(
         str(error).removeprefix(f"{error.path}: "), path, limit=error.limit, value=error.value, reached=error.reached
     )
+    named.recording = error.recording
     named.__notes__ = getattr(error, "__notes__", [])
     return named

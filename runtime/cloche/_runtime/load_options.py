@@ -6,6 +6,7 @@ These functions spell out their keywords, so that editors, type checkers and ``h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
@@ -44,6 +45,7 @@ class PoolKeywords(TypedDict, total=False):
     grants: Grants | None
     session_id: str | None
     budget: Budget | None
+    record: Record | str | os.PathLike[str] | bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from types import EllipsisType
 from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Self
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
     from cloche._runtime.call_options import CallOptions
     from cloche._runtime.calls import NodeCalls
+    from cloche._runtime.reloading import ReloadReport
     from cloche._sandbox import Sandbox, Snapshot
     from cloche.debug import Debugging
     from cloche.services import ServiceRecord
@@ -405,7 +405,7 @@ class Node(Closable):
         *,
         state: Literal["replay", "new"] = "replay",
         differences: Literal["refuse", "keep"] = "refuse",
-    ) -> Any:
+    ) -> ReloadReport:
         """Go on with other code, in a new sandbox with the node's parameters, grants, limits and options.
 
         This object, its views and everybody who holds them go on with the new code. Until that is loaded and compared the node is
@@ -430,8 +430,9 @@ class Node(Closable):
                 `Runtime.load`. The node is unchanged.
             ClosedError: the node is closed or broken.
         """
-        # by its name: replaying stands on nodes, so that this module cannot import it, and few programs reload
-        return import_module("cloche.replay.reloading").reload(self.__cloche__, source, entry, state, differences)
+        from cloche._runtime.reloading import reload  # few programs reload
+
+        return reload(self.__cloche__, source, entry, state, differences)
 
     def debug(
         self,

@@ -50,6 +50,7 @@ from cloche._sandbox import (
     interruption,
     load_request,
     name_limit,
+    note_failure,
     raise_failure,
     request_handlers,
 )
@@ -505,7 +506,8 @@ class Runtime(Closable):
                 does not wait; None: as long as it takes.
             acquire_timeout_s: seconds that an item may wait for a node; after that its future has a `PoolTimeoutError`. None: as
                 long as it takes.
-            **options: `name`, `limits`, `grants`, `session_id` and `budget`, as for `load`. A clone that breaks is always replaced.
+            **options: `name`, `limits`, `grants`, `session_id`, `budget` and `record`, as for `load`. A clone that breaks is always
+                replaced. Each clone has a recording of its own; the files that failures leave are counted together.
 
         Raises:
             NodeLoadError: as for `load`, which may raise its other errors, too.
@@ -532,6 +534,9 @@ class Runtime(Closable):
         )
         if room is None and timeouts[0] is not None:
             raise ValueError("queue_timeout_s is for max_queue: a queue without a bound has room at once")
+        options["record"] = record = self._checked_record(
+            options.get("record")
+        )  # one object: it counts the files of all
         node = self.load(source, entry, params, **options)
         try:
             if initialize:
@@ -547,6 +552,7 @@ class Runtime(Closable):
             session_id=options.get("session_id"),
             in_pool=True,
             budget=options.get("budget"),
+            record=record,
         )
         if self._follower is not None:
             modules = _source.read(source, packages=bool(chosen.grants.packages))
@@ -703,16 +709,15 @@ class Runtime(Closable):
                 failed = NodeLoadError(error.failure, label)
                 name_limit(failed, limits, instance.memory_bytes)
                 raised = interruption(failed, instance.told, instance.usage(), limits, usable=False)
-                if instance.recorded is not None:  # before the watch, which may say where the recording is
-                    instance.recorded.recorder.failed(instance.recorded, raised)
-                if instance.watch is not None:
-                    raised = instance.watch.explained(raised)
+                raised = _told(instance, raised)
             finally:
                 instance.close(keep=True)
             if isinstance(raised, CallInterruptedError):
                 self._check_open()
             raise raised from None
         except BaseException as error:
+            if isinstance(error, ProtocolError):
+                note_failure(instance, error)
             instance.close()
             if isinstance(error, BrokenInstanceError):
                 error.at_load = True
@@ -819,12 +824,13 @@ class Runtime(Closable):
         except NodeRaisedError as error:
             try:
                 raised = interruption(error, instance.told, instance.usage(), options.limits, usable=False)
-                if instance.watch is not None:
-                    raised = instance.watch.explained(raised)
+                raised = _told(instance, raised)
             finally:
                 instance.close()
             raise raised from None
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ProtocolError):
+                note_failure(instance, error)
             instance.close()
             raise
         return instance
@@ -1009,6 +1015,12 @@ def _listed(items: Callable[[], Iterable[T]]) -> list[T]:
             return list(items())
         except RuntimeError:  # another thread has just added one
             continue
+
+
+def _told(instance: CheckedSandbox, error: ClocheError) -> ClocheError:
+    """The error to raise for one in which making a node has ended, once its recorder and its watch know of it."""
+    note_failure(instance, error)  # before the watch, which may say where the recording is
+    return error if instance.watch is None else instance.watch.explained(error)
 
 
 def _private_bytes(reference: weakref.ref[Runtime]) -> int:

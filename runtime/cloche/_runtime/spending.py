@@ -147,6 +147,7 @@ class BudgetWatch(ReportingWatch):
         raised = kind(text, guest_traceback=error.guest_traceback, last_logs=error.last_logs, **facts)
         if isinstance(error, BrokenInstanceError) and isinstance(raised, BrokenInstanceError):
             raised.data = error.data
+        raised.recording = error.recording
         return raised
 
     def closed(self, calls: int, seconds: float) -> None:

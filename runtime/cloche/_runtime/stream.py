@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche._requests import exclusive
 from cloche._runtime.call_options import NO_OPTIONS, CallOptions
+from cloche._sandbox import note_failure
 from cloche.errors import BrokenInstanceError, ClocheError, StreamLimitError, name_item
 from cloche_wire import Op, Reply
 
@@ -173,6 +174,7 @@ class StreamSession:
             f"node {node!r} {text} in one stream (Limits.{limit}={value}); the stream is closed, the node is usable"
         )
         error = StreamLimitError(message, limit=limit, value=value, reached=reached, node=node)
+        note_failure(self._node.sandbox, error)
         watch = self._node.sandbox.watch
         if watch is not None:
             watch.explained(error)

@@ -4,7 +4,7 @@ from cloche._sandbox.failures import raise_failure, read_failure
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Recorded, Recorder, Sandbox, Stats, Watch
 from cloche._sandbox.live import LiveRecords
-from cloche._sandbox.recorded import RecordedInstance, WatchedRecordedInstance
+from cloche._sandbox.recorded import RecordedInstance, WatchedRecordedInstance, note_failure
 from cloche._sandbox.replayed import ELSEWHERE, Intercept, ReplayedInstance, call_of
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
@@ -42,6 +42,7 @@ __all__ = [
     "checked",
     "interruption",
     "name_limit",
+    "note_failure",
     "raise_failure",
     "read_failure",
     "report",

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from cloche._codec import Codec
     from cloche._records import LogRecord
     from cloche._requests import RequestHandler
-    from cloche._sandbox.interface import Recorder
+    from cloche._sandbox.interface import Recorder, Sandbox
     from cloche._sandbox.snapshot import Snapshot
     from cloche._wasm import CallState, Engine
     from cloche.errors import ProtocolError
     from cloche.limits import Limits
     from cloche_wire import Reply
 
-__all__ = ["RecordedInstance", "WatchedRecordedInstance"]
+__all__ = ["RecordedInstance", "WatchedRecordedInstance", "note_failure"]
 
 _STATE, _WANTS, _AT_REST = int(Word.STATE), int(Word.TAPE_WANTS), int(State.AT_REST)
 
@@ -213,7 +213,11 @@ class RecordedInstance(Instance):
 
     def share(self, length: int) -> memoryview:
         """See `Sandbox`."""
-        view = super().share(length)
+        try:
+            view = super().share(length)
+        except BaseException as error:
+            self._note_failure(error)
+            raise
         address = self._memory.shared(view)
         self.reel.add((on.SHARED, address, length))
         self._written[address] = bytes(view)
@@ -250,6 +254,13 @@ class RecordedInstance(Instance):
             self._reel.flush()
             self._reel.journal.off()  # first: the store may become another guest's
         super().close(keep=keep)
+
+
+def note_failure(sandbox: Sandbox, error: ClocheError) -> None:
+    """Have the recorder of a sandbox know, if it is recorded, of a failure that shows only outside of it. Needs the node's lock."""
+    recorded = sandbox.recorded
+    if recorded is not None:
+        recorded.recorder.failed(recorded, error)
 
 
 class WatchedRecordedInstance(Watched, RecordedInstance):

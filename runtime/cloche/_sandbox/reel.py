@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche._codec import Codec, Counted
 from cloche._sandbox import tape as on
-from cloche._wasm import Journal
+from cloche._wasm import Journal, Word
 from cloche._wasm.artifacts import checksum
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ class Reel:
         journal: the buffers that the core fills.
     """
 
-    __slots__ = ("_has_dropped", "_was_in_call", "journal", "tape")
+    __slots__ = ("_has_dropped", "_was_in_call", "_words", "journal", "tape")
 
     def __init__(self, tape: Tape, words: Any) -> None:
         self.tape = tape
         self._was_in_call = self._has_dropped = False
+        self._words = words
         self.journal = Journal(words)
 
     def flush(self) -> None:
@@ -53,9 +54,18 @@ class Reel:
         tape.now.add(noted)
         self._grow(len(noted.tape) + len(noted.journal), noted.calls)
         if not noted.is_exact:
+            self._note_time()
             tape.part()
         if self._has_dropped:
             self._drop()
+
+    def _note_time(self) -> None:
+        """Note how long the last call took, if it was told to stop somewhere in its code: a replay of it has to end as well."""
+        now = self.tape.now
+        last = now.last(1)
+        if last and last[0][0] == on.ENDED and last[0][2]:
+            now.replace_last((on.SET, on.TOOK, int(self._words[Word.TOOK_NS])))
+            now.add(last[0])
 
     def _drop(self) -> None:
         """Note that something of a call is not kept, because a generation is full: the call cannot be replayed."""
@@ -89,7 +99,7 @@ class Reel:
     def note_body(self, address: int, view: memoryview) -> None:
         """Note a value that the last frame of the guest has out of line."""
         self.flush()
-        bodies = next((event[2] for event in reversed(self.tape.now.last(2)) if event[0] == on.CAME), None)
+        bodies = next((event[2] for event in reversed(self.tape.now.last(3)) if event[0] == on.CAME), None)
         if bodies is None:
             return
         if self.tape.is_full:

@@ -243,7 +243,8 @@ class ReplayedInstance(RecordedInstance):
         granted: whether the guest could make requests.
         intercept: gets the requests first, see `Intercept`.
         deadline_s: seconds that each call may take; None: as long as it takes. A call that was stopped at its deadline in the
-            middle of its code is stopped at that deadline again.
+            middle of its code is stopped at that deadline again; one that was interrupted there, or whose budget ended it, after
+            the time that it took.
 
     Attributes:
         strays: for each call that has asked the imports for other answers than were recorded, or for fewer: its number, from 0.
@@ -338,15 +339,20 @@ class ReplayedInstance(RecordedInstance):
 
     def _limit(self, ending: Event) -> None:
         """Set the deadline of the next call."""
+        took_ns, has_begun = 0, False
         for event in self._script.left:
-            if event[0] == on.SENT:
+            if event[0] == on.ENDED:
                 break
-            if event[:2] == (on.SET, on.DEADLINE):
+            has_begun |= event[0] == on.SENT
+            if event[:2] == (on.SET, on.DEADLINE) and not has_begun:
                 self._recorded_ns = event[2]
+            elif event[:2] == (on.SET, on.TOOK):
+                took_ns = event[2]
         seconds = self._deadline_s
-        if not ending[6] and ending[2] == Reason.DEADLINE and self._recorded_ns:
-            told_s = self._recorded_ns / 1e9
-            seconds = told_s if seconds is None else min(seconds, told_s)
+        if not ending[6] and ending[2]:
+            told_ns = self._recorded_ns if ending[2] == Reason.DEADLINE and self._recorded_ns else took_ns
+            if told_ns:
+                seconds = told_ns / 1e9 if seconds is None else min(seconds, told_ns / 1e9)
         super().limit_next_calls(math.inf if seconds is None else seconds)
 
     def apply(self, event: Event) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "SENT",
     "SET",
     "SHARED",
+    "TOOK",
     "WRITTEN",
     "Event",
     "Generation",
@@ -47,7 +48,8 @@ SHARED: Final = 3
 WRITTEN: Final = 4
 """(address, bytes) it has written there"""
 SET: Final = 5
-"""(what, number) from here on: DEPTH, ITEMS, MEMORY, DEADLINE or LIVE"""
+"""(what, number) from here on: DEPTH, ITEMS, MEMORY, DEADLINE or LIVE; TOOK: before the ENDED of a call that was told to stop,
+nobody knows where: nanoseconds that it took"""
 SENT: Final = int(Taped.SENT)
 """(frame) of a message, or of an answer to a request"""
 CAME: Final = int(Taped.CAME)
@@ -58,7 +60,7 @@ ENDED: Final = int(Taped.ENDED)
 """(journal, told, records, lost, error, is_exact) the call has ended: what the imports answered; why the guest was told to stop, or
 0; its log records, and how many are missing; name of the error if the guest broke, or ""; whether all that matters is here"""
 
-DEPTH, ITEMS, MEMORY, DEADLINE, LIVE = range(5)
+DEPTH, ITEMS, MEMORY, DEADLINE, LIVE, TOOK = range(6)
 
 MOST_NUMBER: Final = (1 << 63) - 1
 """The largest number of nanoseconds."""

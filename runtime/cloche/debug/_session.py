@@ -8,7 +8,6 @@ with the node, so all that it says can be lies; but it is bounded, and a guest t
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -131,6 +130,7 @@ class Run:
     def end(self) -> None:
         """See `DebugHandler`. A talk that is open was with a guest that has broken, or is none of the debugger's."""
         self._unbound()
+        self.session.ended(self)
         talk, self._talk, self._then = self._talk, None, None
         if talk is not None:
             talk.close()
@@ -285,6 +285,7 @@ class Session:
         self._is_started = self._is_closed = False
         self._outputs = 0
         self.watchdog = Watchdog()
+        self._rest = Watchdog()
 
     @property
     def node(self) -> str:
@@ -317,6 +318,7 @@ class Session:
             self.target.lock.run(self._close)
         finally:
             self.watchdog.close()
+            self._rest.close()
 
     def _close(self) -> None:
         sandbox = self.target.sandbox
@@ -437,9 +439,12 @@ class Session:
         sandbox = self.target.sandbox
         seconds = sandbox.limits.deadline_s
         if seconds is not None and not sandbox.closed:
-            timer = threading.Timer(seconds, sandbox.canceller())
-            timer.daemon = True
-            timer.start()
+            self._rest.arm(seconds, sandbox.canceller())
+
+    def ended(self, run: Run) -> None:
+        """A call has ended."""
+        if run is self._run:
+            self._rest.disarm()
 
     def on_placed(self, places: Sequence[Any]) -> None:
         """The guest has found lines for breakpoints."""

@@ -7,10 +7,9 @@
 - `ReloadReport`: what `Node.reload` has come to.
 """
 
-from cloche._recording import MAX_BYTES, SUFFIX, Record, RecordedCall, Recording
+from cloche._recording import MAX_BYTES, SUFFIX, Difference, Record, RecordedCall, Recording
+from cloche._runtime.reloading import ReloadReport
 from cloche._sandbox import ELSEWHERE
-from cloche.replay._differences import Difference
-from cloche.replay.reloading import ReloadReport
 from cloche.replay.report import Report, replay
 from cloche.replay.session import DEADLINE_S, Session, Step
 

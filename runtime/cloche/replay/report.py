@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cloche._recording import Recording
-from cloche.replay._differences import Difference, changed_words
+from cloche._recording import Difference, Recording, changed_words
 from cloche.replay.session import DEADLINE_S, Session
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from cloche._recording import NodeRecorder, Recording
-from cloche._runtime import LoadOptions, Origin
+from cloche._recording import Difference, NodeRecorder, Recording
+from cloche._runtime.replay_session import ReplaySession
 from cloche.errors import ClocheError, NodeRaisedError, ReloadError
-from cloche.replay._differences import Difference
-from cloche.replay.session import Session, Step
 from cloche_wire import Failure
 
 if TYPE_CHECKING:
-    from cloche._runtime import NodeCalls
+    from cloche._runtime.calls import NodeCalls
+    from cloche._runtime.load_options import LoadOptions, Origin
+    from cloche._runtime.replay_session import Step
     from cloche._sandbox import Snapshot
     from cloche.source import Source
 
@@ -160,7 +160,7 @@ def _rebuilt(
     again = dataclasses.replace(recording, state=fresh, after=None)
     outside = calls.snapshot().outside
     try:
-        with Session(again, runtime=origin.runtime, deadline_s=calls.sandbox.limits.deadline_s) as session:
+        with ReplaySession(again, origin.runtime, deadline_s=calls.sandbox.limits.deadline_s) as session:
             while (step := session.step()) is not None:
                 found += _outputs(step)
             if session.sandbox.closed or session.at < len(recording.calls):

@@ -12,7 +12,7 @@ from cloche._wasm import MASK_BYTES, PAGE_BYTES
 from cloche.errors import ClocheError
 
 if TYPE_CHECKING:
-    from cloche._recording import Message, RecordedCall
+    from cloche._recording.calls import Message, RecordedCall
     from cloche._sandbox import Snapshot
     from cloche.limits import Limits
 
@@ -20,6 +20,8 @@ __all__ = ["Difference", "changed_words", "compare", "first_difference"]
 
 _WORD_BYTES: Final = 8
 _MOST_SHOWN: Final = 8
+_STOPPED: Final = frozenset(("HardDeadlineError", "HardInterruptedError"))
+"""How a call that was interrupted in the middle of its code may end. A replay stops it at a deadline in any case."""
 
 _SHOWN: Final = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
@@ -130,7 +132,8 @@ def compare(index: int, recorded: RecordedCall, replayed: RecordedCall | None, s
     if replayed is None:
         return [differs("outcome", "", recorded.error or "an answer", "nothing")]
     found: list[Difference] = []
-    if recorded.error != replayed.error:
+    ends = {recorded.error, replayed.error}
+    if len(ends) > 1 and (recorded.is_exact or not ends <= _STOPPED):
         found.append(differs("outcome", "", recorded.error or "an answer", replayed.error or "an answer"))
     if not recorded.is_exact:
         return found
