@@ -1,5 +1,7 @@
 """One guest: the instance that runs it in this process, its log records, snapshots, load request, and why it ended."""
 
+from cloche._sandbox.carried import Carried
+from cloche._sandbox.difference import Base, Difference
 from cloche._sandbox.failures import raise_failure, read_failure
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Recorded, Recorder, Sandbox, Stats, Watch
@@ -9,7 +11,7 @@ from cloche._sandbox.replayed import ELSEWHERE, Intercept, ReplayedInstance, cal
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.sinks import Sink, report
-from cloche._sandbox.snapshot import Snapshot, checked
+from cloche._sandbox.snapshot import Snapshot, checked, described, read_sections, sections
 from cloche._sandbox.tape import Tape
 from cloche._sandbox.termination import CallUsage, interruption, name_limit
 from cloche._sandbox.watched import Watched, WatchedInstance
@@ -18,8 +20,11 @@ __all__ = [
     "ELSEWHERE",
     "GIVEN",
     "PHASES",
+    "Base",
     "CallUsage",
+    "Carried",
     "CheckedSandbox",
+    "Difference",
     "Exchange",
     "Instance",
     "Intercept",
@@ -40,10 +45,13 @@ __all__ = [
     "WatchedRecordedInstance",
     "call_of",
     "checked",
+    "described",
     "interruption",
     "name_limit",
     "raise_failure",
     "read_failure",
+    "read_sections",
     "report",
     "request_handlers",
+    "sections",
 ]
