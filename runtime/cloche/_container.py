@@ -146,6 +146,10 @@ class Container:
             raise ClocheError(f"the {self.kind} has no section {cleaned(name)!r}")
         return self._places[name][1]
 
+    def replace(self, name: str, content: bytes) -> None:
+        """Have another content in the place of a section."""
+        self._places[name] = memoryview(content), len(content)
+
     def section(self, name: str, most: int | None = None) -> bytes:
         """A section's content.
 

@@ -18,6 +18,7 @@ from cloche import Grants, _container
 from cloche.parking import FolderStore, MappingStore, MemoryStore, Sessions, Store
 from cloche.parking import sessions as implementation
 from tests.injection import every, inject, within
+from tests.limits import patient
 
 NODE = """
 import os, random
@@ -217,15 +218,17 @@ def test_when_the_store_is_full_nothing_is_lost_and_nothing_grows(sessions):
 
 def test_a_memory_store_has_a_bound(sessions):
     """What is dropped begins anew, and is counted; what one entry alone cannot keep is an error."""
-    store = MemoryStore(17_000 + 30_000)
+    store = MemoryStore(30_000)
     some = sessions(live=1, store=store)
     for number in range(12):
         call(some, str(number), 1)
-    assert store.size_bytes <= 47_000
+    assert store.size_bytes <= 30_000
+    assert len(store) + store.dropped == 12  # with the template, and without the one that is awake
     assert store.dropped > 0
     assert call(some, "0", 2) == [2]
+    assert call(some, "10", 2) == [1, 2]
     small = MemoryStore(10)
-    with pytest.raises(cloche.ClocheError, match="takes more than the max_bytes=10"):
+    with pytest.raises(cloche.ClocheError, match="no room in the max_bytes=10"):
         small.put("key", bytes(100))
     assert (small.get("key"), small.size_bytes) == (None, 0)
     with pytest.raises(ValueError, match="max_bytes"):
@@ -257,8 +260,8 @@ def stored(folder: Path) -> dict[str, Path]:
     found = {}
     for path in folder.rglob("*.parked"):
         data = path.read_bytes()
-        if b"parked" in data[:64]:
-            content = _container.read(data, "parked", 1, key=b"k")
+        if b"parked node" in data[:64]:
+            content = _container.read(data, "parked node", 1, key=b"k")
             found[_container.json_map(content.section("about"), "it")["key"]] = path
     return found
 
@@ -320,18 +323,18 @@ def stored_by(folder: Path, key: str) -> Path:
 def test_small_bytes_cannot_become_a_huge_node(sessions):
     """Compression lets a kilobyte stand for a megabyte of equal words; the limits of the template bound it."""
     kept: dict[str, bytes] = {}
-    some = sessions(live=1, store=kept)
+    limit = 48 << 20
+    some = sessions(live=1, store=kept, template={"limits": patient(memory_bytes=limit)})
     call(some, "a", 1), call(some, "b", 1)
-    content = _container.read(kept["session/a"], "parked", 1)
+    content = _container.read(kept["session/a"], "parked node", 1)
     sections = {name: content.section(name) for name in content.names}
-    limit = cloche.Limits().memory_bytes
     for name in ("words", "checkpoint"):
-        kept["session/a"] = _container.write("parked", 1, {**sections, name: bytes(limit + (limit >> 3))})
+        kept["session/a"] = _container.write("parked node", 1, {**sections, name: bytes(limit + (limit >> 3))})
         assert len(kept["session/a"]) < limit // 100
         with pytest.raises(cloche.ClocheError):
             call(some, "a", 2)
     kept["session/a"] = b"x" * 1000
-    with pytest.raises(cloche.ClocheError, match="no parked"):
+    with pytest.raises(cloche.ClocheError, match="no parked node"):
         call(some, "a", 2)
 
 

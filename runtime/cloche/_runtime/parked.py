@@ -1,12 +1,13 @@
 """`Parked`: an idle node as bytes. `Runtime.park` makes one, `Runtime.unpark` makes the node of it again.
 
 Between two calls a node is the state of its guest (`Snapshot`), what it has used so far (`Carried`), and what the host has decided
-about it (`LoadOptions`). The first two are the bytes, a container of kind ``parked`` (docs/reference/recordings.md). The last one
+about it (`LoadOptions`). The first two are the bytes, a container of kind ``parked node`` (docs/reference/recordings.md). The last one
 stays in this process: limits and grants never come out of bytes.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloche import _container
 from cloche._requests import NodeLock
-from cloche._sandbox import Base, Carried, Difference, Snapshot, described, read_sections, sections
+from cloche._sandbox import (
+    Base,
+    Carried,
+    Difference,
+    Snapshot,
+    described,
+    read_sections,
+    sections,
+    with_generators,
+    without_generators,
+)
 from cloche.errors import ClocheError
 from cloche.texts import name as cleaned
 
@@ -26,10 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["How", "Parked", "State", "packed", "unpacked"]
 
-_KIND: Final = "parked"
+_KIND: Final = "parked node"
 _VERSION: Final = 1
 _MOST_BYTES: Final = 256 << 20
 _MOST_QUOTAS: Final = 16 << 20
+_SEED: Final = re.compile("[0-9a-f]{64}")
 _lock: Final = threading.Lock()
 
 
@@ -70,13 +82,18 @@ class State:
 def packed(state: State, *, key: bytes = b"") -> bytes:
     """The bytes of a parked node. `unpacked` reads them."""
     snapshot = state.snapshot
-    about = {
+    about: dict[str, Any] = {
         "base": snapshot.base.digest if isinstance(snapshot, Difference) else None,
         "carried": state.carried.as_list(),
         "session_id": state.session_id,
         "key": state.key,
     }
-    content = sections(snapshot, **about)
+    words, cuts = snapshot.words, []
+    if seed := state.carried.seed:
+        words, cuts = without_generators(words, seed)
+    if cuts:
+        about["generators"] = [seed.hex(), cuts]
+    content = {**sections(snapshot, **about), "words": words}
     if state.checkpoint is not None:
         content["checkpoint"] = state.checkpoint.to_bytes()
     if state.carried.quotas:
@@ -106,10 +123,20 @@ def unpacked(
     content = _container.read(data, _KIND, _VERSION, key=key, max_bytes=most)
     about = described(content)
     digest, session_id, session = (about.pop(name, None) for name in ("base", "session_id", "key"))
+    seed = b""
+    match about.pop("generators", None):
+        case None:
+            pass
+        case [str(text), cuts] if _SEED.fullmatch(text):
+            seed = bytes.fromhex(text)
+            words = content.section("words", max_bytes)
+            content.replace("words", with_generators(words, seed, cuts))
+        case _:
+            raise ClocheError("the random generators of a parked node are malformed")
     if any(text is not None and type(text) is not str for text in (digest, session_id, session)):
         raise ClocheError("the description of the parked node is malformed")
     quotas = content.section("quotas", _MOST_QUOTAS) if "quotas" in content.names else b""
-    carried = Carried.of(about.pop("carried", None), quotas)
+    carried = Carried.of(about.pop("carried", None), quotas, seed)
     kind: Callable[..., Snapshot] = Snapshot
     if digest is not None:
         if base_of is None:

@@ -521,7 +521,9 @@ class Runtime(Closable):
         label = options.label(modules.main)
         uncompiled: list[object] = []
         try:
-            node = self._while_open(lock or NodeLock(label), self._load, label, message, options, outside, uncompiled)
+            host = CallState(label, outside)
+            host.seed = seed
+            node = self._while_open(lock or NodeLock(label), self._load, label, message, options, host, uncompiled)
         except NodeLoadError as error:
             if not error.remedy:
                 from cloche import remedies  # its tables are rarely needed
@@ -795,7 +797,7 @@ class Runtime(Closable):
         label: str,
         message: Any,
         options: LoadOptions,
-        outside: ClockAndRandomState,
+        host: CallState,
         uncompiled: list[object],
     ) -> Node:
         """See `load`.
@@ -805,11 +807,11 @@ class Runtime(Closable):
             label: the node's name; until the guest has reported the entry's name, a substitute for it.
             message: from `LoadOptions.request`.
             options: the caller's options.
-            outside: the state in which the node's clocks and its random source start.
+            host: the state of the node's calls.
             uncompiled: gets what the guest says about packages without compiled code, if there are packages; it is untrusted.
         """
         limits = options.limits
-        instance = self._instance(options, CallState(label, outside), lock)
+        instance = self._instance(options, host, lock)
         try:
             self._loads[lock] = instance
             self._check_open()
@@ -935,10 +937,12 @@ class Runtime(Closable):
         outside = ClockAndRandomState.of(options.grants.clock, options.grants.seed).resumed(
             snapshot.outside, stream=not reseed
         )
-        instance = self._instance(options, CallState(name, outside), lock, snapshot)
+        host = CallState(name, outside)
+        instance = self._instance(options, host, lock, snapshot)
         try:
             if reseed:
-                kind, value = instance.exchange(Op.RESEED, [outside.seed], "seed")
+                host.seed = outside.seed
+                kind, value = instance.exchange(Op.RESEED, [host.seed], "seed")
                 if kind is Reply.FAILURE and instance.told is not None:
                     raise_failure(value, name, Op.RESEED)
                 if kind is not Reply.RESULT:

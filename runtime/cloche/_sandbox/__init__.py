@@ -3,6 +3,7 @@
 from cloche._sandbox.carried import Carried
 from cloche._sandbox.difference import Base, Difference
 from cloche._sandbox.failures import raise_failure, read_failure
+from cloche._sandbox.generators import with_generators, without_generators
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Recorded, Recorder, Sandbox, Stats, Watch
 from cloche._sandbox.live import LiveRecords
@@ -54,4 +55,6 @@ __all__ = [
     "report",
     "request_handlers",
     "sections",
+    "with_generators",
+    "without_generators",
 ]

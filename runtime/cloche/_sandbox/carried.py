@@ -27,6 +27,7 @@ class Carried:
         restarts: see there.
         in_a_row: how often the node has broken since it last answered a call.
         quotas: what it has added to its mounts, from `FileHandler.quotas`.
+        seed: see `CallState`.
     """
 
     seconds: float = 0.0
@@ -37,13 +38,14 @@ class Carried:
     restarts: int = 0
     in_a_row: int = 0
     quotas: bytes = b""
+    seed: bytes = b""
 
     def as_list(self) -> list[Any]:
-        """All but the quotas, for JSON."""
+        """The numbers, for JSON."""
         return [self.seconds, *(getattr(self, name) for name in _COUNTS)]
 
     @classmethod
-    def of(cls, value: Any, quotas: bytes) -> Self:
+    def of(cls, value: Any, quotas: bytes, seed: bytes) -> Self:
         """Read what `as_list` made, from a stranger.
 
         Raises:
@@ -56,4 +58,4 @@ class Carried:
             raise ClocheError("the counts of a parked node are malformed")
         if any(type(count) is not int or not 0 <= count < _MOST for count in counts):
             raise ClocheError("the counts of a parked node are malformed")
-        return cls(seconds=float(seconds), quotas=quotas, **dict(zip(_COUNTS, counts, strict=True)))
+        return cls(seconds=float(seconds), quotas=quotas, seed=seed, **dict(zip(_COUNTS, counts, strict=True)))

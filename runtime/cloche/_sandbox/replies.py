@@ -321,6 +321,7 @@ class CheckedSandbox(HasCallState, ABC):
             fuel=self.fuel,
             last_fuel=self.last_fuel,
             quotas=quotas(self.host),
+            seed=self.host.seed,
         )
 
     def carry(self, carried: Carried) -> None:
@@ -334,6 +335,7 @@ class CheckedSandbox(HasCallState, ABC):
         self.guest_seconds += carried.seconds
         self.dropped_records += carried.dropped_records
         self.fuel, self.last_fuel = self.fuel + carried.fuel, carried.last_fuel
+        self.host.seed = self.host.seed or carried.seed
         if carried.quotas:
             go_on_with(carried.quotas, self.host)
 

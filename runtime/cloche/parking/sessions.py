@@ -28,7 +28,7 @@ from cloche._runtime.loans import SessionLoan
 from cloche._runtime.parked import How, packed, unpacked
 from cloche._sandbox import Base, Difference, Snapshot
 from cloche.errors import ClocheError, ClosedError, PoolTimeoutError
-from cloche.parking.stores import MemoryStore, Store, store_of
+from cloche.parking.stores import SESSION, TEMPLATE, MemoryStore, Store, store_of
 from cloche.texts import short
 
 if TYPE_CHECKING:
@@ -538,7 +538,7 @@ class Sessions(ClosedByWith):
         """Store a template, without which the differences from it are worth nothing."""
         if base.digest in self._stored:
             return
-        place = f"template/{base.digest}"
+        place = TEMPLATE + base.digest
         if not self._store.contains(place):
             self._store.put(place, base.snapshot.to_bytes(key=self._key))
         self._stored.add(base.digest)
@@ -550,7 +550,7 @@ class Sessions(ClosedByWith):
         base = self._bases.get(digest)
         if base is not None:
             return base
-        data = self._store.get(f"template/{digest}")
+        data = self._store.get(TEMPLATE + digest)
         if data is None:
             raise ClocheError(
                 f"the store has lost the template {short(digest)} that the session began with: delete the session"
@@ -579,7 +579,7 @@ def _checked_key(key: Any) -> str:
 
 def _place(key: str) -> str:
     """The key in the store, which has templates beside sessions."""
-    return f"session/{key}"
+    return SESSION + key
 
 
 def _number_of(key: str) -> int:

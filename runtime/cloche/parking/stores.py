@@ -19,6 +19,9 @@ from cloche.errors import ClocheError
 
 __all__ = ["FolderStore", "MappingStore", "MemoryStore", "Store"]
 
+SESSION: Final = "session/"
+TEMPLATE: Final = "template/"
+"""How the keys begin under which `Sessions` keep a session, and the template that sessions are differences from."""
 _SUFFIX: Final = ".parked"
 
 
@@ -72,8 +75,9 @@ class MappingStore:
 class MemoryStore:
     """A store in this process's memory, with a bound. Thread-safe.
 
-    Beyond the bound, the entries that were used longest ago go to the store `overflow`, or without one are dropped: their sessions
-    begin anew. `dropped` counts those.
+    Beyond the bound, the sessions that were used longest ago go to the store `overflow`, or without one are dropped: they begin
+    anew. `dropped` counts those. Templates, without which no session of theirs can be woken, stay, and are in the next store at
+    once.
 
     Args:
         max_bytes: bytes that keys and values may take together; None: no bound. Python's own objects add some 250 bytes for each.
@@ -90,7 +94,7 @@ class MemoryStore:
         self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
         self.dropped = 0
-        """Entries that were dropped for lack of room."""
+        """Sessions that were dropped for lack of room."""
         self.after_fork()
         _forks.watch(self)
 
@@ -127,7 +131,7 @@ class MemoryStore:
         return key in self._entries or (self._overflow is not None and self._overflow.contains(key))
 
     def flush(self) -> None:
-        """Move everything to the next store, so that it outlives the process. Without one it does nothing.
+        """Move all sessions to the next store, so that they outlive the process. Without one it does nothing.
 
         Raises:
             Exception: what the next store raises; what has not been moved is still here.
@@ -147,12 +151,13 @@ class MemoryStore:
             self._size -= _size_of(key, data)
 
     def _put(self, key: str, data: bytes) -> None:
+        if key.startswith(TEMPLATE) and self._overflow is not None:
+            self._overflow.put(key, data)
         if self._most is not None:
-            room = self._most - _size_of(key, data)
-            if room < 0:
+            self._shrink(self._most - _size_of(key, data), key)
+            if self._size - self._kept(key) + _size_of(key, data) > self._most:
                 self._put_below(key, data)
                 return
-            self._shrink(room, key)
         self._take(key)
         self._entries[key] = data
         self._size += _size_of(key, data)
@@ -160,15 +165,31 @@ class MemoryStore:
     def _put_below(self, key: str, data: bytes) -> None:
         """Keep an entry that has no room here even if it is alone."""
         if self._overflow is None:
-            raise ClocheError(f"one entry alone takes more than the max_bytes={self._most} of the store: raise them")
+            raise ClocheError(
+                f"an entry of {len(data)} bytes has no room in the max_bytes={self._most} of the store: raise them"
+            )
         self._overflow.put(key, data)
         self._take(key)
 
+    def _kept(self, key: str | None) -> int:
+        """Bytes that an entry takes now."""
+        data = None if key is None else self._entries.get(key)
+        return 0 if key is None or data is None else _size_of(key, data)
+
     def _shrink(self, most: int, but: str | None) -> None:
-        """Move out what was used longest ago, until at most so many bytes are left, not counting the entry `but`."""
-        kept = 0 if but is None or but not in self._entries else _size_of(but, self._entries[but])
-        while self._size - kept > most:
-            key = next(key for key in self._entries if key != but)
+        """Move out what was used longest ago, until at most so many bytes are left, not counting the entry `but`.
+
+        Templates stay, so that more may be left.
+        """
+        excess = self._size - self._kept(but) - most
+        going: list[str] = []
+        for key, data in self._entries.items():
+            if excess <= 0:
+                break
+            if key != but and not key.startswith(TEMPLATE):
+                going.append(key)
+                excess -= _size_of(key, data)
+        for key in going:
             if self._overflow is not None:
                 self._overflow.put(key, self._entries[key])  # first: an exception loses nothing
             else:
