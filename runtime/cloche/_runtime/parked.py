@@ -1,8 +1,8 @@
 """`Parked`: an idle node as bytes. `Runtime.park` makes one, `Runtime.unpark` makes the node of it again.
 
 Between two calls a node is the state of its guest (`Snapshot`), what it has used so far (`Carried`), and what the host has decided
-about it (`LoadOptions`). The first two are the bytes, a container of kind ``parked node`` (docs/reference/recordings.md). The last one
-stays in this process: limits and grants never come out of bytes.
+about it (`LoadOptions`). The first two are the bytes, a container of kind ``parked node`` (docs/reference/recordings.md). The last
+one stays in this process: limits and grants never come out of bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from cloche.texts import name as cleaned
 if TYPE_CHECKING:
     from cloche._records import StreamPosition
     from cloche._runtime.load_options import LoadOptions, Origin
-    from cloche._runtime.node import Node
 
 __all__ = ["How", "Parked", "State", "packed", "unpacked"]
 
@@ -88,11 +87,11 @@ def packed(state: State, *, key: bytes = b"") -> bytes:
         "session_id": state.session_id,
         "key": state.key,
     }
-    words, cuts = snapshot.words, []
+    words = snapshot.words
     if seed := state.carried.seed:
         words, cuts = without_generators(words, seed)
-    if cuts:
-        about["generators"] = [seed.hex(), cuts]
+        if cuts:
+            about["generators"] = [seed.hex(), cuts]
     content = {**sections(snapshot, **about), "words": words}
     if state.checkpoint is not None:
         content["checkpoint"] = state.checkpoint.to_bytes()
@@ -171,7 +170,7 @@ class Parked:
         self.stream_position: StreamPosition | None = state.snapshot.stream
         self._data = data
         self._how = how
-        self._node: Node | None = None
+        self._node: Any = None  # a `Node`, whose module imports this one
         self._turn: NodeLock | None = None
 
     @property
@@ -216,7 +215,7 @@ class Parked:
         size = f"{self.size_bytes / 1e3:.1f} kB" if self._data else "brought back"
         return f"<cloche.parking.Parked {cleaned(self.name)!r} after {self.calls} calls, {size}>"
 
-    def brought_back(self, make: Callable[[State, How | None, NodeLock], Node]) -> Node:
+    def brought_back(self, make: Callable[[State, How | None, NodeLock], Any]) -> Any:
         """The node that this one has become, made now if there is none yet. Cloche's own: see `Runtime.unpark`.
 
         Args:
@@ -231,7 +230,7 @@ class Parked:
                 turn = self._turn = self._turn or NodeLock(self.name)
         return turn.run(self._brought_back, make, turn)
 
-    def _brought_back(self, make: Callable[[State, How | None, NodeLock], Node], turn: NodeLock) -> Node:
+    def _brought_back(self, make: Callable[[State, How | None, NodeLock], Any], turn: NodeLock) -> Any:
         node = self._node
         if node is None:
             state = unpacked(self._data, max_bytes=1 << 32)

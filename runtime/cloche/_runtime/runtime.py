@@ -439,7 +439,7 @@ class Runtime(Closable):
             )
             return self.unparked(state, replace(how, options=options), lock, name)
 
-        node = parked.brought_back(make)
+        node: Node = parked.brought_back(make)
         if node.__cloche__.closed:
             raise node.__cloche__.closed_error()
         return node

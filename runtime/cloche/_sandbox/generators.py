@@ -1,8 +1,8 @@
 """The states of a guest's two random generators, left out of what is stored: 32 bytes of seed stand for five kilobytes.
 
-`random` and `numpy.random` are Mersenne Twisters, seeded alike from the instance's seed (guest/cloche_guest/reseed.py). Their states are
-numbers that no compression makes smaller, and most of what distinguishes the clones of one node. A state that is still the seeded
-one, or the one after the first draw, can be computed here. Any other is stored like the rest of the memory.
+`random` and `numpy.random` are Mersenne Twisters, seeded alike from the instance's seed (guest/cloche_guest/reseed.py). Their
+states are numbers that no compression makes smaller, and most of what distinguishes the clones of one node. A state that is still
+the seeded one, or the one after the first draw, can be computed here. Any other is stored like the rest of the memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cloche.errors import ClocheError
 
-__all__ = ["without_generators", "with_generators"]
+__all__ = ["with_generators", "without_generators"]
 
 _WORDS: Final = 623
 """Words of 4 bytes of a state: all but the first, which is the same in each one that was just seeded."""
