@@ -187,6 +187,7 @@ _MODULES = (
     "limits",
     "metering",
     "mounts",
+    "parking",
     "pipeline",
     "profiling",
     "remedies",

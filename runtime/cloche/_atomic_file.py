@@ -26,6 +26,7 @@ class AtomicFile:
     Args:
         path: the file. Its folder must exist.
         mode: permissions of a file that is not there yet; None: as the umask has it.
+        sync: whether `commit` waits until the file is on the disk. Without it a power cut may leave a damaged file under the name.
 
     Attributes:
         file: the draft, open for reading and writing.
@@ -37,9 +38,10 @@ class AtomicFile:
     _draft: Path | None = None
     """The draft's path; None: there is none, or it has the file's name."""
 
-    def __init__(self, path: str | os.PathLike[str], mode: int | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], mode: int | None = None, *, sync: bool = True) -> None:
         if os.fspath(path).endswith(os.sep):  # as `open` does; `Path` would drop the slash and make a file
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        self._is_synced = sync
         self._path = Path(os.path.realpath(path))  # a rename would replace the link instead of what it leads to
         found = _status(path)
         if found is not None and not _is_replaceable(path, self._path):
@@ -73,11 +75,13 @@ class AtomicFile:
         if self._draft is None:
             self.file.close()
             return
-        os.fsync(self.file.fileno())  # before the rename: a power cut would leave a file of zeros under the name
+        if self._is_synced:
+            os.fsync(self.file.fileno())  # before the rename: a power cut would leave a file of zeros under the name
         self.file.close()
         self._draft.replace(self._path)
         self._draft = None
-        _sync_folder(self._path.parent)
+        if self._is_synced:
+            _sync_folder(self._path.parent)
 
     def discard(self) -> None:
         """Remove the draft, and leave the old file as it is. After `commit` it does nothing."""

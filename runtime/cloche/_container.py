@@ -20,7 +20,7 @@ from cloche.texts import name as cleaned
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined, unused-ignore]  # 3.12
 
-__all__ = ["MAX_SECTIONS", "Container", "json_bytes", "json_map", "read", "write"]
+__all__ = ["MAX_SECTIONS", "Container", "json_bytes", "json_map", "read", "sealed", "write"]
 
 MAX_SECTIONS: Final = 1 << 16
 """Number of sections that a container may have."""
@@ -58,6 +58,12 @@ def write(kind: str, version: int, sections: Mapping[str, Buffer], *, key: bytes
         bodies.append(packed)
         table.append(_ENTRY.pack(_label(name, 32), memoryview(packed).nbytes, view.nbytes))
     body = b"".join((*table, *bodies))
+    return body + _digest(body, key)
+
+
+def sealed(data: bytes, key: bytes) -> bytes:
+    """A container of this process's own with a digest by another key."""
+    body = data[:-_DIGEST_BYTES]
     return body + _digest(body, key)
 
 
@@ -139,6 +145,10 @@ class Container:
         if name not in self._places:
             raise ClocheError(f"the {self.kind} has no section {cleaned(name)!r}")
         return self._places[name][1]
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Have another content in the place of a section."""
+        self._places[name] = memoryview(content), len(content)
 
     def section(self, name: str, most: int | None = None) -> bytes:
         """A section's content.

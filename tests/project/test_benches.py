@@ -23,8 +23,9 @@ ROOT = Path(__file__).parents[2]
         (["pipelines.py", "--quick"], "sandboxed, 2,000 items"),
         (["loading.py", "--quick"], "later load / restore"),
         (["sampling.py", "--quick"], "loop "),
+        (["parking.py", "20", "--quick"], "sessions a second"),
     ],
-    ids=["marshal", "footprint", "dirty pages", "scaling", "costs", "pipelines", "loading", "sampling"],
+    ids=["marshal", "footprint", "dirty pages", "scaling", "costs", "pipelines", "loading", "sampling", "parking"],
 )
 def test_bench_script_runs(command: list[str], expected: str) -> None:
     """And prints its last row."""

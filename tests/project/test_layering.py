@@ -33,7 +33,7 @@ ORDER = (
     "_runtime",
     "replay",
     "_profiling testing repl",
-    "inspection profiling pipeline telemetry",
+    "inspection profiling parking pipeline telemetry",
     "cluster",
     "dask ray",
     "cloche",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -19,6 +20,7 @@ from cloche._files.mount_table import MountPoint, MountTable
 from cloche._files.open_file import CHANGES, MAX_DESCRIPTORS, OpenFile, key_of
 from cloche._files.quota import refusal
 from cloche._requests import Operation, RequestRefused
+from cloche.errors import ClocheError
 from cloche_wire import Ask
 from cloche_wire.files import CHUNK_BYTES, ERRNOS, Kind, Open
 
@@ -34,6 +36,7 @@ MAX_OPEN: Final = 64
 
 _NUMBERS: Final = {getattr(errno, name): number for name, number in ERRNOS.items()}
 """errno of the host -> errno of WASI."""
+_LENGTHS: Final = struct.Struct("<HI")  # bytes of a mount point's path, and of its quota
 _MAX_NUMBER: Final = (1 << 63) - 1
 _TRIES: Final = 3
 """Attempts to open or create a file that another process keeps removing and creating meanwhile."""
@@ -85,6 +88,36 @@ class FileHandler:
         self._opened.clear()
         self._mount_points.close()
         self._share.used = 0
+
+    def quotas(self) -> bytes:
+        """What the node has added to its mounts, for `go_on_with` of another handler; empty if that is nothing."""
+        found = (
+            (point, quota.packed()) for point, quota in self._mount_points.quotas.items() if not quota.is_untouched
+        )
+        return b"".join(
+            part for point, packed in found for part in (_LENGTHS.pack(len(point), len(packed)), point, packed)
+        )
+
+    def go_on_with(self, quotas: bytes) -> None:
+        """Count what the node has added to the same mounts before.
+
+        Args:
+            quotas: from `quotas`; they may be a stranger's.
+
+        Raises:
+            ClocheError: they are malformed.
+        """
+        mine, at = self._mount_points.quotas, 0
+        try:
+            while at < len(quotas):
+                named, length = _LENGTHS.unpack_from(quotas, at)
+                at += _LENGTHS.size
+                point, packed = quotas[at : at + named], quotas[at + named : at + named + length]
+                at += named + length
+                if point in mine:
+                    mine[point].go_on_with(packed)
+        except (struct.error, ValueError) as error:
+            raise ClocheError(f"the quotas of a node's mounts cannot be read: {error}") from error
 
     def _answer(self, ask: Ask, operands: list[Any]) -> Any:
         operation, shapes = self._OPERATIONS[ask]

@@ -98,6 +98,11 @@ class MountTable:
         """Descriptors that the table holds: one for each mount."""
         return len(self._mount_points)
 
+    @property
+    def quotas(self) -> dict[bytes, Quota]:
+        """Each mount point, as an absolute path, -> its quota."""
+        return {b"/" + b"/".join(parts): found.quota for parts, found in self._mount_points.items()}
+
     def names(self, parts: Parts) -> list[bytes]:
         """Names in a parent folder of mount points, sorted."""
         return sorted(self._parents[parts])

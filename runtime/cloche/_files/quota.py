@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ __all__ = ["Key", "Quota", "refusal"]
 
 _MAX_CHARGED: Final = 10_000
 """Files whose growth is remembered by file. The growth of further files counts, but is not given back when they shrink."""
+
+_LEFT: Final = struct.Struct("<q")  # bytes that are left
+_ROW: Final = struct.Struct("<QQq?")  # device, inode, bytes charged, whether the node has made it
 
 Key = tuple[int, int]
 """Identity of a file on the host: device and inode."""
@@ -68,6 +72,33 @@ class Quota:
         if back:
             self._charged[key] -= back
             self._bytes += back
+
+    def packed(self) -> bytes:
+        """What the node has added, for `go_on_with`."""
+        keys = self._made | self._charged.keys()
+        rows = (_ROW.pack(*key, self._charged.get(key, 0), key in self._made) for key in keys)
+        return _LEFT.pack(self._bytes) + b"".join(rows)
+
+    def go_on_with(self, packed: bytes) -> None:
+        """Count what the node had added in an earlier sandbox, of which `packed` may be a stranger's.
+
+        Raises:
+            ValueError: it is malformed.
+        """
+        if len(packed) < _LEFT.size or (len(packed) - _LEFT.size) % _ROW.size:
+            raise ValueError("the quota of a mount is malformed")
+        self._bytes = min(self._bytes, *_LEFT.unpack_from(packed))
+        for device, inode, charged, was_made in _ROW.iter_unpack(packed[_LEFT.size :]):
+            key = device, inode
+            if was_made:
+                self._made.add(key)
+            if charged and len(self._charged) < _MAX_CHARGED:
+                self._charged[key] = max(0, charged)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the node has added nothing."""
+        return not (self._made or self._charged)
 
     def gone(self, key: Key) -> None:
         """Give back what was charged to a file or folder that no longer exists on disk."""

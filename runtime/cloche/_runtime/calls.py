@@ -10,12 +10,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloche._requests import NodeLock, exclusive
 from cloche._runtime.call_options import NO_OPTIONS, CallOptions
 from cloche._runtime.closing import LATE_S, Closing
+from cloche._runtime.parked import Parked, State, packed
 from cloche._sandbox import GIVEN
 from cloche.errors import ClocheError, ClosedError
 from cloche_wire import Op, Reply
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from cloche._records import StreamPosition
     from cloche._runtime.load_options import Origin
     from cloche._runtime.log_calls import LogCalls
-    from cloche._sandbox import Observer, Sandbox, Snapshot
+    from cloche._runtime.parked import How
+    from cloche._sandbox import Base, Observer, Sandbox, Snapshot
     from cloche._wasm import FrameInfo
 
 __all__ = ["NodeCalls"]
@@ -49,7 +52,9 @@ class NodeCalls:
         info: the argument of that name.
         lock: the node's lock.
         origin: how `Runtime.load` has made the node; None: it was made otherwise.
-        closed: whether the caller has closed the node, or is closing it. `sandbox.closed` is also true after a break.
+        how: how to bring the node back when it was parked; None: it cannot be parked.
+        closed: whether the caller has closed the node, or is closing it; what it has become, if it was parked. `sandbox.closed` is
+            also true after a break.
     """
 
     __slots__ = (
@@ -60,6 +65,7 @@ class NodeCalls:
         "_stream_generation",
         "_token",
         "closed",
+        "how",
         "info",
         "lock",
         "name",
@@ -81,7 +87,8 @@ class NodeCalls:
         self._stream_generation = 0
         self._is_cleaned = False
         self.origin: Origin | None = None
-        self.closed = False
+        self.how: How | None = None
+        self.closed: bool | Parked = False
 
     @property
     def has_async_services(self) -> bool:
@@ -212,6 +219,8 @@ class NodeCalls:
 
     def closed_error(self) -> ClosedError:
         """The error for a call on a closed node."""
+        if self.is_parked:
+            return ClosedError(f"node {self.name!r} is parked: go on with the node that Runtime.unpark(parked) returns")
         return ClosedError(f"node {self.name!r} is closed")
 
     @exclusive
@@ -225,6 +234,58 @@ class NodeCalls:
         """See `Node.snapshot`."""
         self.check_free()
         return self.sandbox.snapshot(self.info)
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether the node was parked."""
+        return isinstance(self.closed, Parked)
+
+    @exclusive
+    def park(self) -> Parked:
+        """See `Runtime.park`. An interrupted one leaves the node open, or is completed by the next."""
+        parked = self.closed
+        if not isinstance(parked, Parked):
+            state = self.parking_state(None)
+            parked = Parked(packed(state), state, replace(self._checked_how(), origin=self.origin))
+        self.free_parked(parked)
+        return parked
+
+    def parking_state(self, base: Base | None, key: str | None = None) -> State:
+        """All that the node's bytes have to hold. Needs the lock.
+
+        Args:
+            base: what its state may be a difference from.
+            key: key of its session.
+
+        Raises:
+            ClocheError: it cannot be parked now; the message says why.
+            ClosedError: it is closed or broken.
+        """
+        self.check_free()
+        how, sandbox = self._checked_how(), self.sandbox
+        if self._lease is not None:
+            raise ClocheError(f"node {self.name!r} cannot be parked while it has a lease open: close that first")
+        if tie := sandbox.tie:
+            raise ClocheError(f"node {self.name!r} cannot be parked: {tie}")
+        snapshot = sandbox.snapshot(self.info) if base is None else sandbox.difference(self.info, base)
+        restarts = how.options.policy.on_break == "restart"
+        return State(snapshot, sandbox.carried(), sandbox.checkpoint if restarts else None, how.options.session_id, key)
+
+    def _checked_how(self) -> How:
+        if self.how is None:
+            raise ClocheError(f"node {self.name!r} cannot be parked: it is Cloche's own, or a pool's, or lent")
+        return self.how
+
+    def free_parked(self, become: bool | Parked) -> None:
+        """Free the sandbox of a node whose bytes are kept elsewhere from now on. Needs the lock; may be called again.
+
+        Args:
+            become: the new value of `closed`.
+        """
+        self.closed = become  # the one step in which the node stops being open
+        self._is_cleaned = True
+        self.sandbox.end_recovery()
+        self.sandbox.close(keep=True)
 
     @exclusive
     def recording(self) -> Recording:
@@ -317,7 +378,7 @@ class NodeCalls:
         if (
             self.lock.is_lost
         ):  # in the child of a fork, another thread of the parent holds the lock: waiting would never end
-            self.closed = True
+            self.closed = self.closed or True
             return
         closing = closing or Closing(None)
         late_s = self.sandbox.limits.grace_s + LATE_S
@@ -327,7 +388,8 @@ class NodeCalls:
             nonlocal is_stuck
             if closing.until is None or not closing.late_s:
                 return False
-            self.closed = self.lock.is_refusing = True
+            self.closed = self.closed or True
+            self.lock.is_refusing = True
             self.interrupt()
             closing.on_late()
             is_stuck = closing.late_s > late_s
@@ -345,6 +407,9 @@ class NodeCalls:
 
     def _close(self, closing: Closing) -> None:
         sandbox = self.sandbox
+        if self.is_parked:
+            self.free_parked(self.closed)
+            return
         if self._is_cleaned and sandbox.closed:
             return
         if self.busy:

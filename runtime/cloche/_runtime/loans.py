@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cloche._runtime.closing import Closing
     from cloche._wasm import FrameInfo
 
-__all__ = ["Loan"]
+__all__ = ["Loan", "SessionLoan"]
 
 
 class Loan(NodeCalls):
@@ -86,3 +86,24 @@ class Loan(NodeCalls):
         finally:
             self.closed = self.is_over = True
             self.lock = NodeLock(self.name)  # what the holder has kept is refused at once, while others have the node
+
+
+class SessionLoan(Loan):
+    """Makes calls of a session's node inside of one block of `cloche.parking.Sessions.node`. A stream stays open beyond it."""
+
+    __slots__ = ()
+
+    def closed_error(self) -> ClosedError:
+        """See `NodeCalls`."""
+        if self.is_over:
+            return ClosedError(f"node {self.name!r} was given back: the block of its session has ended, open another")
+        if self.broken:
+            return ClosedError(
+                f"node {self.name!r} has broken: its session goes on from the state that it was last parked in, in the next block"
+            )
+        return super().closed_error()
+
+    @property
+    def has_stream(self) -> bool:
+        """False: what the guest has open is parked with it, for `Node.resume`."""
+        return False

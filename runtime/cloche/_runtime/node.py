@@ -558,6 +558,8 @@ class Node(Closable):
 
     @property
     def _state(self) -> str:
+        if self.__cloche__.is_parked:
+            return "parked"
         return "closed" if self.__cloche__.closed else "broken" if self.broken else "ready"
 
 

@@ -18,7 +18,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
     from cloche._requests import DebugHandler, ServiceHandler
-    from cloche._sandbox import CheckedSandbox, Observer, Recorded, Snapshot, Stats, Watch
+    from cloche._sandbox import Base, Carried, CheckedSandbox, Observer, Recorded, Snapshot, Stats, Watch
     from cloche._wasm import FrameInfo
     from cloche.limits import Limits
 
@@ -65,6 +65,8 @@ class Supervisor:
         info: the guest's description of the node, see `Node.info`.
         policy: how often a checkpoint is taken, and how often in a row a sandbox may be replaced.
         revive: function that makes a sandbox of a checkpoint.
+        checkpoint: the first checkpoint; None: the present state.
+        carried: what the node has used in earlier sandboxes, if it was parked.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Supervisor:
         info: dict[str, Any],
         policy: RecoveryPolicy,
         revive: Callable[[Snapshot], CheckedSandbox],
+        checkpoint: Snapshot | None = None,
+        carried: Carried | None = None,
     ) -> None:
         self._sandbox = sandbox
         self._info = info
@@ -86,7 +90,9 @@ class Supervisor:
         self._bound: tuple[float | None, str] = None, "deadline_s"
         self._is_ending = False
         self._is_given_up = False
-        self._checkpoint = sandbox.snapshot(info)
+        if carried is not None:
+            self._breaks, self._restarts, self._in_a_row = carried.breaks, carried.restarts, carried.in_a_row
+        self._checkpoint = sandbox.snapshot(info) if checkpoint is None else checkpoint
 
     @property
     def name(self) -> str:
@@ -190,6 +196,20 @@ class Supervisor:
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """See `Sandbox`."""
         return self._recovering(self._sandbox.snapshot, info)
+
+    def difference(self, info: dict[str, Any], base: Base) -> Snapshot:
+        """See `Sandbox`."""
+        return self._recovering(self._sandbox.difference, info, base)
+
+    def carried(self) -> Carried:
+        """See `Sandbox`."""
+        carried = self._sandbox.carried()
+        return replace(carried, breaks=self._breaks, restarts=self._restarts, in_a_row=self._in_a_row)
+
+    @property
+    def tie(self) -> str:
+        """See `Sandbox`."""
+        return self._sandbox.tie
 
     def take_checkpoint(self) -> None:
         """See `Sandbox`."""

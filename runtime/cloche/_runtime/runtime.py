@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import (
@@ -36,9 +36,11 @@ from cloche._runtime.figures import RuntimeStats, SandboxWatch, Tally
 from cloche._runtime.hooks import Hooks, ReportingWatch
 from cloche._runtime.load_options import ELSEWHERE, ELSEWHERE_FOR_POOL, LoadOptions, Origin, PoolKeywords
 from cloche._runtime.node import Node
+from cloche._runtime.parked import How, Parked, State
 from cloche._runtime.recovery import OnBreak, RecoveryPolicy, Supervisor
 from cloche._runtime.tracing import Tracing, chosen
 from cloche._sandbox import (
+    Difference,
     Instance,
     RecordedInstance,
     ReplayedInstance,
@@ -354,6 +356,114 @@ class Runtime(Closable):
         )
         return self._restored(snapshot, options, reseed)
 
+    def park(self, node: Node) -> Parked:
+        """Put an idle node aside: its sandbox is freed, and what is left are some 20 kB. `unpark` brings it back in less than 1 ms.
+
+        The node object, and views of it, refuse calls from now on. Nothing of the node runs meanwhile, not its ``cleanup`` either.
+        If an interrupt (Ctrl-C) ends `park` early, the node is open as before, or is parked, and `park` called again returns it.
+        See docs/how-to/parking.md, and `cloche.parking.Sessions`, which parks by itself.
+
+        Args:
+            node: a node of this runtime. A call under way is waited for. An open stream goes on with `Node.resume` later.
+
+        Raises:
+            ClocheError: the node is another runtime's, a pool's or a session's; or has a lease open, is debugged or profiled, or
+                has called services that were given up and still run. It stays open.
+            ClosedError: it is closed or broken.
+        """
+        calls = checked("node", node, Node, "one from Runtime.load, Runtime.restore or Node.clone").__cloche__
+        if calls not in self._nodes and not calls.is_parked:
+            if calls.closed:
+                raise calls.closed_error()
+            raise ClocheError(f"node {calls.name!r} is not this runtime's, or is lent by a pool or a session")
+        return calls.park()
+
+    @teaches(elsewhere=ELSEWHERE)
+    def unpark(
+        self,
+        parked: Parked,
+        *,
+        name: str | None = None,
+        limits: Limits | None = None,
+        grants: Grants | None = None,
+        on_break: OnBreak | None = None,
+        checkpoint_every: int | None = None,
+        max_restarts: int | None = None,
+        budget: Budget | None = None,
+        record: Record | str | os.PathLike[str] | bool | None = None,
+    ) -> Node:
+        """Bring a parked node back as it was: its state, random generators and clocks, its name, limits, grants and other options.
+
+        Options that are given take the place of the node's own. For a node that comes from bytes (`Parked.from_bytes`) they have
+        to be given, as to `restore`: bytes carry no limits and no grants. Called again, it returns the same node.
+
+        What lives in the host begins anew: `Node.service_calls`, a recording, files that the node has open in mounts, buffers.
+
+        Args:
+            parked: from `park`, of this runtime or another with the same image, or from `Parked.from_bytes`.
+            name: as for `restore`.
+            limits: as for `restore`.
+            grants: as for `restore`.
+            on_break: as for `load`; "restart" returns to the state that it would have returned to.
+            checkpoint_every: as for `load`.
+            max_restarts: as for `load`.
+            budget: as for `load`.
+            record: as for `load`; False: nothing is recorded.
+
+        Raises:
+            ImageError: it was parked with another image.
+            ClocheError: it needs more memory than `limits` allow.
+            BudgetError: the budget has no memory left.
+            ClosedError: the runtime is closed; or the node was brought back and closed.
+            TypeError: an argument has the wrong class; the message names the argument.
+
+        In each case but the last it stays parked.
+        """
+        self._check_open()
+        checked("parked", parked, Parked, "one from Runtime.park or Parked.from_bytes(data)")
+
+        def make(state: State, how: How | None, lock: NodeLock) -> Node:
+            how = How(LoadOptions(limits=self.limits, session_id=state.session_id)) if how is None else how
+            old = how.options
+            policy = RecoveryPolicy(
+                on_break=on_break or old.policy.on_break,
+                checkpoint_every=checkpoint_every or (old.policy.checkpoint_every if on_break is None else None),
+                max_restarts=old.policy.max_restarts if max_restarts is None else max_restarts,
+            )
+            options = replace(
+                old,
+                limits=old.limits if limits is None else limits,
+                grants=old.grants if grants is None else grants,
+                policy=policy,
+                budget=old.budget if budget is None else budget,
+                record=self._checked_record(old.record if record is None else record),
+            )
+            return self.unparked(state, replace(how, options=options), lock, name)
+
+        node: Node = parked.brought_back(make)
+        if node.__cloche__.closed:
+            raise node.__cloche__.closed_error()
+        return node
+
+    def cloned(self, snapshot: Snapshot, options: LoadOptions, lock: NodeLock) -> Node:
+        """A clone of a node, from its snapshot, with random numbers of its own. Cloche's own."""
+        self._check_open()
+        return self._restored(snapshot, options, True, lock)
+
+    def unparked(self, state: State, how: How, lock: NodeLock, name: str | None = None) -> Node:
+        """A node of the state of a parked one. Cloche's own.
+
+        Args:
+            state: its state, checked if it comes from elsewhere.
+            how: its options.
+            lock: its lock.
+            name: its name; None: the one that it had.
+        """
+        options = replace(how.options, name=name or state.snapshot.name, recorder=None)
+        node = self._restored(state.snapshot, options, False, lock, state, how.numbers)
+        node.__cloche__.origin = how.origin
+        return node
+
     def _checked_record(self, record: Any) -> Record | None:
         if record is None or record is False:
             return None
@@ -412,7 +522,9 @@ class Runtime(Closable):
         label = options.label(modules.main)
         uncompiled: list[object] = []
         try:
-            node = self._while_open(lock or NodeLock(label), self._load, label, message, options, outside, uncompiled)
+            host = CallState(label, outside)
+            host.seed = seed
+            node = self._while_open(lock or NodeLock(label), self._load, label, message, options, host, uncompiled)
         except NodeLoadError as error:
             if not error.remedy:
                 from cloche import remedies  # its tables are rarely needed
@@ -449,9 +561,28 @@ class Runtime(Closable):
             finally:
                 self._compilers.discard(fresh)
 
-    def _restored(self, snapshot: Snapshot, options: LoadOptions, reseed: bool, lock: NodeLock | None = None) -> Node:
-        """See `restore`."""
+    def _restored(
+        self,
+        snapshot: Snapshot,
+        options: LoadOptions,
+        reseed: bool,
+        lock: NodeLock | None = None,
+        state: State | None = None,
+        numbers: Iterator[int] | None = None,
+    ) -> Node:
+        """See `restore`.
+
+        Args:
+            snapshot: the state to begin with.
+            options: the node's options.
+            reseed: see `restore`.
+            lock: the node's lock; None: a new one.
+            state: of the parked node that goes on; None: it is a new one.
+            numbers: numbers of its clones; None: from 1.
+        """
         self._check_open()
+        if isinstance(snapshot, Difference) and (options.record is not None or not isinstance(self._engine, Engine)):
+            snapshot = snapshot.whole()
         checked_metered(options.limits, self.metering)
         if snapshot.image != self.image.sha256:
             raise ImageError(
@@ -467,7 +598,7 @@ class Runtime(Closable):
 
         def revive(lock: NodeLock) -> Node:
             instance = self._revived(snapshot, options, label, reseed, lock)
-            return self._add(instance, info, options, lock)
+            return self._add(instance, info, options, lock, state, numbers)
 
         return self._while_open(lock or NodeLock(label), revive)
 
@@ -672,7 +803,7 @@ class Runtime(Closable):
         label: str,
         message: Any,
         options: LoadOptions,
-        outside: ClockAndRandomState,
+        host: CallState,
         uncompiled: list[object],
     ) -> Node:
         """See `load`.
@@ -682,11 +813,11 @@ class Runtime(Closable):
             label: the node's name; until the guest has reported the entry's name, a substitute for it.
             message: from `LoadOptions.request`.
             options: the caller's options.
-            outside: the state in which the node's clocks and its random source start.
+            host: the state of the node's calls.
             uncompiled: gets what the guest says about packages without compiled code, if there are packages; it is untrusted.
         """
         limits = options.limits
-        instance = self._instance(options, CallState(label, outside), lock)
+        instance = self._instance(options, host, lock)
         try:
             self._loads[lock] = instance
             self._check_open()
@@ -811,10 +942,12 @@ class Runtime(Closable):
         outside = ClockAndRandomState.of(options.grants.clock, options.grants.seed).resumed(
             snapshot.outside, stream=not reseed
         )
-        instance = self._instance(options, CallState(name, outside), lock, snapshot)
+        host = CallState(name, outside)
+        instance = self._instance(options, host, lock, snapshot)
         try:
             if reseed:
-                kind, value = instance.exchange(Op.RESEED, [outside.seed], "seed")
+                host.seed = outside.seed
+                kind, value = instance.exchange(Op.RESEED, [host.seed], "seed")
                 if kind is Reply.FAILURE and instance.told is not None:
                     raise_failure(value, name, Op.RESEED)
                 if kind is not Reply.RESULT:
@@ -841,8 +974,10 @@ class Runtime(Closable):
         info: dict[str, Any],
         options: LoadOptions,
         lock: NodeLock,
+        state: State | None = None,
+        numbers: Iterator[int] | None = None,
     ) -> Node:
-        name, number = instance.name, itertools.count(1)
+        name, number = instance.name, numbers or itertools.count(1)
         recorded = instance.recorded
         if recorded is not None:
             try:
@@ -866,12 +1001,17 @@ class Runtime(Closable):
 
         calls: NodeCalls | None = None
         try:
+            if state is not None:
+                instance.carry(state.carried)
             sandbox: Sandbox = instance
             if options.policy.on_break != "raise":
-                sandbox = Supervisor(instance, info, options.policy, revive)
+                kept = (None, None) if state is None else (state.checkpoint, state.carried)
+                sandbox = Supervisor(instance, info, options.policy, revive, *kept)
                 if instance.watch is not None:
                     instance.watch.is_supervised = True
             calls = NodeCalls(sandbox, info, lock)
+            if not (options.is_own or options.in_pool):
+                calls.how = How(options, numbers=number)
             node = Node(calls, restore)
             self._nodes.add(calls)
             if not options.is_own:

@@ -1,6 +1,9 @@
 """One guest: the instance that runs it in this process, its log records, snapshots, load request, and why it ended."""
 
+from cloche._sandbox.carried import Carried
+from cloche._sandbox.difference import Base, Difference
 from cloche._sandbox.failures import raise_failure, read_failure
+from cloche._sandbox.generators import with_generators, without_generators
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Recorded, Recorder, Sandbox, Stats, Watch
 from cloche._sandbox.live import LiveRecords
@@ -9,7 +12,7 @@ from cloche._sandbox.replayed import ELSEWHERE, Intercept, ReplayedInstance, cal
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.request_handlers import request_handlers
 from cloche._sandbox.sinks import Sink, report
-from cloche._sandbox.snapshot import Snapshot, checked
+from cloche._sandbox.snapshot import Snapshot, checked, described, read_sections, sections
 from cloche._sandbox.tape import Tape
 from cloche._sandbox.termination import CallUsage, interruption, name_limit
 from cloche._sandbox.watched import Watched, WatchedInstance
@@ -18,8 +21,11 @@ __all__ = [
     "ELSEWHERE",
     "GIVEN",
     "PHASES",
+    "Base",
     "CallUsage",
+    "Carried",
     "CheckedSandbox",
+    "Difference",
     "Exchange",
     "Instance",
     "Intercept",
@@ -40,11 +46,16 @@ __all__ = [
     "WatchedRecordedInstance",
     "call_of",
     "checked",
+    "described",
     "interruption",
     "name_limit",
     "note_failure",
     "raise_failure",
     "read_failure",
+    "read_sections",
     "report",
     "request_handlers",
+    "sections",
+    "with_generators",
+    "without_generators",
 ]

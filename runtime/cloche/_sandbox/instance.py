@@ -13,6 +13,7 @@ from cloche._codec import REFUSED, Codec
 from cloche._records import LogRecord
 from cloche._requests import Debugged, DebugRouter, GuestRequestRouter, ServiceHandler
 from cloche._sandbox import logs as _logs
+from cloche._sandbox.difference import Base, Difference
 from cloche._sandbox.live import LiveRecords
 from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.snapshot import Snapshot
@@ -160,7 +161,8 @@ class Instance(CheckedSandbox):
                 words[Word.REQUEST_AT] = self._memory.allocate(abi.REQUEST_BUFFER_BYTES)
             else:
                 self._memory.grow_to(snapshot.memory_bytes)
-                self._memory.patch(*snapshot.columns)
+                for columns in snapshot.layers:
+                    self._memory.patch(*columns)
                 words[Word.REQUEST_AT] = self._memory.checked(snapshot.request, abi.REQUEST_BUFFER_BYTES)
                 self.host.calls = snapshot.calls
             if self._fuelled:
@@ -280,6 +282,11 @@ class Instance(CheckedSandbox):
             self.host.calls, self.guest_seconds, self.fuel, self.last_fuel = counted
             if not self.closed:
                 words[Word.TOLD], words[_TOOK_NS] = ended
+
+    @property
+    def tie(self) -> str:
+        """See `Sandbox`."""
+        return "it is being debugged: end that first" if self._debugger is not None else super().tie
 
     def observe(self, observer: Observer) -> None:
         """See `Sandbox`."""
@@ -483,17 +490,33 @@ class Instance(CheckedSandbox):
 
     def snapshot(self, info: dict[str, Any]) -> Snapshot:
         """See `Sandbox`."""
-        memory, host = self._memory, self.host
-        return Snapshot(
-            self._engine.image,
-            host.node,
-            info,
-            memory.size,
-            *memory.differences(self._engine.stores.pristine()),
-            int(self._words[Word.REQUEST_AT]),
-            host.calls,
-            self.position,
-            clocks.state_of(self._words, host.outside),
+        return self._taken(Snapshot, info, *self._memory.differences(self._engine.stores.pristine()))
+
+    def difference(self, info: dict[str, Any], base: Base) -> Snapshot:
+        """See `Sandbox`."""
+        memory, of = self._memory, base.snapshot
+        if of.image != self._engine.image or of.memory_bytes > memory.size:
+            return self.snapshot(info)
+        columns = memory.differences(base.memory(self._engine), of.pages)
+        return self._taken(partial(Difference, base=base), info, *columns)
+
+    def _taken(
+        self, kind: Callable[..., Snapshot], info: dict[str, Any], pages: bytes, masks: bytes, words: bytes
+    ) -> Snapshot:
+        """A snapshot with these columns."""
+        host = self.host
+        return kind(
+            image=self._engine.image,
+            name=host.node,
+            info=info,
+            memory_bytes=self._memory.size,
+            pages=pages,
+            masks=masks,
+            words=words,
+            request=int(self._words[Word.REQUEST_AT]),
+            calls=host.calls,
+            stream=self.position,
+            outside=clocks.state_of(self._words, host.outside),
         )
 
     def cancel(self, serial: int = 0, number: int = 0) -> bool:

@@ -15,6 +15,8 @@ from cloche._html import table
 if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
     from cloche._requests import DebugHandler, ServiceHandler
+    from cloche._sandbox.carried import Carried
+    from cloche._sandbox.difference import Base
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.tape import Tape
     from cloche._wasm import FrameInfo
@@ -292,6 +294,16 @@ class Sandbox(Protocol):
         Args:
             info: the guest's description of the node, see `Node.info`.
         """
+
+    def difference(self, info: dict[str, Any], base: Base) -> Snapshot:
+        """As `snapshot`, but as a `Difference` from `base` if the sandbox can make one, for a state that is to be stored."""
+
+    def carried(self) -> Carried:
+        """What the node goes on with in another sandbox, beside the guest's state."""
+
+    @property
+    def tie(self) -> str:
+        """What ties the node to this very sandbox, so that it cannot be parked, as the end of a sentence; "": nothing does."""
 
     def take_checkpoint(self) -> None:
         """Make the current state the one to continue from after a break, if the sandbox recovers from breaks."""

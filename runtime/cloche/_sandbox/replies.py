@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cloche._codec import REFUSED, Codec, refused_reply
 from cloche._records import LogRecord, StreamPosition
+from cloche._sandbox.carried import Carried
 from cloche._sandbox.failures import raise_failure
 from cloche._sandbox.interface import Stats
+from cloche._sandbox.request_handlers import go_on_with, quotas
 from cloche._sandbox.termination import ADVISED, interruption, name_limit, with_data
 from cloche._wasm import HasCallState, Stop
 from cloche.errors import ClocheError, ClosedError, NodeRaisedError, ProtocolError
@@ -22,6 +24,7 @@ from cloche_wire import Op, Reply
 
 if TYPE_CHECKING:
     from cloche._requests import DebugHandler, ServiceHandler
+    from cloche._sandbox.difference import Base
     from cloche._sandbox.interface import Observer, Recorded, Watch
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.termination import CallUsage
@@ -305,6 +308,45 @@ class CheckedSandbox(HasCallState, ABC):
             self.services.continue_from(other.services)
         if other.observer is not None and self.observer is None:
             self.observe(other.observer)
+
+    def difference(self, info: dict[str, Any], base: Base) -> Snapshot:
+        """See `Sandbox`. Only an `Instance` makes differences."""
+        return self.snapshot(info)
+
+    def carried(self) -> Carried:
+        """See `Sandbox`."""
+        return Carried(
+            seconds=self.guest_seconds,
+            dropped_records=self.dropped_records,
+            fuel=self.fuel,
+            last_fuel=self.last_fuel,
+            quotas=quotas(self.host),
+            seed=self.host.seed,
+        )
+
+    def carry(self, carried: Carried) -> None:
+        """Go on from what the node has used in the sandbox before this one.
+
+        Raises:
+            ClocheError: it is malformed.
+        """
+        if self.watch is not None:
+            self.watch.inherit(carried.seconds)
+        self.guest_seconds += carried.seconds
+        self.dropped_records += carried.dropped_records
+        self.fuel, self.last_fuel = self.fuel + carried.fuel, carried.last_fuel
+        self.host.seed = self.host.seed or carried.seed
+        if carried.quotas:
+            go_on_with(carried.quotas, self.host)
+
+    @property
+    def tie(self) -> str:
+        """See `Sandbox`."""
+        if self.observer is not None:
+            return "it is being profiled: end that first"
+        if self.services is not None and self.services.abandoned.count:
+            return "services that it called and that were given up still run: park it when they have ended"
+        return ""
 
     def canceller(self) -> Callable[[], bool]:
         """See `Sandbox`."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from cloche._requests import ServiceHandler
+from cloche._requests import RequestRouter, ServiceHandler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cloche._files import FileHandler
     from cloche._requests import RequestHandler
     from cloche._sandbox.sinks import Sink
     from cloche._wasm import CallState
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from cloche.mounts import Mount
     from cloche.services import Service
 
-__all__ = ["request_handlers"]
+__all__ = ["go_on_with", "quotas", "request_handlers"]
 
 
 def request_handlers(grants: Grants, limits: Limits, host: CallState, logger: Sink) -> list[RequestHandler]:
@@ -45,3 +46,32 @@ def request_handlers(grants: Grants, limits: Limits, host: CallState, logger: Si
         # must be last: it opens descriptors, which leak if a later constructor raises
         found.append(FileHandler(mounts, limits))
     return found
+
+
+def quotas(host: CallState) -> bytes:
+    """What the node of `host` has added to its mounts, for `go_on_with`; empty if that is nothing."""
+    handler = _files_of(host)
+    return b"" if handler is None else handler.quotas()
+
+
+def go_on_with(quotas: bytes, host: CallState) -> None:
+    """Count what a node has added to its mounts in an earlier sandbox as added in this one.
+
+    Args:
+        quotas: from `quotas`; they may be a stranger's.
+        host: state of the node's calls.
+
+    Raises:
+        ClocheError: they are malformed.
+    """
+    handler = _files_of(host)
+    if handler is not None:
+        handler.go_on_with(quotas)
+
+
+def _files_of(host: CallState) -> FileHandler | None:
+    if not isinstance(host.router, RequestRouter):
+        return None
+    from cloche._files import FileHandler  # as in `request_handlers`
+
+    return next((handler for handler in host.router.handlers if isinstance(handler, FileHandler)), None)

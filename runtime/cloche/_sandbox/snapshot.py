@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import ge
 from typing import Any, Final, Self
@@ -21,7 +21,7 @@ from cloche._wasm.clocks import check_state
 from cloche.errors import ClocheError
 from cloche.texts import name as cleaned
 
-__all__ = ["Snapshot", "checked"]
+__all__ = ["Snapshot", "checked", "described", "read_sections", "sections"]
 
 _KIND: Final = "snapshot"
 _VERSION: Final = 2
@@ -107,6 +107,11 @@ class Snapshot:
         return self.pages, self.masks, self.words
 
     @property
+    def layers(self) -> tuple[tuple[bytes, bytes, bytes], ...]:
+        """Columns that make the memory if they are written over the image's one after another."""
+        return (self.columns,)
+
+    @property
     def size_bytes(self) -> int:
         """Bytes that the state takes in this process. `to_bytes` compresses it."""
         return sum(map(len, self.columns))
@@ -146,18 +151,7 @@ class Snapshot:
         Args:
             key: up to 64 bytes. With a key the digest also proves that the bytes were made by a holder of the key.
         """
-        about = {
-            "image": self.image,
-            "name": self.name,
-            "info": self.info,
-            "memory_bytes": self.memory_bytes,
-            "request": self.request,
-            "calls": self.calls,
-            "stream": self.stream,
-            "outside": dict(self.outside),
-        }
-        columns = {name: getattr(self, name) for name in _COLUMNS}
-        return _container.write(_KIND, _VERSION, {"about": _container.json_bytes(about), **columns}, key=key)
+        return _container.write(_KIND, _VERSION, sections(self), key=key)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, key: bytes = b"", max_bytes: int = 256 << 20) -> Snapshot:
@@ -181,17 +175,66 @@ class Snapshot:
                 "made it"
             )
         content = _container.read(data, _KIND, _VERSION, key=key, max_bytes=2 * _MOST_MEMORY)
-        taken = sum(map(content.size, _COLUMNS))
-        if taken > max_bytes + max_bytes // _SHARE:
-            raise ClocheError(f"the snapshot takes {taken} bytes, over max_bytes={max_bytes}")
-        about = _container.json_map(content.section("about", _MAX_ABOUT), "the snapshot's description")
-        try:
-            stream = _position(about.pop("stream"))
-            about["name"] = cleaned(about["name"])
-            pages, masks, words = map(content.section, _COLUMNS)
-            return checked(cls(stream=stream, pages=pages, masks=masks, words=words, **about))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            raise ClocheError(f"the snapshot cannot be read: {error}") from error
+        return read_sections(content, described(content), max_bytes, cls)
+
+
+def sections(snapshot: Snapshot, **more: Any) -> dict[str, bytes]:
+    """The sections of a container with a snapshot. `read_sections` reads them.
+
+    Args:
+        snapshot: the snapshot.
+        **more: what else its description shall have, as JSON.
+    """
+    about = {
+        "image": snapshot.image,
+        "name": snapshot.name,
+        "info": snapshot.info,
+        "memory_bytes": snapshot.memory_bytes,
+        "request": snapshot.request,
+        "calls": snapshot.calls,
+        "stream": snapshot.stream,
+        "outside": dict(snapshot.outside),
+        **more,
+    }
+    return {"about": _container.json_bytes(about), **dict(zip(_COLUMNS, snapshot.columns, strict=True))}
+
+
+def described(content: _container.Container) -> dict[str, Any]:
+    """The description that `sections` made, of a stranger's container.
+
+    Raises:
+        ClocheError: it cannot be read.
+    """
+    return _container.json_map(content.section("about", _MAX_ABOUT), f"the {content.kind}'s description")
+
+
+def read_sections(
+    content: _container.Container,
+    about: dict[str, Any],
+    max_bytes: int,
+    kind: Callable[..., Snapshot] = Snapshot,
+) -> Snapshot:
+    """Check and read the sections of a stranger's container with a snapshot.
+
+    Args:
+        content: the container.
+        about: from `described`, without what `sections` was given beside the snapshot.
+        max_bytes: see `Snapshot.from_bytes`.
+        kind: makes the snapshot of its fields.
+
+    Raises:
+        ClocheError: they are too large, or do not fit together.
+    """
+    taken = sum(map(content.size, _COLUMNS))
+    if taken > max_bytes + max_bytes // _SHARE:
+        raise ClocheError(f"the {content.kind} takes {taken} bytes, over max_bytes={max_bytes}")
+    try:
+        stream = _position(about.pop("stream"))
+        about["name"] = cleaned(about["name"])
+        pages, masks, words = map(content.section, _COLUMNS)
+        return checked(kind(stream=stream, pages=pages, masks=masks, words=words, **about))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ClocheError(f"the {content.kind} cannot be read: {error}") from error
 
 
 def checked(snapshot: Snapshot) -> Snapshot:

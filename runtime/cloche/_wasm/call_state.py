@@ -64,15 +64,17 @@ class CallState:
         router: carries out the guest's requests; None if nothing is granted to the guest.
         deadline: time of `time.monotonic` at which the current call is told to stop; None if it has no deadline.
         in_pool: whether the node is one of a pool's.
+        seed: 32 bytes with which the guest's random generators were seeded last; empty: not known.
     """
 
-    __slots__ = ("_cancelled", "_wake", "calls", "deadline", "in_pool", "node", "outside", "router")
+    __slots__ = ("_cancelled", "_wake", "calls", "deadline", "in_pool", "node", "outside", "router", "seed")
 
     def __init__(self, node: str = "", outside: ClockAndRandomState = REAL) -> None:
         self.node = node
         self.outside = outside
         self.calls = 0
         self.in_pool = False
+        self.seed = b""
         self.deadline: float | None = None
         self._cancelled = -1
         self.router: Router | None = None

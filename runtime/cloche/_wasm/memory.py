@@ -360,14 +360,15 @@ class Memory:
             start, end = PAGE_BYTES * first, PAGE_BYTES * (first + count)
             view[start:end] = source[start:end]
 
-    def differences(self, image: Memory) -> tuple[bytes, bytes, bytes]:
-        """Where this memory differs from the image's, as columns for `patch`; docs/reference/recordings.md explains them.
+    def differences(self, image: Memory, also: bytes = b"") -> tuple[bytes, bytes, bytes]:
+        """Where this memory differs from another, as columns for `patch`; docs/reference/recordings.md explains them.
 
         What calls have left where nobody reads it any more (the stack, the log ring, the notice) is overwritten with the image's
         bytes.
 
         Args:
-            image: linear memory of a guest that has never run.
+            image: linear memory of a guest that has never run: the image's own bytes, or those with differences of its own.
+            also: numbers of pages, ascending, in which `image` has differences of its own, as `patch` takes them.
 
         Returns:
             the numbers of the pages that differ; their masks; and their words that differ.
@@ -378,6 +379,8 @@ class Memory:
         written = array("I")
         for first, count in self.dirty_runs():
             written.extend(range(first, first + count))
+        if also and (missing := set(memoryview(also).cast("I")).difference(written)):
+            written = array("I", sorted((*written, *missing)))
         masks = memoryview(bytearray(MASK_BYTES * len(written)))
         masks_at = address_of(masks) if written else 0
         found = (ctypes.c_uint64 * 2)()

@@ -92,10 +92,18 @@ class StorePool:
         """The linear memory of a store whose guest never runs: the image's own bytes. It lives while the caller refers to it."""
         image = self._image
         if image is None:
-            image = Memory(Slot(self._engine))
+            image = self.unused()
             if not self._closed:
                 self._image = image
         return image
+
+    def unused(self) -> Memory:
+        """The linear memory of a new store whose guest never runs, for the caller alone. It lives while the caller refers to it.
+
+        Raises:
+            ClocheError: this process has no memory or address space left for a new store.
+        """
+        return Memory(Slot(self._engine))
 
     def close(self) -> None:
         """Free the idle stores, and keep none from now on."""
