@@ -285,12 +285,16 @@ class _Host:
             waiting, self._waiting = self._waiting, set()
         for future in waiting:
             future.set_exception(self._loss)
-        self._actor = None  # it holds a future of Dask's as well
-        self._made.release()  # if the worker lives, it frees the actor
+        self._client.loop.add_callback(self._free)
+
+    async def _free(self) -> None:
+        """Have the worker free the actor, if it lives."""
+        with suppress(Exception):
+            await self._made.cancel()
 
 
 class Serving:
-    """The actor at a worker. Dask may bring the calls out of order, since each has a connection of its own: it puts them into order.
+    """The actor at a worker. It puts the calls into order: each comes by a connection of its own, so that one may overtake another.
 
     Args:
         name: the host's name.

@@ -1,4 +1,4 @@
-"""`check_versions`: whether a host has the same versions as the driver. They send each other pickles, which may differ otherwise."""
+"""`check_versions`: whether a host has the same versions as the driver: they send each other pickles, which differ otherwise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def check_versions(host: str, theirs: Mapping[str, Any]) -> None:
 
     if theirs["cloche"] != __version__:
         raise ClocheError(
-            f"the host {host} has Cloche {theirs['cloche']}, and this process has {__version__}: install the same version in both places"
+            f"the host {host} has Cloche {theirs['cloche']}, and this process has {__version__}: install the same version in both "
+            "places"
         )
     if _minor(theirs["python"]) != _minor(platform.python_version()):
         raise ClocheError(
