@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from cloche._recording.recorder import version
 from cloche.errors import ClocheError
 
 __all__ = ["check_versions"]
@@ -21,11 +22,10 @@ def check_versions(host: str, theirs: Mapping[str, Any]) -> None:
     Raises:
         ClocheError: its version of Cloche or Python is another one than here.
     """
-    from cloche import __version__
-
-    if theirs["cloche"] != __version__:
+    ours = version()
+    if theirs["cloche"] != ours:
         raise ClocheError(
-            f"the host {host} has Cloche {theirs['cloche']}, and this process has {__version__}: install the same version in both "
+            f"the host {host} has Cloche {theirs['cloche']}, and this process has {ours}: install the same version in both "
             "places"
         )
     if _minor(theirs["python"]) != _minor(platform.python_version()):
