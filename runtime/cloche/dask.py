@@ -11,7 +11,7 @@ import pickle
 import socket
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
@@ -27,7 +27,6 @@ from cloche import cluster
 from cloche._sandbox.sinks import Sink
 from cloche.cluster import Bundle, Host, HostLost, Pending, Server
 from cloche.cluster._messages import Done, Raised, Reply, raised
-from cloche.cluster._versions import check_versions
 from cloche.errors import ClocheError, ClosedError, EncodeError
 
 __all__ = ["Cluster"]
@@ -134,7 +133,7 @@ class Cluster(cluster.Cluster):
         with self._lock:
             gone = [self._hosts.pop(address) for address in self._hosts.keys() - there]
             for address in sorted(there - self._hosts.keys()):
-                self._hosts[address] = host = _Host(self._client, address)
+                self._hosts[address] = host = _Host(self._client, address, self.check)
                 if self._thread.is_alive():
                     host.ready.add_done_callback(_warn)
         for host in gone:
@@ -197,14 +196,18 @@ class _Host:
     Args:
         client: a client of its scheduler.
         address: the worker's address.
+        check: checks what it says to "hello".
     """
 
-    def __init__(self, client: distributed.Client, address: str) -> None:
+    def __init__(
+        self, client: distributed.Client, address: str, check: Callable[[str, Mapping[str, Any]], None]
+    ) -> None:
         self.name = address
         self.machine: str = get_address_host(address)
         self.labels = frozenset({address, self.machine})
         self.ready: Future[None] = Future()
         self._client = client
+        self._check = check
         self._lock = threading.Lock()
         self._orders = 0
         self._waiting: set[Future[Any]] = set()
@@ -226,7 +229,7 @@ class _Host:
             hello: Done | Raised = await asyncio.wrap_future(self.ask("hello"))
             if isinstance(hello, Raised):
                 raise hello.rebuilt()
-            check_versions(self.name, hello.value)
+            self._check(self.name, hello.value)
         except Exception as error:
             if self._loss is None and not isinstance(error, ClocheError):
                 error = ClocheError(
