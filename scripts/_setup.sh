@@ -30,6 +30,16 @@ need_docs() {
     touch .venv/docs
 }
 
+need_ray() {
+    # An environment of its own: the other tests run as for people who have no Ray.
+    [ "$(cat .venv/stamp)" = "$(cat build/ray/stamp 2>/dev/null)" ] && return
+    say "making the virtual environment build/ray (once)"
+    .venv/bin/python -m venv --clear build/ray
+    build/ray/bin/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.1'
+    build/ray/bin/python -m pip install -q --disable-pip-version-check --editable '.[numpy,ray]' --group ray-tests
+    cp .venv/stamp build/ray/stamp
+}
+
 need_core() {
     .venv/bin/python runtime/native/build.py > /dev/null
 }
