@@ -16,6 +16,7 @@ from cloche._runtime.runtime import Isolation
 from cloche._sandbox.instance import Instance
 from cloche._wasm.engine import Engine, Module
 from tests.fake_guests import guest
+from tests.forked import Forking, forking
 from tests.limits import patient
 from tests.tiers import split
 
@@ -103,6 +104,13 @@ def runtime(runtimes: Callable[[Isolation], cloche.Runtime], isolation: Isolatio
 def epoch_runtime(recorder: Recorder) -> Iterator[cloche.Runtime]:
     """As `runtime`, with deadlines by epochs, where that is not the default."""
     with cloche.Runtime(logger=recorder, limits=patient(), metering="epoch") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Forking]:
+    """Runs the command line in processes that start fast."""
+    with forking() as made:
         yield made
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from cloche.metering import DEFAULT_METERING
 from cloche_bench import results
+from tests.forked import Forking
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 BRIEF = ("--seconds", "0.005")
@@ -54,17 +56,10 @@ class Ticks:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, forked: Forking) -> Run:
     """Run ``cloche bench`` with some arguments in a folder that has nodes.py."""
     (tmp_path / "nodes.py").write_text(NODES)
-
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cloche.cli", "bench", *arguments],
-            cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-
-    return call
+    return partial(forked.run, "bench", cwd=tmp_path)
 
 
 def cases(path: Path) -> dict[str, dict[str, Any]]:

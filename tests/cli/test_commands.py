@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from cloche_wire import abi
+from tests.forked import Forking
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -68,17 +69,10 @@ def shout(item):
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, forked: Forking) -> Run:
     """Run ``cloche`` with some arguments in an empty folder that has nodes.py."""
     (tmp_path / "nodes.py").write_text(NODES)
-
-    def call(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cloche.cli", *arguments],
-            cwd=tmp_path, input=stdin, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-
-    return call
+    return partial(forked.run, cwd=tmp_path)
 
 
 def test_sound_goes_in_and_comes_out(run: Run, tmp_path: Path) -> None:

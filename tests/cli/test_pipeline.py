@@ -21,6 +21,7 @@ import cloche.pipeline
 from cloche.cli import _manifest
 from cloche.cli._app import app
 from cloche.cli._journal import Journal
+from tests.forked import Forking
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 NODES = """
@@ -97,14 +98,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(folder: Path) -> Run:
-    def call(line: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cloche.cli", *line.split()],
-            cwd=folder, input=stdin, capture_output=True, text=True, timeout=200, check=False,
-        )  # fmt: skip
-
-    return call
+def run(folder: Path, forked: Forking) -> Run:
+    return lambda line, stdin="": forked.run(*line.split(), cwd=folder, stdin=stdin)
 
 
 def lines(text: str) -> list[Any]:
@@ -416,7 +411,7 @@ def test_a_reader_that_has_enough_ends_the_run_silently(folder: Path) -> None:
 
 
 @pytest.mark.image
-def test_a_killed_run_goes_on(folder: Path) -> None:
+def test_a_killed_run_goes_on(folder: Path, run: Run) -> None:
     """SIGKILL leaves no time for anything; the input is a pipe, which is given again from its beginning."""
     line = "run p.json --input - --output out.jsonl --checkpoint at --checkpoint-every 4"
     items = (folder / "ten.jsonl").read_text() * 10
@@ -432,10 +427,7 @@ def test_a_killed_run_goes_on(folder: Path) -> None:
         while not (folder / "at").exists():
             until_the_node(url, "Total", 47)
         process.kill()
-    done = subprocess.run(
-        [sys.executable, "-m", "cloche.cli", *f"{line} --resume at --quiet".split()],
-        cwd=folder, input=items, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    done = run(f"{line} --resume at --quiet", items)
     assert done.returncode == 0, done.stderr
     totals = [*itertools.accumulate([*range(10)] * 10), {"total": 450}]
     assert lines((folder / "out.jsonl").read_text()) == totals

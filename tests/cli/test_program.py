@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import cloche
+from tests.forked import Forking
 
 NODES = """
 import logging, time
@@ -49,10 +50,12 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def run(folder: Path) -> Run:
+def run(folder: Path, forked: Forking) -> Run:
     """Run ``python -m cloche`` in the folder of the nodes."""
 
     def call(line: str, **options: object) -> subprocess.CompletedProcess[str]:
+        if not options:
+            return forked.run(*line.split(), cwd=folder, env=ENVIRONMENT)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT} | options
         return subprocess.run(
             [*COMMAND, *line.split()], cwd=folder, text=True, timeout=300, check=False, **streams  # type: ignore[call-overload]
@@ -62,7 +65,7 @@ def run(folder: Path) -> Run:
 
 
 def test_version(run: Run) -> None:
-    assert run("--version").stdout == f"cloche {cloche.__version__}\n"
+    assert run("--version", env=ENVIRONMENT).stdout == f"cloche {cloche.__version__}\n"
 
 
 @pytest.mark.parametrize("line", ["", "run ", "check ", "bench ", "image ", "image prepare "])

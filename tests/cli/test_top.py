@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloche.cli import _top
+from tests.forked import Forking
 
 NODE: dict[str, Any] = {
     "id": 1, "name": "Denoise", "busy": False, "calls": 1000, "seconds": 0.5, "p50_s": None, "p99_s": 0.5, "memory_bytes": 32 << 20,
@@ -58,15 +60,12 @@ with cloche.Runtime() as runtime, runtime.load(cloche.Source("def f(x): return x
 """
 
 
-def test_another_process_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_is_shown(tmp_path: Path, forked: Forking) -> None:
     """As a table, and as JSON; when it has ended, that is said."""
     tmp_path.chmod(0o700)
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "CLOCHE_TOP": "1"}
 
-    def top(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cloche", "top", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
+    top = partial(forked.run, "top", cwd=tmp_path, env=environment)
     done = top()
     assert done.returncode == 1 and "CLOCHE_TOP=1" in done.stderr
     with subprocess.Popen(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 import cloche
 from cloche.replay import Recording
 from cloche.replay.debugging import debugging
-from tests.debug.client import PATIENCE_S
+from tests.forked import Forking
 
 PROGRAM = """\
 import random, time
@@ -63,17 +61,11 @@ def test_a_failed_call_backwards(recording: Recording, runtime: cloche.Runtime) 
     assert printed.count("ZeroDivisionError: float division by zero (leaves the node)") == 2
 
 
-def test_the_command(recording: Recording, tmp_path: Path) -> None:
+def test_the_command(recording: Recording, tmp_path: Path, forked: Forking) -> None:
     """On another day, on another machine."""
     recording.save(tmp_path / "failed.cloche")
-    done = subprocess.run(
-        [sys.executable, "-m", "cloche", "debug", "failed.cloche"],
-        cwd=tmp_path, input="n\nc\nbn\nc\nc\n", capture_output=True, text=True, timeout=PATIENCE_S, check=True,
-    )  # fmt: skip
+    done = forked.run("debug", "failed.cloche", cwd=tmp_path, stdin="n\nc\nbn\nc\nc\n")
+    assert done.returncode == 0, done.stderr
     assert "-> began = time.time()" in done.stdout
     assert "ZeroDivisionError" in done.stderr
-    refused = subprocess.run(
-        [sys.executable, "-m", "cloche", "debug", "failed.cloche", "--seed", "1"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
-    assert refused.returncode == 2
+    assert forked.run("debug", "failed.cloche", "--seed", "1", cwd=tmp_path).returncode == 2

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.forked import Forking
 from tests.loading import module_at
 
 TREE = Path(__file__).parents[2]
@@ -27,22 +27,25 @@ def module(name: str) -> ModuleType:
     return module_at(FOLDER / f"{name}.py", f"example_{name}")
 
 
-def run(folder: Path, *arguments: str | Path) -> tuple[list[Any], str]:
+Run = Callable[..., tuple[list[Any], str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, forked: Forking) -> Run:
     """Outputs of a pipeline, and what was said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cloche.cli", "run", *map(str, arguments)],
-        cwd=folder, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+    def call(*arguments: str | Path) -> tuple[list[Any], str]:
+        done = forked.run("run", *map(str, arguments), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+    return call
 
 
-def test_the_table_gives_a_total_for_each_customer(tmp_path: Path) -> None:
+def test_the_table_gives_a_total_for_each_customer(run: Run, tmp_path: Path) -> None:
     """As computed here from the same file; the rows that make no sense are told."""
     letters = tmp_path / "refused.jsonl"
-    found, said = run(
-        tmp_path, FOLDER / "orders.toml", "--input", FOLDER / "orders.csv", "--dead-letters", letters
-    )  # fmt: skip
+    found, said = run(FOLDER / "orders.toml", "--input", FOLDER / "orders.csv", "--dead-letters", letters)
     rates = {"EUR": 1.0, "USD": 0.86, "GBP": 1.15}
     wanted: dict[str, list[float]] = {}
     refused = []
@@ -74,12 +77,10 @@ BURSTS = [(1.0, 2.2, 120.0), (3.0, 3.8, 220.0)]
 
 
 @pytest.mark.parametrize("chunk", [1000, 4096])
-def test_speech_is_found_and_described(tmp_path: Path, chunk: int) -> None:
+def test_speech_is_found_and_described(run: Run, tmp_path: Path, chunk: int) -> None:
     """Where it is, and its pitch, whatever the size of the chunks."""
     soundfile.write(tmp_path / "in.wav", talk(BURSTS, 5.0), RATE)
-    found, said = run(
-        tmp_path, FOLDER / "speech.json", "--input", "in.wav", "--allow-native", "resample", "--chunk", str(chunk)
-    )  # fmt: skip
+    found, said = run(FOLDER / "speech.json", "--input", "in.wav", "--allow-native", "resample", "--chunk", str(chunk))
     assert [(one["start"], one["end"]) for one in found] == [
         (pytest.approx(start, abs=0.05), pytest.approx(end, abs=0.05)) for start, end, _ in BURSTS
     ]
@@ -87,10 +88,10 @@ def test_speech_is_found_and_described(tmp_path: Path, chunk: int) -> None:
     assert "resample  native" in said and "features  wasm" in said
 
 
-def test_the_pipeline_gives_what_the_nodes_give(tmp_path: Path) -> None:
+def test_the_pipeline_gives_what_the_nodes_give(run: Run, tmp_path: Path) -> None:
     """One after the other in native Python: threads, sandboxes and batches change nothing."""
     soundfile.write(tmp_path / "in.wav", talk(BURSTS, 5.0), RATE, subtype="FLOAT")
-    found, _ = run(tmp_path, FOLDER / "speech.json", "--input", "in.wav", "--allow-native", "all", "--quiet")
+    found, _ = run(FOLDER / "speech.json", "--input", "in.wav", "--allow-native", "all", "--quiet")
     speech, resample = module("speech"), module("resample")
     nodes = [resample.Resample(RATE, 8000), speech.Gate(8000), speech.Voice(8000), speech.Features(8000)]
     values: list[Any] = list(soundfile.blocks(tmp_path / "in.wav", 4096, dtype="float32"))
