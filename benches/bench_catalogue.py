@@ -35,8 +35,14 @@ def made() -> Iterator[dict[str, Contender]]:
         contender.close()
 
 
+SLOW = {f"pyperformance/{name}" for name in ("fannkuch", "generators", "pidigits", "raytrace", "regex_dna", "scimark")}
+
+
+@pytest.mark.sampled
 @pytest.mark.parametrize("contender", ["native", "epoch"])
-@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.id, marks=[pytest.mark.thorough] * (case.id in SLOW)) for case in CASES]
+)
 def bench_case(benchmark: Any, made: dict[str, Contender], case: Case, contender: str) -> None:
     """One case with one contender. The first result of each contender has to be the same."""
     benchmark.group = case.id

@@ -25,7 +25,7 @@ from typing import Any
 __all__ = ["Forking", "forking"]
 
 _MOST = 1 << 20
-_MODULES = "asyncio", "hypothesis", "numpy", "pydantic", "rich.live", "rich.table", "soundfile", "structlog", "yaml"
+_MODULES = "asyncio", "numpy", "pydantic", "rich.live", "rich.table", "soundfile", "structlog", "yaml"
 _TREE = Path(__file__).parents[1]
 
 
@@ -119,6 +119,8 @@ def _serve(control: socket.socket) -> list[str]:
 
 
 def _import_all() -> None:
+    from hypothesis import given, strategies
+
     import cloche
     import cloche.cli
 
@@ -129,6 +131,7 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(cloche.cli.__path__, "cloche.cli."):
         if "_main" not in module.name:  # those that are run
             importlib.import_module(module.name)
+    given(strategies.none())(lambda _: None)()  # it looks for generators of numbers once, by the collector
     gc.collect()
     gc.freeze()
     threads = threading.active_count(), len(os.listdir("/proc/self/task"))

@@ -68,6 +68,7 @@ def test_version(run: Run) -> None:
     assert run("--version", env=ENVIRONMENT).stdout == f"cloche {cloche.__version__}\n"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("line", ["", "run ", "check ", "bench ", "image ", "image prepare "])
 def test_h_is_help(run: Run, line: str) -> None:
     short, long = run(f"{line}-h"), run(f"{line}--help")
@@ -124,6 +125,7 @@ def begun(folder: Path, line: str, *, items: bytes, mark: bytes = b"it has begun
     return process
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("entry", "items"), [("endless", b"2\n"), ("asleep", b"2\n"), ("endless", b"")], ids=["computes", "sleeps", "waits"]
 )
@@ -229,6 +231,7 @@ def test_results_for_a_stdout_that_is_closed_are_an_error(folder: Path, run: Run
     assert "Bad file descriptor" in done.stderr
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize("kind", ["pipe", "file"])
 def test_stdout_by_another_name_is_written_in_place(folder: Path, name: str, kind: str) -> None:

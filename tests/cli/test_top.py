@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cloche.cli import _top
 from tests.forked import Forking
 
