@@ -18,9 +18,9 @@ NODES = 1_000_000
 
 
 @pytest.fixture(scope="session")
-def native_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def native_module() -> Any:
     try:
-        return build.load(build.build(tmp_path_factory.mktemp("native")))
+        return build.load(build.build())
     except build.Unavailable as reason:
         pytest.skip(f"the codec cannot be built natively: {reason}")
 

@@ -16,9 +16,7 @@ import random
 import resource
 import signal
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -253,12 +251,11 @@ def main() -> None:
     if not options.plain and "LD_PRELOAD" not in os.environ:
         environment = {**os.environ, **build.address_sanitizer()}
         os.execve(sys.executable, [sys.executable, "-m", "tests.codec.fuzz", *sys.argv[1:]], environment)
-    with tempfile.TemporaryDirectory() as folder:
-        native = build.load(build.build(Path(folder)))
-        if options.frame:
-            Target(native).run(bytes.fromhex(options.frame))
-            return
-        done, passed = run(native, options.seed, options.frames, options.seconds, progress=True)
+    native = build.load(build.build())
+    if options.frame:
+        Target(native).run(bytes.fromhex(options.frame))
+        return
+    done, passed = run(native, options.seed, options.frames, options.seconds, progress=True)
     print(f"{done} frames, {passed} of them passed the validator, none did harm (seed {options.seed})")
 
 

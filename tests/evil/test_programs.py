@@ -126,6 +126,7 @@ def test_program_of_endless_time_ends_under_epochs_too(epoch_runtime, program, e
         assert node.process(1) == 2
 
 
+@pytest.mark.sampled
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("grace_s", [0.0, 0.1], ids=["hard", "soft"])
 @pytest.mark.parametrize("metering", ["epoch", "guard"])

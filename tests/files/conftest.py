@@ -21,9 +21,9 @@ READ, WRITE, CREATE, EXCLUSIVE, TRUNCATE, DIRECTORY = (1 << bit for bit in range
 
 
 @pytest.fixture(scope="session")
-def files_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files_module() -> Path:
     try:
-        return build.build_files(tmp_path_factory.mktemp("files"))
+        return build.build_files()
     except build.Unavailable as reason:
         pytest.skip(f"the file code cannot be built natively: {reason}")
 

@@ -111,6 +111,7 @@ class Side:
         return found
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(4))
 def test_scratch_and_a_mount_answer_alike(files, mounted, tmp_path, seed):
     """The host's kernel is the specification: contents, positions, sizes, listings and errors, after every step."""

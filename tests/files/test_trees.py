@@ -183,7 +183,7 @@ def _again(factory: pytest.TempPathFactory, shutil: Any, build: Any) -> Any:
     """The file code with a state of its own, for each example."""
     if not _module:
         try:
-            _module.append(build.build_files(factory.mktemp("module")))
+            _module.append(build.build_files())
         except build.Unavailable as reason:
             pytest.skip(f"the file code cannot be built natively: {reason}")
     copy = factory.mktemp("copy") / _module[0].name

@@ -180,6 +180,7 @@ def test_metaclass_that_raises(load):
     assert load(source, "N").failure(0)["type"] == "E"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("exception", "name", "message"),
     [("SystemExit(3)", "SystemExit", "3"), ("KeyboardInterrupt", "KeyboardInterrupt", ""), ("GeneratorExit", "GeneratorExit", ""),

@@ -11,6 +11,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from tests.compiled import kept
+
 HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "runtime" / "native"
 CORE_SOURCES = (
@@ -122,12 +124,18 @@ def launcher(sanitizer: str) -> list[str]:
     return [setarch, platform.machine(), "-R"] if setarch and sanitizer == "thread" else []
 
 
-def program(folder: Path, sanitizer: str = "") -> Path:
-    """Compile the program into `folder`.
+def program(sanitizer: str = "") -> Path:
+    """The program under a sanitizer.
 
     Raises:
         Unavailable: the compiler has no such sanitizer.
     """
+    name = f"native-{sanitizer.partition(',')[0] or 'plain'}"
+    command = [*compiler(), *_options(sanitizer), *WRAPPED]
+    return kept(name, lambda folder: _program(folder, sanitizer), command, [CORE, HERE])
+
+
+def _program(folder: Path, sanitizer: str) -> Path:
     if sanitizer == "address,undefined" and not sanitizer_works(sanitizer, folder):
         sanitizer = "undefined"  # the pinned compiler has no AddressSanitizer
     if sanitizer and not sanitizer_works(sanitizer, folder):
@@ -142,8 +150,13 @@ def program(folder: Path, sanitizer: str = "") -> Path:
     return made
 
 
-def library(folder: Path, sanitizer: str) -> Path:
-    """Compile the core alone, as the library that Python loads, into `folder`."""
+def library(sanitizer: str) -> Path:
+    """The core alone, as the library that Python loads."""
+    command = [*compiler(), *_options(sanitizer)]
+    return kept("native-library", lambda folder: _library(folder, sanitizer), command, [CORE, HERE])
+
+
+def _library(folder: Path, sanitizer: str) -> Path:
     if not sanitizer_works(sanitizer, folder):
         raise Unavailable(f"{compiler()[0]} has no -fsanitize={sanitizer} that works here")
     made = folder / "libcloche.so"

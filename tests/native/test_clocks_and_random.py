@@ -20,9 +20,9 @@ REAL, MOVING, STANDING = range(3)
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program() -> Path:
     try:
-        return build.program(tmp_path_factory.mktemp("native"), "address,undefined")
+        return build.program("address,undefined")
     except build.Unavailable as reason:
         pytest.skip(str(reason))
 

@@ -22,14 +22,14 @@ SECONDS = 100
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def program() -> Callable[[str], Path]:
     """The program under a sanitizer, compiled by its first use."""
     made: dict[str, Path | build.Unavailable] = {}
 
     def get(sanitizer: str) -> Path:
         if sanitizer not in made:
             try:
-                made[sanitizer] = build.program(tmp_path_factory.mktemp("native"), sanitizer)
+                made[sanitizer] = build.program(sanitizer)
             except build.Unavailable as reason:
                 made[sanitizer] = reason
         found = made[sanitizer]

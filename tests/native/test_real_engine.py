@@ -22,7 +22,7 @@ def test_the_real_engine(tmp_path: Path) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("the sanitizer's library is preloaded as Linux does it")
     try:
-        library = build.library(tmp_path, "address,undefined")
+        library = build.library("address,undefined")
     except build.Unavailable as reason:
         pytest.skip(str(reason))
     names = ("libasan.so", "libubsan.so")

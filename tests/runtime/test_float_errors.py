@@ -229,6 +229,7 @@ def ask(runtime):
         yield node.process
 
 
+@pytest.mark.few(20)
 @pytest.mark.parametrize("name", UFUNCS)
 def test_ufuncs_tell_the_errors_that_native_ones_tell(ask, name):
     """A node that looks for warnings, or raises, decides as it would natively, whatever the values."""
@@ -239,6 +240,7 @@ def test_ufuncs_tell_the_errors_that_native_ones_tell(ask, name):
             assert [one & ~ignored for one in found] == [one & ~ignored for one in wanted], (char, count)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", COMPLEX)
 def test_complex_arithmetic_tells_the_errors_of_its_steps(ask, name):
     """(inf+0j) * (1+1j) is an invalid operation, because of what happens in between."""
@@ -263,6 +265,7 @@ def test_programs_get_the_same_warnings_and_errors(ask, program):
     assert repr(found[0]) == repr(wanted[0])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("function", ALGEBRA)
 def test_linear_algebra_raises_what_it_raises_natively(ask, function, matrix):

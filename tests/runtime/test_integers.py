@@ -417,6 +417,7 @@ np.void(b"x").__class__(2**32)
 """
 
 
+@pytest.mark.few(24)
 @pytest.mark.parametrize("expression", REFUSED.strip().splitlines())
 def test_more_than_the_address_space_is_refused(evaluate, expression):
     """Sizes with a remainder below 2**32 too: cut off to 32 bits they would be small, and memory overwritten."""

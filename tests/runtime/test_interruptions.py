@@ -301,6 +301,7 @@ with cloche.Runtime(isolation=isolation, limits=cloche.Limits(deadline_s=120)) a
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("on_break", ["raise", "restart"])
 @pytest.mark.parametrize("isolation", ["none", "process"])
 def test_no_depth_of_the_stack_leaves_the_lock_held(isolation, on_break):

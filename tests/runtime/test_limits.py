@@ -60,6 +60,7 @@ def metered(request, runtime, epoch_runtime):
     return runtime if request.param == runtime.metering else epoch_runtime
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("code", (all_of_them := HEARD | DEAF | EITHER).values(), ids=all_of_them)
 def test_without_grace_a_deadline_stops_the_node(metered, code):
     """Time in C code, in sleep and in except clauses counts alike."""

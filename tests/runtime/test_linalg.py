@@ -73,6 +73,7 @@ def check(evaluate, expression, size, dtype):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("expression", PRODUCTS.values(), ids=PRODUCTS)
 def test_products(evaluate, expression, dtype):
@@ -81,6 +82,7 @@ def test_products(evaluate, expression, dtype):
         check(evaluate, expression, size, dtype)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("expression", ALGEBRA.values(), ids=ALGEBRA)
 def test_linear_algebra(evaluate, expression, dtype):

@@ -172,13 +172,14 @@ r = seen
     assert outside(folder) == before
 
 
-def test_a_hundred_thousand_files_are_listed_within_the_limits(load, tmp_path):
+def test_very_many_files_are_listed_within_the_limits(load, tmp_path, thorough):
     """In pages: neither the host nor an answer ever holds them all, and the node may stop early."""
-    for index in range(100_000):
+    count = 100_000 if thorough else 25_000  # more than an answer may have
+    for index in range(count):
         os.close(os.open(tmp_path / f"{index:06}", os.O_CREAT | os.O_WRONLY))
     limits = patient(request_bytes=65_536, value_nodes=10_000)
     node = load(EXEC, "f", grants=cloche.Grants(mounts={"/data": tmp_path}), limits=limits)
-    assert node.process("import os; r = len(set(os.listdir('/data')))") == 100_000
+    assert node.process("import os; r = len(set(os.listdir('/data')))") == count
     early = "import os\nwith os.scandir('/data') as found: r = len([next(found).name for _ in range(1000)])"
     assert node.process(early) == 1000
 

@@ -257,6 +257,7 @@ def descriptors(folder) -> int:
     return found
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("end", ["close", "trap", "deadline", "discard", "drop", "load"])
 def test_the_hosts_descriptors_are_closed_with_the_instance(runtime, folder, end):
     """However it ends."""

@@ -35,12 +35,11 @@ def fills(_):
 """
 
 
-def test_every_length_and_overlap_moves_right(load):
+def test_every_length_and_overlap_moves_right(load, thorough):
     """Apart, and overlapping upwards and downwards by less than one vector, one block and more."""
     node = load(MOVES, "copies")
-    assert {shift: node.process(shift) for shift in (4500, 1, -1, 7, -7, 16, -16, 63, -63, 64, -64, 300, -300)} == (
-        dict.fromkeys((4500, 1, -1, 7, -7, 16, -16, 63, -63, 64, -64, 300, -300))
-    )
+    shifts = (4500, 1, -1, 7, -7, 16, -16, 63, -63, 64, -64, 300, -300) if thorough else (4500, 7, -7, -64, 300)
+    assert {shift: node.process(shift) for shift in shifts} == dict.fromkeys(shifts)
 
 
 def test_every_length_fills_right_and_no_further(load):

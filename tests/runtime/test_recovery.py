@@ -221,6 +221,7 @@ def test_forged_failures_count_as_breaks(restarting):
     assert node.process(1) == 1, "the loaded state again"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("limits", [HARD, SOFT], ids=["hard", "soft"])
 def test_a_checkpoint_that_cannot_be_woken_ends_the_node(restarting, limits):
     """Hostile code runs while it is brought back (it is seeded anew): within the deadline, and the first error is what is raised."""
@@ -576,8 +577,8 @@ def _resident() -> int:
 
 @pytest.mark.isolation("none", reason="it weighs this process")
 @pytest.mark.parametrize("on_break", ["raise", "restart", "restore"])
-def test_broken_instances_are_freed_without_the_garbage_collector(runtime, on_break):
-    """A hundred, of 20 MB each: the process does not grow by what ten of them have."""
+def test_broken_instances_are_freed_without_the_garbage_collector(runtime, on_break, thorough):
+    """Of 20 MB each, a hundred with --all: the process does not grow by what ten of them have."""
     source = Source(
         "import os\nclass N:\n    def process(self, x):\n        self.big = bytearray(os.urandom(1)) * (20 << 20)\n        os.abort()\n"
     )
@@ -595,7 +596,7 @@ def test_broken_instances_are_freed_without_the_garbage_collector(runtime, on_br
     gc.disable()
     try:
         before = _resident()
-        for _ in range(100):
+        for _ in range(100 if thorough else 25):
             node = one(node)
         assert _resident() - before < 200 << 20
     finally:

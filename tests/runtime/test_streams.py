@@ -110,6 +110,7 @@ def test_closing_early_unwinds_a_streaming_node(load):
     assert node.get("log") == ["finally", "exit"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("grace_s", [0.0, 60.0], ids=["hard", "soft"])
 def test_finally_block_that_never_ends_meets_the_deadline(load, grace_s):
     """Closing is a call like any other. An interrupted one leaves the node usable, and no stream open."""

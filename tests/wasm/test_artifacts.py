@@ -134,6 +134,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_artifact_is_compiled_anew(cache, load, damage, monkeypatch):
     """wasmtime runs whatever it finds in a well-formed file, so it must not even be asked."""

@@ -87,6 +87,7 @@ for crash in {list(CRASHES)}:
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", [ENGINE, FOREIGN_ENGINE + ENGINE], ids=["own", "foreign"])
 @pytest.mark.parametrize("after", ["", ON, OFF], ids=["-", "enable", "disable"])
 @pytest.mark.parametrize("before", ["", ON, ON + OFF], ids=["-", "enable", "enable-disable"])

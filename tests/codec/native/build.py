@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from cloche_guest import values
+from tests.compiled import kept
 
 HERE = Path(__file__).parent
 TREE = HERE.parents[2]
 SHIM = TREE / "wasm" / "shim"
+HEADER = TREE / "wasm" / "imagebuild" / "header.py"
 SOURCES = ("check", "ring", "codec", "decode", "read", "encode", "write", "path")
 FILES = ("files", "memfs", "devices", "treefs", "hostfs")
 OWN_BLOCKS = ("codec", "decode")  # where free() means a block of a request: the harness keeps count of those
@@ -48,17 +50,24 @@ def compiler() -> str:
     return found
 
 
-def build(folder: Path) -> Path:
-    """Compile the codec into `folder`; the module's file."""
-    return _compile(folder, "cloche_native", SOURCES, "harness")
+def build() -> Path:
+    """The codec; the module's file."""
+    return _kept("cloche_native", SOURCES, "harness")
 
 
-def build_files(folder: Path) -> Path:
-    """Compile the file code into `folder`; the module's file."""
+def build_files() -> Path:
+    """The file code; the module's file."""
     command = [compiler(), "-fsyntax-only", "-include", "zlib.h", "-x", "c", os.devnull]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         raise Unavailable("no zlib.h")
-    return _compile(folder, "cloche_files", FILES, "files_harness", ("-lz",))
+    return _kept("cloche_files", FILES, "files_harness", ("-lz",))
+
+
+def _kept(name: str, *parts: Any) -> Path:
+    command = [compiler(), sanitizers(), sysconfig.get_path("include")]
+    sources = [SHIM, HERE, TREE / "guest" / "cloche_wire", HEADER]
+    folder = f"{name}-{sanitizers().partition(',')[0] or 'plain'}"
+    return kept(folder, lambda folder: _compile(folder, name, *parts), command, sources)
 
 
 @cache
@@ -81,7 +90,7 @@ def _compile(folder: Path, name: str, sources: tuple[str, ...], harness: str, li
         f"-I{SHIM}",
         f"-I{folder}",
     ]
-    header = runpy.run_path(str(TREE / "wasm" / "imagebuild" / "header.py"))
+    header = runpy.run_path(str(HEADER))
     header["write_headers"](TREE / "guest" / "cloche_wire", folder)
     if sanitizers():
         command += [f"-fsanitize={sanitizers()}", "-fno-sanitize-recover=all"]
