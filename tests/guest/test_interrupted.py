@@ -237,7 +237,7 @@ def interruptions(call: Callable[[Interrupter], Any], everywhere: bool, step: in
 @pytest.fixture
 def step(thorough, everywhere):
     """From one place to the next. In the node there are few of them; everywhere, some thousands."""
-    return 1 if thorough or not everywhere else 7
+    return 1 if thorough or not everywhere else 23
 
 
 @pytest.mark.parametrize("everywhere", [False, True], ids=["in the node", "everywhere"])

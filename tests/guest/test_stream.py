@@ -320,7 +320,7 @@ def test_calls_between_the_steps_of_a_stream(load):
 
 def test_nothing_accumulates_over_a_long_stream(load, thorough):
     """Thousands of items leave no task, gate or handle behind."""
-    count = 2000 if thorough else 400
+    count = 2000 if thorough else 100
     bench = load(WHOLE.replace("self.log.append(x)", "pass"))
     assert bench.stream(*range(count)) == [x * 2 for x in range(count)]
     assert not bench.guest.loop._ready

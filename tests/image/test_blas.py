@@ -21,7 +21,7 @@ from imagebuild.stages import build, locked
 from imagebuild.toolchain import Toolchain
 from tests.image.conftest import TREE
 
-pytestmark = pytest.mark.image
+pytestmark = [pytest.mark.image, pytest.mark.few(2)]
 
 TYPES = {"s": np.dtype("f4"), "d": np.dtype("f8"), "c": np.dtype("c8"), "z": np.dtype("c16")}
 ROW_MAJOR, COLUMN_MAJOR = 101, 102

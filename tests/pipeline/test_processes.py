@@ -137,10 +137,10 @@ def test_a_cleanup_of_a_process_that_hangs_is_told(tmp_path: Any, monkeypatch: p
 
 def test_processes_leave_no_descriptor() -> None:
     rejected_and_outputs(node(), [1])
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = len(os.listdir("/proc/self/fd"))
     for item in (1, 101, 102):
         rejected_and_outputs(node(on_error="dead_letter", on_break="restore"), [item])
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_state_can_be_loaded_in_another_process_and_beside_another_run() -> None:

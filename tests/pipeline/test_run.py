@@ -402,6 +402,7 @@ def test_native_nodes_have_to_be_allowed() -> None:
         Pipeline([spec(double)], allow_native=False)
 
 
+@pytest.mark.usefixtures("no_thread_is_left")
 def test_a_node_that_cannot_start_stops_the_others() -> None:
     stopped: list[str] = []
 
@@ -419,7 +420,6 @@ def test_a_node_that_cannot_start_stops_the_others() -> None:
     with Pipeline([spec(First), spec(Second)]) as pipeline, pytest.raises(OSError, match="no device"):
         list(pipeline.run([1]))
     assert stopped == ["first"]
-    assert threading.active_count() < 50
 
 
 def test_a_cleanup_that_raises_is_told() -> None:

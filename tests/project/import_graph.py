@@ -10,14 +10,15 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 
-def imports(source: str, package: str = "") -> Iterator[tuple[str, str, str]]:
+@cache
+def imports(source: str, package: str = "") -> list[tuple[str, str, str]]:
     """Everything that a source imports.
 
     Args:
         source: of a module.
         package: that the module is in, or is: relative imports begin there.
 
-    Yields:
+    Returns:
         the module named, the name taken from it ("" if the module itself is), and where: "try" inside of a ``try``, "name" by a call
         such as ``import_module("json")``, else "".
     """
@@ -35,7 +36,7 @@ def imports(source: str, package: str = "") -> Iterator[tuple[str, str, str]]:
             else:
                 yield from walk(child, where or ("try" if isinstance(child, ast.Try) else ""))
 
-    yield from walk(ast.parse(source), "")
+    return list(walk(ast.parse(source), ""))
 
 
 def _imported_by_name(node: ast.AST) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.few(3)
 @pytest.mark.image
 @pytest.mark.parametrize(
     ("command", "expected"),
