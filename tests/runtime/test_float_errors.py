@@ -265,7 +265,6 @@ def test_programs_get_the_same_warnings_and_errors(ask, program):
     assert repr(found[0]) == repr(wanted[0])
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("function", ALGEBRA)
 def test_linear_algebra_raises_what_it_raises_natively(ask, function, matrix):
