@@ -129,3 +129,15 @@ def test_what_a_worker_has_recorded_ends_with_it(own: cloche.Runtime, tmp_path: 
     with pytest.raises(cloche.BrokenInstanceError) as caught:
         node.process("a")
     assert not caught.value.recording and not list(tmp_path.iterdir())
+
+
+def test_reloading_by_replaying_says_what_to_do(apart: Callable[..., cloche.Node]) -> None:
+    """A replay runs without isolation, where a node that was given it is not to be."""
+    node = apart("def f(x): return x", "f", record=True)
+    node.process(1)
+    with pytest.raises(cloche.ReloadError, match="state='new'"):
+        node.reload(cloche.Source("def f(x): return 2 * x"))
+    assert node.process(1) == 1
+    assert node.reload(cloche.Source("def f(x): return 2 * x"), state="new")
+    assert node.process(1) == 2
+    assert len(node.recording.calls) == 1
