@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import platform
+import secrets
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,7 +101,8 @@ class NodeRecorder:
         folder.mkdir(parents=True, exist_ok=True)
         recording = self.recording(sandbox, error)
         stem = Recording.file_name(sandbox.name)
-        name = f"{stem}-{recording.made:%Y%m%dT%H%M%S}-{os.getpid()}-{next(NUMBERS)}{SUFFIX}"
+        # random: processes of two containers, which share the folder, have the same numbers
+        name = f"{stem}-{recording.made:%Y%m%dT%H%M%S}-{next(NUMBERS)}-{secrets.token_hex(4)}{SUFFIX}"
         path = recording.save(folder / name)
         settings.files.add(path, settings.max_files)
         return path
