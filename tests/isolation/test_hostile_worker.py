@@ -132,9 +132,7 @@ def remote() -> Iterator[Callable[..., RemoteInstance]]:
         threads[-1].start()
         records = logs if logs is not None else []
         kind: Any = RemoteInstance if recorder is None else partial(RecordedRemoteInstance, recorder)
-        instance: RemoteInstance = kind(
-            process, limits, CallState("liar"), lambda given, name: records.extend(given)
-        )
+        instance: RemoteInstance = kind(process, limits, CallState("liar"), lambda given, name: records.extend(given))
         made.append(instance)
         return instance
 

@@ -40,7 +40,9 @@ def apart(runtimes: Callable[..., cloche.Runtime]) -> Iterator[Callable[..., clo
         node.close()
 
 
-def test_whatever_a_node_asks_of_the_world(apart: Callable[..., cloche.Node], here: cloche.Runtime, tmp_path: Path) -> None:
+def test_whatever_a_node_asks_of_the_world(
+    apart: Callable[..., cloche.Node], here: cloche.Runtime, tmp_path: Path
+) -> None:
     """Results, logs and memory are equal to the byte, here, where the node never was."""
     (tmp_path / "in.txt").write_text("of a file")
     node = apart(

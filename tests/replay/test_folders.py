@@ -68,8 +68,8 @@ def test_a_child_has_files_of_its_own(load: Load, runtime: cloche.Runtime, tmp_p
     ours = [failed(node, f"fail {number}") for number in range(2)]
     theirs = in_a_child(lambda: [failed(node, f"fail in the child {number}") for number in range(3)])
     assert len({*ours, *theirs}) == 5, theirs
-    assert all(os.path.exists(path) for path in ours)
-    assert [os.path.exists(path) for path in theirs] == [False, True, True]
+    assert all(Path(path).exists() for path in ours)
+    assert [Path(path).exists() for path in theirs] == [False, True, True]
     recording = Recording.open(theirs[-1])
     assert recording.calls[-1].operands == ["fail in the child 2"]
     assert replay(recording, runtime=runtime)
@@ -80,7 +80,9 @@ def test_a_child_of_a_call_under_way_is_refused(load: Load, tmp_path: Path) -> N
     """The call goes on in the parent alone: in the child nobody would ever end it."""
     begun, go_on = threading.Event(), threading.Event()
     code = "from cloche_guest import services\ndef f(x): return services.wait()"
-    node = load(code, record=tmp_path, grants=cloche.Grants(services={"wait": lambda: (begun.set(), go_on.wait(60))[1]}))
+    node = load(
+        code, record=tmp_path, grants=cloche.Grants(services={"wait": lambda: (begun.set(), go_on.wait(60))[1]})
+    )
     thread = threading.Thread(target=node.process, args=(1,))
     thread.start()
     assert begun.wait(60)
@@ -160,7 +162,7 @@ def test_a_file_that_cannot_be_removed_costs_nothing(load: Load, tmp_path: Path)
     first.unlink()
     first.mkdir()
     second = failed(node)
-    assert second and os.path.exists(second)
+    assert second and Path(second).exists()
 
 
 def test_a_later_current_folder_is_another_one(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

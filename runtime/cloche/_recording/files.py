@@ -16,7 +16,7 @@ NUMBERS: Final = itertools.count(1)
 
 
 class Files:
-    """The files of all nodes that were given the same `Record`. Each process counts its own: pickled, or after a fork, it is empty."""
+    """The files of all nodes that were given the same `Record`. Each process counts its own: pickled, or forked, it is empty."""
 
     def __init__(self) -> None:
         self._paths: deque[Path] = deque()
