@@ -242,8 +242,10 @@ def test_a_recorded_run_leaves_files_that_replay(run: Run, folder: Path) -> None
     done = run("run p.json --input - --quiet --record failed", '"1"\n"two"\n')
     (file,) = (folder / "failed").iterdir()
     assert done.returncode == 1 and f"recorded: failed/{file.name}" in done.stderr
-    done = run("run p.json --input - --quiet --record failed --isolation process", '"1"\n')
-    assert done.returncode == 1 and "where it cannot be recorded" in done.stderr
+    done = run("run p.json --input - --quiet --record apart --isolation process", '"1"\n"two"\n')
+    (file,) = (folder / "apart").iterdir()
+    assert done.returncode == 1 and f"recorded: apart/{file.name}" in done.stderr
+    assert run(f"replay apart/{file.name}").returncode == 0
 
 
 def test_dead_letters_have_the_item_and_the_reason(run: Run, folder: Path) -> None:

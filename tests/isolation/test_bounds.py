@@ -141,7 +141,7 @@ def test_processor_time_counts_only_beyond_that_of_calls(idle, monkeypatch):
     monkeypatch.setattr(rlimits.time, "clock_gettime", lambda clock: cpu)
     monkeypatch.setattr(rlimits.time, "monotonic", lambda: now)
     bounds = Bounds(idle.pid)
-    bounds.resize([cloche.Limits()])
+    bounds.resize([(cloche.Limits(), 0)])
     cpu, now = 100.0, 100.0
     assert bounds.exceeded(95.0, 1) == ""
     cpu, now = 102.0, 101.0

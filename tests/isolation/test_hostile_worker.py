@@ -11,6 +11,8 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -19,11 +21,14 @@ import pytest
 import cloche
 from cloche._codec import check_items
 from cloche._isolation import channel as _channel
+from cloche._isolation import remote_instance as _remote_instance
 from cloche._isolation.protocol import ANSWER, BODY, INLINE, LENGTH, RANGE, REQUEST, SNAPSHOT, Answer, Request
-from cloche._isolation.remote_instance import RemoteInstance
+from cloche._isolation.remote_instance import RecordedRemoteInstance, RemoteInstance
+from cloche._recording import NodeRecorder
 from cloche._runtime.spending import _size
 from cloche._wasm.call_state import CallState
-from cloche_wire import Op, Reply, tags
+from cloche.replay import Record
+from cloche_wire import Failure, Op, Reply, tags
 from tests.isolation.test_workers import eventually
 
 LIMITS = cloche.Limits(deadline_s=5.0, reply_bytes=1 << 20, value_nodes=10_000)
@@ -100,7 +105,12 @@ def remote() -> Iterator[Callable[..., RemoteInstance]]:
     made: list[RemoteInstance] = []
     gone = threading.Event()
 
-    def make(*answers: bytes | Script, limits: cloche.Limits = LIMITS, logs: list[Any] | None = None) -> RemoteInstance:
+    def make(
+        *answers: bytes | Script,
+        limits: cloche.Limits = LIMITS,
+        logs: list[Any] | None = None,
+        recorder: Any = None,
+    ) -> RemoteInstance:
         process = FakeProcess()
 
         def work() -> None:
@@ -121,7 +131,8 @@ def remote() -> Iterator[Callable[..., RemoteInstance]]:
         threads.append(threading.Thread(target=work, daemon=True))
         threads[-1].start()
         records = logs if logs is not None else []
-        instance = RemoteInstance(process, limits, CallState("liar"), lambda given, name: records.extend(given))  # type: ignore[arg-type]
+        kind: Any = RemoteInstance if recorder is None else partial(RecordedRemoteInstance, recorder)
+        instance: RemoteInstance = kind(process, limits, CallState("liar"), lambda given, name: records.extend(given))
         made.append(instance)
         return instance
 
@@ -491,6 +502,64 @@ def test_a_snapshot_that_is_none_kills_the_worker(remote, frame):
     instance = remote(answer(frame=frame))
     with pytest.raises(cloche.ProtocolError, match="broke the protocol"):
         instance.snapshot({})
+    assert instance.closed
+
+
+def in_area(content: bytes, frame: bytes) -> Script:
+    """An answer with so much in the shared memory."""
+
+    def work(channel: socket.socket) -> None:
+        number = number_of(channel.recv(1 << 18))
+        channel.send(answer(Answer.NEED, b"", memory=len(content), number=number))
+        _, (descriptor,), _, _ = socket.recv_fds(channel, 1 << 18, 1)
+        os.pwrite(descriptor, content, 0)
+        os.close(descriptor)
+        channel.send(answer(frame=frame, number=number))
+
+    return work
+
+
+STATE = [43 << 20, 4, 64, 8, 4096, 1, {}]
+NO_RECORDINGS: list[Any] = [
+    answer(frame=b""),
+    answer(frame=b"\xff"),
+    *(
+        answer(frame=cbor2.dumps(frame))
+        for frame in (
+            7, [], [True, None, None], [True, None, None, -1], [True, None, None, GIB], [1, None, None, 0],
+            [True, None, None, 1 << 80], [True, [1, 2], None, 0], [True, STATE, None, 0], [True, None, [*STATE[:4]], 0],
+            [True, [1 << 70, *STATE[1:]], None, 0], [True, [43 << 20, -4, *STATE[2:]], None, 0],
+            [True, [43 << 20, 0, 0, 0, -1, 1, {}], None, 0], [True, [43 << 20, 0, 0, 0, 4096, 1, {"clock": "no"}], None, 0],
+        )
+    ),
+    in_area(b"x" * 100, cbor2.dumps([True, None, None, 100])),
+    in_area(struct.pack("<BI", 6, 1 << 31) + b"x" * 95, cbor2.dumps([True, None, None, 100])),
+    in_area(b"\xff" * 76 + b"x" * 24, cbor2.dumps([True, STATE, None, 24])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", NO_RECORDINGS, ids=range(len(NO_RECORDINGS)))
+def test_a_recording_that_is_none_kills_the_worker(remote: Any, tmp_path: Path, lie: Any) -> None:
+    """It is read as a stranger's file is. The call's own error comes through, without a recording."""
+    failure = cbor2.dumps([int(Reply.FAILURE), Failure("call", "ValueError", "of the node").to_wire()])
+    recorder = NodeRecorder(Record(folder=tmp_path), "guard", "0" * 64)
+    instance = remote(answer(frame=failure), lie, recorder=recorder)
+    kind, value = call(instance)
+    with pytest.warns(RuntimeWarning, match="could not be recorded"), pytest.raises(cloche.NodeRaisedError) as caught:
+        instance.finish(kind, value, Op.PROCESS)
+    assert not caught.value.recording and not list(tmp_path.iterdir())
+    assert instance.closed and instance._process.ended
+
+
+def test_a_flood_of_events_is_refused(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five bytes of an event take two hundred in memory, and a worker that was taken over sends as many as it may."""
+    monkeypatch.setattr(_remote_instance, "_UNPACKED_BYTES", 100_000)
+    flood = struct.pack("<BI", 6, 0) * 10_000
+    instance = remote(
+        in_area(flood, cbor2.dumps([True, None, None, len(flood)])), recorder=NodeRecorder(Record(), "guard", "0" * 64)
+    )
+    with pytest.raises(cloche.ProtocolError, match="memory"):
+        instance.kept()
     assert instance.closed
 
 

@@ -13,8 +13,8 @@ import pytest
 
 import cloche
 from cloche import _container
-from cloche._recording.events import packed, unpacked
 from cloche._sandbox import tape as on
+from cloche._sandbox.tape_bytes import packed, unpacked
 from cloche.replay import Record, Recording, Session, replay
 
 LARGE = 60_000

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import cloche
-from cloche._recording.events import packed, unpacked
 from cloche._sandbox import tape as on
+from cloche._sandbox.tape_bytes import packed, unpacked
 from cloche.replay import Recording, replay
 
 CODE = """

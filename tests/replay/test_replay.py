@@ -272,11 +272,6 @@ def test_a_redacted_recording_holds_what_redact_returns(
         replay(recording, runtime=runtime)
 
 
-def test_a_worker_process_refuses(runtimes: Callable[..., cloche.Runtime]) -> None:
-    with pytest.raises(cloche.ClocheError, match="a node in a worker process cannot be recorded"):
-        runtimes("process").load("def f(x): return x", record=True)
-
-
 def test_settings_teach(load: Callable[..., cloche.Node]) -> None:
     with pytest.raises(TypeError, match="record is 5: give True, the path of a folder"):
         load("def f(x): return x", record=5)

@@ -24,7 +24,10 @@ static int deaf, raised;                  /* see notice_deaf, notice_raised */
 static int put_off;                       /* checks that have left the notice pending, one after the other */
 
 void notice_begin_item(uint32_t number) { cloche_notice[NOTICE_begun] = number + 1; }
-void notice_clear(void) { cloche_notice[NOTICE_request] = NOTICE_NONE; }
+void notice_clear(void) {
+    cloche_notice[NOTICE_request] = NOTICE_NONE;
+    put_off = 0; /* how many it were depends on when the notice came: nothing of that may stay in memory after the call */
+}
 int notice_deaf(int now) {
     int before = deaf;
     deaf = now;
@@ -92,7 +95,6 @@ void notice_again(PyObject *error) {
 static int heed(uint32_t request) {
     if (PyErr_Occurred()) return 0; /* the notice stays pending: two exceptions cannot be raised at once */
     notice_clear();                 /* before `poll`: the host may write another notice meanwhile */
-    put_off = 0;
     if (deaf) return 0;
     if (request == NOTICE_POLL) {
         request = (uint32_t)host_poll();

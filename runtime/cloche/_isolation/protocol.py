@@ -87,6 +87,11 @@ class Request(IntEnum):
     """the guest's memory may have `a` bytes from now on. Not answered"""
     GO_ON = 12
     """the host has taken RECORDS out of the shared memory, which the worker may use again. Not answered"""
+    LOADED = 13
+    """the node of a recorded instance is loaded: its first checkpoint is to be taken"""
+    RECORDING = 14
+    """what has been recorded, in at most `a` bytes; also of an instance that has broken -> frame: a list, see `NodeServer`; shared
+    memory: the columns of the states, and the events"""
 
 
 LIMITED_BY: Final = ("deadline_s", "stream_s", "load_s", GIVEN)

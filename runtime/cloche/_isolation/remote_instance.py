@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,20 @@ from cloche._isolation.remote_memory import RemoteMemory
 from cloche._isolation.shared_memory import create, put_columns
 from cloche._records import LogRecord
 from cloche._requests import FramedRequestRouter, ServiceHandler
-from cloche._sandbox import GIVEN, CallUsage, CheckedSandbox, LiveRecords, Snapshot, Watched, checked, logs
+from cloche._sandbox import (
+    GIVEN,
+    CallUsage,
+    CheckedSandbox,
+    Kept,
+    LiveRecords,
+    ReportsFailures,
+    Snapshot,
+    Watched,
+    checked,
+    logs,
+    unpacked,
+)
+from cloche._sandbox.tape import ENDED
 from cloche._wasm import MASK_BYTES, PAGE_BYTES, Reason, Stop, Stopped, no_room
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ProtocolError
 from cloche_wire import abi
@@ -27,10 +41,11 @@ from cloche_wire import abi
 if TYPE_CHECKING:
     from cloche._isolation.worker_process import Process
     from cloche._requests import RequestHandler
+    from cloche._sandbox import Recorder
     from cloche._wasm import CallState, FrameInfo
     from cloche.limits import Limits
 
-__all__ = ["RemoteInstance", "WatchedRemoteInstance"]
+__all__ = ["RecordedRemoteInstance", "RemoteInstance", "WatchedRecordedRemoteInstance", "WatchedRemoteInstance"]
 
 _FAILED: Final = int(Answer.FAILED)
 _ASK: Final = int(Answer.ASK)
@@ -46,6 +61,14 @@ _TOLD: Final = {
 }
 _SETTLE_S: Final = 1.0
 """Seconds after `Limits.grace_s` for which the host waits for the end of a call that an exception has interrupted in the host."""
+_KEPT_S: Final = 60.0
+"""Seconds for which the host waits for a recording."""
+_FULL: Final = 10
+"""So many times ``Record.max_bytes`` the events of a recording may take: two generations, each of which may be four times full."""
+_BUFFERS: Final = 64 << 20
+"""What may come to that at once: the core's buffers, and the log records of a call."""
+_UNPACKED_BYTES: Final = 512 << 20
+"""What the events may take in memory here: a worker that was taken over could send millions of short ones."""
 _TABLES: Final = 64 * 1024
 """Bytes allowed for the tables in front of an answer."""
 
@@ -64,12 +87,14 @@ class RemoteInstance(CheckedSandbox):
 
     Attributes:
         codec: the class of its codec.
+        kept_bytes: see `cloche._isolation.rlimits.bytes_for`.
 
     Raises:
         BrokenInstanceError: the worker process has died.
     """
 
     codec: type[RemoteCodec] = RemoteCodec
+    kept_bytes = 0
 
     def __init__(
         self,
@@ -123,6 +148,7 @@ class RemoteInstance(CheckedSandbox):
     def _open(self, name: str, snapshot: Snapshot | None, granted: bool) -> None:
         how: dict[str, Any] = {"limits": asdict(self.limits), "name": name, "handlers": granted}
         how["outside"] = asdict(self.host.outside)
+        how |= self._options()
         if snapshot is None:
             self._channel.ask(Request.OPEN, write_cbor(how))
         else:
@@ -132,6 +158,13 @@ class RemoteInstance(CheckedSandbox):
             put_columns(area.view, snapshot.columns)
             self._channel.ask(Request.OPEN, write_cbor(how), snapshot.size_bytes, area.size, descriptor)
         self._receive(0)
+
+    def _options(self) -> dict[str, Any]:
+        """Further options of the worker's instance."""
+        return {}
+
+    def _broke(self, error: ClocheError) -> None:
+        """The guest has broken. The worker lives, and still has what it knows of it."""
 
     @property
     def name(self) -> str:
@@ -184,6 +217,7 @@ class RemoteInstance(CheckedSandbox):
                 self._on_records(records, self.name)
             if not self.closed:  # raised by the decoder, or while sending
                 error.node = self.name
+                self._broke(error)
                 self.close()
             raise
         except BaseException:
@@ -228,38 +262,58 @@ class RemoteInstance(CheckedSandbox):
             return self._snapshot(info)
 
     def _snapshot(self, info: dict[str, Any]) -> Snapshot:
-        most = self.limits.memory_bytes
         self._channel.ask(Request.SNAPSHOT)
-        frame = self._receive(most + most // PAGE_BYTES * (4 + MASK_BYTES)).frame
-        view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
+        frame = self._receive(self._most_of_state).frame
         if len(frame) < SNAPSHOT.size:
             raise self._refused("SNAPSHOT was not answered with one")
         memory, pages, masks, words, request = SNAPSHOT.unpack_from(frame)
-        end = pages + masks + words
-        if memory > most or end > len(view):
-            raise self._refused(f"a snapshot of {end} bytes of a memory of {memory}")
         try:
             (outside,) = decode_record(frame[SNAPSHOT.size :])
-            taken = checked(
-                Snapshot(
-                    self._process.image,
-                    self.name,
-                    info,
-                    memory,
-                    bytes(view[:pages]),
-                    bytes(view[pages : pages + masks]),
-                    bytes(view[pages + masks : end]),
-                    request,
-                    self.calls,
-                    self.position,
-                    outside,
-                )
-            )
+            taken, _ = self._state(info, [memory, pages, masks, words, request, self.calls, outside], 0)
         except (ClocheError, ValueError) as error:
             raise self._refused(str(error)) from None
-        del view
         self._channel.tidy()
         return taken
+
+    @property
+    def _most_of_state(self) -> int:
+        """The largest number of bytes of a state's columns."""
+        most = self.limits.memory_bytes
+        return most + most // PAGE_BYTES * (4 + MASK_BYTES)
+
+    def _state(self, info: dict[str, Any], about: Any, start: int) -> tuple[Snapshot, int]:
+        """A state whose columns the worker has put into the shared memory.
+
+        Args:
+            info: the guest's description of the node.
+            about: what the worker says of it: see `NodeServer`; untrusted.
+            start: where its columns begin.
+
+        Returns:
+            the state, and where its columns end.
+
+        Raises:
+            ClocheError: the worker has sent none.
+            ValueError: likewise.
+        """
+        match about:
+            case [int(memory), int(pages), int(masks), int(words), int(request), int(calls), dict(outside)]:
+                pass
+            case _:
+                raise ValueError("a state is [sizes, request, calls, outside]")
+        view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
+        ends = (start, start + pages, start + pages + masks, start + pages + masks + words)
+        if (
+            memory > self.limits.memory_bytes
+            or min(memory, pages, masks, words, request, calls) < 0
+            or ends[-1] > len(view)
+        ):
+            raise ValueError(f"a state of {ends[-1] - start} bytes of a memory of {memory}")
+        runs, bits, content = (bytes(view[first:last]) for first, last in itertools.pairwise(ends))
+        position = self.position if calls == self.calls else None
+        image = self._process.image
+        made = Snapshot(image, self.name, info, memory, runs, bits, content, request, calls, position, outside)
+        return checked(made), ends[-1]
 
     @property
     def traffic(self) -> Codec:
@@ -335,6 +389,7 @@ class RemoteInstance(CheckedSandbox):
     def fail(self, error: ProtocolError) -> ProtocolError:
         """See `CheckedSandbox`."""
         error.node, error.last_logs = self.name, tuple(self._records)
+        self._broke(error)
         self.close()
         return error
 
@@ -440,6 +495,7 @@ class RemoteInstance(CheckedSandbox):
         if records:
             self._on_records(records, self.name)
         if closed:
+            self._broke(error)
             self.close()
         raise error
 
@@ -530,7 +586,108 @@ class RemoteInstance(CheckedSandbox):
             self.close()
 
 
+class RecordedRemoteInstance(ReportsFailures, RemoteInstance):
+    """A sandbox with a guest in a worker process, which records it there. What it sends of the recording is as hostile as a file.
+
+    Args:
+        recorder: the node's.
+        process: see `RemoteInstance`, as the others.
+
+    Attributes:
+        recorder: the argument of that name.
+        info: the guest's description of the node; None: it is being loaded.
+        is_granted: whether the guest may make requests.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        process: Process,
+        limits: Limits,
+        host: CallState,
+        on_records: Callable[[list[LogRecord], str], None],
+        snapshot: Snapshot | None = None,
+        handlers: Sequence[RequestHandler] = (),
+        on_close: Callable[[Process], None] | None = None,
+    ) -> None:
+        self.recorder = recorder
+        self.info: dict[str, Any] | None = None if snapshot is None else snapshot.info
+        self.is_granted = bool(handlers)
+        self._end = ""
+        self._most_of_events = _FULL * recorder.tape.most_bytes + _BUFFERS
+        self.kept_bytes = 2 * self._most_of_events
+        super().__init__(process, limits, host, on_records, snapshot, handlers, on_close)
+
+    def _options(self) -> dict[str, Any]:
+        return {"record": [self.recorder.tape.most_calls, self.recorder.tape.most_bytes]}
+
+    @property
+    def recorded(self) -> RecordedRemoteInstance:
+        """See `Sandbox`."""
+        return self
+
+    def begin(self, info: dict[str, Any]) -> None:
+        """See `Recorded`."""
+        self.info = info
+        with self._entered():
+            self._channel.ask(Request.LOADED)
+            self._receive(0)
+
+    def _broke(self, error: ClocheError) -> None:
+        """See `RemoteInstance`."""
+        self._end = type(error).__name__
+        self.recorder.failed(self, error)
+
+    def kept(self) -> Kept:
+        """See `Recorded`."""
+        if self.closed:
+            raise ClocheError("its worker process has ended, and what it had recorded with it")
+        with self._entered():
+            return self._kept()
+
+    def _kept(self) -> Kept:
+        channel, most = self._channel, 2 * self._most_of_state + self._most_of_events
+        channel.ask(Request.RECORDING, b"", most)
+        received = channel.receive(most, time.monotonic() + _KEPT_S)
+        if received.kind == _FAILED:
+            raise self._rebuilt(received.frame)[0]
+        try:
+            match decode_record(received.frame):
+                case [bool(is_first), before, now, int(length)] if received.kind == Answer.DONE:
+                    kept = self._taken(is_first, before, now, length)
+                case _:
+                    raise ValueError("RECORDING was not answered with one")
+        except (ClocheError, ValueError) as error:
+            raise self._refused(str(error)) from None
+        channel.tidy()
+        return kept
+
+    def _taken(self, is_first: bool, before: Any, now: Any, length: int) -> Kept:
+        info, at = self.info or {}, 0
+        states: list[Snapshot | None] = []
+        for about in (before, now):
+            state = None
+            if about is not None:
+                state, at = self._state(info, about, at)
+            states.append(state)
+        view = self._channel.area.view if self._channel.area is not None else memoryview(b"")
+        if not 0 <= length <= min(len(view) - at, self._most_of_events):
+            raise ValueError(f"{length} bytes of events")
+        events = unpacked(bytes(view[at : at + length]), _UNPACKED_BYTES)
+        if self._end:  # perhaps found by the host: the worker then takes the guest for whole
+            states[1] = None
+            if events and events[-1][0] == ENDED and not events[-1][5]:
+                events[-1] = (*events[-1][:5], self._end, *events[-1][6:])
+        return Kept(states[0], tuple(events), states[1], is_first)
+
+
 class WatchedRemoteInstance(Watched, RemoteInstance):
     """A watched sandbox with a guest in a worker process."""
+
+    codec = CountedRemoteCodec
+
+
+class WatchedRecordedRemoteInstance(Watched, RecordedRemoteInstance):
+    """A watched sandbox with a guest in a worker process, which records it."""
 
     codec = CountedRemoteCodec

@@ -32,6 +32,8 @@ __all__ = ["Bounds", "bytes_for"]
 _MIB: Final = 1 << 20
 _SPARE_BYTES: Final = 32 * _MIB
 """Bytes for each node: a thread's stack and the buffers for messages."""
+_STATES: Final = 3
+"""States that a recording may hold: of its two generations, and the present one."""
 _BASE_BYTES: Final = 512 * _MIB
 """Bytes for each worker: idle stores, which map the image, and the allocator's arenas."""
 _UNASKED_S: Final = 3.0
@@ -45,11 +47,17 @@ _LOOKS: Final = 20
 _STATUS: Final = re.compile(r"^(VmData|RssAnon|VmSwap|Threads):\s+(\d+)( kB)?$", re.MULTILINE)
 
 
-def bytes_for(limits: Limits) -> int:
-    """Bytes that a worker may need for a node: linear memory, a snapshot or messages, and a thread."""
-    return (
-        limits.memory_bytes + max(limits.memory_bytes, 2 * (limits.reply_bytes + limits.request_bytes)) + _SPARE_BYTES
-    )
+def bytes_for(limits: Limits, kept_bytes: int = 0) -> int:
+    """Bytes that a worker may need for a node: linear memory, a snapshot or messages, and a thread.
+
+    Args:
+        limits: the node's.
+        kept_bytes: bytes that its recording may take, with the bytes that are made of it to be sent, but for its states; 0: it
+            has none.
+    """
+    once = limits.memory_bytes + max(limits.memory_bytes, 2 * (limits.reply_bytes + limits.request_bytes))
+    states = _STATES * limits.memory_bytes if kept_bytes else 0
+    return once + kept_bytes + states + _SPARE_BYTES
 
 
 class Bounds:
@@ -87,18 +95,18 @@ class Bounds:
         except (OSError, KeyError, ValueError) as error:
             self.missing = f"/proc/{pid}/status: {error!r}"
 
-    def resize(self, nodes: Iterable[Limits]) -> None:
+    def resize(self, nodes: Iterable[tuple[Limits, int]]) -> None:
         """Adapt the bounds to the worker's nodes.
 
         A higher memory bound holds at once; a lower one when the memory has been freed, or after _LOOKS checks.
 
         Args:
-            nodes: limits of all nodes of the worker.
+            nodes: for all nodes of the worker, the arguments of `bytes_for`.
 
         Raises:
             OSError: the worker has ended.
         """
-        sizes = [bytes_for(limits) for limits in nodes]
+        sizes = [bytes_for(*node) for node in nodes]
         self._most_nodes = max(self._most_nodes, len(sizes))
         if self.missing:
             return

@@ -41,7 +41,7 @@ from cloche._isolation.protocol import (
 from cloche._isolation.shared_memory import SharedMemory, attach, put_columns
 from cloche._records import LogRecord
 from cloche._requests import GuestRequestRouter
-from cloche._sandbox import Instance, Snapshot
+from cloche._sandbox import Instance, Recorded, RecordedInstance, Snapshot, Tape, packed
 from cloche._wasm import CallState, ClockAndRandomState, Engine, Memory, Stopped, Word
 from cloche.errors import ClocheError, EncodeError, InternalError
 from cloche.limits import Limits
@@ -77,22 +77,27 @@ class _Message(NamedTuple):
 
 
 class _Relay:
-    """Pass-through codec of an instance: places the bodies of a message in guest memory, and leaves frames unchanged."""
+    """Pass-through codec of an instance: places the bodies of a message in guest memory, and leaves frames unchanged.
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
+    Args:
+        place: puts a body into guest memory, and returns its address there.
+        free: frees it.
+    """
+
+    def __init__(self, place: Callable[[Any], int], free: Callable[[int], object]) -> None:
+        self._place, self._free = place, free
 
     def encode(self, message: list[Any], _root: str) -> bytes:
         frame, bodies, begun = message[2]
         placed: list[int] = []
         try:
             for position, body in bodies:
-                address = self._memory.place(body)
+                address = self._place(body)
                 placed.append(address)
                 frame[position : position + 4] = address.to_bytes(4, "big")
         except EncodeError:
             for address in placed:
-                self._memory.free(address)
+                self._free(address)
             raise
         begun()  # after the guest's allocator has run, which counts as a call
         return bytes(frame)
@@ -120,8 +125,8 @@ class _RelayedRequestRouter(GuestRequestRouter):
         return self._relay.encode([0, 0, self._ask(frame)], "")
 
 
-class _Relayed(Instance):
-    """An instance that passes messages and log records on as bytes, without decoding them.
+class _Relaying(Instance):
+    """Mixin: an instance that passes messages and log records on as bytes, without decoding them.
 
     Attributes:
         records: the log records to pass on.
@@ -129,25 +134,17 @@ class _Relayed(Instance):
         send_records: sends them to the host, while the call goes on.
     """
 
-    __slots__ = ("_account", "dropped", "records", "send_records")
-
-    def __init__(
-        self,
-        engine: Engine,
-        limits: Limits,
-        host: CallState,
-        snapshot: Snapshot | None,
-        ask: Callable[[bytes], _Message] | None,
-    ) -> None:
+    def _begin(self) -> None:
+        """Set the attributes that a constructor uses."""
         self.records: list[bytes] = []
         self.dropped = 0
         self.send_records: Callable[[], object] | None = None
         self._account = array("q", [_ENDLESS, 0, 0, 0, 0, 0])
-        super().__init__(engine, limits, host, lambda records, node: None, snapshot)
-        relay = _Relay(self._memory)
+
+    def _relay_by(self, relay: _Relay, ask: Callable[[bytes], _Message] | None) -> None:
         self._codec = relay  # type: ignore[assignment]  # it has what exchange uses
         if ask is not None:
-            self.host.router = _RelayedRequestRouter(self._memory, relay, limits, ask)
+            self.host.router = _RelayedRequestRouter(self._memory, relay, self.limits, ask)
             self._words[Word.GRANTED] = 1
 
     def relay(self, message: _Message) -> bytes:
@@ -194,13 +191,80 @@ class _Relayed(Instance):
         return []
 
     def _take_live(self) -> None:
-        self._pass_on(*self._memory.drain())
+        self._pass_on(*self._drained_live())
         if self.send_records is not None and (self.records or self.dropped):
             self.send_records()
 
     def _pass_on(self, frames: list[bytes], dropped: int) -> None:
         self.records += frames
         self.dropped += dropped
+
+
+class _Relayed(_Relaying):
+    """An instance that relays.
+
+    Args:
+        engine: see `Instance`, as for the others.
+        limits: see there.
+        host: see there.
+        snapshot: see there.
+        ask: sends a request of the guest to the host and returns the answer; None: nothing is granted.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        host: CallState,
+        snapshot: Snapshot | None,
+        ask: Callable[[bytes], _Message] | None,
+    ) -> None:
+        self._begin()
+        super().__init__(engine, limits, host, _no_records, snapshot)
+        self._relay_by(_Relay(self._memory.place, self._memory.free), ask)
+
+
+class _Keeper:
+    """The recorder of an instance here: it keeps the tape. The host writes the files."""
+
+    def __init__(self, most_calls: int, most_bytes: int) -> None:
+        self.tape = Tape(most_calls, most_bytes)
+
+    def failed(self, sandbox: Recorded, error: ClocheError) -> None:
+        """Nothing is written here."""
+
+
+class _RecordedRelayed(_Relaying, RecordedInstance):
+    """An instance that relays, and is recorded.
+
+    Args:
+        recorder: keeps the tape.
+        engine: see `_Relayed`, as the others.
+    """
+
+    def __init__(
+        self,
+        recorder: _Keeper,
+        engine: Engine,
+        limits: Limits,
+        host: CallState,
+        snapshot: Snapshot | None,
+        ask: Callable[[bytes], _Message] | None,
+    ) -> None:
+        self._begin()
+        RecordedInstance.__init__(self, recorder, engine, limits, host, _no_records, snapshot)
+        reel, memory = self.reel, self._memory
+        self._relay_by(_Relay(reel.placing(memory.place), reel.freeing(memory.free)), ask)
+
+    def view(self, address: int, length: int) -> memoryview:
+        """See `_Relaying`. What the host wants to see of a reply is part of the recording."""
+        view = super().view(address, length)
+        self.reel.note_body(address, view)
+        return view
+
+
+def _no_records(_records: list[LogRecord], _node: str) -> None:
+    """In place of what delivers log records, which the host does."""
 
 
 def _not_here(record: LogRecord) -> None:
@@ -224,7 +288,7 @@ class NodeServer:
         self._area: SharedMemory | None = None
         self._buffers: dict[int, tuple[SharedMemory, memoryview]] = {}
         self._lent: list[tuple[memoryview, memoryview]] = []
-        self._instance: _Relayed | None = None
+        self._instance: _Relaying | None = None
         self._number = self._cancelled = 0
         self._lock = threading.Lock()
         self._is_entered = self._is_early = False
@@ -380,6 +444,11 @@ class NodeServer:
                 self._answer(Answer.DONE, instance.shared_at(view).to_bytes(4, "little"))
             case Request.SNAPSHOT:
                 self._snapshot(instance)
+            case Request.LOADED if isinstance(instance, RecordedInstance):
+                instance.begin({})
+                self._answer(Answer.DONE)
+            case Request.RECORDING if isinstance(instance, RecordedInstance):
+                self._recording(instance, a)
             case Request.PAY:
                 instance.allot(a)
             case Request.BOUND:
@@ -407,9 +476,8 @@ class NodeServer:
             )
         clock, key, drawn = (how["outside"][name] for name in ("clock", "key", "drawn"))
         host = CallState(how["name"], ClockAndRandomState(None if clock is None else tuple(clock), key, drawn))
-        self._instance = _Relayed(
-            self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["handlers"] else None
-        )
+        common = self._engine, Limits(**how["limits"]), host, snapshot, self._ask if how["handlers"] else None
+        self._instance = _RecordedRelayed(_Keeper(*how["record"]), *common) if "record" in how else _Relayed(*common)
         self._instance.send_records = self._send_records
 
     def _message(self, payload: memoryview, bodies: int, shared: int, length: int) -> _Message:
@@ -450,7 +518,29 @@ class NodeServer:
             self._serve(*received)  # ROOM, READ
         raise BrokenPipeError("the host has gone")
 
-    def _snapshot(self, instance: _Relayed) -> None:
+    def _recording(self, instance: RecordedInstance, most: int) -> None:
+        """Send what is recorded: [is first, state, state now, bytes of the events].
+
+        A state is [bytes of linear memory, of pages, of masks, of words, address of the request buffer, calls, outside], or None.
+        """
+        kept = instance.kept()
+        columns: list[bytes] = []
+        about: list[Any] = [kept.is_first]
+        for state in (kept.state, kept.after):
+            if state is None:
+                about.append(None)
+                continue
+            columns += state.columns
+            sizes = map(len, state.columns)
+            about.append([state.memory_bytes, *sizes, state.request, state.calls, dict(state.outside)])
+        columns.append(packed(kept.events))
+        size = sum(map(len, columns))
+        if size > most:
+            raise ClocheError(f"the recording takes {size} bytes, {most} allowed")
+        put_columns(self._room(size), columns)
+        self._answer(Answer.DONE, write_cbor([*about, len(columns[-1])]))
+
+    def _snapshot(self, instance: _Relaying) -> None:
         taken = instance.snapshot({})
         put_columns(self._room(taken.size_bytes), taken.columns)
         about = SNAPSHOT.pack(taken.memory_bytes, *map(len, taken.columns), taken.request)

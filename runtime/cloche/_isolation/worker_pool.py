@@ -12,14 +12,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cloche._isolation.reaper import ProcessReaper
-from cloche._isolation.remote_instance import RemoteInstance, WatchedRemoteInstance
+from cloche._isolation.remote_instance import (
+    RecordedRemoteInstance,
+    RemoteInstance,
+    WatchedRecordedRemoteInstance,
+    WatchedRemoteInstance,
+)
 from cloche._isolation.worker_process import Opening, Process
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError
 
 if TYPE_CHECKING:
     from cloche._records import LogRecord
     from cloche._requests import RequestHandler
-    from cloche._sandbox import Snapshot
+    from cloche._sandbox import Recorder, Snapshot
     from cloche._wasm import CallState, Image
     from cloche.isolation import WorkerInfo
     from cloche.limits import Limits
@@ -71,6 +76,7 @@ class WorkerPool:
         handlers: Sequence[RequestHandler] = (),
         *,
         watched: bool = False,
+        recorder: Recorder | None = None,
     ) -> RemoteInstance:
         """Open an instance in the worker with the fewest nodes.
 
@@ -81,8 +87,11 @@ class WorkerPool:
             snapshot: see there.
             handlers: see there.
             watched: whether to make a `Watched` one.
+            recorder: records the node; None: it is not recorded.
         """
-        kind = WatchedRemoteInstance if watched else RemoteInstance
+        kind: Callable[..., RemoteInstance] = WatchedRemoteInstance if watched else RemoteInstance
+        if recorder is not None:
+            kind = partial(WatchedRecordedRemoteInstance if watched else RecordedRemoteInstance, recorder)
         try:
             return self._open(kind, limits, host, on_records, snapshot, handlers)
         except BrokenInstanceError:  # the worker died, perhaps because of another node: try another worker
@@ -90,7 +99,7 @@ class WorkerPool:
 
     def _open(
         self,
-        kind: type[RemoteInstance],
+        kind: Callable[..., RemoteInstance],
         limits: Limits,
         host: CallState,
         on_records: Any,

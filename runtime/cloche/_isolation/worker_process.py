@@ -86,9 +86,11 @@ class Resident(Protocol):
 
     Attributes:
         limits: the node's limits. The sum over all nodes bounds the process.
+        kept_bytes: see `bytes_for`.
     """
 
     limits: Limits
+    kept_bytes: int
 
     def abandon(self) -> None:
         """Called in the child of a fork: close without a message, because the worker belongs to the parent process."""
@@ -185,7 +187,7 @@ class Process:
     def _resize(self) -> None:
         if self._bounds is not None and not self.dead:
             with suppress(OSError):  # the process has ended
-                self._bounds.resize([instance.limits for instance in self.instances])
+                self._bounds.resize([(instance.limits, instance.kept_bytes) for instance in self.instances])
 
     def check(self) -> None:
         """Kill the process if it uses more than its nodes may use together."""

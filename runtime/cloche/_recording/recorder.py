@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import platform
+import secrets
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,22 +57,19 @@ class NodeRecorder:
             sandbox: the node's present sandbox.
             error: in which the last call ended; None: the recording is not about a failure.
         """
-        if not sandbox.closed:
-            sandbox.flush()
-        generations = self.tape.generations
-        after = None if sandbox.closed else sandbox.state_now()
+        kept = sandbox.kept()
         made = Recording(
             name=sandbox.name,
             image=self._image,
             limits=sandbox.limits,
             metering=self._metering,
-            events=tuple(event for generation in generations for event in generation.events),
-            state=generations[0].state,
-            after=after,
+            events=kept.events,
+            state=kept.state,
+            after=kept.after,
             error="" if error is None else type(error).__name__,
             message="" if error is None else clean(str(error)),
             granted=sandbox.is_granted,
-            first=generations[0].is_first or generations[0].state is None,
+            first=kept.is_first,
             made=datetime.now(UTC),
             cloche=version(),
             python=platform.python_version(),
@@ -104,7 +101,8 @@ class NodeRecorder:
         folder.mkdir(parents=True, exist_ok=True)
         recording = self.recording(sandbox, error)
         stem = Recording.file_name(sandbox.name)
-        name = f"{stem}-{recording.made:%Y%m%dT%H%M%S}-{os.getpid()}-{next(NUMBERS)}{SUFFIX}"
+        # random: processes of two containers, which share the folder, have the same numbers
+        name = f"{stem}-{recording.made:%Y%m%dT%H%M%S}-{next(NUMBERS)}-{secrets.token_hex(4)}{SUFFIX}"
         path = recording.save(folder / name)
         settings.files.add(path, settings.max_files)
         return path

@@ -18,9 +18,9 @@ from cloche import _container
 from cloche._atomic_file import AtomicFile
 from cloche._html import table
 from cloche._recording.calls import RecordedCall, calls_of
-from cloche._recording.events import packed, unpacked
 from cloche._sandbox import Snapshot
 from cloche._sandbox import tape as on
+from cloche._sandbox.tape_bytes import packed, unpacked
 from cloche.errors import ClocheError
 from cloche.limits import Limits
 from cloche.texts import clean

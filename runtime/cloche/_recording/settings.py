@@ -33,7 +33,7 @@ class Record:
         max_bytes: bytes of values after which a checkpoint is taken earlier. Twice as many are kept, about. A call that takes more
             than four times as many alone is kept in part only, and cannot be replayed.
         max_files: number of files that failures may leave in the folder; after that, each one replaces the oldest. All nodes
-            that are given this object count together.
+            that are given this object count together. Files that other processes have left, and earlier ones, are never removed.
         redact: called with each value before it is written to a file: ``redact(kind, value)``, with the kind "request" (the list of
             the call's operands), "reply" (the value) or "log" (the `LogRecord`). It returns what to store instead. A redacted
             recording has no state of the node and none of the answers that it got, because any of these may hold what you want to

@@ -127,6 +127,10 @@ def _whole_recording(calls: NodeCalls) -> Recording:
             f"node {calls.name!r} is not recorded, so its state cannot be rebuilt: load it with record=True, or reload it with "
             "state='new'"
         )
+    if calls.origin is not None and calls.origin.runtime.isolation != "none":
+        raise ReloadError(
+            f"node {calls.name!r} runs in a worker process, and calls are made again in this one alone: reload it with state='new'"
+        )
     recording = calls.recording()
     if recording.redacted:
         raise ReloadError(f"the recording of node {calls.name!r} is redacted: reload it with state='new'")

@@ -287,7 +287,6 @@ class Runtime(Closable):
             BrokenInstanceError: loading passed another limit, or crashed the guest.
             BudgetError: the budget is used up.
             FileNotFoundError: `source` is a path that does not exist.
-            ClocheError: `record` was given, and the runtime has ``isolation="process"``.
             ClosedError: the runtime is closed.
             TypeError: an argument has the wrong class; the message names the argument.
         """
@@ -469,12 +468,7 @@ class Runtime(Closable):
             return None
         from cloche._recording import record_of  # few programs record
 
-        settings = record_of(record)
-        if settings is not None and not isinstance(self._engine, Engine):
-            raise ClocheError(
-                "a node in a worker process cannot be recorded: give record to a runtime with isolation='none'"
-            )
-        return settings
+        return record_of(record)
 
     def load_again(self, source: Source | str | os.PathLike[str], origin: Origin, lock: NodeLock) -> NodeCalls:
         """Load a node as another one was loaded. Cloche's own.
@@ -867,16 +861,17 @@ class Runtime(Closable):
         is_timed = self._times is not None
         watched = (is_timed or bool(self._hooks) or options.budget is not None) and not options.is_own
         make: Callable[..., CheckedSandbox]
-        if isinstance(engine, Engine):
-            if options.record is None:
-                make = partial(WatchedInstance if watched else Instance, engine)
-            else:
-                from cloche._recording import NodeRecorder
+        recorder = None
+        if options.record is not None:
+            from cloche._recording import NodeRecorder  # few programs record
 
-                recorder = options.recorder or NodeRecorder(options.record, self.metering, self.image.sha256)
-                make = partial(WatchedRecordedInstance if watched else RecordedInstance, recorder, engine)
+            recorder = options.recorder or NodeRecorder(options.record, self.metering, self.image.sha256)
+        if not isinstance(engine, Engine):
+            make = partial(engine.open, watched=watched, recorder=recorder)
+        elif recorder is None:
+            make = partial(WatchedInstance if watched else Instance, engine)
         else:
-            make = partial(engine.open, watched=watched)
+            make = partial(WatchedRecordedInstance if watched else RecordedInstance, recorder, engine)
         made = request_handlers(options.grants, options.limits, host, logger)
         if services := ServiceHandler.among(made):
             services.lock = lock

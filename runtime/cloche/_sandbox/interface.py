@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloche._sandbox.carried import Carried
     from cloche._sandbox.difference import Base
     from cloche._sandbox.snapshot import Snapshot
-    from cloche._sandbox.tape import Tape
+    from cloche._sandbox.tape import Kept, Tape
     from cloche._wasm import FrameInfo
     from cloche.errors import ClocheError
     from cloche.limits import Limits
@@ -195,11 +195,12 @@ class Recorded(Protocol):
             ClocheError: no snapshot can be taken.
         """
 
-    def flush(self) -> None:
-        """Bring everything to the tape that has happened so far."""
+    def kept(self) -> Kept:
+        """The node's last calls. The guest is at rest, or has broken.
 
-    def state_now(self) -> Snapshot:
-        """The guest's present state, at rest."""
+        Raises:
+            ClocheError: they are lost.
+        """
 
 
 class Sandbox(Protocol):

@@ -7,12 +7,14 @@ With all of that given again, guest memory is equal to the byte (`replayed`).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cloche._sandbox import tape as on
 from cloche._sandbox.instance import Instance
 from cloche._sandbox.reel import CountedRecordingCodec, RecordingCodec, Reel
+from cloche._sandbox.replies import CheckedSandbox
 from cloche._sandbox.watched import Watched
 from cloche._wasm import NoRoomError, State, Word
 from cloche.errors import ClocheError, ClosedError
@@ -22,19 +24,45 @@ if TYPE_CHECKING:
     from cloche._codec import Codec
     from cloche._records import LogRecord
     from cloche._requests import RequestHandler
-    from cloche._sandbox.interface import Recorder, Sandbox
+    from cloche._sandbox.interface import Recorded, Recorder, Sandbox
     from cloche._sandbox.snapshot import Snapshot
+    from cloche._sandbox.tape import Kept
     from cloche._wasm import CallState, Engine
     from cloche.errors import ProtocolError
     from cloche.limits import Limits
     from cloche_wire import Reply
 
-__all__ = ["RecordedInstance", "WatchedRecordedInstance", "note_failure"]
+__all__ = ["RecordedInstance", "ReportsFailures", "WatchedRecordedInstance", "note_failure"]
 
 _STATE, _WANTS, _AT_REST = int(Word.STATE), int(Word.TAPE_WANTS), int(State.AT_REST)
 
 
-class RecordedInstance(Instance):
+class ReportsFailures(CheckedSandbox):
+    """Mixin: has the node's recorder know of each failure that a guest has reported.
+
+    Attributes:
+        recorder: the node's.
+    """
+
+    __slots__ = ()
+    recorder: Recorder
+
+    def finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
+        """See `Sandbox`."""
+        try:
+            super().finish(kind, value, op)
+        except ClocheError as error:
+            if op is not Op.STREAM_TAKE:  # the caller asks for the items' own outcomes, one by one
+                self.recorder.failed(self.recorded, error)
+            raise
+
+    @property
+    @abstractmethod
+    def recorded(self) -> Recorded:
+        """See `Sandbox`."""
+
+
+class RecordedInstance(ReportsFailures, Instance):
     """An instance that is recorded.
 
     Args:
@@ -52,6 +80,7 @@ class RecordedInstance(Instance):
         "_is_live",
         "_is_odd",
         "_live_records",
+        "_noted",
         "_reel",
         "_written",
         "info",
@@ -76,6 +105,7 @@ class RecordedInstance(Instance):
         self._reel: Reel | None = None
         self._live_records: tuple[list[bytes], int] = [], 0
         self._written: dict[int, bytes] = {}
+        self._noted: dict[int, int] = {}
         self._is_leased = self._is_live = self._is_odd = False
         self.is_granted = bool(handlers)
         super().__init__(engine, limits, host, on_records, snapshot, handlers)
@@ -99,8 +129,15 @@ class RecordedInstance(Instance):
         self._take_state()
 
     def flush(self) -> None:
-        """See `Recorded`."""
+        """Bring everything to the tape that has happened so far."""
         self.reel.flush()
+
+    def kept(self) -> Kept:
+        """See `Recorded`."""
+        if self.closed:
+            return self.recorder.tape.kept(None)
+        self.flush()
+        return self.recorder.tape.kept(self.state_now())
 
     def _take_state(self) -> None:
         """Begin a new generation with the present state."""
@@ -113,16 +150,19 @@ class RecordedInstance(Instance):
         tape.begin(self.snapshot(self.info), follows=is_loaded, is_first=not is_loaded)
         words, add = self._words, tape.now.add
         words[_WANTS] = 0
-        add((on.SET, on.DEADLINE, int(words[Word.DEADLINE_NS])))
+        self._noted = {on.DEADLINE: int(words[Word.DEADLINE_NS]), on.ITEMS: int(words[Word.ITEMS])}
+        for what, number in self._noted.items():
+            add((on.SET, what, number))
         if self._is_leased:
             add((on.SET, on.DEPTH, int(words[Word.MAX_DEPTH])))
         if self._most_bytes != self.limits.memory_bytes:
+            self._noted[on.MEMORY] = self._most_bytes
             add((on.SET, on.MEMORY, self._most_bytes))
         if self._is_live:
             add((on.SET, on.LIVE, 1))
 
     def state_now(self) -> Snapshot:
-        """See `Recorded`."""
+        """The guest's present state, at rest."""
         return self.snapshot(self.info or {})
 
     @property
@@ -189,15 +229,6 @@ class RecordedInstance(Instance):
         self.recorder.failed(self, failed)
         return failed
 
-    def finish(self, kind: Reply, value: Any, op: Op) -> NoReturn:
-        """See `Sandbox`."""
-        try:
-            super().finish(kind, value, op)
-        except ClocheError as error:
-            if op is not Op.STREAM_TAKE:  # the caller asks for the items' own outcomes, one by one
-                self.recorder.failed(self, error)
-            raise
-
     def _taken_records(self) -> tuple[list[bytes], int]:
         frames, dropped = super()._taken_records()
         (earlier, lost), self._live_records = self._live_records, ([], 0)
@@ -241,8 +272,9 @@ class RecordedInstance(Instance):
         self._note_setting(on.DEADLINE, int(self._words[Word.DEADLINE_NS]))
 
     def _note_setting(self, what: int, number: int) -> None:
-        if not self.closed:
+        if not self.closed and self._noted.get(what) != number:
             self.reel.add((on.SET, what, number))
+            self._noted[what] = number
 
     def _lease_replies(self, lease: bool) -> None:
         super()._lease_replies(lease)

@@ -96,6 +96,29 @@ class Reel:
         self.tape.now.add(event)
         self._grow(size + _EVENT_BYTES)
 
+    def placing(self, place: Callable[[Any], int]) -> Callable[[Any], int]:
+        """A function that places a value in guest memory by `place`, and notes it."""
+
+        def place_noted(body: Any) -> int:
+            address = 0
+            try:
+                address = place(body)
+            finally:
+                content = bytes(memoryview(body).cast("B"))
+                self.add((on.PLACED, address, content), len(content))
+            return address
+
+        return place_noted
+
+    def freeing(self, free: Callable[[int], object]) -> Callable[[int], object]:
+        """A function that frees such a value by `free`, and notes it."""
+
+        def free_noted(address: int) -> None:
+            free(address)
+            self.add((on.FREED, address))
+
+        return free_noted
+
     def note_body(self, address: int, view: memoryview) -> None:
         """Note a value that the last frame of the guest has out of line."""
         self.flush()
@@ -149,19 +172,6 @@ class RecordingCodec(Codec):
         pin: Callable[[int, int], memoryview],
         reel: Reel,
     ) -> None:
-        def place_noted(body: Any) -> int:
-            address = 0
-            try:
-                address = place(body)
-            finally:
-                content = bytes(memoryview(body).cast("B"))
-                reel.add((on.PLACED, address, content), len(content))
-            return address
-
-        def free_noted(address: int) -> None:
-            free(address)
-            reel.add((on.FREED, address))
-
         def lift_noted(address: int, length: int) -> memoryview:
             view = lift(address, length)
             reel.note_body(address, view)
@@ -171,7 +181,7 @@ class RecordingCodec(Codec):
             reel.note_body(address, lift(address, length))
             return pin(address, length)
 
-        super().__init__(limits, place_noted, lift_noted, free_noted, shared, pin_noted)
+        super().__init__(limits, reel.placing(place), lift_noted, reel.freeing(free), shared, pin_noted)
         self.reel = reel
 
 

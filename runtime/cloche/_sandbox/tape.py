@@ -6,7 +6,7 @@ docs/reference/recordings.md says what each one has. `recorded` writes them whil
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cloche._wasm.core import Taped
 from cloche._wasm.journal import Noted
@@ -34,6 +34,7 @@ __all__ = [
     "WRITTEN",
     "Event",
     "Generation",
+    "Kept",
     "Tape",
 ]
 
@@ -137,6 +138,22 @@ def _events_of(noted: Any) -> list[Event]:
     return found
 
 
+class Kept(NamedTuple):
+    """The last calls of one node, as data.
+
+    Attributes:
+        state: the state before the first of them; None: a new guest.
+        events: what has happened since.
+        after: the state now; None: the guest has broken.
+        is_first: whether the first call is the first one after the node was loaded.
+    """
+
+    state: Snapshot | None
+    events: tuple[Event, ...]
+    after: Snapshot | None
+    is_first: bool
+
+
 class Tape:
     """The last calls of one node: those since the last checkpoint, and those between the two last ones.
 
@@ -205,6 +222,13 @@ class Tape:
         """Note that the guest has done something that cannot be replayed: a checkpoint is due."""
         self.is_exact = False
         self.is_due = True
+
+    def kept(self, after: Snapshot | None) -> Kept:
+        """What there is, with the present state."""
+        generations = self.generations
+        first = generations[0]
+        events = tuple(event for generation in generations for event in generation.events)
+        return Kept(first.state, events, after, first.is_first or first.state is None)
 
     @property
     def generations(self) -> list[Generation]:

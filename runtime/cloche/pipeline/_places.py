@@ -81,14 +81,6 @@ class Places:
                 )
         self._sources = {name: _code(name, spec) for name, spec in graph.nodes.items()} | dict(prepared or {})
         self._records = _records(graph, record)
-        isolation = options.isolation if runtime is None else runtime.isolation
-        if self._records and isolation != "none":
-            name = next(iter(self._records))
-            raise PlacementError(
-                f"node {name!r} runs in a worker process (isolation={isolation!r}), where it cannot be recorded: "
-                "leave isolation or record out",
-                node=name,
-            )
 
     @property
     def identity(self) -> str:
