@@ -190,6 +190,7 @@ OPTIONS: dict[str, Effect] = {
     "run --checkpoint-every": Effect(f"{PIPED} --checkpoint at", "--checkpoint-every 1", "at: cloche container"),
     "run --resume": Effect(PIPED, "--resume one.jsonl", "is no checkpoint of cloche run", code=1),
     "run --dead-letters": Effect("run letters.json --input one.jsonl --quiet", "--dead-letters bad.jsonl", 'bad.jsonl: {"node": "bad"'),
+    "run --on": Effect("run echo.json --input one.jsonl", "--on local-cluster:1", "local-cluster, 1 host on 1 machine"),
     "run --serve": Effect("run echo.json --input one.jsonl --quiet", "--serve 0", "serving http://127.0.0.1:"),
     "plan --allow-native": Effect("plan native.json", "--allow-native echo", hides="refused"),
     "plan --fallback": Effect("plan native.json", "--fallback wasm", "runs as 'wasm'", "refused"),

@@ -15,7 +15,7 @@ from cloche.cli import _page
 from cloche.cli._console import InputError
 from cloche.cli._options import Address
 from cloche.cli._serve import Server
-from cloche.cli._watch import Watch
+from cloche.cli._watch import HEADS, Watch
 from cloche.pipeline import NodeSpec, Pipeline
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x1b[31m{title}"
@@ -118,7 +118,7 @@ def test_the_page_needs_nothing_else(served: Server) -> None:
     assert text.count("<script") == text.count("</script>") == 1
     assert "<img" not in text and html.escape("<img src=x") in text
     assert "http:" not in text.replace("http://www.w3.org/2000/svg", "") and "https:" not in text
-    assert "{title}" not in _page.page("x")
+    assert "{title}" not in _page.page("x", HEADS)
 
 
 @pytest.mark.parametrize(

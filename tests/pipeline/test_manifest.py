@@ -157,7 +157,9 @@ def test_a_sandbox_is_the_default() -> None:
     planned = first(manifest())
     assert (planned.spec.placement, planned.asked, planned.why) == ("wasm", "wasm", "the default")
     assert first(manifest(runtime_hint="rust_python")).spec.placement == "wasm"
-    assert first(manifest(host="gpu-box")).warnings == ("host 'gpu-box' is not used: the node runs on this machine",)
+    planned = first(manifest(host="gpu-box"))
+    assert planned.warnings == ("host 'gpu-box' is for a cluster: without one (--on) the node runs on this machine",)
+    assert planned.spec.host == "gpu-box"
 
 
 @pytest.mark.parametrize("node", [{"runtime_hint": "cpython"}, {"execution": {"placement": "process"}}])

@@ -257,6 +257,13 @@ class Piped:
         str | None,
         typer.Option(metavar="FILE.jsonl", help="Write the items there that nodes with on_error dead_letter reject."),
     ] = None
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLUSTER",
+            help="Run a pipeline's nodes on a cluster: local-cluster[:N] (N processes here), dask[://HOST:PORT], ray[://HOST:PORT].",
+        ),
+    ] = None
     serve: Annotated[
         str | None,
         typer.Option(
@@ -272,7 +279,7 @@ _OF_ONE_NODE = (
 )  # fmt: skip
 """Parameters of ``cloche run`` that only apply to a single node: a pipeline's manifest says such things of each of its nodes."""
 _OF_A_PIPELINE = (
-    "allow_native", "fallback", "session", "checkpoint", "checkpoint_every", "resume", "dead_letters", "serve",
+    "allow_native", "fallback", "session", "checkpoint", "checkpoint_every", "resume", "dead_letters", "on", "serve",
 )  # fmt: skip
 """Parameters of ``cloche run`` that only apply to a pipeline."""
 _RECORDING = ".cloche"
@@ -409,9 +416,12 @@ def _run_pipeline(
     quiet: bool,
 ) -> None:
     """``cloche run`` with a manifest: check every path, then run the pipeline."""
-    from cloche.cli import _console, _manifest, _paths
+    from cloche.cli import _cluster, _console, _manifest, _paths
 
     address = _options.address(piped.serve)
+    on = _cluster.chosen(piped.on)
+    if on is not None:
+        _options.refuse(context, ["record"], "records nodes that run here: leave it out, or --on")
     if piped.checkpoint is None:
         _options.refuse(context, ["checkpoint_every"], "is for --checkpoint")
     decided = _manifest.decided(manifest, trusting.allow_native or (), _options.places(trusting.fallback or ()))
@@ -451,6 +461,7 @@ def _run_pipeline(
             dead_letters=piped.dead_letters,
             serve=address,
             record=record,
+            on=on,
             quiet=quiet,
         )
     )

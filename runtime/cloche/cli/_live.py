@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from cloche.cli._watch import HEADS, cells
+from cloche.cli._watch import HOST_HEADS, cells, host_cells
 from cloche.texts import name
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ _WIDE: Final = 100
 """Characters of a terminal that shows all columns."""
 _SPARED: Final = ("place", "p50", "retries")
 """Columns that a narrower one does not show."""
+_TEXTS: Final = ("node", "place", "host", "machine", "chains")
+_EVENTS: Final = 3
+"""Events that are shown."""
 
 
 class LiveView:
@@ -40,6 +43,7 @@ class LiveView:
 
     def _table(self) -> Any:
         from rich.box import SIMPLE_HEAD
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
@@ -52,13 +56,20 @@ class LiveView:
             box=SIMPLE_HEAD,
             pad_edge=False,
         )
-        for head in HEADS:
-            if head not in spared:
-                table.add_column(head, justify="left" if head in ("node", "place") else "right", no_wrap=True)
+        heads = [head for head in self._watch.heads if head not in spared]
+        for head in heads:
+            table.add_column(head, justify="left" if head in _TEXTS else "right", no_wrap=True)
         for figures in self._watch.look():
-            shown = [cell for head, cell in zip(HEADS, cells(figures), strict=True) if head not in spared]
-            table.add_row(*map(Text, shown))  # Text: a name is no markup
-        return table
+            table.add_row(*map(Text, cells(figures, heads)))  # Text: a name is no markup
+        hosts = self._watch.hosts()
+        if not hosts:
+            return table
+        machines = Table(box=SIMPLE_HEAD, pad_edge=False, caption=Text(_last(self._watch)), caption_justify="left")
+        for head in HOST_HEADS:
+            machines.add_column(head, justify="left" if head in _TEXTS else "right", no_wrap=True)
+        for host in hosts:
+            machines.add_row(*map(Text, host_cells(host)))
+        return Group(table, machines)
 
     def __enter__(self) -> Self:
         if self._shows:
@@ -81,3 +92,8 @@ class LiveView:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+def _last(watch: Watch) -> str:
+    """What has happened last in the cluster."""
+    return "\n".join(f"{apart:.0f} s ago: {text}" for apart, text in watch.events()[-_EVENTS:])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from cloche.cli._watch import HEADS
+from cloche.cli._watch import HOST_HEADS
 
 __all__ = ["SCRIPT", "STYLE", "page"]
 
@@ -39,6 +40,7 @@ table { width: 100%; border-collapse: collapse; margin-top: 1rem; font-variant-n
 th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right; }
 th { color: var(--faint); font-weight: 500; }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+#machines th, #machines td { text-align: left; }
 td.bad { color: var(--bad); font-weight: 600; }
 @media (max-width: 48rem) {
   table, tbody, tr, td { display: block; }
@@ -54,15 +56,23 @@ SCRIPT: Final = """
 "use strict";
 const SVG = "http://www.w3.org/2000/svg", WIDE = 168, HIGH = 62;
 const graph = document.getElementById("graph"), rows = document.getElementById("rows"), state = document.getElementById("state");
+const machines = document.getElementById("machines"), hosts = document.getElementById("hosts");
+const events = document.getElementById("events");
 const count = new Intl.NumberFormat("en"), short = new Intl.NumberFormat("en", {notation: "compact", maximumSignificantDigits: 3});
 const time = s => s === null ? "-" : s < 1e-3 ? (s * 1e6).toFixed(0) + " \\u00b5s"
   : s < 1 ? (s * 1e3).toFixed(1) + " ms" : s.toFixed(2) + " s";
 const size = b => b === null ? "-" : (b / 1048576).toFixed(1) + " MiB";
+const heads = new Set([...document.querySelectorAll("#nodes th")].map(one => one.textContent));
 const columns = [
-  ["node", n => n.id], ["place", n => n.place], ["items", n => count.format(n.items)], ["items/s", n => short.format(n.rate)],
+  ["node", n => n.id], ["place", n => n.place], ["host", n => n.host || "-"],
+  ["items", n => count.format(n.items)], ["items/s", n => short.format(n.rate)],
   ["p50", n => time(n.p50_s)], ["p99", n => time(n.p99_s)], ["memory", n => size(n.memory_bytes)],
   ["queue", n => n.place === "inline" ? "-" : n.waiting + "/" + n.room], ["breaks", n => count.format(n.breaks)],
   ["retries", n => count.format(n.retried)], ["rejected", n => count.format(n.rejected)],
+].filter(([head]) => heads.has(head));
+const hostColumns = [
+  ["host", h => h.name], ["machine", h => h.machine], ["load", h => h.load.toFixed(2)], ["memory", h => size(h.memory_bytes)],
+  ["chains", h => (h.chains.join(", ") || "-") + (h.is_draining ? " (draining)" : "")],
 ];
 const warns = {breaks: n => n.breaks, rejected: n => n.rejected};
 let drawn = "", boxes = new Map();
@@ -128,6 +138,18 @@ function draw(status) {
   }
 }
 
+function row(columns, of) {
+  const made = document.createElement("tr");
+  for (const [head, text] of columns) {
+    const cell = document.createElement("td");
+    cell.dataset.head = head;
+    cell.textContent = text(of);
+    if (warns[head]?.(of)) cell.className = "bad";
+    made.append(cell);
+  }
+  return made;
+}
+
 function show(status) {
   const shape = JSON.stringify([status.nodes.map(n => n.id), status.edges, graph.parentElement.clientWidth]);
   if (shape !== drawn && status.nodes.length) { draw(status); drawn = shape; }
@@ -139,16 +161,13 @@ function show(status) {
     parts.queue.setAttribute("width", (WIDE - 2) * Math.min(1, n.waiting / n.room));
     parts.box.classList.toggle("broken", n.breaks + n.rejected > 0);
   }
-  rows.replaceChildren(...status.nodes.map(n => {
-    const row = document.createElement("tr");
-    for (const [head, text] of columns) {
-      const cell = document.createElement("td");
-      cell.dataset.head = head;
-      cell.textContent = text(n);
-      if (warns[head]?.(n)) cell.className = "bad";
-      row.append(cell);
-    }
-    return row;
+  rows.replaceChildren(...status.nodes.map(n => row(columns, n)));
+  machines.hidden = !status.hosts.length;
+  hosts.replaceChildren(...status.hosts.map(h => row(hostColumns, h)));
+  events.replaceChildren(...status.events.slice(-8).reverse().map(e => {
+    const entry = document.createElement("li");
+    entry.textContent = e.seconds_ago.toFixed(0) + " s ago: " + e.text;
+    return entry;
   }));
   state.textContent = "running for " + status.seconds.toFixed(0) + " s";
 }
@@ -184,10 +203,17 @@ _PAGE: Final = """<!doctype html>
 <p id="state">waiting for the first figures</p>
 <noscript><p>This page needs JavaScript. Its figures are at <a href="/status.json">/status.json</a>.</p></noscript>
 <div><svg id="graph" role="img" aria-label="The nodes of the pipeline, and how they are connected"></svg></div>
-<table>
+<table id="nodes">
 <thead><tr>{heads}</tr></thead>
 <tbody id="rows"></tbody>
 </table>
+<section id="machines" hidden>
+<table>
+<thead><tr>{host_heads}</tr></thead>
+<tbody id="hosts"></tbody>
+</table>
+<ul id="events"></ul>
+</section>
 </main>
 <script>{script}</script>
 </body>
@@ -195,11 +221,15 @@ _PAGE: Final = """<!doctype html>
 """
 
 
-def page(title: str) -> str:
+def page(title: str, heads: Sequence[str]) -> str:
     """The document.
 
     Args:
         title: the pipeline's name, escaped.
+        heads: the columns of the nodes' table.
     """
-    heads = "".join(f"<th>{head}</th>" for head in HEADS)
-    return _PAGE.format(title=title, style=STYLE, heads=heads, script=SCRIPT)
+    return _PAGE.format(title=title, style=STYLE, heads=_heads(heads), host_heads=_heads(HOST_HEADS), script=SCRIPT)
+
+
+def _heads(heads: Sequence[str]) -> str:
+    return "".join(f"<th>{head}</th>" for head in heads)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloche.cli._cluster import opened
 from cloche.cli._console import InputError, logger, say
 from cloche.cli._input import open_input
 from cloche.cli._journal import Journal
@@ -20,16 +21,18 @@ from cloche.cli._output import APPENDED, open_output
 from cloche.cli._resume import Progress
 from cloche.cli._run import keep, shaped
 from cloche.cli._serve import Server
-from cloche.cli._watch import HEADS, Watch, cells
+from cloche.cli._watch import Watch, cells
 from cloche.pipeline import Checkpoint, Pipeline, PipelineError
 from cloche.replay import Recording
 from cloche.texts import name
 
 if TYPE_CHECKING:
+    from cloche.cli._cluster import Chosen
     from cloche.cli._input import Form, Input
     from cloche.cli._manifest import Decided
     from cloche.cli._options import Address
     from cloche.cli._output import Output
+    from cloche.cluster import Cluster
     from cloche.isolation import Isolation
 
 __all__ = ["Job", "check_appends", "run"]
@@ -53,6 +56,7 @@ class Job:
     dead_letters: str | None
     serve: Address | None
     record: Path | None
+    on: Chosen | None
     quiet: bool
 
     @property
@@ -105,14 +109,15 @@ def run(job: Job) -> None:
             )
         )
         items = _Items(source, job.form.shape, begin or 0)
-        watch = Watch(pipeline)
+        cluster = None if job.on is None else stack.enter_context(opened(job.on))
+        watch = Watch(pipeline, cluster)
         if job.serve is not None:
             stack.enter_context(Server(job.serve, watch, pipeline.graph, title))
         with (
             LiveView(watch, title, job.quiet or (job.target == "-" and sys.stdout.isatty())),
             redirect_stdout(_Prints()),
         ):
-            _work(job, pipeline, items, target, letters, progress, journal)
+            _work(job, pipeline, cluster, items, target, letters, progress, journal)
         summary = _summary(job, watch, items, target, letters)
     if not job.quiet:
         sys.stdout.flush()
@@ -140,6 +145,7 @@ def _journal(job: Job, progress: Progress | None) -> Journal | None:
 def _work(
     job: Job,
     pipeline: Pipeline,
+    cluster: Cluster | None,
     items: _Items,
     target: Output,
     letters: DeadLetters | None,
@@ -153,7 +159,7 @@ def _work(
             letters.sync()
         Progress(point, journal.sync(), job.reading).save(job.checkpoint)
 
-    options: dict[str, Any] = {"session_id": job.session}
+    options: dict[str, Any] = {"session_id": job.session, "on": cluster}
     if job.checkpoint is not None:
         options |= {"checkpoint_every": job.checkpoint_every, "on_checkpoint": save}
     if letters is not None:
@@ -263,28 +269,38 @@ def _summary(job: Job, watch: Watch, items: _Items, target: Output, letters: Dea
     if items.rate:
         length = items.units / items.rate
         rows.append(("sound", f"{length:.1f} s, {length / seconds:.0f} times faster than real time"))
+    if job.on is not None:
+        hosts = watch.hosts()
+        machines = {host.status.machine for host in hosts}
+        rows.append(("cluster", f"{job.on.kind}, {_many(len(hosts), 'host')} on {_many(len(machines), 'machine')}"))
+        rows += [("", text) for _, text in watch.events()]
     if letters is not None and letters.count:
         rows.append(("dead letters", f"{letters.count:,}, in {job.dead_letters}"))
     if job.target != "-":
         rows.append(("written", job.target))
     if target.note:
         rows.append(("note", target.note))
-    return [f"{title + ':':15}{text}" for title, text in rows] + _table(watch, seconds)
+    return [f"{title and title + ':':15}{text}" for title, text in rows] + _table(watch, seconds)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _table(watch: Watch, seconds: float) -> list[str]:
     """The figures of each node, as lines."""
-    lines = [HEADS, *(cells(figures, seconds=seconds) for figures in watch.look())]
-    queue = HEADS.index("queue")
+    lines = [watch.heads, *(cells(figures, watch.heads, seconds=seconds) for figures in watch.look())]
+    queue = watch.heads.index("queue")
     lines = [(*row[:queue], *row[queue + 1 :]) for row in lines]  # nothing waits any more
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(_padded(row, widths)) for row in lines]
+    texts = watch.heads.index("items")
+    return ["  ".join(_padded(row, widths, texts)) for row in lines]
 
 
-def _padded(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    """The cells of a row; numbers, which begin in the third column, stand at the right."""
+def _padded(row: Sequence[str], widths: Sequence[int], texts: int) -> Iterator[str]:
+    """The cells of a row; numbers, which come behind that many texts, stand at the right."""
     for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        yield cell.ljust(width) if at < 2 else cell.rjust(width)
+        yield cell.ljust(width) if at < texts else cell.rjust(width)
 
 
 def check_appends(target: str, chosen: str | None) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from cloche.cli import _page
 from cloche.cli._console import InputError, say
-from cloche.texts import name
+from cloche.texts import line, name
 
 if TYPE_CHECKING:
     from cloche.cli._options import Address
@@ -145,7 +145,7 @@ class _Pages:
         """The type and the content of a path; None if there is none."""
         match path.partition("?")[0]:
             case "/":
-                return "text/html; charset=utf-8", _page.page(html.escape(self._title)).encode()
+                return "text/html; charset=utf-8", _page.page(html.escape(self._title), self._watch.heads).encode()
             case "/status.json":
                 return "application/json", json.dumps(self._status()).encode()
             case _:
@@ -160,6 +160,7 @@ class _Pages:
                 {
                     "id": name(one.node),
                     "place": one.place,
+                    "host": name(one.host),
                     "items": counts.items,
                     "outputs": counts.outputs,
                     "rate": round(figures.rate, 1),
@@ -184,6 +185,18 @@ class _Pages:
             "seconds": round(self._watch.seconds, 1),
             "nodes": nodes,
             "edges": edges,
+            "hosts": [
+                {
+                    "name": name(figures.status.name),
+                    "machine": name(figures.status.machine),
+                    "chains": [name(chain.name) for chain in figures.status.chains],
+                    "load": round(figures.load, 3),
+                    "memory_bytes": figures.memory_bytes,
+                    "is_draining": figures.status.is_draining,
+                }
+                for figures in self._watch.hosts()
+            ],
+            "events": [{"seconds_ago": round(ago, 1), "text": line(text)} for ago, text in self._watch.events()],
         }
 
 

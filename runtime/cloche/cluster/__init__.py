@@ -8,5 +8,17 @@ from cloche.cluster.cluster import Cluster
 from cloche.cluster.engine import Bundle, Host, HostLost, Pending
 from cloche.cluster.local import LocalCluster
 from cloche.cluster.server import Server
+from cloche.cluster.status import ChainStatus, Event, HostStatus
 
-__all__ = ["Bundle", "Cluster", "Host", "HostLost", "LocalCluster", "Pending", "Server"]
+__all__ = [
+    "Bundle",
+    "ChainStatus",
+    "Cluster",
+    "Event",
+    "Host",
+    "HostLost",
+    "HostStatus",
+    "LocalCluster",
+    "Pending",
+    "Server",
+]

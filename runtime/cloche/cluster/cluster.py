@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from cloche.cluster._messages import Order
 from cloche.cluster._parts import Part, cut, graph_of
 from cloche.cluster._remote import RemoteChain
 from cloche.cluster.engine import Bundle, Host, HostLost
+from cloche.cluster.status import ChainStatus, Event, HostStatus
 from cloche.errors import ClocheError, ClosedError
 from cloche.pipeline._log import PipelineLogger
 from cloche.pipeline.elsewhere import Loaded, Placed
@@ -34,6 +36,8 @@ __all__ = ["Cluster"]
 
 _LOOK_S: Final = 0.1
 """Seconds between two looks for a host, while there is none."""
+_EVENTS: Final = 100
+"""Events that are kept."""
 
 
 class Cluster(ClosedByWith, ABC):
@@ -77,6 +81,7 @@ class Cluster(ClosedByWith, ABC):
         self._process = os.getpid()
         self._draining: set[str] = set()
         self._runs: list[_Run] = []
+        self._events: deque[Event] = deque(maxlen=_EVENTS)
 
     @abstractmethod
     def open(self) -> None:
@@ -117,6 +122,26 @@ class Cluster(ClosedByWith, ABC):
     def machines(self) -> tuple[str, ...]:
         """The machines that have a host now."""
         return tuple(dict.fromkeys(host.machine for host in self.hosts()))
+
+    def status(self) -> tuple[HostStatus, ...]:
+        """How each host is doing that is ready now. Any thread may ask."""
+        at: dict[int, list[ChainStatus]] = {}
+        for run in list(self._runs):
+            for host, chain in run.chains_at_hosts():
+                at.setdefault(id(host), []).append(chain)
+        return tuple(
+            HostStatus(host.name, host.machine, tuple(at.get(id(host), ())), self.is_draining(host))
+            for host in self.hosts()
+        )
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The last hundred hosts that were lost, and chains that were moved, the oldest first. The runs log them as well."""
+        return tuple(self._events)
+
+    def tell(self, text: str) -> None:
+        """Keep an event."""
+        self._events.append(Event(time.time(), text))
 
     def drain(self, machine: str, timeout_s: float = 60.0) -> None:
         """Have all chains leave a machine, and none come to it, so that it can be shut down without any loss.
@@ -297,6 +322,18 @@ class _Run:
         """Whether a chain is at a machine."""
         return any(chain.host is not None and chain.host.machine == machine for chain in self._chains)
 
+    def chains_at_hosts(self) -> list[tuple[Host, ChainStatus]]:
+        """The chains that are at a host, each with how it is doing."""
+        found = []
+        for chain in self._chains:
+            host, nodes = chain.host, chain.status()
+            if host is not None:
+                memory = [node.memory_bytes for node in nodes if node.memory_bytes is not None]
+                busy_s = sum(node.counts.busy_s for node in nodes)
+                names = tuple(node.node for node in nodes)
+                found.append((host, ChainStatus(chain.name, names, busy_s, sum(memory) if memory else None)))
+        return found
+
     def choose(self, chain: RemoteChain) -> Host:
         """See `Hosts`: the one with the fewest copies of the chain on its machine, and then with the fewest chains."""
         until = time.monotonic() + self._cluster.wait_s
@@ -342,6 +379,7 @@ class _Run:
             self._gone.append(host)
         self._cluster.lost(host)
         if is_new:
+            self._cluster.tell(f"the host {host.name} was lost")
             self._logger.tell(
                 chain.name,
                 f"the host {host.name} was lost: its nodes go on at another one",
@@ -391,6 +429,7 @@ class _Run:
             with self._lock:
                 self._chosen[chain] = to
             told = "" if before is None else before.name
+            self._cluster.tell(f"node {chain.name} goes on at {to.name}, no longer at {told}")
             self._logger.forward(
                 "info",
                 f"node {chain.name!r} goes on at {to.name}",

@@ -140,7 +140,7 @@ class NodeModel(_Model):
     capabilities: Capabilities | None = None
     """What the node needs of the machine."""
     host: str | None = None
-    """A machine. Not used: a warning of the plan says so."""
+    """Where it runs on a cluster: see `NodeSpec.host`. Without a cluster it has no effect, as a warning of the plan says."""
     runtime_hint: Literal["rust_python", "cpython", "cpython_wasm", "auto"] = "auto"
     """An interpreter that the node was made for. "cpython" asks for the placement "native", the others for "wasm"."""
     execution: Execution = Execution()
@@ -246,6 +246,7 @@ def _spec(node: NodeModel, registry: Registry, folder: Path) -> NodeSpec:
         entry,
         params,
         id=node.id,
+        host=node.host,
         limits=None if node.limits is None else Limits(**(node.limits.model_extra or {})),
         on_error=rule,
         on_break=node.on_break,

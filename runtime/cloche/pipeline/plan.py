@@ -125,7 +125,7 @@ def _planned(node: NodeModel, spec: NodeSpec, policy: Policy) -> PlannedNode:
         asked, why = execution.placement, execution.reason or "execution.placement"
     warnings: list[str] = []
     if node.host is not None:
-        warnings.append(f"host {node.host!r} is not used: the node runs on this machine")
+        warnings.append(f"host {node.host!r} is for a cluster: without one (--on) the node runs on this machine")
     problems = _problems(node, asked, policy)
     if not problems:
         return PlannedNode(replace(spec, placement=asked), asked, why, tuple(warnings))
