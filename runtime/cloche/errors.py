@@ -248,9 +248,10 @@ class StreamLimitError(ClocheError):
 
 
 class PoolTimeoutError(ClocheError, TimeoutError):
-    """An item waited too long for a node of the pool (``acquire_timeout_s``), or for room in its queue (``queue_timeout_s``).
+    """An item waited too long for a node of the pool (``acquire_timeout_s``), or for room in its queue (``queue_timeout_s``); or a
+    block of `cloche.parking.Sessions.node` for its turn (``timeout_s``).
 
-    No node was touched. ``limit``, ``value`` and ``reached`` say which of the two it was, and how long the item has waited. You do
+    No node was touched. ``limit``, ``value`` and ``reached`` say which of these it was, and how long the item has waited. You do
     not get it for an item that runs too long: that is a `DeadlineError`.
     """
 

@@ -232,6 +232,8 @@ def test_threads_that_unpark_at_once_get_one_node(load, runtime):
     found[0].close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an exception inside `__del__` is dropped
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a node that was being made is collected
 def test_an_interrupt_anywhere_leaves_it_live_or_parked(load, runtime, thorough):
     """Never neither, and never both."""
     node = load(NODE)
@@ -287,6 +289,7 @@ def test_bytes_carry_the_state_and_no_rights(load, runtime):
     [
         {"base": 1},
         {"base": "0" * 64},
+        {"base": "../../secret"},
         {"carried": None},
         {"carried": [float("inf"), 0, 0, 0, 0, 0, 0]},
         {"carried": [0, -1, 0, 0, 0, 0, 0]},

@@ -410,6 +410,8 @@ def test_idle_sessions_are_parked_and_dropped_ones_end_their_thread(sessions, lo
         parked.wait(0.01)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an exception inside `__del__` is dropped
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a node that was being made is collected
 def test_an_interrupt_anywhere_loses_no_session(sessions, thorough):
     """It is awake or parked, free for the next, and as it was after the last call that was answered."""
     some = sessions(live=1)
@@ -443,6 +445,62 @@ def test_awaited_blocks_take_turns(sessions):
 
     found = asyncio.run(main())
     assert sorted(map(len, found)) == [1, 1, 2, 2, 3, 3]
+
+
+def test_an_awaited_block_can_be_cancelled_while_it_waits(sessions):
+    """And one that waits too long is told so. Neither keeps the next one out."""
+    some = sessions()
+
+    async def visit() -> None:
+        async with some.anode("a"):
+            raise AssertionError
+
+    async def main() -> None:
+        async with some.anode("a") as node:
+            assert await node.aprocess(1) == [1]
+            waiting = asyncio.ensure_future(visit())
+            while some.stats.in_use and len(some._sessions["a"].visits) < 2:
+                await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            with pytest.raises(cloche.PoolTimeoutError, match="was in use"):
+                async with some.anode("a", timeout_s=0):
+                    pass
+        async with some.anode("a") as node:
+            assert await node.aprocess(2) == [1, 2]
+
+    asyncio.run(main())
+    assert some.stats.in_use == 0
+
+
+def test_sessions_that_open_each_other_inside_of_services_do_not_hang(sessions):
+    """Each waits for the other one's block, which a timeout ends."""
+    made: list[Sessions] = []
+    barrier = threading.Barrier(2)
+
+    def peer(key: str) -> str:
+        barrier.wait(120)
+        try:
+            with made[0].node(key, timeout_s=0.05) as node:
+                return str(node.get("n"))
+        except cloche.PoolTimeoutError:
+            return "in use"
+        finally:
+            barrier.wait(120)
+
+    text = "from cloche_guest import services\nclass N:\n    n = 1\n    def process(self, key):\n        return services.peer(key)\n"
+    made.append(sessions(text, template={"grants": Grants(services={"peer": peer})}))
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda pair=pair: found.append(call(made[0], *pair)))
+        for pair in (("a", "b"), ("b", "a"))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["in use", "in use"]
 
 
 def test_workers_take_over_what_was_parked_here(sessions, runtimes):

@@ -39,8 +39,8 @@ __all__ = ["How", "Parked", "State", "packed", "unpacked"]
 _KIND: Final = "parked node"
 _VERSION: Final = 1
 _MOST_BYTES: Final = 256 << 20
-_MOST_QUOTAS: Final = 16 << 20
-_SEED: Final = re.compile("[0-9a-f]{64}")
+_MOST_QUOTAS: Final = 4 << 20
+_HEX64: Final = re.compile("[0-9a-f]{64}")
 _lock: Final = threading.Lock()
 
 
@@ -95,6 +95,8 @@ def packed(state: State, *, key: bytes = b"") -> bytes:
     content = {**sections(snapshot, **about), "words": words}
     if state.checkpoint is not None:
         content["checkpoint"] = state.checkpoint.to_bytes()
+    if len(state.carried.quotas) > _MOST_QUOTAS:
+        raise ClocheError(f"node {snapshot.name!r} cannot be parked: it has made too many files in its mounts")
     if state.carried.quotas:
         content["quotas"] = state.carried.quotas
     return _container.write(_KIND, _VERSION, content, key=key)
@@ -126,13 +128,15 @@ def unpacked(
     match about.pop("generators", None):
         case None:
             pass
-        case [str(text), cuts] if _SEED.fullmatch(text):
+        case [str(text), cuts] if _HEX64.fullmatch(text):
             seed = bytes.fromhex(text)
             words = content.section("words", max_bytes)
             content.replace("words", with_generators(words, seed, cuts))
         case _:
             raise ClocheError("the random generators of a parked node are malformed")
-    if any(text is not None and type(text) is not str for text in (digest, session_id, session)):
+    # the digest becomes a key in a store, which may have folders
+    is_base = digest is None or (type(digest) is str and _HEX64.fullmatch(digest))
+    if not is_base or any(text is not None and type(text) is not str for text in (session_id, session)):
         raise ClocheError("the description of the parked node is malformed")
     quotas = content.section("quotas", _MOST_QUOTAS) if "quotas" in content.names else b""
     carried = Carried.of(about.pop("carried", None), quotas, seed)

@@ -424,11 +424,11 @@ class Runtime(Closable):
         def make(state: State, how: How | None, lock: NodeLock) -> Node:
             how = How(LoadOptions(limits=self.limits, session_id=state.session_id)) if how is None else how
             old = how.options
-            policy = RecoveryPolicy(
-                on_break=on_break or old.policy.on_break,
-                checkpoint_every=checkpoint_every or (old.policy.checkpoint_every if on_break is None else None),
-                max_restarts=old.policy.max_restarts if max_restarts is None else max_restarts,
-            )
+            policy = old.policy if on_break is None else RecoveryPolicy(on_break=on_break)
+            if checkpoint_every is not None:
+                policy = replace(policy, checkpoint_every=checkpoint_every)
+            if max_restarts is not None:
+                policy = replace(policy, max_restarts=max_restarts)
             options = replace(
                 old,
                 limits=old.limits if limits is None else limits,

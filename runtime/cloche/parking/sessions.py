@@ -79,7 +79,23 @@ class _Visit:
         self.owner = owner
         self.session: _Session | None = None
         self.loan: SessionLoan | None = None
-        self.turn: threading.Event | None = None
+        self.turn: threading.Event | _AwaitedTurn | None = None
+
+
+class _AwaitedTurn:
+    """What an event loop waits for. It is there before the visit is, so that no turn is missed."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        from concurrent.futures import Future  # slow to import
+
+        self.future: Future[None] = Future()
+
+    def set(self) -> None:
+        """The turn has come. It may be said again."""
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 class _Session:
@@ -211,12 +227,26 @@ class Sessions(ClosedByWith):
 
     @asynccontextmanager
     async def anode(self, key: str, *, timeout_s: float | None = None) -> AsyncIterator[Node]:
-        """As `node`, for ``async with`` under asyncio and trio. Two blocks of one key on one task wait for each other for ever."""
-        from cloche._runtime.async_calls import on_a_thread  # late: importing anyio takes 30 ms
+        """As `node`, for ``async with`` under asyncio and trio. Waiting for a turn holds no thread.
 
+        Two blocks of one key inside each other on one task wait for ever, unless they have a `timeout_s`.
+        """
+        import anyio  # late: it takes 30 ms
+
+        from cloche._runtime.async_calls import on_a_thread, settled
+
+        until = checked_seconds("timeout_s", timeout_s)
         visit = _Visit(object())
+        visit.turn = turn = _AwaitedTurn()
         try:
-            yield await on_a_thread(partial(self._entered, visit, key, timeout_s))
+            self._begin(visit, _checked_key(key))
+            began = time.monotonic()
+            with anyio.move_on_after(until):
+                if not self._has_turn(visit):
+                    await settled(turn.future)
+            if not self._has_turn(visit):
+                raise _late(key, began, until)
+            yield await on_a_thread(partial(self._woken, visit))
         finally:
             await on_a_thread(partial(self._leave, visit))
 
@@ -307,6 +337,10 @@ class Sessions(ClosedByWith):
         until = checked_seconds("timeout_s", timeout_s)
         self._begin(visit, _checked_key(key))
         self._wait(visit, until)
+        return self._woken(visit)
+
+    def _woken(self, visit: _Visit) -> Node:
+        """The node of a session for a visit whose turn it is."""
         session = visit.session
         assert session is not None  # `_begin` has set it
         node = session.node
@@ -338,21 +372,19 @@ class Sessions(ClosedByWith):
         session.visits.insert(place, visit)
         self._sessions.move_to_end(key)
 
-    def _wait(self, visit: _Visit, timeout_s: float | None) -> None:
+    def _has_turn(self, visit: _Visit) -> bool:
         session = visit.session
         assert session is not None  # `_begin` has set it
+        return session.visits[0] is visit
+
+    def _wait(self, visit: _Visit, timeout_s: float | None) -> None:
         began = time.monotonic()
-        visit.turn = threading.Event()
-        while session.visits[0] is not visit:
+        visit.turn = turn = threading.Event()
+        while not self._has_turn(visit):
             waited = time.monotonic() - began
             if timeout_s is not None and waited >= timeout_s:
-                raise PoolTimeoutError(
-                    f"the session {short(session.key)} was in use for {waited:.3f} s (timeout_s={timeout_s})",
-                    limit="timeout_s",
-                    value=timeout_s,
-                    reached=waited,
-                )
-            visit.turn.wait(_SLICE_S if timeout_s is None else min(_SLICE_S, timeout_s - waited))
+                raise _late(visit.session.key if visit.session else "", began, timeout_s)
+            turn.wait(_SLICE_S if timeout_s is None else min(_SLICE_S, timeout_s - waited))
 
     def _leave(self, visit: _Visit) -> None:
         """End a visit, and park what is too much. Again: does nothing."""
@@ -565,6 +597,17 @@ class Sessions(ClosedByWith):
         self._bases[base.digest] = base
         while len(self._bases) > _MOST_BASES:
             self._bases.popitem(last=False)
+
+
+def _late(key: str, began: float, timeout_s: float | None) -> PoolTimeoutError:
+    """The error of a visit whose turn has not come in time."""
+    waited = time.monotonic() - began
+    return PoolTimeoutError(
+        f"the session {short(key)} was in use for {waited:.3f} s (timeout_s={timeout_s})",
+        limit="timeout_s",
+        value=timeout_s or 0.0,
+        reached=waited,
+    )
 
 
 def _checked_key(key: Any) -> str:
