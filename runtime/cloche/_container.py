@@ -32,7 +32,7 @@ _DIGEST_BYTES: Final = 32
 _NAME: Final = re.compile(rb"[a-z0-9][a-z0-9 ._-]*")
 _MAX_DEPTH: Final = 8
 _MAX_DIGITS: Final = 20
-_BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]|[0-9]{%d,}+' % (_MAX_DIGITS + 1), re.DOTALL)
 _CHUNK: Final = 1 << 20
 _INPUT: Final = 1 << 16
 _REMEDY: Final = "read it with the Cloche that made it, or make it anew with this one"
@@ -197,19 +197,15 @@ def json_map(text: bytes, what: str) -> dict[str, Any]:
                 raise ClocheError(f"{what} is nested more than {_MAX_DEPTH} deep")
         elif token[0] in (b"]", b"}"):
             depth -= 1
+        elif token[0][:1].isdigit():  # int() takes time quadratic in the number of digits
+            raise ClocheError(f"{what} cannot be read: a number of {len(token[0])} digits")
     try:
-        value = json.loads(text, parse_int=_integer)
+        value = json.loads(text.decode())  # bytes could be UTF-16, in which the digits above are not found
     except (ValueError, RecursionError) as error:
         raise ClocheError(f"{what} cannot be read: {error}") from error
     if type(value) is not dict:
         raise ClocheError(f"{what} is no map")
     return value
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:  # int() takes time quadratic in the number of digits
-        raise ValueError(f"a number of {len(digits)} digits")
-    return int(digits)
 
 
 def _label(text: str, size: int) -> bytes:
@@ -230,6 +226,11 @@ def _name(field: bytes, kind: str) -> str:
 def _inflated(data: memoryview, size: int) -> bytes:
     """Decompress exactly `size` bytes, in a buffer that grows in place: `zlib.decompress` needs twice the memory."""
     inflate = zlib.decompressobj()
+    if size <= _INPUT:  # at once: most sections are small
+        small = inflate.decompress(data, size + 1)
+        if len(small) != size or not inflate.eof or inflate.unused_data:
+            raise ValueError("it is not of the size that it says")
+        return small
     content = io.BytesIO()
     for at in range(0, len(data) + _INPUT, _INPUT):  # the last slice is empty: it drains the decompressor
         part: Any = data[at : at + _INPUT]

@@ -232,7 +232,9 @@ def test_threads_that_unpark_at_once_get_one_node(load, runtime):
     found[0].close()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an exception inside `__del__` is dropped
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # an exception inside `__del__` is dropped
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a node that was being made is collected
 def test_an_interrupt_anywhere_leaves_it_live_or_parked(load, runtime, thorough):
     """Never neither, and never both."""

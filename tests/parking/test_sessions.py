@@ -410,7 +410,9 @@ def test_idle_sessions_are_parked_and_dropped_ones_end_their_thread(sessions, lo
         parked.wait(0.01)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an exception inside `__del__` is dropped
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # an exception inside `__del__` is dropped
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a node that was being made is collected
 def test_an_interrupt_anywhere_loses_no_session(sessions, thorough):
     """It is awake or parked, free for the next, and as it was after the last call that was answered."""

@@ -458,7 +458,9 @@ class Runtime(Closable):
             lock: its lock.
             name: its name; None: the one that it had.
         """
-        options = replace(how.options, name=name or state.snapshot.name, recorder=None)
+        name, options = name or state.snapshot.name, how.options
+        if options.name != name or options.recorder is not None:
+            options = replace(options, name=name, recorder=None)
         node = self._restored(state.snapshot, options, False, lock, state, how.numbers)
         node.__cloche__.origin = how.origin
         return node

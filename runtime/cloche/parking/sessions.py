@@ -305,6 +305,8 @@ class Sessions(ClosedByWith):
     def close(self) -> None:
         """Park all sessions, and flush a `MemoryStore` to its next store. Blocks that are open are waited for. Again: does nothing.
 
+        Close them before their runtime, whose end frees the nodes that are awake.
+
         Raises:
             ExceptionGroup: some could not be parked. They stay awake; call `close` again, or close the runtime to give them up.
             ClocheError: the calling thread is in a block.
