@@ -335,6 +335,20 @@ def test_what_was_added_to_a_mount_still_counts(load, runtime, tmp_path):
             back.process("c", 0)
 
 
+def test_what_the_host_still_holds_of_its_memory_stays_readable(load, runtime):
+    """And is not the memory of the node that comes back, or of another one."""
+    np = pytest.importorskip("numpy")
+    node = load("import numpy as np\nclass N:\n    def process(self, x):\n        return x * 2\n")
+    with node.lease():
+        leased = node.process(np.arange(5000.0))
+    buffer = node.buffer(5000)
+    buffer[:] = 7
+    with runtime.unpark(runtime.park(node)) as back:
+        assert back.process(buffer).sum() == 14 * 5000
+        assert leased[4999] == 9998
+        assert buffer.sum() == 7 * 5000
+
+
 def test_workers_park_and_bring_back(runtimes):
     """The state comes out of the worker process, and goes back into another one."""
     runtime = runtimes("process")

@@ -18,6 +18,8 @@ _WORDS: Final = 623
 """Words of 4 bytes of a state: all but the first, which is the same in each one that was just seeded."""
 _BYTES: Final = 4 * _WORDS
 _PACKED: Final = struct.Struct(f"<{_WORDS}I")
+_MOST: Final = 1 << 20
+"""Bytes of words above which five kilobytes are not worth a search."""
 _KINDS: Final = 4
 """`random` as seeded, and after the first draw; numpy's likewise."""
 
@@ -44,6 +46,8 @@ def without_generators(words: bytes, seed: bytes) -> tuple[bytes, list[list[int]
         the other words; and for each state its number and its place, for `with_generators`.
     """
     cuts: list[list[int]] = []
+    if len(words) > _MOST:
+        return words, cuts
     for first in (0, 2):
         for kind in (first, first + 1):
             at = words.find(_state(seed, kind))

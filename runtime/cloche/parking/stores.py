@@ -22,7 +22,7 @@ __all__ = ["FolderStore", "MappingStore", "MemoryStore", "Store"]
 SESSION: Final = "session/"
 TEMPLATE: Final = "template/"
 """How the keys begin under which `Sessions` keep a session, and the template that sessions are differences from."""
-_SUFFIX: Final = ".parked"
+_SUFFIXES: Final = {SESSION: ".parked", TEMPLATE: ".template"}
 
 
 @runtime_checkable
@@ -200,7 +200,8 @@ class MemoryStore:
 class FolderStore:
     """A store of one file for each key in a folder, which outlives the process. Files appear whole, or not at all.
 
-    The names of the files are digests of the keys, so any text can be a key. The folder is made if it is missing, for this user
+    The names of the files are digests of the keys, so any text can be a key. Sessions end in ``.parked`` and may be removed while
+    nobody is in them; their templates end in ``.template``. The folder is made if it is missing, for this user
     alone; it must be one that others cannot write to, or give `cloche.parking.Sessions` a `key`.
 
     Args:
@@ -276,7 +277,8 @@ class FolderStore:
         import hashlib  # slow to import: it loads OpenSSL
 
         name = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
-        return self.path / name[:2] / (name + _SUFFIX)  # in 256 folders: few file systems like a million names in one
+        suffix = _SUFFIXES[TEMPLATE if key.startswith(TEMPLATE) else SESSION]
+        return self.path / name[:2] / (name + suffix)  # in 256 folders: few file systems like a million names in one
 
 
 def store_of(store: Any) -> Store:
