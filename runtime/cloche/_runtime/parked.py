@@ -8,7 +8,6 @@ one stays in this process: limits and grants never come out of bytes.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +40,6 @@ _VERSION: Final = 1
 _MOST_BYTES: Final = 256 << 20
 _MOST_QUOTAS: Final = 4 << 20
 _HEX64: Final = re.compile("[0-9a-f]{64}")
-_lock: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +163,7 @@ class Parked:
         stream_position: position of its open stream, for `Node.resume`; None without an open stream.
     """
 
-    __slots__ = ("__weakref__", "_data", "_how", "_node", "_turn", "calls", "name", "session_id", "stream_position")
+    __slots__ = ("__weakref__", "_data", "_how", "_node", "_turns", "calls", "name", "session_id", "stream_position")
 
     def __init__(self, data: bytes, state: State, how: How | None) -> None:
         self.name = state.snapshot.name
@@ -175,7 +173,7 @@ class Parked:
         self._data = data
         self._how = how
         self._node: Any = None  # a `Node`, whose module imports this one
-        self._turn: NodeLock | None = None
+        self._turns: list[NodeLock] = []
 
     @property
     def size_bytes(self) -> int:
@@ -228,10 +226,9 @@ class Parked:
         Raises:
             ClosedError: the node has been closed since.
         """
-        turn = self._turn
-        if turn is None:
-            with _lock:
-                turn = self._turn = self._turn or NodeLock(self.name)
+        if not self._turns:
+            self._turns.append(NodeLock(self.name))  # in one step: of two threads that come here, both take the first
+        turn = self._turns[0]
         return turn.run(self._brought_back, make, turn)
 
     def _brought_back(self, make: Callable[[State, How | None, NodeLock], Any], turn: NodeLock) -> Any:
