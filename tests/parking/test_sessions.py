@@ -347,7 +347,7 @@ def test_without_its_template_a_session_is_refused(sessions):
     (place,) = (name for name in kept if name.startswith("template/"))
     template = kept[place]
     second = sessions(NODE + "\nmore = 1\n", store=kept)
-    kept[place] = second._base.snapshot.to_bytes()
+    kept[place] = second._templates.present.snapshot.to_bytes()
     with pytest.raises(cloche.ClocheError, match="is another one"):
         call(second, "a", 2)
     del kept[place]
@@ -417,7 +417,12 @@ def test_idle_sessions_are_parked_and_dropped_ones_end_their_thread(sessions, lo
 def test_an_interrupt_anywhere_loses_no_session(sessions, thorough):
     """It is awake or parked, free for the next, and as it was after the last call that was answered."""
     some = sessions(live=1)
-    where = within("/cloche/parking/sessions.py", "/cloche/_runtime/calls.py", "/cloche/_runtime/loans.py")
+    where = within(
+        "/cloche/parking/sessions.py",
+        "/cloche/parking/_visits.py",
+        "/cloche/_runtime/calls.py",
+        "/cloche/_runtime/loans.py",
+    )
     expected = {"a": 0, "b": 0}
 
     def visit() -> None:
@@ -461,7 +466,7 @@ def test_an_awaited_block_can_be_cancelled_while_it_waits(sessions):
         async with some.anode("a") as node:
             assert await node.aprocess(1) == [1]
             waiting = asyncio.ensure_future(visit())
-            while some.stats.in_use and len(some._sessions["a"].visits) < 2:
+            while some.stats.in_use and len(some._visits.find("a").visits) < 2:
                 await asyncio.sleep(0)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
