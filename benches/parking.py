@@ -7,7 +7,7 @@ from the request for the node to having it, and parking, each alone; in the same
 program would do otherwise, and whole snapshots beside the differences. The call itself is not timed. Levels: a woken node <= 1 ms
 (median); each parked one some 20 kB at most.
 
-    python -m benches.parking [COUNT] [--quick] [--folder]     # COUNT: 100,000; --folder: files, too (4 kB each or more)
+    python -m benches.parking [COUNT] [memory|folder|both] [--quick]     # COUNT: 100,000; in a folder each takes 4 kB or more
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Chat:
 """)
 QUICK = "--quick" in sys.argv
 COUNT = next((int(text) for text in sys.argv[1:] if text.isdigit()), 200 if QUICK else 100_000)
+WHERE = next((text for text in sys.argv[1:] if text in ("memory", "folder", "both")), "both" if QUICK else "memory")
 CALLS = 3
 ROUNDS = 50 if QUICK else 2000
 MILLION = 1_000_000
@@ -144,30 +145,40 @@ def projected(title: str, each: float) -> None:
     print(f"{title:34} {each / 1e3:8.2f} kB each {each * MILLION / 1e9:8.2f} GB for a million")
 
 
+def in_memory(runtime: cloche.Runtime, template: cloche.Node) -> None:
+    """Park them in memory, wake some, and compare."""
+    with Sessions(runtime, template, live=1) as warm:  # what is made once is no session's
+        for number in range(20):
+            with warm.node(str(number)) as node:
+                node.process("x")
+    gc.collect()
+    before, store = private_bytes(), MemoryStore()
+    sessions = filled(runtime, template, store)
+    gc.collect()
+    projected("in memory, growth of the process", (private_bytes() - before) / COUNT)
+    projected("of that, keys and bytes", store.size_bytes / COUNT)
+    wake, park = woken(sessions)
+    for title, median in alternatives(runtime, template).items():
+        print(f"{title:34} {median / wake:8.2f} times as long as waking")
+    print(f"waking and parking: {1e6 / (wake + park):,.0f} sessions a second of processor time")
+
+
+def in_a_folder(runtime: cloche.Runtime, template: cloche.Node) -> None:
+    """Park them in a folder, and wake some."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("CLOCHE_BENCH_FOLDER")) as folder:
+        sessions = filled(runtime, template, FolderStore(folder))
+        projected("in a folder, blocks of the disk", blocks(Path(folder)) / COUNT)
+        woken(sessions)
+
+
 def main() -> None:
     with cloche.Runtime(limits=cloche.Limits(deadline_s=30)) as runtime:
         template = runtime.load(SOURCE, "Chat")
         template.process("the template is warm")
-        with Sessions(runtime, template, live=1) as warm:  # what is made once is no session's
-            for number in range(20):
-                with warm.node(str(number)) as node:
-                    node.process("x")
-        gc.collect()
-        before, store = private_bytes(), MemoryStore()
-        sessions = filled(runtime, template, store)
-        gc.collect()
-        projected("in memory, growth of the process", (private_bytes() - before) / COUNT)
-        projected("of that, keys and bytes", store.size_bytes / COUNT)
-        wake, park = woken(sessions)
-        medians = alternatives(runtime, template)
-        for title, median in medians.items():
-            print(f"{title:34} {median / wake:8.2f} times as long as waking")
-        if "--folder" in sys.argv or QUICK:
-            with tempfile.TemporaryDirectory(dir=os.environ.get("CLOCHE_BENCH_FOLDER")) as folder:
-                sessions = filled(runtime, template, FolderStore(folder))
-                projected("in a folder, blocks of the disk", blocks(Path(folder)) / COUNT)
-                woken(sessions)
-        print(f"waking and parking: {1e6 / (wake + park):,.0f} sessions a second of processor time")
+        if WHERE in ("both", "folder"):
+            in_a_folder(runtime, template)
+        if WHERE in ("both", "memory"):
+            in_memory(runtime, template)
 
 
 if __name__ == "__main__":
