@@ -138,6 +138,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "RuntimeStats": lambda: cloche.RuntimeStats(
         nodes=1, loads=2, calls=3, seconds=0.5, breaks=0, idle_stores=1, workers=0
     ),
+    "SessionStats": lambda: cloche.parking.SessionStats(awake=1, in_use=0, begun=2, woken=3, parked=4, failed=0),
     "CallRecord": lambda: cloche.CallRecord(
         node="n",
         session_id=None,
@@ -161,11 +162,17 @@ HANDLES = {
     "Node": "the node 'f' cannot be pickled or copied, because it belongs to this process: take its `snapshot`",
     "LocalGuest": "the node 'f' cannot be pickled or copied, because it belongs to this process: take its `snapshot`",
     "Pipeline": "a Pipeline cannot be pickled or copied, because it belongs to this process: make one in the other process",
+    "MemoryStore": "a MemoryStore cannot be pickled or copied, because it belongs to this process: give the other process a",
     "Pool": "a Pool cannot be pickled or copied, because it belongs to this process: make one in the other process",
+    "Sessions": "a Sessions cannot be pickled or copied, because it belongs to this process: make one in the other process",
     "Runtime": "a Runtime cannot be pickled or copied, because it belongs to this process: make one in the other process",
 }
 """Each refuses with a TypeError that begins so."""
 NEITHER = {
+    "FolderStore": "it is pickled as the path of its folder, and compares as itself",
+    "MappingStore": "it is pickled if its mapping is",
+    "Parked": "it is pickled as its bytes, and two are two nodes: tests/parking",
+    "Store": "it is an interface",
     "CoveredLines": "it grows while nodes run; its lines are a dict",
     "Placement": "it is an interface",
     "Recorder": "it has callbacks of the program that records, and is pickled if they are",

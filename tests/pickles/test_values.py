@@ -64,6 +64,8 @@ def test_a_handle_says_what_to_pickle_instead(runtime: cloche.Runtime, name: str
         "LocalGuest": lambda: LocalGuest(source),
         "Pool": lambda: runtime.pool(source, size=1),
         "Runtime": lambda: runtime,
+        "MemoryStore": cloche.parking.MemoryStore,
+        "Sessions": lambda: cloche.parking.Sessions(runtime, runtime.load(source)),
         "Budget": lambda: cloche.Budget(calls_per_s=1),
         "Pipeline": lambda: cloche.Pipeline([cloche.NodeSpec(source)]),
     }

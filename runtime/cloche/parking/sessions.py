@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cloche import _forks
 from cloche._arguments import checked, checked_count, checked_seconds
+from cloche._pickles import handle
 from cloche._requests import NodeLock, hold
 from cloche._runtime import Node, NodeCalls, Runtime
 from cloche._runtime.closing import ClosedByWith
@@ -262,6 +263,9 @@ class Sessions(ClosedByWith):
             self._store.flush()
         if failures:
             raise ExceptionGroup("not all sessions could be parked", failures)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(handle("a Sessions", "make one in the other process, with a store that both can reach"))
 
     def __repr__(self) -> str:
         stats = self.stats

@@ -9,11 +9,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, NoReturn, Protocol, runtime_checkable
 
 from cloche import _forks
 from cloche._arguments import checked_count
 from cloche._atomic_file import AtomicFile
+from cloche._pickles import handle
 from cloche._requests import hold
 from cloche.errors import ClocheError
 
@@ -101,6 +102,11 @@ class MemoryStore:
     def after_fork(self) -> None:
         """Get a lock that no thread of the parent process holds."""
         self._lock = threading.RLock()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            handle("a MemoryStore", "give the other process a FolderStore, or a store of yours that both can reach")
+        )
 
     @property
     def size_bytes(self) -> int:
