@@ -173,6 +173,14 @@ def test_what_cannot_be_parked_stays_open(load, runtime):
         runtime.park("N")
 
 
+def test_what_could_not_be_read_again_is_not_parked(load, runtime):
+    """The node would be gone."""
+    node = load(NODE, session_id="s" * (1 << 20))
+    with pytest.raises(cloche.ClocheError, match="the description of node 'N' has"):
+        runtime.park(node)
+    assert node.process(1)[0] == 1
+
+
 def test_services_that_were_given_up_keep_a_node_awake(load, runtime):
     """Parked, it would come back with a clean record, and could leave threads behind again and again."""
     release, ended = threading.Event(), threading.Event()

@@ -569,3 +569,5 @@ def test_the_stores_have_the_protocol(tmp_path):
             store.delete(key)
             assert not store.contains(key)
     assert not list(tmp_path.rglob("*.part"))
+    with pytest.raises(cloche.ClocheError, match="over the max_bytes=10"):
+        FolderStore(tmp_path, max_bytes=10).put("key", bytes(11))

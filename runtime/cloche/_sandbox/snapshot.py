@@ -184,6 +184,9 @@ def sections(snapshot: Snapshot, **more: Any) -> dict[str, bytes]:
     Args:
         snapshot: the snapshot.
         **more: what else its description shall have, as JSON.
+
+    Raises:
+        ClocheError: the description is longer than a reader takes.
     """
     about = {
         "image": snapshot.image,
@@ -196,7 +199,10 @@ def sections(snapshot: Snapshot, **more: Any) -> dict[str, bytes]:
         "outside": dict(snapshot.outside),
         **more,
     }
-    return {"about": _container.json_bytes(about), **dict(zip(_COLUMNS, snapshot.columns, strict=True))}
+    text = _container.json_bytes(about)
+    if len(text) > _MAX_ABOUT:  # here, and not when it is read and the node is gone
+        raise ClocheError(f"the description of node {snapshot.name!r} has {len(text)} bytes, over {_MAX_ABOUT}")
+    return {"about": text, **dict(zip(_COLUMNS, snapshot.columns, strict=True))}
 
 
 def described(content: _container.Container) -> dict[str, Any]:

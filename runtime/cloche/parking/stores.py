@@ -214,7 +214,7 @@ class FolderStore:
         path: the folder.
         sync: whether each file is on the disk before it counts as written. Without it a power cut may damage the last ones, which
             are then refused; with it each takes some milliseconds more.
-        max_bytes: bytes of the largest file that is read.
+        max_bytes: bytes of the largest file that is written and read.
 
     Raises:
         OSError: the folder cannot be made.
@@ -252,10 +252,12 @@ class FolderStore:
         """See `Store`.
 
         Raises:
-            ClocheError: the folder is gone.
+            ClocheError: the folder is gone, or the bytes are more than `get` would read.
             OSError: the disk is full, or the folder cannot be written to.
         """
         path = self._file(key)
+        if len(data) > self._most:
+            raise ClocheError(f"{len(data)} bytes are over the max_bytes={self._most} of the store: raise them")
         try:
             self._write(path, data)
         except FileNotFoundError:
