@@ -523,6 +523,7 @@ def test_workers_take_over_what_was_parked_here(sessions, runtimes):
         assert call(there, "a", 3) == [1, 2, 3]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_of_a_fork_goes_on(sessions):
     """With the sessions that no other thread is in."""
     some = sessions(live=2)
