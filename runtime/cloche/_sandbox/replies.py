@@ -368,7 +368,10 @@ class CheckedSandbox(HasCallState, ABC):
 
     def attach(self, debugger: DebugHandler) -> None:
         """See `Sandbox`. Only an `Instance` can be debugged."""
-        raise ClocheError(f"node {self.name!r} has no sandbox in this process that could be debugged")
+        raise ClocheError(
+            f"node {self.name!r} has no sandbox in this process: load it in a Runtime with isolation='none' to debug it, or record it "
+            "there and debug the recording (cloche debug call.cloche)"
+        )
 
     def detach(self, debugger: DebugHandler) -> None:
         """See `Sandbox`. Only an `Instance` can be debugged."""
@@ -387,7 +390,9 @@ class CheckedSandbox(HasCallState, ABC):
         """See `Sandbox`. Only an `Instance` can be sampled."""
 
     def _not_observable(self) -> ClocheError:
-        return ClocheError(f"node {self.name!r} has no sandbox in this process whose calls could be timed")
+        return ClocheError(
+            f"node {self.name!r} has no sandbox in this process: load it in a Runtime with isolation='none' to time its calls"
+        )
 
     def take_checkpoint(self) -> None:
         """Does nothing: this sandbox does not recover from breaks."""
