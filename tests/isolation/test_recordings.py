@@ -13,7 +13,6 @@ import pytest
 
 import cloche
 from cloche import Grants, Mount
-from cloche.profiling import sample
 from cloche.replay import Record, Recording, replay
 from cloche.replay.debugging import debugging
 from tests.limits import patient
@@ -155,8 +154,6 @@ def test_what_cannot_be_done_in_a_worker_process_says_what_to_do(
     with pytest.raises(cloche.ClocheError, match=r"isolation='none'.*cloche debug"), node.debug(port=0, wait=False):
         pass
     with pytest.raises(cloche.ClocheError, match="isolation='none'"), cloche.profile(node):
-        pass
-    with pytest.raises(cloche.ClocheError, match="isolation='none'"), sample(node):
         pass
     with pytest.raises(cloche.NodeRaisedError) as caught:
         node.process("raise")

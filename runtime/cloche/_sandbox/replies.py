@@ -25,7 +25,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._requests import DebugHandler, ServiceHandler
     from cloche._sandbox.difference import Base
-    from cloche._sandbox.interface import Observer, Recorded, Watch
+    from cloche._sandbox.interface import Observer, Recorded, SampleSource, Watch
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.termination import CallUsage
     from cloche._wasm import FrameInfo
@@ -369,8 +369,8 @@ class CheckedSandbox(HasCallState, ABC):
     def attach(self, debugger: DebugHandler) -> None:
         """See `Sandbox`. Only an `Instance` can be debugged."""
         raise ClocheError(
-            f"node {self.name!r} has no sandbox in this process: load it in a Runtime with isolation='none' to debug it, or record it "
-            "there and debug the recording (cloche debug call.cloche)"
+            f"node {self.name!r} has no sandbox in this process: load it in a Runtime with isolation='none' to debug it, or record "
+            "it there and debug the recording (cloche debug call.cloche)"
         )
 
     def detach(self, debugger: DebugHandler) -> None:
@@ -381,6 +381,10 @@ class CheckedSandbox(HasCallState, ABC):
         raise ClocheError(
             f"node {self.name!r} has no sandbox in this process: load it in a Runtime with isolation='none' to sample it"
         )
+
+    def sample_apart(self, period_s: float) -> SampleSource | None:
+        """See `Sandbox`."""
+        return None
 
     def sample(self, word: int) -> None:
         """See `Sandbox`. Only an `Instance` can be sampled."""
