@@ -14,6 +14,7 @@ import pytest
 import cloche
 from cloche import Grants, Mount
 from cloche.replay import Record, Recording, replay
+from cloche.replay.debugging import debugging
 from tests.limits import patient
 from tests.replay.test_failures import SOURCE
 from tests.replay.test_replay import WISHES, WORLD, ask
@@ -143,3 +144,24 @@ def test_reloading_by_replaying_says_what_to_do(apart: Callable[..., cloche.Node
     assert node.reload(cloche.Source("def f(x): return 2 * x"), state="new")
     assert node.process(1) == 2
     assert len(node.recording.calls) == 1
+
+
+def test_what_cannot_be_done_in_a_worker_process_says_what_to_do(
+    apart: Callable[..., cloche.Node], here: cloche.Runtime, tmp_path: Path
+) -> None:
+    """Its recording can be debugged here: that is the way, and it works."""
+    node = apart(record=tmp_path)
+    with pytest.raises(cloche.ClocheError, match=r"isolation='none'.*cloche debug"), node.debug(port=0, wait=False):
+        pass
+    with pytest.raises(cloche.ClocheError, match="isolation='none'"), cloche.profile(node):
+        pass
+    with pytest.raises(cloche.NodeRaisedError) as caught:
+        node.process("raise")
+    typed, printed = iter("p wish;c;p wish;c".split(";")), []
+    recording = Recording.open(caught.value.recording)
+    with debugging(
+        recording, runtime=here, breakpoints=["process"], read=lambda _: next(typed), write=printed.append
+    ) as debugged:
+        step = debugged.step()
+    assert step is not None and isinstance(step.error, cloche.NodeRaisedError)
+    assert sum("'raise'" in line for line in printed) >= 2

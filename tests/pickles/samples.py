@@ -62,7 +62,7 @@ def sampled() -> SampledProfile:
     functions = [FoundFunction("node.py", "process", 1), FoundFunction("node.py", "inner", 4)]
     nodes = [FoundNode(NO_PARENT, NO_PARENT, 0, 0)] * LANES + [FoundNode(0, 0, 1, 9), FoundNode(LANES, 1, 3, 40)]
     found = Found(functions, [FoundPlace(0, 2), FoundPlace(1, 5)], nodes, [FoundLane(4, 2, 1, 0, 0, 0)])
-    return SampledProfile(["meter"], 100.0, Reading(found, ["meter"]))
+    return SampledProfile(["meter"], 100.0, Reading([(found, [0])], ["meter"]))
 
 
 def phases() -> CallPhases:

@@ -252,5 +252,10 @@ def test_refusals(work: cloche.Node, own_runtime: cloche.Runtime, runtimes: Call
     with pytest.raises(cloche.ClosedError), sample(closed):
         pass
     remote = runtimes("process").load(cloche.Source("def f(): pass"))
-    with remote, pytest.raises(cloche.ClocheError, match="isolation='none'"), sample(remote):
+    with sample(remote), pytest.raises(cloche.ClocheError, match="is being sampled already"), sample(work, remote):
+        pass
+    with sample(work, remote):
+        pass
+    remote.close()
+    with pytest.raises(cloche.ClosedError), sample(remote):
         pass

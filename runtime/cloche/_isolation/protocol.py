@@ -30,6 +30,7 @@ __all__ = [
     "PRIVATE",
     "RANGE",
     "REQUEST",
+    "SAMPLE",
     "SHARED",
     "SNAPSHOT",
     "WHERE",
@@ -51,6 +52,10 @@ socket that came along."""
 
 PRIVATE: Final = WHERE - 1
 """As WHERE: the worker sends the node's private memory in bytes (`Stats.private_bytes`), as eight bytes, the lowest first."""
+
+SAMPLE: Final = WHERE - 2
+"""As WHERE, with a third number, nanoseconds between two samples: the worker samples the node, and says what it has found on the
+socket that came along, a stream (`samples`)."""
 
 FRAMES_BYTES: Final = 64 * 1024
 """Largest answer to WHERE in bytes."""

@@ -41,7 +41,7 @@ from cloche_wire import abi
 if TYPE_CHECKING:
     from cloche._isolation.worker_process import Process
     from cloche._requests import RequestHandler
-    from cloche._sandbox import Recorder
+    from cloche._sandbox import Recorder, SampleSource
     from cloche._wasm import CallState, FrameInfo
     from cloche.limits import Limits
 
@@ -385,6 +385,12 @@ class RemoteInstance(CheckedSandbox):
     def where(self) -> tuple[FrameInfo, ...]:
         """See `Sandbox`. The worker reads them from its guest's memory, on another thread than the current call."""
         return () if self.closed else self._process.where(self._channel.node)
+
+    def sample_apart(self, period_s: float) -> SampleSource:
+        """See `Sandbox`."""
+        if self.closed:
+            raise ClosedError(f"node {self.name!r} is closed")
+        return self._process.sampler(self._channel.node, self.name, period_s)
 
     def fail(self, error: ProtocolError) -> ProtocolError:
         """See `CheckedSandbox`."""

@@ -361,6 +361,11 @@ class NodeServer:
                 self._instance.skip_serial()
             self._is_early = False
 
+    @property
+    def instance(self) -> Instance | None:
+        """The node's instance; None: there is none yet. For another thread, which uses what is thread-safe of it."""
+        return self._instance
+
     def where(self) -> list[list[Any]]:
         """The current Python frames of the guest. Called on another thread."""
         instance = self._instance

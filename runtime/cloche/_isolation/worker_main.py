@@ -14,7 +14,8 @@ import cbor2
 
 from cloche._codec import write_cbor
 from cloche._isolation import confine
-from cloche._isolation.protocol import FRAMES_BYTES, PRIVATE, WHERE
+from cloche._isolation.protocol import FRAMES_BYTES, PRIVATE, SAMPLE, WHERE
+from cloche._isolation.samples import serve_samples
 from cloche._isolation.server import NodeServer
 from cloche._sandbox import Instance
 from cloche._wasm import GUEST_STACK_BYTES, Engine, no_thread
@@ -74,15 +75,15 @@ def _say_where(answer: socket.socket, frames: list[list[Any]]) -> None:
 
 
 def serve(engine: Engine, control: socket.socket) -> None:
-    """Carry out the host's orders (CBOR): the number of a node, with its new socket, with a request to cancel, or with WHERE or
-    PRIVATE.
+    """Carry out the host's orders (CBOR): the number of a node, with its new socket, with a request to cancel, or with WHERE,
+    PRIVATE or SAMPLE.
     """
     nodes: dict[int, NodeServer] = {}
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 1)
         if not data:
             return
-        number, request = cbor2.loads(data)
+        number, request, *numbers = cbor2.loads(data)
         if descriptors and request == WHERE:
             with socket.socket(fileno=descriptors[0]) as answer:
                 node = nodes.get(number)
@@ -94,6 +95,18 @@ def serve(engine: Engine, control: socket.socket) -> None:
         elif descriptors and request == PRIVATE:
             with socket.socket(fileno=descriptors[0]) as answer, suppress(OSError):
                 answer.send(_private_bytes(nodes.get(number)).to_bytes(8, "little"), socket.MSG_DONTWAIT)
+        elif descriptors and request == SAMPLE:
+            channel, node = socket.socket(fileno=descriptors[0]), nodes.get(number)
+            sampled = node.instance if node is not None else None
+            try:
+                threading.Thread(
+                    target=serve_samples,
+                    args=(sampled, channel, numbers[0] / 1e9),
+                    name=f"samples-{number}",
+                    daemon=True,
+                ).start()
+            except RuntimeError:  # no thread: the host sees that the socket is closed
+                channel.close()
         elif descriptors:
             channel = socket.socket(fileno=descriptors[0])
             nodes[number] = node = NodeServer(engine, channel, partial(nodes.pop, number, None))

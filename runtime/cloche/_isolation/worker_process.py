@@ -20,8 +20,9 @@ import cbor2
 
 from cloche._codec import decode_record, write_cbor
 from cloche._isolation.descriptors import Socket, connected
-from cloche._isolation.protocol import FRAMES_BYTES, PRIVATE, WHERE
+from cloche._isolation.protocol import FRAMES_BYTES, PRIVATE, SAMPLE, WHERE
 from cloche._isolation.rlimits import Bounds
+from cloche._isolation.samples import RemoteSampler
 from cloche._wasm import EXHAUSTED_ERRNOS, MAX_FRAMES, FrameInfo, cache_folder, no_thread, out_of_resources
 from cloche.errors import BrokenInstanceError, ClocheError, ClosedError, ImageError
 from cloche.isolation import WorkerInfo
@@ -343,6 +344,27 @@ class Process:
             ClocheError: this process has no open files left.
         """
         return int.from_bytes(self._aside(number, PRIVATE)[:8], "little")
+
+    def sampler(self, number: int, node: str, period_s: float) -> RemoteSampler:
+        """Have the worker sample a node.
+
+        Args:
+            number: its number.
+            node: its name.
+            period_s: average time between two samples.
+
+        Raises:
+            ClocheError: it is not sampled, or this process has no open files left.
+        """
+        ours, theirs = connected(keeps_messages=False)
+        try:
+            with closing(theirs), suppress(OSError), self._lock:  # OSError: the process has ended, and does not answer
+                message, descriptors = write_cbor([number, SAMPLE, round(period_s * 1e9)]), [theirs.fileno()]
+                socket.send_fds(self.control, [message], descriptors, socket.MSG_DONTWAIT)  # type: ignore[arg-type]  # as above
+            return RemoteSampler(ours, node)
+        except BaseException:
+            ours.close()
+            raise
 
     def _aside(self, number: int, order: int) -> bytes:
         """Send an order about a node, and return the answer; b"" if none comes within `_ASIDE_S`."""

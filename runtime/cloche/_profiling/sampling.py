@@ -9,7 +9,7 @@ too often.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
@@ -19,11 +19,12 @@ from cloche import texts
 from cloche._atomic_file import AtomicFile
 from cloche._html import table
 from cloche._profiling.call_tree import Function, Tree, merge
-from cloche._wasm.sampler import LANES, NO_PARENT, Found, FoundFunction, Sampler
+from cloche._wasm.sampler import LANES, NO_PARENT, Found, FoundFunction, FoundLane, Sampler
 from cloche.errors import ClocheError
 
 if TYPE_CHECKING:
     from cloche._runtime import Node, NodeCalls
+    from cloche._sandbox import SampleSource
 
 __all__ = ["SampledFunction", "SampledLine", "SampledProfile", "sample"]
 
@@ -76,20 +77,33 @@ class SampledLine:
     self_s: float
 
 
+_Sources = list[tuple["Sampler | SampleSource", Sequence[int]]]
+"""Samplers, each with the nodes of its lanes."""
+
+
 class Reading:
     """What a sampler has found, by function: the trees of the nodes, and the lines.
 
     Args:
-        found: from the core.
-        names: names of the nodes, by lane.
+        parts: what the samplers have found, with the node of each of its lanes: an index in `names`.
+        names: names of the nodes.
     """
 
-    def __init__(self, found: Found, names: list[str]) -> None:
+    def __init__(self, parts: Iterable[tuple[Found, Sequence[int]]], names: list[str]) -> None:
         self.functions: list[Function] = [_RUNTIME]
         self.trees = [Tree(0) for _ in names]
         self.lines: dict[tuple[int, int], list[int]] = {}
-        self.lanes = found.lanes[: len(names)]
+        self.lanes: list[FoundLane] = []
         numbers: dict[FoundFunction, int] = {}
+        for found, nodes in parts:
+            self.lanes += found.lanes[: len(nodes)]
+            self._add(found, [self.trees[node] for node in nodes], numbers)
+        for tree in self.trees:  # so far, each has the time of its own
+            for index in range(len(tree) - 1, -1, -1):
+                if tree.parents[index] >= 0:
+                    tree.spent[tree.parents[index]] += tree.spent[index]
+
+    def _add(self, found: Found, trees: Sequence[Tree], numbers: dict[FoundFunction, int]) -> None:
         shown = [self._number(numbers, function) for function in found.functions]
         places: list[tuple[int, int]] = []
         """Lane and index in its tree of each node; the index of a hidden one is its caller's."""
@@ -100,12 +114,12 @@ class Reading:
                 lane, index = places[parent]
                 of, line = found.places[place]
                 function = shown[of]
-                if function and lane < len(names):
-                    index = self.trees[lane].add(index, function, 0, 0)
+                if function and lane < len(trees):
+                    index = trees[lane].add(index, function, 0, 0)
             places.append((lane, index))
-            if lane >= len(names) or not samples:
+            if lane >= len(trees) or not samples:
                 continue
-            tree = self.trees[lane]
+            tree = trees[lane]
             if not function:  # the time of what is hidden is its caller's
                 index = tree.add(-1, 0, 0, 0) if index < 0 else index
                 function, line = tree.functions[index], 0
@@ -115,10 +129,6 @@ class Reading:
             row = self.lines.setdefault((function, line), [0, 0])
             row[0] += samples
             row[1] += spent
-        for tree in self.trees:  # so far, each has the time of its own
-            for index in range(len(tree) - 1, -1, -1):
-                if tree.parents[index] >= 0:
-                    tree.spent[tree.parents[index]] += tree.spent[index]
 
     def _number(self, numbers: dict[FoundFunction, int], function: FoundFunction) -> int:
         """Number of a function in `functions`; 0 for one that is not shown."""
@@ -135,7 +145,7 @@ class Reading:
 class SampledProfile:
     """The result of `sample`. It grows while the ``with`` block runs."""
 
-    def __init__(self, names: list[str], hz: float, source: Sampler | Reading) -> None:
+    def __init__(self, names: list[str], hz: float, source: _Sources | Reading) -> None:
         self.nodes = tuple(names)
         """Names of the nodes."""
         self.hz = hz
@@ -145,12 +155,20 @@ class SampledProfile:
 
     def _read(self) -> Reading:
         source = self._source
-        return Reading(source.read(), self._names) if isinstance(source, Sampler) else source
+        if isinstance(source, Reading):
+            return source
+        return Reading([(one.read(), nodes) for one, nodes in source], self._names)
 
     def _end(self) -> None:
-        source, self._source = self._source, self._read()
-        if isinstance(source, Sampler):
-            source.end()
+        source = self._source
+        if isinstance(source, Reading):
+            return
+        for one, _ in source:
+            if not isinstance(one, Sampler):
+                one.end()  # first: what it says afterwards is the last word
+        self._source = self._read()
+        for one, _ in source:
+            one.end()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy what it has now."""
@@ -262,12 +280,13 @@ def sample(*nodes: Node, hz: float = 100.0) -> Iterator[SampledProfile]:
     ('f',)
 
     Args:
-        nodes: nodes of this process, 256 at most; not those in worker processes.
+        nodes: the nodes, 256 at most. One in a worker process is sampled there; if it breaks, it is not sampled further, and 16
+            nodes of one worker can be sampled at once.
         hz: samples a second, on average: the time between two varies, so that a node with a beat of its own is not always met at
             the same place.
 
     Raises:
-        ClocheError: a node has no sandbox in this process, is closed, or is being sampled already.
+        ClocheError: a node is closed, or is being sampled already.
         TypeError: `hz` is no number.
         ValueError: there is no node, there are too many, or `hz` is out of range.
     """
@@ -281,16 +300,26 @@ def sample(*nodes: Node, hz: float = 100.0) -> Iterator[SampledProfile]:
     for one in calls:
         if one.closed:  # also a node of a pool that was given back: its sandbox is somebody else's
             raise one.closed_error()
-    layout = calls[0].sandbox.layout()
-    if any(one.sandbox.layout() != layout for one in calls):
-        raise ClocheError("the nodes have different guest images: sample them one by one")
-    sampler = Sampler(layout, 1 / hz)
-    profile = SampledProfile([node.name for node in nodes], hz, sampler)
+    sources: _Sources = []
+    profile = SampledProfile([node.name for node in nodes], hz, sources)
     words: list[tuple[NodeCalls, int]] = []
     try:
-        for lane, one in enumerate(calls):
-            words.append((one, sampler.word(lane)))
-            one.sandbox.sample(sampler.word(lane))
+        here = []
+        for index, one in enumerate(calls):
+            apart = one.sandbox.sample_apart(1 / hz)
+            if apart is None:
+                here.append(index)
+            else:
+                sources.append((apart, [index]))
+        if here:
+            layout = calls[here[0]].sandbox.layout()
+            if any(calls[index].sandbox.layout() != layout for index in here):
+                raise ClocheError("the nodes have different guest images: sample them one by one")
+            sampler = Sampler(layout, 1 / hz)
+            sources.append((sampler, here))
+            for lane, index in enumerate(here):
+                words.append((calls[index], sampler.word(lane)))
+                calls[index].sandbox.sample(sampler.word(lane))
         yield profile
     finally:
         for one, word in words:

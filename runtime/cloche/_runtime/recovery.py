@@ -18,7 +18,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._records import LogRecord, StreamPosition
     from cloche._requests import DebugHandler, ServiceHandler
-    from cloche._sandbox import Base, Carried, CheckedSandbox, Observer, Recorded, Snapshot, Stats, Watch
+    from cloche._sandbox import Base, Carried, CheckedSandbox, Observer, Recorded, SampleSource, Snapshot, Stats, Watch
     from cloche._wasm import FrameInfo
     from cloche.limits import Limits
 
@@ -265,6 +265,10 @@ class Supervisor:
     def layout(self) -> dict[str, int]:
         """See `Sandbox`."""
         return self._sandbox.layout()
+
+    def sample_apart(self, period_s: float) -> SampleSource | None:
+        """See `Sandbox`. After a break a sandbox in another process is sampled no longer."""
+        return self._sandbox.sample_apart(period_s)
 
     def sample(self, word: int) -> None:
         """See `Sandbox`. After a break the new sandbox is sampled."""

@@ -5,7 +5,18 @@ from cloche._sandbox.difference import Base, Difference
 from cloche._sandbox.failures import raise_failure, read_failure
 from cloche._sandbox.generators import with_generators, without_generators
 from cloche._sandbox.instance import Instance
-from cloche._sandbox.interface import GIVEN, PHASES, Exchange, Observer, Recorded, Recorder, Sandbox, Stats, Watch
+from cloche._sandbox.interface import (
+    GIVEN,
+    PHASES,
+    Exchange,
+    Observer,
+    Recorded,
+    Recorder,
+    SampleSource,
+    Sandbox,
+    Stats,
+    Watch,
+)
 from cloche._sandbox.live import LiveRecords
 from cloche._sandbox.recorded import RecordedInstance, ReportsFailures, WatchedRecordedInstance, note_failure
 from cloche._sandbox.replayed import ELSEWHERE, Intercept, ReplayedInstance, call_of
@@ -38,6 +49,7 @@ __all__ = [
     "Recorder",
     "ReplayedInstance",
     "ReportsFailures",
+    "SampleSource",
     "Sandbox",
     "Sink",
     "Snapshot",

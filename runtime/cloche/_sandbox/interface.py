@@ -20,11 +20,23 @@ if TYPE_CHECKING:
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.tape import Kept, Tape
     from cloche._wasm import FrameInfo
+    from cloche._wasm.sampler import Found
     from cloche.errors import ClocheError
     from cloche.limits import Limits
     from cloche_wire import Op, Reply
 
-__all__ = ["GIVEN", "PHASES", "Exchange", "Observer", "Recorded", "Recorder", "Sandbox", "Stats", "Watch"]
+__all__ = [
+    "GIVEN",
+    "PHASES",
+    "Exchange",
+    "Observer",
+    "Recorded",
+    "Recorder",
+    "SampleSource",
+    "Sandbox",
+    "Stats",
+    "Watch",
+]
 
 GIVEN: Final = "given_s"
 """Stands for a field of `Limits` where a call's deadline is the option of `Node.with_options` instead."""
@@ -203,6 +215,16 @@ class Recorded(Protocol):
         """
 
 
+class SampleSource(Protocol):
+    """Samples of a guest in another process."""
+
+    def read(self) -> Found:
+        """What was found so far, in the first lane; after `end`, what was found until then."""
+
+    def end(self) -> None:
+        """End the sampling. Again: does nothing."""
+
+
 class Sandbox(Protocol):
     """One guest with a node.
 
@@ -364,6 +386,16 @@ class Sandbox(Protocol):
 
         Raises:
             ClocheError: there is no guest in this process.
+        """
+
+    def sample_apart(self, period_s: float) -> SampleSource | None:
+        """Have a guest in another process sampled there; None: it is in this one, see `sample`. Thread-safe.
+
+        Args:
+            period_s: average time between two samples.
+
+        Raises:
+            ClocheError: it cannot be sampled.
         """
 
     def sample(self, word: int) -> None:

@@ -25,7 +25,7 @@ from cloche_wire import Op, Reply
 if TYPE_CHECKING:
     from cloche._requests import DebugHandler, ServiceHandler
     from cloche._sandbox.difference import Base
-    from cloche._sandbox.interface import Observer, Recorded, Watch
+    from cloche._sandbox.interface import Observer, Recorded, SampleSource, Watch
     from cloche._sandbox.snapshot import Snapshot
     from cloche._sandbox.termination import CallUsage
     from cloche._wasm import FrameInfo
@@ -368,7 +368,10 @@ class CheckedSandbox(HasCallState, ABC):
 
     def attach(self, debugger: DebugHandler) -> None:
         """See `Sandbox`. Only an `Instance` can be debugged."""
-        raise ClocheError(f"node {self.name!r} has no sandbox in this process that could be debugged")
+        raise ClocheError(
+            f"node {self.name!r} has no sandbox in this process: load it in a Runtime with isolation='none' to debug it, or record "
+            "it there and debug the recording (cloche debug call.cloche)"
+        )
 
     def detach(self, debugger: DebugHandler) -> None:
         """See `Sandbox`. Only an `Instance` can be debugged."""
@@ -379,6 +382,10 @@ class CheckedSandbox(HasCallState, ABC):
             f"node {self.name!r} has no sandbox in this process: load it in a Runtime with isolation='none' to sample it"
         )
 
+    def sample_apart(self, period_s: float) -> SampleSource | None:
+        """See `Sandbox`."""
+        return None
+
     def sample(self, word: int) -> None:
         """See `Sandbox`. Only an `Instance` can be sampled."""
         self.layout()
@@ -387,7 +394,9 @@ class CheckedSandbox(HasCallState, ABC):
         """See `Sandbox`. Only an `Instance` can be sampled."""
 
     def _not_observable(self) -> ClocheError:
-        return ClocheError(f"node {self.name!r} has no sandbox in this process whose calls could be timed")
+        return ClocheError(
+            f"node {self.name!r} has no sandbox in this process: load it in a Runtime with isolation='none' to time its calls"
+        )
 
     def take_checkpoint(self) -> None:
         """Does nothing: this sandbox does not recover from breaks."""
