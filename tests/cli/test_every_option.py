@@ -398,7 +398,7 @@ def without_again(line: str, extra: str) -> str:
     return line
 
 
-@pytest.mark.few(30)
+@pytest.mark.few(20)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_it_has_an_effect(name: str, seen: Callable[[str], tuple[int, str]]) -> None:
     """What it shows is not seen without it, and what it hides is not seen with it."""

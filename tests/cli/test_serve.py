@@ -121,6 +121,7 @@ def test_the_page_needs_nothing_else(served: Server) -> None:
     assert "{title}" not in _page.page("x", HEADS)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("host", "status"),
     [

@@ -20,7 +20,7 @@ from .native import build
 @pytest.fixture
 def frames(thorough: bool) -> int:
     """Frames to throw."""
-    return 30_000 if thorough else 6_000
+    return 30_000 if thorough else 4_000
 
 
 def test_no_frame_does_harm(native_module: Any, frames: int) -> None:

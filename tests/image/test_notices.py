@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from cloche_wire.abi import (
     NOTICE_POLL,
 )
 from imagebuild import driver
+from tests.compiled import kept
 from tests.image.notices import EINTR, Host, interrupt
 
 pytestmark = pytest.mark.image
@@ -124,8 +127,15 @@ WAITING = ["sleep", "service", "file", "asleep"]
 @pytest.fixture(scope="module")
 def host(abi: dict[str, Any]) -> Host:
     """A guest with the node above."""
-    engine = driver.engine()
-    return Host(engine, wasmtime.Module(engine, artifact.find().wasm.read_bytes()), abi, NODE)
+    engine, wasm = driver.engine(), artifact.find().wasm
+
+    def compiled(folder: Path) -> Path:
+        made = folder / "image.cwasm"
+        made.write_bytes(wasmtime.Module(engine, wasm.read_bytes()).serialize())
+        return made
+
+    file = kept("image", compiled, ["wasmtime", version("wasmtime")], [wasm, Path(driver.__file__)])
+    return Host(engine, wasmtime.Module.deserialize_file(engine, str(file)), abi, NODE)
 
 
 def assert_usable(host: Host) -> None:
@@ -147,6 +157,7 @@ def waits_for_a_notice(host: Host) -> Callable[..., int]:
     return wait
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_what_computes_raises_the_notice(host: Host, kind: str) -> None:
     """In Python code, in long C functions, in the event loop, in what is not the node's own."""

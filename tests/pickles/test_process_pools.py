@@ -83,6 +83,7 @@ def run(tmp_path: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["Pool", "ProcessPoolExecutor"])
 def test_errors_come_back(tmp_path: Path, kind: str, method: str) -> None:

@@ -99,6 +99,7 @@ async def test_its_own_deadline_cancels_it_on_the_callers_loop(load):
     assert (await node.aprocess("where"))[1] == threading.get_ident()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("awaited", [False, True], ids=["plain", "awaited"])
 def test_the_calls_deadline_cancels_it(load, awaited):
     """Without one of its own."""

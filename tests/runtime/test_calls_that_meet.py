@@ -49,6 +49,7 @@ async def blocking(call):
     return call()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("deadline_s", [None, 20.0], ids=["inline", "thread"])
 @pytest.mark.parametrize(
     "way", [direct, copied_context, thread_pool, to_thread, blocking], ids=lambda way: way.__name__
