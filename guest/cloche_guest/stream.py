@@ -43,7 +43,6 @@ class Stream:
     Attributes:
         batch_call: number of the call of the last batch.
         in_batch: whether a batch is under way.
-        outcomes: for each item of the last batch that was worked on, the list of its outputs.
         failure: the failure of the item after those, as it is sent; None: it has none.
         ended: whether the last batch has ended the stream.
     """
@@ -55,7 +54,10 @@ class Stream:
         self._host = host
         self.batch_call = 0
         self.in_batch = False
-        self.outcomes: list[list[Any]] = []
+        self._single: list[Any] = []
+        """The outputs of the first items of the last batch, as far as each has one."""
+        self._several: list[list[Any]] = []
+        """The outputs of the items behind them."""
         self.failure: dict[str, Any] | None = None
         self.ended = False
         self._outputs: _Outputs | AsyncOutputs | None = None
@@ -116,7 +118,8 @@ class Stream:
 
         An exception leaves the outcomes of the items before: `fail_item` makes the reply of them.
         """
-        self.outcomes = outcomes = []
+        self._single = single = []
+        self._several = several = []
         self.failure = None
         self.batch_call, self.in_batch = call, True
         loop, begin_item, process = self._loop, self._host.begin_item, self._process
@@ -124,25 +127,41 @@ class Stream:
         for number, item in enumerate(items):
             begin_item(number)
             if is_whole:
-                outcomes.append(self._all_outputs(self.feed(item)))
+                several.append(self._all_outputs(self.feed(item)))
             elif type(result := process(item)) in PLAIN:  # as `feed`, without a reply for each item
-                outcomes.append([] if result is None else [result])
+                if several or result is None:
+                    several.append([] if result is None else [result])
+                else:
+                    single.append(result)
             else:
-                outcomes.append(self._all_outputs(self._take(resolve(result, loop))))
+                several.append(self._all_outputs(self._take(resolve(result, loop))))
             if self.ended:
                 break
             if loop._ready or loop._scheduled:
                 loop.tick()
         if end and not self.ended:
             begin_item(len(items))
-            outcomes.append(self._all_outputs(self.end()))
+            several.append(self._all_outputs(self.end()))
         self.in_batch = False
-        return BATCH, [outcomes, None, self.ended]
+        return BATCH, [self._outcomes(), None, self.ended] if several or self.ended else [single]
+
+    @property
+    def worked_on(self) -> int:
+        """The number of items of the last batch that have an outcome."""
+        return len(self._single) + len(self._several)
+
+    def outcome(self, number: int) -> list[Any]:
+        """The outputs of one of them."""
+        behind = number - len(self._single)
+        return [self._single[number]] if behind < 0 else self._several[behind]
+
+    def _outcomes(self) -> list[list[Any]]:
+        return [[output] for output in self._single] + self._several
 
     def fail_item(self, failure: dict[str, Any]) -> _Reply:
         """The reply to STREAM_BATCH after an exception in the item that follows the outcomes. The stream has been closed."""
         self.failure, self.ended, self.in_batch = failure, not self.goes_on, False
-        return BATCH, [self.outcomes, failure, self.ended]
+        return BATCH, [self._outcomes(), failure, self.ended]
 
     @property
     def goes_on(self) -> bool:

@@ -45,6 +45,9 @@ class Bench:
         self.held[stream] = record
         return True
 
+    def begin_item(self, number: int) -> None:
+        """As `_cloche.begin_item`."""
+
     def count_output(self, size: int) -> None:
         """As `_cloche.count_output`."""
         self.output += size
