@@ -68,7 +68,7 @@ class Channel:
         self._room = room
         self._select = select
         self._waiting: deque[Packet | list[Packet] | Marker] = deque()
-        """Packets that were put together stay together, so that they take one step and not one each. The lists are this channel's."""
+        """Packets that were put together stay together: that is one step, not one for each. The lists are this channel's."""
         self._come = self._gone = 0
         """Packets that were put, a count of the one thread; and taken, of the other."""
         self._condition = threading.Condition(threading.Lock())
