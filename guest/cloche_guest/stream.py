@@ -7,6 +7,7 @@ Between two messages no code of the node is on the stack.
 from __future__ import annotations
 
 import builtins
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche_guest.node import PLAIN, is_async_iterator, is_iterator, resolve
@@ -25,6 +26,12 @@ _Reply = tuple[int, Any]
 END: Final = (int(Reply.END), None)
 BATCH: Final = int(Reply.BATCH)
 _GIVES: Final = (YIELD, YIELD_NEED)
+_ATOMS: Final = frozenset({bool, int, float, complex, str, bytes})
+"""Types of outputs that stay as they are."""
+_BUILTINS: Final = frozenset(PLAIN)
+"""`PLAIN` without numpy's array, which `boot` adds later."""
+_ALONE: Final = 3
+"""References to an output that nobody else has: of `_as_it_is`, of its caller, and the argument of `getrefcount`."""
 
 
 class InputError(RuntimeError):
@@ -129,6 +136,9 @@ class Stream:
             if is_whole:
                 several.append(self._all_outputs(self.feed(item)))
             elif type(result := process(item)) in PLAIN:  # as `feed`, without a reply for each item
+                if type(result) not in _ATOMS and result is not None:
+                    items[number] = item = None  # an item that is handed on is the node's no more
+                    result = self._as_it_is(result)
                 if several or result is None:
                     several.append([] if result is None else [result])
                 else:
@@ -174,15 +184,32 @@ class Stream:
         while True:
             kind, value = reply
             if kind in _GIVES:
+                if type(value) not in _ATOMS:
+                    reply = END  # holds the value no more
+                    value = self._as_it_is(value)
                 outputs.append(value)
                 if len(outputs) > self._most:
                     raise ValueError(
                         f"more than {self._most} outputs for one item; the limit value_nodes is {self._most}"
                     )
             if kind != YIELD:
-                self.ended = reply is END
+                self.ended = kind == END[0]
                 return outputs
             reply = self.next()
+
+    def _as_it_is(self, output: Any) -> Any:
+        """What stands for an output in the reply, because the node may change it when it works on the next item.
+
+        A node that gives out its own window, buffer or dict each time is no rare one. An array that nobody else has needs no copy.
+        """
+        kind = type(output)
+        is_array = kind in PLAIN and kind not in _BUILTINS
+        if is_array and getrefcount(output) <= _ALONE and output.base is None and not output.dtype.hasobject:
+            return output
+        try:
+            return self._host.written(output)
+        except Exception:  # it cannot be sent: the reply, which cannot be either, says why
+            return output
 
     def close(self) -> None:
         """STREAM_CLOSE: close the node's generators, without flushing. After an interruption, calling this again goes on closing.

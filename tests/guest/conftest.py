@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
@@ -47,6 +48,10 @@ class Bench:
 
     def begin_item(self, number: int) -> None:
         """As `_cloche.begin_item`."""
+
+    def written(self, output: Any) -> Any:
+        """As `_cloche.written`."""
+        return copy.deepcopy(output)
 
     def count_output(self, size: int) -> None:
         """As `_cloche.count_output`."""
