@@ -135,9 +135,10 @@ class Stream:
             begin_item(number)
             if is_whole:
                 several.append(self._all_outputs(self.feed(item)))
-            elif type(result := process(item)) in PLAIN:  # as `feed`, without a reply for each item
-                if type(result) not in _ATOMS and result is not None:
-                    items[number] = item = None  # an item that is handed on is the node's no more
+            elif (kind := type(result := process(item))) in _ATOMS and not several:
+                single.append(result)
+            elif kind in PLAIN:  # as `feed`, without a reply for each item
+                if kind not in _ATOMS and result is not None:
                     result = self._as_it_is(result)
                 if several or result is None:
                     several.append([] if result is None else [result])
