@@ -27,6 +27,16 @@ class Host(Protocol):
     def begin_item(self, number: int, /) -> None:
         """Note that work on that item of a batch begins: it has its own deadline and ``output_bytes``, and log records name it."""
 
+    def written(self, output: Any, /) -> Any:
+        """Encode an output of a batch as it is now.
+
+        Returns:
+            what stands for it in the reply, whatever becomes of `output` meanwhile.
+
+        Raises:
+            TypeError, ValueError: it cannot be sent.
+        """
+
     def configure(
         self, reply_bytes: int, output_bytes: int, value_nodes: int, value_depth: int, stack_depth: int, /
     ) -> None:

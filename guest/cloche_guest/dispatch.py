@@ -207,9 +207,9 @@ class Guest:
         batched = self._batched
         if batched is None or batched.batch_call != call:
             return RESULT, None
-        if number < len(batched.outcomes):
-            return RESULT, batched.outcomes[number]
-        if batched.failure is not None and number == len(batched.outcomes):
+        if number < batched.worked_on:
+            return RESULT, batched.outcome(number)
+        if batched.failure is not None and number == batched.worked_on:
             return FAILURE, batched.failure
         return RESULT, batched.ended
 

@@ -7,6 +7,7 @@ Between two messages no code of the node is on the stack.
 from __future__ import annotations
 
 import builtins
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
 from cloche_guest.node import PLAIN, is_async_iterator, is_iterator, resolve
@@ -25,6 +26,12 @@ _Reply = tuple[int, Any]
 END: Final = (int(Reply.END), None)
 BATCH: Final = int(Reply.BATCH)
 _GIVES: Final = (YIELD, YIELD_NEED)
+_ATOMS: Final = frozenset({bool, int, float, complex, str, bytes})
+"""Types of outputs that stay as they are."""
+_BUILTINS: Final = frozenset(PLAIN)
+"""`PLAIN` without numpy's array, which `boot` adds later."""
+_ALONE: Final = 3
+"""References to an output that nobody else has: of `_as_it_is`, of its caller, and the argument of `getrefcount`."""
 
 
 class InputError(RuntimeError):
@@ -43,7 +50,6 @@ class Stream:
     Attributes:
         batch_call: number of the call of the last batch.
         in_batch: whether a batch is under way.
-        outcomes: for each item of the last batch that was worked on, the list of its outputs.
         failure: the failure of the item after those, as it is sent; None: it has none.
         ended: whether the last batch has ended the stream.
     """
@@ -55,7 +61,10 @@ class Stream:
         self._host = host
         self.batch_call = 0
         self.in_batch = False
-        self.outcomes: list[list[Any]] = []
+        self._single: list[Any] = []
+        """The outputs of the first items of the last batch, as far as each has one."""
+        self._several: list[list[Any]] = []
+        """The outputs of the items behind them."""
         self.failure: dict[str, Any] | None = None
         self.ended = False
         self._outputs: _Outputs | AsyncOutputs | None = None
@@ -116,7 +125,8 @@ class Stream:
 
         An exception leaves the outcomes of the items before: `fail_item` makes the reply of them.
         """
-        self.outcomes = outcomes = []
+        self._single = single = []
+        self._several = several = []
         self.failure = None
         self.batch_call, self.in_batch = call, True
         loop, begin_item, process = self._loop, self._host.begin_item, self._process
@@ -124,25 +134,45 @@ class Stream:
         for number, item in enumerate(items):
             begin_item(number)
             if is_whole:
-                outcomes.append(self._all_outputs(self.feed(item)))
-            elif type(result := process(item)) in PLAIN:  # as `feed`, without a reply for each item
-                outcomes.append([] if result is None else [result])
+                several.append(self._all_outputs(self.feed(item)))
+            elif (kind := type(result := process(item))) in _ATOMS and not several:
+                single.append(result)
+            elif kind in PLAIN:  # as `feed`, without a reply for each item
+                if kind not in _ATOMS and result is not None:
+                    result = self._as_it_is(result)
+                if several or result is None:
+                    several.append([] if result is None else [result])
+                else:
+                    single.append(result)
             else:
-                outcomes.append(self._all_outputs(self._take(resolve(result, loop))))
+                several.append(self._all_outputs(self._take(resolve(result, loop))))
             if self.ended:
                 break
             if loop._ready or loop._scheduled:
                 loop.tick()
         if end and not self.ended:
             begin_item(len(items))
-            outcomes.append(self._all_outputs(self.end()))
+            several.append(self._all_outputs(self.end()))
         self.in_batch = False
-        return BATCH, [outcomes, None, self.ended]
+        return BATCH, [self._outcomes(), None, self.ended] if several or self.ended else [single]
+
+    @property
+    def worked_on(self) -> int:
+        """The number of items of the last batch that have an outcome."""
+        return len(self._single) + len(self._several)
+
+    def outcome(self, number: int) -> list[Any]:
+        """The outputs of one of them."""
+        behind = number - len(self._single)
+        return [self._single[number]] if behind < 0 else self._several[behind]
+
+    def _outcomes(self) -> list[list[Any]]:
+        return [[output] for output in self._single] + self._several
 
     def fail_item(self, failure: dict[str, Any]) -> _Reply:
         """The reply to STREAM_BATCH after an exception in the item that follows the outcomes. The stream has been closed."""
         self.failure, self.ended, self.in_batch = failure, not self.goes_on, False
-        return BATCH, [self.outcomes, failure, self.ended]
+        return BATCH, [self._outcomes(), failure, self.ended]
 
     @property
     def goes_on(self) -> bool:
@@ -155,15 +185,32 @@ class Stream:
         while True:
             kind, value = reply
             if kind in _GIVES:
+                if type(value) not in _ATOMS:
+                    reply = END  # holds the value no more
+                    value = self._as_it_is(value)
                 outputs.append(value)
                 if len(outputs) > self._most:
                     raise ValueError(
                         f"more than {self._most} outputs for one item; the limit value_nodes is {self._most}"
                     )
             if kind != YIELD:
-                self.ended = reply is END
+                self.ended = kind == END[0]
                 return outputs
             reply = self.next()
+
+    def _as_it_is(self, output: Any) -> Any:
+        """What stands for an output in the reply, because the node may change it when it works on the next item.
+
+        A node that gives out its own window, buffer or dict each time is no rare one. An array that nobody else has needs no copy.
+        """
+        kind = type(output)
+        is_array = kind in PLAIN and kind not in _BUILTINS
+        if is_array and getrefcount(output) <= _ALONE and output.base is None and not output.dtype.hasobject:
+            return output
+        try:
+            return self._host.written(output)
+        except Exception:  # it cannot be sent: the reply, which cannot be either, says why
+            return output
 
     def close(self) -> None:
         """STREAM_CLOSE: close the node's generators, without flushing. After an interruption, calling this again goes on closing.

@@ -84,6 +84,9 @@ class _Quiet:
     def begin_item(self, number: int, /) -> None:
         pass
 
+    def written(self, output: Any, /) -> Any:
+        return output
+
     def hold(self, stream: int, record: list[Any] | None, /) -> bool:
         return True
 
@@ -143,6 +146,7 @@ def _messages() -> list[list[Any]]:
         [Op.STREAM_NEXT, 2],
     ]
     stream += [[Op.STREAM_NEXT, 2], [Op.STREAM_BATCH, 2, [[1, 2.5, "text"], False]]]
+    stream += [[Op.STREAM_BATCH, 2, [[1, (2, 3), "yield", None], False]]]
     stream += [[Op.STREAM_END, 2], [Op.STREAM_OPEN, 2], [Op.STREAM_CLOSE, 2]]
     return [
         [Op.LOAD, 1, load],

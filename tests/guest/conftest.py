@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
@@ -44,6 +45,13 @@ class Bench:
             return False
         self.held[stream] = record
         return True
+
+    def begin_item(self, number: int) -> None:
+        """As `_cloche.begin_item`."""
+
+    def written(self, output: Any) -> Any:
+        """As `_cloche.written`."""
+        return copy.deepcopy(output)
 
     def count_output(self, size: int) -> None:
         """As `_cloche.count_output`."""

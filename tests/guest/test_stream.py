@@ -326,3 +326,51 @@ def test_nothing_accumulates_over_a_long_stream(load, thorough):
     assert not bench.guest.loop._ready
     assert not bench.guest.loop._scheduled
     assert not __import__("asyncio").all_tasks(bench.guest.loop)
+
+
+def test_a_batch_of_single_outputs_is_answered_by_them_alone(load):
+    """So numbers can be packed. Any other batch has a list of outputs for each item."""
+    bench = load(
+        "class N:\n"
+        " def process(self, x):\n"
+        "  if x == 'raise': raise ValueError(x)\n"
+        "  if x == 'several': return iter([1, 2])\n"
+        "  return None if x == 'none' else x\n"
+        " def flush(self): return 'last'"
+    )
+    bench.send(Op.STREAM_OPEN)
+
+    def batch(*items, end=False):
+        kind, value = bench.send(Op.STREAM_BATCH, [list(items), end])
+        assert kind == Reply.BATCH
+        return value
+
+    assert batch(1, 2.5, [3]) == [[1, 2.5, [3]]]
+    assert batch() == [[]]
+    assert batch(1, "none", 2) == [[[1], [], [2]], None, False]
+    assert batch("none", 1) == [[[], [1]], None, False]
+    assert batch(1, "several", 2) == [[[1], [1, 2], [2]], None, False]
+    outcomes, failure, ended = batch(1, 2, "raise", 3)
+    assert (outcomes, failure["type"], ended) == ([[1], [2]], "ValueError", False)
+    assert [bench.send(Op.STREAM_TAKE, 1, number)[1] for number in range(2)] == [[1], [2]]
+    assert bench.send(Op.STREAM_TAKE, 1, 2)[0] == Reply.FAILURE
+    assert batch(1, end=True) == [[[1], ["last"]], None, True]
+
+
+def test_what_a_node_changes_after_it_has_given_it_is_sent_as_it_was(load):
+    """The outputs of a batch are sent together, when the node has worked on the last item. They are those of single calls."""
+    bench = load(
+        "class N:\n"
+        " def __init__(self): self.window, self.seen = [], {'window': []}\n"
+        " def process(self, x):\n"
+        "  self.window = self.window[:0] if not self.window else self.window\n"
+        "  self.window.append(x)\n"
+        "  self.seen['window'] = self.window\n"
+        "  if x == 'both': return iter([self.window, self.seen])\n"
+        "  return self.window if x % 2 else self.seen"
+    )
+    bench.send(Op.STREAM_OPEN)
+    assert bench.send(Op.STREAM_BATCH, [[1, 2, 3], False])[1] == [[[1], {"window": [1, 2]}, [1, 2, 3]]]
+    kind, value = bench.send(Op.STREAM_BATCH, [["both", 5], False])
+    assert kind == Reply.BATCH
+    assert value[0] == [[[1, 2, 3, "both"], {"window": [1, 2, 3, "both"]}], [[1, 2, 3, "both", 5]]]

@@ -1,5 +1,6 @@
 /* The state of the codec, and Block: a request's memory as a Python object. */
 #include "codec_parts.h"
+#include "encode.h"
 #include "hot.h"
 #include <stdlib.h>
 
@@ -48,7 +49,7 @@ PyObject *block_new(void *address, size_t size, int owned) {
     return (PyObject *)block;
 }
 
-int codec_init(PyObject *module) { return PyModule_AddType(module, &block_type); }
+int codec_init(PyObject *module) { return written_init() < 0 ? -1 : PyModule_AddType(module, &block_type); }
 
 int codec_set_hooks(PyObject *encode, PyObject *decode) {
     if ((encode && !PyCallable_Check(encode)) || (decode && !PyCallable_Check(decode))) {

@@ -32,6 +32,10 @@ PyObject *codec_decode_inline(const uint8_t *p, size_t n);
 enum codec_form { IN_LINE, REPLY, REQUEST };
 int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint8_t **p, size_t *n);
 
+/* Encodes a value now, for a reply that is encoded later: a new reference to a Written, which then stands for the value as it was.
+   NULL with an exception as of codec_encode. */
+PyObject *codec_written(PyObject *o);
+
 /* Lets go of what encodes have kept alive: all of it, or what was kept since codec_kept returned that number. */
 void codec_release(void);
 size_t codec_kept(void);

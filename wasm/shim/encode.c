@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 enum { SPARE_BYTES = 1 << 20, SUBSTITUTES = 8 };
+enum { BATCH_DEPTH = 3 }; /* the lists around an output in the reply to a batch */
 
 /* The buffer of the last encode, for the next one. An encode takes it while it runs: another one inside a hook makes its own. */
 static struct {
@@ -269,33 +270,51 @@ static int value(Encoder *e, PyObject *o) {
     if (type == &PyList_Type || type == &PyTuple_Type) return sequence(e, o);
     if (type == &PyBytes_Type || type == &PyByteArray_Type) return write_byte_string(e, o, TAG_BYTES_AT);
     if (type == &PySet_Type || type == &PyFrozenSet_Type) return set(e, o);
+    if (is_written(o)) return write_written(e, o);
     return other(e, o);
 }
 
-int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint8_t **p, size_t *n) {
-    Encoder e = {.bytes = spare.bytes,
-                 .capacity = spare.capacity,
-                 .max_nodes = form == IN_LINE ? UINT32_MAX : codec.nodes, /* log records have bounds of their own */
-                 .form = form,
-                 .out_of_line = form != IN_LINE,
-                 .depth = codec.depth};
+static int encode(Encoder *e, PyObject *o, const char *root) {
     size_t kept = kept_count();
+    e->bytes = spare.bytes;
+    e->capacity = spare.capacity;
     spare.bytes = NULL;
     spare.capacity = 0;
     Py_INCREF(o);
     /* a reply is an array, also when it is written as a tuple */
-    int result = form == REPLY && PyTuple_CheckExact(o) ? array(&e, o) : value(&e, o);
+    int result = e->form == REPLY && PyTuple_CheckExact(o) ? array(e, o) : value(e, o);
     Py_DECREF(o);
     if (result) {
         kept_drop(kept);
-        path_raise(&e, root);
+        path_raise(e, root);
     }
     free(spare.bytes); /* that of an encode inside this one */
-    spare.bytes = e.bytes;
-    spare.capacity = e.capacity;
+    spare.bytes = e->bytes;
+    spare.capacity = e->capacity;
+    return result;
+}
+
+int codec_encode(PyObject *o, enum codec_form form, const char *root, const uint8_t **p, size_t *n) {
+    Encoder e = {.max_nodes = form == IN_LINE ? UINT32_MAX : codec.nodes, /* log records have bounds of their own */
+                 .form = form,
+                 .out_of_line = form != IN_LINE,
+                 .depth = codec.depth};
+    int result = encode(&e, o, root);
     *p = e.bytes;
     *n = e.length;
     return result;
+}
+
+PyObject *codec_written(PyObject *o) {
+    Encoder e = {.max_nodes = codec.nodes,
+                 .form = REQUEST,
+                 .out_of_line = 1,
+                 .depth = codec.depth > BATCH_DEPTH ? codec.depth - BATCH_DEPTH : 0,
+                 .bodies = PyList_New(0)};
+    if (!e.bodies) return NULL;
+    PyObject *written = encode(&e, o, "output") ? NULL : written_new(&e);
+    Py_DECREF(e.bodies);
+    return written;
 }
 
 void codec_release(void) {

@@ -20,6 +20,7 @@ typedef struct {
     uint32_t depth;
     int substitutes; /* how often in a row the hook has given a substitute without a tag */
     const struct enclosing *enclosing;
+    PyObject *bodies; /* of a Written: a list of the objects that hold the large bodies; else NULL, and they are kept (write.c) */
     PyObject *error, *path; /* once a value was refused: the exception, and the path to it, innermost step first */
 } Encoder;
 
@@ -40,8 +41,15 @@ int write_string(Encoder *e, int major, const void *p, size_t n); /* head and by
 int write_text(Encoder *e, PyObject *o, int key);                 /* key: always in line */
 /* Any contiguous buffer; `tag` stands before its place if it stays where it is. */
 int write_byte_string(Encoder *e, PyObject *o, uint64_t tag);
-int is_plain_key(PyObject *o); /* an exact str without surrogates */
-size_t kept_count(void);       /* how many objects are kept alive because messages point into them */
-void kept_drop(size_t count);  /* let go of the last ones, until `count` are left */
+int hold_body(Encoder *e, PyObject *o); /* keep alive an object that a message points into */
+int is_plain_key(PyObject *o);          /* an exact str without surrogates */
+size_t kept_count(void);                /* how many objects are kept alive because messages point into them */
+void kept_drop(size_t count);           /* let go of the last ones, until `count` are left */
+
+/* written.c */
+int written_init(void);
+int is_written(PyObject *o);
+PyObject *written_new(const Encoder *e); /* of what the encoder has written */
+int write_written(Encoder *e, PyObject *o);
 
 #endif

@@ -91,6 +91,7 @@ static PyObject *m_dumps(PyObject *m, PyObject *arg) {
     if (codec_encode(arg, IN_LINE, "value", &p, &n) < 0) return NULL;
     return PyBytes_FromStringAndSize((const char *)p, (Py_ssize_t)n);
 }
+static PyObject *m_written(PyObject *m, PyObject *arg) { return codec_written(arg); }
 static PyObject *m_emit(PyObject *m, PyObject *arg) {
     const uint8_t *p;
     size_t n;
@@ -183,6 +184,7 @@ static PyMethodDef methods[] = {
     {"begin_item", m_begin_item, METH_O, "begin_item(number): work on that item of a batch begins."},
     {"loads", m_loads, METH_O, "Decode one CBOR item."},
     {"dumps", m_dumps, METH_O, "Encode one CBOR item, all of it inline."},
+    {"written", m_written, METH_O, "Encode an output of a batch as it is now: what stands for it in the reply."},
     {"emit", m_emit, METH_O, "Encode a record into the log ring."},
     {"hold", m_hold, METH_VARARGS,
      "hold(stream, record): keep the record of a line without an end, for a host whose guest breaks."},

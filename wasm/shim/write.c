@@ -127,31 +127,59 @@ static int write_place(Encoder *e, uint64_t tag, const void *p, size_t n) {
                                                                                                                              : 0;
 }
 
-/* Writes where the bytes of the view lie, and keeps the view. On failure the view is released. */
-static int keep(Encoder *e, Py_buffer *view, uint64_t tag, const void *p, size_t n) {
-    if (too_large(e, n)) goto refused;
+/* Keeps the view. On failure it is released. */
+static int keep_view(Py_buffer *view) {
     if (kept.used == kept.capacity) {
         size_t capacity = kept.capacity ? 2 * kept.capacity : 8;
         Py_buffer *views = realloc(kept.views, capacity * sizeof *views);
         if (!views) {
-            PyErr_NoMemory();
-            goto refused;
+            PyBuffer_Release(view);
+            return PyErr_NoMemory(), -1;
         }
         kept.views = views;
         kept.capacity = capacity;
     }
     kept.views[kept.used++] = *view;
+    return 0;
+}
+
+int hold_body(Encoder *e, PyObject *o) {
+    Py_buffer view; /* made by hand: it is only to hold the reference */
+    if (e->bodies) return PyList_Append(e->bodies, o);
+    if (PyBuffer_FillInfo(&view, o, NULL, 0, 1, PyBUF_SIMPLE) < 0) return -1;
+    return keep_view(&view);
+}
+
+/* Writes where the bytes of the view lie, and keeps the view, or the object that it is of. On failure the view is released. */
+static int keep(Encoder *e, Py_buffer *view, uint64_t tag, const void *p, size_t n) {
+    int failed = too_large(e, n);
+    if (e->bodies || failed) {
+        failed = failed || PyList_Append(e->bodies, view->obj) < 0;
+        PyBuffer_Release(view);
+    } else {
+        failed = keep_view(view);
+    }
+    if (failed) return -1;
     e->outside += n;
     return write_place(e, tag, p, n);
-refused:
+}
+
+/* In place of a view of what can change: one of a copy. On failure the view is released. */
+static int copy_view(Encoder *e, Py_buffer *view) {
+    PyObject *copy = too_large(e, (size_t)view->len) ? NULL : PyBytes_FromStringAndSize(view->buf, view->len);
     PyBuffer_Release(view);
-    return -1;
+    int failed = !copy || PyObject_GetBuffer(copy, view, PyBUF_SIMPLE) < 0;
+    Py_XDECREF(copy);
+    return failed ? -1 : 0;
 }
 
 int write_byte_string(Encoder *e, PyObject *o, uint64_t tag) {
     Py_buffer view;
     if (PyObject_GetBuffer(o, &view, PyBUF_SIMPLE) < 0) return -1;
-    if (e->out_of_line && view.len >= OUT_OF_LINE_BYTES) return keep(e, &view, tag, view.buf, (size_t)view.len);
+    if (e->out_of_line && view.len >= OUT_OF_LINE_BYTES) {
+        if (e->bodies && !PyBytes_CheckExact(o) && copy_view(e, &view)) return -1;
+        return keep(e, &view, tag, view.buf, (size_t)view.len);
+    }
     int result = write_string(e, BYTES, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
     return result;

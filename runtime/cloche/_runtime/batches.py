@@ -70,7 +70,11 @@ class Batches:
             if isinstance(error, BrokenInstanceError) or len(items) != 1:
                 raise
             raise _of_item(error) from error.__cause__
-        if kind is _BATCH and type(value) is list and len(value) == 3:  # no `match`: it takes as long as three items
+        if kind is _BATCH and type(value) is list and len(value) == 1:  # no `match`: it takes as long as three items
+            (outputs,) = value
+            if type(outputs) is list and len(outputs) == len(items) and not end:
+                return BatchResult([[output] for output in outputs])
+        elif kind is _BATCH and type(value) is list and len(value) == 3:
             outcomes, failure, ended = value
             if type(outcomes) is list and type(ended) is bool and set(map(type, outcomes)) <= _LISTS:
                 most = len(items) + end

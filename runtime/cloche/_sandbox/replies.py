@@ -46,13 +46,17 @@ _STOPPED: Final = {Stop.DEADLINE: "DeadlineError", Stop.CANCELLED: "CallInterrup
 
 def _after_batch(position: StreamPosition | None, kind: Reply, value: Any) -> StreamPosition | None:
     """The position after a batch. One that is malformed or could not be sent leaves it; whoever asked for it looks at it."""
-    try:
-        outcomes, failure, ended = value
-        given = sum(map(len, outcomes))
-        done = len(outcomes) + (failure is not None)
-    except (TypeError, ValueError):
-        return position
     if kind is not Reply.BATCH:
+        return position
+    try:
+        if len(value) == 1:
+            done = given = len(value[0])
+            ended = False
+        else:
+            outcomes, failure, ended = value
+            given = sum(map(len, outcomes))
+            done = len(outcomes) + (failure is not None)
+    except (TypeError, ValueError, LookupError):
         return position
     items, outputs, _ = _BEGINNING if position is None else position
     return None if ended else StreamPosition(items + done, outputs + given, True)

@@ -67,7 +67,10 @@ class Channel:
     def __init__(self, room: int, select: Callable[[list[Any]], list[Any]] | None = None) -> None:
         self._room = room
         self._select = select
-        self._waiting: deque[Packet | Marker] = deque()
+        self._waiting: deque[Packet | list[Packet] | Marker] = deque()
+        """Packets that were put together stay together: that is one step, not one for each. The lists are this channel's."""
+        self._come = self._gone = 0
+        """Packets that were put, a count of the one thread; and taken, of the other."""
         self._condition = threading.Condition(threading.Lock())
         self._is_closed = False
         self._is_awaited = False
@@ -76,7 +79,7 @@ class Channel:
         """Whether somebody waits for room. It is set before the last look for it."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return 0 if self._is_closed else self._come - self._gone
 
     def put(self, packets: Sequence[Packet]) -> bool:
         """Add packets, in order; wait while there is no room. Returns False if nobody wants more."""
@@ -84,7 +87,7 @@ class Channel:
             select = self._select
             packets = [(number, select(values)) for number, values in packets]
         while packets and not self._is_closed:
-            free = self._room - len(self._waiting)
+            free = self._room - self._come + self._gone
             if free >= len(packets):
                 self._add(packets)
                 break
@@ -94,16 +97,20 @@ class Channel:
             self._wait_for_room()
         return not self._is_closed
 
+    def _add(self, packets: Sequence[Packet]) -> None:
+        self._come += len(packets)
+        self._append(packets[0] if len(packets) == 1 else list(packets))
+
     def mark(self, marker: Marker) -> bool:
         """Add a marker, for which there is always room. Returns False if nobody wants it."""
         if type(marker) is End and self._select is not None:
             marker = End(self._select(marker.values))
         if not self._is_closed:
-            self._add([marker])
+            self._append(marker)
         return not self._is_closed
 
-    def _add(self, added: Sequence[Packet | Marker]) -> None:
-        self._waiting.extend(added)
+    def _append(self, added: Packet | list[Packet] | Marker) -> None:
+        self._waiting.append(added)
         if self._is_awaited:
             with self._condition:
                 self._condition.notify_all()
@@ -111,7 +118,7 @@ class Channel:
     def _wait_for_room(self) -> None:
         with self._condition:
             self._is_full = True
-            while 2 * len(self._waiting) > self._room and not self._is_closed:
+            while 2 * (self._come - self._gone) > self._room and not self._is_closed:
                 self._condition.wait()
             self._is_full = False
 
@@ -129,18 +136,31 @@ class Channel:
             got = self._taken(most)
         except IndexError:  # closed meanwhile
             return None
-        if self._is_full and 2 * len(self._waiting) <= self._room:
+        if self._is_full and 2 * (self._come - self._gone) <= self._room:
             with self._condition:
                 self._condition.notify_all()
         return got
 
     def _taken(self, most: int) -> list[Packet] | Marker:
         waiting = self._waiting
-        if isinstance(waiting[0], _MARKERS):
+        first = waiting[0]
+        if isinstance(first, _MARKERS):
             return waiting.popleft()  # type: ignore[return-value]  # a marker
         packets: list[Packet] = []
-        while waiting and len(packets) < most and type(waiting[0]) is tuple:
-            packets.append(waiting.popleft())  # type: ignore[arg-type]  # a packet
+        while waiting and (room := most - len(packets)) > 0:
+            head = waiting[0]
+            if type(head) is tuple:
+                packets.append(head)
+                waiting.popleft()
+            elif type(head) is not list:
+                break
+            elif len(head) > room:
+                packets += head[:room]
+                del head[:room]
+            else:
+                packets = packets + head if packets else head
+                waiting.popleft()
+        self._gone += len(packets)
         return packets
 
     def close(self) -> None:

@@ -161,7 +161,7 @@ class NodeModel(_Model):
     """Copies that work in parallel; outputs keep their order."""
     key: str | None = None
     """Key of items that are dicts: items of the same value meet the same copy."""
-    batch: Annotated[int, Field(ge=1)] = 64
+    batch: Annotated[int, Field(ge=1)] = 128
     """Items that may be sent in one crossing."""
     queue: Annotated[int, Field(ge=1)] = 128
     """Items that may wait for the node."""

@@ -190,7 +190,7 @@ class NodeSpec:
     breaker: CircuitBreaker | None = field(default=None, kw_only=True)
     workers: int = field(default=1, kw_only=True)
     key: str | Callable[[Any], Any] | None = field(default=None, kw_only=True)
-    batch: int = field(default=64, kw_only=True)
+    batch: int = field(default=128, kw_only=True)
     queue: int = field(default=128, kw_only=True)
     inputs: Sequence[str] = field(default=(), kw_only=True)
     host: str | None = field(default=None, kw_only=True)

@@ -83,6 +83,7 @@ static PyObject *encoded(PyObject *o, enum codec_form form, const char *root) {
     return PyBytes_FromStringAndSize((const char *)p, (Py_ssize_t)n);
 }
 static PyObject *dumps(PyObject *m, PyObject *arg) { return encoded(arg, 0, "value"); }
+static PyObject *written(PyObject *m, PyObject *arg) { return codec_written(arg); }
 static PyObject *reply(PyObject *m, PyObject *arg) {
     codec_release();
     return encoded(arg, 1, "result");
@@ -128,6 +129,7 @@ static PyMethodDef methods[] = {{"place", place, METH_O, "Copy a buffer into a b
                                 {"loads", loads, METH_O, "codec_decode_inline"},
                                 {"dumps", dumps, METH_O, "codec_encode, in line"},
                                 {"reply", reply, METH_O, "codec_release, then codec_encode, out of line"},
+                                {"written", written, METH_O, "codec_written"},
                                 {"release", release, METH_NOARGS, "codec_release"},
                                 {"check", check, METH_VARARGS, "check_item(frame, max_nodes, max_depth)"},
                                 {"put", put, METH_O, "ring_put"},

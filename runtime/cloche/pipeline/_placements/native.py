@@ -42,6 +42,7 @@ class Native:
         name: its name in errors.
         session_id: as for `Runtime.load`.
         begin_item: called with the number of each item of a batch before it is worked on.
+        given: makes of each output, at once, what is given; None: the output itself, which the node may go on changing.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Native:
         name: str,
         session_id: str | None,
         begin_item: Callable[[int], object] = lambda _: None,
+        given: Callable[[Any], Any] | None = None,
     ) -> None:
         self._begin_item = begin_item
+        self._given = given
         self._spec = spec
         self._target = target
         self._name = name
@@ -92,7 +95,7 @@ class Native:
         assert self._node is not None
         if not self._node.takes_stream:
             return []
-        self._whole = _WholeStream(self._node.process, self._loop)
+        self._whole = _WholeStream(self._node.process, self._loop, self._given)
         return self._with_last(self._whole.advance())
 
     def _with_last(self, outputs: list[Any]) -> list[Any]:
@@ -122,14 +125,15 @@ class Native:
 
     def _outputs(self, result: Any) -> list[Any]:
         """The outputs that a result of process or flush stands for: None is none, an iterator has several."""
+        given = self._given
         if type(result) in PLAIN:  # nearly always, and far faster than the questions below
-            return [] if result is None else [result]
+            return [] if result is None else [result if given is None else given(result)]
         result = self._finished(result)
         if is_iterator(result):
-            return [output for output in result if output is not None]
+            return _listed(result, given)
         if is_async_iterator(result):
-            return self._loop.run(_collected(result))
-        return [] if result is None else [result]
+            return self._loop.run(_collected(result, given))
+        return [] if result is None else [result if given is None else given(result)]
 
     def call(self, items: Sequence[Any], *, end: bool = False) -> BatchResult:
         """See `Placement`."""
@@ -246,12 +250,20 @@ class Native:
 class _WholeStream:
     """A node that takes the whole input as an async iterator, fed item by item.
 
+    Args:
+        process: its method.
+        runner: runs it.
+        given: as for `Native`.
+
     Attributes:
         ended: whether the node has returned.
     """
 
-    def __init__(self, process: Callable[..., Any], runner: asyncio.Runner) -> None:
+    def __init__(
+        self, process: Callable[..., Any], runner: asyncio.Runner, given: Callable[[Any], Any] | None = None
+    ) -> None:
         self._runner = runner
+        self._given = given
         self._process = process
         self._outputs: list[Any] = []
         self._items: list[Any] = []
@@ -302,14 +314,15 @@ class _WholeStream:
         result = self._process(self._input())
         if inspect.isawaitable(result):
             result = await result
+        given = self._given
         if is_async_iterator(result):
             async for output in result:
                 if output is not None:
-                    self._outputs.append(output)
+                    self._outputs.append(output if given is None else given(output))
         elif is_iterator(result):
-            self._outputs += [output for output in result if output is not None]
+            self._outputs += _listed(result, given)
         elif result is not None:
-            self._outputs.append(result)
+            self._outputs.append(result if given is None else given(result))
 
     async def _input(self) -> AsyncIterator[Any]:
         assert self._wakes is not None
@@ -351,8 +364,16 @@ async def _awaited(result: Any) -> Any:
     return result
 
 
-async def _collected(result: AsyncIterator[Any]) -> list[Any]:
-    return [output async for output in result if output is not None]
+def _listed(result: Iterator[Any], given: Callable[[Any], Any] | None) -> list[Any]:
+    if given is None:
+        return [output for output in result if output is not None]
+    return [given(output) for output in result if output is not None]
+
+
+async def _collected(result: AsyncIterator[Any], given: Callable[[Any], Any] | None) -> list[Any]:
+    if given is None:
+        return [output async for output in result if output is not None]
+    return [given(output) async for output in result if output is not None]
 
 
 async def _next(result: AsyncIterator[Any]) -> Any:

@@ -9,12 +9,14 @@ import signal
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final
 
 from cloche.pipeline._placements.native import Native, found_target
 from cloche.pipeline._placements.orders import Kind, Order, packed_outcome, portable
 from cloche.pipeline.placement import BatchResult
 from cloche.pipeline.spec import NodeSpec
+
+_ATOMS: Final = frozenset({bool, int, float, complex, str, bytes})
 
 
 class _Interrupted(BaseException):
@@ -80,7 +82,7 @@ class _Server:
         if order.verb == "load":
             entry, params, source, name, session_id = order.arguments
             spec = NodeSpec(source, entry, params, placement="native")
-            self._node = Native(spec, found_target(spec, source), name, session_id, self._begin)
+            self._node = Native(spec, found_target(spec, source), name, session_id, self._begin, _as_it_is)
             return None
         if self._node is None:
             if order.verb == "stop":  # its code could not be loaded
@@ -100,6 +102,26 @@ class _Server:
 
     def _begin(self, number: int) -> None:
         self._begun[:8] = number.to_bytes(8, "little")
+
+
+class _Pickled:
+    """Arrives as the value of which the bytes are."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self._data,)
+
+
+def _as_it_is(output: Any) -> Any:
+    """An output that the node no longer changes: it is sent when the node has worked on the last item of its batch."""
+    if type(output) in _ATOMS:
+        return output
+    try:
+        return _Pickled(pickle.dumps(output))
+    except Exception:  # it cannot be sent: that is said when it is to be
+        return output
 
 
 def _apart(result: BatchResult) -> tuple[list[bytes], bool]:
