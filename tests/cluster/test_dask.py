@@ -1,4 +1,4 @@
-"""Pipelines on a cluster of Dask: one of two worker processes for the module, and clusters within this process where no worker has to die."""
+"""Pipelines on a cluster of Dask: one with two worker processes, and others within this process where no worker has to die."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import os
 import pickle
 import platform
-import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -40,13 +40,30 @@ TWICE = cloche.Source("def twice(x):\n    yield x\n    yield -x\n")
 NODES = [NodeSpec(COUNT, id="count"), NodeSpec(TWICE, id="twice"), NodeSpec(COUNT, id="again", workers=2)]
 
 
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Any]:
-    """A cluster of Dask's with two worker processes."""
+def eventually(true: Callable[[], object]) -> None:
+    """Wait for what other threads do."""
+    until = time.monotonic() + DEADLINE_S
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def processes() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The address of a scheduler of Dask's, and its two workers, which are processes that nobody starts anew."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
+        n_workers=0, processes=False, protocol="tcp", dashboard_address=":0", silence_logs=50
     ) as made:
-        yield made
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", made.scheduler_address, "--no-nanny"]
+        options: Any = {"stderr": subprocess.DEVNULL, "env": {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}}
+        workers = [subprocess.Popen([*command, "--nthreads=1", "--no-dashboard"], **options) for _ in range(2)]
+        try:
+            eventually(lambda: len(made.scheduler.workers) == 2)
+            yield made.scheduler_address, workers
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
 
 
 @pytest.fixture
@@ -58,25 +75,18 @@ def inside() -> Iterator[Any]:
         yield made
 
 
-def eventually(true: Callable[[], object]) -> None:
-    """Wait for what other threads do."""
-    until = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def test_the_loss_of_a_worker_changes_no_output(workers: Any) -> None:
+def test_the_loss_of_a_worker_changes_no_output(processes: tuple[str, list[subprocess.Popen[bytes]]]) -> None:
     """Its chains go on at the other worker, from their last states; no item is worked on twice as far as anybody can see."""
+    address, workers = processes
     with Pipeline(NODES) as pipeline:
         wanted = list(pipeline.run(range(3000)))
-    with cloche.dask.Cluster(workers.scheduler_address, save_s=0.05) as cluster, Pipeline(NODES) as pipeline:
+    with cloche.dask.Cluster(address, save_s=0.05) as cluster, Pipeline(NODES) as pipeline:
         outputs = pipeline.run(range(3000), on=cluster)
         got = [next(outputs) for _ in range(500)]
-        lost = cluster.hosts()[0].name  # there are four chains, and two hosts
-        os.kill(next(nanny.pid for nanny in workers.workers.values() if nanny.worker_address == lost), signal.SIGKILL)
+        workers[0].kill()  # there are four chains, and two hosts
         assert [*got, *outputs] == wanted
-        assert lost not in {host.name for host in cluster.hosts()}
+        eventually(lambda: len(cluster.hosts()) == 1)
+        assert [event.text for event in cluster.events if "was lost" in event.text]
 
 
 def test_a_worker_that_comes_later_is_a_host(inside: Any) -> None:
