@@ -77,6 +77,12 @@ def test_a_machine_with_another_image_is_named(
         connect()
 
 
+def test_an_environment_that_cannot_be_made_is_an_error(shared: Any, connect: Callable[..., Any]) -> None:
+    """Ray tries again and again, and says nothing."""
+    with pytest.raises(cloche.ClocheError, match=r"no host has started within 3 s \(start_s\): .*runtime_env"):
+        connect(runtime_env={"py_executable": "no-such-python"}, start_s=3)
+
+
 def test_options_are_checked() -> None:
     with pytest.raises(ValueError, match="Cluster hosts_per_machine"):
         cloche.ray.Cluster(hosts_per_machine=0)

@@ -10,5 +10,6 @@ except ImportError as error:
     raise ImportError("cloche.ray needs Ray: pip install 'cloche[ray]'") from error
 
 from cloche.ray.cluster import Cluster
+from cloche.ray.object_store import ObjectStore
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "ObjectStore"]

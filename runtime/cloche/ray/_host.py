@@ -92,7 +92,12 @@ class RayHost:
             HostLost: it has died.
             ClocheError: it cannot serve.
         """
-        answer = self.hello.result()
+        try:
+            answer = self.hello.result()
+        except ClocheError:
+            raise
+        except Exception as error:
+            raise ClocheError(f"the host {self.name} did not start: {_first(error)}") from error
         if isinstance(answer, Raised):
             raise ClocheError(f"the host {self.name} did not start: {answer.error}") from answer.error
         return answer.value  # type: ignore[no-any-return]  # of Server._hello
@@ -128,8 +133,9 @@ class RayHost:
     def end(self) -> None:
         """End its process."""
         self.is_lost = True
-        with suppress(Exception):  # it has ended, or Ray has
-            ray.kill(self._actor)
+        if ray.is_initialized():
+            with suppress(Exception):  # it has ended, or Ray ends
+                ray.kill(self._actor)
 
 
 class RayBundle:
@@ -179,13 +185,17 @@ def _losses(host: str) -> Iterator[None]:
     try:
         yield
     except _LOST as error:
-        text = str(error).strip()
-        if "failed to import on the worker" in text:
+        if "failed to import on the worker" in str(error):
             raise ClocheError(
                 f"the host {host} cannot import cloche.ray: install 'cloche[ray]', the same as here, on all machines, or give "
                 "Cluster a runtime_env"
             ) from error
-        raise HostLost(f"the host {host} is lost: {line(text.splitlines()[0], 300)}") from error
+        raise HostLost(f"the host {host} is lost: {_first(error)}") from error
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error of Ray's, which are long."""
+    return line(str(error).strip().partition("\n")[0], 300)
 
 
 def _labels(node: Mapping[str, Any]) -> frozenset[str]:

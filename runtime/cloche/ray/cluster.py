@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+import warnings
 from collections.abc import Container, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
 import ray
+from ray import exceptions
 
 import cloche.cluster
 from cloche._arguments import checked_count
@@ -69,28 +72,27 @@ class Cluster(cloche.cluster.Cluster):
         self._came_one = threading.Condition()
         self._hosts: Sequence[RayHost] = ()
         self._failed: dict[str, tuple[float, ClocheError]] = {}
-        """Machine -> when a host could not be started there last, and why."""
+        """Machine -> when a host could not be started there last, and why. One that does not fit is never tried again."""
         self._looked_at = 0.0
         self._connection: Connection | None = None
+        self._is_open = False
         self._is_closed = False
 
     def open(self) -> None:
         """See `cloche.cluster.Cluster`."""
         with self._opening:
-            self._check_open()
-            if self._connection is not None:
+            if self._is_closed:
+                raise ClosedError("the cluster is closed")
+            if self._is_open:
                 return
             self._connection = Connection(self._address)
             try:
                 self._look()
                 self._wait_for_first()
+                self._is_open = True
             except BaseException:
                 self._end()
                 raise
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise ClosedError("the cluster is closed")
 
     def _wait_for_first(self) -> None:
         with self._came_one:
@@ -104,13 +106,13 @@ class Cluster(cloche.cluster.Cluster):
         if not have_come:
             raise ClocheError(
                 f"no host has started within {self._start_s} s (start_s): the first one on a machine compiles the image, which "
-                "`cloche image prepare` does beforehand"
+                "`cloche image prepare` does beforehand; or the runtime_env cannot be made, which Ray's logs tell"
             )
         raise ClocheError("the Ray cluster has no machine with a CPU: hosts run on machines with num_cpus of 1 or more")
 
     def hosts(self) -> Sequence[cloche.cluster.Host]:
         """See `cloche.cluster.Cluster`."""
-        if self._connection is None:
+        if self._connection is None or self._is_closed:
             return []
         if time.monotonic() - self._looked_at > _LOOK_S:
             self._look()
@@ -120,17 +122,21 @@ class Cluster(cloche.cluster.Cluster):
         """See `cloche.cluster.Cluster`."""
         if isinstance(host, RayHost):
             host.end()
-        if not self._is_closed:
-            self._look()
+        self._look()
 
     def _look(self) -> None:
         """Start the hosts that are missing, and forget those that are lost, unless another thread is at it."""
         if not self._looking.acquire(blocking=False):
             return
         try:
-            self._check_open()
+            if self._is_closed or not ray.is_initialized():  # else Ray would connect to something by itself
+                return
             self._looked_at = time.monotonic()
-            machines = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")}
+            try:
+                nodes = ray.nodes()
+            except exceptions.RayError:  # the head is away; hosts may be there yet
+                return
+            machines = {node["NodeID"]: node for node in nodes if node["Alive"] and node["Resources"].get("CPU")}
             for host in self._hosts:
                 if host.machine not in machines:
                     host.end()
@@ -158,10 +164,14 @@ class Cluster(cloche.cluster.Cluster):
             host.fits = True
         except ClocheError as error:
             host.is_lost = True
-            self._failed[host.machine] = time.monotonic(), error
-        with self._came_one:
-            host.has_come = True
-            self._came_one.notify_all()
+            is_refused = not isinstance(error, HostLost)
+            self._failed[host.machine] = math.inf if is_refused else time.monotonic(), error
+            if self._is_open and is_refused:
+                warnings.warn(f"a machine of the Ray cluster is left out: {error}", RuntimeWarning, stacklevel=1)
+        finally:
+            with self._came_one:
+                host.has_come = True
+                self._came_one.notify_all()
 
     def check(self, host: str, facts: Mapping[str, Any]) -> None:
         """See `cloche.cluster.Cluster`. The image has to be the same as well: sandboxed nodes go to hosts as snapshots."""
