@@ -28,7 +28,7 @@ from tests.ray.nodes import same
 
 QUICK = "--quick" in sys.argv
 ITEMS = 5_000 if QUICK else 100_000
-WORK = 200 if QUICK else 3_000
+WORK = 100 if QUICK else 600
 ARRAYS = 4 if QUICK else 24
 ROUNDS = 3 if QUICK else 20
 COUNT = cloche.Source(

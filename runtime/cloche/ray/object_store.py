@@ -14,7 +14,7 @@ __all__ = ["ObjectStore"]
 
 
 class ObjectStore:
-    """A store for `cloche.parking` in the object store of this machine, which takes no memory of this process, and which Ray spills to disk.
+    """A store for `cloche.parking` in this machine's object store, which Ray spills to disk: it takes no memory of this process.
 
     What is in it lives as long as this process: to outlive it, sessions belong into a `cloche.parking.FolderStore`. The methods are
     those of `cloche.parking.Store`. `ray.init` has to have been called, or a `cloche.ray.Cluster` has to be open.
