@@ -87,6 +87,11 @@ class Cluster(cluster.Cluster):
                     f"the worker {host.name} of Dask has not started a host in {self.wait_s} s: is it busy?"
                 ) from None
 
+    @property
+    def is_closed(self) -> bool:
+        """See `Cluster`."""
+        return self._closing.is_set()
+
     def hosts(self) -> Sequence[Host]:
         """See `Cluster`."""
         with self._lock:

@@ -56,6 +56,37 @@ class Numbers:
         yield from range(self.count)
 """)
 
+TAKE = Source("""
+class Take:
+    is_streaming = True
+    def __init__(self, count=4): self.count = count
+    async def process(self, items):
+        left = self.count
+        if not left: return
+        async for x in items:
+            yield x
+            left -= 1
+            if not left: return
+""")
+LOGS = Source("""
+import logging
+class Logs:
+    def initialize(self): logging.warning('initialize')
+    def process(self, x): logging.warning('item %d', x)
+    def flush(self): logging.warning('flush')
+    def cleanup(self): logging.warning('cleanup')
+""")
+
+
+class Untidy:
+    """A native node that fails in its cleanup."""
+
+    def process(self, x: int) -> int:
+        return x
+
+    def cleanup(self) -> None:
+        raise ValueError("not clean")
+
 
 class Native:
     """A native node with a state."""

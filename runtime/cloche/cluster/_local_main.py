@@ -43,6 +43,7 @@ def main(descriptor: int) -> None:
         with sending, suppress(OSError):  # the driver is gone, which `recv_bytes` finds as well
             connection.send_bytes(number + data)
 
+    interrupting = ThreadPoolExecutor(4, thread_name_prefix="cloche-interrupt")
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="cloche-serve") as pool:
         while True:
             try:
@@ -53,10 +54,14 @@ def main(descriptor: int) -> None:
             try:
                 order = pickle.loads(memoryview(data)[8:])
             except Exception as error:
+                told = f"cannot be read at a host: {error}. Define its class in a module that can be imported there"
                 with sending:
-                    connection.send_bytes(number + pickle.dumps(raised(error)))
+                    connection.send_bytes(number + pickle.dumps(raised(EncodeError(told, "an item"))))
                 continue
-            pool.submit(serve, number, order)
+            if order[:2] == ("do", "interrupt"):
+                interrupting.submit(serve, number, order)  # all other threads may wait for what it is to end
+            else:
+                pool.submit(serve, number, order)
 
 
 if __name__ == "__main__":

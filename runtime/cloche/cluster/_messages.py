@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from cloche.isolation import Isolation
 from cloche.metering import Metering
@@ -20,11 +20,16 @@ __all__ = [
     "Done",
     "Order",
     "Raised",
+    "Record",
     "Reply",
     "Started",
+    "Stopped",
     "grouped",
     "raised",
 ]
+
+Record: TypeAlias = tuple[str, str, Mapping[str, Any]]
+"""What was logged: level, message and fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +67,13 @@ class Started:
         ended: whether it wants no items at all.
         outputs: what it gave then.
         states: its states after the start, pickled.
+        logs: what was logged meanwhile.
     """
 
     ended: bool
     outputs: list[Any]
     states: bytes
+    logs: list[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class Reply:
         ended: how many outputs the end of the chain has; None: it goes on.
         failed: the error that has ended it.
         letters: items that were handed to ``dead_letters``.
-        logs: what was logged: level, message and fields.
+        logs: what was logged.
         states: the states after the batch, pickled, if they were wanted.
         saving_s: seconds that they have taken.
         status: how the nodes are doing, now and then.
@@ -118,10 +125,23 @@ class Reply:
     ended: int | None = None
     failed: Raised | None = None
     letters: list[Rejected] = field(default_factory=list)
-    logs: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
+    logs: list[Record] = field(default_factory=list)
     states: bytes | None = None
     saving_s: float = 0.0
     status: list[StageStatus] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What became of stopping a chain.
+
+    Attributes:
+        logs: what was logged since the last answer.
+        failed: what its nodes' ``cleanup`` has raised.
+    """
+
+    logs: list[Record] = field(default_factory=list)
+    failed: Raised | None = None
 
 
 @dataclass(frozen=True, slots=True)

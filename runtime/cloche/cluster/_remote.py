@@ -7,6 +7,7 @@ the state once, as far as the state lies in the chain.
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import threading
 import time
@@ -17,12 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from cloche.cluster._messages import Batch, Done, Raised, Reply, Started, grouped
+from cloche.cluster._messages import Batch, Done, Raised, Record, Reply, Started, Stopped, grouped
 from cloche.cluster.engine import Bundle, Host, HostLost, Pending
 from cloche.errors import ClocheError, ClosedError, EncodeError
 from cloche.pipeline._channel import End, Failed, Packet
 from cloche.pipeline._status import StageCounts, StageStatus
-from cloche.pipeline.elsewhere import Answer
+from cloche.pipeline.elsewhere import Answer, Unsendable
 from cloche.pipeline.placement import BatchResult, State
 from cloche.pipeline.spec import NodeSpec
 
@@ -32,6 +33,8 @@ _MOST_KEPT: Final = 64
 """Batches since the last states after which new ones are wanted, however soon that is."""
 _MOST_BYTES: Final = 64 << 20
 """Likewise, bytes of the arrays and texts in them."""
+_FAR_TOO_MUCH: Final = 8
+"""So many times as much is not kept, however long saving takes."""
 _SHARE: Final = 10
 """Saving takes one part of so many of the time at most, however large the states are."""
 _MOST_LOSSES: Final = 3
@@ -116,6 +119,7 @@ class RemoteChain:
         stop_s: float,
     ) -> None:
         self.name = name
+        self.entry = next(iter(nodes))
         self.wanted_hosts = {spec.host for spec in nodes.values() if spec.host is not None}
         self.state_names = tuple(state_names)
         self.window = window
@@ -150,6 +154,12 @@ class RemoteChain:
         self._makes_items = False
         self._is_moving = False
         self._is_interrupted = False
+        self._is_over = False
+        """Whether it has ended, or nobody wants its outputs any more: there is nothing left but to stop it."""
+        self._stopping: Pending | None = None
+        """The answer to "stop", if it was asked for."""
+        self._failure: ClocheError | None = None
+        """Why it could not be brought back."""
         self._status = tuple(
             StageStatus(label, spec.place, 0, spec.queue, StageCounts()) for label, spec in self._nodes.items()
         )
@@ -158,6 +168,11 @@ class RemoteChain:
     def is_interrupted(self) -> bool:
         """Whether its run is being stopped."""
         return self._is_interrupted
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and has nothing left to do but its ``cleanup``."""
+        return self._is_over
 
     @property
     def host(self) -> Host | None:
@@ -174,24 +189,30 @@ class RemoteChain:
 
     def start(self) -> BatchResult:
         """See `Placement`."""
-        while True:
+        for losses in itertools.count(1):
             host = self._host
             assert host is not None
             try:
                 return self._begun(self._answer(host.ask("start", self._id)))
             except HostLost as error:
                 self._hosts.lost(host, self, error)
+                if losses > _MOST_LOSSES:
+                    raise self._hopeless(f"{losses} hosts were lost while it was started") from error
                 self.prepare()
+        raise AssertionError
 
     def restore(self, states: Mapping[str, State]) -> None:
         """See `Placement`."""
         names = dict(zip(self.state_names, self._nodes, strict=True))
         data = pickle.dumps({names[name]: state for name, state in states.items()})
-        self._begun(self._placed("restore", self._order, self._hosts.keep(data), 0))
+        self._log(self._placed("restore", self._order, self._hosts.keep(data), 0).logs)
         self._keep(data)
 
     def _begun(self, started: Started) -> BatchResult:
-        if not started.ended:
+        self._log(started.logs)
+        if started.ended:
+            self._is_over = True
+        else:
             self._keep(started.states)
         return BatchResult([started.outputs], started.ended)
 
@@ -206,7 +227,10 @@ class RemoteChain:
     def _is_save_due(self) -> bool:
         """Whether the states should be saved: often, unless that takes long; and before too much waits to be sent again."""
         since = time.monotonic() - self._saved_at
-        is_much = len(self._sent) >= _MOST_KEPT or self._weight >= _MOST_BYTES
+        much = max(len(self._sent) / _MOST_KEPT, self._weight / _MOST_BYTES)
+        if much >= _FAR_TOO_MUCH:
+            return True
+        is_much = much >= 1
         return since > _SHARE * self._saving_s and (is_much or since > self._save_s)
 
     def _add(
@@ -224,7 +248,7 @@ class RemoteChain:
     def _dispatch(self, sent: _Sent) -> None:
         assert self._host is not None
         sent.host = self._host
-        if sent.kept is None and sent.pending is not None and _is_good(sent.pending):
+        if sent.kept is None and not sent.is_received and sent.pending is not None and _is_good(sent.pending):
             sent.kept = sent.pending, sent.outputs
         try:
             sent.pending, sent.outputs = self._host.call(sent.batch, sent.bundles)
@@ -234,23 +258,21 @@ class RemoteChain:
             raise self._unsendable(sent, error) from error
 
     def _unsendable(self, sent: _Sent, error: Exception) -> EncodeError:
-        """The error for a batch that cannot be sent, with the number of the first item that is the reason."""
+        """The error for a batch that cannot be sent, which tells the first item that is the reason."""
         at = 0
-        for number, count in zip(sent.batch.numbers, sent.batch.counts, strict=True):
-            for bundle, place in sent.batch.picks[at : at + count]:
+        for packet, (number, count) in enumerate(zip(sent.batch.numbers, sent.batch.counts, strict=True)):
+            for index, (bundle, place) in enumerate(sent.batch.picks[at : at + count]):
                 try:
                     pickle.dumps(sent.bundles[bundle][place] if bundle < 0 else None)
                 except Exception as reason:
-                    found = EncodeError(f"cannot be sent to a host: {reason}", f"item {number}")
-                    found.item = number
-                    return found
+                    return Unsendable(f"cannot be sent to a host: {reason}", number, packet, index)
             at += count
         return EncodeError(f"cannot be sent to a host: {error}", "the items")
 
     def receive(self) -> Answer:
         """See `Ahead`."""
         while True:
-            sent, pending, outputs = self._oldest()
+            sent, host, pending, outputs = self._oldest()
             try:
                 reply: Reply = self._wait(pending)
                 values = self._taken(reply, outputs)
@@ -260,7 +282,7 @@ class RemoteChain:
                     sent.kept = None  # its outputs were at the host that is lost
                     continue
                 try:
-                    self._recover(sent.host, error)
+                    self._recover(host, error)
                 except ClocheError:
                     if self._oldest()[0].kept is None:
                         raise
@@ -271,16 +293,18 @@ class RemoteChain:
                 self._keep(reply.states, sent.batch.sequence + 1)
             with self._condition:
                 sent.is_received = True
+                sent.kept = sent.outputs = None  # they may be large, and nobody asks for them again
+                self._is_over |= reply.ended is not None or reply.failed is not None
                 self._condition.notify_all()
         return self._told(reply, values)
 
-    def _oldest(self) -> tuple[_Sent, Pending, Bundle]:
-        """The oldest batch whose answer was not received, that answer, and its outputs."""
+    def _oldest(self) -> tuple[_Sent, Host, Pending, Bundle]:
+        """The oldest batch whose answer was not received, where it was sent, that answer, and its outputs."""
         with self._changing:
             sent = next(sent for sent in self._sent if not sent.is_received)
             pending, outputs = sent.kept or (sent.pending, sent.outputs)
             assert pending is not None
-            return sent, pending, outputs
+            return sent, sent.host, pending, outputs
 
     def _taken(self, reply: Reply, outputs: Bundle) -> Sequence[Any]:
         """The outputs of a batch, which have to be safe before it counts as answered."""
@@ -293,9 +317,7 @@ class RemoteChain:
         return self._hosts.values(outputs)
 
     def _told(self, reply: Reply, values: Sequence[Any]) -> Answer:
-        host = self._host
-        for level, message, fields in reply.logs:
-            self._hosts.log(level, message, {**fields, "host": host.name if host is not None else ""})
+        self._log(reply.logs)
         if reply.status is not None:
             self._status = tuple(reply.status)
         packets = grouped(reply.numbers, reply.counts, values)
@@ -305,6 +327,17 @@ class RemoteChain:
         elif reply.ended is not None:
             marker = End(list(values[len(values) - reply.ended :]))
         return Answer(packets, marker, reply.letters)
+
+    def _log(self, records: Sequence[Record]) -> None:
+        host = self._host or self._last_host
+        for level, message, fields in records:
+            self._hosts.log(level, message, {**fields, "host": host.name if host is not None else ""})
+
+    def abandon(self) -> None:
+        """See `Ahead`."""
+        with self._condition:
+            self._is_over = True
+            self._condition.notify_all()
 
     def finish(self, values: list[Any]) -> Answer:
         """See `Ahead`."""
@@ -319,7 +352,7 @@ class RemoteChain:
                 host = self._host
                 assert host is not None
                 try:
-                    data = self._answer(host.ask("states", self._id))
+                    data = self._answer(host.ask("states", self._id, self._next))
                 except HostLost as error:
                     self._recover(host, error)
                     continue
@@ -346,9 +379,13 @@ class RemoteChain:
             while not self._is_interrupted:
                 with self._condition:
                     self._condition.wait_for(
-                        lambda: self._is_interrupted or all(one.is_received for one in list(self._sent))
+                        lambda: (
+                            self._is_interrupted or self._is_over or all(one.is_received for one in list(self._sent))
+                        )
                     )
                 with self._changing:
+                    if self._is_over or self._is_interrupted:
+                        return False
                     if all(sent.is_received for sent in self._sent):
                         return self._moved(host)
             return False
@@ -357,12 +394,18 @@ class RemoteChain:
                 self._is_moving = False
                 self._condition.notify_all()
 
+    def leave(self) -> None:
+        """Stop it where it is, if it is over. Called on any thread; `stop` waits for that."""
+        with self._changing:
+            if self._is_over and self._host is not None:
+                self._ask_to_stop(self._host)
+
     def _moved(self, to: Host) -> bool:
         before = self._host
         if before is None or before is to or self._states is None:
             return False
         try:
-            data = self._answer(before.ask("states", self._id))
+            data = self._answer(before.ask("states", self._id, self._next))
         except HostLost as error:
             self._recover(before, error)
             return False
@@ -386,24 +429,36 @@ class RemoteChain:
             ClocheError: it cannot be brought back.
         """
         with self._changing:
+            if self._failure is not None:
+                raise self._failure
             if self._host is not host:
                 return
-            while True:
-                self._hosts.lost(host, self, error)
-                self._losses += 1
-                if self._losses > _MOST_LOSSES or self._states is None:
-                    why = "it was never saved" if self._states is None else f"{self._losses} hosts were lost in a row"
-                    raise ClocheError(
-                        f"its host was lost, and the chain of {', '.join(self._nodes)} cannot be brought back: {why}. "
-                        "If its work is what ends the hosts, give its nodes limits, or the placement 'process'"
-                    ) from error
-                try:
-                    self._host = host = self._hosts.choose(self)  # before it is asked, as above
-                    self._answer(host.ask("restore", self._id, self._order, self._states, self._states_at))
-                    self._send_again()
-                    return
-                except HostLost as again:
-                    error = again
+            try:
+                self._bring_back(host, error)
+            except ClocheError as failure:
+                self._failure = failure
+                raise
+
+    def _bring_back(self, host: Host, error: HostLost) -> None:
+        while True:
+            self._hosts.lost(host, self, error)
+            self._losses += 1
+            if self._losses > _MOST_LOSSES or self._states is None:
+                why = "it was never saved" if self._states is None else f"{self._losses} hosts were lost in a row"
+                raise self._hopeless(why) from error
+            try:
+                self._host = host = self._hosts.choose(self)  # before it is asked, as above
+                self._answer(host.ask("restore", self._id, self._order, self._states, self._states_at))
+                self._send_again()
+                return
+            except HostLost as again:
+                error = again
+
+    def _hopeless(self, why: str) -> ClocheError:
+        return ClocheError(
+            f"its host was lost, and the chain of {', '.join(self._nodes)} cannot be brought back: {why}. "
+            "If its work is what ends the hosts, give its nodes limits, or the placement 'process'"
+        )
 
     def _send_again(self) -> None:
         """Send all batches again; one by one after the second loss, so that those before the one that ends hosts are answered."""
@@ -418,19 +473,33 @@ class RemoteChain:
 
     def stop(self) -> None:
         """See `Placement`."""
-        host, self._host = self._host, None
-        if host is None:
+        with self._condition:
+            self._is_interrupted = True  # whoever moves it, or brings it back, gives up
+            self._condition.notify_all()
+        with self._changing:
+            if self._host is not None:
+                self._ask_to_stop(self._host)
+            pending, self._stopping = self._stopping, None
+        host = self._last_host
+        if pending is None or host is None:
             return
-        self._last_host = host
-        pending = host.ask("stop", self._id)
         came = threading.Event()
         pending.add_done_callback(lambda _: came.set())
         if not came.wait(self._stop_s):
             raise ClocheError(
                 f"the nodes {', '.join(self._nodes)} could not be stopped at {host.name} within {self._stop_s} s"
             )
-        with suppress(HostLost):  # there is nothing to clean up
-            _value(pending.result())
+        try:
+            stopped: Stopped = _value(pending.result())
+        except HostLost:  # there is nothing to clean up
+            return
+        self._log(stopped.logs)
+        if stopped.failed is not None:
+            raise stopped.failed.rebuilt()
+
+    def _ask_to_stop(self, host: Host) -> None:
+        self._host, self._last_host = None, host
+        self._stopping = host.ask("stop", self._id)
 
     def interrupt(self) -> None:
         """See `Placement`."""
@@ -458,7 +527,7 @@ class RemoteChain:
                 losses += 1
                 self._hosts.lost(host, self, error)
                 if losses > _MOST_LOSSES:
-                    raise
+                    raise self._hopeless(f"{losses} hosts were lost while it was started") from error
 
     def _answer(self, pending: Pending) -> Any:
         return _value(self._wait(pending))

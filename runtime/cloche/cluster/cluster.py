@@ -8,9 +8,10 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from platform import python_version
 from typing import Any, Final, NoReturn
 
@@ -119,6 +120,11 @@ class Cluster(ClosedByWith, ABC):
         return data
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good, so that nothing has to wait for a host of it."""
+        return False
+
+    @property
     def machines(self) -> tuple[str, ...]:
         """The machines that have a host now."""
         return tuple(dict.fromkeys(host.machine for host in self.hosts()))
@@ -157,11 +163,11 @@ class Cluster(ClosedByWith, ABC):
             raise ClocheError(f"there is no machine {machine!r}: the cluster has {', '.join(self.machines) or 'none'}")
         self._draining.add(machine)
         until = time.monotonic() + timeout_s
-        for run in list(self._runs):
-            run.look()
-        while any(run.is_at(machine) for run in list(self._runs)):
+        while there := [run for run in list(self._runs) if run.is_at(machine)]:
             if time.monotonic() > until:
                 raise ClocheError(f"chains of nodes are at {machine} yet, after {timeout_s} s: they go on there")
+            for run in there:
+                run.look()  # again and again: a chain that is being started cannot leave yet
             time.sleep(_LOOK_S)
 
     def undrain(self, machine: str) -> None:
@@ -281,6 +287,8 @@ class _Run:
         """Hosts that were lost, so that none is mistaken for another one."""
         self._busy: dict[RemoteChain, tuple[float, float]] = {}
         """Chain -> when its load was looked at last, and how long its nodes had worked then."""
+        self._told = ""
+        """Why a chain could not be moved the last time."""
         self._ending = threading.Event()
         self._looking = threading.Event()
         self._thread = threading.Thread(target=self._balance, name="cloche-balance", daemon=True)
@@ -344,6 +352,8 @@ class _Run:
                     best = min(hosts, key=lambda host: self._crowd(chain, host))
                     self._chosen[chain] = best
                 return best
+            if self._cluster.is_closed:
+                raise ClosedError("the cluster was closed while a pipeline ran on it")
             if self._ending.wait(_LOOK_S) or chain.is_interrupted:
                 raise ClosedError("the pipeline was closed")
             if time.monotonic() > until:
@@ -374,9 +384,9 @@ class _Run:
     def lost(self, host: Host, chain: RemoteChain, error: HostLost) -> None:
         """See `Hosts`."""
         with self._lock:
-            is_new = id(host) not in self._lost
-            self._lost.add(id(host))
-            self._gone.append(host)
+            if is_new := id(host) not in self._lost:
+                self._lost.add(id(host))
+                self._gone.append(host)
         self._cluster.lost(host)
         if is_new:
             self._cluster.tell(f"the host {host.name} was lost")
@@ -406,14 +416,19 @@ class _Run:
         while not self._ending.is_set():
             self._looking.wait(self._cluster.balance_s)
             self._looking.clear()
-            with suppress(ClocheError):  # a chain that has ended meanwhile has no state
+            with self._goes_on():
                 self._look_after()
 
     def _look_after(self) -> None:
         for chain in self._chains:
             host = chain.host
-            if host is not None and self._cluster.is_draining(host) and not self._ending.is_set():
-                self._move(chain, self.choose(chain))
+            if host is None or not self._cluster.is_draining(host) or self._ending.is_set():
+                continue
+            with self._goes_on():  # with the others
+                if chain.is_over:
+                    chain.leave()
+                elif there := self._allowed(chain):
+                    self._move(chain, min(there, key=partial(self._crowd, chain)))
         if self._cluster.balance_s is None:
             return
         loads = {chain: (chain.host, self._load(chain)) for chain in self._chains if chain.host is not None}
@@ -422,6 +437,16 @@ class _Run:
         found = next_move(loads, hosts, allowed)
         if found is not None and not self._ending.is_set():
             self._move(*found)
+
+    @contextmanager
+    def _goes_on(self) -> Iterator[None]:
+        """Tell of what prevents a move: the chain is where it was, and another look comes."""
+        try:
+            yield
+        except Exception as error:
+            if not self._ending.is_set() and str(error) != self._told:
+                self._told = str(error)
+                self._cluster.tell(f"a node could not go to another host: {error}")
 
     def _move(self, chain: RemoteChain, to: Host) -> None:
         before = chain.host

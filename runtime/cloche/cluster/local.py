@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cloche import _child
 from cloche._arguments import checked_count
+from cloche.cluster._messages import Raised
 from cloche.cluster.cluster import Cluster
 from cloche.cluster.engine import Bundle, Host, HostLost, Pending
 from cloche.errors import ClocheError, ClosedError
@@ -62,6 +63,11 @@ class LocalCluster(Cluster):
                 raise
             self._hosts += made
             self._is_open = True
+
+    @property
+    def is_closed(self) -> bool:
+        """See `Cluster`."""
+        return self._is_closed
 
     def _started(self) -> LocalHost:
         self._number += 1
@@ -200,6 +206,8 @@ class LocalHost:
                 try:
                     answer = pickle.loads(memoryview(data)[8:])
                     if outputs is not None:
+                        if isinstance(answer, Raised):  # the host could not read it
+                            raise answer.rebuilt()
                         answer, values = answer
                         outputs.set(values)
                 except Exception as unreadable:

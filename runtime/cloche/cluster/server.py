@@ -19,7 +19,7 @@ from cloche._recording.recorder import version
 from cloche._runtime.runtime import Runtime
 from cloche._sandbox import Snapshot
 from cloche._sandbox.sinks import Sink
-from cloche.cluster._messages import Batch, Done, Order, Raised, Reply, Started, raised
+from cloche.cluster._messages import Batch, Done, Order, Raised, Record, Reply, Started, Stopped, raised
 from cloche.errors import ClocheError, ClosedError
 from cloche.isolation import Isolation
 from cloche.metering import DEFAULT_METERING, Metering
@@ -34,6 +34,8 @@ __all__ = ["Server"]
 
 _STATUS_S: Final = 0.25
 """Seconds between two looks at how a chain is doing: it takes longer than a small batch."""
+_STOPPED: Final = 10_000
+"""Chains that were stopped before they came, of which so many are remembered."""
 _current: contextvars.ContextVar[_Chain | None] = contextvars.ContextVar("chain", default=None)
 """The chain whose nodes a thread works for: a runtime's logger does not know it."""
 
@@ -50,6 +52,8 @@ class Server:
         self._lock = threading.Lock()
         self._runtimes: dict[tuple[Isolation, Metering | None], Runtime] = {}
         self._chains: dict[str, _Chain] = {}
+        self._stopped: dict[str, None] = {}
+        """Chains that were stopped before they came: another thread is about to make them."""
         self._verbs: dict[str, Callable[..., Any]] = {
             "hello": self._hello,
             "prepare": self._prepare,
@@ -60,6 +64,12 @@ class Server:
             "discard": self._discard,
             "interrupt": self._interrupt,
         }
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The chains that are here."""
+        with self._lock:
+            return tuple(self._chains)
 
     def do(self, verb: str, *arguments: Any) -> Done | Raised:
         """Do what a driver asks for.
@@ -118,15 +128,14 @@ class Server:
         chain.run.start(pickle.loads(states))
         return chain.started()
 
-    def _states(self, part: str) -> bytes:
-        """The states of a chain that has answered all batches, pickled."""
-        return self._chain(part).states()
+    def _states(self, part: str, at: int) -> bytes:
+        """The states of a chain before the batch `at`, once it has answered all those before, pickled."""
+        return self._chain(part).states(at)
 
-    def _stop(self, part: str) -> None:
+    def _stop(self, part: str) -> Stopped:
         """Stop a chain, with the ``cleanup`` of its nodes."""
         chain = self._taken(part)
-        if chain is not None:
-            chain.stop()
+        return Stopped() if chain is None else chain.stop()
 
     def _discard(self, part: str) -> None:
         """Free a chain that goes on somewhere else."""
@@ -142,10 +151,16 @@ class Server:
             chain.interrupt()
 
     def _new(self, part: str, order: bytes, begin: int = 0) -> _Chain:
-        self._discard(part)  # a driver that has given it up, and comes back
+        with self._lock:
+            before = self._chains.pop(part, None)
+        if before is not None:
+            before.discard()  # a driver that has given it up, and comes back
         read: Order = pickle.loads(order)
         chain = _Chain(read, self._runtime(read.isolation, read.metering), begin)
         with self._lock:
+            if part in self._stopped:
+                del self._stopped[part]
+                raise ClosedError(f"the chain {part!r} was stopped before it was there")
             self._chains[part] = chain
         return chain
 
@@ -158,7 +173,12 @@ class Server:
 
     def _taken(self, part: str) -> _Chain | None:
         with self._lock:
-            return self._chains.pop(part, None)
+            chain = self._chains.pop(part, None)
+            if chain is None:
+                self._stopped[part] = None
+                if len(self._stopped) > _STOPPED:
+                    del self._stopped[next(iter(self._stopped))]
+            return chain
 
     def _runtime(self, isolation: Isolation, metering: Metering | None) -> Runtime:
         with self._lock:
@@ -185,7 +205,7 @@ class _Collected:
     """A logger that keeps what is logged until the next answer."""
 
     def __init__(self) -> None:
-        self._records: deque[tuple[str, str, Mapping[str, Any]]] = deque()
+        self._records: deque[Record] = deque()
 
     def _keep(self, level: str, message: str, **fields: Any) -> None:
         self._records.append((level, message, fields))
@@ -196,10 +216,10 @@ class _Collected:
     error = partialmethod(_keep, "error")
     critical = partialmethod(_keep, "critical")
 
-    def until(self, item: int | None) -> list[tuple[str, str, Mapping[str, Any]]]:
+    def until(self, item: int | None) -> list[Record]:
         """What belongs to items up to one, or to none; None: all."""
-        taken: list[tuple[str, str, Mapping[str, Any]]] = []
-        left: list[tuple[str, str, Mapping[str, Any]]] = []
+        taken: list[Record] = []
+        left: list[Record] = []
         for _ in range(len(self._records)):
             record = self._records.popleft()
             later = item is not None and isinstance(of := record[2].get("item"), int) and of > item
@@ -219,16 +239,24 @@ class _Turns:
     @contextmanager
     def at(self, number: int) -> Iterator[None]:
         """Wait for the turn of a number; the next one is that of the number behind it."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._is_closed or self._next == number)
-            if self._is_closed:
-                raise ClosedError("the chain was stopped")
+        self.wait(number)
         try:
             yield
         finally:
             with self._condition:
                 self._next += 1
                 self._condition.notify_all()
+
+    def wait(self, number: int) -> None:
+        """Wait for the turn of a number.
+
+        Raises:
+            ClosedError: it does not come any more.
+        """
+        with self._condition:
+            self._condition.wait_for(lambda: self._is_closed or self._next == number)
+            if self._is_closed:
+                raise ClosedError("the chain was stopped")
 
     def close(self) -> None:
         """Let nobody pass any more."""
@@ -271,12 +299,12 @@ class _Chain:
 
     def started(self) -> Started:
         """What the start has given, once the nodes have started."""
-        if not self.run.is_over:
-            return Started(False, [], self.states())
+        if not self.run.is_over and (states := self._saved()) is not None:
+            return Started(False, [], states, self._collected.until(None))
         while self._next() is not None:  # they want no items: the end comes at once
             pass
         if isinstance(self._over, End):
-            return Started(True, self._over.values, b"")
+            return Started(True, self._over.values, b"", self._collected.until(None))
         assert self._over is not None
         raise self._over
 
@@ -309,6 +337,8 @@ class _Chain:
             reply.numbers.append(got[0])
             reply.counts.append(len(got[1]))
             outputs += got[1]
+        if self._over is None and not self._left and self.run.is_ending and (got := self._next()) is not None:
+            self._left.append(got)  # it belongs to the next batch; else the end belongs to this one
         if isinstance(self._over, End):
             reply.ended = len(self._over.values)
             outputs += self._over.values
@@ -349,20 +379,33 @@ class _Chain:
                 return None
         return self._left.popleft()
 
-    def states(self) -> bytes:
+    def states(self, at: int) -> bytes:
         """See `Server._states`."""
+        self._taking.wait(at)
+        states = self._saved()
+        if states is None:
+            raise ClocheError("the chain has ended, and has no states")
+        return states
+
+    def _saved(self) -> bytes | None:
+        """The states, pickled; None: the chain has ended."""
         self.run.mark(Barrier(0))
         got = self._next()
         if isinstance(got, Barrier):
             return pickle.dumps(got.states)
         if isinstance(self._over, BaseException):
             raise self._over
-        raise ClocheError("the chain has ended, and has no states")
+        return None
 
-    def stop(self) -> None:
+    def stop(self) -> Stopped:
         """See `Server._stop`."""
         self._close_turns()
-        self.run.stop()
+        failed: Raised | None = None
+        try:
+            self.run.stop()
+        except Exception as error:
+            failed = raised(error)
+        return Stopped(self._collected.until(None), failed)
 
     def discard(self) -> None:
         """See `Server._discard`."""

@@ -12,11 +12,13 @@ from typing import Any
 
 from cloche.errors import ClocheError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
+from cloche.pipeline._digest import digest
+from cloche.pipeline._rejected import Rejected
 from cloche.pipeline._stage import Outlet, Surroundings
-from cloche.pipeline.elsewhere import Ahead, Answer
+from cloche.pipeline.elsewhere import Ahead, Answer, Unsendable
 from cloche.pipeline.errors import BrokenError, PipelineError
 from cloche.pipeline.placement import State
-from cloche.pipeline.spec import NodeSpec
+from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, Restore, Retry
 
 __all__ = ["AheadStage"]
 
@@ -110,6 +112,8 @@ class AheadStage:
                 else:
                     self._mark(got)
         except BaseException as error:
+            with self._condition:  # what was sent before is given before
+                self._condition.wait_for(lambda: self._done or not self._under_way)
             self._finish(Failed(self._told(error)))
         finally:
             self._finish(None)
@@ -134,10 +138,37 @@ class AheadStage:
             self._condition.wait_for(lambda: self._done or self._under_way < self.placement.window)
             if self._done:
                 return
-        self.placement.send(packets)
+        try:
+            self.placement.send(packets)
+        except Unsendable as error:
+            at, (number, values) = error.packet, packets[error.packet]
+            if at:
+                self._send(packets[:at])
+            self._refuse(number, values[error.place], error)
+            left = [value for place, value in enumerate(values) if place != error.place]
+            self._send([(number, left), *packets[at + 1 :]])
+            return
         with self._condition:
             self._under_way += 1
             self._condition.notify_all()
+
+    def _refuse(self, number: int, value: Any, error: Unsendable) -> None:
+        """Do with an item that cannot be sent what the chain's first node has for one that fails.
+
+        Raises:
+            PipelineError: the pipeline ends.
+        """
+        rule, node, shown = self._spec.on_error, self.placement.entry, digest(value)
+        while isinstance(rule, Retry | Restore):
+            rule = rule.then
+        if isinstance(rule, Fail):
+            of = f"item {number} (SHA-256 {shown})" if shown else f"item {number}"
+            raise PipelineError(
+                f"node {node!r} failed on {of}: {error}", node=node, item=number, digest=shown
+            ) from error
+        self._around.warn(node, f"item {number} was left out: {error}", item=number, digest=shown)
+        if isinstance(rule, DeadLetter):
+            self._around.reject(Rejected(node, number, value, error))
 
     def _mark(self, marker: Marker) -> None:
         """Do what a marker asks for, once all batches before it are answered, and send it on."""
@@ -180,6 +211,7 @@ class AheadStage:
                 return
             self._done = True
             self._condition.notify_all()
+        self.placement.abandon()
         if marker is not None:
             for outlet in self._outlets:
                 outlet.mark(marker)

@@ -448,6 +448,11 @@ class Run:
         """Whether the first nodes want no items at all, once they have started."""
         return all(stage.is_over for name in self._graph.entries for stage in self._stages[name])
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether a node wants no more items: then the end comes, even if no more items do."""
+        return any(stage.is_over for stages in self._stages.values() for stage in stages)
+
     def stop(self, *, cleanup: bool = True) -> None:
         """End the run: calls under way are interrupted, every node's ``cleanup`` is called. A second time it does nothing.
 
@@ -509,6 +514,8 @@ class Run:
     def _wait_for_workers(self) -> None:
         until = time.monotonic() + self._stop_s
         for worker in self._workers:
+            if worker.rests(0):
+                continue  # with a thousand nodes, each of them would be interrupted a thousand times
             self.interrupt()
             while not worker.rests(max(0.0, min(_AGAIN_S, until - time.monotonic()))):
                 if time.monotonic() >= until:
@@ -523,7 +530,9 @@ class Run:
         stopped = worker.do(stop)  # if the thread comes back later, the cleanup is called then
         with suppress(TimeoutError):
             error = stopped.exception(self._stop_s if is_back else 0)
-            if error is not None:
+            if isinstance(error, ExceptionGroup):  # of several nodes, at a host
+                failures.extend(error.exceptions)
+            elif error is not None:
                 failures.append(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
     def _end_worker(self, worker: Worker, failures: list[Exception]) -> None:

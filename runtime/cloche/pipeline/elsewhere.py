@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from cloche._sandbox import Snapshot
+from cloche.errors import EncodeError
 from cloche.isolation import Isolation
 from cloche.limits import Limits
 from cloche.metering import Metering
@@ -17,7 +18,7 @@ from cloche.pipeline._status import StageStatus
 from cloche.pipeline.graph import Graph
 from cloche.pipeline.placement import BatchResult, State
 
-__all__ = ["Ahead", "Answer", "Elsewhere", "Loaded", "Placed"]
+__all__ = ["Ahead", "Answer", "Elsewhere", "Loaded", "Placed", "Unsendable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,22 @@ class Answer:
     letters: Sequence[Rejected] = ()
 
 
+class Unsendable(EncodeError):
+    """An item cannot be sent there; nothing of its batch was.
+
+    Args:
+        message: why.
+        number: number of the item.
+        packet: its place among the packets of the batch.
+        place: the place of the value in its packet.
+    """
+
+    def __init__(self, message: str, number: int, packet: int, place: int) -> None:
+        super().__init__(message, f"item {number}")
+        self.packet = packet
+        self.place = place
+
+
 @runtime_checkable
 class Ahead(Protocol):
     """A chain of nodes elsewhere, which gets further batches before it has answered for those before.
@@ -47,6 +64,10 @@ class Ahead(Protocol):
     @property
     def window(self) -> int:
         """Number of batches that may be under way."""
+
+    @property
+    def entry(self) -> str:
+        """Id of its first node."""
 
     @property
     def state_names(self) -> Sequence[str]:
@@ -62,13 +83,20 @@ class Ahead(Protocol):
         """As `Placement.start`. What the nodes gave before their first item comes with that."""
 
     def send(self, packets: Sequence[Packet]) -> None:
-        """Send items."""
+        """Send items.
+
+        Raises:
+            Unsendable: one of them cannot be sent.
+        """
 
     def receive(self) -> Answer:
         """The answer to the oldest batch that has none yet."""
 
     def finish(self, values: list[Any]) -> Answer:
         """End the input, with what came at its end; the marker has what the nodes gave at theirs."""
+
+    def abandon(self) -> None:
+        """No more answers are wanted: nothing is left but to stop it. Called on any thread."""
 
     def states(self) -> Mapping[str, State]:
         """The states of the nodes, as `Placement.snapshot`; those that want no more items have none."""

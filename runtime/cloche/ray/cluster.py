@@ -110,6 +110,11 @@ class Cluster(cloche.cluster.Cluster):
             )
         raise ClocheError("the Ray cluster has no machine with a CPU: hosts run on machines with num_cpus of 1 or more")
 
+    @property
+    def is_closed(self) -> bool:
+        """See `cloche.cluster.Cluster`."""
+        return self._is_closed
+
     def hosts(self) -> Sequence[cloche.cluster.Host]:
         """See `cloche.cluster.Cluster`."""
         if self._connection is None or self._is_closed:
