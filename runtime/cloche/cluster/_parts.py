@@ -97,11 +97,6 @@ def graph_of(graph: Graph, parts: Sequence[Part], specs: Sequence[NodeSpec]) -> 
         for edge in graph.edges
         if edge not in inner
     )
-    named = {part.name: spec for part, spec in zip(parts, specs, strict=True)}
-    before: dict[str, set[str]] = {name: set() for name in named}
-    for edge in edges:
-        before[edge.target].add(edge.source)
-    ordered: dict[str, NodeSpec] = {}
-    while len(ordered) < len(named):  # `graph` has no circle, so neither has this
-        ordered |= {name: named[name] for name in named if name not in ordered and before[name] <= ordered.keys()}
+    specs_of = {part.name: spec for part, spec in zip(parts, specs, strict=True)}
+    ordered = {name: specs_of[name] for name in graph.nodes if name in specs_of}  # by last nodes: the exits keep their order
     return Graph(ordered, edges)
