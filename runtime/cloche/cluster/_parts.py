@@ -98,5 +98,7 @@ def graph_of(graph: Graph, parts: Sequence[Part], specs: Sequence[NodeSpec]) -> 
         if edge not in inner
     )
     specs_of = {part.name: spec for part, spec in zip(parts, specs, strict=True)}
-    ordered = {name: specs_of[name] for name in graph.nodes if name in specs_of}  # by last nodes: the exits keep their order
+    ordered = {
+        name: specs_of[name] for name in graph.nodes if name in specs_of
+    }  # by last nodes: the exits keep their order
     return Graph(ordered, edges)
