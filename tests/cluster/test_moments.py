@@ -231,3 +231,15 @@ def test_nobody_is_interrupted_at_an_end(make):
     rig.before = lambda _, verb, __: asked.append(verb)
     outputs([NodeSpec(nodes.Native, id=f"n{number}", placement="native") for number in range(8)], range(3), [], on=rig)
     assert asked.count("interrupt") <= 16
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_short_and_a_long_way_meet_behind_small_queues(make, elsewhere):
+    """A batch that has no room on the one way must not keep the other way's from passing."""
+    one, way, meet = (
+        NodeSpec(nodes.Last, id=name, placement="native", queue=queue, batch=batch)
+        for name, queue, batch in (("one", 64, 64), ("way", 64, 64), ("meet", 2, 1))
+    )
+    edges = [("one", "meet"), ("one", "way"), ("way", "meet")]
+    options = {"on": make()} if elsewhere else {}
+    assert len(outputs([one, way, meet], range(300), edges, **options)) > 500

@@ -14,7 +14,7 @@ from cloche.errors import ClocheError
 from cloche.pipeline._channel import Barrier, End, Failed, Inbox, Marker, Packet
 from cloche.pipeline._digest import digest
 from cloche.pipeline._rejected import Rejected
-from cloche.pipeline._stage import Outlet, Surroundings
+from cloche.pipeline._stage import Outlet, Surroundings, sent
 from cloche.pipeline.elsewhere import Ahead, Answer, Unsendable
 from cloche.pipeline.errors import BrokenError, PipelineError
 from cloche.pipeline.placement import State
@@ -199,10 +199,7 @@ class AheadStage:
             return not self._done
 
     def _send_on(self, packets: Sequence[Packet]) -> bool:
-        if not packets:
-            return True
-        wanted = [outlet.put(packets) for outlet in self._outlets]
-        return any(wanted)
+        return not packets or sent(self._outlets, packets)
 
     def _finish(self, marker: Marker | None) -> None:
         """Send on the last marker, if it is the first one of that kind; None: there is nobody who wants one."""

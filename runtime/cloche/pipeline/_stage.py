@@ -24,7 +24,7 @@ from cloche.pipeline.errors import BrokenError, CircuitOpenError, PipelineError
 from cloche.pipeline.placement import BatchResult, Placement, Prepared, State
 from cloche.pipeline.spec import DeadLetter, Fail, NodeSpec, OnError, Restore, Retry
 
-__all__ = ["Outlet", "Stage", "Surroundings"]
+__all__ = ["Outlet", "Stage", "Surroundings", "sent"]
 
 _LISTS: Final = {list}
 BATCH_S: Final = 0.005
@@ -53,6 +53,20 @@ class Outlet(Protocol):
 
     def mark(self, marker: Marker) -> bool:
         """Take a marker. Returns False if no more are wanted."""
+
+
+def sent(outlets: Sequence[Outlet], packets: Sequence[Packet]) -> bool:
+    """Put packets into each outlet. Returns False if none wants more.
+
+    Into several one by one: where their ways meet again, all have to be there for the next item to pass, and who waits for room in
+    one of them, with a batch of which the others have nothing yet, would wait for ever.
+    """
+    if len(outlets) == 1:
+        return outlets[0].put(packets)
+    wanted = True
+    for packet in packets:
+        wanted = any([outlet.put([packet]) for outlet in outlets])
+    return wanted
 
 
 class _Ends(Exception):
@@ -237,8 +251,7 @@ class Stage:
             number, values = packets[0]
             packets[0] = number, self._first + values
             self._first = []
-        wanted = [outlet.put(packets) for outlet in self._outlets]
-        if not any(wanted):
+        if not sent(self._outlets, packets):
             self._done = True  # nobody wants more: whoever is before this stage learns it by its next `put`
 
     def _regrouped(self, packets: Sequence[Packet], made: list[list[Any]]) -> list[Packet]:
