@@ -65,7 +65,8 @@ def sent(outlets: Sequence[Outlet], packets: Sequence[Packet]) -> bool:
         return outlets[0].put(packets)
     wanted = True
     for packet in packets:
-        wanted = any([outlet.put([packet]) for outlet in outlets])
+        puts = [outlet.put([packet]) for outlet in outlets]  # into all, so it is a list
+        wanted = any(puts)
     return wanted
 
 
