@@ -156,8 +156,6 @@ def test_what_cannot_be_recorded_is_refused(runtime: cloche.Runtime) -> None:
         Pipeline([NodeSpec(ADD)], record=7)  # type: ignore[arg-type]
     with pytest.raises(PlacementError, match="no node of the pipeline runs in a sandbox"):
         Pipeline([NodeSpec(str, placement="native")], record=True)
-    with pytest.raises(PlacementError, match="leave isolation or record out"):
-        Pipeline([NodeSpec(ADD)], record=True, isolation="process")
     Pipeline([NodeSpec(ADD, record=False)], runtime=runtime).close()
 
 

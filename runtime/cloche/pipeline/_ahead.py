@@ -126,7 +126,7 @@ class AheadStage:
                 if not self._send_on(answer.packets):
                     self._finish(None)
                 elif answer.marker is not None:
-                    self._finish(answer.marker)
+                    self._finish(self._named(answer.marker))
                 with self._condition:
                     self._under_way -= 1
                     self._condition.notify_all()
@@ -184,7 +184,7 @@ class AheadStage:
                 outlet.mark(marker)
         elif isinstance(marker, End):
             answer = self._answered(self.placement.finish(marker.values))
-            self._finish(answer.marker or End([]))
+            self._finish(self._named(answer.marker or End([])))
         else:
             self._finish(marker)
 
@@ -214,6 +214,9 @@ class AheadStage:
                 outlet.mark(marker)
         if self._inbox is not None:
             self._inbox.close()  # who sends may be waiting for items
+
+    def _named(self, marker: Marker) -> Marker:
+        return Failed(self._told(marker.error)) if isinstance(marker, Failed) else marker
 
     def _told(self, error: BaseException) -> BaseException:
         if not isinstance(error, ClocheError) or isinstance(error, PipelineError):
