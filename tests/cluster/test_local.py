@@ -223,7 +223,11 @@ def test_who_is_faster_waits(cluster):
             [1],
             r"node 'far' wants the host mars, and there are: .*local-",
         ),
-        ([NodeSpec(nodes.with_handle, id="handle", placement="native")], range(9), "node 'handle' failed: .*cannot be sent from the host"),
+        (
+            [NodeSpec(nodes.with_handle, id="handle", placement="native")],
+            range(9),
+            "node 'handle' failed: .*cannot be sent from the host",
+        ),
         ([NodeSpec(nodes.Source("import nothing_of_that_name"), id="bad")], [1], "nothing_of_that_name"),
     ],
 )
