@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import cloche
-from cloche import errors, pipeline
+from cloche import cluster, errors, pipeline
 from cloche._wasm import NoRoomError
 from cloche.errors import CallInterruptedError, HardInterruptedError
+from cloche.pipeline.elsewhere import Unsendable
 from cloche.pipeline.manifest import ManifestError
 
 from .samples import FAILURE, RECORD, facts
@@ -27,6 +28,7 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     errors.EncodeError: lambda: errors.EncodeError(
         "no such type", "data.a[0]", limit="request_bytes", value=10, reached=11
     ),
+    cluster.HostLost: lambda: cluster.HostLost("it has died"),
     errors.ClosedError: lambda: errors.ClosedError("closed"),
     errors.ReloadError: lambda: errors.ReloadError("it gives something else"),
     errors.InternalError: lambda: errors.InternalError("a bug"),
@@ -78,12 +80,13 @@ def sent(error: Any, **facts: Any) -> Any:
 
 
 def test_every_error_of_cloche_is_in_the_table() -> None:
-    """But for those that a command or the debugger catches itself."""
+    """But for those that a command, the debugger or a run catches itself."""
     import cloche.cli._console as console
     import cloche.debug._events as events
     import cloche.debug._framing as framing
 
-    assert every(errors.ClocheError) - {console.InputError, events.GuestError, framing.FramingError} == set(MADE)
+    caught = {console.InputError, Unsendable, events.GuestError, framing.FramingError}
+    assert every(errors.ClocheError) - caught == set(MADE)
 
 
 @pytest.mark.parametrize("way", WAYS)
