@@ -256,7 +256,7 @@ def test_a_call_interrupted_anywhere_leaves_the_node_usable(load, monkeypatch, k
         assert answer(bench, Op.PROCESS, "sleep") == (Reply.RESULT, 1)
         if not everywhere:
             assert answer(bench, Op.PROCESS, "whole") == (Reply.RESULT, True), "a finally block did not run"
-    assert failed > 2
+    assert failed > (2 if step == 1 else 0)
 
 
 @pytest.mark.parametrize("everywhere", [False, True], ids=["in the node", "everywhere"])
@@ -286,7 +286,7 @@ def test_a_stream_interrupted_anywhere_is_closed_as_after_an_exception(load, sou
         assert stream() == whole
         if not everywhere:
             assert answer(bench, Op.GET, "entered") == answer(bench, Op.GET, "left")
-    assert failed > 2
+    assert failed > (2 if step == 1 else 0)
 
 
 def test_what_a_node_catches_is_the_deadline_and_no_exception(load):
