@@ -88,6 +88,25 @@ class Untidy:
         raise ValueError("not clean")
 
 
+GRANTED = Source("""
+import os, random
+from cloche_guest import services
+class Granted:
+    def __init__(self, session_id=None): self.session_id = session_id
+    def process(self, x):
+        with open('/data/told') as file:
+            told = file.read()
+        with open(f'/out/{x}', 'w') as file:
+            file.write(told)
+        return services.double(x), told, os.environ['A'], random.random(), self.session_id
+""")
+
+
+def double(x: int) -> int:
+    """A service."""
+    return 2 * x
+
+
 class Native:
     """A native node with a state."""
 

@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
+import cloche
 from cloche.cluster import LocalCluster
 from cloche.errors import ClocheError
 from cloche.pipeline import Checkpoint, DeadLetter, NodeSpec, Pipeline, PipelineError, PlacementError, Retry, Skip
@@ -171,6 +172,45 @@ def test_a_checkpoint_goes_on_anywhere(cluster):
                 for one in pipeline.resume(kept, range(kept.items, 300), numbered=True, **then)
             ]
         assert rest == whole[kept.outputs :]
+
+
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_grants_hold_at_a_host(cluster, tmp_path, isolation):
+    """Services, mounts of its machine, variables, the seed; and the session."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "told").write_text("told")
+    mounts = {"/data": tmp_path, "/out": cloche.Mount(tmp_path / "out", writable=True)}
+    grants = cloche.Grants(services={"double": nodes.double}, mounts=mounts, env={"A": "b"}, seed=5)
+    specs = [NodeSpec(nodes.GRANTED, id="granted", grants=grants)]
+    here = outputs(specs, range(5), session_id="s1")
+    with Pipeline(specs, isolation=isolation) as pipeline:
+        assert list(pipeline.run(range(5), session_id="s1", on=cluster)) == [value for *_, value in here]
+    assert len(list((tmp_path / "out").iterdir())) == 5
+
+
+def test_the_runtime_s_limits_hold_at_a_host(cluster):
+    spin = NodeSpec(nodes.Source("def spin(x):\n    while True:\n        pass"), id="spin")
+    limits = cloche.Limits(deadline_s=0.1, grace_s=60, load_s=120)
+    with (
+        cloche.Runtime(limits=limits) as runtime,
+        Pipeline([spin], runtime=runtime) as pipeline,
+        pytest.raises(PipelineError, match=r"Limits.deadline_s=0.1") as caught,
+    ):
+        list(pipeline.run([1], on=cluster))
+    assert isinstance(caught.value.__cause__, cloche.DeadlineError)
+
+
+def test_a_resumed_run_loses_nothing_either(cluster):
+    specs = [COUNTER, NodeSpec(nodes.COUNTER, id="copies", workers=2)]
+    whole, checkpoints = outputs(specs, range(1200)), []
+    with killer(cluster, 3), Pipeline(specs) as pipeline:
+        list(pipeline.run(range(800), checkpoint_every=150, on_checkpoint=checkpoints.append, on=cluster))
+        kept = checkpoints[1]
+        again = [
+            (one.number, one.item, one.node, one.value)
+            for one in pipeline.resume(kept, range(kept.items, 1200), numbered=True, on=cluster)
+        ]
+    assert again == whole[kept.outputs :]
 
 
 def test_an_early_end_cleans_up(cluster, tmp_path):
