@@ -27,14 +27,13 @@ from cloche import cluster
 from cloche._sandbox.sinks import Sink
 from cloche.cluster import Bundle, Host, HostLost, Pending, Server
 from cloche.cluster._messages import Done, Raised, Reply, raised
+from cloche.cluster.server import THREADS
 from cloche.errors import ClocheError, ClosedError, EncodeError
 
 __all__ = ["Cluster"]
 
 _LOOK_S: Final = 1.0
 """Seconds between two looks at which workers there are."""
-_THREADS: Final = 1024
-"""Calls that may wait at a time: each batch under way waits on a thread of its own."""
 
 
 class Cluster(cluster.Cluster):
@@ -310,7 +309,7 @@ class Serving:
 
     def __init__(self, name: str) -> None:
         self._server = Server(name)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="cloche-serve")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="cloche-serve")
         self._next = 0
         self._early: dict[int, tuple[bytes, asyncio.Future[asyncio.Future[tuple[bytes, bytes]]]]] = {}
         """Number -> a call that has come before its turn."""

@@ -20,6 +20,7 @@ from cloche.cluster import LocalCluster
 from cloche.errors import ClocheError
 from cloche.pipeline import Checkpoint, DeadLetter, NodeSpec, Pipeline, PipelineError, PlacementError, Retry, Skip
 from tests.cluster import nodes
+from tests.cluster.runs import Log, facts, outputs
 
 COUNTER, SPLITS = NodeSpec(nodes.COUNTER, id="counter"), NodeSpec(nodes.SPLITS, id="splits")
 PER_USER = NodeSpec(nodes.PER_USER, id="per_user", workers=2, key="user")
@@ -39,23 +40,6 @@ def ready(cluster: LocalCluster, count: int) -> list[Any]:
         assert time.monotonic() < until, "hosts do not come back"
         time.sleep(0.01)
     return list(there)
-
-
-class Log:
-    """A logger that keeps messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def __getattr__(self, level: str) -> Any:
-        if level.startswith("_"):
-            raise AttributeError(level)
-        return lambda message, **fields: self.messages.append(message)
-
-
-def outputs(specs: list[NodeSpec], items: Any, edges: Any = None, **options: Any) -> list[Any]:
-    with Pipeline(specs, edges) as pipeline:
-        return [(one.number, one.item, one.node, one.value) for one in pipeline.run(items, numbered=True, **options)]
 
 
 GRAPHS = {
@@ -167,10 +151,7 @@ def test_a_checkpoint_goes_on_anywhere(cluster):
             list(pipeline.run(range(200), checkpoint_every=120, on_checkpoint=checkpoints.append, **first))
         kept = Checkpoint.from_bytes(checkpoints[0].to_bytes())
         with Pipeline(specs) as pipeline:
-            rest = [
-                (one.number, one.item, one.node, one.value)
-                for one in pipeline.resume(kept, range(kept.items, 300), numbered=True, **then)
-            ]
+            rest = facts(pipeline.resume(kept, range(kept.items, 300), numbered=True, **then))
         assert rest == whole[kept.outputs :]
 
 
@@ -206,10 +187,7 @@ def test_a_resumed_run_loses_nothing_either(cluster):
     with killer(cluster, 3), Pipeline(specs) as pipeline:
         list(pipeline.run(range(800), checkpoint_every=150, on_checkpoint=checkpoints.append, on=cluster))
         kept = checkpoints[1]
-        again = [
-            (one.number, one.item, one.node, one.value)
-            for one in pipeline.resume(kept, range(kept.items, 1200), numbered=True, on=cluster)
-        ]
+        again = facts(pipeline.resume(kept, range(kept.items, 1200), numbered=True, on=cluster))
     assert again == whole[kept.outputs :]
 
 
@@ -359,9 +337,7 @@ def test_a_drained_machine_is_left(cluster):
 
     with Pipeline(SEEDS) as pipeline:
         try:
-            got = [
-                (one.number, one.item, one.node, one.value) for one in pipeline.run(items(), numbered=True, on=cluster)
-            ]
+            got = facts(pipeline.run(items(), numbered=True, on=cluster))
         finally:
             cluster.undrain(machine)
         assert all(machine not in status.host for status in pipeline.status)

@@ -13,6 +13,7 @@ from cloche.errors import ClocheError, ClosedError
 from cloche.pipeline import Checkpoint, DeadLetter, NodeSpec, Pipeline, PipelineError, Skip
 from tests.cluster import nodes
 from tests.cluster.rig import Rig, RigHost
+from tests.cluster.runs import Log, facts, outputs
 
 SUM = NodeSpec(nodes.Native, id="sum", placement="native", batch=4)
 LAST = NodeSpec(nodes.Last, id="last", placement="native", workers=2, batch=2)
@@ -32,11 +33,6 @@ def make() -> Iterator[Callable[..., Rig]]:
     for rig in made:
         assert rig.left() == []
         rig.close()
-
-
-def outputs(specs: list[NodeSpec], items: Any, edges: Any = None, **options: Any) -> list[Any]:
-    with Pipeline(specs, edges) as pipeline:
-        return [(one.number, one.item, one.node, one.value) for one in pipeline.run(items, numbered=True, **options)]
 
 
 VERBS = [("prepare", 1), ("start", 1), ("start", 2), ("call", 1), ("call", 5), ("states", 1), ("stop", 1)]
@@ -157,7 +153,7 @@ def test_a_drained_machine_is_left_by_those_that_have_ended_and_by_those_behind_
         rig.drain("rig-1", WAIT_S)
         more.set()
         got += run
-    assert [(one.number, one.item, one.node, one.value) for one in got] == outputs(specs, range(20), [])
+    assert facts(got) == outputs(specs, range(20), [])
 
 
 def test_a_cluster_that_is_closed_in_a_run(make):
@@ -168,18 +164,6 @@ def test_a_cluster_that_is_closed_in_a_run(make):
                 rig.is_closed = True
                 for host in rig.made:
                     host.lose()
-
-
-class Log:
-    """A logger that keeps messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def __getattr__(self, level: str) -> Any:
-        if level.startswith("_"):
-            raise AttributeError(level)
-        return lambda message, **fields: self.messages.append(message)
 
 
 def test_what_is_logged_at_the_start_and_at_the_end_comes(make):

@@ -10,14 +10,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any
 
 from cloche.cluster._messages import Reply, raised
-from cloche.cluster.server import Server
+from cloche.cluster.server import THREADS, Server
 from cloche.errors import EncodeError
-
-_THREADS: Final = 1024
-"""Calls that may wait at a time: each batch under way waits on a thread of its own."""
 
 
 def main(descriptor: int) -> None:
@@ -44,7 +41,7 @@ def main(descriptor: int) -> None:
             connection.send_bytes(number + data)
 
     interrupting = ThreadPoolExecutor(4, thread_name_prefix="cloche-interrupt")
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="cloche-serve") as pool:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="cloche-serve") as pool:
         while True:
             try:
                 data = connection.recv_bytes()

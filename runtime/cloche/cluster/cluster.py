@@ -282,9 +282,8 @@ class _Run:
         self._lock = threading.Lock()
         self._chains: list[RemoteChain] = []
         self._chosen: dict[RemoteChain, Host] = {}
-        self._lost: set[int] = set()
-        self._gone: list[Host] = []
-        """Hosts that were lost, so that none is mistaken for another one."""
+        self._lost: dict[int, Host] = {}
+        """Hosts that were lost, by `id`: they are kept, so that no other one gets the same."""
         self._busy: dict[RemoteChain, tuple[float, float]] = {}
         """Chain -> when its load was looked at last, and how long its nodes had worked then."""
         self._told = ""
@@ -385,8 +384,7 @@ class _Run:
         """See `Hosts`."""
         with self._lock:
             if is_new := id(host) not in self._lost:
-                self._lost.add(id(host))
-                self._gone.append(host)
+                self._lost[id(host)] = host
         self._cluster.lost(host)
         if is_new:
             self._cluster.tell(f"the host {host.name} was lost")

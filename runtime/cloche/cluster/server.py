@@ -30,8 +30,10 @@ from cloche.pipeline._rejected import Rejected
 from cloche.pipeline._run import Run
 from cloche.pipeline.graph import Graph
 
-__all__ = ["Server"]
+__all__ = ["THREADS", "Server"]
 
+THREADS: Final = 1024
+"""Calls that may wait at a time in the process of a host: each batch under way waits on a thread of its own."""
 _STATUS_S: Final = 0.25
 """Seconds between two looks at how a chain is doing: it takes longer than a small batch."""
 _STOPPED: Final = 10_000
